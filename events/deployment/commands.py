@@ -1,0 +1,61 @@
+"""What can be asked of a deployment."""
+
+import enum
+from typing import Any
+
+import msgspec
+
+from events.deployment.facts import Admission, Everyone
+
+
+class Validation(enum.Enum):
+    """How closely a content is looked at when a deployment is created.
+
+    FULL holds it to the schemas of both system modules too; CONTENT to what the hub itself enforces
+    (contract/hub.md §1.3).
+    """
+
+    FULL = "full"
+    CONTENT = "content"
+
+
+class CreateDeployment(msgspec.Struct, frozen=True):
+    """Create a deployment; standard or layered by its content (layered: `$edgeAgent` has no `properties.desired`)."""
+
+    deployment_id: str
+    content: dict[str, Any]
+    target_condition: str = ""
+    priority: int = 0
+    labels: dict[str, str] = {}
+    metrics: dict[str, str] = {}
+    schema_version: str = "1.0"
+    admission: Admission = Everyone()
+    validation: Validation = Validation.FULL
+
+
+class UpdateDeployment(msgspec.Struct, frozen=True):
+    """Change what may change; `None` leaves a part as it is. `if_match`: an etag, `*`, or no condition."""
+
+    deployment_id: str
+    target_condition: str | None = None
+    priority: int | None = None
+    labels: dict[str, str] | None = None
+    metrics: dict[str, str] | None = None
+    if_match: str | None = None
+
+
+class ChangeAdmission(msgspec.Struct, frozen=True):
+    """Say who may receive the deployment: nobody yet, everyone, some, or nobody any more."""
+
+    deployment_id: str
+    admission: Admission
+
+
+class DeleteDeployment(msgspec.Struct, frozen=True):
+    """Delete a deployment; its devices fall back to what else targets them."""
+
+    deployment_id: str
+    if_match: str | None = None
+
+
+DeploymentCommand = CreateDeployment | UpdateDeployment | ChangeAdmission | DeleteDeployment

@@ -1,0 +1,152 @@
+"""What may happen to a deployment: a command becomes a fact, or is refused."""
+
+import re
+from typing import assert_never
+
+from events.deployment.commands import (
+    ChangeAdmission,
+    CreateDeployment,
+    DeleteDeployment,
+    DeploymentCommand,
+    UpdateDeployment,
+    Validation,
+)
+from events.deployment.errors import (
+    DeploymentEtagMismatch,
+    DeploymentExists,
+    DeploymentIdInvalid,
+    DeploymentNotFound,
+    LabelsInvalid,
+    MetricsInvalid,
+    PriorityInvalid,
+)
+from events.deployment.facts import (
+    AdmissionChanged,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentFact,
+    DeploymentUpdated,
+)
+from events.deployment.state import DeploymentDocument, etag_text
+from events.manifest.errors import ManifestInvalid
+from events.manifest.hub_rules import content_problems
+from events.manifest.validate import problems
+from events.targeting.parse import parse
+
+_ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
+PRIORITY_MAX = 2**31 - 1
+METRICS_MAX = 5
+QUERY_CHARACTERS_MAX = 8192
+
+
+def check(command: DeploymentCommand) -> None:
+    """Refuse what no state could allow.
+
+    Raises:
+        DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, ConditionInvalid, ManifestInvalid.
+    """
+    name = command.deployment_id
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise DeploymentIdInvalid(name)
+    if isinstance(command, CreateDeployment | UpdateDeployment):
+        _check_priority(name, command.priority)
+        _check_labels(name, command.labels)
+        _check_metrics(name, command.metrics)
+        if command.target_condition is not None:
+            parse(command.target_condition)
+    if isinstance(command, CreateDeployment):
+        found = (problems if command.validation is Validation.FULL else content_problems)(command.content)
+        if found:
+            raise ManifestInvalid(found)
+
+
+def decide(command: DeploymentCommand, document: DeploymentDocument | None) -> DeploymentFact:
+    """The fact that a checked command becomes.
+
+    An update that changes nothing is a fact all the same, as the hub moves the etag then (contract/hub.md §1.3). An ended
+    deployment may be admitted again: only update deployments are canceled for good (DESIGN §7).
+
+    Raises:
+        DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch: the command may not happen as things stand.
+    """
+    name = command.deployment_id
+    if isinstance(command, CreateDeployment):
+        if document is not None:
+            raise DeploymentExists(name)
+        return DeploymentCreated(
+            command.content,
+            command.target_condition,
+            command.priority,
+            command.labels,
+            command.metrics,
+            command.schema_version,
+            command.admission,
+        )
+    if document is None:
+        raise DeploymentNotFound(name)
+    match command:
+        case UpdateDeployment():
+            _check_etag(name, command.if_match, document)
+            return DeploymentUpdated(
+                document.target_condition if command.target_condition is None else command.target_condition,
+                document.priority if command.priority is None else command.priority,
+                document.labels if command.labels is None else command.labels,
+                document.metrics if command.metrics is None else command.metrics,
+            )
+        case ChangeAdmission(_, admission):
+            return AdmissionChanged(admission)
+        case DeleteDeployment():
+            _check_etag(name, command.if_match, document)
+            return DeploymentDeleted()
+        case _:
+            assert_never(command)
+
+
+def _check_priority(name: str, priority: object) -> None:
+    if priority is None:
+        return
+    # bool is an int in Python, and true is no priority.
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= PRIORITY_MAX:
+        raise PriorityInvalid(name, priority)
+
+
+def _check_labels(name: str, labels: object) -> None:
+    if labels is None:
+        return
+    if not isinstance(labels, dict):
+        raise LabelsInvalid(name, labels)
+    for label, value in labels.items():
+        if not (_is_text(label) and _is_text(value)):
+            raise LabelsInvalid(name, label)
+
+
+def _check_metrics(name: str, metrics: object) -> None:
+    if metrics is None:
+        return
+    if not isinstance(metrics, dict):
+        raise MetricsInvalid(name, "queries by name, as an object")
+    if len(metrics) > METRICS_MAX:
+        raise MetricsInvalid(name, f"at most {METRICS_MAX}, not {len(metrics)}")
+    for metric, query in metrics.items():
+        if not (_is_text(metric) and _is_text(query)):
+            raise MetricsInvalid(name, f"{str(metric)[:140]!r} is not a query by name")
+        if len(query) > QUERY_CHARACTERS_MAX:
+            raise MetricsInvalid(name, f"{metric[:140]!r}: a query has at most {QUERY_CHARACTERS_MAX} characters")
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -> None:
+    if if_match is None:
+        return
+    plain = if_match[1:-1] if len(if_match) > 1 and if_match[0] == if_match[-1] == '"' else if_match
+    if plain not in {"*", etag_text(document.etag)}:
+        raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_text(document.etag))

@@ -1,0 +1,70 @@
+"""Why a command on a deployment is refused.
+
+DeploymentError
+├── DeploymentIdInvalid · PriorityInvalid · LabelsInvalid · MetricsInvalid
+├── DeploymentExists · DeploymentNotFound
+└── DeploymentEtagMismatch
+Conditions and contents are refused by their own rooms: ConditionInvalid, ManifestInvalid.
+"""
+
+
+class DeploymentError(Exception):
+    """Any refusal of a command on a deployment."""
+
+
+class DeploymentIdInvalid(DeploymentError):
+    """The id breaks contract/hub.md §1.3."""
+
+    def __init__(self, deployment_id: object) -> None:
+        super().__init__(
+            f"deployment id {str(deployment_id)[:140]!r}: 1 to 128 lower-case letters, digits and - + % _ * ! '"
+        )
+        self.deployment_id = deployment_id
+
+
+class PriorityInvalid(DeploymentError):
+    """The priority is not a non-negative 32-bit integer (DESIGN §7)."""
+
+    def __init__(self, deployment_id: str, priority: object) -> None:
+        super().__init__(f"{deployment_id}: a priority is an integer from 0 to 2147483647, not {str(priority)[:40]!r}")
+        self.deployment_id, self.priority = deployment_id, priority
+
+
+class LabelsInvalid(DeploymentError):
+    """Labels are text by text (seed 000, Labels)."""
+
+    def __init__(self, deployment_id: str, name: object) -> None:
+        super().__init__(f"{deployment_id}: label {str(name)[:140]!r}: labels and their values are text")
+        self.deployment_id, self.name = deployment_id, name
+
+
+class MetricsInvalid(DeploymentError):
+    """Custom metrics are queries by name, five at most (contract/hub.md §6)."""
+
+    def __init__(self, deployment_id: str, why: str) -> None:
+        super().__init__(f"{deployment_id}: custom metrics: {why}")
+        self.deployment_id, self.why = deployment_id, why
+
+
+class DeploymentExists(DeploymentError):
+    """There is a deployment of this id."""
+
+    def __init__(self, deployment_id: str) -> None:
+        super().__init__(f"a deployment {deployment_id!r} exists; its content never changes: create another with a higher priority")
+        self.deployment_id = deployment_id
+
+
+class DeploymentNotFound(DeploymentError):
+    """There is no deployment of this id."""
+
+    def __init__(self, deployment_id: str) -> None:
+        super().__init__(f"there is no deployment {deployment_id!r}")
+        self.deployment_id = deployment_id
+
+
+class DeploymentEtagMismatch(DeploymentError):
+    """The deployment has changed since the etag was read."""
+
+    def __init__(self, deployment_id: str, *, expected: str, actual: str) -> None:
+        super().__init__(f"{deployment_id}: the etag is {actual}, not {expected[:64]}; read the deployment again")
+        self.deployment_id, self.expected, self.actual = deployment_id, expected, actual

@@ -1,0 +1,96 @@
+"""The fold of a deployment's facts: the document that stands as a snapshot beside the fleet's log."""
+
+import base64
+
+import msgspec
+
+from events import canonical
+from events.canonical import JsonObject
+from events.deployment.facts import (
+    Admission,
+    AdmissionChanged,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentFact,
+    DeploymentUpdated,
+)
+from events.manifest.document import is_layered
+
+
+class DeploymentDocument(msgspec.Struct, frozen=True):
+    """A deployment as its facts made it. `version` counts the subject's facts; `*_at` are milliseconds."""
+
+    version: int
+    content: JsonObject
+    layered: bool
+    target_condition: str
+    priority: int
+    labels: dict[str, str]
+    metrics: dict[str, str]
+    schema_version: str
+    admission: Admission
+    created_at: int
+    updated_at: int
+    etag: int = 1
+
+
+_decoder = msgspec.json.Decoder(DeploymentDocument)
+
+
+def encode(document: DeploymentDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return canonical.encode(document)
+
+
+def decode(data: bytes) -> DeploymentDocument:
+    """Read what `encode` wrote."""
+    return _decoder.decode(data)
+
+
+def evolve(
+    document: DeploymentDocument | None, fact: DeploymentFact, *, version: int, at: int
+) -> DeploymentDocument | None:
+    """The deployment after one more fact; `None` when it is deleted."""
+    if isinstance(fact, DeploymentCreated):
+        return DeploymentDocument(
+            version,
+            fact.content,
+            is_layered(fact.content),
+            fact.target_condition,
+            fact.priority,
+            fact.labels,
+            fact.metrics,
+            fact.schema_version,
+            fact.admission,
+            created_at=at,
+            updated_at=at,
+        )
+    assert document is not None
+    match fact:
+        case DeploymentUpdated():
+            return msgspec.structs.replace(
+                document,
+                version=version,
+                target_condition=fact.target_condition,
+                priority=fact.priority,
+                labels=fact.labels,
+                metrics=fact.metrics,
+                updated_at=at,
+                etag=document.etag + 1,
+            )
+        case AdmissionChanged(admission):
+            return msgspec.structs.replace(
+                document, version=version, admission=admission, updated_at=at, etag=document.etag + 1
+            )
+        case DeploymentDeleted():
+            return None
+
+
+def etag_text(counter: int) -> str:
+    """`1` -> `MQ==`: the base64 of a decimal counter (contract/hub.md §1.3)."""
+    return base64.b64encode(str(counter).encode()).decode()
+
+
+def matches_labels(document: DeploymentDocument, wanted: dict[str, str]) -> bool:
+    """Whether a deployment carries all of some labels, with these values."""
+    return all(document.labels.get(name) == value for name, value in wanted.items())

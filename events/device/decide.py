@@ -1,0 +1,174 @@
+"""What may happen to a device: a command becomes a fact, or is refused."""
+
+from typing import assert_never
+
+from msgspec import Raw
+
+from events.canonical import JsonObject
+from events.device.commands import (
+    CreateModule,
+    DeleteModule,
+    DeviceCommand,
+    PatchTags,
+    PatchTwin,
+    RegisterDevice,
+    ReplaceTwin,
+    ReportProperties,
+    RetireDevice,
+    UpdateDevice,
+)
+from events.device.errors import (
+    DeviceExists,
+    DeviceNotFound,
+    EtagMismatch,
+    ModuleExists,
+    ModuleIdInvalid,
+    ModuleNotFound,
+    SystemModuleReserved,
+    TwinLimitExceeded,
+)
+from events.device.etags import matches, twin_etag
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceRetired,
+    DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.device.identifiers import SYSTEM_MODULES, check_device_id, check_module_id, module_subject
+from events.device.state import EMPTY, DeviceDocument, ModuleDocument, section
+from events.properties import (
+    DESIRED_BYTES_MAX,
+    REPORTED_BYTES_MAX,
+    TAGS_BYTES_MAX,
+    merge_patch,
+    problems_of,
+)
+
+
+def check(command: DeviceCommand) -> None:
+    """Refuse what no state could allow: ids, and patches that break limits by themselves.
+
+    Raises:
+        DeviceIdInvalid, ModuleIdInvalid, SystemModuleReserved, TwinLimitExceeded: before anything is looked up.
+    """
+    check_device_id(command.device_id)
+    match command:
+        case PatchTags(device_id, tags):
+            _check_patch(device_id, "tags", tags, TAGS_BYTES_MAX)
+        case PatchTwin() | ReplaceTwin():
+            _check_twin_command(command)
+        case ReportProperties(device_id, patch, module_id):
+            if module_id is not None:
+                check_module_id(module_id)
+            _check_patch(device_id, "properties.reported", patch, REPORTED_BYTES_MAX)
+        case CreateModule(module_id=module_id) | DeleteModule(module_id=module_id):
+            check_module_id(module_id)
+            if module_id in SYSTEM_MODULES:
+                raise ModuleIdInvalid(module_id, "a system module comes and goes with its device")
+        case RegisterDevice() | UpdateDevice() | RetireDevice():
+            pass
+        case _:
+            assert_never(command)
+
+
+def _check_twin_command(command: PatchTwin | ReplaceTwin) -> None:
+    if command.module_id is not None:
+        check_module_id(command.module_id)
+        if command.module_id in SYSTEM_MODULES and command.desired is not None:
+            raise SystemModuleReserved(command.device_id, command.module_id)
+    if command.tags is not None:
+        _check_patch(command.device_id, "tags", command.tags, TAGS_BYTES_MAX)
+    if command.desired is not None:
+        _check_patch(command.device_id, "properties.desired", command.desired, DESIRED_BYTES_MAX)
+
+
+def _check_patch(subject: str, root: str, patch: object, size_bytes_max: int) -> None:
+    # A patch may be as long as what it removes; only the result is held to the size.
+    problems = problems_of(patch, root=root, size_bytes_max=8 * size_bytes_max, nulls_allowed=True)
+    if problems:
+        raise TwinLimitExceeded(subject, problems)
+
+
+def subject_of(command: DeviceCommand) -> str:
+    """The subject that a command's fact is about."""
+    module_id = getattr(command, "module_id", None)
+    if module_id is None or isinstance(command, CreateModule | DeleteModule):
+        return command.device_id
+    return module_subject(command.device_id, module_id)
+
+
+def decide(command: DeviceCommand, device: DeviceDocument | None, module: ModuleDocument | None) -> DeviceFact:
+    """The fact that a checked command becomes, given the device and, where it is about one, the module's twin.
+
+    Raises:
+        DeviceError: the command may not happen as things stand.
+    """
+    if isinstance(command, RegisterDevice):
+        if device is not None and not device.retired:
+            raise DeviceExists(command.device_id)
+        return DeviceRegistered(command.edge, command.enabled, command.status_reason)
+    if device is None or device.retired:
+        raise DeviceNotFound(command.device_id)
+    match command:
+        case PatchTags(device_id, tags):
+            _check_merged(device_id, device.tags, tags, "tags", TAGS_BYTES_MAX)
+            return TwinPatched(tags=tags)
+        case ReportProperties(device_id, patch, module_id):
+            reported = device.reported if module_id is None else EMPTY if module is None else module.reported
+            _check_merged(subject_of(command), reported, patch, "properties.reported", REPORTED_BYTES_MAX)
+            return PropertiesReported(patch)
+        case PatchTwin():
+            return _patch_twin(command, device, module)
+        case ReplaceTwin():
+            _check_etag(command, device, module)
+            tags, desired = merge_patch({}, command.tags), merge_patch({}, command.desired)
+            _check_merged(command.device_id, EMPTY, tags, "tags", TAGS_BYTES_MAX)
+            _check_merged(command.device_id, EMPTY, desired, "properties.desired", DESIRED_BYTES_MAX)
+            return TwinReplaced(tags, desired)
+        case UpdateDevice(edge=edge, enabled=enabled, status_reason=reason):
+            return DeviceUpdated(
+                device.edge if edge is None else edge,
+                device.enabled if enabled is None else enabled,
+                device.status_reason if reason is None else reason,
+            )
+        case RetireDevice():
+            return DeviceRetired()
+        case CreateModule(device_id, module_id, managed_by):
+            if module_id in device.modules:
+                raise ModuleExists(device_id, module_id)
+            return ModuleCreated(module_id, managed_by)
+        case DeleteModule(device_id, module_id):
+            if module_id not in device.modules:
+                raise ModuleNotFound(device_id, module_id)
+            return ModuleDeleted(module_id)
+        case _:
+            assert_never(command)
+
+
+def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched:
+    _check_etag(command, device, module)
+    if command.tags is not None:
+        _check_merged(command.device_id, device.tags, command.tags, "tags", TAGS_BYTES_MAX)
+    if command.desired is not None:
+        desired = device.desired if command.module_id is None else EMPTY if module is None else module.desired
+        _check_merged(subject_of(command), desired, command.desired, "properties.desired", DESIRED_BYTES_MAX)
+    return TwinPatched(command.tags, command.desired)
+
+
+def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:
+    counter = device.twin_etag if command.module_id is None else 1 if module is None else module.twin_etag
+    if not matches(command.if_match, counter):
+        raise EtagMismatch(subject_of(command), expected=command.if_match or "", actual=twin_etag(counter))
+
+
+def _check_merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> None:
+    """Hold what a patch leads to to the limits."""
+    merged = merge_patch(section(raw), patch)
+    problems = problems_of(merged, root=root, size_bytes_max=size_bytes_max)
+    if problems:
+        raise TwinLimitExceeded(subject, problems)

@@ -1,0 +1,90 @@
+"""Why a command on a device is refused.
+
+DeviceError
+├── DeviceIdInvalid · ModuleIdInvalid
+├── DeviceExists · DeviceNotFound
+├── ModuleExists · ModuleNotFound
+├── SystemModuleReserved   written by deployments alone
+├── EtagMismatch
+└── TwinLimitExceeded      with every problem found
+"""
+
+from events.properties import LimitProblem
+
+
+class DeviceError(Exception):
+    """Any refusal of a command on a device."""
+
+
+class DeviceIdInvalid(DeviceError):
+    """A device id that no hub would take (contract/hub.md §6)."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(f"device id {device_id[:140]!r}: {why}")
+        self.device_id, self.why = device_id, why
+
+
+class ModuleIdInvalid(DeviceError):
+    """A module id that no hub would take (contract/hub.md §6)."""
+
+    def __init__(self, module_id: str, why: str) -> None:
+        super().__init__(f"module id {module_id[:140]!r}: {why}")
+        self.module_id, self.why = module_id, why
+
+
+class DeviceExists(DeviceError):
+    """The device is registered already."""
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(f"a device with id {device_id!r} is already registered")
+        self.device_id = device_id
+
+
+class DeviceNotFound(DeviceError):
+    """The device is not registered, or is retired."""
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(f"no device {device_id!r} is registered")
+        self.device_id = device_id
+
+
+class ModuleExists(DeviceError):
+    """The device has such a module already."""
+
+    def __init__(self, device_id: str, module_id: str) -> None:
+        super().__init__(f"device {device_id!r} already has a module {module_id!r}")
+        self.device_id, self.module_id = device_id, module_id
+
+
+class ModuleNotFound(DeviceError):
+    """The device has no such module made by hand."""
+
+    def __init__(self, device_id: str, module_id: str) -> None:
+        super().__init__(f"device {device_id!r} has no module {module_id!r}")
+        self.device_id, self.module_id = device_id, module_id
+
+
+class SystemModuleReserved(DeviceError):
+    """The desired properties of `$edgeAgent` and `$edgeHub` come from deployments alone (contract/hub.md §1.6)."""
+
+    def __init__(self, device_id: str, module_id: str) -> None:
+        super().__init__(f"{device_id}/{module_id} is a system module: create a deployment to change what it should run")
+        self.device_id, self.module_id = device_id, module_id
+
+
+class EtagMismatch(DeviceError):
+    """The twin has moved on since the etag was read."""
+
+    def __init__(self, subject: str, *, expected: str, actual: str) -> None:
+        super().__init__(f"{subject}: the etag is {actual}, not {expected[:64]}; read the twin again")
+        self.subject, self.expected, self.actual = subject, expected, actual
+
+
+class TwinLimitExceeded(DeviceError):
+    """The twin would break limits (contract/hub.md §6); each problem names path, limit and actual size."""
+
+    def __init__(self, subject: str, problems: tuple[LimitProblem, ...]) -> None:
+        lines = "; ".join(problem.message for problem in problems[:20])
+        more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""  # noqa: PLR2004
+        super().__init__(f"{subject}: {lines}{more}")
+        self.subject, self.problems = subject, problems

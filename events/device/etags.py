@@ -1,0 +1,18 @@
+"""Etags of twins: the base64 of an 8-byte big-endian counter (contract/hub.md §1.6)."""
+
+import base64
+
+WILDCARD = "*"
+
+
+def twin_etag(counter: int) -> str:
+    """`1` -> `AAAAAAAAAAE=`."""
+    return base64.b64encode(counter.to_bytes(8, "big")).decode()
+
+
+def matches(if_match: str | None, counter: int) -> bool:
+    """Whether a condition holds: none, the wildcard, or the etag, with quotes or without (contract/hub.md §1.9)."""
+    if if_match is None:
+        return True
+    plain = if_match[1:-1] if len(if_match) > 1 and if_match[0] == if_match[-1] == '"' else if_match
+    return plain in {WILDCARD, twin_etag(counter)}

@@ -1,0 +1,202 @@
+"""The fold of a device's facts, and of a module's: the documents that stand as snapshots beside the log."""
+
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from events import canonical
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceRetired,
+    DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.properties import merge_patch
+
+EMPTY = msgspec.Raw(b"{}")
+TWIN_VERSION_AT_BIRTH = 2
+"""Of a new twin; its desired and reported `$version` are 1 (contract/hub.md §1.6)."""
+
+
+class ModuleIdentity(msgspec.Struct, frozen=True):
+    """A module made by hand."""
+
+    etag: int
+    managed_by: str | None = None
+
+
+class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device as its facts made it. Sections stay canonical JSON until somebody needs them.
+
+    `version` counts the subject's facts. `generation` counts registrations; a retired device keeps a document without
+    sections, so that versions and etags go on. `*_at` are milliseconds.
+    """
+
+    version: int
+    generation: int
+    retired: bool = False
+    edge: bool = True
+    enabled: bool = True
+    status_reason: str | None = None
+    identity_etag: int = 1
+    twin_etag: int = 1
+    twin_version: int = TWIN_VERSION_AT_BIRTH
+    desired_version: int = 1
+    reported_version: int = 1
+    registered_at: int = 0
+    status_updated_at: int = 0
+    desired_at: int = 0
+    reported_at: int = 0
+    tags: msgspec.Raw = EMPTY
+    desired: msgspec.Raw = EMPTY
+    reported: msgspec.Raw = EMPTY
+    modules: dict[str, ModuleIdentity] = {}
+
+
+class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A module twin as its own facts made it; what deployments desire of it stands in the views, not here.
+
+    It belongs to one generation of its device: with another it counts as absent.
+    """
+
+    version: int
+    generation: int
+    twin_etag: int = 1
+    twin_version: int = TWIN_VERSION_AT_BIRTH
+    desired_version: int = 1
+    reported_version: int = 1
+    desired_at: int = 0
+    reported_at: int = 0
+    desired: msgspec.Raw = EMPTY
+    reported: msgspec.Raw = EMPTY
+
+
+Document = TypeVar("Document", DeviceDocument, ModuleDocument)
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_objects = msgspec.json.Decoder(dict[str, Any])
+
+
+@cache
+def _decoder(kind: type[Document]) -> "msgspec.json.Decoder[Document]":
+    return msgspec.json.Decoder(kind)
+
+
+def encode(document: DeviceDocument | ModuleDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return _encoder.encode(document)
+
+
+def decode_device(data: bytes) -> DeviceDocument:
+    """Read what `encode` wrote of a device."""
+    return _decoder(DeviceDocument).decode(data)
+
+
+def decode_module(data: bytes) -> ModuleDocument:
+    """Read what `encode` wrote of a module."""
+    return _decoder(ModuleDocument).decode(data)
+
+
+def section(raw: msgspec.Raw) -> dict[str, Any]:
+    """A section as an object of its own."""
+    return {} if raw is EMPTY else _objects.decode(raw)
+
+
+def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version: int, at: int) -> DeviceDocument:
+    """The device after one more fact of its subject."""
+    if isinstance(fact, DeviceRegistered):
+        return _registered(document, fact, version=version, at=at)
+    assert document is not None
+    match fact:
+        case TwinPatched() | TwinReplaced() | PropertiesReported():
+            return _evolve_twin(document, fact, version=version, at=at)
+        case DeviceUpdated():
+            return msgspec.structs.replace(
+                document,
+                version=version,
+                edge=fact.edge,
+                enabled=fact.enabled,
+                status_reason=fact.status_reason,
+                identity_etag=document.identity_etag + 1,
+                status_updated_at=at if fact.enabled != document.enabled else document.status_updated_at,
+            )
+        case DeviceRetired():
+            return DeviceDocument(
+                version,
+                document.generation,
+                retired=True,
+                identity_etag=document.identity_etag + 1,
+                twin_etag=document.twin_etag,
+            )
+        case ModuleCreated():
+            identity = ModuleIdentity(version, fact.managed_by)
+            return msgspec.structs.replace(
+                document, version=version, modules={**document.modules, fact.module_id: identity}
+            )
+        case ModuleDeleted():
+            left = {name: identity for name, identity in document.modules.items() if name != fact.module_id}
+            return msgspec.structs.replace(document, version=version, modules=left)
+
+
+def _registered(document: DeviceDocument | None, fact: DeviceRegistered, *, version: int, at: int) -> DeviceDocument:
+    former = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
+    return DeviceDocument(
+        version,
+        former.generation + 1,
+        edge=fact.edge,
+        enabled=fact.enabled,
+        status_reason=fact.status_reason,
+        identity_etag=former.identity_etag + 1,
+        twin_etag=former.twin_etag + 1,
+        registered_at=at,
+    )
+
+
+def evolve_module(
+    document: ModuleDocument | None, fact: DeviceFact, *, generation: int, version: int, at: int
+) -> ModuleDocument:
+    """The module twin after one more fact of its subject; a document of another generation is begun anew."""
+    if document is None:
+        document = ModuleDocument(0, generation)
+    elif document.generation != generation:
+        document = ModuleDocument(0, generation, twin_etag=document.twin_etag + 1)
+    assert isinstance(fact, TwinPatched | TwinReplaced | PropertiesReported)
+    return _evolve_twin(document, fact, version=version, at=at)
+
+
+def _evolve_twin(
+    document: Document, fact: TwinPatched | TwinReplaced | PropertiesReported, *, version: int, at: int
+) -> Document:
+    changes: dict[str, Any] = {"version": version, "twin_version": document.twin_version + 1}
+    match fact:
+        case PropertiesReported(patch):
+            changes["reported"] = _patched(document.reported, patch)
+            changes["reported_version"] = document.reported_version + 1
+            changes["reported_at"] = at
+        case TwinPatched(tags, desired):
+            changes["twin_etag"] = document.twin_etag + 1
+            if tags is not None and isinstance(document, DeviceDocument):
+                changes["tags"] = _patched(document.tags, tags)
+            if desired is not None:
+                changes |= _desired(document, _patched(document.desired, desired), at)
+        case TwinReplaced(tags, desired):
+            changes["twin_etag"] = document.twin_etag + 1
+            if isinstance(document, DeviceDocument):
+                changes["tags"] = _patched(EMPTY, tags)
+            changes |= _desired(document, _patched(EMPTY, desired), at)
+    return msgspec.structs.replace(document, **changes)
+
+
+def _desired(document: DeviceDocument | ModuleDocument, desired: msgspec.Raw, at: int) -> dict[str, Any]:
+    return {"desired": desired, "desired_version": document.desired_version + 1, "desired_at": at}
+
+
+def _patched(raw: msgspec.Raw, patch: dict[str, Any]) -> msgspec.Raw:
+    merged = merge_patch(section(raw), patch)
+    return msgspec.Raw(canonical.encode(merged)) if merged else EMPTY

@@ -1,0 +1,83 @@
+"""Effective configurations: the merge of a stack of deployments, content-addressed, computed once and shared."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from events import canonical
+from events.canonical import JsonObject
+from events.fleet.deployments import Deployment
+from events.manifest.merge import merge, over_limit
+
+AGENT = "$edgeAgent"
+HUB = "$edgeHub"
+_RUNNING = "running"
+
+
+class Configuration(msgspec.Struct, frozen=True, eq=False):
+    """What a device should run: the desired properties of each module twin. `sections` are canonical bytes."""
+
+    digest: str
+    sections: dict[str, msgspec.Raw]
+    section_digests: dict[str, str]
+    statuses: tuple[tuple[str, str], ...]
+    """Module name → desired status, sorted; the system modules as `$edgeAgent` and `$edgeHub`."""
+
+    @classmethod
+    def of(cls, sections: Mapping[str, JsonObject]) -> "Configuration":
+        """The configuration with these sections; equal sections give an equal digest."""
+        encoded = {module: canonical.encode(section) for module, section in sorted(sections.items())}
+        digests = {module: hashlib.sha256(data).hexdigest() for module, data in encoded.items()}
+        return cls(
+            canonical.digest(digests)[:32],
+            {module: msgspec.Raw(data) for module, data in encoded.items()},
+            digests,
+            desired_statuses(sections.get(AGENT, {})),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes of the sections."""
+        return canonical.encode(self.sections)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Configuration":
+        """Read what `to_bytes` wrote."""
+        return cls.of(msgspec.json.decode(data))
+
+
+class HeldBack(msgspec.Struct, frozen=True):
+    """A merge that is not applied because it is over a limit: the device keeps what it has."""
+
+    reason: str
+
+
+def desired_statuses(agent: JsonObject) -> tuple[tuple[str, str], ...]:
+    """Module name → desired status, from an `$edgeAgent` section; what has no readable status is left out."""
+    found: dict[str, str] = {}
+    system = agent.get("systemModules")
+    if isinstance(system, dict):
+        if isinstance(system.get("edgeAgent"), dict):
+            # The agent itself is always to run, whatever the manifest says (contract/edge.md §1.1).
+            found[AGENT] = _RUNNING
+        if isinstance(system.get("edgeHub"), dict):
+            found[HUB] = _RUNNING
+    modules = agent.get("modules")
+    for name, module in modules.items() if isinstance(modules, dict) else ():
+        status = module.get("status") if isinstance(module, dict) else None
+        if isinstance(status, str):
+            found[name] = status
+    return tuple(sorted(found.items()))
+
+
+def effective(stack: Sequence[Deployment]) -> Configuration | HeldBack:
+    """Merge a base and its layers, ascending (contract/hub.md §3.3); over a limit the answer is why not."""
+    base, *layers = stack
+    merged = merge(base.content, [layer.content for layer in layers])
+    excess = over_limit(merged.sections)
+    if excess is not None:
+        return HeldBack(str(excess))
+    return Configuration.of(merged.sections)
+
+
+NOTHING = Configuration.of({})

@@ -1,0 +1,190 @@
+"""The deployments as a partition sees them: conditions parsed, in the order in which they win."""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+from pyroaring import BitMap
+
+from events.canonical import JsonObject
+from events.deployment.facts import (
+    Admission,
+    AdmissionChanged,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentFact,
+    DeploymentUpdated,
+)
+from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
+from events.manifest.document import is_layered
+from events.targeting.parse import parse
+from events.targeting.select import compile_true
+from events.targeting.tree import Path, equalities, is_monotone, paths
+
+Select = Callable[[Index, BitMap | None], BitMap]
+
+CONTENT_KEY = "modulesContent"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A target condition made ready: how it selects, and what can change its answer.
+
+    `values` are the (path, value) pairs whose sets a monotone condition is made of; `values` is `None` where any
+    change of a path in `paths` may matter.
+    """
+
+    select: Select
+    paths: frozenset[Path]
+    values: frozenset[tuple[Path, ValueKey]] | None
+
+
+_targets: dict[str, Target] = {}
+_TARGETS_MAX = 50_000
+
+
+def target_of(text: str) -> Target:
+    """Parse and compile a condition, once per text and process."""
+    found = _targets.get(text)
+    if found is None:
+        if len(_targets) >= _TARGETS_MAX:
+            _targets.clear()
+        condition = parse(text)
+        values = None
+        if is_monotone(condition):
+            values = frozenset((path, value_key(literal)) for path, literal in equalities(condition))
+        found = _targets[text] = Target(compile_true(condition), paths(condition), values)
+    return found
+
+
+class Deployment(msgspec.Struct, frozen=True, eq=False):
+    """One deployment at one moment. `created` is the fleet position of its creation: later ones win ties."""
+
+    id: str
+    created: int
+    priority: int
+    layered: bool
+    condition: str
+    admission: Admission
+    content: JsonObject
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Sorts by who wins: the highest wins (DESIGN §7: ties go to the one created last)."""
+        return (self.priority, self.created)
+
+    @property
+    def target(self) -> Target:
+        """The condition, ready to select."""
+        return target_of(self.condition)
+
+
+class Change(msgspec.Struct, frozen=True, eq=False):
+    """What a fact made of a deployment; `None` before it was created and after it was deleted."""
+
+    before: Deployment | None
+    after: Deployment | None
+
+
+class Deployments:
+    """The fold of the fleet's log as far as targeting needs it."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Deployment] = {}
+        self.layers_ascending: list[Deployment] = []
+        self.bases_descending: list[Deployment] = []
+        self._by_path: dict[Path, set[str]] = {}
+        self._by_value: dict[tuple[Path, ValueKey], set[str]] = {}
+
+    def fold(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> dict[str, Change]:
+        """Fold (position, deployment id, fact) and say, per deployment, what it was before and is after all of them."""
+        before: dict[str, Deployment | None] = {}
+        for position, deployment_id, fact in facts:
+            old = self.by_id.get(deployment_id)
+            before.setdefault(deployment_id, old)
+            new = _evolve(old, fact, deployment_id=deployment_id, position=position)
+            self._forget(old)
+            if new is None:
+                del self.by_id[deployment_id]
+            else:
+                self.by_id[deployment_id] = new
+                self._remember(new)
+        if before:
+            ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
+            self.layers_ascending = [deployment for deployment in ranked if deployment.layered]
+            self.bases_descending = [deployment for deployment in reversed(ranked) if not deployment.layered]
+        return {name: Change(old, self.by_id.get(name)) for name, old in before.items()}
+
+    def affected(self, touched: dict[Path, set[ValueKey]]) -> set[str]:
+        """The deployments whose target can have changed with these sets of the index."""
+        found: set[str] = set()
+        for path, keys in touched.items():
+            found |= self._by_path.get(path, frozenset())
+            if len(self._by_value) < len(keys):
+                found.update(*(ids for (where, key), ids in self._by_value.items() if where == path and key in keys))
+            else:
+                for key in keys:
+                    found |= self._by_value.get((path, key), frozenset())
+        return found
+
+    def named_paths(self) -> set[Path]:
+        """Every tag or reported path that a live condition names."""
+        return _named(self.by_id.values())
+
+    def paths_named_after(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> set[Path]:
+        """What `named_paths` would answer after some more facts, without folding them."""
+        ahead: dict[str, Deployment | None] = dict(self.by_id)
+        for position, deployment_id, fact in facts:
+            ahead[deployment_id] = _evolve(
+                ahead.get(deployment_id), fact, deployment_id=deployment_id, position=position
+            )
+        return _named(one for one in ahead.values() if one is not None)
+
+    def _remember(self, deployment: Deployment) -> None:
+        target = deployment.target
+        if target.values is None:
+            for path in target.paths:
+                self._by_path.setdefault(path, set()).add(deployment.id)
+        else:
+            for pair in target.values:
+                self._by_value.setdefault(pair, set()).add(deployment.id)
+
+    def _forget(self, deployment: Deployment | None) -> None:
+        if deployment is None:
+            return
+        target = deployment.target
+        for path in target.paths:
+            self._by_path.get(path, set()).discard(deployment.id)
+        for pair in target.values or ():
+            ids = self._by_value[pair]
+            ids.discard(deployment.id)
+            if not ids:
+                del self._by_value[pair]
+
+
+def _named(deployments: Iterable[Deployment]) -> set[Path]:
+    return {path for one in deployments for path in one.target.paths if path != DEVICE_ID}
+
+
+def _evolve(
+    old: Deployment | None, fact: DeploymentFact, *, deployment_id: str, position: int
+) -> Deployment | None:
+    match fact:
+        case DeploymentCreated():
+            content = fact.content.get(CONTENT_KEY, {})
+            return Deployment(
+                deployment_id,
+                position,
+                fact.priority,
+                is_layered(fact.content),
+                fact.target_condition,
+                fact.admission,
+                content,
+            )
+        case DeploymentUpdated():
+            assert old is not None
+            return msgspec.structs.replace(old, priority=fact.priority, condition=fact.target_condition)
+        case AdmissionChanged():
+            assert old is not None
+            return msgspec.structs.replace(old, admission=fact.admission)
+        case DeploymentDeleted():
+            assert old is not None
+            return None

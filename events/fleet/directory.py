@@ -1,0 +1,58 @@
+"""Who is in a partition: device id ↔ ordinal, and the sets live, edge-capable and enabled."""
+
+from bisect import bisect_left, bisect_right
+
+from pyroaring import BitMap
+
+
+class Directory:
+    """Ordinals count the registrations of a partition from 0 and are never reused."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.live = BitMap()
+        self.edge = BitMap()
+        self.enabled = BitMap()
+        self.ordinal_of: dict[str, int] = {}
+        self._sorted: list[str] | None = None
+
+    def restore(self, ids: list[str], live: BitMap, edge: BitMap, enabled: BitMap) -> None:
+        """Become what was kept."""
+        self.ids, self.live, self.edge, self.enabled = ids, live, edge, enabled
+        self.ordinal_of = {ids[ordinal]: ordinal for ordinal in live}
+        self._sorted = None
+
+    def register(self, device_id: str, *, edge: bool, enabled: bool) -> int:
+        """Give a device the next ordinal."""
+        ordinal = len(self.ids)
+        self.ids.append(device_id)
+        self.ordinal_of[device_id] = ordinal
+        self.live.add(ordinal)
+        self.update(ordinal, edge=edge, enabled=enabled)
+        self._sorted = None
+        return ordinal
+
+    def update(self, ordinal: int, *, edge: bool, enabled: bool) -> None:
+        """Set what a device is capable of."""
+        for members, holds in ((self.edge, edge), (self.enabled, enabled)):
+            if holds:
+                members.add(ordinal)
+            else:
+                members.discard(ordinal)
+
+    def retire(self, device_id: str) -> int:
+        """Leave a hole where the device was."""
+        ordinal = self.ordinal_of.pop(device_id)
+        for members in (self.live, self.edge, self.enabled):
+            members.discard(ordinal)
+        self._sorted = None
+        return ordinal
+
+    def between(self, *, low: str | None, high: str | None, low_open: bool, high_open: bool) -> BitMap:
+        """Live ordinals whose id lies in a range, by code point; `None` is no bound, `*_open` leaves the bound out."""
+        if self._sorted is None:
+            self._sorted = sorted(self.ordinal_of)
+        names = self._sorted
+        start = 0 if low is None else (bisect_right if low_open else bisect_left)(names, low)
+        end = len(names) if high is None else (bisect_left if high_open else bisect_right)(names, high)
+        return BitMap([self.ordinal_of[name] for name in names[start:end]])

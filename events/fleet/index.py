@@ -1,0 +1,423 @@
+"""The inverted index of a partition: (property path, typed value) → the ordinals that have it."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pyroaring import BitMap
+
+from events.fleet.directory import Directory
+from events.targeting.select import Kind
+from events.targeting.tree import Op, Path
+
+TAGS: Path = ("tags",)
+REPORTED: Path = ("properties", "reported")
+DEVICE_ID: Path = ("deviceId",)
+
+CARDINALITY_BUDGET = 1000
+"""Distinct values of one tag path within one partition up to which it is indexed although no condition names it."""
+
+# A value key is (kind, value). The kind keeps true, 1 and "1" apart: in Python, True == 1 == 1.0.
+STRING, NUMBER, BOOLEAN = "string", "number", "boolean"
+ValueKey = tuple[str, Any]
+OBJECT_KEY: ValueKey = ("object", None)
+ARRAY_KEY: ValueKey = ("array", None)
+
+_KIND_OF = {Kind.STRING: STRING, Kind.NUMBER: NUMBER, Kind.BOOLEAN: BOOLEAN}
+_EMPTY = BitMap()
+_PAGE_BITS = 8
+_PAGE_MASK = (1 << _PAGE_BITS) - 1
+
+
+def value_key(value: object) -> ValueKey:
+    """The typed key of a JSON value that is neither null nor an object."""
+    if isinstance(value, str):
+        return (STRING, value)
+    # bool is an int in Python; without the order, true would be found by 1.
+    if isinstance(value, bool):
+        return (BOOLEAN, value)
+    if isinstance(value, int | float):
+        return (NUMBER, value)
+    return ARRAY_KEY
+
+
+class Column:
+    """One property path: which value each ordinal has, and which ordinals each value has."""
+
+    __slots__ = ("_free", "_numbers", "_pages", "_sorted", "dirty", "keys", "kinds", "members", "present", "touched")
+
+    def __init__(self) -> None:
+        self._pages: dict[int, array[int]] = {}
+        self._numbers: dict[ValueKey, int] = {}
+        self._free: list[int] = []
+        self._sorted: dict[str, list[Any]] = {}
+        # Number 0 stands for no value; its set stays empty.
+        self.keys: list[ValueKey] = [("none", None)]
+        self.members: list[BitMap] = [BitMap()]
+        self.kinds: dict[str, BitMap] = {}
+        self.present = BitMap()
+        self.dirty: set[ValueKey] = set()
+        self.touched: set[ValueKey] = set()
+
+    def __len__(self) -> int:
+        """How many distinct values there are now."""
+        return len(self._numbers)
+
+    def _number(self, key: ValueKey) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            if self._free:
+                number = self._free.pop()
+                self.keys[number], self.members[number] = key, BitMap()
+            else:
+                number = len(self.keys)
+                self.keys.append(key)
+                self.members.append(BitMap())
+            self._numbers[key] = number
+            self._sorted.pop(key[0], None)
+        return number
+
+    def put(self, ordinal: int, key: ValueKey) -> bool:
+        """Give an ordinal a value; says whether that changed anything."""
+        page = self._pages.get(ordinal >> _PAGE_BITS)
+        if page is None:
+            page = self._pages[ordinal >> _PAGE_BITS] = array("I", bytes(4 << _PAGE_BITS))
+        slot = ordinal & _PAGE_MASK
+        old = page[slot]
+        if old:
+            if self.keys[old] == key:
+                return False
+            self._leave(ordinal, old, key[0])
+        number = page[slot] = self._number(key)
+        self.members[number].add(ordinal)
+        if not old:
+            self.present.add(ordinal)
+            self._of_kind(key[0]).add(ordinal)
+        self.dirty.add(key)
+        self.touched.add(key)
+        return True
+
+    def clear(self, ordinal: int) -> bool:
+        """Take an ordinal's value away; says whether it had one."""
+        page = self._pages.get(ordinal >> _PAGE_BITS)
+        if page is None or not page[ordinal & _PAGE_MASK]:
+            return False
+        self._leave(ordinal, page[ordinal & _PAGE_MASK], None)
+        page[ordinal & _PAGE_MASK] = 0
+        self.present.discard(ordinal)
+        return True
+
+    def _leave(self, ordinal: int, number: int, new_kind: str | None) -> None:
+        key = self.keys[number]
+        members = self.members[number]
+        members.discard(ordinal)
+        self.dirty.add(key)
+        self.touched.add(key)
+        if key[0] != new_kind:
+            self.kinds[key[0]].discard(ordinal)
+            if new_kind is not None:
+                self._of_kind(new_kind).add(ordinal)
+        if not members:
+            del self._numbers[key]
+            self._free.append(number)
+            self._sorted.pop(key[0], None)
+
+    def _of_kind(self, kind: str) -> BitMap:
+        found = self.kinds.get(kind)
+        if found is None:
+            found = self.kinds[kind] = BitMap()
+        return found
+
+    def restore(self, key: ValueKey, members: BitMap) -> None:
+        """Put a stored set back; says nothing of change."""
+        number = self._number(key)
+        self.members[number] = members
+        self.present |= members
+        self.kinds[key[0]] = self._of_kind(key[0]) | members
+        for ordinal in members:
+            page = self._pages.get(ordinal >> _PAGE_BITS)
+            if page is None:
+                page = self._pages[ordinal >> _PAGE_BITS] = array("I", bytes(4 << _PAGE_BITS))
+            page[ordinal & _PAGE_MASK] = number
+
+    def equal(self, key: ValueKey) -> BitMap:
+        """The ordinals with a value; not to be changed."""
+        number = self._numbers.get(key)
+        return _EMPTY if number is None else self.members[number]
+
+    def sets(self) -> Iterator[tuple[ValueKey, BitMap]]:
+        """Every value with its ordinals."""
+        for key, number in self._numbers.items():
+            yield key, self.members[number]
+
+    def ordered(self, kind: str, op: Op, literal: Any) -> BitMap:
+        """The ordinals whose value is of a kind and compares so with a literal."""
+        values = self._sorted.get(kind)
+        if values is None:
+            values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
+        match op:
+            case Op.LT:
+                chosen = values[: bisect_left(values, literal)]
+            case Op.LE:
+                chosen = values[: bisect_right(values, literal)]
+            case Op.GT:
+                chosen = values[bisect_right(values, literal) :]
+            case Op.GE:
+                chosen = values[bisect_left(values, literal) :]
+            case _:
+                raise AssertionError(op)
+        return BitMap.union(*[self.members[self._numbers[kind, value]] for value in chosen]) if chosen else BitMap()
+
+
+class Node:
+    """A property path on the way down; `column` is absent where the path itself is not indexed."""
+
+    __slots__ = ("children", "column", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.column: Column | None = None
+        self.children: dict[str, Node] = {}
+
+
+class Index:
+    """Tags are indexed as they come, up to the budget; reported properties where a condition names them."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._tags = Node(TAGS)
+        self._reported = Node(REPORTED)
+        self.columns: dict[Path, Column] = {}
+        self.over_budget: set[Path] = set()
+        self.named: set[Path] = set()
+        self._dirty_columns: set[Path] = set()
+        self._dropped: list[tuple[Path, ValueKey]] = []
+
+    # -- folding
+
+    def patch_tags(self, ordinal: int, patch: dict[str, Any]) -> bool:
+        """Fold a merge patch (RFC 7386) to a device's tags; says whether an indexed value changed."""
+        return self._patch_children(ordinal, self._tags, patch)
+
+    def replace_tags(self, ordinal: int, tags: dict[str, Any]) -> bool:
+        """Fold new tags in place of all former ones."""
+        gone = {name: None for name in self._tags.children if name not in tags}
+        changed = self._patch_children(ordinal, self._tags, gone)
+        for name, value in tags.items():
+            node = self._tags.children.get(name)
+            if node is not None and isinstance(value, dict):
+                changed |= self._replace(ordinal, node, value)
+            else:
+                changed |= self._patch_children(ordinal, self._tags, {name: value})
+        return changed
+
+    def _replace(self, ordinal: int, node: Node, value: dict[str, Any]) -> bool:
+        changed = self._put(ordinal, node, OBJECT_KEY)
+        for name, child in node.children.items():
+            if name not in value:
+                changed |= self._clear(ordinal, child)
+        for name, item in value.items():
+            found = node.children.get(name)
+            if found is not None and isinstance(item, dict):
+                changed |= self._replace(ordinal, found, item)
+            else:
+                changed |= self._patch_children(ordinal, node, {name: item})
+        return changed
+
+    def _patch_children(self, ordinal: int, node: Node, patch: dict[str, Any]) -> bool:
+        changed = False
+        for name, value in patch.items():
+            child = node.children.get(name)
+            if value is None:
+                if child is not None:
+                    changed |= self._clear(ordinal, child)
+                continue
+            if child is None:
+                child = self._grow(node, name)
+            if type(value) is dict:
+                changed |= self._put(ordinal, child, OBJECT_KEY)
+                changed |= self._patch_children(ordinal, child, value)
+            else:
+                for grandchild in child.children.values():
+                    changed |= self._clear(ordinal, grandchild)
+                changed |= self._put(ordinal, child, value_key(value))
+        return changed
+
+    def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
+        """Fold a merge patch to a device's reported properties, along the named paths only."""
+        return self._patch_named(ordinal, self._reported, patch)
+
+    def _patch_named(self, ordinal: int, node: Node, patch: dict[str, Any]) -> bool:
+        changed = False
+        for name, child in node.children.items():
+            if name not in patch:
+                continue
+            value = patch[name]
+            if value is None:
+                changed |= self._clear(ordinal, child)
+            elif isinstance(value, dict):
+                changed |= self._put(ordinal, child, OBJECT_KEY)
+                changed |= self._patch_named(ordinal, child, value)
+            else:
+                for grandchild in child.children.values():
+                    changed |= self._clear(ordinal, grandchild)
+                changed |= self._put(ordinal, child, value_key(value))
+        return changed
+
+    def forget(self, ordinal: int) -> None:
+        """Take every value of a device away."""
+        for path, column in self.columns.items():
+            if column.clear(ordinal):
+                self._dirty_columns.add(path)
+
+    def _clear(self, ordinal: int, node: Node) -> bool:
+        changed = False
+        for child in node.children.values():
+            changed |= self._clear(ordinal, child)
+        if node.column is not None and node.column.clear(ordinal):
+            self._dirty_columns.add(node.path)
+            return True
+        return changed
+
+    def _put(self, ordinal: int, node: Node, key: ValueKey) -> bool:
+        column = node.column
+        if column is None or not column.put(ordinal, key):
+            return False
+        self._dirty_columns.add(node.path)
+        if len(column) > CARDINALITY_BUDGET and node.path[0] == "tags" and node.path not in self.over_budget:
+            self.over_budget.add(node.path)
+            if node.path not in self.named:
+                self._drop(node)
+                return False
+        return True
+
+    def _grow(self, parent: Node, name: str) -> Node:
+        node = parent.children[name] = Node((*parent.path, name))
+        if node.path not in self.over_budget:
+            self._index(node)
+        return node
+
+    def _index(self, node: Node) -> None:
+        node.column = self.columns[node.path] = Column()
+
+    def _drop(self, node: Node) -> None:
+        column = self.columns.pop(node.path)
+        node.column = None
+        gone = column.dirty | {key for key, _ in column.sets()}
+        self._dropped += [(node.path, key) for key in sorted(gone, key=repr)]
+
+    # -- which paths
+
+    def missing(self, paths: Iterable[Path]) -> frozenset[Path]:
+        """Those of some paths that a condition could not be answered for yet."""
+        return frozenset(
+            path
+            for path in paths
+            if path not in self.columns and (path in self.over_budget or path[: len(REPORTED)] == REPORTED)
+        )
+
+    def name(self, paths: set[Path]) -> None:
+        """Index exactly these paths beside the tags within the budget; new ones start empty and must be filled."""
+        for path in self.named - paths:
+            if path in self.columns and (path in self.over_budget or path[0] != "tags"):
+                self._drop(self._node(path))
+        self.named = set(paths)
+        for path in self.missing(paths):
+            self._index(self._node(path))
+
+    def fill(self, ordinal: int, path: Path, document: dict[str, Any]) -> None:
+        """Set one path of one device from its tags or reported properties."""
+        node, value = self._node(path), document
+        depth = len(TAGS) if path[0] == "tags" else len(REPORTED)
+        for name in path[depth:]:
+            if not isinstance(value, dict) or value.get(name) is None:
+                return
+            value = value[name]
+        self._put(ordinal, node, OBJECT_KEY if isinstance(value, dict) else value_key(value))
+
+    def _node(self, path: Path) -> Node:
+        node, depth = (self._tags, len(TAGS)) if path[0] == "tags" else (self._reported, len(REPORTED))
+        for end in range(depth + 1, len(path) + 1):
+            child = node.children.get(path[end - 1])
+            if child is None:
+                child = node.children[path[end - 1]] = Node(path[:end])
+                if path[0] == "tags" and child.path not in self.over_budget:
+                    self._index(child)
+            node = child
+        return node
+
+    # -- keeping
+
+    def restore(self, path: Path, key: ValueKey, members: BitMap) -> None:
+        """Put a stored set back."""
+        node = self._node(path)
+        if node.column is None:
+            self._index(node)
+        assert node.column is not None
+        node.column.restore(key, members)
+
+    def changes(self) -> Iterator[tuple[Path, ValueKey, BitMap]]:
+        """The sets changed since the last call; an empty one is gone."""
+        for path, key in self._dropped:
+            yield path, key, _EMPTY
+        self._dropped.clear()
+        for path in sorted(self._dirty_columns & self.columns.keys()):
+            column = self.columns[path]
+            for key in sorted(column.dirty, key=repr):
+                yield path, key, column.equal(key)
+            column.dirty.clear()
+        self._dirty_columns.clear()
+
+    def take_touched(self) -> dict[Path, set[ValueKey]]:
+        """The (path, value) pairs that gained or lost an ordinal since the last call."""
+        touched = {}
+        for path in self._dirty_columns:
+            column = self.columns.get(path)
+            if column is not None and column.touched:
+                touched[path] = column.touched
+                column.touched = set()
+        return touched
+
+    def paths(self) -> list[Path]:
+        """Every path that is indexed now, sorted."""
+        return sorted(self.columns)
+
+    # -- IndexReader (events.targeting.select)
+
+    def everyone(self) -> BitMap:
+        """Every live ordinal."""
+        return self._directory.live
+
+    def equal(self, path: Path, literal: str | float | bool) -> BitMap:  # noqa: FBT001 - a literal of a condition
+        """Ordinals whose value is of the literal's kind and equal to it."""
+        if path == DEVICE_ID:
+            ordinal = self._directory.ordinal_of.get(literal) if isinstance(literal, str) else None
+            return _EMPTY if ordinal is None else BitMap([ordinal])
+        column = self.columns.get(path)
+        return _EMPTY if column is None else column.equal(value_key(literal))
+
+    def of_kind(self, path: Path, kind: Kind) -> BitMap:
+        """Ordinals whose value is of a kind."""
+        if path == DEVICE_ID:
+            return self._directory.live if kind is Kind.STRING else _EMPTY
+        column = self.columns.get(path)
+        return _EMPTY if column is None else column.kinds.get(_KIND_OF[kind], _EMPTY)
+
+    def present(self, path: Path) -> BitMap:
+        """Ordinals that have the property, whatever its value."""
+        if path == DEVICE_ID:
+            return self._directory.live
+        column = self.columns.get(path)
+        return _EMPTY if column is None else column.present
+
+    def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
+        """Ordinals whose value is of the literal's kind and compares so with it."""
+        if path == DEVICE_ID:
+            if not isinstance(literal, str):
+                return _EMPTY
+            if op in {Op.LT, Op.LE}:
+                return self._directory.between(low=None, high=literal, low_open=False, high_open=op is Op.LT)
+            return self._directory.between(low=literal, high=None, low_open=op is Op.GT, high_open=False)
+        column = self.columns.get(path)
+        return _EMPTY if column is None else column.ordered(value_key(literal)[0], op, literal)

@@ -1,0 +1,73 @@
+"""One number per ordinal, packed: O(1) to read, and written back by the pages that changed."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+PAGE_ITEMS = 256
+
+
+class Packed:
+    """An array of little-endian unsigned 32-bit numbers, 0 where nothing was set."""
+
+    def __init__(self) -> None:
+        self._items = array("I")
+        assert self._items.itemsize == 4  # noqa: PLR2004 - the width of the stored form
+        self._dirty: set[int] = set()
+
+    def load(self, data: bytes) -> None:
+        """Become what was stored."""
+        self._items = array("I", data)
+        self._dirty.clear()
+
+    def counts(self) -> Counter[int]:
+        """How often each number occurs."""
+        distinct, counts = np.unique(np.frombuffer(self._items, dtype=np.uint32), return_counts=True)
+        return Counter(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, ordinal: int) -> int:
+        return self._items[ordinal]
+
+    def __setitem__(self, ordinal: int, value: int) -> None:
+        self._items[ordinal] = value
+        self._dirty.add(ordinal // PAGE_ITEMS)
+
+    def reserve(self, count: int) -> None:
+        """Make room for ordinals below `count`, in whole pages, so that the stored length depends on `count` alone."""
+        wanted = -(-count // PAGE_ITEMS) * PAGE_ITEMS
+        if wanted > len(self._items):
+            first = len(self._items) // PAGE_ITEMS
+            self._items.frombytes(bytes(4 * (wanted - len(self._items))))
+            self._dirty.update(range(first, wanted // PAGE_ITEMS))
+
+    def take(self, ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """The numbers at many ordinals."""
+        return np.frombuffer(self._items, dtype=np.uint32)[ordinals]
+
+    def put(self, ordinals: npt.NDArray[np.uint32], values: npt.NDArray[np.uint32] | int) -> None:
+        """Set the numbers at many ordinals."""
+        np.frombuffer(self._items, dtype=np.uint32)[ordinals] = values
+        self._dirty.update(np.unique(ordinals // PAGE_ITEMS).tolist())
+
+    def view(self) -> npt.NDArray[np.uint32]:
+        """A copy of all of them."""
+        return np.array(self._items, dtype=np.uint32)
+
+    def changes(self) -> Iterator[tuple[int, bytes]]:
+        """The byte ranges changed since the last call, as (offset, bytes), neighbours joined; ascending."""
+        pages = sorted(self._dirty)
+        self._dirty.clear()
+        start = 0
+        while start < len(pages):
+            end = start
+            while end + 1 < len(pages) and pages[end + 1] == pages[end] + 1:
+                end += 1
+            first, last = pages[start] * PAGE_ITEMS, (pages[end] + 1) * PAGE_ITEMS
+            yield first * 4, self._items[first:last].tobytes()
+            start = end + 1

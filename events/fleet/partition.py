@@ -1,0 +1,364 @@
+"""One partition of the fleet: the fold of its own facts and the fleet's, and what every device runs in consequence."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, assert_never
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from events.deployment.facts import Admitted, DeploymentFact, Ended, Everyone, NotStarted
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceRetired,
+    DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.envelope import Envelope, Vector
+from events.fleet.answers import Answers, Signature, as_desired
+from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
+from events.fleet.deployments import Change, Deployment, Deployments
+from events.fleet.directory import Directory
+from events.fleet.index import Index
+from events.fleet.outcome import Moved, Outcome
+from events.fleet.packed import PAGE_ITEMS, Packed
+from events.fleet.resolve import resolve
+from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, stack_key
+from events.targeting.tree import Path
+
+_AGENT_SUFFIX = "/" + AGENT
+
+
+class CannotFold(Exception):
+    """A fact does not follow from the ones before it: the log is not one that twinfold wrote, or is damaged."""
+
+    def __init__(self, position: int, subject: str, why: str) -> None:
+        super().__init__(f"position {position}, {subject}: {why}")
+        self.position, self.subject, self.why = position, subject, why
+
+
+class DeviceText(msgspec.Struct, frozen=True):
+    """The part of a device's snapshot document that fills the index; `version` says which facts it contains."""
+
+    version: int
+    tags: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
+
+
+class MergeCache:
+    """Effective configurations by stack, shared by the partitions of a process; the oldest are forgotten."""
+
+    def __init__(self, stacks_max: int = 20_000) -> None:
+        self._by_stack: dict[tuple[Layer, ...], Configuration | HeldBack] = {}
+        self._stacks_max = stacks_max
+
+    def __call__(self, stack: Sequence[Deployment]) -> Configuration | HeldBack:
+        """What a stack merges to."""
+        key = stack_key(stack)
+        found = self._by_stack.get(key)
+        if found is None:
+            if len(self._by_stack) >= self._stacks_max:
+                del self._by_stack[next(iter(self._by_stack))]
+            found = self._by_stack[key] = effective(stack)
+        return found
+
+
+class Partition:
+    """The state of one partition at `vector`. Fold, then `resolve`; an exception leaves it unusable."""
+
+    def __init__(self, number: int, merge: MergeCache | None = None) -> None:
+        self.number = number
+        self.vector = Vector()
+        self.at = 0
+        self.outcomes = 0
+        self.decided = Vector()
+        self.directory = Directory()
+        self.index = Index(self.directory)
+        self.deployments = Deployments()
+        self.targets: dict[str, BitMap] = {}
+        self.eligible: dict[str, BitMap] = {}
+        self.rows = Rows()
+        self.row_of = Packed()
+        self.moved_by = Packed()
+        self.twin_versions = Packed()
+        self.answers = Answers()
+        self.kept_sets: dict[str, bytes] = {}
+        self.changed_targets: set[tuple[int, str]] = set()
+        self.changed_ids: set[str] = set()
+        self.changed_id_pages: set[int] = set()
+        self._merge = merge or MergeCache()
+        self._touched = BitMap()
+        self._renewed = BitMap()
+        self._gone = BitMap()
+        self._changes: dict[str, Change] = {}
+
+    # -- folding the partition's own facts
+
+    def fold(self, facts: Iterable[Envelope[DeviceFact]]) -> None:
+        """Fold facts of the partition's log, dense from the vector on.
+
+        Raises:
+            CannotFold: a fact does not follow; the state is unusable from here on.
+        """
+        ordinal_of = self.directory.ordinal_of
+        position, at = self.vector.partition, self.at
+        for envelope in facts:
+            fact, subject = envelope.fact, envelope.subject
+            assert envelope.position == position + 1
+            ordinal = ordinal_of.get(subject)
+            if ordinal is not None:
+                self._fold_device(ordinal, subject, fact, envelope)
+            elif type(fact) is DeviceRegistered:
+                self._register(subject, fact, envelope.version)
+            else:
+                self._fold_module(subject, fact, envelope)
+            position = envelope.position
+            at = max(at, envelope.at)
+        self.vector = Vector(position, self.vector.fleet)
+        self.at = at
+
+    def skip(self, position: int, at: int) -> None:
+        """Go past one fact without folding it, as an operator decided."""
+        assert position == self.vector.partition + 1
+        self.vector = Vector(position, self.vector.fleet)
+        self.at = max(self.at, at)
+
+    def _fold_device(self, ordinal: int, device_id: str, fact: DeviceFact, envelope: Envelope[DeviceFact]) -> None:
+        match fact:
+            case TwinPatched():
+                if fact.tags is not None and self.index.patch_tags(ordinal, fact.tags):
+                    self._touched.add(ordinal)
+            case TwinReplaced():
+                if self.index.replace_tags(ordinal, fact.tags):
+                    self._touched.add(ordinal)
+            case PropertiesReported():
+                if self.index.patch_reported(ordinal, fact.patch):
+                    self._touched.add(ordinal)
+            case DeviceUpdated():
+                self.directory.update(ordinal, edge=fact.edge, enabled=fact.enabled)
+                self._renewed.add(ordinal)
+            case DeviceRetired():
+                self._retire(device_id)
+                return
+            case DeviceRegistered():
+                raise CannotFold(envelope.position, device_id, "registered although it is not retired")
+            case ModuleCreated() | ModuleDeleted():
+                pass
+            case _:
+                assert_never(fact)
+        self.twin_versions[ordinal] = envelope.version
+
+    def _fold_module(self, subject: str, fact: DeviceFact, envelope: Envelope[DeviceFact]) -> None:
+        device_id, slash, _ = subject.partition("/")
+        ordinal = self.directory.ordinal_of.get(device_id)
+        if not slash or ordinal is None:
+            raise CannotFold(envelope.position, subject, "the device is not registered")
+        if subject.endswith(_AGENT_SUFFIX) and isinstance(fact, PropertiesReported):
+            self.answers.fold(ordinal, fact.patch)
+
+    def _register(self, device_id: str, fact: DeviceRegistered, version: int) -> None:
+        ordinal = self.directory.register(device_id, edge=fact.edge, enabled=fact.enabled)
+        count = ordinal + 1
+        for packed in (self.row_of, self.moved_by, self.twin_versions, self.answers):
+            packed.reserve(count)
+        self.twin_versions[ordinal] = version
+        self.changed_ids.add(device_id)
+        self.changed_id_pages.add(ordinal // PAGE_ITEMS)
+        self._renewed.add(ordinal)
+
+    def _retire(self, device_id: str) -> None:
+        ordinal = self.directory.retire(device_id)
+        self.index.forget(ordinal)
+        self.answers.forget(ordinal)
+        self.twin_versions[ordinal] = 0
+        self.changed_ids.add(device_id)
+        self._touched.discard(ordinal)
+        self._renewed.discard(ordinal)
+        self._gone.add(ordinal)
+
+    # -- folding the fleet's facts
+
+    def paths_to_fill(self, facts: Iterable[Envelope[Any]]) -> frozenset[Path]:
+        """The paths that these fleet facts name and the index does not have; fill them before folding."""
+        return self.index.missing(self.deployments.paths_named_after(_deployment_facts(facts)))
+
+    def open_paths(self, paths: frozenset[Path]) -> None:
+        """Begin to index some paths; from here on folding keeps them, and `fill` brings what was before."""
+        self.index.name(self.index.named | paths)
+
+    def fill(self, paths: Iterable[Path], device_id: str, document: DeviceText) -> bool:
+        """Bring one device's values of some paths in; false when the document is of another version than is folded."""
+        ordinal = self.directory.ordinal_of.get(device_id)
+        if ordinal is None:
+            return True
+        if self.twin_versions[ordinal] != document.version:
+            return False
+        for path in paths:
+            self.index.fill(ordinal, path, document.tags if path[0] == "tags" else document.reported)
+        return True
+
+    def fold_fleet(self, facts: Sequence[Envelope[Any]]) -> None:
+        """Fold facts of the fleet's log, dense from the vector on; those of other rooms only move the vector."""
+        if not facts:
+            return
+        assert facts[0].position == self.vector.fleet + 1
+        for name, change in self.deployments.fold(_deployment_facts(facts)).items():
+            former = self._changes.get(name)
+            self._changes[name] = Change(former.before if former else change.before, change.after)
+        self.index.name(self.deployments.named_paths())
+        self.vector = Vector(self.vector.partition, facts[-1].position)
+        self.at = max(self.at, facts[-1].at)
+
+    # -- coming back
+
+    def restore_deployments(self, facts: Iterable[Envelope[Any]]) -> None:
+        """Fold the fleet's facts up to a vector whose consequences are put back too."""
+        self.deployments.fold(_deployment_facts(facts))
+
+    def restore_targets(self, targets: Mapping[str, BitMap]) -> None:
+        """Put targets back, and derive who is eligible."""
+        self.targets = dict(targets)
+        self.eligible = {
+            name: self._admitted(deployment, self.targets[name]) for name, deployment in self.deployments.by_id.items()
+        }
+
+    def row_counts(self) -> Counter[int]:
+        """How many ordinals are in each row."""
+        return self.row_of.counts()
+
+    # -- what follows
+
+    def resolve(self) -> Outcome | None:
+        """Decide anew for whoever may be concerned since the last call; `None` when no assignment changed."""
+        concerned = self._retarget()
+        moves = self._assign(concerned)
+        self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
+        if not moves:
+            return None
+        self.outcomes += 1
+        for move in moves:
+            self.moved_by.put(np.array(move.ordinals(), dtype=np.uint32), self.outcomes)
+        before, self.decided = self.decided, self.vector
+        return Outcome(self.number, before, self.vector, moves)
+
+    def _retarget(self) -> BitMap:
+        """Bring targets up to date; answers the ordinals whose assignment may have changed."""
+        concerned = BitMap()
+        edge = self.directory.edge
+        for name, change in self._changes.items():
+            old = self.eligible.pop(name, BitMap())
+            self.targets.pop(name, None)
+            self.changed_targets |= {(one.created, name) for one in (change.before, change.after) if one is not None}
+            if change.after is None:
+                concerned |= old
+                continue
+            self.targets[name] = change.after.target.select(self.index, edge)
+            new = self.eligible[name] = self._admitted(change.after, self.targets[name])
+            concerned |= old ^ new if _same_but_target(change) else old | new
+        concerned |= self._retarget_within(self._renewed, self.deployments.by_id.keys() - self._changes.keys())
+        concerned |= self._renewed
+        if self._gone:
+            self._retarget_within(self._gone, self.deployments.by_id.keys() - self._changes.keys())
+        touched = self._touched - self._renewed
+        affected = self.deployments.affected(self.index.take_touched()) - self._changes.keys()
+        concerned |= self._retarget_within(touched, affected)
+        self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
+        return concerned
+
+    def _retarget_within(self, ordinals: BitMap, names: Iterable[str]) -> BitMap:
+        concerned = BitMap()
+        if not ordinals:
+            return concerned
+        candidates = ordinals & self.directory.edge
+        by_id = self.deployments.by_id
+        for name in names:
+            deployment = by_id[name]
+            target = self.targets[name]
+            new = deployment.target.select(self.index, candidates)
+            old = target & ordinals
+            if new == old:
+                continue
+            difference = new ^ old
+            concerned |= difference
+            target ^= difference
+            self.changed_targets.add((deployment.created, name))
+            self.eligible[name] = self._admitted(deployment, target)
+        return concerned
+
+    def _admitted(self, deployment: Deployment, target: BitMap) -> BitMap:
+        match deployment.admission:
+            case Everyone():
+                return target
+            case NotStarted() | Ended():
+                return BitMap()
+            case Admitted(device_ids):
+                known = (self.directory.ordinal_of.get(device_id) for device_id in device_ids)
+                return target & BitMap([ordinal for ordinal in known if ordinal is not None])
+            case _:
+                assert_never(deployment.admission)
+
+    def _assign(self, concerned: BitMap) -> tuple[Moved, ...]:
+        moved: dict[tuple[int, bytes], tuple[Row, BitMap]] = {}
+        concerned &= self.directory.live
+        for stack, ordinals in resolve(
+            concerned,
+            bases_descending=self.deployments.bases_descending,
+            layers_ascending=self.deployments.layers_ascending,
+            eligible=self.eligible,
+        ):
+            rows = self.row_of.take(ordinals)
+            for old in np.unique(rows).tolist():
+                row = self.rows.after(old, stack, self._merge)
+                if row is not self.rows.by_number[old] and row != self.rows.by_number[old]:
+                    _collect(moved, old, row, ordinals[rows == old])
+        gone = np.array(self._gone, dtype=np.uint32)
+        rows = self.row_of.take(gone)
+        for old in np.unique(rows).tolist():
+            if old != UNASSIGNED:
+                _collect(moved, old, self.rows.by_number[UNASSIGNED], gone[rows == old])
+        self._gone = BitMap()
+        return self._move(moved)
+
+    def _move(self, moved: Mapping[tuple[int, bytes], tuple[Row, BitMap]]) -> tuple[Moved, ...]:
+        # Rows are numbered in the order of the lowest ordinal that moved, whatever order they were found in.
+        moves = []
+        in_order = sorted(((old, row, members) for (old, _), (row, members) in moved.items()), key=lambda move: move[2].min())
+        for old, row, members in in_order:
+            new = self.rows.number_of(row)
+            self.rows.move(old, new, len(members))
+            self.row_of.put(np.array(members, dtype=np.uint32), new)
+            self.answers.stale |= members
+            moves.append(Moved.of(self.rows.by_number[old], row, members))
+        self.rows.drop_unused()
+        return tuple(moves)
+
+    def _agent_version(self, row: int) -> int:
+        return self.rows.by_number[row].agent_version
+
+    def _as_desired(self, row: int, reported: Signature) -> bool:
+        return as_desired(self.rows.configurations[self.rows.by_number[row].configuration].statuses, reported)
+
+
+def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str, DeploymentFact]]:
+    for envelope in facts:
+        if isinstance(envelope.fact, DeploymentFact):
+            yield envelope.position, envelope.subject, envelope.fact
+
+
+def _same_but_target(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is not None and after is not None and before.rank == after.rank
+
+
+def _collect(moved: dict[tuple[int, bytes], tuple[Row, BitMap]], old: int, row: Row, ordinals: Any) -> None:
+    key = (old, msgspec.json.encode(row, order="deterministic"))
+    members = BitMap(ordinals)
+    if key in moved:
+        members |= moved[key][1]
+    moved[key] = (row, members)

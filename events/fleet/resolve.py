@@ -1,0 +1,89 @@
+"""Who gets what: the base with the highest priority, then the layers above it, by sets."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from events.fleet.deployments import Deployment
+
+Ordinals = npt.NDArray[np.uint32]
+Stack = tuple[Deployment, ...]
+
+
+def resolve(
+    within: BitMap,
+    *,
+    bases_descending: Sequence[Deployment],
+    layers_ascending: Sequence[Deployment],
+    eligible: Mapping[str, BitMap],
+) -> Iterator[tuple[Stack, Ordinals]]:
+    """The stack of every ordinal of `within`, grouped by stack: base first, then its layers, ascending.
+
+    Those whom no base targets come with an empty stack (layers need a base; contract/hub.md §3.3 item 4). A layer
+    applies where its priority is strictly above the base's, and of layers with equal priority only the newest does.
+    """
+    ordinals = np.array(within, dtype=np.uint32)
+    groups = _Groups(len(ordinals))
+    based: list[tuple[int, BitMap]] = []
+    remainder = BitMap(within)
+    for base in bases_descending:
+        members = eligible[base.id]
+        if not remainder.intersect(members):
+            continue
+        taken = remainder & members
+        remainder -= taken
+        groups.push(base, _places(ordinals, taken))
+        based.append((base.priority, taken))
+        if not remainder:
+            break
+    below = BitMap()
+    for priority, layers in groupby(layers_ascending, key=lambda layer: layer.priority):
+        while based and based[-1][0] < priority:
+            below |= based.pop()[1]
+        if not below:
+            continue
+        free = below
+        for layer in reversed(tuple(layers)):
+            members = eligible[layer.id]
+            if free.intersect(members):
+                taken = free & members
+                free = free - taken
+                groups.push(layer, _places(ordinals, taken))
+    yield from groups.split(ordinals)
+
+
+def _places(ordinals: Ordinals, taken: BitMap) -> npt.NDArray[np.intp]:
+    if len(taken) == len(ordinals):
+        return np.arange(len(ordinals))
+    return np.searchsorted(ordinals, np.array(taken, dtype=np.uint32))
+
+
+class _Groups:
+    """A partition of places by what was pushed onto them, refined push by push."""
+
+    def __init__(self, count: int) -> None:
+        self._group = np.zeros(count, dtype=np.int64)
+        self._stacks: list[Stack] = [()]
+
+    def push(self, deployment: Deployment, places: npt.NDArray[np.intp]) -> None:
+        former = self._group[places]
+        if former[0] == former[-1] and (former == former[0]).all():
+            self._stacks.append((*self._stacks[int(former[0])], deployment))
+            self._group[places] = len(self._stacks) - 1
+            return
+        distinct, inverse = np.unique(former, return_inverse=True)
+        first = len(self._stacks)
+        self._stacks += [(*self._stacks[group], deployment) for group in distinct.tolist()]
+        self._group[places] = first + inverse
+
+    def split(self, ordinals: Ordinals) -> Iterator[tuple[Stack, Ordinals]]:
+        if len(ordinals) == 0:
+            return
+        order = np.argsort(self._group, kind="stable")
+        sorted_groups = self._group[order]
+        starts = np.flatnonzero(np.r_[True, sorted_groups[1:] != sorted_groups[:-1]])
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            yield self._stacks[int(sorted_groups[start])], ordinals[order[start:end]]

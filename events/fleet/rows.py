@@ -1,0 +1,152 @@
+"""Assignment rows: what a device runs, interned so that devices with one history share one row.
+
+A row names the stack of deployments, the configuration they merge to, and the `$version` of each module twin. Re-targeting
+a million devices then makes a few rows and rewrites one packed array per partition.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from events.fleet.configuration import AGENT, NOTHING, Configuration, HeldBack
+from events.fleet.deployments import Deployment
+
+UNASSIGNED = 0
+"""The row of a device that never had a configuration."""
+
+
+class Standing(enum.Enum):
+    """How a device stands to its configuration."""
+
+    MANAGED = "managed"
+    UNMANAGED = "unmanaged"
+    HELD_BACK = "held back"
+
+
+class Layer(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A deployment in a stack; `created` tells apart two deployments that had the same id one after the other."""
+
+    id: str
+    created: int
+
+
+class Row(msgspec.Struct, frozen=True):
+    """An assignment.
+
+    `stack` is the base and then its layers, ascending. Of an unmanaged device it is the last it had, and so it is of a
+    held-back one, whose `wanted` stack was over a limit, for the `reason` given. `versions` counts from 1, the empty
+    section every module twin is born with; a module keeps its count after its section is gone.
+    """
+
+    standing: Standing
+    stack: tuple[Layer, ...]
+    configuration: str
+    versions: dict[str, int]
+    wanted: tuple[Layer, ...] = ()
+    reason: str = ""
+
+    @property
+    def agent_version(self) -> int:
+        """`$version` of the `$edgeAgent` twin: what an answer for this configuration must name."""
+        return self.versions.get(AGENT, 0)
+
+
+NO_ROW = Row(Standing.UNMANAGED, (), NOTHING.digest, {})
+
+
+def stack_key(stack: Sequence[Deployment]) -> tuple[Layer, ...]:
+    """What a stack is called in a row."""
+    return tuple(Layer(deployment.id, deployment.created) for deployment in stack)
+
+
+Merge = Callable[[Sequence[Deployment]], Configuration | HeldBack]
+
+
+class Rows:
+    """The rows of one partition, numbered as they came up; a row that no device has any more is dropped."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, Row] = {UNASSIGNED: NO_ROW}
+        self.configurations: dict[str, Configuration] = {NOTHING.digest: NOTHING}
+        self.next_number = 1
+        self._numbers: dict[bytes, int] = {}
+        self._devices: dict[int, int] = {}
+        self._uses: dict[str, int] = {}
+        self._left: set[int] = set()
+        self.changed_rows: set[int] = set()
+        self.changed_configurations: set[str] = set()
+
+    def after(self, number: int, stack: Sequence[Deployment], merge: Merge) -> Row:
+        """The row that follows when the devices of a row come under a stack; an empty stack targets nobody."""
+        old = self.by_number[number]
+        if not stack:
+            if number == UNASSIGNED or old.standing is Standing.UNMANAGED:
+                return old
+            return msgspec.structs.replace(old, standing=Standing.UNMANAGED, wanted=(), reason="")
+        key = stack_key(stack)
+        if old.standing is Standing.MANAGED and old.stack == key:
+            return old
+        merged = merge(stack)
+        if isinstance(merged, HeldBack):
+            return msgspec.structs.replace(old, standing=Standing.HELD_BACK, wanted=key, reason=merged.reason)
+        self.configurations.setdefault(merged.digest, merged)
+        return Row(Standing.MANAGED, key, merged.digest, self._versions(old, merged))
+
+    def _versions(self, old: Row, new: Configuration) -> dict[str, int]:
+        had = self.configurations[old.configuration].section_digests
+        has = new.section_digests
+        versions = dict(old.versions)
+        for module in sorted(had.keys() | has.keys()):
+            if had.get(module) != has.get(module):
+                versions[module] = versions.get(module, 1) + 1
+        return versions
+
+    def number_of(self, row: Row) -> int:
+        """The number of a row, a new one where it was not there."""
+        if row == NO_ROW:
+            return UNASSIGNED
+        name = msgspec.json.encode(row, order="deterministic")
+        number = self._numbers.get(name)
+        if number is None:
+            number = self.next_number
+            self.next_number += 1
+            self._insert(number, row, name)
+            self.changed_rows.add(number)
+        return number
+
+    def _insert(self, number: int, row: Row, name: bytes) -> None:
+        self._numbers[name] = number
+        self.by_number[number] = row
+        if self._uses.get(row.configuration, 0) == 0:
+            self.changed_configurations.add(row.configuration)
+        self._uses[row.configuration] = self._uses.get(row.configuration, 0) + 1
+
+    def restore(self, number: int, row: Row, devices: int) -> None:
+        """Put a stored row back; its configuration must be there already."""
+        self._insert(number, row, msgspec.json.encode(row, order="deterministic"))
+        self._devices[number] = devices
+        self.changed_configurations.discard(row.configuration)
+
+    def move(self, old: int, new: int, count: int) -> None:
+        """Note that some devices went from one row to another."""
+        self._devices[old] = self._devices.get(old, 0) - count
+        self._devices[new] = self._devices.get(new, 0) + count
+        self._left.add(old)
+
+    def drop_unused(self) -> None:
+        """Drop the rows no device has any more, and the configurations no row has. Called at the end of an outcome."""
+        for number in sorted(self._left - {UNASSIGNED}):
+            if self._devices.get(number, 0):
+                continue
+            row = self.by_number.pop(number)
+            del self._numbers[msgspec.json.encode(row, order="deterministic")]
+            self._devices.pop(number, None)
+            self.changed_rows.add(number)
+            self._uses[row.configuration] -= 1
+            if self._uses[row.configuration] == 0:
+                del self._uses[row.configuration]
+                self.changed_configurations.add(row.configuration)
+                if row.configuration != NOTHING.digest:
+                    del self.configurations[row.configuration]
+        self._left.clear()

@@ -1,0 +1,118 @@
+-- Append one chunk of facts to one stream: all of it or nothing, once per chunk id.
+-- KEYS: 1 log, 2 heads, 3 snapshots, 4 meta, 5 wake, 6 commands, 7 command times.
+-- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 wakes (1: a flag is set, 0: the caller wakes all),
+--       7 remember chunk ids since (ms), 8 remember at most, 9 number of facts; then per fact:
+--       type, subject, expected version, generation ('' to keep), guarded subject ('' for none), guarded generation,
+--       data, number of snapshots, then per snapshot: subject, document ('' deletes).
+-- Answers {'repeated', first position, woke, versions...}, {'written', ...} alike,
+--       {'conflict', subject, version, generation, ...}, or {'fenced', newest fence}.
+local seen = redis.call('HGET', KEYS[6], ARGV[1])
+if seen then
+  local answer = cjson.decode(seen)
+  return {'repeated', answer[1], 0, unpack(answer[2])}
+end
+
+local fence = ARGV[5]
+if fence ~= '' then
+  local newest = tonumber(redis.call('HGET', KEYS[4], 'fence') or '0')
+  if tonumber(fence) < newest then return {'fenced', newest} end
+  redis.call('HSET', KEYS[4], 'fence', fence)
+end
+
+local count = tonumber(ARGV[9])
+local versions, generations, conflicts, conflicted = {}, {}, {}, {}
+
+local function load_head(subject)
+  if versions[subject] == nil then
+    local head = redis.call('HGET', KEYS[2], subject)
+    if head then
+      local version, generation = string.match(head, '^(%d+):(%d+)$')
+      versions[subject], generations[subject] = tonumber(version), tonumber(generation)
+    else
+      versions[subject], generations[subject] = 0, 0
+    end
+  end
+end
+
+local function conflict(subject)
+  if not conflicted[subject] then
+    conflicted[subject] = true
+    conflicts[#conflicts + 1] = subject
+  end
+end
+
+local index = 10
+local answer_versions = {}
+for number = 1, count do
+  local subject = ARGV[index + 1]
+  load_head(subject)
+  if versions[subject] ~= tonumber(ARGV[index + 2]) then conflict(subject) end
+  local guarded = ARGV[index + 4]
+  if guarded ~= '' then
+    load_head(guarded)
+    if generations[guarded] ~= tonumber(ARGV[index + 5]) then conflict(guarded) end
+  end
+  versions[subject] = versions[subject] + 1
+  if ARGV[index + 3] ~= '' then generations[subject] = tonumber(ARGV[index + 3]) end
+  answer_versions[number] = versions[subject]
+  index = index + 8 + 2 * tonumber(ARGV[index + 7])
+end
+
+if #conflicts > 0 then
+  local answer = {'conflict'}
+  for _, subject in ipairs(conflicts) do
+    local head = redis.call('HGET', KEYS[2], subject)
+    local version, generation = '0', '0'
+    if head then version, generation = string.match(head, '^(%d+):(%d+)$') end
+    answer[#answer + 1] = subject
+    answer[#answer + 1] = tonumber(version)
+    answer[#answer + 1] = tonumber(generation)
+  end
+  return answer
+end
+
+local meta = redis.call('HMGET', KEYS[4], 'position', 'at')
+local position = tonumber(meta[1] or '0')
+local at = ARGV[2]
+if meta[2] and tonumber(meta[2]) > tonumber(at) then at = meta[2] end
+local first = position + 1
+
+index = 10
+local heads = {}
+for number = 1, count do
+  position = position + 1
+  local subject = ARGV[index + 1]
+  redis.call('XADD', KEYS[1], position .. '-0', 'type', ARGV[index], 'subject', subject,
+    'version', answer_versions[number], 'at', at, 'by', ARGV[3], 'cause', ARGV[4], 'data', ARGV[index + 6])
+  heads[subject] = true
+  local snapshots = tonumber(ARGV[index + 7])
+  for snapshot = 1, snapshots do
+    local document = ARGV[index + 7 + 2 * snapshot]
+    if document == '' then
+      redis.call('HDEL', KEYS[3], ARGV[index + 6 + 2 * snapshot])
+    else
+      -- AT_APPEND (events/log/port.py); a quote before the colon cannot stand so inside a JSON string.
+      document = string.gsub(document, '_at":9007199254740993', '_at":' .. at)
+      redis.call('HSET', KEYS[3], ARGV[index + 6 + 2 * snapshot], document)
+    end
+  end
+  index = index + 8 + 2 * snapshots
+end
+for subject in pairs(heads) do
+  redis.call('HSET', KEYS[2], subject, versions[subject] .. ':' .. generations[subject])
+end
+redis.call('HSET', KEYS[4], 'position', position, 'at', at)
+
+redis.call('HSET', KEYS[6], ARGV[1], cjson.encode({first, answer_versions}))
+redis.call('ZADD', KEYS[7], at, ARGV[1])
+local old = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', '(' .. ARGV[7], 'LIMIT', 0, 8)
+local excess = redis.call('ZCARD', KEYS[7]) - tonumber(ARGV[8])
+if #old == 0 and excess > 0 then old = redis.call('ZRANGE', KEYS[7], 0, math.min(excess, 8) - 1) end
+if #old > 0 then
+  redis.call('HDEL', KEYS[6], unpack(old))
+  redis.call('ZREM', KEYS[7], unpack(old))
+end
+
+local woke = 1
+if ARGV[6] == '1' then woke = redis.call('SETNX', KEYS[5], 1) end
+return {'written', first, woke, unpack(answer_versions)}

@@ -1,0 +1,78 @@
+"""From a URL to an open log, with the checks that keep facts from being lost."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,  # noqa: A004 - redis-py's name
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004 - redis-py's name
+)
+from redis.retry import Retry
+
+from events.log.errors import LogUnavailable
+
+Client = Redis | RedisCluster
+
+CLUSTER_SCHEME = "redis+cluster"
+TIMEOUT_SECONDS = 10.0
+
+_AWAY = (
+    ConnectionError,
+    TimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    ClusterDownError,
+)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn *Redis is away* into the log's own error.
+
+    Raises:
+        LogUnavailable: Redis did not answer, is loading, is full or is a replica.
+    """
+    try:
+        yield
+    except _AWAY as error:
+        raise LogUnavailable(str(error) or type(error).__name__) from error
+    except ResponseError as error:
+        if str(error).startswith(("MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN", "OOM")):
+            raise LogUnavailable(str(error)) from error
+        raise
+
+
+def connect(url: str) -> Client:
+    """A client for `redis://`, `rediss://`, `unix://`, or `redis+cluster://host:port,host:port`.
+
+    No command is sent twice by the client itself: what may be repeated, the log decides.
+
+    Raises:
+        LogUnavailable: a cluster's nodes do not answer (a single server is asked at the first command).
+    """
+    parts = urlsplit(url)
+    if parts.scheme == CLUSTER_SCHEME:
+        nodes = [ClusterNode(*_host_and_port(place)) for place in parts.netloc.split(",")]
+        try:
+            return RedisCluster(startup_nodes=nodes, socket_timeout=TIMEOUT_SECONDS)
+        except RedisError as error:
+            raise LogUnavailable(str(error)) from error
+    return Redis.from_url(
+        url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0)
+    )
+
+
+def _host_and_port(place: str) -> tuple[str, int]:
+    host, _, port = place.rpartition(":")
+    return host, int(port)

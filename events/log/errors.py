@@ -1,0 +1,86 @@
+"""Why the log refuses, or stops.
+
+LogError
+├── LogUnavailable        not now: Redis does not answer; send again
+├── LogNotInitialised     nothing here yet, or another program's database
+├── UnsafeRedis           the server's settings would lose facts
+├── LogMismatch           refused: another number of partitions
+├── FactTooLarge          refused
+├── Fenced                refused: another process took over
+├── LogLostItsTail        stop: positions are missing
+└── UnreadableFact        stop: an entry does not decode
+"""
+
+
+class LogError(Exception):
+    """Any trouble with the log."""
+
+
+class LogUnavailable(LogError):
+    """Redis did not answer. What was sent may or may not be in the log; sending it again is safe."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the log is unavailable: {why}; send the same batch again")
+        self.why = why
+
+
+class LogNotInitialised(LogError):
+    """There is no twinfold log in this database."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"no twinfold log at {url}; `twinfold up` or `initialise` makes one")
+        self.url = url
+
+
+class UnsafeRedis(LogError):
+    """A setting of the Redis server would lose acknowledged facts."""
+
+    def __init__(self, setting: str, actual: str, wanted: str) -> None:
+        super().__init__(
+            f"Redis has {setting} {actual}; twinfold needs {wanted}, or facts are lost"
+            " (set it in redis.conf; --allow-volatile-redis accepts the loss)"
+        )
+        self.setting, self.actual, self.wanted = setting, actual, wanted
+
+
+class FactTooLarge(LogError):
+    """One fact is bigger than a whole chunk may be."""
+
+    def __init__(self, subject: str, size: int, limit: int) -> None:
+        super().__init__(f"{subject}: a fact of {size} bytes is over the limit of {limit}")
+        self.subject, self.size, self.limit = subject, size, limit
+
+
+class LogLostItsTail(LogError):
+    """Positions that were acknowledged are not there: a failover or a restore lost them."""
+
+    def __init__(self, stream: str, *, expected: int, found: int) -> None:
+        super().__init__(f"{stream}: position {expected} was expected, the log has {found}; restore the missing facts")
+        self.stream, self.expected, self.found = stream, expected, found
+
+
+class UnreadableFact(LogError):
+    """An entry of the log does not decode as any fact this version knows."""
+
+    def __init__(self, stream: str, position: int, why: str) -> None:
+        super().__init__(f"{stream}:{position} cannot be read: {why}")
+        self.stream, self.position, self.why = stream, position, why
+
+
+class Fenced(LogError):
+    """Another process took over; what this one decided with its older fence is not written."""
+
+    def __init__(self, stream: str, newest: int) -> None:
+        super().__init__(f"{stream}: a newer holder (fence {newest}) has taken over; stop and let it work")
+        self.stream, self.newest = stream, newest
+
+
+class LogMismatch(LogError):
+    """There is a log already, and it is not the one that is asked for."""
+
+    def __init__(self, *, partitions: int, wanted: int) -> None:
+        super().__init__(
+            f"this log has {partitions} partitions, fixed when it was made; {wanted} are asked for:"
+            " leave the number away, or use another database"
+        )
+        self.partitions, self.wanted = partitions, wanted

@@ -1,0 +1,46 @@
+"""Every step between a command and its committed view, named, so that a test can kill the process at each."""
+
+import enum
+import os
+import signal
+from collections.abc import Callable
+
+VARIABLE = "TWINFOLD_FAILPOINT"
+
+
+class FailPoint(enum.Enum):
+    """A place between two steps: what stands before it is done, what stands after it is not."""
+
+    APPEND_BEFORE_SCRIPT = "append_before_script"
+    APPEND_AFTER_SCRIPT = "append_after_script"
+    WAKE_BEFORE_ENQUEUE = "wake_before_enqueue"
+    WAKE_AFTER_ENQUEUE = "wake_after_enqueue"
+    FOLD_FLAG_CLEARED = "fold_flag_cleared"
+    FOLD_READ = "fold_read"
+    FOLD_EVOLVED = "fold_evolved"
+    FOLD_RESOLVED = "fold_resolved"
+    COMMIT_BEFORE_SCRIPT = "commit_before_script"
+    COMMIT_AFTER_SCRIPT = "commit_after_script"
+    PROJECT_REQUEUED = "project_requeued"
+
+
+def _armed() -> tuple[str, int]:
+    name, _, count = os.environ.get(VARIABLE, "").partition(":")
+    return name, int(count or 1)
+
+
+_name, _left = _armed()
+observers: list[Callable[[FailPoint], None]] = []
+"""Called at every fail-point passed; a test that lists them all adds itself here."""
+
+
+def reached(point: FailPoint) -> None:
+    """Kill this process with -9 if it is armed for this point: `TWINFOLD_FAILPOINT=name`, or `name:3` for the third pass."""
+    global _left  # noqa: PLW0603 - one countdown per process
+    if observers:
+        for observer in observers:
+            observer(point)
+    if _name == point.value:
+        _left -= 1
+        if _left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,34 @@
+"""The names of everything the log keeps in Redis. One hash tag per partition, one for the fleet (Redis Cluster)."""
+
+import zlib
+
+FLEET = -1
+"""The stream number of the fleet's log; partitions are numbered from 0."""
+
+PARTITIONS_DEFAULT = 16
+PARTITIONS_MAX = 1000
+
+
+def partition_of(device_id: str, partitions: int) -> int:
+    """The partition a device lives in: CRC-32 of its id's UTF-8 bytes, modulo the number of partitions."""
+    return zlib.crc32(device_id.encode()) % partitions
+
+
+def device_of(subject: str) -> str:
+    """`edge1/$edgeAgent` -> `edge1`; a device id holds no slash (contract/hub.md §6)."""
+    return subject.partition("/")[0]
+
+
+def tag(stream: int) -> str:
+    """`{p03}` for partition 3, `{fleet}` for the fleet."""
+    return "{fleet}" if stream == FLEET else f"{{p{stream:02d}}}"
+
+
+def name(stream: int) -> str:
+    """`p03` or `fleet`: how people and causes name a stream."""
+    return tag(stream)[1:-1]
+
+
+def key(stream: int, what: str) -> str:
+    """`{p03}:log` and the like."""
+    return f"{tag(stream)}:{what}"

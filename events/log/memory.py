@@ -1,0 +1,166 @@
+"""The log in memory, for tests: the same behaviour without a server."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from events.envelope import Envelope, Principal
+from events.log.codec import decode_entry, type_of
+from events.log.errors import Fenced, LogLostItsTail
+from events.log.facts import LogInitialised
+from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
+from events.log.port import AT_APPEND, Chunk, Conflicted, Fact, Head, Proposed, Stored, Written
+from events.log.splitting import Piece, split
+from events.log.streams import stream_of
+
+
+_AT_APPEND = b'_at":%d' % AT_APPEND
+
+
+class _Stream:
+    def __init__(self) -> None:
+        self.entries: list[dict[bytes, bytes]] = []
+        self.heads: dict[str, Head] = {}
+        self.snapshots: dict[str, bytes] = {}
+        self.commands: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.at = 0
+        self.fence = 0
+        self.wake = False
+
+
+class MemoryLog:
+    """A log of one process."""
+
+    def __init__(self, *, partitions: int = PARTITIONS_DEFAULT, epoch: str = "memory", at: int = 0) -> None:
+        self._partitions = partitions
+        self._epoch = epoch
+        self._streams = {stream: _Stream() for stream in (FLEET, *range(partitions))}
+        fact = LogInitialised(epoch, partitions)
+        self.append([Proposed("log", 0, fact)], command_id="initialise", by=Principal.parse("system:log"), at=at)
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return self._partitions
+
+    @property
+    def epoch(self) -> str:
+        """The id this log was given."""
+        return self._epoch
+
+    def stream_of(self, subject: str, fact: Fact) -> int:
+        """The stream a fact belongs to."""
+        return stream_of(subject, fact, partitions=self._partitions)
+
+    def append(
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
+    ) -> tuple[Chunk, ...]:
+        """Append a batch; see `events.log.port.Log.append`."""
+        return tuple(
+            self._append(piece, batch, f"{command_id}:{number}", by=by, at=at, cause=cause, fence=fence)
+            for number, piece in enumerate(list(split(batch, stream_of=self.stream_of)))
+        )
+
+    def _append(
+        self,
+        piece: Piece,
+        batch: Sequence[Proposed],
+        chunk_id: str,
+        *,
+        by: Principal,
+        at: int,
+        cause: str,
+        fence: int | None,
+    ) -> Chunk:
+        stream = self._streams[piece.stream]
+        if chunk_id in stream.commands:
+            first, known = stream.commands[chunk_id]
+            return Written(piece.stream, piece.indices, first, known, repeated=True, woke=False)
+        if fence is not None:
+            if fence < stream.fence:
+                raise Fenced(name(piece.stream), stream.fence)
+            stream.fence = fence
+        proposals = [batch[index] for index in piece.indices]
+        heads, versions, conflicts = _check(stream, proposals)
+        if conflicts:
+            return Conflicted(piece.stream, piece.indices, {one: stream.heads.get(one, Head()) for one in conflicts})
+        stream.at = max(stream.at, at)
+        first = len(stream.entries) + 1
+        for proposed, version, data in zip(proposals, versions, piece.data, strict=True):
+            texts = (type_of(proposed.fact), proposed.subject, str(version), str(stream.at), str(by), cause)
+            names = (b"type", b"subject", b"version", b"at", b"by", b"cause")
+            entry = dict(zip(names, (text.encode() for text in texts), strict=True))
+            stream.entries.append({**entry, b"data": data})
+            for subject, document in proposed.snapshots:
+                if document is None:
+                    stream.snapshots.pop(subject, None)
+                else:
+                    stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
+        stream.heads |= heads
+        stream.commands[chunk_id] = (first, versions)
+        woke = piece.stream == FLEET or not stream.wake
+        stream.wake = True
+        return Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke)
+
+    def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
+        """Heads and snapshots of subjects, in their order."""
+        found = []
+        for subject in subjects:
+            stream = self._streams[FLEET if fleet else partition_of(device_of(subject), self._partitions)]
+            found.append(Stored(stream.heads.get(subject, Head()), stream.snapshots.get(subject)))
+        return found
+
+    def subjects(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a snapshot."""
+        return list(self._streams[stream].snapshots)
+
+    def head(self, stream: int) -> int:
+        """Position of the newest fact of a stream."""
+        return len(self._streams[stream].entries)
+
+    def heads(self) -> Mapping[int, int]:
+        """`head` of every stream."""
+        return {stream: self.head(stream) for stream in self._streams}
+
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
+        """Facts at positions after + 1 and on."""
+        entries = self._streams[stream].entries
+        if after > len(entries):
+            raise LogLostItsTail(name(stream), expected=after, found=len(entries))
+        return [
+            decode_entry(name(stream), after + 1 + number, fields)
+            for number, fields in enumerate(entries[after : after + limit])
+        ]
+
+    def position_at(self, stream: int, at: int) -> int:
+        """The last position whose time is <= `at`; 0 when there is none."""
+        return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
+
+    def clear_wake(self, stream: int) -> None:
+        """Take the wake flag down."""
+        self._streams[stream].wake = False
+
+
+def _check(stream: _Stream, proposals: Sequence[Proposed]) -> tuple[dict[str, Head], tuple[int, ...], list[str]]:
+    """The heads that follow, the version of each fact, and every subject that conflicts."""
+    heads: dict[str, Head] = {}
+    versions, conflicts = [], []
+    for proposed in proposals:
+        head = heads.get(proposed.subject) or stream.heads.get(proposed.subject, Head())
+        if head.version != proposed.expected_version:
+            conflicts.append(proposed.subject)
+        if proposed.guard is not None:
+            guarded, generation = proposed.guard
+            if (heads.get(guarded) or stream.heads.get(guarded, Head())).generation != generation:
+                conflicts.append(guarded)
+        generation = head.generation if proposed.generation is None else proposed.generation
+        heads[proposed.subject] = msgspec.structs.replace(head, version=head.version + 1, generation=generation)
+        versions.append(head.version + 1)
+    return heads, tuple(versions), list(dict.fromkeys(conflicts))

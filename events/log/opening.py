@@ -1,0 +1,82 @@
+"""Making a log, and opening one."""
+
+
+import secrets
+import time
+
+from events.envelope import Principal
+from events.log.checks import check_server
+from events.log.codec import decode_entry
+from events.log.connect import Client, answering, connect
+from events.log.errors import LogMismatch, LogNotInitialised
+from events.log.facts import LogInitialised
+from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key
+from events.log.port import Proposed
+from events.log.redis import RedisLog
+from events.settings import hide_password
+
+_AUTHOR = Principal.parse("system:log")
+_SUBJECT = "log"
+
+
+def initialise(
+    url: str,
+    *,
+    partitions: int = PARTITIONS_DEFAULT,
+    allow_volatile: bool = False,
+    epoch: str | None = None,
+    at: int | None = None,
+) -> RedisLog:
+    """Make a log where there is none; where there is one with as many partitions, open it.
+
+    `allow_volatile` accepts a server that may lose facts. `epoch` names the log for good, by chance if it is not given;
+    `at` is in milliseconds, now if it is not given.
+
+    Raises:
+        LogMismatch: there is a log with another number of partitions.
+        UnsafeRedis, LogUnavailable: as `open_log`.
+    """
+    if not 1 <= partitions <= PARTITIONS_MAX:
+        raise ValueError(f"a log has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
+    client = connect(url)
+    if not allow_volatile:
+        check_server(client)
+    found = _first_fact(client)
+    if found is None:
+        fact = LogInitialised(epoch or secrets.token_hex(8), partitions)
+        log = RedisLog(client, partitions=partitions, epoch=fact.epoch)
+        now = time.time_ns() // 1_000_000
+        log.append([Proposed(_SUBJECT, 0, fact)], command_id="initialise", by=_AUTHOR, at=now if at is None else at)
+        found = _first_fact(client)
+        assert found is not None
+    if found.partitions != partitions:
+        raise LogMismatch(partitions=found.partitions, wanted=partitions)
+    return RedisLog(client, partitions=found.partitions, epoch=found.epoch)
+
+
+def open_log(url: str, *, allow_volatile: bool = False) -> RedisLog:
+    """Open the log at a URL.
+
+    Raises:
+        LogNotInitialised: there is none.
+        UnsafeRedis: the server would lose facts, and `allow_volatile` does not accept that.
+        LogUnavailable: the server does not answer.
+    """
+    client = connect(url)
+    if not allow_volatile:
+        check_server(client)
+    found = _first_fact(client)
+    if found is None:
+        raise LogNotInitialised(hide_password(url))
+    return RedisLog(client, partitions=found.partitions, epoch=found.epoch)
+
+
+def _first_fact(client: Client) -> LogInitialised | None:
+    with answering():
+        entries = client.xrange(key(FLEET, "log"), count=1)
+    if not entries:
+        return None
+    fact = decode_entry("fleet", 1, entries[0][1]).fact
+    return fact if isinstance(fact, LogInitialised) else None
+
+

@@ -1,0 +1,283 @@
+"""The log in Redis Streams: every append is one script over one stream."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError
+
+from events.envelope import Envelope, Principal
+from events.log.codec import decode_entry, position_of, type_of
+from events.log.connect import Client, answering
+from events.log.errors import Fenced, LogLostItsTail
+from events.log.failpoints import FailPoint, reached
+from events.log.keys import FLEET, device_of, key, name, partition_of
+from events.log.port import Chunk, Conflicted, Fact, Head, Proposed, Stored, Written
+from events.log.splitting import Piece, split
+from events.log.streams import stream_of
+
+COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
+COMMANDS_REMEMBERED_MAX = 100_000
+
+_SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
+_KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
+_IN_FLIGHT = 32
+"""Chunks of a batch that are sent in one go."""
+
+
+class RedisLog:
+    """A log in one Redis server, or in a cluster: each stream and what belongs to it share a slot."""
+
+    def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
+        self.client = client
+        self._partitions = partitions
+        self._epoch = epoch
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return self._partitions
+
+    @property
+    def epoch(self) -> str:
+        """The id this log was given when it was initialised."""
+        return self._epoch
+
+    def stream_of(self, subject: str, fact: Fact) -> int:
+        """The stream a fact belongs to."""
+        return stream_of(subject, fact, partitions=self._partitions)
+
+    # -- writing
+
+    def append(
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
+    ) -> tuple[Chunk, ...]:
+        """Append a batch; see `events.log.port.Log.append`.
+
+        Raises:
+            Fenced: a newer holder of the fence has written to this stream.
+        """
+        pieces = list(split(batch, stream_of=self.stream_of))
+        chunks: list[Chunk] = []
+        for start in range(0, len(pieces), _IN_FLIGHT):
+            some = pieces[start : start + _IN_FLIGHT]
+            calls = [
+                (
+                    piece.stream,
+                    _arguments(piece, batch, f"{command_id}:{start + number}", at=at, by=by, cause=cause, fence=fence),
+                )
+                for number, piece in enumerate(some)
+            ]
+            reached(FailPoint.APPEND_BEFORE_SCRIPT)
+            with answering():
+                answers = self._run(calls)
+            reached(FailPoint.APPEND_AFTER_SCRIPT)
+            chunks += [_chunk(piece, answer) for piece, answer in zip(some, answers, strict=True)]
+        return tuple(chunks)
+
+    @cached_property
+    def _sha(self) -> str:
+        return str(self.client.script_load(_SCRIPT))
+
+    def _run(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
+        try:
+            return self._pipelined(calls)
+        except NoScriptError:
+            # A restart forgot the script. Chunks that were written meanwhile answer as repeated.
+            self.client.script_load(_SCRIPT)
+            return self._pipelined(calls)
+
+    def _pipelined(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
+        sha = self._sha
+        if len(calls) == 1 or isinstance(self.client, RedisCluster):
+            return [self.client.evalsha(sha, len(_KEYS), *_keys(stream), *arguments) for stream, arguments in calls]
+        pipe = self.client.pipeline(transaction=False)
+        for stream, arguments in calls:
+            pipe.evalsha(sha, len(_KEYS), *_keys(stream), *arguments)
+        return list(pipe.execute())
+
+    def clear_wake(self, stream: int) -> None:
+        """Take the wake flag down."""
+        with answering():
+            self.client.delete(key(stream, "wake"))
+
+    # -- what is known without folding
+
+    def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
+        """Heads and snapshots of subjects, in their order."""
+        by_stream: dict[int, list[int]] = {}
+        for index, subject in enumerate(subjects):
+            stream = FLEET if fleet else partition_of(device_of(subject), self._partitions)
+            by_stream.setdefault(stream, []).append(index)
+        found: list[Stored] = [Stored()] * len(subjects)
+        with answering():
+            answers = self._load(by_stream, subjects)
+        for indices, (heads, snapshots) in zip(by_stream.values(), answers, strict=True):
+            for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
+                found[index] = Stored(_head(head), snapshot)
+        return found
+
+    def _load(self, by_stream: Mapping[int, list[int]], subjects: Sequence[str]) -> list[tuple[list[Any], list[Any]]]:
+        # Head and snapshot of one subject are read in one transaction; each stream is a slot.
+        if isinstance(self.client, RedisCluster):
+            answers = []
+            for stream, indices in by_stream.items():
+                pipe = self.client.pipeline(transaction=True)
+                _queue_load(pipe, stream, [subjects[index] for index in indices])
+                answers.append(tuple(pipe.execute()))
+            return answers
+        pipe = self.client.pipeline(transaction=True)
+        for stream, indices in by_stream.items():
+            _queue_load(pipe, stream, [subjects[index] for index in indices])
+        flat = pipe.execute()
+        return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def subjects(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a snapshot."""
+        with answering():
+            for field, _ in self.client.hscan_iter(key(stream, "snapshots"), count=1000):
+                yield field.decode()
+
+    # -- reading
+
+    def head(self, stream: int) -> int:
+        """Position of the newest fact of a stream."""
+        with answering():
+            return int(self.client.hget(key(stream, "meta"), "position") or 0)
+
+    def heads(self) -> Mapping[int, int]:
+        """`head` of every stream."""
+        streams = (FLEET, *range(self._partitions))
+        with answering():
+            if isinstance(self.client, RedisCluster):
+                return {stream: self.head(stream) for stream in streams}
+            pipe = self.client.pipeline(transaction=False)
+            for stream in streams:
+                pipe.hget(key(stream, "meta"), "position")
+            return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
+
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
+        """Facts at positions after + 1 and on."""
+        with answering():
+            entries = self.client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=limit)
+        stream_name = name(stream)
+        envelopes = []
+        expected = after + 1
+        for entry_id, fields in entries:
+            position = position_of(entry_id)
+            if position != expected:
+                raise LogLostItsTail(stream_name, expected=expected, found=position)
+            envelopes.append(decode_entry(stream_name, position, fields))
+            expected += 1
+        if len(envelopes) < limit:
+            self._check_end(stream, after=after, last=expected - 1)
+        return envelopes
+
+    def _check_end(self, stream: int, *, after: int, last: int) -> None:
+        """The stream ended here; positions that were given out beyond it are lost."""
+        if last > after:
+            return
+        head = self.head(stream)
+        if after > head:
+            raise LogLostItsTail(name(stream), expected=after, found=head)
+        with answering():
+            newest = self.client.xrevrange(key(stream, "log"), count=1)
+        end = position_of(newest[0][0]) if newest else 0
+        if end < head or end < after:
+            raise LogLostItsTail(name(stream), expected=max(head, after), found=end)
+
+    def position_at(self, stream: int, at: int) -> int:
+        """The last position whose time is <= `at`; 0 when there is none. Times never fall, so halving finds it."""
+        low, high = 0, self.head(stream)
+        while low < high:
+            middle = (low + high + 1) // 2
+            with answering():
+                entry = self.client.xrange(key(stream, "log"), min=f"{middle}-0", count=1)
+            if entry and int(entry[0][1][b"at"]) <= at:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def _keys(stream: int) -> list[str]:
+    return [key(stream, what) for what in _KEYS]
+
+
+def _queue_load(pipe: Any, stream: int, subjects: list[str]) -> None:
+    pipe.hmget(key(stream, "heads"), subjects)
+    pipe.hmget(key(stream, "snapshots"), subjects)
+
+
+def _head(data: bytes | None) -> Head:
+    if data is None:
+        return Head()
+    version, _, generation = data.partition(b":")
+    return Head(int(version), int(generation))
+
+
+def _arguments(
+    piece: Piece,
+    batch: Sequence[Proposed],
+    chunk_id: str,
+    *,
+    at: int,
+    by: Principal,
+    cause: str,
+    fence: int | None,
+) -> list[Any]:
+    arguments: list[Any] = [
+        chunk_id,
+        at,
+        str(by),
+        cause,
+        "" if fence is None else fence,
+        0 if piece.stream == FLEET else 1,
+        at - COMMANDS_REMEMBERED_MS,
+        COMMANDS_REMEMBERED_MAX,
+        len(piece.indices),
+    ]
+    for index, data in zip(piece.indices, piece.data, strict=True):
+        proposed = batch[index]
+        guard_subject, guard_generation = proposed.guard or ("", 0)
+        arguments += (
+            type_of(proposed.fact),
+            proposed.subject,
+            proposed.expected_version,
+            "" if proposed.generation is None else proposed.generation,
+            guard_subject,
+            guard_generation,
+            data,
+            len(proposed.snapshots),
+        )
+        for subject, document in proposed.snapshots:
+            arguments += (subject, document or b"")
+    return arguments
+
+
+def _chunk(piece: Piece, answer: list[Any]) -> Chunk:
+    match answer[0]:
+        case b"conflict":
+            triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
+            current = {subject.decode(): Head(version, generation) for subject, version, generation in triples}
+            return Conflicted(piece.stream, piece.indices, current)
+        case b"fenced":
+            raise Fenced(name(piece.stream), answer[1])
+        case outcome:
+            return Written(
+                piece.stream,
+                piece.indices,
+                answer[1],
+                tuple(answer[3:]),
+                repeated=outcome == b"repeated",
+                woke=bool(answer[2]),
+            )

@@ -1,0 +1,60 @@
+"""How a batch falls into chunks: by stream, then by count and size; always the same for the same batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from events.deployment.facts import DeploymentFact
+from events.log.codec import encode_fact
+from events.log.errors import FactTooLarge
+from events.log.port import CHUNK_BYTES_MAX, CHUNK_FACTS_MAX, Fact, Proposed
+
+_OVERHEAD_BYTES = 64
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """One chunk to be: the facts of one stream, with their places in the batch and their encoded data."""
+
+    stream: int
+    indices: tuple[int, ...]
+    data: tuple[bytes, ...]
+
+
+def _size(proposed: Proposed, data: bytes) -> int:
+    size = _OVERHEAD_BYTES + len(data) + sum(len(document or b"") for _, document in proposed.snapshots)
+    if size > CHUNK_BYTES_MAX:
+        raise FactTooLarge(proposed.subject, size, CHUNK_BYTES_MAX)
+    return size
+
+
+def check_size(proposed: Proposed) -> None:
+    """Refuse a fact that no chunk could hold, before its batch is sent.
+
+    Raises:
+        FactTooLarge: it is over the limit with its snapshots.
+    """
+    # Only a deployment's content can be so big; twins have limits of their own far below.
+    if isinstance(proposed.fact, DeploymentFact):
+        _size(proposed, encode_fact(proposed.fact))
+
+
+def split(batch: Sequence[Proposed], *, stream_of: Callable[[str, Fact], int]) -> Iterator[Piece]:
+    """Split a batch; order within a stream is kept.
+
+    Raises:
+        FactTooLarge: one fact alone, with its snapshots, is over the limit of a chunk.
+    """
+    open_pieces: dict[int, tuple[list[int], list[bytes], int]] = {}
+    for index, proposed in enumerate(batch):
+        data = encode_fact(proposed.fact)
+        size = _size(proposed, data)
+        stream = stream_of(proposed.subject, proposed.fact)
+        indices, encoded, total = open_pieces.get(stream, ([], [], 0))
+        if len(indices) == CHUNK_FACTS_MAX or total + size > CHUNK_BYTES_MAX:
+            yield Piece(stream, tuple(indices), tuple(encoded))
+            indices, encoded, total = [], [], 0
+        indices.append(index)
+        encoded.append(data)
+        open_pieces[stream] = (indices, encoded, total + size)
+    for stream, (indices, encoded, _) in open_pieces.items():
+        yield Piece(stream, tuple(indices), tuple(encoded))

@@ -1,0 +1,13 @@
+"""Which stream a fact belongs to."""
+
+from events.deployment.facts import DeploymentFact
+from events.log.facts import LogFact
+from events.log.keys import FLEET, device_of, partition_of
+from events.log.port import Fact
+
+
+def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:
+    """The fleet's stream for deployments and the log itself, else the partition of the subject's device."""
+    if isinstance(fact, DeploymentFact | LogFact):
+        return FLEET
+    return partition_of(device_of(subject), partitions)

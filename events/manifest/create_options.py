@@ -1,0 +1,81 @@
+"""createOptions: a container's settings as JSON text, cut into chunks because a twin's strings are short."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from events.canonical import JsonObject
+from events.manifest.errors import CreateOptionsInvalid
+
+CHUNK_CHARACTERS = 512
+CHUNKS_MAX = 100
+
+_NAME = "createOptions"
+_number_in = re.compile(r"createoptions([0-9]*)", re.IGNORECASE).fullmatch
+
+
+def is_chunk(key: str) -> bool:
+    """Whether a member of a module's settings holds a chunk: `createOptions`, `createOptions01`, …, in any case."""
+    return _number_in(key) is not None
+
+
+def join(settings: Mapping[str, object]) -> str:
+    """The chunks of a module's settings in their order, as one text; empty when there are none.
+
+    Raises:
+        CreateOptionsInvalid: a chunk is missing, doubled, one too many or not a string.
+    """
+    chunks = [(found.group(1), value) for key, value in settings.items() if (found := _number_in(key))]
+    chunks.sort(key=lambda chunk: (chunk[0] != "", len(chunk[0].lstrip("0")), chunk[0].lstrip("0")))
+    if len(chunks) > CHUNKS_MAX:
+        raise CreateOptionsInvalid(_wrong(f"expected at most {CHUNKS_MAX} chunks found {len(chunks)}"))
+    for position, (number, value) in enumerate(chunks):
+        if position == 0 and number:
+            raise CreateOptionsInvalid(_wrong(f'expected empty field number but found "{_shown(number)}"'))
+        if position and number.lstrip("0") != str(position):
+            raise CreateOptionsInvalid(_wrong(f"expected {_NAME}{position:02} found {_NAME}{_shown(number)}"))
+        if not isinstance(value, str):
+            raise CreateOptionsInvalid(_wrong(f"expected a string in {_NAME}{_shown(number)}"))
+    return "".join(str(value) for _, value in chunks)
+
+
+def split(text: str) -> dict[str, str]:
+    """The members of a module's settings that hold a text: chunks of 512 characters, at least one.
+
+    Raises:
+        CreateOptionsInvalid: it would take more than 100 chunks.
+    """
+    parts = [text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS)] or [""]
+    if len(parts) > CHUNKS_MAX:
+        raise CreateOptionsInvalid(f"{_NAME} has at most {CHUNK_CHARACTERS * CHUNKS_MAX} characters, not {len(text)}")
+    return {_NAME if number == 0 else f"{_NAME}{number:02}": part for number, part in enumerate(parts)}
+
+
+def parse(text: str) -> JsonObject:
+    """The object a joined text stands for; blank and `null` mean *none* and answer an empty one.
+
+    Raises:
+        CreateOptionsInvalid: not JSON, or JSON of another kind.
+    """
+    if not text.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise CreateOptionsInvalid(f"{_NAME} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise CreateOptionsInvalid(f"{_NAME} is nested too deep to be read") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise CreateOptionsInvalid(f"{_NAME} must be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def _wrong(what: str) -> str:
+    return f'Error while parsing chunked field "{_NAME}", {what}'
+
+
+def _shown(number: str) -> str:
+    return number if len(number) <= len(str(CHUNKS_MAX)) else number[:3] + "…"

@@ -1,0 +1,44 @@
+"""Why a manifest, or one of the small languages inside it, is refused.
+
+ManifestInvalid
+ManifestPartInvalid
+├── CreateOptionsInvalid
+├── ImageInvalid
+└── RouteInvalid
+"""
+
+from collections.abc import Sequence
+
+from events.manifest.problem import Problem
+
+
+class ManifestInvalid(Exception):
+    """A manifest has problems; the text names each with its path, one a line."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+class ManifestPartInvalid(Exception):
+    """A text inside a manifest does not follow its own grammar."""
+
+
+class CreateOptionsInvalid(ManifestPartInvalid):
+    """The chunks of a module's createOptions do not join, or do not make a JSON object."""
+
+
+class ImageInvalid(ManifestPartInvalid):
+    """An image reference is blank, or has no name or more than one tag."""
+
+    def __init__(self, image: str, why: str) -> None:
+        super().__init__(f"Image {image!r} {why}")
+        self.image, self.why = image, why
+
+
+class RouteInvalid(ManifestPartInvalid):
+    """A route does not follow the grammar of contract/edge.md §2. Columns count from 1."""
+
+    def __init__(self, why: str, *, column: int) -> None:
+        super().__init__(f"column {column}: {why}")
+        self.why, self.column = why, column

@@ -1,0 +1,93 @@
+"""What the hub itself refuses in a deployment's content (contract/hub.md §1.3, §6), whatever the modules make of it."""
+
+import re
+from collections.abc import Iterator
+
+from events.canonical import Json, JsonObject
+from events.manifest.merge import MODULES_MAX, merge
+from events.manifest.problem import Problem
+from events.manifest.shape import join, shown, type_name
+from events.properties import DESIRED_BYTES_MAX, SECRET, is_secret, problems_of
+
+AGENT = "$edgeAgent"
+HUB = "$edgeHub"
+CONTENT = "modulesContent"
+DESIRED = "properties.desired"
+
+_KINDS = ("modulesContent", "deviceContent", "moduleContent")
+_module_id = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
+
+
+def content_problems(content: Json) -> tuple[Problem, ...]:
+    """Everything for which the hub would answer 400; empty when it would take the content. Any value is answered."""
+    found = tuple(_shape_problems(content))
+    return found or tuple(_limit_problems(content[CONTENT]))
+
+
+def _shape_problems(content: Json) -> Iterator[Problem]:
+    if not isinstance(content, dict):
+        yield Problem("content", "type", f"must be an object, not {type_name(content)}")
+        return
+    kinds = [kind for kind in _KINDS if content.get(kind) is not None]
+    if kinds != [CONTENT]:
+        found = " and ".join(kinds) or "nothing"
+        yield Problem("content", "kind", f"an edge deployment has modulesContent and no other kind; this has {found}")
+        return
+    modules = content[CONTENT]
+    if not isinstance(modules, dict):
+        yield Problem(CONTENT, "type", f"must be an object, not {type_name(modules)}")
+        return
+    if AGENT not in modules:
+        yield Problem(CONTENT, "agent-missing", f"{AGENT!r} is required")
+    for module, paths in modules.items():
+        if not _module_id.fullmatch(module) or (module.startswith("$") and module not in (AGENT, HUB)):
+            yield Problem(join(CONTENT, module), "module-id", f"{shown(module)!r} is no name for a module")
+        if not isinstance(paths, dict):
+            yield Problem(join(CONTENT, module), "type", f"must be an object, not {type_name(paths)}")
+            continue
+        for path, value in paths.items():
+            yield from _path_problems(path, value, join(CONTENT, module))
+
+
+def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
+    if path != DESIRED and not path.startswith(f"{DESIRED}."):
+        yield Problem(join(at, path), "path", f"must be {DESIRED} or begin with {DESIRED}. and a name")
+    elif "" in path.split("."):
+        yield Problem(join(at, path), "path", "a path has a name between any two dots and at its end")
+    elif path == DESIRED and not isinstance(value, dict):
+        yield Problem(join(at, path), "type", f"must be an object, not {type_name(value)}")
+
+
+def _limit_problems(modules: JsonObject) -> Iterator[Problem]:
+    for module, section in merge({}, [modules]).sections.items():
+        path = f"{CONTENT}.{module}.{DESIRED}"
+        if module == AGENT:
+            _lift_secrets(section)
+            user_modules = section.get("modules")
+            if isinstance(user_modules, dict) and len(user_modules) > MODULES_MAX:
+                message = f"a deployment has at most {MODULES_MAX} modules, not {len(user_modules)}"
+                yield Problem(f"{path}.modules", "modules-max", message)
+        for problem in problems_of(section, root=path, size_bytes_max=DESIRED_BYTES_MAX):
+            yield Problem(problem.path, f"limit-{problem.rule}", problem.message)
+
+
+def _lift_secrets(section: JsonObject) -> None:
+    # A reference where one may stand counts as the text it is; anywhere else its `$` breaks the rule for keys.
+    registries = _at(section, "runtime", "settings", "registryCredentials")
+    holders = [(registry, "password") for registry in _objects(registries)]
+    for group in (section.get("modules"), section.get("systemModules")):
+        for module in _objects(group):
+            holders += [(variable, "value") for variable in _objects(module.get("env"))]
+    for holder, name in holders:
+        if is_secret(holder.get(name)):
+            holder[name] = holder[name][SECRET]
+
+
+def _at(value: Json, *path: str) -> Json:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _objects(value: Json) -> list[JsonObject]:
+    return [item for item in value.values() if isinstance(item, dict)] if isinstance(value, dict) else []

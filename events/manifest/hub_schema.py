@@ -1,0 +1,95 @@
+"""The rules for `$edgeHub` (contract/hub.md §3.1, contract/edge.md §2), for schema versions 1.0 to 1.3."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from events.canonical import JsonObject
+from events.manifest import placeholders
+from events.manifest.agent_schema import parts_of
+from events.manifest.errors import RouteInvalid
+from events.manifest.problem import Problem, Severity
+from events.manifest.routes import parse_route
+from events.manifest.shape import Anything, Fields, Integer, ListOf, Named, Shape, Text, TextOr, refusal, shown
+
+PRIORITY_MAX = 9
+TIME_TO_LIVE_SECONDS_MAX = 2**32 - 1
+
+_MINOR_MAX = 3
+_BROKER_FROM = 2
+_ROUTE_NAME = {0: r".+", 1: r"[^.$# ]+"}
+
+
+def shape(minor: int) -> Shape:
+    """The section as `properties.desired` sets it, under schema version 1.`minor`."""
+    return Fields(_members(minor), ("schemaVersion", "routes"), closed=minor > 0, also=_check_forwarding)
+
+
+def layer_shape() -> Shape:
+    """What a layer may set in the section: anything that the newest version knows."""
+    return Fields(_members(_MINOR_MAX), closed=True)
+
+
+def minor_of(version: object) -> int | None:
+    """The minor number of a schema version that the hub accepts, 1.0 to 1.3; `None` for any other."""
+    parts = parts_of(version)
+    return parts[1] if parts is not None and parts[0] == 1 and parts[1] <= _MINOR_MAX else None
+
+
+@lru_cache(maxsize=4)
+def _members(minor: int) -> dict[str, Shape]:
+    closed = minor > 0
+    text = Text(open_names=placeholders.braced, strict=True, also=_check_route)
+    route = Fields(
+        {
+            "route": text,
+            "priority": Integer(0, PRIORITY_MAX),
+            "timeToLiveSecs": Integer(0, TIME_TO_LIVE_SECONDS_MAX),
+        },
+        ("route",),
+        closed=True,
+    )
+    members: dict[str, Shape] = {
+        "schemaVersion": Text(strict=True, also=_check_version),
+        "routes": Named("a route", _ROUTE_NAME[min(minor, 1)], TextOr(text, route) if minor else text),
+        "storeAndForwardConfiguration": Fields({"timeToLiveSecs": Integer()}, ("timeToLiveSecs",), closed=closed),
+    }
+    if minor >= _BROKER_FROM:
+        members["mqttBroker"] = _broker()
+    if minor == _MINOR_MAX:
+        members["integrity"] = Anything()
+    return members
+
+
+def _broker() -> Shape:
+    some = Text(pattern=r"(?s:.+)")
+    rules = ListOf(
+        Fields(
+            {"operations": ListOf(Text(pattern="mqtt:(connect|subscribe|publish)")), "resources": ListOf(some)},
+            closed=True,
+        )
+    )
+    authorization = Fields({"identities": ListOf(some), "allow": rules, "deny": rules}, closed=True)
+    topic = {"direction": Text(one_of=("in", "out")), "topic": Text(), "inPrefix": Text(), "outPrefix": Text()}
+    bridge = Fields(
+        {"endpoint": Text(one_of=("$upstream",)), "settings": ListOf(Fields(topic, closed=True))}, closed=True
+    )
+    return Fields({"bridges": ListOf(bridge), "authorizations": ListOf(authorization)}, closed=True)
+
+
+def _check_version(version: str, path: str) -> Iterator[Problem]:
+    if minor_of(version) is None:
+        yield Problem(path, "schema-version", f"the hub accepts schema versions 1.0 to 1.3, not {shown(version)!r}")
+
+
+def _check_route(text: str, path: str) -> Iterator[Problem]:
+    try:
+        parse_route(text)
+    except RouteInvalid as error:
+        name = path.removesuffix(".route").partition("properties.desired.routes.")[2]
+        yield Problem(path, "route", f"Error parsing route {name} - {refusal(error)}")
+
+
+def _check_forwarding(section: JsonObject, path: str) -> Iterator[Problem]:
+    if "storeAndForwardConfiguration" not in section:
+        message = "without storeAndForwardConfiguration the hub module does not take this configuration"
+        yield Problem(path, "store-and-forward", message, Severity.WARNING)

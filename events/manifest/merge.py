@@ -1,0 +1,170 @@
+"""What a stack of deployments makes of each module's desired properties (contract/hub.md §3.3)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+from typing_extensions import override
+
+from events.canonical import Json, JsonObject
+from events.properties import DESIRED_BYTES_MAX, is_secret, merge_patch, size_of
+
+MODULES_MAX = 50
+
+_AGENT = "$edgeAgent"
+_DESIRED = "properties.desired"
+_ABSENT = object()
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """The desired properties of each module that the stack sets anything for."""
+
+    sections: dict[str, JsonObject]
+
+
+class OverLimit(msgspec.Struct, frozen=True):
+    """A merge that no device could take. `limit` and `actual` count bytes of a section, or modules."""
+
+    module: str
+    rule: str
+    limit: int
+    actual: int
+
+    @override
+    def __str__(self) -> str:
+        if self.rule == "modules":
+            return f"{self.actual} modules are more than the {self.limit} a device can have"
+        return f"the desired properties of {self.module} have {self.actual} bytes, more than {self.limit}"
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """A property on which deployments of a stack disagree; the last one to set it wins."""
+
+    module: str
+    path: str
+    winner: str
+    losers: tuple[str, ...]
+
+
+def merge(base: JsonObject, layers: Sequence[JsonObject]) -> Merged:
+    """Lay `modulesContent` objects over a base, in ascending priority.
+
+    `properties.desired` replaces what a module's section has so far; `properties.desired.a.b` replaces what is at
+    a.b and leaves its siblings. Within one deployment shorter paths come first, whatever their order in the file.
+    Null stands for *nothing there*. Each content must have passed `content_problems`; none is changed.
+    """
+    sections: dict[str, JsonObject] = {}
+    for modules in (base, *layers):
+        for module, paths in modules.items():
+            if paths:
+                sections[module] = _laid_over(sections.get(module, {}), paths)
+    return Merged(sections)
+
+
+def contributes(modules_content: JsonObject, module: str) -> bool:
+    """Whether a deployment sets anything for a module; `"$edgeAgent": {}` does not (contract/hub.md §1.7)."""
+    return bool(modules_content.get(module))
+
+
+def over_limit(sections: Mapping[str, JsonObject]) -> OverLimit | None:
+    """The first limit that merged sections break: 50 modules, then 32 KB for each section. `None` when none."""
+    modules = sections.get(_AGENT, {}).get("modules")
+    if isinstance(modules, dict) and len(modules) > MODULES_MAX:
+        return OverLimit(_AGENT, "modules", MODULES_MAX, len(modules))
+    for module, section in sorted(sections.items()):
+        if (size := size_of(section)) > DESIRED_BYTES_MAX:
+            return OverLimit(module, "size", DESIRED_BYTES_MAX, size)
+    return None
+
+
+def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
+    """Where a later deployment of a stack overwrote what an earlier one had set to something else.
+
+    The stack is (deployment id, `modulesContent`) in ascending priority. Ordered by module and path.
+    """
+    contents = [modules for _, modules in stack]
+    merged = merge({}, contents).sections
+    losers: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for number, modules in enumerate(contents):
+        for module, section in merge({}, [modules]).sections.items():
+            for leaf, value in _leaves(section):
+                if _differs(value, _value_at(merged[module], leaf)):
+                    losers.setdefault((module, leaf), []).append(number)
+    return tuple(
+        Conflict(
+            module,
+            ".".join((_DESIRED, *leaf)),
+            stack[_last_setter(contents, module, leaf)][0],
+            tuple(stack[number][0] for number in numbers),
+        )
+        for (module, leaf), numbers in sorted(losers.items())
+    )
+
+
+def _laid_over(section: JsonObject, paths: JsonObject) -> JsonObject:
+    # `section` is this merge's own copy; what is laid into it is copied first, so that inputs stay as they are.
+    for path in sorted(paths, key=_depth) if len(paths) > 1 else paths:
+        value = paths[path]
+        segments = _segments(path)
+        if segments:
+            _set(section, segments, value)
+        else:
+            section = _copied(value)
+    return section
+
+
+def _depth(path: str) -> int:
+    return path.count(".")
+
+
+def _segments(path: str) -> list[str]:
+    return path.split(".")[2:]
+
+
+def _set(section: JsonObject, segments: list[str], value: Json) -> None:
+    node = section
+    for name in segments[:-1]:
+        child = node.get(name)
+        if not isinstance(child, dict) or is_secret(child):
+            child = node[name] = {}
+        node = child
+    if value is None:
+        node.pop(segments[-1], None)
+    else:
+        node[segments[-1]] = _copied(value) if isinstance(value, dict) else value
+
+
+def _copied(value: JsonObject) -> JsonObject:
+    return merge_patch({}, value)
+
+
+def _leaves(section: JsonObject) -> Iterator[tuple[tuple[str, ...], Json]]:
+    nodes: list[tuple[tuple[str, ...], Json]] = [((), section)]
+    for path, value in nodes:
+        if isinstance(value, dict) and value and not is_secret(value):
+            nodes.extend(((*path, key), item) for key, item in value.items())
+        elif path:
+            yield path, value
+
+
+def _value_at(section: Json, path: tuple[str, ...]) -> object:
+    for name in path:
+        if not isinstance(section, dict) or name not in section:
+            return _ABSENT
+        section = section[name]
+    return section
+
+
+def _differs(value: Json, final: object) -> bool:
+    # An empty object is not overwritten by what is put into it; True == 1 in Python, though not in JSON.
+    if value == {}:
+        return not isinstance(final, dict)
+    return isinstance(value, bool) != isinstance(final, bool) or value != final
+
+
+def _last_setter(contents: Sequence[JsonObject], module: str, leaf: tuple[str, ...]) -> int:
+    return max(
+        number
+        for number, modules in enumerate(contents)
+        for path in modules.get(module, {})
+        if all(mine == theirs for mine, theirs in zip(_segments(path), leaf, strict=False))
+    )

@@ -1,0 +1,80 @@
+"""Everything that is wrong with a deployment's content, for the hub and for the modules that receive it."""
+
+from collections.abc import Iterator
+
+from events.canonical import Json
+from events.manifest import agent_schema, hub_schema
+from events.manifest.document import is_layered
+from events.manifest.errors import ManifestInvalid
+from events.manifest.hub_rules import AGENT, CONTENT, DESIRED, HUB, content_problems
+from events.manifest.placeholders import braced
+from events.manifest.problem import Problem, Severity
+from events.manifest.shape import hold, hold_at, join, open_problem
+from events.properties import DEPTH_MAX
+
+__all__ = ["content_problems", "problems", "section_problems", "validate"]
+
+
+def problems(content: Json) -> tuple[Problem, ...]:
+    """All problems of a standard or layered content, errors and warnings; empty when there is none.
+
+    They are `content_problems` and what the system modules would refuse: by the schema of the version that
+    `properties.desired` declares, or by the newest where a layer declares none. Any value is answered.
+    """
+    refused = content_problems(content)
+    if not isinstance(content, dict) or not isinstance(content.get(CONTENT), dict):
+        return refused
+    modules = content[CONTENT]
+    found = list(refused)
+    for module, paths in modules.items():
+        if not isinstance(paths, dict):
+            continue
+        for path, value in paths.items():
+            found.extend(_set_problems(module, path, value, layered=is_layered(content)))
+    return tuple(dict.fromkeys(found))
+
+
+def validate(content: Json) -> None:
+    """Refuse a content that has errors; warnings alone let it pass.
+
+    Raises:
+        ManifestInvalid: with every problem, warnings included.
+    """
+    found = problems(content)
+    if any(problem.severity is Severity.ERROR for problem in found):
+        raise ManifestInvalid(found)
+
+
+def section_problems(module: str, section: Json, path: str = DESIRED) -> Iterator[Problem]:
+    """What `$edgeAgent` or `$edgeHub` would refuse in its desired properties as a whole."""
+    schema = agent_schema if module == AGENT else hub_schema
+    minor = schema.minor_of(section.get("schemaVersion")) if isinstance(section, dict) else None
+    # Without a version there is none to hold it against; what every version forbids is still worth saying.
+    yield from hold(schema.shape(minor or 0), section, path)
+
+
+def _set_problems(module: str, path: str, value: Json, *, layered: bool) -> Iterator[Problem]:
+    root = f"{join(CONTENT, module)}.{DESIRED}"
+    if path != DESIRED and not path.startswith(f"{DESIRED}."):
+        return
+    if module not in (AGENT, HUB):
+        yield from _open_names(value, join(join(CONTENT, module), path))
+    elif path == DESIRED:
+        yield from section_problems(module, value, root)
+    else:
+        schema = agent_schema if module == AGENT else hub_schema
+        shape = schema.layer_shape() if layered else schema.shape(0)
+        yield from hold_at(shape, path.split(".")[2:], value, root)
+
+
+def _open_names(value: Json, path: str) -> Iterator[Problem]:
+    nodes: list[tuple[Json, str, int]] = [(value, path, 0)]
+    for node, at, depth in nodes:
+        if isinstance(node, str) and (found := braced(node)):
+            yield open_problem(found, at, Severity.WARNING)
+        elif depth > 2 * DEPTH_MAX:
+            continue  # refused for its depth already
+        elif isinstance(node, dict):
+            nodes.extend((item, join(at, key), depth + 1) for key, item in node.items())
+        elif isinstance(node, list):
+            nodes.extend((item, f"{at}[{number}]", depth + 1) for number, item in enumerate(node))

@@ -1,0 +1,113 @@
+"""From commands and what stands to proposed facts."""
+
+from collections.abc import Iterable, Sequence
+
+from events.deployment import decide as deployment_decide
+from events.deployment import state as deployment_state
+from events.deployment.commands import DeploymentCommand
+from events.deployment.errors import DeploymentError
+from events.device import decide as device_decide
+from events.device import state as device_state
+from events.device.commands import DeviceCommand
+from events.device.errors import DeviceError
+from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
+from events.device.identifiers import module_subject
+from events.device.state import DeviceDocument
+from events.log.errors import FactTooLarge
+from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
+from events.manifest.errors import ManifestInvalid
+from events.producer.errors import Command
+from events.targeting.errors import ConditionInvalid
+
+REFUSALS = (DeviceError, DeploymentError, ConditionInvalid, ManifestInvalid, FactTooLarge)
+"""What a command can be refused with: it breaks a rule, and no retry would help."""
+
+
+Standings = dict[tuple[bool, str], Stored]
+"""What stands, by (is a deployment, subject)."""
+
+
+def load(log: Log, commands: Iterable[Command]) -> Standings:
+    """What the log knows of every subject that some commands are decided on."""
+    found: Standings = {}
+    for fleet in (True, False):
+        concerned = (command for command in commands if isinstance(command, DeploymentCommand) is fleet)
+        names = list(dict.fromkeys(subject for command in concerned for subject in subjects_of(command)))
+        if names:
+            found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
+    return found
+
+
+def propose(command: Command, standings: Standings) -> Proposed:
+    """Decide a checked command on what stands.
+
+    Raises:
+        REFUSALS: the command breaks a rule.
+    """
+    if isinstance(command, DeploymentCommand):
+        return _propose_deployment(command, standings[True, command.deployment_id])
+    subject = device_decide.subject_of(command)
+    device = standings[False, command.device_id]
+    document = None if device.snapshot is None else device_state.decode_device(device.snapshot)
+    if subject == command.device_id:
+        return _propose_device(command, document, device.head)
+    return _propose_module(command, document, device.head, standings[False, subject])
+
+
+def _propose_device(command: DeviceCommand, document: DeviceDocument | None, head: Head) -> Proposed:
+    subject = command.device_id
+    fact = device_decide.decide(command, document, None)
+    after = device_state.evolve_device(document, fact, version=head.version + 1, at=AT_APPEND)
+    snapshots: tuple[tuple[str, bytes | None], ...] = ((subject, device_state.encode(after)),)
+    generation = None
+    match fact:
+        case DeviceRegistered():
+            generation = after.generation
+        case DeviceRetired():
+            generation = 0
+        case ModuleDeleted(module_id):
+            snapshots = (*snapshots, (module_subject(subject, module_id), None))
+        case _:
+            pass
+    return Proposed(subject, head.version, fact, snapshots, generation)
+
+
+def _propose_module(
+    command: DeviceCommand, device: DeviceDocument | None, device_head: Head, stored: Stored
+) -> Proposed:
+    subject, version = device_decide.subject_of(command), stored.head.version
+    generation = device_head.generation
+    document = None if stored.snapshot is None else device_state.decode_module(stored.snapshot)
+    current = document if document is not None and document.generation == generation else None
+    fact = device_decide.decide(command, device, current)
+    after = device_state.evolve_module(document, fact, generation=generation, version=version + 1, at=AT_APPEND)
+    snapshots = ((subject, device_state.encode(after)),)
+    return Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation))
+
+
+def _propose_deployment(command: DeploymentCommand, stored: Stored) -> Proposed:
+    document = None if stored.snapshot is None else deployment_state.decode(stored.snapshot)
+    fact = deployment_decide.decide(command, document)
+    version = stored.head.version
+    after = deployment_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
+    snapshot = None if after is None else deployment_state.encode(after)
+    return Proposed(command.deployment_id, version, fact, ((command.deployment_id, snapshot),))
+
+
+def check(command: Command) -> None:
+    """Refuse a command that no state could allow, before anything is looked up.
+
+    Raises:
+        REFUSALS: names the element and the rule.
+    """
+    if isinstance(command, DeploymentCommand):
+        deployment_decide.check(command)
+    else:
+        device_decide.check(command)
+
+
+def subjects_of(command: Command) -> Sequence[str]:
+    """The subjects whose state a command is decided on."""
+    if isinstance(command, DeploymentCommand):
+        return (command.deployment_id,)
+    return (command.device_id, device_decide.subject_of(command))

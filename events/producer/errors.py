@@ -1,0 +1,44 @@
+"""What can go wrong between a command and its fact, beside the refusals of the rooms.
+
+ProducerError
+├── CommandsRefused    some commands break a rule; the others are in the log
+└── ConflictPersists   others kept changing the same subjects
+"""
+
+import msgspec
+
+from events.deployment.commands import DeploymentCommand
+from events.device.commands import DeviceCommand
+
+Command = DeviceCommand | DeploymentCommand
+
+_SHOWN = 5
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A command that breaks a rule, with the error that says which."""
+
+    command: Command
+    error: Exception
+
+
+class ProducerError(Exception):
+    """Trouble on the way to the log."""
+
+
+class CommandsRefused(ProducerError):
+    """Some commands of a batch were refused; nothing of them is in the log. `refused` lists them all."""
+
+    def __init__(self, refused: tuple[Refused, ...]) -> None:
+        shown = "; ".join(str(one.error) for one in refused[:_SHOWN])
+        more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        super().__init__(f"{len(refused)} command(s) refused: {shown}{more}")
+        self.refused = refused
+
+
+class ConflictPersists(ProducerError):
+    """Other authors changed the same subjects again and again while this one decided."""
+
+    def __init__(self, subjects: tuple[str, ...], attempts: int) -> None:
+        super().__init__(f"still in conflict after {attempts} attempts: {', '.join(subjects[:_SHOWN])}; send again")
+        self.subjects, self.attempts = subjects, attempts

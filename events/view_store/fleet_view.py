@@ -1,0 +1,120 @@
+"""The fleet as readers ask for it: one device's assignment, and the status of deployments over all partitions."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from events.canonical import JsonObject
+from events.envelope import Vector
+from events.fleet.configuration import NOTHING
+from events.fleet.outcome import Outcome
+from events.fleet.rows import UNASSIGNED, Row, Standing
+from events.log.keys import partition_of
+from events.view_store.port import Selection, ViewStore
+from events.views.reading import (
+    STATUS_ARRAYS,
+    STATUS_HASHES,
+    STATUSES,
+    Assignment,
+    PartitionReading,
+    ids_of,
+    pages_of,
+    row_in,
+)
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """A device's effective configuration, with why it has it.
+
+    `since` (milliseconds) and `outcome` name the outcome that gave it, 0 where it never had one. `vector` is what the
+    answer is as of.
+    """
+
+    device_id: str
+    vector: Vector
+    row: Row
+    sections: dict[str, JsonObject]
+    outcome: int
+    since: int
+    cause: str
+
+    @property
+    def managed(self) -> bool:
+        """Whether a deployment decides what the device runs; a held-back device is managed."""
+        return self.row.standing is not Standing.UNMANAGED
+
+
+class FleetView:
+    """Reads the views of all partitions."""
+
+    def __init__(self, views: ViewStore, *, partitions: int) -> None:
+        self._views = views
+        self._partitions = partitions
+
+    def assignment(self, device_id: str) -> Assignment | None:
+        """What a device runs; `None` when the views do not know it (yet)."""
+        number = partition_of(device_id, self._partitions)
+        while True:
+            found = self._views.read(number, Selection(fields=(("ordinals", (device_id,)),)))
+            field = found.hashes["ordinals"].get(device_id)
+            if field is None:
+                return None
+            ordinal = int(field)
+            row, outcome = self._views.numbers(number, ordinal, ("row_of", "moved_by"))
+            kept = self._views.read(number, Selection(fields=(("rows", (str(row),)),)))
+            # A commit between the two reads can have dropped the row; then the device has another by now.
+            if row == UNASSIGNED or str(row) in kept.hashes["rows"]:
+                return Assignment(device_id, ordinal, kept.checkpoint.vector, row_in(kept, row), outcome)
+
+    def effective(self, device_id: str) -> Effective | None:
+        """A device's effective configuration; `None` when the views do not know the device (yet)."""
+        number = partition_of(device_id, self._partitions)
+        while True:
+            assignment = self.assignment(device_id)
+            if assignment is None:
+                return None
+            row = assignment.row
+            kept = self._views.read(number, Selection(fields=(("configurations", (row.configuration,)),)))
+            content = kept.hashes["configurations"].get(row.configuration)
+            # As with rows: what a commit dropped, no device has any more.
+            if content is not None or row.configuration == NOTHING.digest:
+                break
+        sections: dict[str, JsonObject] = {} if content is None else msgspec.json.decode(content)
+        since, cause = 0, ""
+        if assignment.outcome:
+            entry = self._views.outcomes(number, after=assignment.outcome - 1, limit=1)[0]
+            since, cause = entry.at, entry.cause
+        return Effective(device_id, assignment.vector, row, sections, assignment.outcome, since, cause)
+
+    def status(self, *deployment_ids: str) -> dict[str, Counter[str]]:
+        """Counts by status of some deployments, or of all of them; each is the number of `members`."""
+        counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
+        for number in range(self._partitions):
+            reading = self._reading(number)
+            for name in deployment_ids or reading.deployments():
+                sets = reading.status(name).named()
+                counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(
+                    {status: len(members) for status, members in sets.items()}
+                )
+        return counts
+
+    def members(self, deployment_id: str, status: str) -> Iterator[str]:
+        """Device ids in one status set of a deployment, by partition and order of registration."""
+        for number in range(self._partitions):
+            ordinals = self._reading(number).status(deployment_id).named()[status]
+            yield from ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
+
+    def standing(self, standing: Standing) -> Iterator[str]:
+        """Device ids of a standing."""
+        for number in range(self._partitions):
+            ordinals = self._reading(number).standing(standing)
+            yield from ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
+
+    def outcomes(self, number: int, *, after: int = 0, limit: int = 100) -> Iterator[Outcome]:
+        """The outcomes of a partition, decoded."""
+        for entry in self._views.outcomes(number, after=after, limit=limit):
+            yield msgspec.json.decode(entry.data, type=Outcome)
+
+    def _reading(self, number: int) -> PartitionReading:
+        return PartitionReading(self._views.read(number, Selection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)))

@@ -1,0 +1,75 @@
+"""Views in memory, for tests: the same behaviour without a server."""
+
+from collections.abc import Sequence
+
+from events.view_store.port import Blocked, Selection
+from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
+
+
+class MemoryViewStore:
+    """Views of one process."""
+
+    def __init__(self) -> None:
+        self._checkpoints: dict[int, Checkpoint] = {}
+        self._hashes: dict[tuple[int, str], dict[str, bytes]] = {}
+        self._arrays: dict[tuple[int, str], bytearray] = {}
+        self._outcomes: dict[int, list[OutcomeEntry]] = {}
+        self._blocked: dict[int, Blocked] = {}
+
+    def checkpoint(self, partition: int) -> Checkpoint:
+        """How far a partition is kept; the initial one where nothing is."""
+        return self._checkpoints.get(partition, Checkpoint())
+
+    def load(self, partition: int) -> Kept:
+        """Everything kept of a partition."""
+        return self.read(partition, Selection(hashes=HASHES, arrays=ARRAYS))
+
+    def read(self, partition: int, wanted: Selection) -> Kept:
+        """A part of what is kept of a partition."""
+        hashes = {name: dict(self._hashes.get((partition, name), {})) for name in wanted.hashes}
+        for name, fields in wanted.fields:
+            stored = self._hashes.get((partition, name), {})
+            hashes.setdefault(name, {}).update({field: stored[field] for field in fields if field in stored})
+        arrays = {name: bytes(self._arrays.get((partition, name), b"")) for name in wanted.arrays}
+        return Kept(self.checkpoint(partition), hashes, arrays)
+
+    def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
+        """One ordinal's number in each of some arrays; 0 where nothing is kept."""
+        kept = (self._arrays.get((partition, name), bytearray()) for name in arrays)
+        return tuple(int.from_bytes(items[ordinal * 4 : ordinal * 4 + 4], "little") for items in kept)
+
+    def commit(self, partition: int, writes: Writes) -> bool:
+        """Make all writes and the outcome stand, or nothing."""
+        if self.checkpoint(partition) != writes.expected:
+            return False
+        for name, fields in writes.hashes.items():
+            stored = self._hashes.setdefault((partition, name), {})
+            for field, value in fields.items():
+                if value is None:
+                    stored.pop(field, None)
+                else:
+                    stored[field] = value
+        for name, ranges in writes.arrays.items():
+            items = self._arrays.setdefault((partition, name), bytearray())
+            for offset, data in ranges:
+                items.extend(bytes(max(0, offset + len(data) - len(items))))
+                items[offset : offset + len(data)] = data
+        if writes.outcome is not None:
+            self._outcomes.setdefault(partition, []).append(writes.outcome)
+        self._checkpoints[partition] = writes.checkpoint
+        return True
+
+    def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
+        """Outcomes at positions after + 1 and on, at most `limit`."""
+        return self._outcomes.get(partition, [])[after : after + limit]
+
+    def blocked(self, partition: int) -> Blocked | None:
+        """Where the partition is stopped, if it is."""
+        return self._blocked.get(partition)
+
+    def block(self, partition: int, blocked: Blocked | None) -> None:
+        """Mark a partition as stopped, or as going on again."""
+        if blocked is None:
+            self._blocked.pop(partition, None)
+        else:
+            self._blocked[partition] = blocked

@@ -1,0 +1,64 @@
+"""What is asked of whoever keeps the views."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from events.views.kept import Checkpoint, Kept, OutcomeEntry, Writes
+
+
+class Blocked(msgspec.Struct, frozen=True):
+    """A partition stopped at a fact that cannot be folded, since `at` (milliseconds)."""
+
+    position: int
+    error: str
+    at: int
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """What a reader wants of a partition: whole hashes, single fields of hashes, whole arrays, and single numbers."""
+
+    hashes: tuple[str, ...] = ()
+    fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    arrays: tuple[str, ...] = ()
+
+
+class ViewStore(Protocol):
+    """One keeper of the kept form of every partition."""
+
+    def checkpoint(self, partition: int) -> Checkpoint:
+        """How far a partition is kept; the initial one where nothing is."""
+        ...
+
+    def load(self, partition: int) -> Kept:
+        """Everything kept of a partition, as of one moment."""
+        ...
+
+    def read(self, partition: int, wanted: Selection) -> Kept:
+        """A part of what is kept of a partition, as of one moment; fields that are not there are left out."""
+        ...
+
+    def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
+        """One ordinal's number in each of some arrays, as of one moment; 0 where nothing is kept."""
+        ...
+
+    def commit(self, partition: int, writes: Writes) -> bool:
+        """Make all writes and the outcome stand, or nothing: false when the checkpoint is no longer the expected one.
+
+        Raises:
+            LogUnavailable: the store did not answer; the commit may or may not stand. Load again.
+        """
+        ...
+
+    def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
+        """Outcomes at positions after + 1 and on, at most `limit`."""
+        ...
+
+    def blocked(self, partition: int) -> Blocked | None:
+        """Where the partition is stopped, if it is."""
+        ...
+
+    def block(self, partition: int, blocked: Blocked | None) -> None:
+        """Mark a partition as stopped, or as going on again."""
+        ...

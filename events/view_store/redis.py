@@ -1,0 +1,152 @@
+"""Views in Redis: every key of a partition in its slot, committed by one script."""
+
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from events import canonical
+from events.log.connect import Client, answering
+from events.log.keys import key, name
+from events.view_store.port import Blocked, Selection
+from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
+
+_SCRIPT = files("events.view_store").joinpath("commit.lua").read_text()
+_FIELDS_MAX = 1000
+"""Fields of one command in the script: Lua unpacks at most some 8,000 values."""
+
+_OUTCOMES = "outcomes"
+_AUTHOR = "system:project"
+
+
+class RedisViewStore:
+    """Views beside the log they are folded from."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._sha = ""
+
+    def checkpoint(self, partition: int) -> Checkpoint:
+        """How far a partition is kept; the initial one where nothing is."""
+        with answering():
+            return _checkpoint(self._client.get(_view(partition, "checkpoint")))
+
+    def load(self, partition: int) -> Kept:
+        """Everything kept of a partition, as of one moment."""
+        return self.read(partition, Selection(hashes=HASHES, arrays=ARRAYS))
+
+    def read(self, partition: int, wanted: Selection) -> Kept:
+        """A part of what is kept of a partition, as of one moment."""
+        with answering():
+            pipe = self._client.pipeline(transaction=True)
+            pipe.get(_view(partition, "checkpoint"))
+            for hash_name in wanted.hashes:
+                pipe.hgetall(_view(partition, hash_name))
+            for hash_name, fields in wanted.fields:
+                pipe.hmget(_view(partition, hash_name), list(fields))
+            for array_name in wanted.arrays:
+                pipe.get(_view(partition, array_name))
+            answers = iter(pipe.execute())
+        checkpoint = _checkpoint(next(answers))
+        hashes: dict[str, dict[str, bytes]] = {
+            hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in wanted.hashes
+        }
+        for hash_name, fields in wanted.fields:
+            found = zip(fields, next(answers), strict=True)
+            hashes.setdefault(hash_name, {}).update({field: value for field, value in found if value is not None})
+        arrays = {array_name: next(answers) or b"" for array_name in wanted.arrays}
+        return Kept(checkpoint, hashes, arrays)
+
+    def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
+        """One ordinal's number in each of some arrays, as of one moment; 0 where nothing is kept."""
+        with answering():
+            pipe = self._client.pipeline(transaction=True)
+            for array_name in arrays:
+                pipe.getrange(_view(partition, array_name), ordinal * 4, ordinal * 4 + 3)
+            return tuple(int.from_bytes(data, "little") for data in pipe.execute())
+
+    def commit(self, partition: int, writes: Writes) -> bool:
+        """Make all writes and the outcome stand, or nothing."""
+        initial = writes.expected == Checkpoint()
+        keys = [_view(partition, "checkpoint"), key(partition, _OUTCOMES)]
+        arguments: list[Any] = [b"" if initial else canonical.encode(writes.expected), canonical.encode(writes.checkpoint)]
+        arguments += _outcome_arguments(partition, writes.outcome)
+        for hash_name, fields in writes.hashes.items():
+            keys.append(_view(partition, hash_name))
+            arguments += _hash_arguments(len(keys), fields)
+        for array_name, ranges in writes.arrays.items():
+            keys.append(_view(partition, array_name))
+            for offset, data in ranges:
+                arguments += [len(keys), "R", offset, data]
+        with answering():
+            return bool(self._run(keys, arguments))
+
+    def _run(self, keys: list[str], arguments: list[Any]) -> Any:
+        if not self._sha:
+            self._sha = str(self._client.script_load(_SCRIPT))
+        try:
+            return self._client.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return self._client.eval(_SCRIPT, len(keys), *keys, *arguments)
+
+    def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
+        """Outcomes at positions after + 1 and on, at most `limit`."""
+        with answering():
+            entries = self._client.xrange(key(partition, _OUTCOMES), min=f"{after + 1}-0", count=limit)
+        return [
+            OutcomeEntry(int(entry_id.partition(b"-")[0]), int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"])
+            for entry_id, fields in entries
+        ]
+
+    def blocked(self, partition: int) -> Blocked | None:
+        """Where the partition is stopped, if it is."""
+        with answering():
+            data = self._client.get(_view(partition, "blocked"))
+        return None if data is None else msgspec.json.decode(data, type=Blocked)
+
+    def block(self, partition: int, blocked: Blocked | None) -> None:
+        """Mark a partition as stopped, or as going on again."""
+        with answering():
+            if blocked is None:
+                self._client.delete(_view(partition, "blocked"))
+            else:
+                self._client.set(_view(partition, "blocked"), canonical.encode(blocked))
+
+
+def _view(partition: int, what: str) -> str:
+    return key(partition, f"view:{what}")
+
+
+def _checkpoint(data: bytes | None) -> Checkpoint:
+    return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
+
+
+def _outcome_arguments(partition: int, outcome: OutcomeEntry | None) -> list[Any]:
+    if outcome is None:
+        return [0]
+    pairs = {
+        "type": "Outcome",
+        "subject": name(partition),
+        "version": outcome.position,
+        "at": outcome.at,
+        "by": _AUTHOR,
+        "cause": outcome.cause,
+        "data": outcome.data,
+    }
+    flat = [item for pair in pairs.items() for item in pair]
+    return [1 + len(flat), f"{outcome.position}-0", *flat]
+
+
+def _hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
+    put = [(field, value) for field, value in fields.items() if value is not None]
+    gone = [field for field, value in fields.items() if value is None]
+    for start in range(0, len(put), _FIELDS_MAX):
+        some = put[start : start + _FIELDS_MAX]
+        yield from (key_index, "S", len(some))
+        for pair in some:
+            yield from pair
+    for start in range(0, len(gone), _FIELDS_MAX):
+        names = gone[start : start + _FIELDS_MAX]
+        yield from (key_index, "D", len(names), *names)

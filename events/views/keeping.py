@@ -1,0 +1,205 @@
+"""Between a partition at work and its kept form."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from events import canonical
+from events.canonical import JsonObject
+from events.envelope import Envelope, Vector
+from events.fleet.bitmaps import from_bytes, to_bytes
+from events.fleet.configuration import Configuration
+from events.fleet.deployments import Deployments
+from events.fleet.directory import Directory
+from events.fleet.index import Index
+from events.fleet.outcome import Outcome
+from events.fleet.packed import PAGE_ITEMS, Packed
+from events.fleet.partition import MergeCache, Partition
+from events.fleet.rows import UNASSIGNED, Row
+from events.views.kept import Checkpoint, Kept, OutcomeEntry, Writes
+
+_json = msgspec.json
+
+
+def checkpoint_of(partition: Partition) -> Checkpoint:
+    """The checkpoint that belongs to a partition's state."""
+    return Checkpoint(
+        partition.vector,
+        partition.at,
+        partition.outcomes,
+        partition.decided,
+        len(partition.directory.ids),
+        partition.rows.next_number,
+        partition.answers.signatures.next_number,
+        tuple(sorted(partition.index.over_budget)),
+    )
+
+
+def writes_of(partition: Partition, outcome: Outcome | None, *, expected: Checkpoint) -> Writes:
+    """Everything that changed since the last call; the partition counts as kept from here on."""
+    checkpoint = checkpoint_of(partition)
+    entry = None
+    if outcome is not None:
+        cause = _cause(partition.number, outcome.before, outcome.after)
+        entry = OutcomeEntry(partition.outcomes, partition.at, cause, canonical.encode(outcome))
+    arrays = {name: tuple(packed.changes()) for name, packed in _arrays(partition).items()}
+    hashes = _changed_hashes(partition)
+    return Writes(
+        expected,
+        checkpoint,
+        {name: fields for name, fields in hashes.items() if fields},
+        {name: ranges for name, ranges in arrays.items() if ranges},
+        entry,
+    )
+
+
+def _cause(number: int, before: Vector, after: Vector) -> str:
+    spans = [(f"p{number:02d}", before.partition, after.partition), ("fleet", before.fleet, after.fleet)]
+    return " ".join(f"{name}:{first + 1}-{last}" for name, first, last in spans if last > first)
+
+
+def _arrays(partition: Partition) -> dict[str, Packed]:
+    answers = partition.answers
+    return {
+        "answer_codes": answers.codes,
+        "answer_signatures": answers.signature_of,
+        "answer_versions": answers.versions,
+        "moved_by": partition.moved_by,
+        "row_of": partition.row_of,
+        "twin_versions": partition.twin_versions,
+    }
+
+
+def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
+    directory, rows = partition.directory, partition.rows
+    signatures = partition.answers.signatures
+    changed: dict[str, dict[str, bytes | None]] = {
+        "configurations": {
+            digest: rows.configurations[digest].to_bytes() if digest in rows.configurations else None
+            for digest in rows.changed_configurations
+        },
+        "ids": {str(page): _page(directory, page) for page in partition.changed_id_pages},
+        "index": {
+            _index_field(path, key): to_bytes(members) if members else None
+            for path, key, members in partition.index.changes()
+        },
+        "ordinals": {
+            name: str(directory.ordinal_of[name]).encode() if name in directory.ordinal_of else None
+            for name in partition.changed_ids
+        },
+        "rows": {
+            str(number): _json.encode(rows.by_number[number], order="deterministic") if number in rows.by_number else None
+            for number in rows.changed_rows
+        },
+        "sets": _changed_sets(partition),
+        "signatures": {
+            str(number): canonical.encode(signatures.by_number[number]) if number in signatures.by_number else None
+            for number in signatures.changed
+        },
+        "targets": {target_field(created, name): _target(partition, created, name) for created, name in partition.changed_targets},
+    }
+    for dirty in (rows.changed_configurations, rows.changed_rows, signatures.changed, partition.changed_targets):
+        dirty.clear()
+    partition.changed_ids.clear()
+    partition.changed_id_pages.clear()
+    return changed
+
+
+def _target(partition: Partition, created: int, name: str) -> bytes | None:
+    deployment = partition.deployments.by_id.get(name)
+    return to_bytes(partition.targets[name]) if deployment is not None and deployment.created == created else None
+
+
+def target_field(created: int, deployment_id: str) -> str:
+    """`17:prod`: a deployment and the fleet position of its creation, which tells it from another of the same id."""
+    return f"{created}:{deployment_id}"
+
+
+def _changed_sets(partition: Partition) -> dict[str, bytes | None]:
+    directory = partition.directory
+    now = {"live": directory.live, "edge": directory.edge, "enabled": directory.enabled, **partition.answers.sets}
+    changed: dict[str, bytes | None] = {}
+    for name, members in now.items():
+        data = to_bytes(members)
+        if partition.kept_sets.get(name) != data:
+            changed[name] = partition.kept_sets[name] = data
+    return changed
+
+
+def _page(directory: Directory, page: int) -> bytes:
+    return canonical.encode(directory.ids[page * PAGE_ITEMS : (page + 1) * PAGE_ITEMS])
+
+
+def _index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
+    # 1 and 1.0 are one value of a condition, so they are one field.
+    kind, value = key
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return canonical.encode([path, kind, value]).decode()
+
+
+def restore(number: int, kept: Kept, fleet_facts: Iterable[Envelope[Any]], merge: MergeCache | None = None) -> Partition:
+    """The partition as it was kept. `fleet_facts` are the fleet's from the first up to the checkpoint's vector."""
+    partition = Partition(number, merge)
+    checkpoint = kept.checkpoint
+    partition.vector, partition.at = checkpoint.vector, checkpoint.at
+    partition.outcomes, partition.decided = checkpoint.outcomes, checkpoint.decided
+    hashes = kept.hashes
+    _restore_directory(partition, hashes)
+    partition.restore_deployments(fleet_facts)
+    _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
+    partition.restore_targets({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
+    for name, packed in _arrays(partition).items():
+        packed.load(kept.arrays.get(name, b""))
+    _restore_rows(partition, hashes)
+    _restore_answers(partition, hashes)
+    partition.rows.next_number = checkpoint.next_row
+    partition.answers.signatures.next_number = checkpoint.next_signature
+    return partition
+
+
+def _restore_directory(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
+    ids: list[str] = []
+    for page in range(len(hashes["ids"])):
+        ids += _json.decode(hashes["ids"][str(page)], type=list[str])
+    sets = hashes["sets"]
+    partition.kept_sets = dict(sets)
+    partition.directory.restore(
+        ids, *(from_bytes(sets[name]) if name in sets else from_bytes(_EMPTY) for name in ("live", "edge", "enabled"))
+    )
+
+
+def _restore_index(
+    index: Index, deployments: Deployments, fields: dict[str, bytes], over_budget: tuple[tuple[str, ...], ...]
+) -> None:
+    index.over_budget = set(over_budget)
+    for field, data in fields.items():
+        path, kind, value = _json.decode(field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None])
+        index.restore(path, (kind, value), from_bytes(data))
+    index.name(deployments.named_paths())
+
+
+def _restore_rows(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
+    rows = partition.rows
+    for data in hashes["configurations"].values():
+        configuration = Configuration.from_bytes(data)
+        rows.configurations[configuration.digest] = configuration
+    counts = partition.row_counts()
+    for number in sorted(map(int, hashes["rows"])):
+        assert number != UNASSIGNED
+        rows.restore(number, _json.decode(hashes["rows"][str(number)], type=Row), counts[number])
+
+
+def _restore_answers(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
+    answers = partition.answers
+    for name in answers.sets:
+        if name in hashes["sets"]:
+            answers.sets[name] = from_bytes(hashes["sets"][name])
+    uses = answers.signature_counts()
+    for number in sorted(map(int, hashes["signatures"])):
+        signature = _json.decode(hashes["signatures"][str(number)], type=tuple[tuple[str, str], ...])
+        answers.signatures.restore(number, signature, uses[number])
+
+
+_EMPTY = to_bytes(Directory().live)

@@ -1,0 +1,52 @@
+"""The kept form of a partition: named hashes, packed arrays and a checkpoint, the same bytes for the same state."""
+
+import msgspec
+
+from events.envelope import Vector
+
+HASHES = ("configurations", "ids", "index", "ordinals", "rows", "sets", "signatures", "targets")
+"""Field → bytes. `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
+`sets` and `targets` name → set; `rows`, `configurations` and `signatures` by number or digest."""
+
+ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
+"""Little-endian unsigned 32-bit numbers by ordinal."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a partition is folded, and the few numbers that its state has beside sets and arrays."""
+
+    vector: Vector = Vector()
+    at: int = 0
+    outcomes: int = 0
+    decided: Vector = Vector()
+    ordinals: int = 0
+    next_row: int = 1
+    next_signature: int = 1
+    over_budget: tuple[tuple[str, ...], ...] = ()
+
+
+class OutcomeEntry(msgspec.Struct, frozen=True):
+    """An outcome as it goes into `{pNN}:outcomes` at `position`."""
+
+    position: int
+    at: int
+    cause: str
+    data: bytes
+
+
+class Writes(msgspec.Struct, frozen=True):
+    """What one commit changes. A field set to `None` goes; array bytes are written at their offsets."""
+
+    expected: Checkpoint
+    checkpoint: Checkpoint
+    hashes: dict[str, dict[str, bytes | None]]
+    arrays: dict[str, tuple[tuple[int, bytes], ...]]
+    outcome: OutcomeEntry | None
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Everything that is kept of a partition."""
+
+    checkpoint: Checkpoint
+    hashes: dict[str, dict[str, bytes]]
+    arrays: dict[str, bytes]

@@ -1,0 +1,129 @@
+"""What readers make of the kept form: a device's assignment, and the status sets of deployments with their counts."""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from events.envelope import Vector
+from events.fleet.bitmaps import from_bytes
+from events.fleet.packed import PAGE_ITEMS
+from events.fleet.rows import NO_ROW, UNASSIGNED, Layer, Row, Standing
+from events.views.kept import Kept
+
+STATUS_HASHES = ("rows", "sets", "targets")
+STATUS_ARRAYS = ("row_of",)
+STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """What one device runs as of a vector, and since which outcome (0: it never had anything)."""
+
+    device_id: str
+    ordinal: int
+    vector: Vector
+    row: Row
+    outcome: int
+
+
+class StatusSets(msgspec.Struct, frozen=True):
+    """The status sets of one deployment in one partition (DESIGN §3); each count is the size of a set."""
+
+    target: BitMap
+    actual: BitMap
+    succeeded: BitMap
+    failed: BitMap
+    healthy: BitMap
+    unhealthy: BitMap
+    unknown: BitMap
+    pending: BitMap
+
+    def named(self) -> dict[str, BitMap]:
+        """The sets by the names people see."""
+        sets = (
+            self.target,
+            self.actual,
+            self.succeeded,
+            self.failed,
+            self.healthy,
+            self.unhealthy,
+            self.unknown,
+            self.pending,
+        )
+        return dict(zip(STATUSES, sets, strict=True))
+
+
+class PartitionReading:
+    """Status sets from what is kept of one partition; `kept` holds STATUS_HASHES and STATUS_ARRAYS."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.vector = kept.checkpoint.vector
+        self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
+        self._targets = {}
+        for field, data in kept.hashes["targets"].items():
+            created, _, deployment_id = field.partition(":")
+            self._targets[deployment_id] = (int(created), from_bytes(data))
+        self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+        self._rows = {
+            int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()
+        }
+
+    def deployments(self) -> list[str]:
+        """Ids of the deployments that stand at this vector."""
+        return sorted(self._targets)
+
+    def set(self, name: str) -> BitMap:
+        """One of the partition-wide sets: live, edge, enabled, answered, …"""
+        return self._sets.get(name, BitMap())
+
+    def status(self, deployment_id: str) -> StatusSets:
+        """The status sets of a deployment; empty where it is not known at this vector."""
+        created, target = self._targets.get(deployment_id, (0, BitMap()))
+        layer = Layer(deployment_id, created)
+        numbers = [
+            number
+            for number, row in self._rows.items()
+            if layer in row.stack and row.standing is not Standing.UNMANAGED
+        ]
+        actual = target & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
+        healthy, unhealthy = actual & self.set("healthy"), actual & self.set("unhealthy")
+        return StatusSets(
+            target=target,
+            actual=actual,
+            succeeded=actual & self.set("succeeded"),
+            failed=actual & self.set("failed"),
+            healthy=healthy,
+            unhealthy=unhealthy,
+            unknown=actual - healthy - unhealthy,
+            pending=actual - self.set("answered"),
+        )
+
+    def standing(self, standing: Standing) -> BitMap:
+        """Live devices of a standing; unmanaged ones that never had a configuration are not among them."""
+        numbers = [number for number, row in self._rows.items() if row.standing is standing]
+        return self.set("live") & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
+
+    def never_assigned(self) -> BitMap:
+        """Live devices that never had a configuration."""
+        return self.set("live") & BitMap(np.flatnonzero(self._row_of == UNASSIGNED).astype(np.uint32))
+
+
+def row_in(kept: Kept, number: int) -> Row:
+    """A row by its number."""
+    return NO_ROW if number == UNASSIGNED else msgspec.json.decode(kept.hashes["rows"][str(number)], type=Row)
+
+
+def pages_of(ordinals: BitMap) -> tuple[str, ...]:
+    """The `ids` fields that name some ordinals."""
+    return tuple(str(page) for page in sorted({ordinal // PAGE_ITEMS for ordinal in ordinals}))
+
+
+def ids_of(ordinals: BitMap, kept: Kept) -> Iterator[str]:
+    """The device ids of some ordinals, in the order of ordinals; `kept` holds their `ids` pages."""
+    page, names = -1, []
+    for ordinal in ordinals:
+        if ordinal // PAGE_ITEMS != page:
+            page = ordinal // PAGE_ITEMS
+            names = msgspec.json.decode(kept.hashes["ids"][str(page)], type=list[str])
+        yield names[ordinal % PAGE_ITEMS]

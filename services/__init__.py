@@ -1,0 +1,1 @@
+"""twinfold's processes that someone talks to."""

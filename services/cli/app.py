@@ -1,0 +1,38 @@
+"""The commands of `twinfold`: a table of contents."""
+
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+
+from services.cli import init, log, worker
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
+    if asked:
+        typer.echo(f"twinfold {installed_version('twinfold')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # Rich tracebacks show local variables, and with them URLs that hold passwords.
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def twinfold(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Automatic deployments for edge fleets, on a log you keep yourself."""
+    del version  # The callback has answered it.
+
+
+app.command()(init.init)
+app.command()(log.log)
+app.command()(worker.worker)

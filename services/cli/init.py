@@ -1,0 +1,24 @@
+"""`twinfold init`: an empty database becomes a log."""
+
+from typing import Annotated
+
+import typer
+
+from events.log.opening import initialise
+from events.log.keys import PARTITIONS_DEFAULT, PARTITIONS_MAX
+from events.settings import hide_password, read_settings
+from services.cli.flags import AllowVolatileRedis, RedisUrl
+
+
+def init(
+    *,
+    redis_url: RedisUrl = None,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=PARTITIONS_MAX, help="How many partitions; fixed from here on.")
+    ] = PARTITIONS_DEFAULT,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Make a log in an empty Redis database. A log that is there already stays as it is."""
+    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    log = initialise(settings.redis_url, partitions=partitions, allow_volatile=settings.allow_volatile_redis)
+    typer.echo(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")

@@ -1,0 +1,120 @@
+"""`twinfold log`: the facts as they stand, one a line."""
+
+import heapq
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from events import canonical
+from events.envelope import Envelope
+from events.log import keys
+from events.log.opening import open_log
+from events.log.port import Fact, Log
+from events.settings import read_settings
+from services.cli.flags import AllowVolatileRedis, RedisUrl
+
+PAGE_FACTS = 500
+FOLLOW_SECONDS = 0.2
+DATA_CHARACTERS_MAX = 120
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A fact and the stream it stands in."""
+
+    stream: int
+    envelope: Envelope[Fact]
+
+
+def log(
+    *,
+    redis_url: RedisUrl = None,
+    stream: Annotated[
+        list[str] | None, typer.Option(help="p00, p01, … or fleet; again for more. All of them if not given.")
+    ] = None,
+    since: Annotated[int, typer.Option(min=1, help="The first position to show, of each stream.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Leave after this many facts.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more facts at the end.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all of the data.")] = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Show facts: time, stream:position, subject, type, data, author, cause; oldest first."""
+    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    opened = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    after = dict.fromkeys(_streams(opened, stream), since - 1)
+    lines = _follow(opened, after) if follow else _stored(opened, after)
+    for line in itertools.islice(lines, limit):
+        typer.echo(as_json(line) if json else as_text(line))
+
+
+def as_text(line: Line) -> str:
+    """One line for people; long data is cut short."""
+    envelope = line.envelope
+    type_name, data = _type_and_data(envelope.fact)
+    shown = canonical.encode(data).decode()
+    if len(shown) > DATA_CHARACTERS_MAX:
+        shown = shown[: DATA_CHARACTERS_MAX - 1] + "…"
+    at = datetime.fromtimestamp(envelope.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    cause = f" because of {envelope.cause}" if envelope.cause else ""
+    place = f"{keys.name(line.stream)}:{envelope.position}"
+    return f"{at} {place} {envelope.subject} {type_name} {shown} by {envelope.by}{cause}"
+
+
+def as_json(line: Line) -> str:
+    """One line for programs: the same names as the fields of a stream entry, and the stream and position."""
+    envelope = line.envelope
+    type_name, data = _type_and_data(envelope.fact)
+    return canonical.encode(
+        {
+            "stream": keys.name(line.stream),
+            "position": envelope.position,
+            "type": type_name,
+            "subject": envelope.subject,
+            "version": envelope.version,
+            "at": envelope.at,
+            "by": str(envelope.by),
+            "cause": envelope.cause,
+            "data": data,
+        }
+    ).decode()
+
+
+def _type_and_data(fact: Fact) -> tuple[str, canonical.JsonObject]:
+    data = msgspec.to_builtins(fact)
+    return data.pop("type"), data
+
+
+def _streams(opened: Log, names: list[str] | None) -> list[int]:
+    by_name = {keys.name(number): number for number in (keys.FLEET, *range(opened.partitions))}
+    chosen = list(dict.fromkeys(names or by_name))
+    for name in chosen:
+        if name not in by_name:
+            raise typer.BadParameter(
+                f"no stream {name!r}; this log has fleet and {keys.name(0)} to {list(by_name)[-1]}"
+            )
+    return [by_name[name] for name in chosen]
+
+
+def _stored(opened: Log, after: dict[int, int]) -> Iterator[Line]:
+    """What is in the log now, merged by time; `after` moves along."""
+    heads = opened.heads()
+    streams = [_pages(opened, stream, after, until=heads[stream]) for stream in after]
+    return heapq.merge(*streams, key=lambda line: line.envelope.at)
+
+
+def _pages(opened: Log, stream: int, after: dict[int, int], *, until: int) -> Iterable[Line]:
+    while after[stream] < until:
+        page = opened.read(stream, after=after[stream], limit=min(PAGE_FACTS, until - after[stream]))
+        for envelope in page:
+            after[stream] = envelope.position
+            yield Line(stream, envelope)
+
+
+def _follow(opened: Log, after: dict[int, int]) -> Iterator[Line]:
+    while True:
+        yield from _stored(opened, after)
+        time.sleep(FOLLOW_SECONDS)

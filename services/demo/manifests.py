@@ -1,0 +1,85 @@
+"""The manifests of the demo's story, and the reading of a user's own."""
+
+import json
+from pathlib import Path
+
+from events.canonical import JsonObject
+from events.manifest.document import content_of, is_layered
+from events.manifest.validate import validate
+
+_MODULE = {"type": "docker", "status": "running", "restartPolicy": "always", "version": "1.0"}
+
+
+def _module(image: str) -> JsonObject:
+    return {**_MODULE, "settings": {"image": image, "createOptions": "{}"}}
+
+
+def base(version: str) -> JsonObject:
+    """A standard deployment's content: the system modules and a temperature sensor."""
+    system = {
+        "edgeAgent": {"type": "docker", "settings": {"image": "example.com/edge-agent:1.5.0", "createOptions": "{}"}},
+        "edgeHub": {
+            "type": "docker",
+            "status": "running",
+            "restartPolicy": "always",
+            "settings": {"image": "example.com/edge-hub:1.5.0", "createOptions": "{}"},
+        },
+    }
+    return {
+        "modulesContent": {
+            "$edgeAgent": {
+                "properties.desired": {
+                    "schemaVersion": "1.1",
+                    "runtime": {"type": "docker", "settings": {"minDockerVersion": "v1.25"}},
+                    "systemModules": system,
+                    "modules": {"temperature": _module(f"example.com/temperature:{version}")},
+                }
+            },
+            "$edgeHub": {
+                "properties.desired": {
+                    "schemaVersion": "1.1",
+                    "routes": {"upstream": "FROM /messages/* INTO $upstream"},
+                    "storeAndForwardConfiguration": {"timeToLiveSecs": 7200},
+                }
+            },
+            "temperature": {"properties.desired": {"SendInterval": 5}},
+        }
+    }
+
+
+def camera_layer() -> JsonObject:
+    """A layered deployment's content: one more module and its route, nothing of the system modules."""
+    return {
+        "modulesContent": {
+            "$edgeAgent": {"properties.desired.modules.camera": _module("example.com/camera:2.1.0")},
+            "$edgeHub": {"properties.desired.routes.camera": "FROM /messages/modules/camera/* INTO $upstream"},
+            "camera": {"properties.desired.settings": {"FramesPerSecond": 2}},
+        }
+    }
+
+
+class ManifestUnreadable(Exception):
+    """A file given on the command line is not a manifest of the kind that is asked for."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path, self.why = path, why
+
+
+def read_manifest(path: Path, *, layered: bool) -> JsonObject:
+    """A user's own manifest, valid and of the kind that is asked for.
+
+    Raises:
+        ManifestUnreadable: not a readable JSON file, or a standard manifest where a layer is wanted, or the reverse.
+        ManifestInvalid: it has problems; the error lists them all.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ManifestUnreadable(path, str(error)) from error
+    content = content_of(document)
+    validate(content)
+    if is_layered(content) != layered:
+        kinds = ("a standard manifest", "a layer")
+        raise ManifestUnreadable(path, f"{kinds[not layered]} where {kinds[layered]} is wanted")
+    return content

@@ -1,0 +1,148 @@
+"""What happens in the demo, step by step; each step appends facts and waits until the views have settled."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+
+from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice
+from events.canonical import JsonObject
+from events.fleet.rows import Standing
+from events.producer.producer import Producer
+from events.view_store.fleet_view import FleetView
+
+DEVICES = 1000
+SILENT_DEVICE = "edge-0007"
+_SETTLE_SECONDS_MAX = 12.0
+_PROD_EVERY = 2
+
+BASE, NEXT, LAYER = "factory-base", "factory-next", "cameras"
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What the table shows at one moment; every number is read from the views."""
+
+    step: str
+    deployments: dict[str, Counter[str]]
+
+
+Show = Callable[[Status], None]
+
+
+class Story:
+    """The demo's fleet and what an operator does with it."""
+
+    def __init__(
+        self, producer: Producer, view: FleetView, *, base: JsonObject, following: JsonObject, layer: JsonObject, show: Show
+    ) -> None:
+        self._producer = producer
+        self._view = view
+        self._base, self._following, self._layer = base, following, layer
+        self._show = show
+        self.told: list[str] = []
+
+    def tell(self) -> None:
+        """The whole story."""
+        self._register()
+        self._first_deployment()
+        self._newcomers()
+        self._camera_layer()
+        self._next_version()
+        self._retag()
+        self._fall_back()
+
+    def _register(self) -> None:
+        commands = []
+        for number in range(DEVICES):
+            device_id = f"edge-{number:04d}"
+            commands.append(RegisterDevice(device_id=device_id))
+            environment = "prod" if number % _PROD_EVERY == 0 or device_id == SILENT_DEVICE else "test"
+            tags = {"environment": environment, "site": f"site-{number % 20:02d}", "camera": number % 5 == 0}
+            commands.append(PatchTags(device_id=device_id, tags=tags))
+        self._producer.submit(commands)
+        self._tell(f"{DEVICES} devices registered and tagged; nothing is deployed yet")
+
+    def _first_deployment(self) -> None:
+        self._create(BASE, self._base, "tags.environment = 'prod'", priority=10)
+        counts = self._settled("a deployment targets tags.environment = 'prod'", BASE)
+        self._tell(f"{BASE} reached {counts['healthy']} of {counts['target']} devices; {_rest(counts)}")
+
+    def _newcomers(self) -> None:
+        before = self._view.status(BASE)[BASE]["target"]
+        names = [f"edge-new-{number}" for number in range(5)]
+        self._producer.submit(
+            [command for name in names for command in (RegisterDevice(name), PatchTags(name, {"environment": "prod"}))]
+        )
+        counts = self._settled("five more devices join with the same tag", BASE, at_least=before + 5)
+        self._tell(f"five newcomers got it by themselves: {before} targets became {counts['target']}")
+
+    def _camera_layer(self) -> None:
+        self._create(LAYER, self._layer, "tags.camera = true", priority=20)
+        counts = self._settled("a layer adds modules where tags.camera = true", LAYER)
+        self._tell(
+            f"the layer {LAYER} targets {counts['target']} devices and applies on {counts['actual']}: the others have no base"
+        )
+
+    def _next_version(self) -> None:
+        self._create(NEXT, self._following, "tags.environment = 'prod' AND tags.site = 'site-04'", priority=15)
+        counts = self._settled("a deployment of higher priority takes one site over", NEXT)
+        lost = self._view.status(BASE)[BASE]
+        self._tell(f"{NEXT} won {counts['actual']} devices by priority; {BASE} still targets {lost['target']}, runs on {lost['actual']}")
+
+    def _retag(self) -> None:
+        leavers = list(self._view.members(NEXT, "actual"))[:10]
+        self._producer.submit([PatchTags(name, {"environment": "lab"}) for name in leavers])
+        expected = self._view.status(NEXT)[NEXT]["target"]
+        self._wait(lambda: len(list(self._view.standing(Standing.UNMANAGED))) >= len(leavers))
+        counts = self._settled("ten devices are tagged 'lab', which nothing targets", NEXT)
+        unmanaged = len(list(self._view.standing(Standing.UNMANAGED)))
+        self._tell(
+            f"{unmanaged} re-tagged devices keep what they run and are unmanaged now; {NEXT} went from {expected} to {counts['target']}"
+        )
+
+    def _fall_back(self) -> None:
+        self._producer.submit([DeleteDeployment(NEXT)])
+        self._wait(lambda: NEXT not in self._view.status())
+        counts = self._settled(f"{NEXT} is deleted", BASE)
+        self._tell(f"its devices fell back to {BASE}, which runs on {counts['actual']} of {counts['target']} again")
+
+    def _create(self, name: str, content: JsonObject, condition: str, *, priority: int) -> None:
+        self._producer.submit(
+            [CreateDeployment(deployment_id=name, content=content, target_condition=condition, priority=priority)]
+        )
+        self._wait(lambda: name in self._view.status())
+
+    def _settled(self, step: str, name: str, *, at_least: int = 0) -> Counter[str]:
+        """Show the table until whoever will answer has answered; the silent device never does."""
+        until = time.monotonic() + _SETTLE_SECONDS_MAX
+        while True:
+            status = self._view.status()
+            self._show(Status(step, status))
+            counts = status[name]
+            if counts["target"] >= at_least and counts["pending"] <= 1:
+                return counts
+            if time.monotonic() >= until:
+                return counts
+            time.sleep(0.1)
+
+    def _wait(self, holds: Callable[[], bool]) -> None:
+        until = time.monotonic() + _SETTLE_SECONDS_MAX
+        while not holds():
+            if time.monotonic() >= until:
+                raise DemoStalled
+            time.sleep(0.02)
+
+    def _tell(self, sentence: str) -> None:
+        self.told.append(sentence)
+
+
+class DemoStalled(Exception):
+    """The views did not come to what the facts say in the time the demo gives them."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the views did not follow the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?")
+
+
+def _rest(counts: Counter[str]) -> str:
+    return f"{counts['unhealthy']} unhealthy, {counts['unknown']} unknown (one device never answers)"

@@ -1,0 +1,1 @@
+"""Simulated edge devices: processes that answer for many edge agents at once."""

@@ -1,0 +1,38 @@
+"""A process of simulated devices: `python -m services.simulator --share 0/2 [--silent ID]`; the log by TWINFOLD_REDIS_URL."""
+
+import argparse
+import signal
+
+from events import open_producer
+from events.log.opening import open_log
+from events.settings import read_settings
+from events.view_store.redis import RedisViewStore
+from services.simulator.devices import Crowd
+from services.simulator.temperament import habit_of
+
+
+def main() -> None:
+    """Answer for the devices of every n-th partition until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m services.simulator")
+    parser.add_argument("--share", default="0/1", help="which of how many processes this is, as in 0/2")
+    parser.add_argument("--silent", action="append", default=[], help="a device that never answers; repeatable")
+    arguments = parser.parse_args()
+    index, count = (int(part) for part in arguments.share.split("/"))
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _frame: stopping.append(signum))
+    settings = read_settings()
+    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    silent = frozenset(arguments.silent)
+    with open_producer(settings.redis_url, queue_url=settings.queue_url, by="device:simulator") as producer:
+        crowd = Crowd(
+            RedisViewStore(log.client),
+            producer,
+            partitions=range(index, log.partitions, count),
+            habit_of=lambda device_id: habit_of(device_id, silent=silent),
+        )
+        crowd.run(go_on=lambda: not stopping)
+
+
+if __name__ == "__main__":
+    main()

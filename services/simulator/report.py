@@ -1,0 +1,42 @@
+"""What an edge agent reports of a configuration it was given (contract/edge.md §1.2)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from events.canonical import JsonObject
+from events.fleet.configuration import AGENT, HUB
+from services.simulator.temperament import Temperament
+
+OK = 200
+FAILED = 500
+
+
+def report(
+    sections: Mapping[str, JsonObject], *, version: int, former: frozenset[str], temperament: Temperament
+) -> tuple[JsonObject, frozenset[str]]:
+    """The merge patch to the `$edgeAgent` twin's reported properties, and the modules that are there from now on.
+
+    `former` are the modules reported before; what is gone from the configuration is removed with a null. A failing device
+    answers 500 where it has modules of its own to run, and its first module has failed.
+    """
+    agent = sections.get(AGENT, {})
+    modules = agent.get("modules") or {}
+    failing = temperament is Temperament.FAILING and bool(modules)
+    statuses = {name: str(module.get("status", "running")) for name, module in modules.items()}
+    if failing:
+        statuses[min(statuses)] = "failed"
+    reported: dict[str, Any] = {name: {"runtimeStatus": status} for name, status in statuses.items()}
+    reported |= {name: None for name in former - statuses.keys()}
+    system = agent.get("systemModules") or {}
+    patch = {
+        "schemaVersion": "1.1",
+        "lastDesiredVersion": version,
+        "lastDesiredStatus": {"code": FAILED, "description": "a module did not start"}
+        if failing
+        else {"code": OK, "description": ""},
+        "systemModules": {
+            key: {"runtimeStatus": "running"} for key, _ in (("edgeAgent", AGENT), ("edgeHub", HUB)) if key in system
+        },
+        "modules": reported,
+    }
+    return patch, frozenset(statuses)

@@ -1,0 +1,41 @@
+"""How simulated devices behave: most answer soon, a few are slow, a few fail, one never answers."""
+
+import enum
+import zlib
+
+import msgspec
+
+
+class Temperament(enum.Enum):
+    """What kind of device one is."""
+
+    PROMPT = "prompt"
+    SLOW = "slow"
+    FAILING = "failing"
+    SILENT = "silent"
+
+
+class Habit(msgspec.Struct, frozen=True):
+    """A device's kind, and how long it takes to answer."""
+
+    temperament: Temperament
+    delay_seconds: float
+
+
+_PROMPT_SECONDS = 0.2
+_SLOW_SECONDS = 2.0
+
+
+def habit_of(device_id: str, *, silent: frozenset[str] = frozenset()) -> Habit:
+    """The habit of a device, always the same for the same id: 1 in 100 is slow, 1 in 100 fails."""
+    if device_id in silent:
+        return Habit(Temperament.SILENT, 0.0)
+    draw = zlib.crc32(device_id.encode())
+    spread = (draw >> 16) / 0xFFFF
+    match draw % 100:
+        case 0:
+            return Habit(Temperament.SLOW, _SLOW_SECONDS * (1 + spread))
+        case 1:
+            return Habit(Temperament.FAILING, _PROMPT_SECONDS * (1 + spread))
+        case _:
+            return Habit(Temperament.PROMPT, _PROMPT_SECONDS * (1 + spread))

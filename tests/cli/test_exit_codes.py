@@ -1,0 +1,61 @@
+"""What `twinfold` leaves with when it cannot do what was asked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from events.log import errors
+from events.settings import SettingsInvalid
+from services.cli.exits import REFUSED, UNAVAILABLE, USAGE, code_of
+
+NOBODY_LISTENS = "redis://:hunter2@127.0.0.1:1/0"
+
+
+def twinfold(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the program as a user would, without any variable of ours."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")}
+    command = [sys.executable, "-m", "services.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.LogUnavailable("connection refused"), UNAVAILABLE),
+        (errors.LogNotInitialised("redis://host"), UNAVAILABLE),
+        (errors.UnsafeRedis("appendonly", "no", "yes"), UNAVAILABLE),
+        (errors.LogLostItsTail("p03", expected=8, found=7), REFUSED),
+        (SettingsInvalid("TWINFOLD_WORKERS", "TWINFOLD_WORKERS: too many"), USAGE),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_expected_error_has_its_code(error: errors.LogError | SettingsInvalid, code: int) -> None:
+    assert code_of(error) == code
+
+
+@pytest.mark.parametrize("command", ["log", "init"])
+def test_a_redis_that_does_not_answer_is_one_line_and_code_3(tmp_path: Path, command: str) -> None:
+    ran = twinfold(command, "--redis-url", NOBODY_LISTENS, cwd=tmp_path)
+    assert ran.returncode == UNAVAILABLE
+    assert ran.stdout == ""
+    assert len(ran.stderr.splitlines()) == 1
+    assert "hunter2" not in ran.stderr
+
+
+def test_a_url_that_is_none_is_usage_and_names_the_variable(tmp_path: Path) -> None:
+    ran = twinfold("log", "--redis-url", "http://:hunter2@host", cwd=tmp_path)
+    assert ran.returncode == USAGE
+    assert "TWINFOLD_REDIS_URL" in ran.stderr
+    assert "hunter2" not in ran.stderr
+
+
+def test_a_flag_that_does_not_exist_is_usage(tmp_path: Path) -> None:
+    assert twinfold("log", "--colour", cwd=tmp_path).returncode == USAGE
+
+
+def test_the_version_is_the_distributions(tmp_path: Path) -> None:
+    ran = twinfold("--version", cwd=tmp_path)
+    assert (ran.returncode, ran.stdout) == (0, "twinfold 0.1.0\n")

@@ -1,0 +1,267 @@
+"""Random histories of a small fleet, and a plain model of what follows from them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from events.deployment.facts import (
+    Admitted,
+    AdmissionChanged,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentFact,
+    DeploymentUpdated,
+    Ended,
+    Everyone,
+    NotStarted,
+)
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceRetired,
+    DeviceUpdated,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.envelope import Envelope, Principal, PrincipalKind
+from events.manifest.merge import merge
+from events.properties import merge_patch
+from events.targeting.evaluate import evaluate
+from events.targeting.parse import parse
+
+AUTHOR = Principal(PrincipalKind.SYSTEM, "tests")
+DEVICES = tuple(f"d{number}" for number in range(6))
+
+_scalars = st.sampled_from(["prod", "test", "", True, False, 0, 1, 1.0, 2, 1.5, -3])
+_values = st.one_of(
+    _scalars,
+    st.just(None),
+    st.just(["a"]),
+    st.fixed_dictionaries({}, optional={"floor": st.one_of(_scalars, st.none()), "room": _scalars}),
+)
+patches = st.fixed_dictionaries({}, optional={"env": _values, "site": _values, "n": _values})
+_CONDITIONS = (
+    "tags.env = 'prod'",
+    "tags.env = 'prod' OR tags.site = 'test'",
+    "tags.env != 'prod'",
+    "NOT tags.env = 'prod'",
+    "tags.n >= 1",
+    "tags.n = 1 AND tags.env = 'prod'",
+    "tags.env = true",
+    "tags.site.floor < 2",
+    "is_defined(tags.site)",
+    "NOT is_defined(tags.n)",
+    "deviceId = 'd1' OR deviceId > 'd3'",
+    "tags.env = 'prod' NOT deviceId = 'd2'",
+    "properties.reported.env = 'prod'",
+    "properties.reported.site.floor >= 1",
+    "*",
+    "",
+)
+conditions = st.sampled_from(_CONDITIONS)
+_modules = st.sampled_from(["a", "b"])
+
+
+@st.composite
+def contents(draw: st.DrawFn) -> dict[str, Any]:
+    module = draw(_modules)
+    if draw(st.booleans()):
+        modules = {module: {"status": draw(st.sampled_from(["running", "stopped"])), "v": draw(st.integers(0, 2))}}
+        agent = {"systemModules": {"edgeAgent": {}, "edgeHub": {}}, "modules": modules if draw(st.booleans()) else {}}
+        return {"modulesContent": {"$edgeAgent": {"properties.desired": agent}, "$edgeHub": {"properties.desired": {}}}}
+    layer: dict[str, Any] = {"$edgeAgent": {f"properties.desired.modules.{module}": {"status": "running"}}}
+    layer[module] = {draw(st.sampled_from(["properties.desired", "properties.desired.x"])): {"k": draw(st.integers(0, 2))}}
+    return {"modulesContent": layer}
+
+
+admissions = st.one_of(
+    st.just(Everyone()),
+    st.just(Everyone()),
+    st.just(NotStarted()),
+    st.just(Ended()),
+    st.sets(st.sampled_from(DEVICES)).map(lambda ids: Admitted(tuple(sorted(ids)))),
+)
+_agent_reports = st.builds(
+    lambda version, code, status: {
+        "lastDesiredVersion": version,
+        "lastDesiredStatus": {"code": code},
+        "systemModules": {"edgeAgent": {"runtimeStatus": "running"}, "edgeHub": {"runtimeStatus": "running"}},
+        "modules": {"a": {"runtimeStatus": status}},
+    },
+    st.integers(1, 4),
+    st.sampled_from([200, 200, 406, 500]),
+    st.sampled_from(["running", "stopped", "failed"]),
+)
+
+
+class History:
+    """Two streams that follow the rules of decide: facts of one partition, and facts of the fleet."""
+
+    def __init__(self) -> None:
+        self.partition: list[Envelope[DeviceFact]] = []
+        self.fleet: list[Envelope[Any]] = []
+        self._versions: dict[str, int] = {}
+
+    def device(self, subject: str, fact: DeviceFact) -> None:
+        self.partition.append(self._envelope(self.partition, subject, fact))
+
+    def deployment(self, subject: str, fact: DeploymentFact) -> None:
+        self.fleet.append(self._envelope(self.fleet, subject, fact))
+
+    def _envelope(self, stream: Sequence[Any], subject: str, fact: Any) -> Envelope[Any]:
+        version = self._versions[subject] = self._versions.get(subject, 0) + 1
+        position = len(stream) + 1
+        return Envelope(position, subject, version, 1000 * position, AUTHOR, "", fact)
+
+
+@st.composite
+def histories(draw: st.DrawFn, *, facts: int = 30) -> History:
+    history, live, deployed = History(), set(), set()
+    for _ in range(draw(st.integers(5, facts))):
+        if draw(st.integers(0, 3)) == 0:
+            _draw_deployment_fact(draw, history, deployed)
+        else:
+            _draw_device_fact(draw, history, live)
+    return history
+
+
+def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str]) -> None:
+    name = draw(st.sampled_from(["a", "b", "c", "d"]))
+    priority = draw(st.integers(0, 3))
+    if name not in deployed:
+        deployed.add(name)
+        history.deployment(
+            name,
+            DeploymentCreated(
+                content=draw(contents()),
+                target_condition=draw(conditions),
+                priority=priority,
+                admission=draw(admissions),
+            ),
+        )
+        return
+    match draw(st.integers(0, 2)):
+        case 0:
+            deployed.discard(name)
+            history.deployment(name, DeploymentDeleted())
+        case 1:
+            history.deployment(
+                name,
+                DeploymentUpdated(target_condition=draw(conditions), priority=priority, labels={}, metrics={}),
+            )
+        case _:
+            history.deployment(name, AdmissionChanged(admission=draw(admissions)))
+
+
+def _draw_device_fact(draw: st.DrawFn, history: History, live: set[str]) -> None:
+    device = draw(st.sampled_from(DEVICES))
+    if device not in live:
+        live.add(device)
+        history.device(device, DeviceRegistered(edge=draw(st.integers(0, 4)) > 0))
+        return
+    match draw(st.integers(0, 9)):
+        case 0:
+            live.discard(device)
+            history.device(device, DeviceRetired())
+        case 1:
+            history.device(device, DeviceUpdated(edge=draw(st.booleans()), enabled=draw(st.booleans())))
+        case 2:
+            history.device(device, TwinReplaced(tags=_compact(draw(patches)), desired={}))
+        case 3 | 4:
+            history.device(device, PropertiesReported(patch=draw(patches)))
+        case 5 | 6:
+            history.device(f"{device}/$edgeAgent", PropertiesReported(patch=draw(_agent_reports)))
+        case _:
+            history.device(device, TwinPatched(tags=draw(patches)))
+
+
+def _compact(patch: dict[str, Any]) -> dict[str, Any]:
+    return merge_patch({}, patch)
+
+
+class ModelTwin(msgspec.Struct):
+    """A device as a plain document, what the reference evaluator reads."""
+
+    device_id: str
+    edge: bool
+    tags: dict[str, Any]
+    reported: dict[str, Any]
+
+
+class Model:
+    """The plain reading of a history: no index, no sets, device by device."""
+
+    def __init__(self, history: History) -> None:
+        self.twins: dict[str, ModelTwin] = {}
+        self.deployments: dict[str, tuple[int, DeploymentCreated]] = {}
+        for envelope in history.partition:
+            self._device(envelope.subject, envelope.fact)
+        for envelope in history.fleet:
+            self._deployment(envelope.position, envelope.subject, envelope.fact)
+
+    def _device(self, subject: str, fact: DeviceFact) -> None:
+        match fact:
+            case DeviceRegistered():
+                self.twins[subject] = ModelTwin(subject, fact.edge, {}, {})
+            case DeviceUpdated():
+                self.twins[subject].edge = fact.edge
+            case DeviceRetired():
+                del self.twins[subject]
+            case TwinPatched():
+                self.twins[subject].tags = merge_patch(self.twins[subject].tags, fact.tags or {})
+            case TwinReplaced():
+                self.twins[subject].tags = fact.tags
+            case PropertiesReported() if "/" not in subject:
+                self.twins[subject].reported = merge_patch(self.twins[subject].reported, fact.patch)
+            case _:
+                pass
+
+    def _deployment(self, position: int, name: str, fact: DeploymentFact) -> None:
+        match fact:
+            case DeploymentCreated():
+                self.deployments[name] = (position, fact)
+            case DeploymentUpdated():
+                created, old = self.deployments[name]
+                new = msgspec.structs.replace(old, target_condition=fact.target_condition, priority=fact.priority)
+                self.deployments[name] = (created, new)
+            case AdmissionChanged():
+                created, old = self.deployments[name]
+                self.deployments[name] = (created, msgspec.structs.replace(old, admission=fact.admission))
+            case DeploymentDeleted():
+                del self.deployments[name]
+
+    def targets(self, name: str) -> set[str]:
+        condition = parse(self.deployments[name][1].target_condition)
+        return {twin.device_id for twin in self.twins.values() if twin.edge and evaluate(condition, twin) is True}
+
+    def stack(self, device_id: str) -> tuple[str, ...]:
+        """Base and layers of one device, by the words of contract/hub.md §3.3."""
+        ranked = []
+        for name, (created, deployment) in self.deployments.items():
+            if device_id in self.targets(name) and _admits(deployment.admission, device_id):
+                layered = "properties.desired" not in deployment.content["modulesContent"]["$edgeAgent"]
+                ranked.append((deployment.priority, created, name, layered))
+        ranked.sort()
+        bases = [one for one in ranked if not one[3]]
+        if not bases:
+            return ()
+        base = bases[-1]
+        newest = {priority: name for priority, _, name, layered in ranked if layered and priority > base[0]}
+        return (base[2], *(newest[priority] for priority in sorted(newest)))
+
+    def sections(self, stack: tuple[str, ...]) -> dict[str, Any]:
+        contents = [self.deployments[name][1].content["modulesContent"] for name in stack]
+        return merge(contents[0], contents[1:]).sections
+
+
+def _admits(admission: object, device_id: str) -> bool:
+    match admission:
+        case Everyone():
+            return True
+        case Admitted(device_ids):
+            return device_id in device_ids
+        case _:
+            return False

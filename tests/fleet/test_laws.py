@@ -1,0 +1,172 @@
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyroaring import BitMap
+
+from events.envelope import Vector
+from events.fleet.bitmaps import from_bytes, to_bytes
+from events.fleet.configuration import Configuration
+from events.fleet.outcome import Outcome
+from events.fleet.partition import DeviceText, Partition
+from events.fleet.rows import Standing
+from events.targeting.evaluate import evaluate
+from events.targeting.parse import parse
+from events.targeting.select import select
+from events.view_store.memory import MemoryViewStore
+from events.views.keeping import checkpoint_of, restore, writes_of
+from events.views.kept import ARRAYS, HASHES, Kept
+from tests.fleet.histories import History, Model, conditions, histories
+
+LAWS = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def documents_at(history: History, position: int) -> dict[str, DeviceText]:
+    """The documents that stand when the partition's log has come to a position."""
+    prefix = History()
+    prefix.partition = history.partition[:position]
+    model, versions = Model(prefix), {}
+    for envelope in prefix.partition:
+        if "/" not in envelope.subject:
+            versions[envelope.subject] = envelope.version
+    return {
+        name: DeviceText(versions[name], model.twins[name].tags, model.twins[name].reported) for name in model.twins
+    }
+
+
+def fold_to(partition: Partition, history: History, vector: Vector) -> None:
+    """Fold on to a vector, filling newly named paths as the worker does."""
+    partition.fold(history.partition[partition.vector.partition : vector.partition])
+    fleet = history.fleet[partition.vector.fleet : vector.fleet]
+    paths = partition.paths_to_fill(fleet)
+    if paths:
+        partition.open_paths(paths)
+        for name, document in documents_at(history, vector.partition).items():
+            assert partition.fill(paths, name, document)
+    partition.fold_fleet(fleet)
+
+
+def run(history: History, vectors: list[Vector], *, store: MemoryViewStore, reload: bool = False) -> list[Outcome]:
+    """Fold through the vectors, committing at each; `reload` restores the partition from the store before each step."""
+    partition, outcomes = Partition(0), []
+    for vector in vectors:
+        if reload:
+            partition = restore(0, store.load(0), history.fleet[: partition.vector.fleet])
+        expected = store.checkpoint(0)
+        fold_to(partition, history, vector)
+        outcome = partition.resolve()
+        assert store.commit(0, writes_of(partition, outcome, expected=expected))
+        assert store.checkpoint(0) == checkpoint_of(partition)
+        if outcome is not None:
+            outcomes.append(outcome)
+    return outcomes
+
+
+@st.composite
+def steps(draw: st.DrawFn, history: History) -> list[Vector]:
+    """A rising walk of vectors to the head."""
+    head = Vector(len(history.partition), len(history.fleet))
+    cuts_partition = sorted(draw(st.lists(st.integers(0, head.partition), max_size=5)))
+    cuts_fleet = sorted(draw(st.lists(st.integers(0, head.fleet), min_size=len(cuts_partition), max_size=5)))
+    return [*(Vector(p, f) for p, f in zip(cuts_partition, cuts_fleet, strict=False)), head]
+
+
+def kept_at_head(history: History, vectors: list[Vector], **how: Any) -> tuple[Kept, list[Outcome]]:
+    store = MemoryViewStore()
+    outcomes = run(history, vectors, store=store, **how)
+    return store.load(0), outcomes
+
+
+@LAWS
+@given(history=histories(), text=conditions)
+def test_select_on_the_index_finds_whom_evaluate_finds(history: History, text: str) -> None:
+    partition = Partition(0)
+    partition.fold(history.partition)
+    condition = parse(text)
+    paths = frozenset(path for path in [("properties", "reported", "env"), ("properties", "reported", "site", "floor")])
+    partition.open_paths(paths)
+    for name, document in documents_at(history, len(history.partition)).items():
+        partition.fill(paths, name, document)
+    model = Model(history)
+    selection = select(condition, partition.index)
+    for name, ordinal in partition.directory.ordinal_of.items():
+        verdict = evaluate(condition, model.twins[name])
+        assert (ordinal in selection.true, ordinal in selection.false) == (verdict is True, verdict is False)
+
+
+@LAWS
+@given(data=st.data(), history=histories())
+def test_every_managed_device_has_the_stack_and_the_merge_that_the_plain_reading_gives(
+    data: st.DataObject, history: History
+) -> None:
+    vectors = data.draw(steps(history))
+    store = MemoryViewStore()
+    run(history, vectors, store=store)
+    partition = restore(0, store.load(0), history.fleet)
+    model = Model(history)
+    assert set(partition.directory.ordinal_of) == set(model.twins)
+    for name in model.deployments:
+        assert {partition.directory.ids[ordinal] for ordinal in partition.targets[name]} == model.targets(name)
+    for name, ordinal in partition.directory.ordinal_of.items():
+        row, stack = partition.rows.by_number[partition.row_of[ordinal]], model.stack(name)
+        assert (row.standing is Standing.MANAGED) == bool(stack)
+        if stack:
+            assert tuple(layer.id for layer in row.stack) == stack
+            assert row.configuration == Configuration.of(model.sections(stack)).digest
+
+
+@LAWS
+@given(data=st.data(), history=histories())
+def test_views_kept_step_by_step_equal_those_rebuilt_from_facts_and_outcomes_alone(
+    data: st.DataObject, history: History
+) -> None:
+    vectors = data.draw(steps(history))
+    kept, outcomes = kept_at_head(history, vectors)
+    rebuilt, found = kept_at_head(history, [*(outcome.after for outcome in outcomes), vectors[-1]])
+    assert found == outcomes
+    assert rebuilt == kept
+
+
+@LAWS
+@given(data=st.data(), history=histories())
+def test_a_worker_that_forgets_everything_between_commits_keeps_the_same_bytes(
+    data: st.DataObject, history: History
+) -> None:
+    vectors = data.draw(steps(history))
+    assert kept_at_head(history, vectors, reload=True) == kept_at_head(history, vectors)
+
+
+@LAWS
+@given(data=st.data(), history=histories())
+def test_status_sets_are_disjoint_parts_of_actual(data: st.DataObject, history: History) -> None:
+    partition = Partition(0)
+    fold_to(partition, history, Vector(len(history.partition), len(history.fleet)))
+    partition.resolve()
+    sets = partition.answers.sets
+    assert not sets["healthy"] & sets["unhealthy"]
+    assert sets["succeeded"] | sets["failed"] == sets["answered"]
+    assert sets["answered"] <= partition.directory.live
+
+
+@LAWS
+@given(members=st.sets(st.integers(0, 5000)), order=st.randoms(use_true_random=False))
+def test_equal_sets_have_equal_bytes(members: set[int], order: Any) -> None:
+    shuffled = list(members)
+    order.shuffle(shuffled)
+    one, other = BitMap(members), BitMap()
+    for member in shuffled:
+        other.add(member)
+    for extra in range(100, 400):
+        other.add(extra)
+        if extra not in members:
+            other.discard(extra)
+    assert to_bytes(one) == to_bytes(other)
+    assert from_bytes(to_bytes(one)) == one
+
+
+def test_the_kept_form_names_every_hash_and_array() -> None:
+    store = MemoryViewStore()
+    kept = store.load(0)
+    assert (tuple(kept.hashes), tuple(kept.arrays)) == (HASHES, ARRAYS)
+    assert msgspec.json.decode(msgspec.json.encode(kept.checkpoint)) is not None

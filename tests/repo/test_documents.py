@@ -1,0 +1,68 @@
+"""README, decisions and compose.yaml say what they must, and what they point at is there."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from events.settings import ENV_PREFIX, Settings
+from tests.repo.tree import ROOT, files, text
+
+README = text(Path("README.md"))
+DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+ONE_SCREEN_LINES = 60
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+VARIABLE = re.compile(r"TWINFOLD_[A-Z_]*[A-Z]")
+
+
+@pytest.mark.parametrize("command", ["pip install . && twinfold demo", "pip install -e '.[test]' && pytest"])
+def test_the_readme_has_the_two_commands(command: str) -> None:
+    assert command in [line.strip() for line in README.splitlines()]
+
+
+@pytest.mark.parametrize("word", ["appendfsync always", "everysec", "failover"])
+def test_the_readme_says_what_can_be_lost(word: str) -> None:
+    assert word in README
+
+
+@pytest.mark.parametrize("document", [path for path in files() if path.suffix == ".md"], ids=str)
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    for target in LINK.findall(text(document)):
+        assert (ROOT / document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "document", [*(path for path in files() if path.suffix == ".md"), Path("compose.yaml")], ids=str
+)
+def test_every_variable_in_a_document_is_a_setting(document: Path) -> None:
+    known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    assert set(VARIABLE.findall(text(document))) <= known
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [path.name[:4] for path in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+
+
+@pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.name)
+def test_a_decision_fits_a_screen_and_begins_with_its_number(decision: Path) -> None:
+    lines = decision.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith(f"# {decision.name[:4]} ")
+    assert any(line.startswith("**Decision.**") for line in lines)
+    assert len(lines) <= ONE_SCREEN_LINES
+
+
+def test_every_dependency_has_a_row_with_its_reason() -> None:
+    project = tomllib.loads(text(Path("pyproject.toml")))["project"]
+    rows = [line for line in text(Path("docs/decisions/0001-dependencies.md")).splitlines() if line.startswith("| ")]
+    explained = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
+    required = {re.split(r"[>=<;\[ ]", requirement)[0] for requirement in project["dependencies"]}
+    assert required - explained == set()
+
+
+def test_no_dependency_is_explained_that_is_not_required() -> None:
+    project = tomllib.loads(text(Path("pyproject.toml")))["project"]
+    rows = [line for line in text(Path("docs/decisions/0001-dependencies.md")).splitlines() if line.startswith("| ")]
+    explained = {name.strip() for row in rows[1:] for name in row.split("|")[1].split(",")}
+    required = {re.split(r"[>=<;\[ ]", requirement)[0] for requirement in project["dependencies"]}
+    assert explained - required == set()

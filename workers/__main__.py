@@ -1,0 +1,26 @@
+"""One worker process: `python -m workers`. The supervisor starts these; settings come from TWINFOLD_* variables."""
+
+import logging
+import sys
+
+from redis import Redis
+
+from events.log.wake import QUEUE
+from events.settings import read_settings
+from workers.context import context
+from workers.lifeline import die_with_parent
+from workers.worker import Worker
+
+
+def main() -> None:
+    """Work until told to stop; SIGTERM lets the batch at hand finish."""
+    die_with_parent()
+    settings = read_settings()
+    logging.getLogger("rq.worker").setLevel(logging.WARNING)
+    context()
+    worker = Worker([QUEUE], connection=Redis.from_url(settings.effective_queue_url))
+    worker.work(logging_level="WARNING")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

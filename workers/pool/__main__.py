@@ -1,0 +1,28 @@
+"""The pool as a process: `python -m workers.pool`, or `twinfold worker`. Settings come from TWINFOLD_* variables."""
+
+import signal
+import sys
+
+from events.log.errors import LogError
+from events.settings import SettingsInvalid, read_settings
+from workers.pool.supervisor import Supervisor
+
+_REFUSED = 1
+_USAGE = 2
+
+
+def main() -> int:
+    """Keep the pool until SIGINT or SIGTERM."""
+    try:
+        supervisor = Supervisor(read_settings())
+    except (LogError, SettingsInvalid) as error:
+        sys.stderr.write(f"twinfold worker: {error}\n")
+        return _USAGE if isinstance(error, SettingsInvalid) else _REFUSED
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _signum, _frame: supervisor.stop())
+    supervisor.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Keeps N worker processes alive, and sweeps."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from events.log.opening import open_log
+from events.log.errors import LogUnavailable
+from events.log.wake import Waker
+from events.settings import Settings, environment_of
+from events.view_store.redis import RedisViewStore
+from workers.lifeline import SUPERVISED
+from workers.pool.sweep import INTERVAL_SECONDS, Sweep
+
+BACK_OFF_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 15.0
+
+logger = structlog.get_logger()
+
+
+class Child:
+    """One worker process, started again with back-off when it dies."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._back_off_seconds = 0.1
+        self._again_at = 0.0
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._started_at = time.monotonic()
+        # A session of its own: Ctrl-C at the terminal reaches the supervisor alone, which stops the children in order.
+        command = [sys.executable, "-m", "workers"]
+        return subprocess.Popen(command, env={**os.environ, **environment_of(self._settings), SUPERVISED: "1"}, start_new_session=True)  # noqa: S603 - our own
+
+    def tend(self) -> None:
+        """Start the process again if it died, later each time it dies young."""
+        code = self.process.poll()
+        if code is None:
+            return
+        now = time.monotonic()
+        if not self._again_at:
+            if now - self._started_at > BACK_OFF_SECONDS_MAX:
+                self._back_off_seconds = 0.1
+            self._again_at = now + self._back_off_seconds
+            self._back_off_seconds = min(2 * self._back_off_seconds, BACK_OFF_SECONDS_MAX)
+            logger.warning("worker died", pid=self.process.pid, code=code, again_in_seconds=self._again_at - now)
+        elif now >= self._again_at:
+            self._again_at = 0.0
+            self.process = self._start()
+
+    def stop(self) -> None:
+        """Ask the process to finish its batch and end; insist after a while."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, until: float) -> None:
+        """Wait for the end."""
+        try:
+            self.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """Worker processes and the sweep, until `stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+        queue = Redis.from_url(settings.effective_queue_url)
+        views = RedisViewStore(log.client)
+        self._sweep = Sweep(log, views, Waker(queue, partitions=log.partitions), queue)
+        self.children: list[Child] = []
+
+    def run(self) -> None:
+        """Start the workers, tend them and sweep until `stop` is called from a signal handler or another thread."""
+        self.children = [Child(self._settings) for _ in range(self._settings.workers)]
+        swept_at = 0.0
+        while not self._stopping.wait(0.05):
+            for child in self.children:
+                child.tend()
+            if time.monotonic() - swept_at >= INTERVAL_SECONDS:
+                swept_at = time.monotonic()
+                self._sweep_once()
+        for child in self.children:
+            child.stop()
+        until = time.monotonic() + STOP_SECONDS_MAX
+        for child in self.children:
+            child.wait(until)
+
+    def _sweep_once(self) -> None:
+        try:
+            stuck = self._sweep.once()
+        except (LogUnavailable, RedisError) as error:
+            logger.warning("sweep postponed", error=str(error))
+            return
+        if stuck:
+            logger.info("woke lagging partitions", partitions=stuck)
+
+    def stop(self) -> None:
+        """End `run` soon; may be called from a signal handler."""
+        self._stopping.set()

@@ -1,0 +1,77 @@
+"""The guarantee behind the wake-ups: whoever lags and does not move gets a new job."""
+
+import secrets
+from collections.abc import Callable
+
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from events.envelope import Vector
+from events.log.connect import answering
+from events.log.keys import FLEET, key
+from events.log.redis import RedisLog
+from events.log.wake import QUEUE, Waker
+from events.view_store.port import ViewStore
+
+INTERVAL_SECONDS = 1.0
+LEASE_MS = 3000
+_JOBS_PER_PARTITION_MAX = 4
+
+_RENEW = """
+local holder = redis.call('GET', KEYS[1])
+if holder == false or holder == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return 1
+end
+return 0
+"""
+
+
+class Sweep:
+    """Looks at every partition once a second; one process at a time does, under a lease."""
+
+    def __init__(self, log: RedisLog, views: ViewStore, waker: Waker, queue: Redis) -> None:
+        self._log = log
+        self._views = views
+        self._waker = waker
+        self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
+        self._token = secrets.token_hex(8)
+        self._lagging: dict[int, Vector] = {}
+
+    def once(self) -> list[int]:
+        """Wake the partitions that are behind and whose checkpoint stands where the last look found it.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        if not self._lease():
+            self._lagging.clear()
+            return []
+        behind = self._behind()
+        stuck = [number for number, vector in behind.items() if self._lagging.get(number) == vector]
+        self._lagging = behind
+        # Jobs are hints: when plenty wait already, one more would not make anybody faster.
+        if stuck and self._queue.count < _JOBS_PER_PARTITION_MAX * self._log.partitions:
+            self._waker.wake(stuck)
+        return stuck
+
+    def _lease(self) -> bool:
+        with answering():
+            return bool(self._log.client.eval(_RENEW, 1, key(FLEET, "lease:sweep"), self._token, LEASE_MS))
+
+    def _behind(self) -> dict[int, Vector]:
+        heads = self._log.heads()
+        behind = {}
+        for number in range(self._log.partitions):
+            vector = self._views.checkpoint(number).vector
+            if vector != Vector(heads[number], heads[FLEET]) and not self._stopped(number):
+                behind[number] = vector
+        return behind
+
+    def _stopped(self, number: int) -> bool:
+        """A blocked partition waits for a decision, which wakes it by itself; it is not asked every second."""
+        blocked = self._views.blocked(number)
+        return blocked is not None and not self._log.head(FLEET) > self._views.checkpoint(number).vector.fleet
+
+

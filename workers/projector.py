@@ -1,0 +1,275 @@
+"""Folds one partition at a time from the log into the views, with warm copies in memory."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from events.envelope import Envelope, Vector
+from events.fleet.outcome import Outcome
+from events.fleet.partition import CannotFold, DeviceText, MergeCache, Partition
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.facts import BlockResolved
+from events.log.failpoints import FailPoint, reached
+from events.log.keys import FLEET, name
+from events.log.port import Log
+from events.targeting.tree import Path
+from events.view_store.port import Blocked, ViewStore
+from events.views.keeping import checkpoint_of, restore, writes_of
+from events.views.kept import Checkpoint
+
+BATCH_FACTS = 8192
+_DOCUMENTS = 1000
+_FLEET_BATCH = 1000
+_FILL_ROUNDS = 50
+
+logger = structlog.get_logger()
+
+
+class CheckpointMoved(Exception):
+    """Another worker committed this partition meanwhile; what was folded here is of no use."""
+
+
+class FleetFacts:
+    """The fleet's facts as far as this process has read them; partitions fold slices of it."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._facts: list[Envelope[Any]] = []
+        self._resolved: dict[int, dict[int, str]] = {}
+
+    def refresh(self) -> None:
+        """Read on to the head."""
+        while True:
+            more = self._log.read(FLEET, after=len(self._facts), limit=_FLEET_BATCH)
+            for envelope in more:
+                if isinstance(envelope.fact, BlockResolved):
+                    fact = envelope.fact
+                    self._resolved.setdefault(fact.partition, {})[fact.position] = fact.reason
+            self._facts += more
+            if len(more) < _FLEET_BATCH:
+                return
+
+    def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
+        """The facts at positions after + 1 to `upto`, or to what was read last."""
+        return self._facts[after:upto]
+
+    def skipped(self, partition: int) -> dict[int, str]:
+        """Positions of a partition that an operator decided to leave out, with the reasons."""
+        return self._resolved.get(partition, {})
+
+
+class Warm:
+    """Copies of partitions as they stood at their last commit, least recently used first."""
+
+    def __init__(self, over_budget: Callable[[], bool]) -> None:
+        self._copies: OrderedDict[int, tuple[Checkpoint, Partition]] = OrderedDict()
+        self._over_budget = over_budget
+
+    def take(self, number: int) -> tuple[Checkpoint, Partition] | None:
+        """Take a copy out; it is put back only when the work on it went well."""
+        return self._copies.pop(number, None)
+
+    def put(self, number: int, checkpoint: Checkpoint, partition: Partition) -> None:
+        """Keep a copy, and let others go while the process is over its budget."""
+        self._copies[number] = (checkpoint, partition)
+        while len(self._copies) > 1 and self._over_budget():
+            self._copies.popitem(last=False)
+
+
+class Projector:
+    """Brings views up to the log, partition by partition."""
+
+    def __init__(
+        self,
+        log: Log,
+        views: ViewStore,
+        *,
+        clock: Callable[[], int],
+        over_budget: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._log = log
+        self._views = views
+        self._clock = clock
+        self._merge = MergeCache()
+        self._fleet = FleetFacts(log)
+        self._warm = Warm(over_budget)
+
+    def drain(self, number: int, *, go_on: Callable[[], bool]) -> bool:
+        """Fold a partition to its head, or until `go_on` says no; answers whether it reached the head.
+
+        A partition that cannot go on is marked blocked, and counts as done: only a decision moves it.
+
+        Raises:
+            LogUnavailable: Redis did not answer; nothing is half done, call again.
+        """
+        self._log.clear_wake(number)
+        reached(FailPoint.FOLD_FLAG_CLEARED)
+        try:
+            return self._drain(number, go_on)
+        except CheckpointMoved:
+            return False
+        except (CannotFold, UnreadableFact, LogLostItsTail) as error:
+            position = error.position if isinstance(error, CannotFold | UnreadableFact) else error.expected
+            self._block(number, position, error)
+            return True
+
+    def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
+        self._fleet.refresh()
+        blocked = self._views.blocked(number)
+        if blocked is not None and blocked.position not in self._fleet.skipped(number):
+            return True
+        checkpoint, partition = self._current(number)
+        while True:
+            advanced = self._advance(partition)
+            if not advanced:
+                self._warm.put(number, checkpoint, partition)
+                return True
+            checkpoint = self._commit(number, partition, checkpoint)
+            if blocked is not None:
+                self._views.block(number, None)
+                blocked = None
+            if not go_on():
+                self._warm.put(number, checkpoint, partition)
+                return False
+            self._fleet.refresh()
+
+    # -- where to begin
+
+    def _current(self, number: int) -> tuple[Checkpoint, Partition]:
+        stored = self._views.checkpoint(number)
+        taken = self._warm.take(number)
+        if taken is not None and taken[0] == stored:
+            return taken
+        if taken is not None and self._catch_up(number, taken[1], stored):
+            return stored, taken[1]
+        kept = self._views.load(number)
+        vector = kept.checkpoint.vector
+        if vector.fleet > len(self._fleet.between(0)):
+            raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=len(self._fleet.between(0)))
+        facts = self._fleet.between(0, vector.fleet)
+        return kept.checkpoint, restore(number, kept, facts, self._merge)
+
+    def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
+        """Fold a warm copy on to what another worker committed, without committing; false when it cannot be done so."""
+        if stored.outcomes < partition.outcomes or stored.vector.partition < partition.vector.partition:
+            return False
+        outcomes = self._views.outcomes(number, after=partition.outcomes, limit=stored.outcomes - partition.outcomes)
+        vectors = [msgspec.json.decode(entry.data, type=Outcome).after for entry in outcomes]
+        for vector in (*vectors, stored.vector):
+            facts = self._fleet.between(partition.vector.fleet, vector.fleet)
+            if partition.paths_to_fill(facts):
+                return False
+            self._fold_to(partition, vector.partition)
+            partition.fold_fleet(facts)
+            partition.resolve()
+        # What these commits wrote is stored already; only what comes after is to be written.
+        writes_of(partition, None, expected=stored)
+        return checkpoint_of(partition) == stored
+
+    # -- one batch
+
+    def _advance(self, partition: Partition) -> bool:
+        fleet_facts = self._fleet.between(partition.vector.fleet)
+        before = partition.vector
+        self._fold_batch(partition)
+        paths = partition.paths_to_fill(fleet_facts)
+        if paths:
+            self._fill(partition, paths)
+        partition.fold_fleet(fleet_facts)
+        reached(FailPoint.FOLD_EVOLVED)
+        return partition.vector != before
+
+    def _fold_batch(self, partition: Partition, limit: int = BATCH_FACTS) -> int:
+        """Fold what can be read of the next `limit` facts; the ones before a fact that cannot be folded are folded."""
+        after = partition.vector.partition
+        skipped = self._fleet.skipped(partition.number)
+        bad = min((position for position in skipped if after < position <= after + limit), default=None)
+        if bad == after + 1:
+            partition.skip(bad, partition.at)
+            return 1
+        if bad is not None:
+            limit = bad - 1 - after
+        try:
+            facts = self._log.read(partition.number, after=after, limit=limit)
+        except UnreadableFact as error:
+            if error.position == after + 1:
+                raise
+            facts = self._log.read(partition.number, after=after, limit=error.position - 1 - after)
+        reached(FailPoint.FOLD_READ)
+        partition.fold(facts)
+        return len(facts)
+
+    def _fold_to(self, partition: Partition, position: int) -> None:
+        while partition.vector.partition < position:
+            if not self._fold_batch(partition, min(BATCH_FACTS, position - partition.vector.partition)):
+                raise LogLostItsTail(
+                    name(partition.number), expected=position, found=partition.vector.partition
+                )
+
+    def _fill(self, partition: Partition, paths: frozenset[Path]) -> None:
+        """Bring newly named paths into the index, from the devices' documents, exactly as of the partition's vector.
+
+        A document may be ahead of what is folded; then folding goes on until it is not. Folding keeps the new paths
+        from here on, so that only devices that change all the time are asked for again.
+        """
+        partition.open_paths(paths)
+        waiting: Iterable[str] = sorted(partition.directory.ordinal_of)
+        for _ in range(_FILL_ROUNDS):
+            waiting = [device_id for some in _chunks(waiting) for device_id in self._fill_from(partition, paths, some)]
+            if not waiting:
+                return
+            while self._fold_batch(partition):
+                pass
+        raise CheckpointMoved
+
+    def _fill_from(self, partition: Partition, paths: frozenset[Path], device_ids: Sequence[str]) -> list[str]:
+        again = []
+        for device_id, stored in zip(device_ids, self._log.load(device_ids), strict=True):
+            if stored.snapshot is None:
+                continue
+            if not partition.fill(paths, device_id, msgspec.json.decode(stored.snapshot, type=DeviceText)):
+                again.append(device_id)
+        return again
+
+    def _commit(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
+        outcome = partition.resolve()
+        reached(FailPoint.FOLD_RESOLVED)
+        writes = writes_of(partition, outcome, expected=expected)
+        reached(FailPoint.COMMIT_BEFORE_SCRIPT)
+        if not self._views.commit(number, writes):
+            raise CheckpointMoved
+        reached(FailPoint.COMMIT_AFTER_SCRIPT)
+        return writes.checkpoint
+
+    # -- stopping
+
+    def _block(self, number: int, position: int, error: Exception) -> None:
+        """Commit what comes before a fact that cannot be folded, then mark the partition as stopped at it."""
+        self._warm.take(number)
+        if isinstance(error, CannotFold):
+            checkpoint, partition = self._current(number)
+            if partition.vector.partition < position - 1:
+                self._fold_to(partition, position - 1)
+                self._commit(number, partition, checkpoint)
+        self._views.block(number, Blocked(position, str(error), self._clock()))
+        logger.error("partition blocked", partition=name(number), position=position, error=str(error))
+
+
+def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
+    some: list[str] = []
+    for one in names:
+        some.append(one)
+        if len(some) == _DOCUMENTS:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def vector_of(log: Log, number: int) -> Vector:
+    """Where a partition would be if it were folded to the head."""
+    heads = log.heads()
+    return Vector(heads[number], heads[FLEET])

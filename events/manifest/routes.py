@@ -70,23 +70,23 @@ class _Reader(Transformer[Token, Any]):
     @v_args(inline=True)
     def upstream(self, sink: Token) -> tuple[str, None]:
         if sink.lower() != "$upstream":
-            raise RouteInvalid(f"the only sink of this kind is $upstream, not {sink}", column=sink.column or 1)
+            raise RouteInvalid(f"the only sink of this kind is $upstream, not {sink}", column=_column(sink))
         return str(sink), None
 
     @v_args(inline=True)
     def endpoint(self, sink: Token, target: Token) -> tuple[str, str]:
         if sink.lower() != "brokeredendpoint":
-            raise RouteInvalid(f"the only sink of this kind is BrokeredEndpoint, not {sink}", column=sink.column or 1)
+            raise RouteInvalid(f"the only sink of this kind is BrokeredEndpoint, not {sink}", column=_column(sink))
         endpoint = _escape.sub(_unescaped, target[1:-1])
         if len(endpoint.removeprefix("/").removesuffix("/").split("/")) != _ENDPOINT_PARTS:
             why = f"an endpoint is /modules/{{module}}/inputs/{{input}}, not {endpoint}"
-            raise RouteInvalid(why, column=target.column or 1)
+            raise RouteInvalid(why, column=_column(target))
         return str(sink), endpoint
 
     def call(self, children: list[Any]) -> None:
         name = children[0]
         if name.lower() not in _FUNCTIONS:
-            raise RouteInvalid(f"there is no function {name}", column=name.column or 1)
+            raise RouteInvalid(f"there is no function {name}", column=_column(name))
 
 
 @lru_cache(maxsize=1)
@@ -102,6 +102,11 @@ def _check_nesting(text: str) -> None:
             raise RouteInvalid(f"parentheses nest at most {NESTING_MAX} deep", column=found.start() + 1)
 
 
+def _column(token: Token) -> int:
+    # Lark's own column starts again on each line; a message about one text is easier to follow without lines.
+    return (token.start_pos or 0) + 1
+
+
 def _unescaped(escape: re.Match[str]) -> str:
     code, character = escape.groups()
     return chr(int(code, 16)) if code else str(character)
@@ -110,9 +115,7 @@ def _unescaped(escape: re.Match[str]) -> str:
 def _unexpected(error: UnexpectedInput, text: str) -> RouteInvalid:
     token = getattr(error, "token", None)
     if isinstance(error, UnexpectedCharacters):
-        at, what = error.pos_in_stream, repr(text[error.pos_in_stream])
-    elif isinstance(token, Token) and token.type != "$END":
-        at, what = token.start_pos or 0, repr(str(token))
-    else:
-        return RouteInvalid("the route ends too early", column=len(text) + 1)
-    return RouteInvalid(f"unexpected {what}", column=at + 1)
+        return RouteInvalid(f"unexpected {error.char!r}", column=(error.pos_in_stream or 0) + 1)
+    if isinstance(token, Token) and token.type != "$END":
+        return RouteInvalid(f"unexpected {str(token)!r}", column=(token.start_pos or 0) + 1)
+    return RouteInvalid("the route ends too early", column=len(text) + 1)

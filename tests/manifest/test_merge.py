@@ -1,0 +1,164 @@
+"""Merging a stack of deployments."""
+
+import copy
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.manifest.merge import Conflict, conflicts, contributes, merge, over_limit
+from tests.manifest.contents import content, layer, module
+from tests.manifest.values import objects
+
+
+def test_a_base_alone_gives_its_own_sections() -> None:
+    assert merge({"m": {"properties.desired": {"a": 1}}}, []).sections == {"m": {"a": 1}}
+
+
+def test_a_path_is_set_and_its_siblings_stay() -> None:
+    base = {"m": {"properties.desired": {"SendData": True, "nested": {"a": 1, "b": 2}}}}
+    over = {"m": {"properties.desired.nested.b": {"c": 3}, "properties.desired.more": 4}}
+    assert merge(base, [over]).sections == {"m": {"SendData": True, "nested": {"a": 1, "b": {"c": 3}}, "more": 4}}
+
+
+def test_an_object_at_a_path_replaces_what_was_there() -> None:
+    base = {"m": {"properties.desired": {"x": {"old": 1}}}}
+    assert merge(base, [{"m": {"properties.desired.x": {"new": 2}}}]).sections == {"m": {"x": {"new": 2}}}
+
+
+def test_properties_desired_replaces_the_whole_section_so_far() -> None:
+    stack = [{"m": {"properties.desired.b": 2}}, {"m": {"properties.desired": {"c": 3}}}]
+    assert merge({"m": {"properties.desired": {"a": 1}}}, stack).sections == {"m": {"c": 3}}
+
+
+def test_a_path_through_a_scalar_or_a_secret_makes_an_object_of_it() -> None:
+    base = {"m": {"properties.desired": {"a": 1, "b": {"$secret": "id"}}}}
+    over = {"m": {"properties.desired.a.x": 1, "properties.desired.b.x": 2}}
+    assert merge(base, [over]).sections == {"m": {"a": {"x": 1}, "b": {"x": 2}}}
+
+
+def test_null_stands_for_nothing_there() -> None:
+    base = {"m": {"properties.desired": {"a": 1, "b": None, "c": {"d": None}}}}
+    assert merge(base, [{"m": {"properties.desired.a": None}}]).sections == {"m": {"c": {}}}
+
+
+def test_a_layer_adds_a_module_a_route_and_a_twin() -> None:
+    camera = layer({"modules.camera": module()}, {"routes.camera": "FROM /* INTO $upstream"})["modulesContent"]
+    sections = merge(content()["modulesContent"], [camera]).sections
+    assert sorted(sections["$edgeAgent"]["modules"]) == ["camera", "temp"]
+    assert sorted(sections["$edgeHub"]["routes"]) == ["camera", "up"]
+
+
+def test_an_empty_module_contributes_nothing() -> None:
+    over = {"$edgeAgent": {}, "m": {"properties.desired.x": 1}}
+    assert merge({}, [over]).sections == {"m": {"x": 1}}
+    assert not contributes(over, "$edgeAgent")
+    assert not contributes(over, "other")
+    assert contributes(over, "m")
+
+
+def test_within_one_deployment_shorter_paths_come_first_whatever_their_order() -> None:
+    paths = {
+        "properties.desired.a.b.c": 3,
+        "properties.desired.a": {"b": {"c": 1, "d": 1}},
+        "properties.desired": {"a": 0, "z": 9},
+        "properties.desired.a.b": {"c": 2, "d": 2},
+    }
+    expected = {"m": {"a": {"b": {"c": 3, "d": 2}}, "z": 9}}
+    assert merge({"m": paths}, []).sections == expected
+    assert merge({"m": dict(reversed(paths.items()))}, []).sections == expected
+
+
+PATHS = st.dictionaries(
+    st.lists(st.sampled_from("abc"), max_size=3).map(lambda names: ".".join(["properties", "desired", *names])),
+    objects,
+    max_size=4,
+)
+CONTENTS = st.dictionaries(st.sampled_from(["m", "n"]), PATHS, max_size=2)
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(CONTENTS, st.lists(CONTENTS, max_size=3), st.randoms(use_true_random=False))
+def test_key_order_does_not_matter_and_inputs_stay_as_they_are(base: Any, layers: Any, draw: Any) -> None:
+    def shuffled(contents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {
+            name: dict(draw.sample(sorted(paths.items(), key=str), len(paths))) for name, paths in contents.items()
+        }
+
+    before = copy.deepcopy((base, layers))
+    merged = merge(base, layers).sections
+    assert merge(shuffled(base), [shuffled(over) for over in layers]).sections == merged
+    assert (base, layers) == before
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(st.lists(CONTENTS, min_size=1, max_size=4))
+def test_merging_in_steps_is_merging_at_once(stack: Any) -> None:
+    stepwise: dict[str, Any] = {}
+    for over in stack:
+        sections = merge(stepwise, [over]).sections
+        stepwise = {name: {"properties.desired": section} for name, section in sections.items()}
+    assert {name: {"properties.desired": section} for name, section in merge({}, stack).sections.items()} == stepwise
+
+
+def test_the_answer_shares_no_object_with_its_inputs() -> None:
+    base = {"m": {"properties.desired": {"a": {"b": 1}}}}
+    merge(base, [])
+    sections = merge(base, [{"m": {"properties.desired.a.b": 2}}]).sections
+    sections["m"]["a"]["b"] = 3
+    assert base == {"m": {"properties.desired": {"a": {"b": 1}}}}
+
+
+def test_a_conflict_names_who_wins_and_who_loses() -> None:
+    stack = [
+        ("base", {"m": {"properties.desired": {"rate": 1, "same": True, "kept": 0}}}),
+        ("first", {"m": {"properties.desired.rate": 2, "properties.desired.same": True}}),
+        ("second", {"m": {"properties.desired.rate": 3}}),
+    ]
+    assert conflicts(stack) == (Conflict("m", "properties.desired.rate", "second", ("base", "first")),)
+
+
+def test_replacing_a_whole_section_conflicts_with_what_it_drops() -> None:
+    stack = [
+        ("base", {"m": {"properties.desired": {"a": {"b": 1}, "c": 2}}}),
+        ("over", {"m": {"properties.desired": {"c": 2}}}),
+    ]
+    assert conflicts(stack) == (Conflict("m", "properties.desired.a.b", "over", ("base",)),)
+
+
+def test_true_and_one_are_in_conflict_though_python_has_them_equal() -> None:
+    stack = [("a", {"m": {"properties.desired.x": True}}), ("b", {"m": {"properties.desired.x": 1}})]
+    assert conflicts(stack) == (Conflict("m", "properties.desired.x", "b", ("a",)),)
+
+
+def test_adding_to_an_empty_object_is_no_conflict() -> None:
+    stack = [("a", {"m": {"properties.desired": {"x": {}}}}), ("b", {"m": {"properties.desired.x.y": 1}})]
+    assert conflicts(stack) == ()
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.lists(CONTENTS, min_size=1, max_size=4))
+def test_conflicts_are_sorted_and_the_winner_comes_after_every_loser(stack: Any) -> None:
+    named = [(str(number), over) for number, over in enumerate(stack)]
+    found = conflicts(named)
+    assert all((a.module, a.path.split(".")) < (b.module, b.path.split(".")) for a, b in pairwise(found))
+    assert all(loser < conflict.winner for conflict in found for loser in conflict.losers)
+
+
+def test_fifty_modules_are_allowed_and_one_more_is_named() -> None:
+    sections: dict[str, Any] = {"$edgeAgent": {"modules": {f"m{number}": {} for number in range(50)}}}
+    assert over_limit(sections) is None
+    sections["$edgeAgent"]["modules"]["one-more"] = {}
+    excess = over_limit(sections)
+    assert excess is not None
+    assert (excess.module, excess.limit, excess.actual) == ("$edgeAgent", 50, 51)
+    assert str(excess) == "51 modules are more than the 50 a device can have"
+
+
+def test_a_section_of_32_kb_is_allowed_and_one_more_byte_is_named() -> None:
+    assert over_limit({"m": {"a": "x" * 32767}}) is None
+    excess = over_limit({"ok": {}, "m": {"a": "x" * 32768}})
+    assert excess is not None
+    assert (excess.module, excess.limit, excess.actual) == ("m", 32768, 32769)
+    assert "m have 32769 bytes" in str(excess)

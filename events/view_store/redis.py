@@ -39,12 +39,13 @@ class RedisViewStore:
 
     def read(self, partition: int, wanted: Selection) -> Kept:
         """A part of what is kept of a partition, as of one moment."""
+        named = [(hash_name, fields) for hash_name, fields in wanted.fields if fields]
         with answering():
             pipe = self._client.pipeline(transaction=True)
             pipe.get(_view(partition, "checkpoint"))
             for hash_name in wanted.hashes:
                 pipe.hgetall(_view(partition, hash_name))
-            for hash_name, fields in wanted.fields:
+            for hash_name, fields in named:
                 pipe.hmget(_view(partition, hash_name), list(fields))
             for array_name in wanted.arrays:
                 pipe.get(_view(partition, array_name))
@@ -53,9 +54,10 @@ class RedisViewStore:
         hashes: dict[str, dict[str, bytes]] = {
             hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in wanted.hashes
         }
-        for hash_name, fields in wanted.fields:
+        for hash_name, fields in named:
             found = zip(fields, next(answers), strict=True)
             hashes.setdefault(hash_name, {}).update({field: value for field, value in found if value is not None})
+        hashes = {**{hash_name: {} for hash_name, _ in wanted.fields}, **hashes}
         arrays = {array_name: next(answers) or b"" for array_name in wanted.arrays}
         return Kept(checkpoint, hashes, arrays)
 
@@ -93,6 +95,8 @@ class RedisViewStore:
 
     def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
         """Outcomes at positions after + 1 and on, at most `limit`."""
+        if limit <= 0:
+            return []
         with answering():
             entries = self._client.xrange(key(partition, _OUTCOMES), min=f"{after + 1}-0", count=limit)
         return [

@@ -1,0 +1,133 @@
+"""The demo's processes and its screen."""
+
+import contextlib
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from events import open_producer
+from events.canonical import JsonObject
+from events.log.opening import initialise, open_log
+from events.settings import environment_of, read_settings
+from events.view_store.fleet_view import FleetView
+from events.view_store.redis import RedisViewStore
+from services.demo import manifests
+from services.demo.story import DEVICES, SILENT_DEVICE, Status, Story
+from services.embedded_redis import EmbeddedRedis
+
+WORKERS = 2
+SIMULATORS = 2
+_COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown")
+_STOP_SECONDS_MAX = 10.0
+
+
+def run(*, manifest: Path | None, layer: Path | None) -> None:
+    """Tell the story; raises what went wrong.
+
+    Raises:
+        ManifestUnreadable, ManifestInvalid: a file of the user's cannot be used; nothing was started.
+        NoRedisServer, RedisDidNotStart: there is no Redis to embed.
+        DemoStalled: the views did not follow.
+    """
+    base = manifests.base("1.0.0") if manifest is None else manifests.read_manifest(manifest, layered=False)
+    following = manifests.base("1.1.0") if manifest is None else _next_version(base)
+    added = manifests.camera_layer() if layer is None else manifests.read_manifest(layer, layered=True)
+    console = Console()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as directory:
+        console.print(f"A Redis of its own (append-only file), {WORKERS} workers, {DEVICES} simulated devices …")
+        with EmbeddedRedis(Path(directory), server=read_settings().redis_server) as redis, _processes(redis.url):
+            log = open_log(redis.url)
+            view = FleetView(RedisViewStore(log.client), partitions=log.partitions)
+            with open_producer(redis.url, by="user:demo") as producer, _screen(console) as show:
+                story = Story(producer, view, base=base, following=following, layer=added, show=show)
+                story.tell()
+            facts = sum(log.heads().values())
+    console.print()
+    for sentence in story.told:
+        console.print(f" • {sentence}", highlight=False)
+    console.print(
+        f"\n{facts} facts were appended and folded in {time.monotonic() - started:.0f} s. Every number above was read back"
+        "\nfrom the views that the workers folded from them. Nothing of it is left on this machine.",
+        highlight=False,
+    )
+
+
+def _next_version(base: JsonObject) -> JsonObject:
+    """The user's manifest with something changed, so that there is a next version to move to."""
+    following: JsonObject = copy.deepcopy(base)
+    agent = following["modulesContent"]["$edgeAgent"]["properties.desired"]
+    for module in (agent.get("modules") or {}).values():
+        module["version"] = f"{module.get('version', '')}-next"
+    return following
+
+
+@contextlib.contextmanager
+def _processes(url: str) -> Iterator[None]:
+    """The log made, and workers and devices at work on it until the end."""
+    initialise(url)
+    environment = {**os.environ, **environment_of(read_settings(redis_url=url, queue_url=url, workers=WORKERS))}
+    silent = ["--silent", SILENT_DEVICE]
+    commands = [["-m", "workers.pool"]]
+    commands += [["-m", "services.simulator", "--share", f"{n}/{SIMULATORS}", *silent] for n in range(SIMULATORS)]
+    children = [subprocess.Popen([sys.executable, *command], env=environment) for command in commands]  # noqa: S603
+    try:
+        yield
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(_STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+class _Screen:
+    """A live table on a terminal; without one, a table per step."""
+
+    def __init__(self, console: Console, live: Live | None) -> None:
+        self._console = console
+        self._live = live
+        self._last: Status | None = None
+
+    def __call__(self, status: Status) -> None:
+        if self._live is not None:
+            self._live.update(_table(status))
+        elif self._last is not None and self._last.step != status.step:
+            self._console.print(_table(self._last))
+        self._last = status
+
+    def close(self) -> None:
+        if self._live is None and self._last is not None:
+            self._console.print(_table(self._last))
+
+
+@contextlib.contextmanager
+def _screen(console: Console) -> Iterator[_Screen]:
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=8) as live:
+            yield _Screen(console, live)
+    else:
+        screen = _Screen(console, None)
+        yield screen
+        screen.close()
+
+
+def _table(status: Status) -> RenderableType:
+    table = Table("deployment", *_COLUMNS)
+    for name in sorted(status.deployments):
+        counts = status.deployments[name]
+        table.add_row(name, *(str(counts[column]) for column in _COLUMNS))
+    return Group(Text(f"\n{status.step}", style="bold"), table)

@@ -4,6 +4,7 @@ import enum
 from typing import Generic, TypeVar
 
 import msgspec
+from typing_extensions import override
 
 FLEET = "fleet"
 
@@ -25,6 +26,7 @@ class Principal(msgspec.Struct, frozen=True):
     kind: PrincipalKind
     id: str
 
+    @override
     def __str__(self) -> str:
         return f"{self.kind.value}:{self.id}"
 

@@ -44,7 +44,7 @@ class LimitProblem(msgspec.Struct, frozen=True):
     message: str
 
 
-def problems_of(  # noqa: C901, PLR0912 - one flat pass, called for every patch of tags
+def problems_of(
     value: object,
     *,
     root: str,

@@ -1,7 +1,6 @@
 """One worker process: `python -m workers`. The supervisor starts these; settings come from TWINFOLD_* variables."""
 
 import logging
-import sys
 
 from redis import Redis
 
@@ -23,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,11 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
 
+from events.device.facts import DeviceFact
 from events.envelope import Envelope, Vector
 from events.fleet.outcome import Outcome
 from events.fleet.partition import CannotFold, DeviceText, MergeCache, Partition
@@ -199,15 +200,14 @@ class Projector:
                 raise
             facts = self._log.read(partition.number, after=after, limit=error.position - 1 - after)
         reached(FailPoint.FOLD_READ)
-        partition.fold(facts)
+        # A partition's stream holds facts of devices alone; fold refuses any other.
+        partition.fold(cast("list[Envelope[DeviceFact]]", facts))
         return len(facts)
 
     def _fold_to(self, partition: Partition, position: int) -> None:
         while partition.vector.partition < position:
             if not self._fold_batch(partition, min(BATCH_FACTS, position - partition.vector.partition)):
-                raise LogLostItsTail(
-                    name(partition.number), expected=position, found=partition.vector.partition
-                )
+                raise LogLostItsTail(name(partition.number), expected=position, found=partition.vector.partition)
 
     def _fill(self, partition: Partition, paths: frozenset[Path]) -> None:
         """Bring newly named paths into the index, from the devices' documents, exactly as of the partition's vector.

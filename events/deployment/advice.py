@@ -16,7 +16,9 @@ class Advice(msgspec.Struct, frozen=True):
     about: str = ""
 
 
-def advice(name: str, document: DeploymentDocument, others: Iterable[tuple[str, DeploymentDocument]]) -> tuple[Advice, ...]:
+def advice(
+    name: str, document: DeploymentDocument, others: Iterable[tuple[str, DeploymentDocument]]
+) -> tuple[Advice, ...]:
     """Advice on one deployment as it stands beside the others.
 
     Raises:
@@ -26,13 +28,16 @@ def advice(name: str, document: DeploymentDocument, others: Iterable[tuple[str, 
     if not document.target_condition.strip():
         found.append(Advice("empty-condition", f"{name} has no target condition, so it targets nobody; * targets all"))
     found += [
-        Advice("implicit-and", f"{name}: column {note.column}: {note.message}") for note in lint(document.target_condition)
+        Advice("implicit-and", f"{name}: column {note.column}: {note.message}")
+        for note in lint(document.target_condition)
     ]
     found += outranked(name, document, others)
     return tuple(found)
 
 
-def outranked(name: str, document: DeploymentDocument, others: Iterable[tuple[str, DeploymentDocument]]) -> list[Advice]:
+def outranked(
+    name: str, document: DeploymentDocument, others: Iterable[tuple[str, DeploymentDocument]]
+) -> list[Advice]:
     """Layers that would not apply where this base does, or bases above which this layer does not stand.
 
     A layer applies only with a priority strictly above its device's base (contract/hub.md §3.3). Whether the two target a

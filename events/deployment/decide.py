@@ -1,7 +1,7 @@
 """What may happen to a deployment: a command becomes a fact, or is refused."""
 
 import re
-from typing import assert_never
+from typing import Any, assert_never
 
 from events.deployment.commands import (
     ChangeAdmission,
@@ -45,7 +45,7 @@ def check(command: DeploymentCommand) -> None:
     Raises:
         DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, ConditionInvalid, ManifestInvalid.
     """
-    name = command.deployment_id
+    name: Any = command.deployment_id
     if not isinstance(name, str) or not _ID.fullmatch(name):
         raise DeploymentIdInvalid(name)
     if isinstance(command, CreateDeployment | UpdateDeployment):

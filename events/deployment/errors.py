@@ -50,7 +50,9 @@ class DeploymentExists(DeploymentError):
     """There is a deployment of this id."""
 
     def __init__(self, deployment_id: str) -> None:
-        super().__init__(f"a deployment {deployment_id!r} exists; its content never changes: create another with a higher priority")
+        super().__init__(
+            f"a deployment {deployment_id!r} exists; its content never changes: create another with a higher priority"
+        )
         self.deployment_id = deployment_id
 
 

@@ -68,7 +68,9 @@ class SystemModuleReserved(DeviceError):
     """The desired properties of `$edgeAgent` and `$edgeHub` come from deployments alone (contract/hub.md §1.6)."""
 
     def __init__(self, device_id: str, module_id: str) -> None:
-        super().__init__(f"{device_id}/{module_id} is a system module: create a deployment to change what it should run")
+        super().__init__(
+            f"{device_id}/{module_id} is a system module: create a deployment to change what it should run"
+        )
         self.device_id, self.module_id = device_id, module_id
 
 

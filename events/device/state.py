@@ -1,6 +1,5 @@
 """The fold of a device's facts, and of a module's: the documents that stand as snapshots beside the log."""
 
-from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -83,9 +82,8 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _objects = msgspec.json.Decoder(dict[str, Any])
 
 
-@cache
-def _decoder(kind: type[Document]) -> "msgspec.json.Decoder[Document]":
-    return msgspec.json.Decoder(kind)
+_devices = msgspec.json.Decoder(DeviceDocument)
+_modules = msgspec.json.Decoder(ModuleDocument)
 
 
 def encode(document: DeviceDocument | ModuleDocument) -> bytes:
@@ -95,12 +93,12 @@ def encode(document: DeviceDocument | ModuleDocument) -> bytes:
 
 def decode_device(data: bytes) -> DeviceDocument:
     """Read what `encode` wrote of a device."""
-    return _decoder(DeviceDocument).decode(data)
+    return _devices.decode(data)
 
 
 def decode_module(data: bytes) -> ModuleDocument:
     """Read what `encode` wrote of a module."""
-    return _decoder(ModuleDocument).decode(data)
+    return _modules.decode(data)
 
 
 def section(raw: msgspec.Raw) -> dict[str, Any]:

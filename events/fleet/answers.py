@@ -100,7 +100,9 @@ class Answers:
         """How many ordinals have each signature."""
         return self.signature_of.counts()
 
-    def judge(self, rows: Packed, *, agent_version: Callable[[int], int], as_desired: Callable[[int, Signature], bool]) -> None:
+    def judge(
+        self, rows: Packed, *, agent_version: Callable[[int], int], as_desired: Callable[[int, Signature], bool]
+    ) -> None:
         """Bring the sets up to date for the ordinals whose answer or assignment changed.
 
         `agent_version` gives a row's `$edgeAgent` version; `as_desired` says whether module statuses are those a row wants.

@@ -164,9 +164,7 @@ def _named(deployments: Iterable[Deployment]) -> set[Path]:
     return {path for one in deployments for path in one.target.paths if path != DEVICE_ID}
 
 
-def _evolve(
-    old: Deployment | None, fact: DeploymentFact, *, deployment_id: str, position: int
-) -> Deployment | None:
+def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str, position: int) -> Deployment | None:
     match fact:
         case DeploymentCreated():
             content = fact.content.get(CONTENT_KEY, {})

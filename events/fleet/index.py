@@ -328,7 +328,8 @@ class Index:
 
     def fill(self, ordinal: int, path: Path, document: dict[str, Any]) -> None:
         """Set one path of one device from its tags or reported properties."""
-        node, value = self._node(path), document
+        node = self._node(path)
+        value: Any = document
         depth = len(TAGS) if path[0] == "tags" else len(REPORTED)
         for name in path[depth:]:
             if not isinstance(value, dict) or value.get(name) is None:
@@ -383,7 +384,7 @@ class Index:
         """Every path that is indexed now, sorted."""
         return sorted(self.columns)
 
-    # -- IndexReader (events.targeting.select)
+    # -- what conditions select from
 
     def everyone(self) -> BitMap:
         """Every live ordinal."""

@@ -328,7 +328,9 @@ class Partition:
     def _move(self, moved: Mapping[tuple[int, bytes], tuple[Row, BitMap]]) -> tuple[Moved, ...]:
         # Rows are numbered in the order of the lowest ordinal that moved, whatever order they were found in.
         moves = []
-        in_order = sorted(((old, row, members) for (old, _), (row, members) in moved.items()), key=lambda move: move[2].min())
+        in_order = sorted(
+            ((old, row, members) for (old, _), (row, members) in moved.items()), key=lambda move: move[2].min()
+        )
         for old, row, members in in_order:
             new = self.rows.number_of(row)
             self.rows.move(old, new, len(members))

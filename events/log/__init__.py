@@ -1,0 +1,1 @@
+"""The log: every fact, in Redis Streams, and nothing else."""

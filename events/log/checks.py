@@ -19,7 +19,10 @@ def check_server(client: Client) -> None:
         UnsafeRedis: names the setting.
         LogUnavailable: the server does not answer.
     """
-    nodes = [node.redis_connection for node in client.get_primaries()] if isinstance(client, RedisCluster) else [client]
+    nodes: list[Any] = [client]
+    if isinstance(client, RedisCluster):
+        primaries = client.get_primaries()  # type: ignore[no-untyped-call]
+        nodes = [node.redis_connection for node in primaries]
     for node in nodes:
         with answering():
             information: Mapping[str, Any] = node.info()

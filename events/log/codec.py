@@ -63,5 +63,3 @@ def _remember(by: bytes) -> Principal:
 def position_of(entry_id: bytes) -> int:
     """`17-0` -> 17."""
     return int(entry_id[: entry_id.index(b"-")])
-
-

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -22,6 +23,8 @@ from redis.retry import Retry
 from events.log.errors import LogUnavailable
 
 Client = Redis | RedisCluster
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+"""Stream entries as a client answers them: id, fields."""
 
 CLUSTER_SCHEME = "redis+cluster"
 TIMEOUT_SECONDS = 10.0
@@ -63,7 +66,7 @@ def connect(url: str) -> Client:
     """
     parts = urlsplit(url)
     if parts.scheme == CLUSTER_SCHEME:
-        nodes = [ClusterNode(*_host_and_port(place)) for place in parts.netloc.split(",")]
+        nodes = [ClusterNode(*_host_and_port(place)) for place in parts.netloc.split(",")]  # type: ignore[no-untyped-call]
         try:
             return RedisCluster(startup_nodes=nodes, socket_timeout=TIMEOUT_SECONDS)
         except RedisError as error:
@@ -76,3 +79,8 @@ def connect(url: str) -> Client:
 def _host_and_port(place: str) -> tuple[str, int]:
     host, _, port = place.rpartition(":")
     return host, int(port)
+
+
+def entries_of(answer: object) -> Entries:
+    """Stream entries from what a client answered, which its annotations leave open."""
+    return cast("Entries", answer)

@@ -13,7 +13,6 @@ from events.log.port import AT_APPEND, Chunk, Conflicted, Fact, Head, Proposed, 
 from events.log.splitting import Piece, split
 from events.log.streams import stream_of
 
-
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
 

@@ -1,13 +1,12 @@
 """Making a log, and opening one."""
 
-
 import secrets
 import time
 
 from events.envelope import Principal
 from events.log.checks import check_server
 from events.log.codec import decode_entry
-from events.log.connect import Client, answering, connect
+from events.log.connect import Client, answering, connect, entries_of
 from events.log.errors import LogMismatch, LogNotInitialised
 from events.log.facts import LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key
@@ -73,10 +72,8 @@ def open_log(url: str, *, allow_volatile: bool = False) -> RedisLog:
 
 def _first_fact(client: Client) -> LogInitialised | None:
     with answering():
-        entries = client.xrange(key(FLEET, "log"), count=1)
+        entries = entries_of(client.xrange(key(FLEET, "log"), count=1))
     if not entries:
         return None
     fact = decode_entry("fleet", 1, entries[0][1]).fact
     return fact if isinstance(fact, LogInitialised) else None
-
-

@@ -24,7 +24,10 @@ That time is known in the append alone, which may raise it. No data holds this n
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Where a subject stands. `version` counts its facts; `generation` is its registration, 0 when retired or not a device."""
+    """Where a subject stands.
+
+    `version` counts its facts; `generation` is its registration, 0 when it is retired or not a device.
+    """
 
     version: int = 0
     generation: int = 0
@@ -41,9 +44,9 @@ class Proposed(msgspec.Struct, frozen=True):
     """One fact that a decision wants in the log.
 
     `expected_version` is the subject's version that the decision saw; with several facts of one subject in a batch, each
-    counts the ones before it. In `snapshots`, `"…_at":AT_APPEND` becomes the time of the fact. `snapshots` are the documents that follow (subject in the same partition, canonical bytes;
-    `None` deletes). `generation` becomes the subject's new generation where it is not `None`. `guard` is another subject
-    whose generation must still be the one named.
+    counts the ones before it. `snapshots` are the documents that follow (subject in the same partition, canonical bytes;
+    `None` deletes); in them, `"…_at":AT_APPEND` becomes the time of the fact. `generation` becomes the subject's new
+    generation where it is not `None`. `guard` is another subject whose generation must still be the one named.
     """
 
     subject: str

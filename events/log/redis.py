@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 
 from events.envelope import Envelope, Principal
 from events.log.codec import decode_entry, position_of, type_of
-from events.log.connect import Client, answering
+from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
@@ -131,7 +131,7 @@ class RedisLog:
         if isinstance(self.client, RedisCluster):
             answers = []
             for stream, indices in by_stream.items():
-                pipe = self.client.pipeline(transaction=True)
+                pipe: Any = self.client.pipeline(transaction=True)  # type: ignore[no-untyped-call]
                 _queue_load(pipe, stream, [subjects[index] for index in indices])
                 answers.append(tuple(pipe.execute()))
             return answers
@@ -168,7 +168,7 @@ class RedisLog:
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
         """Facts at positions after + 1 and on."""
         with answering():
-            entries = self.client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=limit)
+            entries = entries_of(self.client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=limit))
         stream_name = name(stream)
         envelopes = []
         expected = after + 1
@@ -190,7 +190,7 @@ class RedisLog:
         if after > head:
             raise LogLostItsTail(name(stream), expected=after, found=head)
         with answering():
-            newest = self.client.xrevrange(key(stream, "log"), count=1)
+            newest = entries_of(self.client.xrevrange(key(stream, "log"), count=1))
         end = position_of(newest[0][0]) if newest else 0
         if end < head or end < after:
             raise LogLostItsTail(name(stream), expected=max(head, after), found=end)
@@ -201,7 +201,7 @@ class RedisLog:
         while low < high:
             middle = (low + high + 1) // 2
             with answering():
-                entry = self.client.xrange(key(stream, "log"), min=f"{middle}-0", count=1)
+                entry = entries_of(self.client.xrange(key(stream, "log"), min=f"{middle}-0", count=1))
             if entry and int(entry[0][1][b"at"]) <= at:
                 low = middle
             else:

@@ -115,7 +115,8 @@ def _unescaped(escape: re.Match[str]) -> str:
 def _unexpected(error: UnexpectedInput, text: str) -> RouteInvalid:
     token = getattr(error, "token", None)
     if isinstance(error, UnexpectedCharacters):
-        return RouteInvalid(f"unexpected {error.char!r}", column=(error.pos_in_stream or 0) + 1)
+        position: Any = error.pos_in_stream  # lark declares it as never set
+        return RouteInvalid(f"unexpected {error.char!r}", column=position + 1)
     if isinstance(token, Token) and token.type != "$END":
         return RouteInvalid(f"unexpected {str(token)!r}", column=(token.start_pos or 0) + 1)
     return RouteInvalid("the route ends too early", column=len(text) + 1)

@@ -185,7 +185,9 @@ class Producer:
         raise AssertionError
 
     def _wake(self, chunks: Iterable[Chunk]) -> None:
-        streams = {chunk.stream for chunk in chunks if not isinstance(chunk, Conflicted) and (chunk.woke or chunk.repeated)}
+        streams = {
+            chunk.stream for chunk in chunks if not isinstance(chunk, Conflicted) and (chunk.woke or chunk.repeated)
+        }
         if self._waker is not None and streams:
             # What is appended is acknowledged; the sweep wakes whoever this does not.
             with contextlib.suppress(WakeFailed):
@@ -216,5 +218,3 @@ def _checked(commands: Sequence[Command]) -> tuple[list[Command], list[Refused]]
         else:
             fine.append(command)
     return fine, refused
-
-

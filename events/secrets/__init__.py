@@ -1,0 +1,1 @@
+"""Secrets: references in facts, ciphertext beside the log, keys outside Redis."""

@@ -1,5 +1,7 @@
 """Why a condition is refused."""
 
+from typing_extensions import override
+
 
 class ConditionInvalid(Exception):
     """A target condition that cannot be used; shows where, and what it should be where that is plain.
@@ -13,6 +15,7 @@ class ConditionInvalid(Exception):
         super().__init__(reason)
         self.text, self.column, self.reason, self.corrected = text, column, reason, corrected
 
+    @override
     def __str__(self) -> str:
         shown, caret = self._excerpt()
         lines = [f"target condition, column {self.column}: {self.reason}", f"  {shown}", f"  {' ' * caret}^"]

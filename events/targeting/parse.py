@@ -4,7 +4,7 @@ import math
 import re
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import cast
 
 import msgspec
 from lark import Lark, Token, Transformer, v_args
@@ -63,7 +63,7 @@ def parse(text: str) -> Condition:
     if text.strip() == "*":
         return Everyone()
     try:
-        return _flat(_parser().parse(text))
+        return _flat(cast("Condition", _parser().parse(text)))
     except VisitError as error:
         if isinstance(error.orig_exc, _Refused):
             raise error.orig_exc.of(text) from None
@@ -210,7 +210,9 @@ def _check(text: str) -> None:
         raise ConditionInvalid(text, column=LENGTH_MAX + 1, reason=reason)
     for position, character in enumerate(text):
         if (ord(character) < 32 and character not in "\t\n\r") or 0xD800 <= ord(character) < 0xE000:  # noqa: PLR2004
-            raise ConditionInvalid(text, column=position + 1, reason="control characters and lone surrogates are not text")
+            raise ConditionInvalid(
+                text, column=position + 1, reason="control characters and lone surrogates are not text"
+            )
     depth = nots = 0
     for match in _SCAN.finditer(text):
         _check_piece(text, match)

@@ -1,7 +1,19 @@
 """A condition in the query language: the stored text of the targetedCount system metric (DESIGN §7)."""
 
 from events.targeting.parse import parse
-from events.targeting.tree import And, Comparison, Condition, Everyone, IsDefined, Literal, Nobody, Not, Or, printed_literal, printed_path
+from events.targeting.tree import (
+    And,
+    Comparison,
+    Condition,
+    Everyone,
+    IsDefined,
+    Literal,
+    Nobody,
+    Not,
+    Or,
+    printed_literal,
+    printed_path,
+)
 
 _EDGE = "select deviceId from devices where capabilities.iotEdge = true"
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from redis.exceptions import NoScriptError
 
 from events import canonical
-from events.log.connect import Client, answering
+from events.log.connect import Client, answering, entries_of
 from events.log.keys import key, name
 from events.view_store.port import Blocked, Selection
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
@@ -31,7 +31,7 @@ class RedisViewStore:
     def checkpoint(self, partition: int) -> Checkpoint:
         """How far a partition is kept; the initial one where nothing is."""
         with answering():
-            return _checkpoint(self._client.get(_view(partition, "checkpoint")))
+            return _checkpoint(cast("bytes | None", self._client.get(_view(partition, "checkpoint"))))
 
     def load(self, partition: int) -> Kept:
         """Everything kept of a partition, as of one moment."""
@@ -73,7 +73,10 @@ class RedisViewStore:
         """Make all writes and the outcome stand, or nothing."""
         initial = writes.expected == Checkpoint()
         keys = [_view(partition, "checkpoint"), key(partition, _OUTCOMES)]
-        arguments: list[Any] = [b"" if initial else canonical.encode(writes.expected), canonical.encode(writes.checkpoint)]
+        arguments: list[Any] = [
+            b"" if initial else canonical.encode(writes.expected),
+            canonical.encode(writes.checkpoint),
+        ]
         arguments += _outcome_arguments(partition, writes.outcome)
         for hash_name, fields in writes.hashes.items():
             keys.append(_view(partition, hash_name))
@@ -98,9 +101,11 @@ class RedisViewStore:
         if limit <= 0:
             return []
         with answering():
-            entries = self._client.xrange(key(partition, _OUTCOMES), min=f"{after + 1}-0", count=limit)
+            entries = entries_of(self._client.xrange(key(partition, _OUTCOMES), min=f"{after + 1}-0", count=limit))
         return [
-            OutcomeEntry(int(entry_id.partition(b"-")[0]), int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"])
+            OutcomeEntry(
+                int(entry_id.partition(b"-")[0]), int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"]
+            )
             for entry_id, fields in entries
         ]
 

@@ -89,7 +89,9 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             for name in partition.changed_ids
         },
         "rows": {
-            str(number): _json.encode(rows.by_number[number], order="deterministic") if number in rows.by_number else None
+            str(number): _json.encode(rows.by_number[number], order="deterministic")
+            if number in rows.by_number
+            else None
             for number in rows.changed_rows
         },
         "sets": _changed_sets(partition),
@@ -97,7 +99,10 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             str(number): canonical.encode(signatures.by_number[number]) if number in signatures.by_number else None
             for number in signatures.changed
         },
-        "targets": {target_field(created, name): _target(partition, created, name) for created, name in partition.changed_targets},
+        "targets": {
+            target_field(created, name): _target(partition, created, name)
+            for created, name in partition.changed_targets
+        },
     }
     for dirty in (rows.changed_configurations, rows.changed_rows, signatures.changed, partition.changed_targets):
         dirty.clear()
@@ -139,7 +144,9 @@ def _index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
     return canonical.encode([path, kind, value]).decode()
 
 
-def restore(number: int, kept: Kept, fleet_facts: Iterable[Envelope[Any]], merge: MergeCache | None = None) -> Partition:
+def restore(
+    number: int, kept: Kept, fleet_facts: Iterable[Envelope[Any]], merge: MergeCache | None = None
+) -> Partition:
     """The partition as it was kept. `fleet_facts` are the fleet's from the first up to the checkpoint's vector."""
     partition = Partition(number, merge)
     checkpoint = kept.checkpoint
@@ -175,7 +182,9 @@ def _restore_index(
 ) -> None:
     index.over_budget = set(over_budget)
     for field, data in fields.items():
-        path, kind, value = _json.decode(field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None])
+        path, kind, value = _json.decode(
+            field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
+        )
         index.restore(path, (kind, value), from_bytes(data))
     index.name(deployments.named_paths())
 

@@ -65,16 +65,14 @@ class PartitionReading:
             created, _, deployment_id = field.partition(":")
             self._targets[deployment_id] = (int(created), from_bytes(data))
         self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
-        self._rows = {
-            int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()
-        }
+        self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
 
     def deployments(self) -> list[str]:
         """Ids of the deployments that stand at this vector."""
         return sorted(self._targets)
 
     def set(self, name: str) -> BitMap:
-        """One of the partition-wide sets: live, edge, enabled, answered, …"""
+        """One of the partition-wide sets: live, edge, enabled, answered and so on."""
         return self._sets.get(name, BitMap())
 
     def status(self, deployment_id: str) -> StatusSets:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from events.log.opening import initialise
 from events.log.keys import PARTITIONS_DEFAULT, PARTITIONS_MAX
+from events.log.opening import initialise
 from events.settings import hide_password, read_settings
 from services.cli.flags import AllowVolatileRedis, RedisUrl
 

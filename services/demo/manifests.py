@@ -77,7 +77,7 @@ def read_manifest(path: Path, *, layered: bool) -> JsonObject:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ManifestUnreadable(path, str(error)) from error
-    content = content_of(document)
+    content: JsonObject = content_of(document)
     validate(content)
     if is_layered(content) != layered:
         kinds = ("a standard manifest", "a layer")

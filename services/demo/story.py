@@ -34,7 +34,14 @@ class Story:
     """The demo's fleet and what an operator does with it."""
 
     def __init__(
-        self, producer: Producer, view: FleetView, *, base: JsonObject, following: JsonObject, layer: JsonObject, show: Show
+        self,
+        producer: Producer,
+        view: FleetView,
+        *,
+        base: JsonObject,
+        following: JsonObject,
+        layer: JsonObject,
+        show: Show,
     ) -> None:
         self._producer = producer
         self._view = view
@@ -53,7 +60,7 @@ class Story:
         self._fall_back()
 
     def _register(self) -> None:
-        commands = []
+        commands: list[RegisterDevice | PatchTags] = []
         for number in range(DEVICES):
             device_id = f"edge-{number:04d}"
             commands.append(RegisterDevice(device_id=device_id))
@@ -88,7 +95,9 @@ class Story:
         self._create(NEXT, self._following, "tags.environment = 'prod' AND tags.site = 'site-04'", priority=15)
         counts = self._settled("a deployment of higher priority takes one site over", NEXT)
         lost = self._view.status(BASE)[BASE]
-        self._tell(f"{NEXT} won {counts['actual']} devices by priority; {BASE} still targets {lost['target']}, runs on {lost['actual']}")
+        self._tell(
+            f"{NEXT} won {counts['actual']} devices by priority; {BASE} still targets {lost['target']}, runs on {lost['actual']}"
+        )
 
     def _retag(self) -> None:
         leavers = list(self._view.members(NEXT, "actual"))[:10]
@@ -141,7 +150,9 @@ class DemoStalled(Exception):
     """The views did not come to what the facts say in the time the demo gives them."""
 
     def __init__(self) -> None:
-        super().__init__(f"the views did not follow the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?")
+        super().__init__(
+            f"the views did not follow the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?"
+        )
 
 
 def _rest(counts: Counter[str]) -> str:

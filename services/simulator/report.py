@@ -26,7 +26,7 @@ def report(
     if failing:
         statuses[min(statuses)] = "failed"
     reported: dict[str, Any] = {name: {"runtimeStatus": status} for name, status in statuses.items()}
-    reported |= {name: None for name in former - statuses.keys()}
+    reported |= dict.fromkeys(former - statuses.keys())
     system = agent.get("systemModules") or {}
     patch = {
         "schemaVersion": "1.1",

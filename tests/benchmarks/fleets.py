@@ -59,7 +59,10 @@ def content(name: str, *, layered: bool) -> dict[str, Any]:
             }
         }
     system = {
-        "edgeAgent": {"type": "docker", "settings": {"image": "registry.example.com/agent:1.5.0", "createOptions": "{}"}},
+        "edgeAgent": {
+            "type": "docker",
+            "settings": {"image": "registry.example.com/agent:1.5.0", "createOptions": "{}"},
+        },
         "edgeHub": {
             "type": "docker",
             "status": "running",

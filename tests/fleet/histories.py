@@ -7,8 +7,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from events.deployment.facts import (
-    Admitted,
     AdmissionChanged,
+    Admitted,
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentFact,
@@ -73,7 +73,9 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
         agent = {"systemModules": {"edgeAgent": {}, "edgeHub": {}}, "modules": modules if draw(st.booleans()) else {}}
         return {"modulesContent": {"$edgeAgent": {"properties.desired": agent}, "$edgeHub": {"properties.desired": {}}}}
     layer: dict[str, Any] = {"$edgeAgent": {f"properties.desired.modules.{module}": {"status": "running"}}}
-    layer[module] = {draw(st.sampled_from(["properties.desired", "properties.desired.x"])): {"k": draw(st.integers(0, 2))}}
+    layer[module] = {
+        draw(st.sampled_from(["properties.desired", "properties.desired.x"])): {"k": draw(st.integers(0, 2))}
+    }
     return {"modulesContent": layer}
 
 

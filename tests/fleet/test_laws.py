@@ -143,8 +143,8 @@ def test_a_worker_that_forgets_everything_between_commits_keeps_the_same_bytes(
 
 
 @LAWS
-@given(data=st.data(), history=histories())
-def test_status_sets_are_disjoint_parts_of_actual(data: st.DataObject, history: History) -> None:
+@given(history=histories())
+def test_status_sets_are_disjoint_parts_of_actual(history: History) -> None:
     partition = Partition(0)
     fold_to(partition, history, Vector(len(history.partition), len(history.fleet)))
     partition.resolve()

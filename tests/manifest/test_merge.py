@@ -70,10 +70,14 @@ def test_within_one_deployment_shorter_paths_come_first_whatever_their_order() -
     assert merge({"m": dict(reversed(paths.items()))}, []).sections == expected
 
 
-PATHS = st.dictionaries(
-    st.lists(st.sampled_from("abc"), max_size=3).map(lambda names: ".".join(["properties", "desired", *names])),
-    objects,
-    max_size=4,
+DEEPER = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(".".join)
+PATHS = st.builds(
+    lambda whole, parts: {
+        **({} if whole is None else {"properties.desired": whole}),
+        **{f"properties.desired.{path}": value for path, value in parts.items()},
+    },
+    st.none() | objects,
+    st.dictionaries(DEEPER, objects | st.integers(0, 1) | st.booleans() | st.none(), max_size=3),
 )
 CONTENTS = st.dictionaries(st.sampled_from(["m", "n"]), PATHS, max_size=2)
 
@@ -82,9 +86,7 @@ CONTENTS = st.dictionaries(st.sampled_from(["m", "n"]), PATHS, max_size=2)
 @given(CONTENTS, st.lists(CONTENTS, max_size=3), st.randoms(use_true_random=False))
 def test_key_order_does_not_matter_and_inputs_stay_as_they_are(base: Any, layers: Any, draw: Any) -> None:
     def shuffled(contents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {
-            name: dict(draw.sample(sorted(paths.items(), key=str), len(paths))) for name, paths in contents.items()
-        }
+        return {name: dict(draw.sample(sorted(paths.items(), key=str), len(paths))) for name, paths in contents.items()}
 
     before = copy.deepcopy((base, layers))
     merged = merge(base, layers).sections

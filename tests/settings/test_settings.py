@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from events.settings import SettingsInvalid, environment_of, hide_password, read_settings
 
-SECRET = "hunter2"  # noqa: S105 - a password for the tests
+SECRET = "hunter2"
 
 
 @pytest.fixture(autouse=True)

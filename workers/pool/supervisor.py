@@ -11,8 +11,8 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from events.log.opening import open_log
 from events.log.errors import LogUnavailable
+from events.log.opening import open_log
 from events.log.wake import Waker
 from events.settings import Settings, environment_of
 from events.view_store.redis import RedisViewStore
@@ -38,7 +38,9 @@ class Child:
         self._started_at = time.monotonic()
         # A session of its own: Ctrl-C at the terminal reaches the supervisor alone, which stops the children in order.
         command = [sys.executable, "-m", "workers"]
-        return subprocess.Popen(command, env={**os.environ, **environment_of(self._settings), SUPERVISED: "1"}, start_new_session=True)  # noqa: S603 - our own
+        return subprocess.Popen(  # noqa: S603 - our own module
+            command, env={**os.environ, **environment_of(self._settings), SUPERVISED: "1"}, start_new_session=True
+        )
 
     def tend(self) -> None:
         """Start the process again if it died, later each time it dies young."""

@@ -1,7 +1,6 @@
 """The guarantee behind the wake-ups: whoever lags and does not move gets a new job."""
 
 import secrets
-from collections.abc import Callable
 
 from redis import Redis
 from rq import Queue
@@ -73,5 +72,3 @@ class Sweep:
         """A blocked partition waits for a decision, which wakes it by itself; it is not asked every second."""
         blocked = self._views.blocked(number)
         return blocked is not None and not self._log.head(FLEET) > self._views.checkpoint(number).vector.fleet
-
-

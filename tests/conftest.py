@@ -1,0 +1,13 @@
+from collections.abc import Iterator
+
+import pytest
+
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import redis_server
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[EmbeddedRedis]:
+    """One real server for the tests that leave it standing; each empties it first."""
+    with redis_server() as server:
+        yield server

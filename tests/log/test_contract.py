@@ -1,0 +1,256 @@
+from collections.abc import Iterator
+from typing import Any
+
+import fakeredis
+import pytest
+from redis import Redis
+
+from events.deployment.facts import DeploymentCreated, DeploymentDeleted
+from events.device.facts import DeviceRegistered, TwinPatched
+from events.envelope import Principal
+from events.log.codec import encode_fact
+from events.log.errors import FactTooLarge, Fenced, LogLostItsTail, UnreadableFact
+from events.log.facts import LogInitialised
+from events.log.keys import FLEET, key, partition_of
+from events.log.memory import MemoryLog
+from events.log.opening import initialise
+from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written
+from events.log.reader import Reader
+from events.log.redis import RedisLog
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import flush, redis_cluster
+
+ADA = Principal.parse("user:ada")
+PARTITIONS = 4
+REAL = pytest.mark.redis_server
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    with redis_cluster() as url:
+        yield url
+
+
+@pytest.fixture(
+    params=["memory", "fakeredis", pytest.param("redis", marks=REAL), pytest.param("cluster", marks=REAL)],
+)
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
+    match request.param:
+        case "memory":
+            yield MemoryLog(partitions=PARTITIONS)
+        case "fakeredis":
+            made = RedisLog(fakeredis.FakeRedis(), partitions=PARTITIONS, epoch="fake")
+            fact = LogInitialised("fake", PARTITIONS)
+            made.append([Proposed("log", 0, fact)], command_id="initialise", by=ADA, at=0)
+            yield made
+        case "redis":
+            server: EmbeddedRedis = request.getfixturevalue("shared_redis")
+            client = Redis.from_url(server.url)
+            flush(client)
+            client.close()
+            opened = initialise(server.url, partitions=PARTITIONS, at=0)
+            yield opened
+            opened.client.close()
+        case _:
+            url = request.getfixturevalue("cluster_url")
+            opened = initialise(url, partitions=PARTITIONS, at=0)
+            flush(opened.client)
+            opened = initialise(url, partitions=PARTITIONS, at=0)
+            yield opened
+            opened.client.close()
+
+
+def register(name: str, version: int = 0, **how: Any) -> Proposed:
+    return Proposed(name, version, DeviceRegistered(), **how)
+
+
+def tagged(name: str, version: int, **tags: object) -> Proposed:
+    return Proposed(name, version, TwinPatched(tags=tags))
+
+
+def names_in(partition: int, count: int) -> list[str]:
+    found: list[str] = []
+    number = 0
+    while len(found) < count:
+        if partition_of(f"d{number}", PARTITIONS) == partition:
+            found.append(f"d{number}")
+        number += 1
+    return found
+
+
+def append(log: Log, *batch: Proposed, command_id: str | None = None, at: int = 1000) -> tuple[Any, ...]:
+    append.count += 1  # type: ignore[attr-defined]
+    return log.append(batch, command_id=command_id or f"c{append.count}", by=ADA, at=at, cause="because")  # type: ignore[attr-defined]
+
+
+append.count = 0  # type: ignore[attr-defined]
+
+
+def test_what_was_appended_is_read_back_in_order_with_dense_positions_and_versions(log: Log) -> None:
+    name = names_in(1, 1)[0]
+    (chunk,) = append(log, register(name), tagged(name, 1, a=1))
+    assert chunk == Written(1, (0, 1), 1, (1, 2), repeated=False, woke=True)
+    facts = log.read(1, after=0, limit=10)
+    assert [(one.position, one.subject, one.version, one.fact) for one in facts] == [
+        (1, name, 1, DeviceRegistered()),
+        (2, name, 2, TwinPatched(tags={"a": 1})),
+    ]
+    assert {(one.at, one.by, one.cause) for one in facts} == {(1000, ADA, "because")}
+    assert log.read(1, after=1, limit=1) == facts[1:]
+    assert log.head(1) == log.heads()[1] == 2
+    assert log.heads()[0] == 0
+
+
+def test_a_conflict_names_all_subjects_that_moved_on_and_writes_nothing_of_the_chunk(log: Log) -> None:
+    first, second, third = names_in(2, 3)
+    append(log, register(first), register(second), tagged(second, 1, a=1))
+    (chunk,) = append(log, tagged(first, 0, a=1), register(third), tagged(second, 1, a=2))
+    assert chunk == Conflicted(2, (0, 1, 2), {first: Head(1), second: Head(2)})
+    assert log.head(2) == 3
+    assert log.load([third])[0].head == Head()
+
+
+def test_the_same_command_id_is_written_once_and_answers_as_the_first_time(log: Log) -> None:
+    name = names_in(0, 1)[0]
+    (first,) = append(log, register(name), command_id="once")
+    (again,) = append(log, register(name), command_id="once")
+    assert (again.first_position, again.versions, again.repeated) == (first.first_position, first.versions, True)
+    assert log.head(0) == 1
+
+
+def test_a_batch_is_split_by_stream_and_size_and_sending_it_again_completes_it(log: Log) -> None:
+    names = names_in(3, 300)
+    batch = [register(name) for name in names]
+    append(log, *batch[:256], command_id="big")
+    chunks = append(log, *batch, command_id="big")
+    assert [(chunk.indices[0], len(chunk.indices), chunk.repeated) for chunk in chunks] == [
+        (0, 256, True),
+        (256, 44, False),
+    ]
+    assert [one.subject for one in Reader(log, 3, batch=100).facts()] == names
+
+
+def test_a_fact_goes_to_the_stream_of_its_device_or_of_the_fleet(log: Log) -> None:
+    names = [names_in(partition, 1)[0] for partition in range(PARTITIONS)]
+    created = Proposed("d", 0, DeploymentCreated(content={}), snapshots=(("d", b'{"a":1}'),))
+    chunks = append(log, *(register(name) for name in names), created)
+    assert sorted(chunk.stream for chunk in chunks) == [FLEET, 0, 1, 2, 3]
+    assert log.load(["d"], fleet=True)[0].snapshot == b'{"a":1}'
+    append(log, Proposed("d", 1, DeploymentDeleted(), snapshots=(("d", None),)))
+    assert log.load(["d"], fleet=True)[0].snapshot is None
+    assert log.load(["d"], fleet=True)[0].head == Head(2)
+
+
+def test_time_never_runs_backwards_and_a_time_maps_to_a_position(log: Log) -> None:
+    name = names_in(0, 1)[0]
+    snapshot = b'{"seen_at":%d}' % AT_APPEND
+    append(log, register(name), at=5000)
+    append(log, Proposed(name, 1, TwinPatched(tags={}), snapshots=((name, snapshot),)), at=3000)
+    append(log, tagged(name, 2, a=1), at=7000)
+    assert [one.at for one in log.read(0, after=0, limit=9)] == [5000, 5000, 7000]
+    assert log.load([name])[0].snapshot == b'{"seen_at":5000}'
+    assert [log.position_at(0, at) for at in (4999, 5000, 6999, 7000, 9000)] == [0, 2, 2, 3, 3]
+
+
+def test_a_guard_holds_a_fact_to_the_generation_of_another_subject(log: Log) -> None:
+    name = names_in(1, 1)[0]
+    append(log, register(name, generation=1))
+    module = f"{name}/temp"
+    (chunk,) = append(log, Proposed(module, 0, TwinPatched(desired={}), guard=(name, 1)))
+    assert isinstance(chunk, Written)
+    (chunk,) = append(log, Proposed(module, 1, TwinPatched(desired={}), guard=(name, 2)))
+    assert chunk == Conflicted(1, (0,), {name: Head(1, 1)})
+
+
+def test_the_wake_flag_is_raised_once_until_it_is_cleared(log: Log) -> None:
+    first, second, third = names_in(1, 3)
+    woke = [append(log, register(first))[0].woke, append(log, register(second))[0].woke]
+    log.clear_wake(1)
+    woke.append(append(log, register(third))[0].woke)
+    assert woke == [True, False, True]
+
+
+def test_snapshots_can_be_listed(log: Log) -> None:
+    first, second = names_in(1, 2)
+    append(log, register(first, snapshots=((first, b"{}"),)), register(second))
+    assert list(log.subjects(1)) == [first]
+
+
+def test_reading_beyond_the_head_is_a_lost_tail(log: Log) -> None:
+    append(log, register(names_in(0, 1)[0]))
+    assert log.read(0, after=1, limit=10) == []
+    with pytest.raises(LogLostItsTail, match="p00: position 5 was expected, the log has 1"):
+        log.read(0, after=5, limit=10)
+
+
+def test_a_fact_too_large_for_a_chunk_is_refused_and_leaves_no_trace(log: Log) -> None:
+    huge = Proposed("huge", 0, DeploymentCreated(content={"x": "y" * (1 << 20)}))
+    with pytest.raises(FactTooLarge, match="huge"):
+        append(log, Proposed("small", 0, DeploymentCreated(content={})), huge)
+    assert log.head(FLEET) == 1
+
+
+def test_an_older_fence_is_refused(log: Log) -> None:
+    def fenced(name: str, fence: int) -> None:
+        batch = [Proposed(name, 0, DeploymentCreated(content={}))]
+        log.append(batch, command_id=name, by=ADA, at=1, fence=fence)  # type: ignore[call-arg]
+
+    fenced("a", 1)
+    fenced("b", 2)
+    with pytest.raises(Fenced):
+        fenced("c", 1)
+    assert log.head(FLEET) == 3
+
+
+@pytest.fixture
+def raw(shared_redis: EmbeddedRedis) -> Iterator[tuple[RedisLog, Redis]]:
+    client = Redis.from_url(shared_redis.url)
+    flush(client)
+    log = initialise(shared_redis.url, partitions=PARTITIONS, at=0)
+    yield log, client
+    log.client.close()
+    client.close()
+
+
+@REAL
+def test_an_entry_that_does_not_decode_is_named(raw: tuple[RedisLog, Redis]) -> None:
+    log, client = raw
+    append(log, register(names_in(0, 1)[0]))
+    fields = {"type": "X", "subject": "s", "version": 1, "at": 1, "by": "user:a", "cause": "", "data": b"\xff{"}
+    client.xadd(key(0, "log"), fields, id="2-0")
+    client.hset(key(0, "meta"), "position", 2)
+    assert len(log.read(0, after=0, limit=1)) == 1
+    with pytest.raises(UnreadableFact, match="p00:2"):
+        log.read(0, after=0, limit=5)
+
+
+@REAL
+@pytest.mark.parametrize("lose", ["middle", "end"])
+def test_a_position_that_is_missing_is_a_lost_tail(raw: tuple[RedisLog, Redis], lose: str) -> None:
+    log, client = raw
+    append(log, *(register(name) for name in names_in(0, 3)))
+    client.xdel(key(0, "log"), "2-0" if lose == "middle" else "3-0")
+    with pytest.raises(LogLostItsTail):
+        list(Reader(log, 0).facts())
+
+
+@REAL
+def test_acknowledged_facts_survive_the_server_killed_with_minus_9(tmp_path: Any) -> None:
+    server = EmbeddedRedis(tmp_path, appendfsync="always")
+    names = names_in(0, 20)
+    with server:
+        log = initialise(server.url, partitions=PARTITIONS, at=0)
+        for name in names:
+            append(log, register(name))
+            if name in names[5::5]:
+                server.kill()
+                server.start()
+        assert [one.subject for one in log.read(0, after=0, limit=100)] == names
+        log.client.close()
+
+
+def test_every_fact_encodes_to_bytes_that_decode_to_it() -> None:
+    assert (
+        encode_fact(DeviceRegistered())
+        == b'{"type":"DeviceRegistered","edge":true,"enabled":true,"status_reason":null}'
+    )

@@ -1,0 +1,109 @@
+"""Real Redis servers for tests: each on a free port or socket of its own, and gone with the test."""
+
+import contextlib
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from redis import Redis
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisError
+
+from events.settings import read_settings
+from services.embedded_redis import EmbeddedRedis, find_server
+
+_SECONDS_MAX = 30.0
+
+
+def eventually(holds: Callable[[], object], *, what: str, seconds_max: float = _SECONDS_MAX) -> None:
+    """Wait for a condition; looks again every few milliseconds."""
+    until = time.monotonic() + seconds_max
+    while not holds():
+        assert time.monotonic() < until, f"not within {seconds_max:.0f} s: {what}"
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def redis_server(*, appendfsync: str = "everysec") -> Iterator[EmbeddedRedis]:
+    """One server, the binary that TWINFOLD_REDIS_SERVER names or the embedded one."""
+    with tempfile.TemporaryDirectory(prefix="twinfold-test-") as directory:
+        server = EmbeddedRedis(Path(directory), server=read_settings().redis_server, appendfsync=appendfsync)
+        with server:
+            yield server
+
+
+@contextlib.contextmanager
+def redis_cluster() -> Iterator[str]:
+    """Three cluster nodes with all slots; answers the URL."""
+    with contextlib.ExitStack() as stack:
+        ports = [_start_node(stack) for _ in range(3)]
+        nodes = [Redis(port=port) for port in ports]
+        for index, node in enumerate(nodes):
+            first, last = index * 16384 // 3, (index + 1) * 16384 // 3
+            node.execute_command("CLUSTER ADDSLOTS", *range(first, last))
+        for port in ports[1:]:
+            nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", port)
+        for node in nodes:
+            eventually(lambda node=node: _is_whole(node), what="the cluster is whole")
+        yield "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+def _is_whole(node: Redis) -> bool:
+    information = node.execute_command("CLUSTER INFO")
+    return information["cluster_state"] == "ok" and information["cluster_known_nodes"] == "3"
+
+
+def _start_node(stack: contextlib.ExitStack) -> int:
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="twinfold-test-"))
+    server = find_server(read_settings().redis_server)
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        # A cluster node listens on port + 10000 as well.
+        if port > 55000:
+            continue
+        flags = [
+            "--port",
+            str(port),
+            "--cluster-enabled",
+            "yes",
+            "--dir",
+            directory,
+            "--appendonly",
+            "yes",
+            "--save",
+            "",
+        ]
+        process = subprocess.Popen(
+            [str(server), *flags, "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        stack.callback(_end, process)
+        client = Redis(port=port)
+        eventually(lambda: process.poll() is not None or _answers(client), what="the node answers")  # noqa: B023
+        client.close()
+        if process.poll() is None:
+            return port
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def flush(client: Redis | RedisCluster) -> None:
+    """Empty a server or a cluster between two tests."""
+    if isinstance(client, RedisCluster):
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+    else:
+        client.flushall()

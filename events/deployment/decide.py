@@ -30,7 +30,7 @@ from events.deployment.facts import (
 from events.deployment.state import DeploymentDocument, etag_text
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
-from events.manifest.validate import problems
+from events.manifest.validate import validate
 from events.targeting.parse import parse
 
 _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
@@ -55,8 +55,9 @@ def check(command: DeploymentCommand) -> None:
         if command.target_condition is not None:
             parse(command.target_condition)
     if isinstance(command, CreateDeployment):
-        found = (problems if command.validation is Validation.FULL else content_problems)(command.content)
-        if found:
+        if command.validation is Validation.FULL:
+            validate(command.content)
+        elif found := content_problems(command.content):
             raise ManifestInvalid(found)
 
 

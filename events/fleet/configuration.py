@@ -8,11 +8,11 @@ import msgspec
 from events import canonical
 from events.canonical import JsonObject
 from events.fleet.deployments import Deployment
+from events.manifest.document import desired_status
 from events.manifest.merge import merge, over_limit
 
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
-_RUNNING = "running"
 
 
 class Configuration(msgspec.Struct, frozen=True, eq=False):
@@ -33,7 +33,7 @@ class Configuration(msgspec.Struct, frozen=True, eq=False):
             canonical.digest(digests)[:32],
             {module: msgspec.Raw(data) for module, data in encoded.items()},
             digests,
-            desired_statuses(sections.get(AGENT, {})),
+            tuple(sorted(desired_status(sections).items())),
         )
 
     def to_bytes(self) -> bytes:
@@ -50,24 +50,6 @@ class HeldBack(msgspec.Struct, frozen=True):
     """A merge that is not applied because it is over a limit: the device keeps what it has."""
 
     reason: str
-
-
-def desired_statuses(agent: JsonObject) -> tuple[tuple[str, str], ...]:
-    """Module name → desired status, from an `$edgeAgent` section; what has no readable status is left out."""
-    found: dict[str, str] = {}
-    system = agent.get("systemModules")
-    if isinstance(system, dict):
-        if isinstance(system.get("edgeAgent"), dict):
-            # The agent itself is always to run, whatever the manifest says (contract/edge.md §1.1).
-            found[AGENT] = _RUNNING
-        if isinstance(system.get("edgeHub"), dict):
-            found[HUB] = _RUNNING
-    modules = agent.get("modules")
-    for name, module in modules.items() if isinstance(modules, dict) else ():
-        status = module.get("status") if isinstance(module, dict) else None
-        if isinstance(status, str):
-            found[name] = status
-    return tuple(sorted(found.items()))
 
 
 def effective(stack: Sequence[Deployment]) -> Configuration | HeldBack:

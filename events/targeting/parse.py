@@ -71,7 +71,7 @@ def parse(text: str) -> Condition:
     except _Refused as error:
         raise error.of(text) from None
     except UnexpectedCharacters as error:
-        raise _unexpected(text, error.pos_in_stream) from None
+        raise _unexpected(text, cast("int", error.pos_in_stream)) from None
     except UnexpectedToken as error:
         at_end = error.token.type == "$END"
         raise _unexpected(text, len(text.rstrip()) if at_end else int(error.token.start_pos or 0)) from None

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from events.deployment.state import DeploymentDocument
+from events.manifest.validate import problems
 from events.targeting.parse import lint
 
 
@@ -21,6 +22,8 @@ def advice(
 ) -> tuple[Advice, ...]:
     """Advice on one deployment as it stands beside the others.
 
+    Of the content it names what the manifest's rules warn of, and what a creation without full validation let pass.
+
     Raises:
         ConditionInvalid: the condition cannot be read (one that was accepted can).
     """
@@ -31,6 +34,7 @@ def advice(
         Advice("implicit-and", f"{name}: column {note.column}: {note.message}")
         for note in lint(document.target_condition)
     ]
+    found += [Advice(problem.rule, f"{name}: {problem}") for problem in problems(document.content)]
     found += outranked(name, document, others)
     return tuple(found)
 

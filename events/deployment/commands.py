@@ -4,6 +4,7 @@ import enum
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from events.deployment.facts import Admission, Everyone
 
@@ -20,7 +21,10 @@ class Validation(enum.Enum):
 
 
 class CreateDeployment(msgspec.Struct, frozen=True):
-    """Create a deployment; standard or layered by its content (layered: `$edgeAgent` has no `properties.desired`)."""
+    """Create a deployment; standard or layered by its content (layered: `$edgeAgent` has no `properties.desired`).
+
+    The content can hold secrets until they are taken out, so it does not show when the command is printed.
+    """
 
     deployment_id: str
     content: dict[str, Any]
@@ -31,6 +35,14 @@ class CreateDeployment(msgspec.Struct, frozen=True):
     schema_version: str = "1.0"
     admission: Admission = Everyone()
     validation: Validation = Validation.FULL
+
+    @override
+    def __repr__(self) -> str:
+        return f"CreateDeployment({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    @override
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, ... if name == "content" else getattr(self, name)) for name in self.__struct_fields__]
 
 
 class UpdateDeployment(msgspec.Struct, frozen=True):

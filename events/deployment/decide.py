@@ -19,9 +19,12 @@ from events.deployment.errors import (
     LabelsInvalid,
     MetricsInvalid,
     PriorityInvalid,
+    SchemaVersionInvalid,
 )
 from events.deployment.facts import (
+    Admission,
     AdmissionChanged,
+    Admitted,
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentFact,
@@ -31,6 +34,7 @@ from events.deployment.state import DeploymentDocument, etag_text
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
 from events.manifest.validate import validate
+from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 
 _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
@@ -43,18 +47,25 @@ def check(command: DeploymentCommand) -> None:
     """Refuse what no state could allow.
 
     Raises:
-        DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, ConditionInvalid, ManifestInvalid.
+        DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, SchemaVersionInvalid, ConditionInvalid,
+        ManifestInvalid.
     """
     name: Any = command.deployment_id
     if not isinstance(name, str) or not _ID.fullmatch(name):
         raise DeploymentIdInvalid(name)
     if isinstance(command, CreateDeployment | UpdateDeployment):
-        _check_priority(name, command.priority)
-        _check_labels(name, command.labels)
-        _check_metrics(name, command.metrics)
-        if command.target_condition is not None:
-            parse(command.target_condition)
+        for value, rule in (
+            (command.priority, _check_priority),
+            (command.labels, _check_labels),
+            (command.metrics, _check_metrics),
+            (command.target_condition, _check_condition),
+        ):
+            # Only an update may leave a part as it is; in a created deployment a null would block every reader.
+            if value is not None or isinstance(command, CreateDeployment):
+                rule(name, value)
     if isinstance(command, CreateDeployment):
+        if not _is_text(command.schema_version):
+            raise SchemaVersionInvalid(name, command.schema_version)
         if command.validation is Validation.FULL:
             validate(command.content)
         elif found := content_problems(command.content):
@@ -81,7 +92,7 @@ def decide(command: DeploymentCommand, document: DeploymentDocument | None) -> D
             command.labels,
             command.metrics,
             command.schema_version,
-            command.admission,
+            _in_order(command.admission),
         )
     if document is None:
         raise DeploymentNotFound(name)
@@ -95,7 +106,7 @@ def decide(command: DeploymentCommand, document: DeploymentDocument | None) -> D
                 document.metrics if command.metrics is None else command.metrics,
             )
         case ChangeAdmission(_, admission):
-            return AdmissionChanged(admission)
+            return AdmissionChanged(_in_order(admission))
         case DeleteDeployment():
             _check_etag(name, command.if_match, document)
             return DeploymentDeleted()
@@ -103,17 +114,17 @@ def decide(command: DeploymentCommand, document: DeploymentDocument | None) -> D
             assert_never(command)
 
 
+def _in_order(admission: Admission) -> Admission:
+    return Admitted(tuple(sorted(set(admission.device_ids)))) if isinstance(admission, Admitted) else admission
+
+
 def _check_priority(name: str, priority: object) -> None:
-    if priority is None:
-        return
     # bool is an int in Python, and true is no priority.
     if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= PRIORITY_MAX:
         raise PriorityInvalid(name, priority)
 
 
 def _check_labels(name: str, labels: object) -> None:
-    if labels is None:
-        return
     if not isinstance(labels, dict):
         raise LabelsInvalid(name, labels)
     for label, value in labels.items():
@@ -122,8 +133,6 @@ def _check_labels(name: str, labels: object) -> None:
 
 
 def _check_metrics(name: str, metrics: object) -> None:
-    if metrics is None:
-        return
     if not isinstance(metrics, dict):
         raise MetricsInvalid(name, "queries by name, as an object")
     if len(metrics) > METRICS_MAX:
@@ -133,6 +142,12 @@ def _check_metrics(name: str, metrics: object) -> None:
             raise MetricsInvalid(name, f"{str(metric)[:140]!r} is not a query by name")
         if len(query) > QUERY_CHARACTERS_MAX:
             raise MetricsInvalid(name, f"{metric[:140]!r}: a query has at most {QUERY_CHARACTERS_MAX} characters")
+
+
+def _check_condition(name: str, condition: object) -> None:
+    if not isinstance(condition, str):
+        raise ConditionInvalid(str(condition)[:140], column=1, reason=f"the condition of {name} is a text")
+    parse(condition)
 
 
 def _is_text(value: object) -> bool:

@@ -1,7 +1,7 @@
 """Why a command on a deployment is refused.
 
 DeploymentError
-├── DeploymentIdInvalid · PriorityInvalid · LabelsInvalid · MetricsInvalid
+├── DeploymentIdInvalid · PriorityInvalid · LabelsInvalid · MetricsInvalid · SchemaVersionInvalid
 ├── DeploymentExists · DeploymentNotFound
 └── DeploymentEtagMismatch
 Conditions and contents are refused by their own rooms: ConditionInvalid, ManifestInvalid.
@@ -44,6 +44,14 @@ class MetricsInvalid(DeploymentError):
     def __init__(self, deployment_id: str, why: str) -> None:
         super().__init__(f"{deployment_id}: custom metrics: {why}")
         self.deployment_id, self.why = deployment_id, why
+
+
+class SchemaVersionInvalid(DeploymentError):
+    """The schema version is a text (contract/hub.md §1.2)."""
+
+    def __init__(self, deployment_id: str, schema_version: object) -> None:
+        super().__init__(f"{deployment_id}: a schema version is a text, not {str(schema_version)[:40]!r}")
+        self.deployment_id, self.schema_version = deployment_id, schema_version
 
 
 class DeploymentExists(DeploymentError):

@@ -89,8 +89,3 @@ def evolve(
 def etag_text(counter: int) -> str:
     """`1` -> `MQ==`: the base64 of a decimal counter (contract/hub.md §1.3)."""
     return base64.b64encode(str(counter).encode()).decode()
-
-
-def matches_labels(document: DeploymentDocument, wanted: dict[str, str]) -> bool:
-    """Whether a deployment carries all of some labels, with these values."""
-    return all(document.labels.get(name) == value for name, value in wanted.items())

@@ -1,0 +1,158 @@
+"""A whole twinfold for a test: a real Redis, real worker processes, a producer and the views."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from redis import Redis
+
+from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
+from events.envelope import Principal
+from events.log.keys import FLEET
+from events.log.opening import initialise
+from events.log.redis import RedisLog
+from events.log.wake import Waker
+from events.settings import environment_of, read_settings
+from events.view_store.fleet_view import FleetView
+from events.view_store.port import Selection
+from events.view_store.redis import RedisViewStore
+from events.views.kept import ARRAYS, HASHES
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import eventually, flush
+
+PARTITIONS = 4
+
+
+class System:
+    """The open ends of one twinfold."""
+
+    def __init__(self, url: str, *, at: int | None = None, waking: bool = True, queue_url: str | None = None) -> None:
+        self.url = url
+        self.queue_url = queue_url or url
+        self.log: RedisLog = initialise(url, partitions=PARTITIONS, epoch="test", at=0)
+        self.queue = Redis.from_url(self.queue_url)
+        self.views = RedisViewStore(self.log.client)
+        self.view = FleetView(self.views, partitions=PARTITIONS)
+        self.waker = Waker(self.queue, partitions=PARTITIONS)
+        clock: dict[str, Any] = {} if at is None else {"clock": lambda: at}
+        self.producer = Producer(
+            self.log, by=Principal.parse("user:ada"), waker=self.waker if waking else None, **clock
+        )
+
+    def close(self) -> None:
+        self.log.client.close()
+        self.queue.close()
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The variables of a process that works on this system."""
+        settings = read_settings(redis_url=self.url, queue_url=self.queue_url, workers=1)
+        return {**os.environ, **environment_of(settings), **more}
+
+    @contextlib.contextmanager
+    def process(self, *command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A Python process on this system, ended with the block."""
+        process = subprocess.Popen([sys.executable, *command], env=self.environment(**environment))
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def do(self, *commands: Any) -> None:
+        """Write commands; every one must go through."""
+        self.producer.submit(commands).raise_if_refused()
+
+    def is_settled(self) -> bool:
+        """Whether every view is at the head of both of its streams."""
+        heads = self.log.heads()
+        vectors = {number: self.views.checkpoint(number).vector for number in range(PARTITIONS)}
+        return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
+
+    def settle(self, seconds_max: float = 30.0) -> None:
+        """Wait until it is."""
+        eventually(self.is_settled, what="the views are at the head of the log", seconds_max=seconds_max)
+
+    def status(self, deployment_id: str) -> dict[str, int]:
+        """Counts by status of a deployment; each is held against its list."""
+        counts = dict(self.view.status(deployment_id)[deployment_id])
+        for name, count in counts.items():
+            assert len(list(self.view.members(deployment_id, name))) == count
+        return counts
+
+    def everything_kept(self) -> list[Any]:
+        """All views and outcomes, byte for byte."""
+        wanted = Selection(hashes=HASHES, arrays=ARRAYS)
+        kept = [self.views.read(number, wanted) for number in range(PARTITIONS)]
+        outcomes = [self.views.outcomes(number, after=0, limit=100_000) for number in range(PARTITIONS)]
+        return [msgspec.to_builtins(one) for one in (*kept, *outcomes)]
+
+
+@contextlib.contextmanager
+def fresh_system(server: EmbeddedRedis, **how: Any) -> Iterator[System]:
+    """A system on an emptied server."""
+    client = Redis.from_url(server.url)
+    flush(client)
+    client.close()
+    system = System(server.url, **how)
+    try:
+        yield system
+    finally:
+        system.close()
+
+
+def base(*modules: str, image: str = "example.com/a:1.0.0", **specs: Any) -> dict[str, Any]:
+    """A standard content with some modules."""
+    spec = {"type": "docker", "status": "running", "restartPolicy": "always", "settings": {"image": image}, **specs}
+    system = {"type": "docker", "settings": {"image": image}}
+    hub = {**spec, "settings": {"image": image}}
+    agent = {
+        "schemaVersion": "1.1",
+        "runtime": {"type": "docker", "settings": {}},
+        "systemModules": {"edgeAgent": system, "edgeHub": hub},
+        "modules": dict.fromkeys(modules, spec),
+    }
+    routes = {"schemaVersion": "1.1", "routes": {}, "storeAndForwardConfiguration": {"timeToLiveSecs": 7200}}
+    return {"modulesContent": {"$edgeAgent": {"properties.desired": agent}, "$edgeHub": {"properties.desired": routes}}}
+
+
+def layer(module: str, **desired: Any) -> dict[str, Any]:
+    """A layered content that adds one module with its own desired properties."""
+    spec = {"type": "docker", "status": "running", "restartPolicy": "always", "settings": {"image": "example.com/l:1"}}
+    return {
+        "modulesContent": {
+            "$edgeAgent": {f"properties.desired.modules.{module}": spec},
+            module: {"properties.desired": desired},
+        }
+    }
+
+
+def deploy(name: str, content: dict[str, Any], condition: str = "*", priority: int = 1) -> CreateDeployment:
+    return CreateDeployment(name, content, target_condition=condition, priority=priority)
+
+
+def join(name: str, **tags: Any) -> list[Any]:
+    return [RegisterDevice(name), PatchTags(name, tags)]
+
+
+def answer(system: System, name: str, *, code: int = 200, **statuses: str) -> ReportProperties:
+    """What an edge agent reports for the version its device has now."""
+    effective = system.view.effective(name)
+    assert effective is not None
+    reported = {module: {"runtimeStatus": status} for module, status in statuses.items()}
+    running = {"runtimeStatus": "running"}
+    patch = {
+        "lastDesiredVersion": effective.row.agent_version,
+        "lastDesiredStatus": {"code": code},
+        "systemModules": {"edgeAgent": running, "edgeHub": running},
+        "modules": reported,
+    }
+    return ReportProperties(name, patch, module_id="$edgeAgent")

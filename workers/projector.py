@@ -62,6 +62,11 @@ class FleetFacts:
         return self._resolved.get(partition, {})
 
 
+def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
+    """A partition's facts, which are of devices alone; folding refuses any other."""
+    return cast("list[Envelope[DeviceFact]]", log.read(number, after=after, limit=limit))
+
+
 class Warm:
     """Copies of partitions as they stood at their last commit, least recently used first."""
 
@@ -194,14 +199,13 @@ class Projector:
         if bad is not None:
             limit = bad - 1 - after
         try:
-            facts = self._log.read(partition.number, after=after, limit=limit)
+            facts = device_facts(self._log, partition.number, after=after, limit=limit)
         except UnreadableFact as error:
             if error.position == after + 1:
                 raise
-            facts = self._log.read(partition.number, after=after, limit=error.position - 1 - after)
+            facts = device_facts(self._log, partition.number, after=after, limit=error.position - 1 - after)
         reached(FailPoint.FOLD_READ)
-        # A partition's stream holds facts of devices alone; fold refuses any other.
-        partition.fold(cast("list[Envelope[DeviceFact]]", facts))
+        partition.fold(facts)
         return len(facts)
 
     def _fold_to(self, partition: Partition, position: int) -> None:

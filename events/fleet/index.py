@@ -191,6 +191,7 @@ class Index:
         self.columns: dict[Path, Column] = {}
         self.over_budget: set[Path] = set()
         self.named: set[Path] = set()
+        self._held: frozenset[Path] = frozenset()
         self._dirty_columns: set[Path] = set()
         self._dropped: list[tuple[Path, ValueKey]] = []
 
@@ -319,12 +320,21 @@ class Index:
 
     def name(self, paths: set[Path]) -> None:
         """Index exactly these paths beside the tags within the budget; new ones start empty and must be filled."""
+        paths = paths | self._held
         for path in self.named - paths:
             if path in self.columns and (path in self.over_budget or path[0] != "tags"):
                 self._drop(self._node(path))
         self.named = set(paths)
         for path in self.missing(paths):
             self._index(self._node(path))
+
+    def hold(self, paths: frozenset[Path], *, named: set[Path]) -> None:
+        """Index some paths beside the `named` ones, until `hold` is called with others.
+
+        A replay holds whatever the log will ever name: it has no documents of former times to fill a new path from.
+        """
+        self._held = paths
+        self.name(named)
 
     def fill(self, ordinal: int, path: Path, document: dict[str, Any]) -> None:
         """Set one path of one device from its tags or reported properties."""

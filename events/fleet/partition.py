@@ -8,7 +8,15 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.deployment.facts import Admitted, DeploymentFact, Ended, Everyone, NotStarted
+from events.deployment.facts import (
+    Admitted,
+    DeploymentCreated,
+    DeploymentFact,
+    DeploymentUpdated,
+    Ended,
+    Everyone,
+    NotStarted,
+)
 from events.device.facts import (
     DeviceFact,
     DeviceRegistered,
@@ -23,9 +31,9 @@ from events.device.facts import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Answers, Signature, as_desired
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
-from events.fleet.deployments import Change, Deployment, Deployments
+from events.fleet.deployments import Change, Deployment, Deployments, target_of
 from events.fleet.directory import Directory
-from events.fleet.index import Index
+from events.fleet.index import DEVICE_ID, Index
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.resolve import resolve
@@ -191,6 +199,20 @@ class Partition:
     def open_paths(self, paths: frozenset[Path]) -> None:
         """Begin to index some paths; from here on folding keeps them, and `fill` brings what was before."""
         self.index.name(self.index.named | paths)
+
+    def hold_paths_of(self, facts: Iterable[Envelope[Any]]) -> None:
+        """Index whatever some fleet facts will name, from before the first fact on."""
+        named = {
+            path
+            for _, _, fact in _deployment_facts(facts)
+            if isinstance(fact, DeploymentCreated | DeploymentUpdated)
+            for path in target_of(fact.target_condition).paths
+        }
+        self.index.hold(frozenset(named - {DEVICE_ID}), named=self.deployments.named_paths())
+
+    def release_paths(self) -> None:
+        """Index what the deployments name now, and no more."""
+        self.index.hold(frozenset(), named=self.deployments.named_paths())
 
     def fill(self, paths: Iterable[Path], device_id: str, document: DeviceText) -> bool:
         """Bring one device's values of some paths in; false when the document is of another version than is folded."""

@@ -24,18 +24,24 @@ class FailPoint(enum.Enum):
     PROJECT_REQUEUED = "project_requeued"
 
 
-def _armed() -> tuple[str, int]:
-    name, _, count = os.environ.get(VARIABLE, "").partition(":")
-    return name, int(count or 1)
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
-_name, _left = _armed()
+def _armed() -> tuple[str, int, signal.Signals]:
+    name, count, action = (*os.environ.get(VARIABLE, "").split(":"), "", "")[:3]
+    return name, int(count or 1), _SIGNALS[action or "kill"]
+
+
+_name, _left, _signal = _armed()
 observers: list[Callable[[FailPoint], None]] = []
 """Called at every fail-point passed; a test that lists them all adds itself here."""
 
 
 def reached(point: FailPoint) -> None:
-    """Kill this process with -9 if it is armed for this point: `TWINFOLD_FAILPOINT=name`, or `name:3` for the third pass."""
+    """Kill this process with -9 if it is armed for this point.
+
+    `TWINFOLD_FAILPOINT=name` kills at the first pass, `name:3` at the third, `name:3:stop` stops it there with SIGSTOP.
+    """
     global _left  # noqa: PLW0603 - one countdown per process
     if observers:
         for observer in observers:
@@ -43,4 +49,4 @@ def reached(point: FailPoint) -> None:
     if _name == point.value:
         _left -= 1
         if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), _signal)

@@ -1,0 +1,99 @@
+"""The key file: one key, outside Redis, that wraps the data key of every secret."""
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing_extensions import override
+
+from events.secrets.errors import KeyFileExposed, KeyFileMalformed, KeyFileUnreadable
+
+KEY_BYTES = 32
+
+_MODE = 0o600
+_OTHERS = 0o077
+_BYTES_MAX = 4096
+_digits = re.compile(rb"\s*([0-9a-fA-F]{64})\s*").fullmatch
+
+
+class KeyFile:
+    """A key that was read. `id` names it in sealed secrets and messages; the key itself shows nowhere."""
+
+    def __init__(self, key: bytes) -> None:
+        assert len(key) == KEY_BYTES
+        self.id = hashlib.sha256(b"twinfold key id\0" + key).hexdigest()[:16]
+        self.cipher = AESGCM(key)
+
+    @override
+    def __repr__(self) -> str:
+        return f"KeyFile(id={self.id!r})"
+
+
+def load(path: Path) -> KeyFile:
+    """Read a key file.
+
+    Raises:
+        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as the file stands, it cannot be used.
+    """
+    try:
+        data = _read(path)
+    except OSError as error:
+        raise KeyFileUnreadable(path, error.strerror or type(error).__name__) from None
+    found = _digits(data)
+    if found is None:
+        raise KeyFileMalformed(path, len(data))
+    return KeyFile(bytes.fromhex(found[1].decode()))
+
+
+def load_or_create(path: Path) -> KeyFile:
+    """Read a key file, or make one with a new key where there is none; its directory must be there.
+
+    Several processes may call this at once: one file is made, and all answer its key. A file that is there is whole.
+
+    Raises:
+        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
+    """
+    try:
+        if not path.exists():
+            _create(path, os.urandom(KEY_BYTES))
+    except OSError as error:
+        raise KeyFileUnreadable(path, error.strerror or type(error).__name__) from None
+    return load(path)
+
+
+def _read(path: Path) -> bytes:
+    # A pipe in its place must not hold the process up.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise KeyFileUnreadable(path, "is not a regular file")
+        if mode & _OTHERS:
+            raise KeyFileExposed(path, stat.S_IMODE(mode))
+        return os.read(descriptor, _BYTES_MAX)
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path, key: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.hex().encode() + b"\n")
+            file.flush()
+            os.fsync(descriptor)
+        # A link is refused where a file is, so whoever comes second takes the first one's key.
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,93 @@
+"""Sealed secrets in Redis: one hash beside the fleet's log, id to sealed bytes."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from redis import Redis
+from redis.cluster import RedisCluster
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,  # noqa: A004 - redis-py's name
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError,  # noqa: A004 - redis-py's name
+)
+
+from events.secrets.errors import SecretExists, SecretNotFound, SecretsUnavailable
+from events.secrets.port import Erased, decode, encode
+from events.secrets.sealing import Sealed
+
+KEY = "{fleet}:secrets"
+
+_AWAY = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError)
+_ERASED = encode(Erased())
+
+# Each compares and writes in one step, so that nothing that was destroyed comes back.
+_DESTROY = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+_REPLACE = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+
+
+class RedisSecretStore:
+    """Sealed secrets in the Redis that has the log. The client must answer bytes (redis-py's default)."""
+
+    def __init__(self, client: Redis | RedisCluster) -> None:
+        self._client = client
+
+    def put_many(self, sealed: Mapping[str, Sealed]) -> None:
+        """Keep secrets under ids that are free."""
+        with _answering():
+            pipe = self._client.pipeline(transaction=False)
+            for secret_id, one in sealed.items():
+                pipe.hsetnx(KEY, secret_id, encode(one))
+            taken = [one for one, is_new in zip(sealed, pipe.execute(), strict=True) if not is_new]
+            stored = dict(zip(taken, self._values(taken), strict=True))
+        for secret_id in taken:
+            if stored[secret_id] != encode(sealed[secret_id]):
+                raise SecretExists(secret_id)
+
+    def sealed(self, ids: Collection[str]) -> Mapping[str, Sealed]:
+        """The sealed secrets of these ids, in one question."""
+        names = list(ids)
+        with _answering():
+            values = self._values(names)
+        return {secret_id: decode(secret_id, value) for secret_id, value in zip(names, values, strict=True)}
+
+    def destroy(self, secret_id: str) -> None:
+        """Destroy a secret for good."""
+        with _answering():
+            found = self._client.eval(_DESTROY, 1, KEY, secret_id, _ERASED)
+        if not found:
+            raise SecretNotFound(secret_id)
+
+    def replace(self, secret_id: str, *, former: Sealed, sealed: Sealed) -> bool:
+        """Put new bytes in place of those known."""
+        with _answering():
+            return bool(self._client.eval(_REPLACE, 1, KEY, secret_id, encode(former), encode(sealed)))
+
+    def ids(self) -> Iterable[str]:
+        """The ids of all secrets that are not erased."""
+        with _answering():
+            for secret_id, data in self._client.hscan_iter(KEY, count=1000):
+                if data != _ERASED:
+                    yield secret_id.decode()
+
+    def _values(self, ids: list[str]) -> list[bytes | None]:
+        values: Any = self._client.hmget(KEY, ids) if ids else []
+        return list(values)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except _AWAY as error:
+        raise SecretsUnavailable(str(error) or type(error).__name__) from error

@@ -1,0 +1,169 @@
+"""Where secrets stand in a deployment's content, and how references take their place and give it back."""
+
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+import msgspec
+from typing_extensions import override
+
+from events.canonical import Json, JsonObject
+from events.properties import SECRET, STRING_BYTES_MAX, is_secret
+from events.secrets.errors import MarkNotFound, SecretTextInvalid
+
+SECRET_TEXT = "$secret_text"  # noqa: S105 - the name of a mark's only key, not a secret
+MASK = "***"
+
+_AGENT = "$edgeAgent"
+_DESIRED = ["properties", "desired"]
+_ANY = "*"
+_PASSWORD = ("runtime", "settings", "registryCredentials", _ANY, "password")
+_VARIABLES = tuple((group, _ANY, "env", _ANY, "value") for group in ("modules", "systemModules"))
+_DEPTH = len(_PASSWORD)
+_half_a_pair = re.compile("[\ud800-\udfff]").search
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A value that was taken out, with the id that refers to it. It does not show when it is printed."""
+
+    id: str
+    plaintext: str
+
+    @override
+    def __repr__(self) -> str:
+        return f"Secret(id={self.id!r}, plaintext={MASK})"
+
+    @override
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("id", self.id), ("plaintext", MASK)]
+
+
+def extract(
+    content: JsonObject, *, new_id: Callable[[], str], marked: Collection[str] = ()
+) -> tuple[JsonObject, tuple[Secret, ...]]:
+    """Take the secrets out of a content, standard or layered; the argument is not changed.
+
+    Secrets are every registry password, every environment variable written `{"value": {"$secret_text": "…"}}`, and
+    those that `marked` names as `modules.<module>.env.<variable>` (or `systemModules.…`). References that stand already
+    stay. Any value is answered: what is no content is left for the manifest's rules to judge, and so is what is blank.
+
+    Raises:
+        SecretTextInvalid: a secret that is no text, or over 4,096 bytes.
+        MarkNotFound: a mark names nothing that the content sets.
+    """
+    taking = _Taking(new_id, frozenset(marked))
+    # Whatever the type says: this may run before the content is checked.
+    given: Json = content
+    modules = given.get("modulesContent") if isinstance(given, dict) else None
+    agent = modules.get(_AGENT) if isinstance(modules, dict) else None
+    if isinstance(modules, dict) and isinstance(agent, dict):
+        taken = {path: taking.below(value, path) for path, value in agent.items()}
+        content = {**content, "modulesContent": {**modules, _AGENT: taken}}
+    if taking.unseen:
+        raise MarkNotFound(min(taking.unseen))
+    return content, tuple(taking.found)
+
+
+def materialise(value: Json, reveal: Callable[[str], str]) -> Json:
+    """A copy of a value with every reference replaced by what `reveal` answers for its id."""
+    return _replaced(value, reveal)
+
+
+def mask(value: Json) -> Json:
+    """A copy of a value with `***` for every reference, for whoever may not even see ids."""
+    return _replaced(value, lambda _: MASK)
+
+
+def references(value: Json) -> frozenset[str]:
+    """The ids of all secrets that a value refers to."""
+    found: set[str] = set()
+    nodes = [value]
+    for node in nodes:
+        if is_secret(node):
+            found.add(node[SECRET])
+        elif isinstance(node, dict):
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    return frozenset(found)
+
+
+def _replaced(value: Json, text_of: Callable[[str], str]) -> Json:
+    # Without recursion: no depth of nesting can exhaust the interpreter's stack.
+    holder = [value]
+    places: list[tuple[Any, Any]] = [(holder, 0)]
+    for parent, key in places:
+        node = parent[key]
+        if is_secret(node):
+            parent[key] = text_of(node[SECRET])
+        elif isinstance(node, dict):
+            parent[key] = below = dict(node)
+            places.extend((below, name) for name in below)
+        elif isinstance(node, list):
+            parent[key] = items = list(node)
+            places.extend((items, number) for number in range(len(items)))
+    return holder[0]
+
+
+class _Taking:
+    """One walk through a content, as deep as the places where secrets stand."""
+
+    def __init__(self, new_id: Callable[[], str], marked: frozenset[str]) -> None:
+        self.found: list[Secret] = []
+        self.unseen = set(marked)
+        self._new_id = new_id
+        self._marked = marked
+
+    def below(self, value: Json, path: str) -> Json:
+        """What a flat key such as `properties.desired.modules.temp` sets, without its secrets."""
+        segments = path.split(".")
+        return self._taken(value, tuple(segments[2:])) if segments[:2] == _DESIRED else value
+
+    def _taken(self, value: Json, place: tuple[str, ...]) -> Json:
+        if _leads_to(place, _PASSWORD):
+            if len(place) >= _DEPTH:
+                return self._password(value, place)
+        elif not any(_leads_to(place, variable) for variable in _VARIABLES):
+            return value
+        elif len(place) >= _DEPTH:
+            return self._variable(value, place)
+        if not isinstance(value, dict):
+            return value
+        return {name: self._taken(below, (*place, name)) for name, below in value.items()}
+
+    def _password(self, value: Json, place: tuple[str, ...]) -> Json:
+        if value is None or is_secret(value) or (isinstance(value, str) and not value.strip()):
+            return value
+        # Whatever else stands there, and below it, is meant as a password, and would be in the log in clear text.
+        return self._reference(value if len(place) == _DEPTH else {}, place)
+
+    def _variable(self, value: Json, place: tuple[str, ...]) -> Json:
+        if len(place) > _DEPTH:
+            return value
+        name = ".".join(place[:-1])
+        self.unseen.discard(name)
+        if isinstance(value, dict) and value.keys() == {SECRET_TEXT}:
+            return self._reference(value[SECRET_TEXT], place)
+        return self._reference(value, place) if name in self._marked and not is_secret(value) else value
+
+    def _reference(self, value: Json, place: tuple[str, ...]) -> Json:
+        secret = Secret(self._new_id(), _text(value, ".".join((_AGENT, *_DESIRED, *place))))
+        self.found.append(secret)
+        return {SECRET: secret.id}
+
+
+def _leads_to(place: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a place is on the way to where a pattern points, or beyond."""
+    return all(wanted in (_ANY, name) for name, wanted in zip(place, pattern, strict=False))
+
+
+def _text(value: Json, path: str) -> str:
+    if not isinstance(value, str):
+        raise SecretTextInvalid(path, "is a text")
+    if not value.strip():
+        raise SecretTextInvalid(path, "is not blank")
+    if _half_a_pair(value):
+        raise SecretTextInvalid(path, "holds whole characters, this one half a surrogate pair")
+    if (length := len(value.encode())) > STRING_BYTES_MAX:
+        raise SecretTextInvalid(path, f"has at most {STRING_BYTES_MAX} bytes, this one has {length}")
+    return value

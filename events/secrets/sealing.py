@@ -1,0 +1,78 @@
+"""Sealing: each secret under a data key of its own, each data key wrapped by the key file's."""
+
+import os
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from events.secrets.errors import KeyFileWrong, SecretTampered
+from events.secrets.keyfile import KEY_BYTES, KeyFile
+
+_NONCE_BYTES = 12
+
+
+class Sealed(msgspec.Struct, frozen=True, tag="Sealed", forbid_unknown_fields=True):
+    """A secret as it may be stored. Each part is a nonce and what AES-256-GCM made; `key_id` names the key file.
+
+    Both parts are bound to the secret's id, so that none opens under another one's.
+    """
+
+    wrapped_key: bytes
+    ciphertext: bytes
+    key_id: str
+
+
+def seal(plaintext: str, secret_id: str, key: KeyFile) -> Sealed:
+    """Seal a secret under a new data key."""
+    data_key = os.urandom(KEY_BYTES)
+    ciphertext = _encrypt(AESGCM(data_key), plaintext.encode(), _text_of(secret_id))
+    return Sealed(_encrypt(key.cipher, data_key, _key_of(secret_id, key.id)), ciphertext, key.id)
+
+
+def unseal(sealed: Sealed, secret_id: str, key: KeyFile) -> str:
+    """The secret again.
+
+    Raises:
+        KeyFileWrong: it was sealed under another key file.
+        SecretTampered: the bytes are not those that were sealed under this id.
+    """
+    cipher = AESGCM(_data_key(sealed, secret_id, key))
+    return _decrypt(cipher, sealed.ciphertext, _text_of(secret_id), secret_id).decode()
+
+
+def rewrap(sealed: Sealed, secret_id: str, *, former: KeyFile, key: KeyFile) -> Sealed:
+    """The same secret under a new key file; the ciphertext stays as it is.
+
+    Raises:
+        KeyFileWrong, SecretTampered: as `unseal` with the former key.
+    """
+    data_key = _data_key(sealed, secret_id, former)
+    return Sealed(_encrypt(key.cipher, data_key, _key_of(secret_id, key.id)), sealed.ciphertext, key.id)
+
+
+def _data_key(sealed: Sealed, secret_id: str, key: KeyFile) -> bytes:
+    if sealed.key_id != key.id:
+        raise KeyFileWrong(secret_id, wanted=sealed.key_id, actual=key.id)
+    return _decrypt(key.cipher, sealed.wrapped_key, _key_of(secret_id, key.id), secret_id)
+
+
+def _encrypt(cipher: AESGCM, data: bytes, bound_to: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + cipher.encrypt(nonce, data, bound_to)
+
+
+def _decrypt(cipher: AESGCM, data: bytes, bound_to: bytes, secret_id: str) -> bytes:
+    try:
+        return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound_to)
+    # ValueError: so little is left that there is no nonce.
+    except (InvalidTag, ValueError):
+        raise SecretTampered(secret_id) from None
+
+
+def _text_of(secret_id: str) -> bytes:
+    return b"twinfold secret\0" + secret_id.encode()
+
+
+def _key_of(secret_id: str, key_id: str) -> bytes:
+    return b"twinfold data key\0" + key_id.encode() + b"\0" + secret_id.encode()

@@ -1,0 +1,95 @@
+"""The vault: takes secrets out of commands, and puts them back for whoever may see them."""
+
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+import msgspec
+
+from events.canonical import Json
+from events.deployment.commands import CreateDeployment
+from events.secrets.errors import SecretErased
+from events.secrets.keyfile import KeyFile
+from events.secrets.port import SecretStore
+from events.secrets.references import extract, materialise, references
+from events.secrets.sealing import rewrap, seal, unseal
+
+C = TypeVar("C")
+
+
+class Vault:
+    """Secrets behind their references. `new_id` must draw ids that nobody guesses, and never one twice."""
+
+    def __init__(self, store: SecretStore, key: KeyFile, *, new_id: Callable[[], str]) -> None:
+        self._store = store
+        self._key = key
+        self._new_id = new_id
+
+    def take_out(self, command: C, *, marked: Collection[str] = ()) -> C:
+        """The command with references for its secrets, which are stored by then; other commands as they are.
+
+        A crash, a refusal or a repetition afterwards leaves a sealed secret that nothing refers to, and no more.
+        References that the content brings along must stand, so that a deployment can be made from another one's content.
+
+        Raises:
+            SecretTextInvalid, MarkNotFound: as `references.extract`.
+            SecretNotFound, SecretErased: a reference leads nowhere.
+            SecretsUnavailable: the store did not answer.
+        """
+        if not isinstance(command, CreateDeployment):
+            return command
+        brought = references(command.content)
+        content, found = extract(command.content, new_id=self._new_id, marked=marked)
+        if brought:
+            self._store.sealed(brought)
+        if found:
+            self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in found})
+        return msgspec.structs.replace(command, content=content)
+
+    def reveal(self, value: Json) -> Json:
+        """A copy of a value with every secret in its place: for the device's own answer, or an authorised read.
+
+        Raises:
+            SecretNotFound, SecretErased: a reference leads nowhere.
+            SecretTampered, KeyFileWrong: a secret does not open.
+            SecretsUnavailable: the store did not answer.
+        """
+        ids = references(value)
+        if not ids:
+            return value
+        sealed = self._store.sealed(ids)
+        return materialise(value, lambda secret_id: unseal(sealed[secret_id], secret_id, self._key))
+
+    def erase(self, secret_id: str) -> None:
+        """Destroy a secret for good. The facts keep their reference; what is materialised with it raises from now on.
+
+        Raises:
+            SecretNotFound: there never was one.
+            SecretsUnavailable: it may or may not be erased.
+        """
+        self._store.destroy(secret_id)
+
+    def rewrap(self, former: KeyFile) -> int:
+        """Bring every secret that is sealed under a former key file under this one; answers how many.
+
+        May be stopped and repeated at any time. A process that still has the former key file cannot open what is done.
+
+        Raises:
+            SecretTampered: one of them does not open; those before it are done.
+            KeyFileWrong: one is sealed under neither of the two.
+            SecretsUnavailable: the store did not answer; those before are done.
+        """
+        done = 0
+        for secret_id in list(self._store.ids()):
+            done += self._rewrap(secret_id, former)
+        return done
+
+    def _rewrap(self, secret_id: str, former: KeyFile) -> bool:
+        try:
+            sealed = self._store.sealed([secret_id])[secret_id]
+        except SecretErased:
+            return False
+        if sealed.key_id == self._key.id:
+            return False
+        wrapped = rewrap(sealed, secret_id, former=former, key=self._key)
+        # When it is replaced no more, another has done the same, or erased it: nothing is left to do either way.
+        return self._store.replace(secret_id, former=sealed, sealed=wrapped)

@@ -1,0 +1,95 @@
+import base64
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.deployment.facts import (
+    AdmissionChanged,
+    Admitted,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentFact,
+    DeploymentUpdated,
+    Ended,
+    Everyone,
+    NotStarted,
+)
+from events.deployment.state import DeploymentDocument, decode, encode, etag_text, evolve
+from tests.deployment.given import folded, standing
+from tests.manifest.contents import content, layer, module
+
+CREATED = DeploymentCreated(content(), "*", 10, {"site": "a"}, {"m": "select * from devices"}, "2.0")
+UPDATED = DeploymentUpdated("", 11, {}, {})
+
+admissions = st.sampled_from([NotStarted(), Everyone(), Ended(), Admitted(("a", "b")), Admitted(())])
+changes = st.lists(
+    st.builds(AdmissionChanged, admissions)
+    | st.builds(
+        DeploymentUpdated,
+        st.sampled_from(["*", "", "tags.a = 'ü'"]),
+        st.integers(0, 2**31 - 1),
+        st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+        st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+    ),
+    max_size=4,
+)
+
+
+def test_a_created_deployment_is_what_its_fact_says() -> None:
+    document = standing(CREATED)
+    assert (document.content, document.target_condition, document.priority) == (content(), "*", 10)
+    assert (document.labels, document.metrics, document.schema_version) == ({"site": "a"}, CREATED.metrics, "2.0")
+    assert (document.version, document.created_at, document.updated_at) == (1, 1000, 1000)
+    assert document.admission == Everyone()
+
+
+def test_the_content_says_whether_it_is_a_layer() -> None:
+    assert not standing(CREATED).layered
+    assert standing(DeploymentCreated(layer({"modules.extra": module()}))).layered
+
+
+def test_an_update_changes_four_things_and_leaves_the_content_and_the_admission() -> None:
+    before, after = standing(CREATED), standing(CREATED, UPDATED)
+    assert (after.target_condition, after.priority, after.labels, after.metrics) == ("", 11, {}, {})
+    assert (after.content, after.admission, after.created_at) == (before.content, before.admission, 1000)
+    assert (after.version, after.updated_at) == (2, 2000)
+
+
+def test_every_change_moves_the_etag_by_one() -> None:
+    assert etag_text(standing(CREATED).etag) == "MQ=="
+    assert etag_text(standing(CREATED, UPDATED).etag) == "Mg=="
+    assert etag_text(standing(CREATED, UPDATED, AdmissionChanged(Ended())).etag) == "Mw=="
+
+
+@given(st.integers(1, 10**9))
+@settings(derandomize=True, max_examples=20)
+def test_an_etag_is_the_base64_of_a_decimal_number(counter: int) -> None:
+    assert base64.b64decode(etag_text(counter)) == str(counter).encode()
+
+
+def test_a_deleted_deployment_is_nothing() -> None:
+    assert folded(CREATED, DeploymentDeleted()) is None
+
+
+def test_creating_again_starts_a_new_life_though_the_version_goes_on() -> None:
+    document = standing(CREATED, UPDATED, DeploymentDeleted(), CREATED)
+    assert (document.version, document.created_at, document.etag) == (4, 4000, 1)
+    assert document.target_condition == "*"
+
+
+@given(changes)
+@settings(derandomize=True, deadline=None, max_examples=50)
+def test_a_document_reads_back_as_it_was_written(facts: list[DeploymentFact]) -> None:
+    document = standing(CREATED, *facts)
+    assert decode(encode(document)) == document
+    assert encode(decode(encode(document))) == encode(document)
+
+
+@given(changes)
+@settings(derandomize=True, deadline=None, max_examples=50)
+def test_folding_on_from_a_snapshot_is_folding_from_the_beginning(facts: list[DeploymentFact]) -> None:
+    document: DeploymentDocument | None = standing(CREATED)
+    for number, fact in enumerate(facts, start=2):
+        assert document is not None
+        document = evolve(decode(encode(document)), fact, version=number, at=1000 * number)
+    assert document == standing(CREATED, *facts)

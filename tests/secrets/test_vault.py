@@ -1,0 +1,235 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.deployment.commands import CreateDeployment, DeleteDeployment
+from events.deployment.decide import check, decide
+from events.deployment.state import encode, evolve
+from events.envelope import Principal
+from events.log.codec import encode_fact
+from events.log.keys import FLEET
+from events.log.memory import MemoryLog
+from events.producer.producer import Producer
+from events.secrets.errors import (
+    KeyFileWrong,
+    MarkNotFound,
+    SecretErased,
+    SecretNotFound,
+    SecretsUnavailable,
+    SecretTampered,
+    SecretTextInvalid,
+)
+from events.secrets.memory import MemorySecretStore
+from events.secrets.references import references
+from events.secrets.sealing import Sealed
+from events.secrets.vault import Vault
+from tests.manifest.contents import agent, content, module
+from tests.secrets.samples import (
+    KEY,
+    OTHER_KEY,
+    PASSWORD,
+    TOKEN,
+    marked,
+    numbered,
+    registry,
+    runtime,
+    with_password,
+    with_variable,
+)
+
+
+class AwayStore(MemorySecretStore):
+    """A store that answers no more."""
+
+    def put_many(self, sealed: Any) -> None:
+        raise SecretsUnavailable(f"away with {len(sealed)}")
+
+
+def vault(store: MemorySecretStore | None = None, key: Any = KEY) -> Vault:
+    return Vault(MemorySecretStore() if store is None else store, key, new_id=numbered())
+
+
+def create(given: Any = None) -> CreateDeployment:
+    both = content(agent=agent(runtime=runtime(), modules={"temp": module(env={"TOKEN": {"value": marked()}})}))
+    return CreateDeployment("base", both if given is None else given)
+
+
+def test_secrets_are_in_the_store_before_the_command_goes_on() -> None:
+    store = MemorySecretStore()
+    command = vault(store).take_out(create())
+    assert references(command.content) == set(store.ids()) == {"s1", "s2"}
+
+
+def test_a_command_goes_on_with_all_else_unchanged() -> None:
+    before = msgspec.structs.replace(create(), target_condition="*", priority=5, labels={"a": "b"})
+    after = vault().take_out(before)
+    assert msgspec.structs.replace(after, content=before.content) == before
+    check(after)
+
+
+def test_commands_without_secrets_store_nothing() -> None:
+    store = MemorySecretStore()
+    deleted = DeleteDeployment("base")
+    assert vault(store).take_out(deleted) is deleted
+    assert vault(store).take_out(create(content())) == create(content())
+    assert list(store.ids()) == []
+
+
+def test_a_variable_marked_beside_the_content_is_taken_out() -> None:
+    store = MemorySecretStore()
+    one = vault(store)
+    command = one.take_out(create(with_variable(TOKEN)), marked=["modules.temp.env.TOKEN"])
+    assert command.content == with_variable({"$secret": "s1"})
+    assert one.reveal(command.content) == with_variable(TOKEN)
+
+
+def test_no_secret_stands_in_a_fact_a_snapshot_a_view_or_a_representation() -> None:
+    store = MemorySecretStore()
+    command = vault(store).take_out(create())
+    fact = decide(command, None)
+    document = evolve(None, fact, version=1, at=1)
+    assert document is not None
+    stored = repr(vars(store)).encode()
+    shown = repr((command, fact, document, store)).encode()
+    for text in (PASSWORD.encode(), TOKEN.encode()):
+        assert text not in encode_fact(fact) + encode(document) + stored + shown
+
+
+def test_what_was_taken_out_is_revealed_in_its_place() -> None:
+    one = vault()
+    command = one.take_out(create())
+    revealed = one.reveal(command.content)["modulesContent"]["$edgeAgent"]["properties.desired"]
+    assert revealed["runtime"] == runtime(PASSWORD)
+    assert revealed["modules"]["temp"]["env"] == {"TOKEN": {"value": TOKEN}}
+
+
+def test_a_value_without_references_is_revealed_as_it_is() -> None:
+    assert vault(AwayStore()).reveal({"a": [1]}) == {"a": [1]}
+
+
+def test_a_repeated_command_gets_new_ids_and_the_same_secrets() -> None:
+    store = MemorySecretStore()
+    one = vault(store)
+    first, second = one.take_out(create()), one.take_out(create())
+    assert references(first.content).isdisjoint(references(second.content))
+    assert one.reveal(first.content) == one.reveal(second.content)
+
+
+def test_a_content_that_brings_its_references_along_keeps_them() -> None:
+    store = MemorySecretStore()
+    one = vault(store)
+    former = one.take_out(create())
+    assert one.take_out(create(former.content)) == create(former.content)
+    assert len(list(store.ids())) == 2
+
+
+def test_a_reference_to_nothing_is_refused_before_anything_is_stored() -> None:
+    store = MemorySecretStore()
+    credentials = {"old": registry({"$secret": "gone"}), "new": registry()}
+    broken = content(agent=agent(runtime={"type": "docker", "settings": {"registryCredentials": credentials}}))
+    with pytest.raises(SecretNotFound, match="gone"):
+        vault(store).take_out(create(broken))
+    assert list(store.ids()) == []
+
+
+def test_what_is_refused_is_not_stored() -> None:
+    store = MemorySecretStore()
+    for wrong in (with_password(5), with_variable(marked(5))):
+        with pytest.raises(SecretTextInvalid):
+            vault(store).take_out(create(wrong))
+    with pytest.raises(MarkNotFound):
+        vault(store).take_out(create(with_password()), marked=["modules.temp.env.NONE"])
+    assert list(store.ids()) == []
+
+
+def test_a_command_does_not_go_on_when_its_secrets_could_not_be_stored() -> None:
+    with pytest.raises(SecretsUnavailable):
+        vault(AwayStore()).take_out(create())
+
+
+def test_an_erased_secret_is_revealed_no_more_and_the_facts_stay_as_they_are() -> None:
+    one = vault()
+    command = one.take_out(create())
+    before = encode_fact(decide(command, None))
+    one.erase("s1")
+    one.erase("s1")
+    with pytest.raises(SecretErased, match="s1"):
+        one.reveal(command.content)
+    with pytest.raises(SecretErased, match="s1"):
+        one.take_out(create(command.content))
+    assert one.reveal({"$secret": "s2"}) in {PASSWORD, TOKEN}
+    assert encode_fact(decide(command, None)) == before
+    with pytest.raises(SecretNotFound, match="s9"):
+        one.erase("s9")
+
+
+def test_another_key_file_reveals_nothing() -> None:
+    store = MemorySecretStore()
+    command = vault(store).take_out(create())
+    with pytest.raises(KeyFileWrong, match=f"{KEY.id}.*{OTHER_KEY.id}"):
+        vault(store, OTHER_KEY).reveal(command.content)
+
+
+def test_secrets_that_were_exchanged_in_the_store_do_not_open() -> None:
+    store = MemorySecretStore()
+    one = vault(store)
+    command = one.take_out(create())
+    sealed = store.sealed(["s1", "s2"])
+    assert store.replace("s1", former=sealed["s1"], sealed=sealed["s2"])
+    with pytest.raises(SecretTampered, match="s1"):
+        one.reveal(command.content)
+
+
+def test_rewrapping_brings_all_secrets_under_the_new_key_file_once() -> None:
+    store = MemorySecretStore()
+    old, new = vault(store), vault(store, OTHER_KEY)
+    command = old.take_out(create())
+    revealed = old.reveal(command.content)
+    old.take_out(create(with_password()))
+    old.erase("s3")
+    assert (new.rewrap(KEY), new.rewrap(KEY)) == (2, 0)
+    assert new.reveal(command.content) == revealed
+    with pytest.raises(KeyFileWrong):
+        old.reveal(command.content)
+
+
+class ErasingStore(MemorySecretStore):
+    """A store in which somebody erases a secret just after it was read, or listed."""
+
+    def __init__(self, *, after: str) -> None:
+        super().__init__()
+        self._after = after
+
+    def ids(self) -> list[str]:
+        names = list(super().ids())
+        if self._after == "listing":
+            self.destroy(names[0])
+        return names
+
+    def sealed(self, ids: Any) -> Any:
+        found: dict[str, Sealed] = dict(super().sealed(ids))
+        if self._after == "reading":
+            for name in found:
+                self.destroy(name)
+        return found
+
+
+@pytest.mark.parametrize("after", ["listing", "reading"])
+def test_rewrapping_does_not_bring_back_what_is_erased_meanwhile(after: str) -> None:
+    store = ErasingStore(after=after)
+    vault(store).take_out(create(with_password()))
+    assert vault(store, OTHER_KEY).rewrap(KEY) == 0
+    with pytest.raises(SecretErased):
+        MemorySecretStore.sealed(store, ["s1"])
+
+
+def test_a_producer_with_a_vault_writes_no_secret_into_its_log() -> None:
+    log, one = MemoryLog(partitions=1), vault()
+    producer = Producer(log, by=Principal.parse("user:ada"), take_secrets=one.take_out)
+    producer.do(create(with_password()))
+    (_, envelope) = log.read(FLEET, after=0, limit=10)
+    snapshot = log.load(["base"], fleet=True)[0].snapshot
+    assert snapshot is not None
+    assert PASSWORD.encode() not in encode_fact(envelope.fact) + snapshot
+    assert one.reveal(msgspec.json.decode(snapshot)["content"]) == with_password()

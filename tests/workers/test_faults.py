@@ -1,0 +1,190 @@
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from events import PatchTags
+from events.log.failpoints import VARIABLE, FailPoint, observers
+from events.log.keys import FLEET
+from events.view_store.memory import MemoryViewStore
+from events.view_store.port import Selection
+from events.views.kept import ARRAYS, HASHES
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import eventually, redis_server
+from tests.workers.groups import AT, GROUPS, write
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
+from workers.projector import Projector
+from workers.rebuild import rebuild
+
+pytestmark = pytest.mark.redis_server
+
+PRODUCING = (
+    FailPoint.APPEND_BEFORE_SCRIPT,
+    FailPoint.APPEND_AFTER_SCRIPT,
+    FailPoint.WAKE_BEFORE_ENQUEUE,
+    FailPoint.WAKE_AFTER_ENQUEUE,
+)
+FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, FailPoint.PROJECT_REQUEUED))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shared_redis: EmbeddedRedis) -> list[list[Any]]:
+    """Everything kept after each group, when nothing goes wrong."""
+    after_each = []
+    with fresh_system(shared_redis, at=AT) as system:
+        for number in range(GROUPS):
+            write(system.url, system.queue_url, number)
+            drain_in_turn(system)
+            after_each.append(system.everything_kept())
+    return after_each
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis, uninterrupted: list[list[Any]]) -> Iterator[System]:
+    del uninterrupted  # It empties the server first.
+    with fresh_system(shared_redis, at=AT) as system:
+        yield system
+
+
+def drain_in_turn(system: System) -> None:
+    """Fold every partition to its head in this process."""
+    projector = Projector(system.log, system.views, clock=lambda: AT)
+    for number in range(PARTITIONS):
+        assert projector.drain(number, go_on=lambda: True)
+
+
+def assert_rebuilt(system: System) -> None:
+    """Folding everything again elsewhere, from facts and recorded vectors, gives the same bytes."""
+    elsewhere = MemoryViewStore()
+    wanted = Selection(hashes=HASHES, arrays=ARRAYS)
+    for number in range(PARTITIONS):
+        rebuild(number, log=system.log, recorded=system.views, into=elsewhere)
+        assert elsewhere.read(number, wanted) == system.views.read(number, wanted)
+        assert list(elsewhere.outcomes(number, after=0, limit=10_000)) == list(
+            system.views.outcomes(number, after=0, limit=10_000)
+        )
+
+
+def test_every_step_of_append_wake_fold_and_commit_passes_its_fail_point(system: System) -> None:
+    passed: list[FailPoint] = []
+    observers.append(passed.append)
+    try:
+        write(system.url, system.queue_url, 0)
+        projector = Projector(system.log, system.views, clock=lambda: AT)
+        projector.drain(0, go_on=lambda: True)
+    finally:
+        observers.remove(passed.append)
+    in_order = list(dict.fromkeys(passed))
+    assert in_order == [*PRODUCING, *FOLDING]
+    assert set(FailPoint) - set(in_order) == {FailPoint.PROJECT_REQUEUED}
+
+
+@pytest.mark.parametrize("point", FOLDING, ids=lambda point: point.value)
+def test_a_worker_killed_at_any_step_changes_nothing_of_what_is_kept(
+    system: System, uninterrupted: list[list[Any]], point: FailPoint
+) -> None:
+    for number in range(GROUPS):
+        write(system.url, system.queue_url, number)
+        with system.process("-m", "workers", **{VARIABLE: f"{point.value}:2"}) as worker:
+            assert worker.wait(20) == -signal.SIGKILL
+        with system.process("-m", "workers.pool"):
+            system.settle()
+        assert system.everything_kept() == uninterrupted[number]
+    assert_rebuilt(system)
+
+
+@pytest.mark.parametrize("point", PRODUCING, ids=lambda point: point.value)
+def test_a_producer_killed_at_any_step_and_run_again_writes_everything_once(
+    system: System, uninterrupted: list[list[Any]], point: FailPoint
+) -> None:
+    for number in range(GROUPS):
+        command = ("-m", "tests.workers.groups", system.url, system.queue_url, str(number))
+        with system.process(*command, **{VARIABLE: point.value}) as producer:
+            assert producer.wait(20) == -signal.SIGKILL
+        write(system.url, system.queue_url, number)
+        drain_in_turn(system)
+        assert system.everything_kept() == uninterrupted[number]
+    assert_rebuilt(system)
+
+
+def test_a_producer_killed_between_append_and_wake_is_found_by_the_sweep(system: System) -> None:
+    with system.process("-m", "workers.pool"):
+        system.do(*join("d"))
+        system.settle()
+        command = ("-m", "tests.workers.groups", system.url, system.queue_url, "0")
+        with system.process(*command, **{VARIABLE: "wake_before_enqueue"}) as producer:
+            assert producer.wait(20) == -signal.SIGKILL
+        eventually(system.is_settled, what="the sweep finds what nobody was woken for", seconds_max=10)
+        assert system.view.effective("d00") is not None
+
+
+def test_two_workers_on_one_partition_commit_each_fact_once(system: System, uninterrupted: list[list[Any]]) -> None:
+    for number in range(GROUPS):
+        write(system.url, system.queue_url, number)
+        system.waker.wake(range(PARTITIONS))
+        with system.process("-m", "workers"), system.process("-m", "workers"):
+            system.settle()
+        assert system.everything_kept() == uninterrupted[number]
+    assert_rebuilt(system)
+
+
+def test_a_worker_stopped_for_long_and_continued_does_no_harm(system: System, uninterrupted: list[list[Any]]) -> None:
+    for number in range(GROUPS):
+        write(system.url, system.queue_url, number)
+        with system.process("-m", "workers", **{VARIABLE: "commit_before_script:1:stop"}) as paused:
+            eventually(lambda: _state(paused.pid) == "T", what="the worker stops itself")
+            with system.process("-m", "workers.pool"):
+                system.settle()
+            paused.send_signal(signal.SIGCONT)
+            eventually(lambda: _state(paused.pid) != "T", what="it goes on")
+            system.waker.wake(range(PARTITIONS))
+            eventually(lambda: system.queue.llen("rq:queue:twinfold-project") == 0, what="it works the queue off")
+        assert system.everything_kept() == uninterrupted[number]
+    assert_rebuilt(system)
+
+
+def _state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - a file of the kernel
+        return stat.read().rpartition(")")[2].split()[0]
+
+
+def test_a_plain_rq_worker_with_our_class_drains_the_queue(system: System) -> None:
+    write(system.url, system.queue_url, 0)
+    command = ("-m", "rq.cli", "worker", "-w", "workers.worker.Worker", "-u", system.queue_url, "twinfold-project")
+    with system.process(*command, "--quiet"):
+        system.settle()
+    assert system.status("base")["target"] > 0
+
+
+def test_redis_killed_and_restarted_under_load_loses_nothing_acknowledged() -> None:
+    with redis_server(appendfsync="always") as server:
+        system = System(server.url)
+        names = [f"d{number}" for number in range(40)]
+        for name in names:
+            system.do(*join(name, n=0))
+        system.do(deploy("odd", base("a"), "tags.n > 3"))
+        with system.process("-m", "workers.pool"):
+            for step in range(1, 9):
+                if step in {3, 6}:
+                    server.kill()
+                    server.start()
+                system.do(*(PatchTags(name, {"n": step}) for name in names))
+            system.settle(60)
+        assert {stored.snapshot is not None and b'"n":8' in stored.snapshot for stored in system.log.load(names)} == {
+            True
+        }
+        assert system.status("odd")["actual"] == len(names)
+        assert_rebuilt(system)
+        system.close()
+
+
+def test_the_queue_may_live_on_a_server_of_its_own(shared_redis: EmbeddedRedis) -> None:
+    with redis_server() as queue, fresh_system(shared_redis, queue_url=queue.url) as system:
+        with system.process("-m", "workers.pool"):
+            system.do(*join("d"), deploy("a", base("a")))
+            system.settle()
+        assert system.status("a")["actual"] == 1
+        assert Redis.from_url(shared_redis.url).keys("rq:*") == []
+        assert system.log.head(FLEET) == 2

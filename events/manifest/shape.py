@@ -196,7 +196,9 @@ def _text(shape: Text, value: Json, path: str) -> Iterator[Problem]:
         yield _mistyped(value, path, "a string")
         return
     if found := shape.open_names(value):
-        yield open_problem(found, path, Severity.ERROR if shape.strict else Severity.WARNING)
+        # A password may look like a placeholder, and no message repeats one.
+        names = ("this",) if shape.secret else found
+        yield open_problem(names, path, Severity.ERROR if shape.strict else Severity.WARNING)
         if shape.strict:
             return
     if shape.one_of and value not in shape.one_of:

@@ -16,10 +16,22 @@ from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
-from events.producer.errors import Command
+from events.producer.errors import Command, NoVault
+from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 
-REFUSALS = (DeviceError, DeploymentError, ConditionInvalid, ManifestInvalid, FactTooLarge)
+REFUSALS = (
+    DeviceError,
+    DeploymentError,
+    ConditionInvalid,
+    ManifestInvalid,
+    SecretTextInvalid,
+    MarkNotFound,
+    SecretNotFound,
+    SecretErased,
+    NoVault,
+    FactTooLarge,
+)
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 

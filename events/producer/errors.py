@@ -1,6 +1,7 @@
 """What can go wrong between a command and its fact, beside the refusals of the rooms.
 
 ProducerError
+├── NoVault            a secret, and nowhere to keep it
 ├── CommandsRefused    some commands break a rule; the others are in the log
 └── ConflictPersists   others kept changing the same subjects
 """
@@ -34,6 +35,16 @@ class CommandsRefused(ProducerError):
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         super().__init__(f"{len(refused)} command(s) refused: {shown}{more}")
         self.refused = refused
+
+
+class NoVault(ProducerError):
+    """A deployment holds a secret in plain, and this producer was given no vault to put it into."""
+
+    def __init__(self, deployment_id: str) -> None:
+        super().__init__(
+            f"{deployment_id}: the content holds a secret in plain; open the producer with `open_producer`"
+        )
+        self.deployment_id = deployment_id
 
 
 class ConflictPersists(ProducerError):

@@ -1,19 +1,30 @@
 """A producer from a URL."""
 
+from pathlib import Path
+
 from redis import Redis
 
 from events.envelope import Principal
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.producer.producer import Producer
+from events.producer.secrecy import into_vault
+from events.secrets.redis import RedisSecretStore
+from events.settings import read_settings
 
 
 def open_producer(
-    url: str, *, by: str = "producer:script", queue_url: str | None = None, allow_volatile: bool = False
+    url: str,
+    *,
+    by: str = "producer:script",
+    queue_url: str | None = None,
+    key_file: Path | None = None,
+    allow_volatile: bool = False,
 ) -> Producer:
     """Open the log at a URL for writing. `by` is who the facts are by, as in `producer:csv-import` or `user:ada`.
 
-    `queue_url` is where the workers' queue is, if it is not the same server.
+    `queue_url` is where the workers' queue is, if it is not the same server. `key_file` wraps the keys of secrets that
+    deployments bring along; if it is not given, the settings say where it is. It is made when the first secret comes.
 
     Raises:
         LogNotInitialised, UnsafeRedis, LogUnavailable: as `open_log`.
@@ -22,4 +33,5 @@ def open_producer(
     author = Principal.parse(by)
     log = open_log(url, allow_volatile=allow_volatile)
     waker = Waker(Redis.from_url(queue_url or url), partitions=log.partitions)
-    return Producer(log, by=author, waker=waker)
+    path = key_file or read_settings().effective_key_file
+    return Producer(log, by=author, waker=waker, take_secrets=into_vault(RedisSecretStore(log.client), path))

@@ -16,6 +16,7 @@ from events.log.splitting import check_size
 from events.log.wake import WakeFailed
 from events.producer.deciding import REFUSALS, check, load, propose, subjects_of
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, Refused
+from events.producer.secrecy import refuse_plain_secrets
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -67,7 +68,7 @@ class Producer:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         ids: Callable[[], str] = lambda: secrets.token_hex(12),
         pause: Callable[[float], None] = time.sleep,
-        take_secrets: Callable[[Command], Command] = lambda command: command,
+        take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
         batch_commands: int = BATCH_COMMANDS,
     ) -> None:
         self._log = log
@@ -137,7 +138,7 @@ class Producer:
             raise report.refused[0].error
 
     def _write(self, commands: Sequence[Command], *, cause: str = "") -> Report:
-        pending, refused = _checked(commands)
+        pending, refused = self._admitted(commands)
         written = conflicts = 0
         while pending:
             now, later = _one_each(pending)
@@ -157,12 +158,23 @@ class Producer:
             pending = again + later
         return Report(written, tuple(refused))
 
+    def _admitted(self, commands: Sequence[Command]) -> tuple[list[Command], list[Refused]]:
+        """The commands that a state could allow, without the secrets in them; and the others."""
+        fine, refused = [], []
+        for command in commands:
+            try:
+                check(command)
+                fine.append(self._take_secrets(command))
+            except REFUSALS as error:
+                refused.append(Refused(command, error))
+        return fine, refused
+
     def _decide(self, commands: Sequence[Command], refused: list[Refused]) -> tuple[list[Proposed], list[Command]]:
         standings = load(self._log, commands)
         proposed, authors = [], []
         for command in commands:
             try:
-                fact = propose(self._take_secrets(command), standings)
+                fact = propose(command, standings)
                 check_size(fact)
             except REFUSALS as error:
                 refused.append(Refused(command, error))
@@ -206,15 +218,3 @@ def _one_each(commands: Sequence[Command]) -> tuple[list[Command], list[Command]
             later.append(command)
         taken.update(subjects)
     return now, later
-
-
-def _checked(commands: Sequence[Command]) -> tuple[list[Command], list[Refused]]:
-    fine, refused = [], []
-    for command in commands:
-        try:
-            check(command)
-        except REFUSALS as error:
-            refused.append(Refused(command, error))
-        else:
-            fine.append(command)
-    return fine, refused

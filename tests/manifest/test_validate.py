@@ -482,3 +482,13 @@ def test_nesting_without_end_is_answered() -> None:
         layer({}, m={path: 1}),
     ):
         assert problems(value) != ()
+
+
+@pytest.mark.parametrize("password", ["<hunter2>", "${hunter2}", "$hunter2"])
+def test_no_message_repeats_a_password_that_looks_like_a_placeholder(password: str) -> None:
+    credential = {"username": "u", "password": password, "address": "registry.example.com"}
+    runtime = registry()
+    runtime["settings"]["registryCredentials"] = {"r": credential}
+    found = problems(content(agent=agent(runtime=runtime)))
+    assert [problem.rule for problem in found] == ["template-placeholder"]
+    assert "hunter2" not in str(found)

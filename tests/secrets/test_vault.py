@@ -2,6 +2,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from typing_extensions import override
 
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.decide import check, decide
@@ -42,6 +43,7 @@ from tests.secrets.samples import (
 class AwayStore(MemorySecretStore):
     """A store that answers no more."""
 
+    @override
     def put_many(self, sealed: Any) -> None:
         raise SecretsUnavailable(f"away with {len(sealed)}")
 
@@ -201,12 +203,14 @@ class ErasingStore(MemorySecretStore):
         super().__init__()
         self._after = after
 
+    @override
     def ids(self) -> list[str]:
         names = list(super().ids())
         if self._after == "listing":
             self.destroy(names[0])
         return names
 
+    @override
     def sealed(self, ids: Any) -> Any:
         found: dict[str, Sealed] = dict(super().sealed(ids))
         if self._after == "reading":

@@ -21,6 +21,7 @@ from events.device.errors import (
     DeviceExists,
     DeviceNotFound,
     EtagMismatch,
+    IdentityTextInvalid,
     ModuleExists,
     ModuleIdInvalid,
     ModuleNotFound,
@@ -49,12 +50,16 @@ from events.properties import (
     problems_of,
 )
 
+TEXT_CHARACTERS_MAX = 128
+"""What the registry keeps of a reason or an owner, as it does of an id (contract/hub.md §6)."""
+
 
 def check(command: DeviceCommand) -> None:
     """Refuse what no state could allow: ids, and patches that break limits by themselves.
 
     Raises:
-        DeviceIdInvalid, ModuleIdInvalid, SystemModuleReserved, TwinLimitExceeded: before anything is looked up.
+        DeviceIdInvalid, ModuleIdInvalid, IdentityTextInvalid, SystemModuleReserved, TwinLimitExceeded: before anything is
+            looked up.
     """
     check_device_id(command.device_id)
     match command:
@@ -70,10 +75,25 @@ def check(command: DeviceCommand) -> None:
             check_module_id(module_id)
             if module_id in SYSTEM_MODULES:
                 raise ModuleIdInvalid(module_id, "a system module comes and goes with its device")
-        case RegisterDevice() | UpdateDevice() | RetireDevice():
+            if isinstance(command, CreateModule):
+                _check_text(command.device_id, "managedBy", command.managed_by)
+        case RegisterDevice() | UpdateDevice():
+            _check_text(command.device_id, "statusReason", command.status_reason)
+        case RetireDevice():
             pass
         case _:
             assert_never(command)
+
+
+def _check_text(device_id: str, member: str, text: object) -> None:
+    if text is None:
+        return
+    if not isinstance(text, str):
+        raise IdentityTextInvalid(device_id, member, f"is a text, not {type(text).__name__}")
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise IdentityTextInvalid(device_id, member, f"has at most {TEXT_CHARACTERS_MAX} characters, not {len(text)}")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise IdentityTextInvalid(device_id, member, "holds whole characters, this one half a surrogate pair")
 
 
 def _check_twin_command(command: PatchTwin | ReplaceTwin) -> None:

@@ -1,7 +1,7 @@
 """Why a command on a device is refused.
 
 DeviceError
-├── DeviceIdInvalid · ModuleIdInvalid
+├── DeviceIdInvalid · ModuleIdInvalid · IdentityTextInvalid
 ├── DeviceExists · DeviceNotFound
 ├── ModuleExists · ModuleNotFound
 ├── SystemModuleReserved   written by deployments alone
@@ -30,6 +30,14 @@ class ModuleIdInvalid(DeviceError):
     def __init__(self, module_id: str, why: str) -> None:
         super().__init__(f"module id {module_id[:140]!r}: {why}")
         self.module_id, self.why = module_id, why
+
+
+class IdentityTextInvalid(DeviceError):
+    """A text that goes with an identity (`statusReason`, `managedBy`) is none, or too long."""
+
+    def __init__(self, device_id: str, member: str, why: str) -> None:
+        super().__init__(f"{device_id}: {member} {why}")
+        self.device_id, self.member, self.why = device_id, member, why
 
 
 class DeviceExists(DeviceError):

@@ -19,6 +19,9 @@ from events.device.facts import (
 from events.properties import merge_patch
 
 EMPTY = msgspec.Raw(b"{}")
+NEVER = -1
+"""No time of the log: those are not negative, but 0 can be one in virtual time."""
+
 TWIN_VERSION_AT_BIRTH = 2
 """Of a new twin; its desired and reported `$version` are 1 (contract/hub.md §1.6)."""
 
@@ -48,10 +51,10 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     twin_version: int = TWIN_VERSION_AT_BIRTH
     desired_version: int = 1
     reported_version: int = 1
-    registered_at: int = 0
-    status_updated_at: int = 0
-    desired_at: int = 0
-    reported_at: int = 0
+    registered_at: int = NEVER
+    status_updated_at: int = NEVER
+    desired_at: int = NEVER
+    reported_at: int = NEVER
     tags: msgspec.Raw = EMPTY
     desired: msgspec.Raw = EMPTY
     reported: msgspec.Raw = EMPTY
@@ -70,8 +73,8 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     twin_version: int = TWIN_VERSION_AT_BIRTH
     desired_version: int = 1
     reported_version: int = 1
-    desired_at: int = 0
-    reported_at: int = 0
+    desired_at: int = NEVER
+    reported_at: int = NEVER
     desired: msgspec.Raw = EMPTY
     reported: msgspec.Raw = EMPTY
 

@@ -12,8 +12,8 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 def time_text(at: int) -> str:
-    """Milliseconds as the hub writes a time; 0 is *never*."""
-    if at == 0:
+    """Milliseconds as the hub writes a time; a negative one is *never*."""
+    if at < 0:
         return NEVER
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -43,7 +43,8 @@ def module_twin(
 ) -> JsonObject:
     """A module's twin: its own document under the section that its device's effective configuration gives it.
 
-    `configured` and `version` are the section and its `$version`; `None` and 0 where the configuration has none.
+    `configured` and `version` are the section and its `$version`; `None` and 0 where the configuration has none. Both
+    counts begin at 1, and the twin's counts the changes by hand and those by deployments.
     """
     own = document or ModuleDocument(0, 0)
     desired = {**section(own.desired), **(section(configured) if configured is not None else {})}
@@ -52,7 +53,7 @@ def module_twin(
         "moduleId": module_id,
         "etag": twin_etag(own.twin_etag),
         "version": own.twin_version,
-        "properties": _properties(own, desired, max(own.desired_version, version)),
+        "properties": _properties(own, desired, own.desired_version + max(version - 1, 0)),
     }
 
 

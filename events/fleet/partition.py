@@ -98,6 +98,7 @@ class Partition:
         self.answers = Answers()
         self.kept_sets: dict[str, bytes] = {}
         self.changed_targets: set[tuple[int, str]] = set()
+        self.changed_deployments: set[tuple[int, str]] = set()
         self.changed_ids: set[str] = set()
         self.changed_id_pages: set[int] = set()
         self._merge = merge or MergeCache()
@@ -276,7 +277,9 @@ class Partition:
         for name, change in self._changes.items():
             old = self.eligible.pop(name, BitMap())
             self.targets.pop(name, None)
-            self.changed_targets |= {(one.created, name) for one in (change.before, change.after) if one is not None}
+            stood = {(one.created, name) for one in (change.before, change.after) if one is not None}
+            self.changed_targets |= stood
+            self.changed_deployments |= stood
             if change.after is None:
                 concerned |= old
                 continue

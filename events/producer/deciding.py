@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
 from events.deployment.commands import DeploymentCommand
@@ -16,7 +18,7 @@ from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
-from events.producer.errors import Command, NoVault
+from events.producer.errors import Command, CommandInvalid, NoVault
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 
@@ -29,6 +31,7 @@ REFUSALS = (
     MarkNotFound,
     SecretNotFound,
     SecretErased,
+    CommandInvalid,
     NoVault,
     FactTooLarge,
 )
@@ -112,6 +115,11 @@ def check(command: Command) -> None:
     Raises:
         REFUSALS: names the element and the rule.
     """
+    members = {name: getattr(command, name) for name in command.__struct_fields__}
+    try:
+        msgspec.convert(members, type(command))
+    except msgspec.ValidationError as error:
+        raise CommandInvalid(type(command).__name__, str(error)) from error
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
     else:

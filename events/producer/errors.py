@@ -1,6 +1,7 @@
 """What can go wrong between a command and its fact, beside the refusals of the rooms.
 
 ProducerError
+├── CommandInvalid     a member of a command has the wrong type
 ├── NoVault            a secret, and nowhere to keep it
 ├── CommandsRefused    some commands break a rule; the others are in the log
 └── ConflictPersists   others kept changing the same subjects
@@ -35,6 +36,14 @@ class CommandsRefused(ProducerError):
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         super().__init__(f"{len(refused)} command(s) refused: {shown}{more}")
         self.refused = refused
+
+
+class CommandInvalid(ProducerError):
+    """A member of a command is not of its type; `why` names it, as in *Expected `bool`, got `null` - at `$.edge`*."""
+
+    def __init__(self, command: str, why: str) -> None:
+        super().__init__(f"{command}: {why}")
+        self.command, self.why = command, why
 
 
 class NoVault(ProducerError):

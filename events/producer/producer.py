@@ -9,14 +9,16 @@ from typing import Protocol, Self
 
 import msgspec
 
+from events.deployment.advice import Advice
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
+from events.producer.advising import advise
 from events.producer.deciding import REFUSALS, check, load, propose, subjects_of
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, Refused
-from events.producer.secrecy import refuse_plain_secrets
+from events.producer.secrecy import in_references, refuse_plain_secrets
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -127,8 +129,8 @@ class Producer:
                 some = []
         return report + self._write(some) if some else report
 
-    def do(self, command: Command, *, cause: str = "") -> None:
-        """Write one command.
+    def do(self, command: Command, *, cause: str = "") -> tuple[Advice, ...]:
+        """Write one command, and answer what its author should know: of a deployment, the layers it outranks and the like.
 
         Raises:
             Exception: the very error that refuses it, or as `submit`.
@@ -136,6 +138,7 @@ class Producer:
         report = self._write([command], cause=cause)
         if report.refused:
             raise report.refused[0].error
+        return advise(self._log, command)
 
     def _write(self, commands: Sequence[Command], *, cause: str = "") -> Report:
         pending, refused = self._admitted(commands)
@@ -143,7 +146,7 @@ class Producer:
         while pending:
             now, later = _one_each(pending)
             proposed, authors = self._decide(now, refused)
-            chunks = self._append(proposed, cause)
+            chunks = self._append(proposed, cause) if proposed else ()
             again: list[Command] = []
             for chunk in chunks:
                 if isinstance(chunk, Conflicted):
@@ -163,7 +166,7 @@ class Producer:
         fine, refused = [], []
         for command in commands:
             try:
-                check(command)
+                check(in_references(command))
                 fine.append(self._take_secrets(command))
             except REFUSALS as error:
                 refused.append(Refused(command, error))

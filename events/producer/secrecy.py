@@ -4,12 +4,25 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from events.deployment.commands import CreateDeployment
 from events.producer.errors import Command, NoVault
 from events.secrets.keyfile import load_or_create
 from events.secrets.port import SecretStore
 from events.secrets.references import extract
 from events.secrets.vault import Vault
+
+
+def in_references(command: Command) -> Command:
+    """The command as it will stand, with a reference for each secret: what is checked, so that no message shows one.
+
+    Raises:
+        SecretTextInvalid: as `references.extract`.
+    """
+    if not isinstance(command, CreateDeployment):
+        return command
+    return msgspec.structs.replace(command, content=extract(command.content, new_id=lambda: "0")[0])
 
 
 def refuse_plain_secrets(command: Command) -> Command:

@@ -13,13 +13,16 @@ from events.fleet.rows import UNASSIGNED, Row, Standing
 from events.log.keys import partition_of
 from events.view_store.port import Selection, ViewStore
 from events.views.reading import (
+    PASSED_OVER_HASHES,
     STATUS_ARRAYS,
     STATUS_HASHES,
     STATUSES,
     Assignment,
     PartitionReading,
+    PassedOver,
     ids_of,
     pages_of,
+    passed_over,
     row_in,
 )
 
@@ -86,6 +89,18 @@ class FleetView:
             entry = self._views.outcomes(number, after=assignment.outcome - 1, limit=1)[0]
             since, cause = entry.at, entry.cause
         return Effective(device_id, assignment.vector, row, sections, assignment.outcome, since, cause)
+
+    def passed_over(self, device_id: str) -> tuple[PassedOver, ...]:
+        """The deployments that target a device and do not apply, each with its reason; none where it is not known."""
+        number = partition_of(device_id, self._partitions)
+        while True:
+            assignment = self.assignment(device_id)
+            if assignment is None:
+                return ()
+            kept = self._views.read(number, Selection(hashes=PASSED_OVER_HASHES))
+            # Otherwise a commit came between, and what was read does not belong together.
+            if kept.checkpoint.vector == assignment.vector:
+                return passed_over(assignment.ordinal, assignment.row, kept)
 
     def status(self, *deployment_ids: str) -> dict[str, Counter[str]]:
         """Counts by status of some deployments, or of all of them; each is the number of `members`."""

@@ -17,7 +17,7 @@ from events.fleet.outcome import Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import MergeCache, Partition
 from events.fleet.rows import UNASSIGNED, Row
-from events.views.kept import Checkpoint, Kept, OutcomeEntry, Writes
+from events.views.kept import Checkpoint, Kept, OutcomeEntry, Rank, Writes
 
 _json = msgspec.json
 
@@ -79,6 +79,10 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             digest: rows.configurations[digest].to_bytes() if digest in rows.configurations else None
             for digest in rows.changed_configurations
         },
+        "deployments": {
+            target_field(created, name): _rank(partition, created, name)
+            for created, name in partition.changed_deployments
+        },
         "ids": {str(page): _page(directory, page) for page in partition.changed_id_pages},
         "index": {
             _index_field(path, key): to_bytes(members) if members else None
@@ -106,6 +110,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     }
     for dirty in (rows.changed_configurations, rows.changed_rows, signatures.changed, partition.changed_targets):
         dirty.clear()
+    partition.changed_deployments.clear()
     partition.changed_ids.clear()
     partition.changed_id_pages.clear()
     return changed
@@ -114,6 +119,13 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
 def _target(partition: Partition, created: int, name: str) -> bytes | None:
     deployment = partition.deployments.by_id.get(name)
     return to_bytes(partition.targets[name]) if deployment is not None and deployment.created == created else None
+
+
+def _rank(partition: Partition, created: int, name: str) -> bytes | None:
+    deployment = partition.deployments.by_id.get(name)
+    if deployment is None or deployment.created != created:
+        return None
+    return canonical.encode(Rank(deployment.priority, deployment.layered))
 
 
 def target_field(created: int, deployment_id: str) -> str:

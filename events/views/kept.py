@@ -4,9 +4,9 @@ import msgspec
 
 from events.envelope import Vector
 
-HASHES = ("configurations", "ids", "index", "ordinals", "rows", "sets", "signatures", "targets")
+HASHES = ("configurations", "deployments", "ids", "index", "ordinals", "rows", "sets", "signatures", "targets")
 """Field → bytes. `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
-`sets` and `targets` name → set; `rows`, `configurations` and `signatures` by number or digest."""
+`sets` and `targets` name → set; `deployments` name → priority and kind; `rows`, `configurations` and `signatures` by number or digest."""
 
 ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
 """Little-endian unsigned 32-bit numbers by ordinal."""
@@ -23,6 +23,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
     next_row: int = 1
     next_signature: int = 1
     over_budget: tuple[tuple[str, ...], ...] = ()
+
+
+class Rank(msgspec.Struct, frozen=True, array_like=True):
+    """What decides between deployments beside the time of their creation: priority, and standard or layered."""
+
+    priority: int
+    layered: bool
 
 
 class OutcomeEntry(msgspec.Struct, frozen=True):

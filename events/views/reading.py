@@ -1,6 +1,7 @@
 """What readers make of the kept form: a device's assignment, and the status sets of deployments with their counts."""
 
-from collections.abc import Iterator
+import enum
+from collections.abc import Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -10,7 +11,7 @@ from events.envelope import Vector
 from events.fleet.bitmaps import from_bytes
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, UNASSIGNED, Layer, Row, Standing
-from events.views.kept import Kept
+from events.views.kept import Kept, Rank
 
 STATUS_HASHES = ("rows", "sets", "targets")
 STATUS_ARRAYS = ("row_of",)
@@ -25,6 +26,25 @@ class Assignment(msgspec.Struct, frozen=True):
     vector: Vector
     row: Row
     outcome: int
+
+
+class Why(enum.Enum):
+    """Why a deployment that targets a device is not part of what the device runs."""
+
+    BASE_OUTRANKED = "another base wins"
+    LAYER_NOT_ABOVE_BASE = "the layer's priority is not above the base's"
+    NEWER_LAYER = "a newer layer has the same priority"
+    NO_BASE = "no base targets the device"
+    NOT_ADMITTED = "the deployment has not started for the device, or has ended"
+    OVER_LIMIT = "what it would merge to is over a limit"
+
+
+class PassedOver(msgspec.Struct, frozen=True):
+    """A deployment that targets a device in vain, and what stands in its way (`by`, where it is a deployment)."""
+
+    deployment_id: str
+    why: Why
+    by: str = ""
 
 
 class StatusSets(msgspec.Struct, frozen=True):
@@ -125,3 +145,47 @@ def ids_of(ordinals: BitMap, kept: Kept) -> Iterator[str]:
             page = ordinal // PAGE_ITEMS
             names = msgspec.json.decode(kept.hashes["ids"][str(page)], type=list[str])
         yield names[ordinal % PAGE_ITEMS]
+
+
+PASSED_OVER_HASHES = ("deployments", "targets")
+
+
+def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
+    """The deployments that target a device and do not apply, by id, each with its reason (contract/hub.md §3.3).
+
+    `kept` holds the `deployments` and `targets` hashes. Whom nothing outranks was not admitted: there is no other way to
+    be passed over.
+    """
+    ranks, targeting = {}, []
+    for field, data in kept.hashes["deployments"].items():
+        created, _, name = field.partition(":")
+        layer = Layer(name, int(created))
+        ranks[layer] = msgspec.json.decode(data, type=Rank)
+        if ordinal in from_bytes(kept.hashes["targets"][field]):
+            targeting.append(layer)
+    stack = row.wanted if row.standing is Standing.HELD_BACK else row.stack
+    if row.standing is Standing.UNMANAGED:
+        stack = ()
+    found = []
+    for layer in sorted(targeting):
+        if layer not in stack:
+            found.append(_passed(layer, stack, ranks))
+        elif row.standing is Standing.HELD_BACK:
+            found.append(PassedOver(layer.id, Why.OVER_LIMIT))
+    return tuple(found)
+
+
+def _passed(layer: Layer, stack: tuple[Layer, ...], ranks: Mapping[Layer, Rank]) -> PassedOver:
+    rank = ranks[layer]
+    if not stack:
+        return PassedOver(layer.id, Why.NO_BASE if rank.layered else Why.NOT_ADMITTED)
+    base, *layers = stack
+    if not rank.layered:
+        above = (ranks[base].priority, base.created) > (rank.priority, layer.created)
+        return PassedOver(layer.id, Why.BASE_OUTRANKED, base.id) if above else PassedOver(layer.id, Why.NOT_ADMITTED)
+    if rank.priority <= ranks[base].priority:
+        return PassedOver(layer.id, Why.LAYER_NOT_ABOVE_BASE, base.id)
+    for other in layers:
+        if ranks[other].priority == rank.priority and other.created > layer.created:
+            return PassedOver(layer.id, Why.NEWER_LAYER, other.id)
+    return PassedOver(layer.id, Why.NOT_ADMITTED)

@@ -5,6 +5,7 @@ import pytest
 from events import ChangeAdmission, DeleteDeployment, PatchTags, RetireDevice, UpdateDeployment, UpdateDevice
 from events.deployment.facts import Ended, Everyone, NotStarted
 from events.fleet.rows import Standing
+from events.views.reading import PassedOver, Why
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
@@ -122,11 +123,40 @@ def test_a_base_created_again_above_its_layer_says_which_layer_no_longer_applies
     system.do(*join("d"), deploy("base", base("a"), priority=1), deploy("extra", layer("x"), priority=2))
     system.settle()
     assert running(system, "d") == ("base", "extra")
-    system.do(DeleteDeployment("base"), deploy("base", base("a"), priority=2))
+    assert system.view.passed_over("d") == ()
+    system.do(DeleteDeployment("base"))
+    (advice,) = system.producer.do(deploy("base", base("a"), priority=2))
+    assert (advice.rule, advice.about) == ("layer-not-above-base", "extra")
     system.settle()
     assert running(system, "d") == ("base",)
     counts = system.status("extra")
     assert (counts["target"], counts["actual"]) == (1, 0)
+    assert system.view.passed_over("d") == (PassedOver("extra", Why.LAYER_NOT_ABOVE_BASE, "base"),)
+
+
+def test_whatever_targets_a_device_in_vain_is_named_with_its_reason(system: System) -> None:
+    system.do(
+        *join("d"),
+        *join("bare", kind="bare"),
+        deploy("low", base("a"), "tags.kind != 'bare' OR NOT is_defined(tags.kind)", priority=1),
+        deploy("high", base("b"), "tags.kind != 'bare' OR NOT is_defined(tags.kind)", priority=5),
+        deploy("older", layer("x"), priority=7),
+        deploy("newer", layer("y"), priority=7),
+        deploy("later", base("c"), priority=9),
+        ChangeAdmission("later", NotStarted()),
+    )
+    system.settle()
+    assert system.view.passed_over("d") == (
+        PassedOver("later", Why.NOT_ADMITTED),
+        PassedOver("low", Why.BASE_OUTRANKED, "high"),
+        PassedOver("older", Why.NEWER_LAYER, "newer"),
+    )
+    assert system.view.passed_over("bare") == (
+        PassedOver("later", Why.NOT_ADMITTED),
+        PassedOver("newer", Why.NO_BASE),
+        PassedOver("older", Why.NO_BASE),
+    )
+    assert system.view.passed_over("nobody") == ()
 
 
 def test_a_merge_over_a_limit_keeps_the_old_configuration_with_its_reason(system: System) -> None:
@@ -145,6 +175,7 @@ def test_a_merge_over_a_limit_keeps_the_old_configuration_with_its_reason(system
     assert "more than 32768" in effective.row.reason
     assert [one.id for one in effective.row.wanted] == ["base", "big", "more"]
     assert running(system, "d") == ("base", "big")
+    assert {one.why for one in system.view.passed_over("d")} == {Why.OVER_LIMIT}
     crowd = [deploy(f"m{number}", layer(f"m{number}"), priority=10 + number) for number in range(51)]
     system.do(DeleteDeployment("more"), *crowd)
     system.settle()

@@ -1,0 +1,42 @@
+"""The documents that stand as snapshots, folded again from the facts alone."""
+
+from collections.abc import Iterable
+
+from events.deployment import state as deployment_state
+from events.deployment.facts import DeploymentFact
+from events.deployment.state import DeploymentDocument
+from events.device import state as device_state
+from events.device.facts import ModuleDeleted
+from events.device.identifiers import module_subject
+from events.device.state import DeviceDocument, ModuleDocument
+from events.envelope import Envelope
+from events.log.facts import LogFact
+from events.log.keys import device_of
+from events.log.port import Fact
+
+
+def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
+    """Every document of one stream by its subject, from the stream's first fact on; equal to its snapshots, byte for byte."""
+    devices: dict[str, DeviceDocument] = {}
+    modules: dict[str, ModuleDocument] = {}
+    deployments: dict[str, DeploymentDocument | None] = {}
+    for envelope in facts:
+        subject, version, at = envelope.subject, envelope.version, envelope.at
+        fact = envelope.fact
+        if isinstance(fact, DeploymentFact):
+            deployments[subject] = deployment_state.evolve(deployments.get(subject), fact, version=version, at=at)
+        elif isinstance(fact, LogFact):
+            continue
+        elif "/" in subject:
+            modules[subject] = device_state.evolve_module(
+                modules.get(subject), fact, generation=devices[device_of(subject)].generation, version=version, at=at
+            )
+        else:
+            devices[subject] = device_state.evolve_device(devices.get(subject), fact, version=version, at=at)
+            if isinstance(fact, ModuleDeleted):
+                modules.pop(module_subject(subject, fact.module_id), None)
+    return {
+        **{subject: device_state.encode(document) for subject, document in devices.items()},
+        **{subject: device_state.encode(document) for subject, document in modules.items()},
+        **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
+    }

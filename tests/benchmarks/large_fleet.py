@@ -1,0 +1,195 @@
+"""The rows of the large fleet, with worker processes and RQ in the path."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from redis import Redis
+
+from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
+from events.envelope import Principal
+from events.log.keys import FLEET, key
+from events.log.opening import initialise
+from events.log.redis import RedisLog
+from events.log.wake import Waker
+from events.settings import environment_of, read_settings
+from events.view_store.fleet_view import FleetView
+from events.view_store.redis import RedisViewStore
+from events.views.kept import ARRAYS, HASHES
+from services.embedded_redis import EmbeddedRedis
+from tests.benchmarks import fleets
+from tests.benchmarks.measuring import Figure, at_most, quantile
+from tests.benchmarks.scale import Scale, counted, say
+from tests.servers import redis_server
+
+PARTITIONS = 16
+BY = Principal.parse("producer:benchmark")
+WORKERS = 2
+ROUNDS = 5
+
+
+def run(scale: Scale) -> Iterator[Figure]:
+    """Grow the fleet once, then measure under both durability settings."""
+    with redis_server() as server:
+        fleet = _Fleet(server, scale)
+        with fleet.pool():
+            say(f"growing a fleet of {scale.devices:,} devices and {scale.deployments:,} deployments")
+            fleet.grow()
+            for appendfsync in ("always", "everysec"):
+                fleet.client.config_set("appendfsync", appendfsync)
+                yield fleet.new_deployment(f"appendfsync {appendfsync}")
+                yield fleet.one_tag(f"appendfsync {appendfsync}")
+        yield from fleet.bytes_per_device()
+        yield fleet.resident()
+
+
+class _Fleet:
+    def __init__(self, server: EmbeddedRedis, scale: Scale) -> None:
+        self.scale = scale
+        self.url = server.url
+        self.client = Redis.from_url(server.url)
+        self.log: RedisLog = initialise(server.url, partitions=PARTITIONS)
+        self.views = RedisViewStore(self.log.client)
+        self.view = FleetView(self.views, partitions=PARTITIONS)
+        self.producer = Producer(self.log, by=BY, waker=Waker(self.client, partitions=PARTITIONS))
+        self.draw = random.Random(11)
+
+    def environment(self) -> dict[str, str]:
+        settings = read_settings(redis_url=self.url, workers=WORKERS, memory_budget_mib=2048)
+        return environment_of(settings)
+
+    def pool(self) -> "_Process":
+        return _Process([sys.executable, "-m", "workers.pool"], self.environment())
+
+    def grow(self) -> None:
+        """Register everyone, with five tags in one fact and one report of the agent; then the deployments."""
+        start = time.perf_counter()
+        names, draw = list(fleets.device_ids(self.scale.devices)), random.Random(1)
+        self.producer.submit(counted("registered", map(RegisterDevice, names))).raise_if_refused()
+        self.producer.submit(
+            counted("tagged", (PatchTags(name, fleets.tags_of(draw)) for name in names))
+        ).raise_if_refused()
+        report = fleets.agent_report()
+        self.producer.submit(
+            counted("reported", (ReportProperties(name, report, module_id="$edgeAgent") for name in names))
+        ).raise_if_refused()
+        seconds = time.perf_counter() - start
+        say(f"  {3 * len(names):,} facts in {seconds:.0f} s")
+        self.producer.submit(
+            CreateDeployment(name, content, target_condition=condition, priority=priority)
+            for name, content, condition, priority in fleets.deployments(self.scale.deployments)
+        ).raise_if_refused()
+        self.settle()
+        say("  folded")
+
+    def settle(self) -> None:
+        while not self.is_settled():
+            time.sleep(0.002)
+
+    def is_settled(self) -> bool:
+        heads = self.log.heads()
+        pipe = self.client.pipeline(transaction=False)
+        for number in range(PARTITIONS):
+            pipe.get(key(number, "view:checkpoint"))
+        return all(
+            self.views.checkpoint(number).vector.fleet == heads[FLEET]
+            and self.views.checkpoint(number).vector.partition == heads[number]
+            for number in range(PARTITIONS)
+        )
+
+    def new_deployment(self, setting: str) -> Figure:
+        """A deployment that covers 60 % is appended; until all partitions have it."""
+        seconds, covered = [], 0
+        chosen = " OR ".join(f"tags.environment = '{name}'" for name in fleets.ENVIRONMENTS[:6])
+        for number in range(ROUNDS):
+            name = f"wide-{setting[-3:]}-{number}"
+            command = CreateDeployment(
+                name, fleets.content(f"wide{number}", layered=False), target_condition=chosen, priority=5000 + number
+            )
+            start = time.perf_counter()
+            self.producer.do(command)
+            self.settle()
+            seconds.append(time.perf_counter() - start)
+            covered = self.view.status(name)[name]["actual"]
+        beside = f"covers {covered / self.scale.devices:.0%}; worst of {ROUNDS}: {max(seconds):.2f} s"
+        what = f"{self.scale.devices:,} x {self.scale.deployments:,}: new deployment → readable for all"
+        return at_most(what, setting, quantile(seconds, 0.5), "s", aim=2, beside=beside)
+
+    def one_tag(self, setting: str) -> Figure:
+        """A device gets a tag that gives it another configuration; until that is readable."""
+        condition = "tags.promoted = true"
+        name = f"promoted-{setting[-3:]}"
+        self.producer.do(
+            CreateDeployment(name, fleets.content("promoted", layered=False), target_condition=condition, priority=9000)
+        )
+        self.settle()
+        seconds = []
+        for _ in range(self.scale.probes):
+            device = f"edge-{self.draw.randrange(self.scale.devices):07d}"
+            promoted = not self._runs(device, name)
+            start = time.perf_counter()
+            self.producer.do(PatchTags(device, {"promoted": promoted or None}))
+            while self._runs(device, name) != promoted:
+                time.sleep(0.0005)
+            seconds.append(time.perf_counter() - start)
+        milliseconds = [1000 * one for one in seconds]
+        beside = f"median {quantile(milliseconds, 0.5):.1f} ms, worst {max(milliseconds):.1f} ms of {len(seconds)}"
+        return at_most(
+            "same fleet: one tag → readable, p99", setting, quantile(milliseconds, 0.99), "ms", aim=50, beside=beside
+        )
+
+    def _runs(self, device: str, deployment: str) -> bool:
+        effective = self.view.effective(device)
+        return effective is not None and any(layer.id == deployment for layer in effective.row.stack)
+
+    def bytes_per_device(self) -> Iterator[Figure]:
+        """What Redis says each key takes, by what it is for."""
+        totals = dict.fromkeys(("log", "heads and snapshots", "views", "index", "outcomes"), 0)
+        for number in range(PARTITIONS):
+            for what in ("log",):
+                totals["log"] += self._usage(key(number, what))
+            for what in ("heads", "snapshots"):
+                totals["heads and snapshots"] += self._usage(key(number, what))
+            for what in (*HASHES, *ARRAYS, "checkpoint"):
+                totals["index" if what == "index" else "views"] += self._usage(key(number, f"view:{what}"))
+            totals["outcomes"] += self._usage(key(number, "outcomes"))
+        each = {what: total / self.scale.devices for what, total in totals.items()}
+        setting = f"{self.scale.devices:,} devices"
+        for what in ("log", "heads and snapshots", "outcomes"):
+            yield Figure(f"Redis bytes per device: {what}", setting, each[what], "B", "", None)
+        beside = f"views {each['views']:.0f} B, index {each['index']:.0f} B"
+        yield at_most(
+            "Redis bytes per device: views + index", setting, each["views"] + each["index"], "B", aim=300, beside=beside
+        )
+
+    def _usage(self, name: str) -> int:
+        return int(self.client.memory_usage(name, samples=0) or 0)
+
+    def resident(self) -> Figure:
+        """A process warms four partitions, and says what each took."""
+        answer = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.resident", self.url], check=True, capture_output=True, text=True
+        )
+        empty, *each = (int(number) for number in answer.stdout.split())
+        mebibytes = [one / (1 << 20) for one in each]
+        beside = f"process without any: {empty >> 20} MB; each of the first 4: " + ", ".join(
+            f"{one:.0f}" for one in mebibytes
+        )
+        setting = f"{self.scale.devices // PARTITIONS:,} devices a partition"
+        mean = sum(mebibytes) / len(mebibytes)
+        return at_most("resident memory per warm partition", setting, mean, "MB", aim=60, beside=beside)
+
+
+class _Process:
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._command, self._environment = command, environment
+
+    def __enter__(self) -> None:
+        self._process = subprocess.Popen(self._command, env={**os.environ, **self._environment})
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.wait()

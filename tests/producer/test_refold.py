@@ -1,0 +1,71 @@
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events import (
+    ChangeAdmission,
+    CreateDeployment,
+    CreateModule,
+    DeleteDeployment,
+    DeleteModule,
+    PatchTags,
+    PatchTwin,
+    RegisterDevice,
+    ReplaceTwin,
+    ReportProperties,
+    RetireDevice,
+    UpdateDeployment,
+    UpdateDevice,
+)
+from events.deployment.facts import Ended
+from events.log.keys import FLEET
+from events.log.memory import MemoryLog
+from events.producer.refolding import refold
+from tests.manifest.contents import content
+from tests.producer.logs import producer
+
+devices = st.sampled_from(["a", "b"])
+modules = st.sampled_from(["m", "$edgeAgent"])
+values = st.sampled_from([None, 1, True, 2.5, "x", {"y": 1}, {"y": None}, [1, 2]])
+patches = st.dictionaries(st.sampled_from(["p", "q"]), values, max_size=2)
+names = st.sampled_from(["one", "two"])
+commands: st.SearchStrategy[Any] = st.one_of(
+    st.builds(RegisterDevice, devices, edge=st.booleans()),
+    st.builds(RegisterDevice, devices),
+    st.builds(UpdateDevice, devices, enabled=st.booleans()),
+    st.builds(RetireDevice, devices),
+    st.builds(CreateModule, devices, st.just("m")),
+    st.builds(DeleteModule, devices, st.just("m")),
+    st.builds(PatchTags, devices, patches),
+    st.builds(PatchTwin, devices, desired=patches, tags=patches),
+    st.builds(PatchTwin, devices, module_id=st.just("m"), desired=patches),
+    st.builds(ReplaceTwin, devices, desired=patches),
+    st.builds(ReportProperties, devices, patches),
+    st.builds(ReportProperties, devices, patches, module_id=modules),
+    st.builds(CreateDeployment, names, st.just(content()), st.just("*"), st.integers(0, 3)),
+    st.builds(UpdateDeployment, names, priority=st.integers(0, 3)),
+    st.builds(ChangeAdmission, names, st.just(Ended())),
+    st.builds(DeleteDeployment, names),
+)
+
+
+def snapshots(log: MemoryLog, stream: int) -> dict[str, bytes]:
+    subjects = list(log.subjects(stream))
+    stored = zip(subjects, log.load(subjects, fleet=stream == FLEET), strict=True)
+    return {name: one.snapshot for name, one in stored if one.snapshot is not None}
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(some=st.lists(commands, min_size=5, max_size=40), times=st.lists(st.integers(0, 10), min_size=40, max_size=40))
+def test_the_documents_folded_from_the_facts_alone_are_the_snapshots_byte_for_byte(
+    some: list[Any], times: list[int]
+) -> None:
+    log, clock = MemoryLog(partitions=1), iter(times)
+    one = producer(log, clock=lambda: next(clock))
+    for command in some:
+        one.submit([command])
+    for stream in (0, FLEET):
+        facts = log.read(stream, after=0, limit=1000)
+        assert refold(facts) == snapshots(log, stream)
+        assert [fact.at for fact in facts] == sorted(fact.at for fact in facts)

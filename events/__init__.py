@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from events.device.commands import ReportProperties as ReportProperties
     from events.device.commands import RetireDevice as RetireDevice
     from events.device.commands import UpdateDevice as UpdateDevice
+    from events.device.errors import DeviceExists as DeviceExists
     from events.producer.errors import CommandsRefused as CommandsRefused
     from events.producer.errors import ConflictPersists as ConflictPersists
     from events.producer.opening import open_producer as open_producer
@@ -29,6 +30,7 @@ _WHERE = {
     "ConflictPersists": "events.producer.errors",
     "CreateDeployment": "events.deployment.commands",
     "CreateModule": "events.device.commands",
+    "DeviceExists": "events.device.errors",
     "DeleteDeployment": "events.deployment.commands",
     "DeleteModule": "events.device.commands",
     "PatchTags": "events.device.commands",

@@ -1,0 +1,46 @@
+"""The producer script of the README, as a user would run it."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.embedded_redis import EmbeddedRedis
+from tests.repo.tree import text
+from tests.workers.system import base as content
+from tests.workers.system import deploy, fresh_system
+
+pytestmark = pytest.mark.redis_server
+
+DEVICES = 10_000
+
+
+def script() -> str:
+    found = re.search(r"<!-- producer-script.*?```python\n(.*?)```", text(Path("README.md")), re.DOTALL)
+    assert found is not None
+    assert len([line for line in found[1].splitlines() if line.strip()]) <= 16
+    return found[1]
+
+
+def test_the_script_of_the_readme_tags_ten_thousand_devices(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    program, table = tmp_path / "script.py", tmp_path / "devices.csv"
+    program.write_text(script())
+    with table.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["device", "site", "line"])
+        rows.writerows([f"edge-{number}", f"site-{number % 7}", number % 3 or ""] for number in range(DEVICES))
+        rows.writerow(["not an id", "site-0", "1"])
+    with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
+        system.do(deploy("a", content("temp"), "tags.site = 'site-3' AND is_defined(tags.line)"))
+        command = [sys.executable, str(program), system.url, str(table)]
+        first = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert first.stdout == f"{2 * DEVICES} facts are in the log\n"
+        assert first.stderr.splitlines()[0].startswith("device id 'not an id'")
+        system.settle()
+        wanted = [number for number in range(DEVICES) if number % 7 == 3 and number % 3]
+        assert sorted(system.view.members("a", "actual")) == sorted(f"edge-{number}" for number in wanted)
+        again = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert again.stdout == f"{DEVICES} facts are in the log\n"

@@ -1,5 +1,6 @@
 """The deployments as a partition sees them: conditions parsed, in the order in which they win."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -93,6 +94,7 @@ class Deployments:
         self.bases_descending: list[Deployment] = []
         self._by_path: dict[Path, set[str]] = {}
         self._by_value: dict[tuple[Path, ValueKey], set[str]] = {}
+        self._names: Counter[Path] = Counter()
 
     def fold(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> dict[str, Change]:
         """Fold (position, deployment id, fact) and say, per deployment, what it was before and is after all of them."""
@@ -127,19 +129,23 @@ class Deployments:
 
     def named_paths(self) -> set[Path]:
         """Every tag or reported path that a live condition names."""
-        return _named(self.by_id.values())
+        return set(self._names)
 
     def paths_named_after(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> set[Path]:
         """What `named_paths` would answer after some more facts, without folding them."""
-        ahead: dict[str, Deployment | None] = dict(self.by_id)
+        ahead: dict[str, Deployment | None] = {}
         for position, deployment_id, fact in facts:
-            ahead[deployment_id] = _evolve(
-                ahead.get(deployment_id), fact, deployment_id=deployment_id, position=position
-            )
-        return _named(one for one in ahead.values() if one is not None)
+            old = ahead[deployment_id] if deployment_id in ahead else self.by_id.get(deployment_id)
+            ahead[deployment_id] = _evolve(old, fact, deployment_id=deployment_id, position=position)
+        names = Counter(self._names) if ahead else self._names
+        for deployment_id, new in ahead.items():
+            names.subtract(_named(self.by_id.get(deployment_id)))
+            names.update(_named(new))
+        return {path for path, count in names.items() if count > 0}
 
     def _remember(self, deployment: Deployment) -> None:
         target = deployment.target
+        self._names.update(_named(deployment))
         if target.values is None:
             for path in target.paths:
                 self._by_path.setdefault(path, set()).add(deployment.id)
@@ -151,6 +157,10 @@ class Deployments:
         if deployment is None:
             return
         target = deployment.target
+        for path in _named(deployment):
+            self._names[path] -= 1
+            if not self._names[path]:
+                del self._names[path]
         for path in target.paths:
             self._by_path.get(path, set()).discard(deployment.id)
         for pair in target.values or ():
@@ -160,8 +170,8 @@ class Deployments:
                 del self._by_value[pair]
 
 
-def _named(deployments: Iterable[Deployment]) -> set[Path]:
-    return {path for one in deployments for path in one.target.paths if path != DEVICE_ID}
+def _named(deployment: Deployment | None) -> frozenset[Path]:
+    return frozenset() if deployment is None else deployment.target.paths - {DEVICE_ID}
 
 
 def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str, position: int) -> Deployment | None:

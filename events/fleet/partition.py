@@ -286,10 +286,10 @@ class Partition:
             self.targets[name] = change.after.target.select(self.index, edge)
             new = self.eligible[name] = self._admitted(change.after, self.targets[name])
             concerned |= old ^ new if _same_but_target(change) else old | new
-        concerned |= self._retarget_within(self._renewed, self.deployments.by_id.keys() - self._changes.keys())
-        concerned |= self._renewed
-        if self._gone:
-            self._retarget_within(self._gone, self.deployments.by_id.keys() - self._changes.keys())
+        if self._renewed or self._gone:
+            unchanged = self.deployments.by_id.keys() - self._changes.keys()
+            concerned |= self._retarget_within(self._renewed, unchanged) | self._renewed
+            self._retarget_within(self._gone, unchanged)
         touched = self._touched - self._renewed
         affected = self.deployments.affected(self.index.take_touched()) - self._changes.keys()
         concerned |= self._retarget_within(touched, affected)

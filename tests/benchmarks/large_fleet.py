@@ -91,14 +91,8 @@ class _Fleet:
 
     def is_settled(self) -> bool:
         heads = self.log.heads()
-        pipe = self.client.pipeline(transaction=False)
-        for number in range(PARTITIONS):
-            pipe.get(key(number, "view:checkpoint"))
-        return all(
-            self.views.checkpoint(number).vector.fleet == heads[FLEET]
-            and self.views.checkpoint(number).vector.partition == heads[number]
-            for number in range(PARTITIONS)
-        )
+        vectors = {number: self.views.checkpoint(number).vector for number in range(PARTITIONS)}
+        return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
 
     def new_deployment(self, setting: str) -> Figure:
         """A deployment that covers 60 % is appended; until all partitions have it."""

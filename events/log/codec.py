@@ -1,16 +1,23 @@
 """Between an envelope and the fields of a stream entry."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from events import canonical
+from events.canonical import JsonObject
 from events.envelope import Envelope, Principal
 from events.log.errors import UnreadableFact
 from events.log.port import Fact
 
 FIELDS = ("type", "subject", "version", "at", "by", "cause", "data")
 """Always all of them and in this order: Redis keeps entries of one shape compactly (contract/redis-rq.md)."""
+
+Upcaster = Callable[[JsonObject], JsonObject]
+"""Brings the data of a fact from the shape that an older version wrote to the shape of today."""
+
+UPCASTERS: Mapping[bytes, Upcaster] = {}
+"""By the type as it was written. Facts are never edited: a shape that changes gets a new tag, and the old one a line here."""
 
 _decoder = msgspec.json.Decoder(Fact)
 _principals: dict[bytes, Principal] = {}
@@ -27,8 +34,10 @@ def type_of(fact: Fact) -> str:
     return type(fact).__name__
 
 
-def decode_entry(stream: str, position: int, fields: Mapping[bytes, bytes]) -> Envelope[Fact]:
-    """Read an entry.
+def decode_entry(
+    stream: str, position: int, fields: Mapping[bytes, bytes], *, upcasters: Mapping[bytes, Upcaster] = UPCASTERS
+) -> Envelope[Fact]:
+    """Read an entry, whichever version wrote it.
 
     Raises:
         UnreadableFact: a field is missing or does not decode.
@@ -38,6 +47,9 @@ def decode_entry(stream: str, position: int, fields: Mapping[bytes, bytes]) -> E
         principal = _principals.get(by)
         if principal is None:
             principal = _remember(by)
+        data = fields[b"data"]
+        if upcasters and (upcast := upcasters.get(fields[b"type"])) is not None:
+            data = canonical.encode(upcast(msgspec.json.decode(data)))
         return Envelope(
             position,
             fields[b"subject"].decode(),
@@ -45,7 +57,7 @@ def decode_entry(stream: str, position: int, fields: Mapping[bytes, bytes]) -> E
             int(fields[b"at"]),
             principal,
             fields[b"cause"].decode(),
-            _decoder.decode(fields[b"data"]),
+            _decoder.decode(data),
         )
     except KeyError as error:
         raise UnreadableFact(stream, position, f"field {error} is missing") from error

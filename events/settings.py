@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     memory_budget_mib: int = Field(default=512, ge=16)
     """What one worker process may keep warm, in MiB."""
 
+    work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
+    """How long one job works before what is left of it goes behind the others; it always does one batch."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("redis_url", "queue_url")

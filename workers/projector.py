@@ -1,5 +1,6 @@
 """Folds one partition at a time from the log into the views, with warm copies in memory."""
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
@@ -8,11 +9,12 @@ import msgspec
 import structlog
 
 from events.device.facts import DeviceFact
-from events.envelope import Envelope, Vector
+from events.envelope import Envelope, Principal, Vector
+from events.fleet.errors import CannotFold
 from events.fleet.outcome import Outcome
-from events.fleet.partition import CannotFold, DeviceText, MergeCache, Partition
+from events.fleet.partition import DeviceText, MergeCache, Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
-from events.log.facts import BlockResolved
+from events.log.facts import LOG_SUBJECT, BlockResolved
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, name
 from events.log.port import Log
@@ -25,6 +27,7 @@ BATCH_FACTS = 8192
 _DOCUMENTS = 1000
 _FLEET_BATCH = 1000
 _FILL_ROUNDS = 50
+_NOBODY = Principal.parse("system:log")
 
 logger = structlog.get_logger()
 
@@ -42,24 +45,65 @@ class FleetFacts:
         self._resolved: dict[int, dict[int, str]] = {}
 
     def refresh(self) -> None:
-        """Read on to the head."""
+        """Read on to the head.
+
+        Raises:
+            UnreadableFact, LogLostItsTail: at a fact that nobody has decided to leave out; those before it are read.
+        """
         while True:
-            more = self._log.read(FLEET, after=len(self._facts), limit=_FLEET_BATCH)
-            for envelope in more:
-                if isinstance(envelope.fact, BlockResolved):
-                    fact = envelope.fact
-                    self._resolved.setdefault(fact.partition, {})[fact.position] = fact.reason
-            self._facts += more
+            try:
+                more = self._read(_FLEET_BATCH)
+            except (UnreadableFact, LogLostItsTail) as error:
+                position = position_of(error)
+                self._read(position - 1 - len(self._facts))
+                self._look_ahead(position)
+                if position not in self.skipped(FLEET):
+                    raise
+                self._facts.append(_left_out(position))
+                continue
             if len(more) < _FLEET_BATCH:
                 return
+
+    def _read(self, limit: int) -> Sequence[Envelope[Any]]:
+        more = self._log.read(FLEET, after=len(self._facts), limit=limit) if limit else []
+        for envelope in more:
+            self._facts.append(envelope)
+            self._note(envelope)
+        return more
+
+    def _note(self, envelope: Envelope[Any]) -> None:
+        fact = envelope.fact
+        if not isinstance(fact, BlockResolved):
+            return
+        self._resolved.setdefault(fact.stream, {})[fact.position] = fact.reason
+        if fact.stream == FLEET and fact.position <= len(self._facts):
+            self._facts[fact.position - 1] = _left_out(fact.position)
+
+    def _look_ahead(self, position: int) -> None:
+        """The decision on a fact that cannot be read stands after it."""
+        head = self._log.head(FLEET)
+        for after in range(position, head):
+            with contextlib.suppress(UnreadableFact, LogLostItsTail):
+                for envelope in self._log.read(FLEET, after=after, limit=1):
+                    self._note(envelope)
 
     def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
         """The facts at positions after + 1 to `upto`, or to what was read last."""
         return self._facts[after:upto]
 
-    def skipped(self, partition: int) -> dict[int, str]:
-        """Positions of a partition that an operator decided to leave out, with the reasons."""
-        return self._resolved.get(partition, {})
+    def skipped(self, stream: int) -> dict[int, str]:
+        """Positions of a stream that an operator decided to leave out, with the reasons."""
+        return self._resolved.get(stream, {})
+
+
+def _left_out(position: int) -> Envelope[Any]:
+    """Stands for a fact of the fleet that was left out; it moves the vector, and nothing else."""
+    return Envelope(position, LOG_SUBJECT, 0, 0, _NOBODY, "", BlockResolved(FLEET, position, ""))
+
+
+def position_of(error: CannotFold | UnreadableFact | LogLostItsTail) -> int:
+    """The position that an error stops at."""
+    return error.expected if isinstance(error, LogLostItsTail) else error.position
 
 
 def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
@@ -118,28 +162,24 @@ class Projector:
         except CheckpointMoved:
             return False
         except (CannotFold, UnreadableFact, LogLostItsTail) as error:
-            position = error.position if isinstance(error, CannotFold | UnreadableFact) else error.expected
-            self._block(number, position, error)
-            return True
+            return self._block(number, error)
 
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
         blocked = self._views.blocked(number)
-        if blocked is not None and blocked.position not in self._fleet.skipped(number):
+        if blocked is not None and blocked.decidable and blocked.position not in self._fleet.skipped(blocked.stream):
             return True
         checkpoint, partition = self._current(number)
         while True:
             advanced = self._advance(partition)
-            if not advanced:
-                self._warm.put(number, checkpoint, partition)
-                return True
-            checkpoint = self._commit(number, partition, checkpoint)
+            if advanced:
+                checkpoint = self._commit(number, partition, checkpoint)
             if blocked is not None:
                 self._views.block(number, None)
                 blocked = None
-            if not go_on():
+            if not advanced or not go_on():
                 self._warm.put(number, checkpoint, partition)
-                return False
+                return not advanced
             self._fleet.refresh()
 
     # -- where to begin
@@ -200,10 +240,10 @@ class Projector:
             limit = bad - 1 - after
         try:
             facts = device_facts(self._log, partition.number, after=after, limit=limit)
-        except UnreadableFact as error:
-            if error.position == after + 1:
+        except (UnreadableFact, LogLostItsTail) as error:
+            if position_of(error) <= after + 1:
                 raise
-            facts = device_facts(self._log, partition.number, after=after, limit=error.position - 1 - after)
+            facts = device_facts(self._log, partition.number, after=after, limit=position_of(error) - 1 - after)
         reached(FailPoint.FOLD_READ)
         partition.fold(facts)
         return len(facts)
@@ -250,16 +290,39 @@ class Projector:
 
     # -- stopping
 
-    def _block(self, number: int, position: int, error: Exception) -> None:
+    def _block(self, number: int, error: CannotFold | UnreadableFact | LogLostItsTail) -> bool:
         """Commit what comes before a fact that cannot be folded, then mark the partition as stopped at it."""
         self._warm.take(number)
-        if isinstance(error, CannotFold):
+        position = position_of(error)
+        in_fleet = error.fleet if isinstance(error, CannotFold) else error.stream == name(FLEET)
+        decidable = not isinstance(error, LogLostItsTail) or error.found > error.expected
+        if decidable and (in_fleet or isinstance(error, CannotFold)):
             checkpoint, partition = self._current(number)
-            if partition.vector.partition < position - 1:
-                self._fold_to(partition, position - 1)
-                self._commit(number, partition, checkpoint)
-        self._views.block(number, Blocked(position, str(error), self._clock()))
-        logger.error("partition blocked", partition=name(number), position=position, error=str(error))
+            at = partition.vector
+            upto = Vector(at.partition, position - 1) if in_fleet else Vector(position - 1, at.fleet)
+            try:
+                self._advance_to(partition, upto)
+                if partition.vector != at:
+                    self._commit(number, partition, checkpoint)
+            except CheckpointMoved:
+                return False
+        stream = FLEET if in_fleet else number
+        former = self._views.blocked(number)
+        if former is None or (former.stream, former.position, former.error) != (stream, position, str(error)):
+            self._views.block(number, Blocked(stream, position, str(error), self._clock(), decidable))
+            logger.error(
+                "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
+            )
+        return True
+
+    def _advance_to(self, partition: Partition, vector: Vector) -> None:
+        """Fold on to a vector that lies behind in neither part."""
+        self._fold_to(partition, vector.partition)
+        facts = self._fleet.between(partition.vector.fleet, vector.fleet)
+        paths = partition.paths_to_fill(facts)
+        if paths:
+            self._fill(partition, paths)
+        partition.fold_fleet(facts)
 
 
 def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
@@ -271,9 +334,3 @@ def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
             some = []
     if some:
         yield some
-
-
-def vector_of(log: Log, number: int) -> Vector:
-    """Where a partition would be if it were folded to the head."""
-    heads = log.heads()
-    return Vector(heads[number], heads[FLEET])

@@ -15,8 +15,10 @@ from events.deployment.facts import (
     DeploymentFact,
     DeploymentUpdated,
 )
+from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
 from events.manifest.document import is_layered
+from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.targeting.select import compile_true
 from events.targeting.tree import Path, equalities, is_monotone, paths
@@ -97,16 +99,19 @@ class Deployments:
         self._names: Counter[Path] = Counter()
 
     def fold(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> dict[str, Change]:
-        """Fold (position, deployment id, fact) and say, per deployment, what it was before and is after all of them."""
+        """Fold (position, deployment id, fact) and say, per deployment, what it was before and is after all of them.
+
+        Raises:
+            CannotFold: a fact does not follow; the state is unusable from here on.
+        """
         before: dict[str, Deployment | None] = {}
         for position, deployment_id, fact in facts:
             old = self.by_id.get(deployment_id)
             before.setdefault(deployment_id, old)
             new = _evolve(old, fact, deployment_id=deployment_id, position=position)
             self._forget(old)
-            if new is None:
-                del self.by_id[deployment_id]
-            else:
+            self.by_id.pop(deployment_id, None)
+            if new is not None:
                 self.by_id[deployment_id] = new
                 self._remember(new)
         if before:
@@ -132,7 +137,11 @@ class Deployments:
         return set(self._names)
 
     def paths_named_after(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> set[Path]:
-        """What `named_paths` would answer after some more facts, without folding them."""
+        """What `named_paths` would answer after some more facts, without folding them.
+
+        Raises:
+            CannotFold: as `fold`.
+        """
         ahead: dict[str, Deployment | None] = {}
         for position, deployment_id, fact in facts:
             old = ahead[deployment_id] if deployment_id in ahead else self.by_id.get(deployment_id)
@@ -175,24 +184,34 @@ def _named(deployment: Deployment | None) -> frozenset[Path]:
 
 
 def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str, position: int) -> Deployment | None:
+    if isinstance(fact, DeploymentCreated):
+        new = Deployment(
+            deployment_id,
+            position,
+            fact.priority,
+            is_layered(fact.content),
+            fact.target_condition,
+            fact.admission,
+            fact.content.get(CONTENT_KEY, {}),
+        )
+        return _readable(new)
+    if old is None:
+        raise CannotFold(position, deployment_id, "there is no such deployment", fleet=True)
     match fact:
-        case DeploymentCreated():
-            content = fact.content.get(CONTENT_KEY, {})
-            return Deployment(
-                deployment_id,
-                position,
-                fact.priority,
-                is_layered(fact.content),
-                fact.target_condition,
-                fact.admission,
-                content,
-            )
         case DeploymentUpdated():
-            assert old is not None
-            return msgspec.structs.replace(old, priority=fact.priority, condition=fact.target_condition)
+            return _readable(
+                msgspec.structs.replace(old, priority=fact.priority, condition=fact.target_condition), position
+            )
         case AdmissionChanged():
-            assert old is not None
             return msgspec.structs.replace(old, admission=fact.admission)
         case DeploymentDeleted():
-            assert old is not None
             return None
+
+
+def _readable(deployment: Deployment, position: int | None = None) -> Deployment:
+    try:
+        target_of(deployment.condition)
+    except ConditionInvalid as error:
+        position = deployment.created if position is None else position
+        raise CannotFold(position, deployment.id, f"its condition cannot be read: {error}", fleet=True) from error
+    return deployment

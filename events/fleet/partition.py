@@ -33,6 +33,7 @@ from events.fleet.answers import Answers, Signature, as_desired
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
 from events.fleet.deployments import Change, Deployment, Deployments, target_of
 from events.fleet.directory import Directory
+from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
@@ -41,14 +42,6 @@ from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, stack_key
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
-
-
-class CannotFold(Exception):
-    """A fact does not follow from the ones before it: the log is not one that twinfold wrote, or is damaged."""
-
-    def __init__(self, position: int, subject: str, why: str) -> None:
-        super().__init__(f"position {position}, {subject}: {why}")
-        self.position, self.subject, self.why = position, subject, why
 
 
 class DeviceText(msgspec.Struct, frozen=True):
@@ -121,12 +114,17 @@ class Partition:
             fact, subject = envelope.fact, envelope.subject
             assert envelope.position == position + 1
             ordinal = ordinal_of.get(subject)
-            if ordinal is not None:
-                self._fold_device(ordinal, subject, fact, envelope)
-            elif type(fact) is DeviceRegistered:
-                self._register(subject, fact, envelope.version)
-            else:
-                self._fold_module(subject, fact, envelope)
+            try:
+                if ordinal is not None:
+                    self._fold_device(ordinal, subject, fact, envelope)
+                elif type(fact) is DeviceRegistered:
+                    self._register(subject, fact, envelope.version)
+                else:
+                    self._fold_module(subject, fact, envelope)
+            except CannotFold:
+                raise
+            except Exception as error:
+                raise CannotFold(envelope.position, subject, f"{type(error).__name__}: {error}") from error
             position = envelope.position
             at = max(at, envelope.at)
         self.vector = Vector(position, self.vector.fleet)

@@ -2,6 +2,8 @@
 
 import msgspec
 
+LOG_SUBJECT = "log"
+
 
 class LogInitialised(msgspec.Struct, frozen=True, tag="LogInitialised", forbid_unknown_fields=True):
     """The first fact of every log: its epoch and the number of partitions, fixed from here on."""
@@ -11,9 +13,9 @@ class LogInitialised(msgspec.Struct, frozen=True, tag="LogInitialised", forbid_u
 
 
 class BlockResolved(msgspec.Struct, frozen=True, tag="BlockResolved", forbid_unknown_fields=True):
-    """An operator decided that a partition goes on past the fact it stopped at, leaving that fact out."""
+    """An operator decided to leave out the fact at a position of a stream, a partition's or the fleet's (-1)."""
 
-    partition: int
+    stream: int
     position: int
     reason: str
 

@@ -7,7 +7,7 @@ import msgspec
 from events.envelope import Envelope, Principal
 from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
-from events.log.facts import LogInitialised
+from events.log.facts import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
 from events.log.port import AT_APPEND, Chunk, Conflicted, Fact, Head, Proposed, Stored, Written
 from events.log.splitting import Piece, split
@@ -35,7 +35,7 @@ class MemoryLog:
         self._epoch = epoch
         self._streams = {stream: _Stream() for stream in (FLEET, *range(partitions))}
         fact = LogInitialised(epoch, partitions)
-        self.append([Proposed("log", 0, fact)], command_id="initialise", by=Principal.parse("system:log"), at=at)
+        self.append([Proposed(LOG_SUBJECT, 0, fact)], command_id="initialise", by=Principal.parse("system:log"), at=at)
 
     @property
     def partitions(self) -> int:

@@ -8,14 +8,13 @@ from events.log.checks import check_server
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering, connect, entries_of
 from events.log.errors import LogMismatch, LogNotInitialised
-from events.log.facts import LogInitialised
+from events.log.facts import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key
 from events.log.port import Proposed
 from events.log.redis import RedisLog
 from events.settings import hide_password
 
 _AUTHOR = Principal.parse("system:log")
-_SUBJECT = "log"
 
 
 def initialise(
@@ -45,7 +44,7 @@ def initialise(
         fact = LogInitialised(epoch or secrets.token_hex(8), partitions)
         log = RedisLog(client, partitions=partitions, epoch=fact.epoch)
         now = time.time_ns() // 1_000_000
-        log.append([Proposed(_SUBJECT, 0, fact)], command_id="initialise", by=_AUTHOR, at=now if at is None else at)
+        log.append([Proposed(LOG_SUBJECT, 0, fact)], command_id="initialise", by=_AUTHOR, at=now if at is None else at)
         found = _first_fact(client)
         assert found is not None
     if found.partitions != partitions:

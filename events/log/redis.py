@@ -193,7 +193,7 @@ class RedisLog:
             newest = entries_of(self.client.xrevrange(key(stream, "log"), count=1))
         end = position_of(newest[0][0]) if newest else 0
         if end < head or end < after:
-            raise LogLostItsTail(name(stream), expected=max(head, after), found=end)
+            raise LogLostItsTail(name(stream), expected=max(after, end + 1), found=end)
 
     def position_at(self, stream: int, at: int) -> int:
         """The last position whose time is <= `at`; 0 when there is none. Times never fall, so halving finds it."""

@@ -2,6 +2,7 @@
 
 ProducerError
 ├── CommandInvalid     a member of a command has the wrong type
+├── DecisionInvalid    a decision on a fact that is not there, or without a reason
 ├── NoVault            a secret, and nowhere to keep it
 ├── CommandsRefused    some commands break a rule; the others are in the log
 └── ConflictPersists   others kept changing the same subjects
@@ -44,6 +45,14 @@ class CommandInvalid(ProducerError):
     def __init__(self, command: str, why: str) -> None:
         super().__init__(f"{command}: {why}")
         self.command, self.why = command, why
+
+
+class DecisionInvalid(ProducerError):
+    """Nothing can be left out there, or it is not said why."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"{place} {why}")
+        self.place, self.why = place, why
 
 
 class NoVault(ProducerError):

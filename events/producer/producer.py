@@ -12,12 +12,14 @@ import msgspec
 from events.deployment.advice import Advice
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
+from events.log.facts import LOG_SUBJECT, BlockResolved
+from events.log.keys import name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
 from events.producer.advising import advise
 from events.producer.deciding import REFUSALS, check, load, propose, subjects_of
-from events.producer.errors import Command, CommandsRefused, ConflictPersists, Refused
+from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
 from events.producer.secrecy import in_references, refuse_plain_secrets
 
 BATCH_COMMANDS = 1000
@@ -140,6 +142,25 @@ class Producer:
             raise report.refused[0].error
         return advise(self._log, command)
 
+    def leave_out(self, stream: int, position: int, *, reason: str) -> None:
+        """Record an operator's decision that folding goes on without the fact at a position of a stream (DESIGN §4).
+
+        Raises:
+            DecisionInvalid: there is no such position, or no reason.
+            LogUnavailable: as `submit`.
+        """
+        heads = self._log.heads()
+        if stream not in heads or not 0 < position <= heads[stream]:
+            raise DecisionInvalid(f"{stream}:{position}", "is no position of this log")
+        if not reason.strip():
+            raise DecisionInvalid(f"{name(stream)}:{position}", "is left out for a reason; say which")
+        chunks: tuple[Chunk, ...] = ()
+        while not chunks or isinstance(chunks[0], Conflicted):
+            (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
+            fact = BlockResolved(stream, position, reason)
+            chunks = self._append([Proposed(LOG_SUBJECT, stored.head.version, fact)], "")
+        self._wake(chunks)
+
     def _write(self, commands: Sequence[Command], *, cause: str = "") -> Report:
         pending, refused = self._admitted(commands)
         written = conflicts = 0
@@ -156,7 +177,7 @@ class Producer:
             self._wake(chunks)
             conflicts += bool(again)
             if conflicts == ATTEMPTS_MAX:
-                names = dict.fromkeys(name for one in again for name in subjects_of(one))
+                names = dict.fromkeys(subject for one in again for subject in subjects_of(one))
                 raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
             pending = again + later
         return Report(written, tuple(refused))

@@ -11,7 +11,7 @@ from events.fleet.configuration import NOTHING
 from events.fleet.outcome import Outcome
 from events.fleet.rows import UNASSIGNED, Row, Standing
 from events.log.keys import partition_of
-from events.view_store.port import Selection, ViewStore
+from events.view_store.port import Blocked, Selection, ViewStore
 from events.views.reading import (
     PASSED_OVER_HASHES,
     STATUS_ARRAYS,
@@ -125,6 +125,11 @@ class FleetView:
         for number in range(self._partitions):
             ordinals = self._reading(number).standing(standing)
             yield from ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
+
+    def blocked(self) -> dict[int, Blocked]:
+        """The partitions that are stopped, with where and why."""
+        found = {number: self._views.blocked(number) for number in range(self._partitions)}
+        return {number: blocked for number, blocked in found.items() if blocked is not None}
 
     def outcomes(self, number: int, *, after: int = 0, limit: int = 100) -> Iterator[Outcome]:
         """The outcomes of a partition, decoded."""

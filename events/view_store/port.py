@@ -9,11 +9,17 @@ from events.views.kept import Checkpoint, Kept, OutcomeEntry, Writes
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """A partition stopped at a fact that cannot be folded, since `at` (milliseconds)."""
+    """A partition stopped at a position of a stream, its own or the fleet's (-1), since `at` (milliseconds).
 
+    At a fact that cannot be folded it waits for an operator's decision; where the tail of a stream is lost there is nothing
+    to decide (`decidable` is false), and it goes on when the facts are restored.
+    """
+
+    stream: int
     position: int
     error: str
     at: int
+    decidable: bool = True
 
 
 class Selection(msgspec.Struct, frozen=True):

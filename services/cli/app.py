@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import demo, init, log, worker
+from services.cli import blocked, demo, init, log, worker
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
@@ -33,6 +33,7 @@ def twinfold(
     del version  # The callback has answered it.
 
 
+app.command()(blocked.blocked)
 app.command()(demo.demo)
 app.command()(init.init)
 app.command()(log.log)

@@ -16,6 +16,7 @@ from events.view_store.port import ViewStore
 INTERVAL_SECONDS = 1.0
 LEASE_MS = 3000
 _JOBS_PER_PARTITION_MAX = 4
+_LOOKS = 2
 
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
@@ -37,6 +38,7 @@ class Sweep:
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
         self._token = secrets.token_hex(8)
         self._lagging: dict[int, Vector] = {}
+        self._decided: dict[int, tuple[int, int]] = {}
 
     def once(self) -> list[int]:
         """Wake the partitions that are behind and whose checkpoint stands where the last look found it.
@@ -64,11 +66,18 @@ class Sweep:
         behind = {}
         for number in range(self._log.partitions):
             vector = self._views.checkpoint(number).vector
-            if vector != Vector(heads[number], heads[FLEET]) and not self._stopped(number):
+            if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, heads[FLEET]):
                 behind[number] = vector
         return behind
 
-    def _stopped(self, number: int) -> bool:
-        """A blocked partition waits for a decision, which wakes it by itself; it is not asked every second."""
+    def _waits(self, number: int, fleet_head: int) -> bool:
+        """A blocked partition waits for a decision, which is a fact of the fleet; until there is one it is left alone."""
         blocked = self._views.blocked(number)
-        return blocked is not None and not self._log.head(FLEET) > self._views.checkpoint(number).vector.fleet
+        if blocked is None or not blocked.decidable:
+            self._decided.pop(number, None)
+            return False
+        # Two looks at a head, as the first of them only notes that the partition lags.
+        looks, seen = self._decided.get(number, (0, -1))
+        looks = looks + 1 if seen == fleet_head else 1
+        self._decided[number] = (looks, fleet_head)
+        return looks > _LOOKS

@@ -1,0 +1,164 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from events import PatchTags, RegisterDevice
+from events.deployment.facts import DeploymentCreated, DeploymentUpdated
+from events.device.facts import TwinPatched
+from events.envelope import Principal
+from events.log.keys import FLEET, key, partition_of
+from events.log.port import Proposed
+from events.producer.errors import DecisionInvalid
+from events.view_store.memory import MemoryViewStore
+from events.view_store.port import Selection
+from events.views.kept import ARRAYS, HASHES
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import eventually
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
+from workers.rebuild import rebuild
+
+pytestmark = pytest.mark.redis_server
+
+ADA = Principal.parse("user:ada")
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
+        system.do(*(RegisterDevice(f"d{number}") for number in range(40)))
+        system.do(deploy("a", base("m"), "tags.on = true"))
+        system.settle()
+        yield system
+
+
+def damage(system: System, stream: int, data: bytes = b"{") -> int:
+    """An entry that no version ever wrote, at the next position; its position."""
+    client: Any = system.log.client
+    position = system.log.head(stream) + 1
+    fields = {"type": "X", "subject": "d0", "version": 9, "at": 1, "by": "user:ada", "cause": "", "data": data}
+    client.xadd(key(stream, "log"), fields, id=f"{position}-0")
+    client.hset(key(stream, "meta"), "position", position)
+    return position
+
+
+def by_hand(system: System, proposed: Proposed, command_id: str) -> int:
+    """A fact that nobody decided; its position."""
+    (chunk,) = system.log.append([proposed], command_id=command_id, by=ADA, at=1)
+    system.waker.wake([chunk.stream])
+    return int(getattr(chunk, "first_position", 0))
+
+
+def stopped_at(system: System, number: int) -> tuple[int, int]:
+    eventually(lambda: number in system.view.blocked(), what="the partition is blocked")
+    blocked = system.view.blocked()[number]
+    return blocked.stream, blocked.position
+
+
+def devices_of(number: int) -> list[str]:
+    return [name for name in (f"d{one}" for one in range(40)) if partition_of(name, PARTITIONS) == number]
+
+
+def assert_rebuilt(system: System) -> None:
+    elsewhere, wanted = MemoryViewStore(), Selection(hashes=HASHES, arrays=ARRAYS)
+    for number in range(PARTITIONS):
+        rebuild(number, log=system.log, recorded=system.views, into=elsewhere)
+        assert elsewhere.read(number, wanted) == system.views.read(number, wanted)
+
+
+@pytest.mark.parametrize("how", ["unreadable", "impossible", "gap"])
+def test_a_partition_stops_at_a_bad_fact_and_goes_on_by_decision_alone(system: System, how: str) -> None:
+    first, second, *_ = devices_of(1)
+    system.do(PatchTags(first, {"on": True}))
+    match how:
+        case "unreadable":
+            bad = damage(system, 1)
+        case "impossible":
+            bad = by_hand(system, Proposed("nobody5", 0, TwinPatched({"on": True})), "c")
+            assert partition_of("nobody5", PARTITIONS) == 1
+        case _:
+            bad = damage(system, 1)
+    system.do(PatchTags(second, {"on": True}), PatchTags(devices_of(2)[0], {"on": True}))
+    if how == "gap":
+        system.log.client.xdel(key(1, "log"), f"{bad}-0")
+    assert stopped_at(system, 1) == (1, bad)
+    eventually(lambda: system.status("a")["actual"] == 2, what="others, and what came before, are folded")
+    assert system.views.checkpoint(1).vector.partition == bad - 1
+    with pytest.raises(DecisionInvalid, match="reason"):
+        system.producer.leave_out(1, bad, reason=" ")
+    with pytest.raises(DecisionInvalid, match="position"):
+        system.producer.leave_out(1, bad + 100, reason="typo")
+    system.producer.leave_out(1, bad, reason="a faulty disk")
+    system.settle()
+    assert system.view.blocked() == {}
+    assert system.status("a")["actual"] == 3
+    assert_rebuilt(system)
+
+
+@pytest.mark.parametrize("how", ["unreadable", "impossible", "condition"])
+def test_a_bad_fact_of_the_fleet_stops_everyone_until_it_is_decided(system: System, how: str) -> None:
+    match how:
+        case "unreadable":
+            bad = damage(system, FLEET)
+            system.waker.wake([FLEET])
+        case "impossible":
+            bad = by_hand(system, Proposed("nobody", 0, DeploymentUpdated("*", 1, {}, {})), "c")
+        case _:
+            bad = by_hand(system, Proposed("odd", 0, DeploymentCreated(base("x"), "tags.((")), "c")
+    system.do(deploy("b", base("n"), "*", priority=5))
+    for number in range(PARTITIONS):
+        assert stopped_at(system, number) == (FLEET, bad)
+        assert system.views.checkpoint(number).vector.fleet == bad - 1
+    system.producer.leave_out(FLEET, bad, reason="never was")
+    system.settle()
+    assert system.view.blocked() == {}
+    assert system.status("b")["actual"] == 40
+    assert_rebuilt(system)
+
+
+def test_a_lost_tail_stops_the_partition_until_the_facts_are_back(system: System) -> None:
+    client: Any = system.log.client
+    names = devices_of(1)
+    system.do(*(PatchTags(name, {"on": True}) for name in names))
+    system.settle()
+    head = system.log.head(1)
+    entries = client.xrange(key(1, "log"), min=f"{head - 1}-0")
+    heads = client.hgetall(key(1, "meta"))
+    client.xdel(key(1, "log"), *(entry_id for entry_id, _ in entries))
+    client.hset(key(1, "meta"), "position", head - 2)
+    system.waker.wake([1])
+    eventually(lambda: 1 in system.view.blocked(), what="the partition is blocked")
+    assert not system.view.blocked()[1].decidable
+    assert "restore the missing facts" in system.view.blocked()[1].error
+    # Redis gives no id twice, so the stream is written anew, as a restore does.
+    rest = client.xrange(key(1, "log"))
+    client.delete(key(1, "log"))
+    for entry_id, fields in [*rest, *entries]:
+        client.xadd(key(1, "log"), fields, id=entry_id)
+    client.hset(key(1, "meta"), mapping=heads)
+    system.waker.wake([1])
+    eventually(lambda: system.view.blocked() == {}, what="the partition goes on")
+    assert_rebuilt(system)
+
+
+def command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    whole = [sys.executable, "-m", "services.cli", "blocked", "--redis-url", system.url, *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, check=False)
+
+
+def test_an_operator_sees_what_is_stopped_and_decides(system: System) -> None:
+    assert command(system).stdout == "no partition is stopped\n"
+    bad = damage(system, 1)
+    system.waker.wake([1])
+    stopped_at(system, 1)
+    assert command(system).stdout.startswith(f"p01 stopped at p01:{bad} since ")
+    assert command(system, "--leave-out", "p01:1", "--reason", "x").returncode == 2
+    assert command(system, "--leave-out", f"p01:{bad}").returncode == 1
+    done = command(system, "--leave-out", f"p01:{bad}", "--reason", "a faulty disk", "--by", "user:ada")
+    assert (done.returncode, done.stdout) == (0, f"p01:{bad} is left out from now on\n")
+    system.settle()
+    assert command(system).stdout == "no partition is stopped\n"
+    (decision,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
+    assert (str(decision.by), getattr(decision.fact, "reason", "")) == ("user:ada", "a faulty disk")

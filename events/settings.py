@@ -10,7 +10,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "TWINFOLD_"
 
-_SCHEMES = ("redis", "rediss", "unix")
+_CLUSTERS = ("redis+cluster", "rediss+cluster")
+_SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
+_PORT_MAX = 65535
+_NO_CLUSTER = "RQ cannot use a Redis Cluster; name a single server for the queue"
 _PASSWORD_BEFORE_HOST = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:@/?#]*):(?!//).*@", re.DOTALL)
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|ssl_password)=)[^&#]*", re.IGNORECASE)
 
@@ -75,9 +78,22 @@ class Settings(BaseSettings):
     def _starts_from_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
 
+    @field_validator("queue_url")
+    @classmethod
+    def _is_a_single_server(cls, url: str | None) -> str | None:
+        if url is not None and is_cluster(url):
+            raise ValueError(_NO_CLUSTER)
+        return url
+
     @property
     def effective_queue_url(self) -> str:
-        """Where RQ's queues are."""
+        """Where RQ's queues are.
+
+        Raises:
+            SettingsInvalid: the log is on a Redis Cluster, and no queue is named.
+        """
+        if self.queue_url is None and is_cluster(self.redis_url):
+            raise SettingsInvalid(f"{ENV_PREFIX}QUEUE_URL", f"{ENV_PREFIX}QUEUE_URL: {_NO_CLUSTER}")
         return self.queue_url or self.redis_url
 
     @property
@@ -112,7 +128,10 @@ def hide_password(url: str) -> str:
 def _check_redis_url(url: str) -> None:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+        raise ValueError("a Redis URL begins with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+    if scheme in _CLUSTERS:
+        _check_nodes(url)
+        return
     try:
         parts = urlsplit(url)
         named = parts.path if scheme == "unix" else parts.hostname
@@ -123,6 +142,18 @@ def _check_redis_url(url: str) -> None:
         raise ValueError("the host or port of the Redis URL cannot be read") from None
     if not named:
         raise ValueError("the Redis URL names no server")
+
+
+def _check_nodes(url: str) -> None:
+    for place in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
+        host, _, port = place.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
+            raise ValueError("the nodes of a Redis Cluster are written host:port,host:port")
+
+
+def is_cluster(url: str) -> bool:
+    """Whether a URL names a Redis Cluster."""
+    return url.partition("://")[0] in _CLUSTERS
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -26,7 +26,8 @@ Client = Redis | RedisCluster
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 """Stream entries as a client answers them: id, fields."""
 
-CLUSTER_SCHEME = "redis+cluster"
+CLUSTER_SCHEMES = {"redis+cluster": False, "rediss+cluster": True}
+"""Scheme → with TLS."""
 TIMEOUT_SECONDS = 10.0
 
 _AWAY = (
@@ -57,23 +58,34 @@ def answering() -> Iterator[None]:
 
 
 def connect(url: str) -> Client:
-    """A client for `redis://`, `rediss://`, `unix://`, or `redis+cluster://host:port,host:port`.
+    """A client for `redis://`, `rediss://`, `unix://`, or `redis+cluster://user:password@host:port,host:port` (`rediss+cluster`).
 
     No command is sent twice by the client itself: what may be repeated, the log decides.
 
     Raises:
         LogUnavailable: a cluster's nodes do not answer (a single server is asked at the first command).
     """
-    parts = urlsplit(url)
-    if parts.scheme == CLUSTER_SCHEME:
-        nodes = [ClusterNode(*_host_and_port(place)) for place in parts.netloc.split(",")]  # type: ignore[no-untyped-call]
-        try:
-            return RedisCluster(startup_nodes=nodes, socket_timeout=TIMEOUT_SECONDS)
-        except RedisError as error:
-            raise LogUnavailable(str(error)) from error
+    scheme, _, rest = url.partition("://")
+    if scheme in CLUSTER_SCHEMES:
+        return _cluster(rest.partition("/")[0], ssl=CLUSTER_SCHEMES[scheme])
     return Redis.from_url(
         url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0)
     )
+
+
+def _cluster(places: str, *, ssl: bool) -> RedisCluster:
+    person, _, nodes = places.rpartition("@")
+    username, _, password = person.partition(":")
+    try:
+        return RedisCluster(
+            startup_nodes=[ClusterNode(*_host_and_port(place)) for place in nodes.split(",")],  # type: ignore[no-untyped-call]
+            socket_timeout=TIMEOUT_SECONDS,
+            username=unquote(username) or None,
+            password=unquote(password) or None,
+            ssl=ssl,
+        )
+    except RedisError as error:
+        raise LogUnavailable(str(error)) from error
 
 
 def _host_and_port(place: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from events.log.wake import Waker
 from events.producer.producer import Producer
 from events.producer.secrecy import into_vault
 from events.secrets.redis import RedisSecretStore
-from events.settings import read_settings
+from events.settings import is_cluster, read_settings
 
 
 def open_producer(
@@ -28,9 +28,11 @@ def open_producer(
 
     Raises:
         LogNotInitialised, UnsafeRedis, LogUnavailable: as `open_log`.
-        ValueError: `by` is not kind:id.
+        ValueError: `by` is not kind:id, or the queue would be on a cluster.
     """
     author = Principal.parse(by)
+    if is_cluster(queue_url or url):
+        raise ValueError("RQ cannot use a Redis Cluster; give queue_url, a single server for the queue")
     log = open_log(url, allow_volatile=allow_volatile)
     waker = Waker(Redis.from_url(queue_url or url), partitions=log.partitions)
     path = key_file or read_settings().effective_key_file

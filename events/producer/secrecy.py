@@ -47,6 +47,7 @@ def into_vault(store: SecretStore, key_file: Path) -> Callable[[Command], Comman
             try:
                 return refuse_plain_secrets(command)
             except NoVault:
+                key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 key = load_or_create(key_file)
                 opened.append(Vault(store, key, new_id=lambda: secrets.token_hex(16)))
         return opened[0].take_out(command)

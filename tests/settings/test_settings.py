@@ -65,6 +65,10 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TWINFOLD_QUEUE_URL", "redis://host:notaport/0"),
         ("TWINFOLD_QUEUE_URL", "unix://"),
         ("TWINFOLD_MEMORY_BUDGET_MIB", "-1"),
+        ("TWINFOLD_WORK_SECONDS_MAX", "3600"),
+        ("TWINFOLD_REDIS_URL", "redis+cluster://node"),
+        ("TWINFOLD_REDIS_URL", "redis+cluster://node:7000,other:port"),
+        ("TWINFOLD_QUEUE_URL", "redis+cluster://node:7000"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -127,3 +131,12 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 )
 def test_no_password_shows_whatever_characters_it_is_made_of(user: str, password: str) -> None:
     assert hide_password(f"redis://{user}:{password}@host:6379/0") == f"redis://{user}:***@host:6379/0"
+
+
+def test_a_log_on_a_cluster_needs_a_queue_elsewhere() -> None:
+    settings = read_settings(redis_url="redis+cluster://a:7000,user:pass@b:7001")
+    with pytest.raises(SettingsInvalid, match="TWINFOLD_QUEUE_URL"):
+        assert settings.effective_queue_url
+    named = read_settings(redis_url="redis+cluster://u:p@a:7000,b:7001", queue_url="redis://c:6379")
+    assert named.effective_queue_url == "redis://c:6379"
+    assert hide_password(named.redis_url) == "redis+cluster://u:***@a:7000,b:7001"

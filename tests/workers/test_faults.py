@@ -120,6 +120,20 @@ def test_a_producer_killed_between_append_and_wake_is_found_by_the_sweep(system:
         assert system.view.effective("d00") is not None
 
 
+def test_a_worker_killed_after_it_went_behind_the_others_changes_nothing(
+    system: System, uninterrupted: list[list[Any]]
+) -> None:
+    for number in range(GROUPS):
+        write(system.url, system.queue_url, number)
+        short = {"TWINFOLD_WORK_SECONDS_MAX": "0", VARIABLE: FailPoint.PROJECT_REQUEUED.value}
+        with system.process("-m", "workers", **short) as worker:
+            assert worker.wait(20) == -signal.SIGKILL
+        with system.process("-m", "workers.pool", TWINFOLD_WORK_SECONDS_MAX="0"):
+            system.settle()
+        assert system.everything_kept() == uninterrupted[number]
+    assert_rebuilt(system)
+
+
 def test_two_workers_on_one_partition_commit_each_fact_once(system: System, uninterrupted: list[list[Any]]) -> None:
     for number in range(GROUPS):
         write(system.url, system.queue_url, number)

@@ -14,6 +14,7 @@ from redis.exceptions import (
     ConnectionError,  # noqa: A004 - redis-py's name
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's name
@@ -37,6 +38,7 @@ _AWAY = (
     ReadOnlyError,
     OutOfMemoryError,
     ClusterDownError,
+    RedisClusterException,
 )
 
 
@@ -84,7 +86,7 @@ def _cluster(places: str, *, ssl: bool) -> RedisCluster:
             password=unquote(password) or None,
             ssl=ssl,
         )
-    except RedisError as error:
+    except (RedisError, RedisClusterException) as error:
         raise LogUnavailable(str(error)) from error
 
 

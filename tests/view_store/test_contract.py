@@ -1,0 +1,142 @@
+"""What every keeper of views does: memory, fakeredis, a real server, a cluster."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import fakeredis
+import pytest
+from redis import Redis
+
+from events.envelope import Vector
+from events.log.connect import connect
+from events.view_store.memory import MemoryViewStore
+from events.view_store.port import Blocked, Selection, ViewStore
+from events.view_store.redis import RedisViewStore
+from events.views.kept import ARRAYS, HASHES, Checkpoint, OutcomeEntry, Writes
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import flush, redis_cluster
+
+REAL = pytest.mark.redis_server
+ONE = Checkpoint(Vector(1, 1), at=10, outcomes=1, decided=Vector(1, 1), over_budget=(("tags", "a"),))
+TWO = Checkpoint(Vector(2, 1), at=20, outcomes=1, decided=Vector(1, 1))
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    with redis_cluster() as url:
+        yield url
+
+
+@pytest.fixture(
+    params=["memory", "fakeredis", pytest.param("redis", marks=REAL), pytest.param("cluster", marks=REAL)],
+)
+def store(request: pytest.FixtureRequest) -> Iterator[ViewStore]:
+    match request.param:
+        case "memory":
+            yield MemoryViewStore()
+        case "fakeredis":
+            yield RedisViewStore(fakeredis.FakeRedis())
+        case "redis":
+            server: EmbeddedRedis = request.getfixturevalue("shared_redis")
+            client = Redis.from_url(server.url)
+            flush(client)
+            yield RedisViewStore(client)
+            client.close()
+        case _:
+            nodes = connect(request.getfixturevalue("cluster_url"))
+            flush(nodes)
+            yield RedisViewStore(nodes)
+            nodes.close()
+
+
+def writes(
+    checkpoint: Checkpoint = ONE,
+    *,
+    expected: Checkpoint | None = None,
+    hashes: dict[str, dict[str, bytes | None]] | None = None,
+    arrays: dict[str, tuple[tuple[int, bytes], ...]] | None = None,
+    outcome: OutcomeEntry | None = None,
+) -> Writes:
+    return Writes(expected or Checkpoint(), checkpoint, hashes or {}, arrays or {}, outcome)
+
+
+def everything(store: ViewStore, partition: int = 0) -> tuple[Any, ...]:
+    kept = store.load(partition)
+    return kept.checkpoint, kept.hashes, kept.arrays
+
+
+def test_a_partition_that_was_never_kept_is_empty_and_at_the_beginning(store: ViewStore) -> None:
+    assert everything(store) == (Checkpoint(), {name: {} for name in HASHES}, dict.fromkeys(ARRAYS, b""))
+    assert store.numbers(0, 17, ("row_of", "moved_by")) == (0, 0)
+    assert list(store.outcomes(0, after=0, limit=10)) == []
+    assert store.blocked(0) is None
+
+
+def test_a_commit_writes_fields_ranges_outcome_and_checkpoint_together(store: ViewStore) -> None:
+    entry = OutcomeEntry(1, 10, "p00:1-1 fleet:1-1", b"{}")
+    rows: dict[str, bytes | None] = {"1": b"one", "2": b"\x00\xff"}
+    array = ((0, b"\x01\x00\x00\x00"), (8, b"\x02\x00\x00\x00"))
+    assert store.commit(0, writes(hashes={"rows": rows}, arrays={"row_of": array}, outcome=entry))
+    checkpoint, hashes, arrays = everything(store)
+    assert (checkpoint, hashes["rows"]) == (ONE, rows)
+    assert arrays["row_of"] == b"\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00"
+    assert store.numbers(0, 2, ("row_of", "moved_by")) == (2, 0)
+    assert list(store.outcomes(0, after=0, limit=10)) == [entry]
+    assert list(store.outcomes(0, after=1, limit=10)) == []
+    assert everything(store, 1)[0] == Checkpoint()
+
+
+def test_a_later_commit_changes_only_what_it_names(store: ViewStore) -> None:
+    store.commit(0, writes(hashes={"rows": {"1": b"one", "2": b"two"}}, arrays={"row_of": ((0, b"\x01" * 8),)}))
+    later = writes(
+        TWO, expected=ONE, hashes={"rows": {"1": None, "3": b"three"}}, arrays={"row_of": ((4, b"\x02" * 4),)}
+    )
+    assert store.commit(0, later)
+    checkpoint, hashes, arrays = everything(store)
+    assert (checkpoint, hashes["rows"]) == (TWO, {"2": b"two", "3": b"three"})
+    assert arrays["row_of"] == b"\x01" * 4 + b"\x02" * 4
+
+
+def test_a_commit_on_a_checkpoint_that_moved_writes_nothing(store: ViewStore) -> None:
+    assert store.commit(0, writes(hashes={"rows": {"1": b"one"}}))
+    before = everything(store)
+    for expected in (Checkpoint(), TWO):
+        late = writes(TWO, expected=expected, hashes={"rows": {"1": b"late"}}, outcome=OutcomeEntry(2, 20, "", b"{}"))
+        assert not store.commit(0, late)
+    assert everything(store) == before
+    assert list(store.outcomes(0, after=0, limit=10)) == []
+
+
+def test_a_reader_gets_just_what_it_asks_for(store: ViewStore) -> None:
+    store.commit(0, writes(hashes={"rows": {"1": b"one", "2": b"two"}, "ids": {"0": b"[]"}}))
+    wanted = Selection(hashes=("ids",), fields=(("rows", ("2", "9")), ("sets", ())), arrays=("moved_by",))
+    kept = store.read(0, wanted)
+    assert kept.hashes == {"ids": {"0": b"[]"}, "rows": {"2": b"two"}, "sets": {}}
+    assert (kept.arrays, kept.checkpoint) == ({"moved_by": b""}, ONE)
+
+
+def test_a_commit_of_thousands_of_fields_is_one_commit(store: ViewStore) -> None:
+    fields: dict[str, bytes | None] = {str(number): b"x" for number in range(5000)}
+    assert store.commit(0, writes(hashes={"ordinals": fields}))
+    assert store.load(0).hashes["ordinals"] == fields
+    assert store.commit(0, writes(TWO, expected=ONE, hashes={"ordinals": dict.fromkeys(fields)}))
+    assert store.load(0).hashes["ordinals"] == {}
+
+
+def test_outcomes_are_read_in_pages(store: ViewStore) -> None:
+    before = Checkpoint()
+    for number in range(1, 8):
+        after = Checkpoint(Vector(number, 0), outcomes=number)
+        assert store.commit(0, writes(after, expected=before, outcome=OutcomeEntry(number, number, "", b"{}")))
+        before = after
+    assert [one.position for one in store.outcomes(0, after=2, limit=3)] == [3, 4, 5]
+    assert list(store.outcomes(0, after=2, limit=0)) == []
+
+
+def test_a_block_stands_until_it_is_lifted(store: ViewStore) -> None:
+    blocked = Blocked(-1, 17, "p00:17 cannot be read", 1000, decidable=False)
+    store.block(3, blocked)
+    assert store.blocked(3) == blocked
+    assert store.blocked(2) is None
+    store.block(3, None)
+    assert store.blocked(3) is None

@@ -43,25 +43,56 @@ _values = st.one_of(
     st.fixed_dictionaries({}, optional={"floor": st.one_of(_scalars, st.none()), "room": _scalars}),
 )
 patches = st.fixed_dictionaries({}, optional={"env": _values, "site": _values, "n": _values})
-_CONDITIONS = (
-    "tags.env = 'prod'",
-    "tags.env = 'prod' OR tags.site = 'test'",
-    "tags.env != 'prod'",
-    "NOT tags.env = 'prod'",
-    "tags.n >= 1",
-    "tags.n = 1 AND tags.env = 'prod'",
-    "tags.env = true",
-    "tags.site.floor < 2",
-    "is_defined(tags.site)",
-    "NOT is_defined(tags.n)",
-    "deviceId = 'd1' OR deviceId > 'd3'",
-    "tags.env = 'prod' NOT deviceId = 'd2'",
-    "properties.reported.env = 'prod'",
-    "properties.reported.site.floor >= 1",
-    "*",
-    "",
+_literals = st.sampled_from(["'prod'", "'test'", "true", "false", "0", "1", "1.0", "2", "1.5", "''"])
+_properties = st.sampled_from(
+    [
+        *("tags.env", "tags.env", "tags.n", "tags.n", "tags.site.floor", "tags.site.room", "tags.site"),
+        *("properties.reported.env", "properties.reported.site.floor"),
+    ]
 )
-conditions = st.sampled_from(_CONDITIONS)
+_ops = st.sampled_from(["=", "=", "!=", "<>", "<", "<=", ">", ">="])
+_fitting = st.builds(
+    lambda pair, op: f"{pair[0]} {op} {pair[1]}",
+    st.sampled_from(
+        [
+            *(("tags.env", "'prod'"), ("tags.env", "'test'"), ("tags.n", "1"), ("tags.n", "1.5"), ("tags.n", "2")),
+            *(("tags.site.floor", "1"), ("tags.site.floor", "2"), ("properties.reported.env", "'prod'")),
+        ]
+    ),
+    _ops,
+)
+_atoms = st.one_of(
+    *[_fitting] * 6,
+    st.builds(lambda path, literal: f"{path} = {literal}", _properties, _literals),
+    st.builds(
+        lambda path, op, literal: f"{path} {op} {literal}",
+        _properties,
+        st.sampled_from(["!=", "<>", "<", "<=", ">", ">="]),
+        st.sampled_from(["'prod'", "'test'", "1", "1.5", "0", "2"]),
+    ),
+    st.builds(lambda path: f"is_defined({path})", _properties),
+    st.sampled_from(["deviceId = 'd1'", "deviceId > 'd3'", "deviceId <= 'd2'", "NOT deviceId = 'd4'"]),
+)
+_combined = st.recursive(
+    _atoms,
+    lambda children: st.one_of(
+        st.builds(lambda one, other: f"({one}) AND ({other})", children, children),
+        *[st.builds(lambda one, other: f"({one}) OR ({other})", children, children)] * 3,
+        st.builds(lambda one, other: f"({one}) NOT ({other})", children, children),
+        st.builds(lambda one: f"NOT ({one})", children),
+    ),
+    max_leaves=4,
+)
+conditions = st.integers(0, 11).flatmap(lambda number: st.sampled_from(["*", ""]) if number == 7 else _combined)
+_beginnings = st.fixed_dictionaries(
+    {
+        "env": st.sampled_from(["prod", "test", "prod", "test", True, 1]),
+        "n": st.sampled_from([0, 1, 1.0, 2, 1.5, 2, True, "prod", None]),
+        "site": st.fixed_dictionaries(
+            {"floor": st.sampled_from([0, 1, 2, 1.5, "prod", None])}, optional={"room": _scalars}
+        ),
+    }
+)
 _modules = st.sampled_from(["a", "b"])
 
 
@@ -122,6 +153,13 @@ class History:
 @st.composite
 def histories(draw: st.DrawFn, *, facts: int = 30) -> History:
     history, live, deployed = History(), set(), set()
+    for device in DEVICES:
+        if draw(st.integers(0, 5)):
+            live.add(device)
+            history.device(device, DeviceRegistered())
+            history.device(device, TwinPatched(tags=_compact(draw(_beginnings))))
+            if draw(st.booleans()):
+                history.device(device, PropertiesReported(patch=draw(_beginnings)))
     for _ in range(draw(st.integers(5, facts))):
         if draw(st.integers(0, 3)) == 0:
             _draw_deployment_fact(draw, history, deployed)

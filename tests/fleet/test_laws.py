@@ -10,10 +10,11 @@ from events.fleet.bitmaps import from_bytes, to_bytes
 from events.fleet.configuration import Configuration
 from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, Partition
+from events.fleet.resolve import resolve
 from events.fleet.rows import Standing
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
-from events.targeting.select import select
+from events.targeting.select import compile_true, select
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Kept
@@ -78,21 +79,34 @@ def kept_at_head(history: History, vectors: list[Vector], **how: Any) -> tuple[K
     return store.load(0), outcomes
 
 
-@LAWS
-@given(history=histories(), text=conditions)
-def test_select_on_the_index_finds_whom_evaluate_finds(history: History, text: str) -> None:
-    partition = Partition(0)
-    partition.fold(history.partition)
-    condition = parse(text)
-    paths = frozenset(path for path in [("properties", "reported", "env"), ("properties", "reported", "site", "floor")])
-    partition.open_paths(paths)
-    for name, document in documents_at(history, len(history.partition)).items():
-        partition.fill(paths, name, document)
-    model = Model(history)
-    selection = select(condition, partition.index)
-    for name, ordinal in partition.directory.ordinal_of.items():
-        verdict = evaluate(condition, model.twins[name])
-        assert (ordinal in selection.true, ordinal in selection.false) == (verdict is True, verdict is False)
+def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_conditions_finds_some_but_not_all() -> None:
+    partly: list[bool] = []
+
+    @LAWS
+    @given(history=histories(), texts=st.lists(conditions, min_size=6, max_size=6))
+    def hold(history: History, texts: list[str]) -> None:
+        partition = Partition(0)
+        partition.fold(history.partition)
+        paths = frozenset([("properties", "reported", "env"), ("properties", "reported", "site", "floor")])
+        partition.open_paths(paths)
+        for name, document in documents_at(history, len(history.partition)).items():
+            partition.fill(paths, name, document)
+        model = Model(history)
+        for text in texts:
+            condition = parse(text)
+            verdicts = {name: evaluate(condition, model.twins[name]) for name in partition.directory.ordinal_of}
+            partly.append({verdict is True for verdict in verdicts.values()} == {True, False})
+            selection = select(condition, partition.index)
+            within = BitMap(partition.directory.live - BitMap([0]))
+            true = compile_true(condition)
+            for name, ordinal in partition.directory.ordinal_of.items():
+                verdict = verdicts[name]
+                assert (ordinal in selection.true, ordinal in selection.false) == (verdict is True, verdict is False)
+                assert (ordinal in true(partition.index, None)) == (verdict is True)
+                assert (ordinal in true(partition.index, within)) == (verdict is True and ordinal != 0)
+
+    hold()
+    assert sum(partly) / len(partly) >= 0.3
 
 
 @LAWS
@@ -140,6 +154,28 @@ def test_a_worker_that_forgets_everything_between_commits_keeps_the_same_bytes(
     for name in HASHES:
         assert one.hashes[name] == other.hashes[name], name
     assert one.arrays == other.arrays
+
+
+@LAWS
+@given(history=histories())
+def test_the_sets_of_one_stack_each_are_disjoint_and_cover_everybody(history: History) -> None:
+    partition = Partition(0)
+    fold_to(partition, history, Vector(len(history.partition), len(history.fleet)))
+    partition.resolve()
+    everybody = partition.directory.live
+    deployments = partition.deployments
+    groups = [
+        (tuple(deployment.id for deployment in stack), BitMap(ordinals))
+        for stack, ordinals in resolve(
+            everybody,
+            bases_descending=deployments.bases_descending,
+            layers_ascending=deployments.layers_ascending,
+            eligible=partition.eligible,
+        )
+    ]
+    assert len({stack for stack, _ in groups}) == len(groups)
+    assert BitMap.union(BitMap(), *(members for _, members in groups)) == everybody
+    assert sum(len(members) for _, members in groups) == len(everybody)
 
 
 @LAWS

@@ -4,6 +4,7 @@ import logging
 
 from redis import Redis
 
+from events import logs
 from events.log.wake import QUEUE
 from events.settings import read_settings
 from workers.context import context
@@ -15,6 +16,7 @@ def main() -> None:
     """Work until told to stop; SIGTERM lets the batch at hand finish."""
     die_with_parent()
     settings = read_settings()
+    logs.configure(settings.log_level)
     logging.getLogger("rq.worker").setLevel(logging.WARNING)
     context()
     worker = Worker([QUEUE], connection=Redis.from_url(settings.effective_queue_url))

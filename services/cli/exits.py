@@ -1,28 +1,44 @@
 """What `twinfold` leaves with.
 
 0    it did what was asked
-1    refused: what was asked may not happen, or the log stopped at something
-2    usage: a flag, an argument or a TWINFOLD_* variable is not right
-3    unavailable: Redis does not answer, or would lose facts; ask again when that is mended
+1    refused: what was asked may not happen, or something it needs stopped on the way
+2    usage: a flag, an argument, a file given or a TWINFOLD_* variable is not right
+3    unavailable: Redis does not answer, is not to be had, or would lose facts; ask again when that is mended
 130  interrupted from the keyboard
 """
 
 from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
+from events.log.wake import WakeFailed
+from events.manifest.errors import ManifestInvalid
+from events.producer.errors import ProducerError
+from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
+from services.demo.manifests import ManifestUnreadable
+from services.demo.run import ChildDied
+from services.demo.story import DemoStalled
+from services.embedded_redis import NoRedisServer, RedisDidNotStart
 
 REFUSED = 1
 USAGE = 2
 UNAVAILABLE = 3
 
-EXPECTED = (LogError, SettingsInvalid)
+_USAGE = (SettingsInvalid, ManifestUnreadable)
+_UNAVAILABLE = (
+    LogUnavailable,
+    LogNotInitialised,
+    UnsafeRedis,
+    NoRedisServer,
+    RedisDidNotStart,
+    SecretsUnavailable,
+    WakeFailed,
+)
+_REFUSED = (LogError, ManifestInvalid, ProducerError, SecretsError, DemoStalled, ChildDied)
+
+EXPECTED = (*_USAGE, *_UNAVAILABLE, *_REFUSED)
 
 
-def code_of(error: LogError | SettingsInvalid) -> int:
-    """The exit code that an error stands for."""
-    match error:
-        case SettingsInvalid():
-            return USAGE
-        case LogUnavailable() | LogNotInitialised() | UnsafeRedis():
-            return UNAVAILABLE
-        case LogError():
-            return REFUSED
+def code_of(error: Exception) -> int:
+    """The exit code that an expected error stands for."""
+    if isinstance(error, _USAGE):
+        return USAGE
+    return UNAVAILABLE if isinstance(error, _UNAVAILABLE) else REFUSED

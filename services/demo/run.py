@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ WORKERS = 2
 SIMULATORS = 2
 _COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown")
 _STOP_SECONDS_MAX = 10.0
+_COLUMNS_OF_TEXT = 100
 
 
 def run(*, manifest: Path | None, layer: Path | None) -> None:
@@ -37,30 +39,53 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
     Raises:
         ManifestUnreadable, ManifestInvalid: a file of the user's cannot be used; nothing was started.
         NoRedisServer, RedisDidNotStart: there is no Redis to embed.
-        DemoStalled: the views did not follow.
+        DemoStalled, ChildDied: the views did not follow.
     """
     base = manifests.base("1.0.0") if manifest is None else manifests.read_manifest(manifest, layered=False)
     following = manifests.base("1.1.0") if manifest is None else _next_version(base)
     added = manifests.camera_layer() if layer is None else manifests.read_manifest(layer, layered=True)
-    console = Console()
+    console = Console(soft_wrap=True) if _is_terminal() else Console(width=_COLUMNS_OF_TEXT, highlight=False)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as directory:
-        console.print(f"A Redis of its own (append-only file), {WORKERS} workers, {DEVICES} simulated devices …")
-        with EmbeddedRedis(Path(directory), server=read_settings().redis_server) as redis, _processes(redis.url):
+    with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as name, _ending_on_sigterm():
+        directory = Path(name)
+        console.print(
+            f"A Redis of its own (append-only file), {WORKERS} worker processes, {DEVICES} simulated devices."
+        )
+        with EmbeddedRedis(directory, server=read_settings().redis_server) as redis, _processes(redis.url, directory):
             log = open_log(redis.url)
             view = FleetView(RedisViewStore(log.client), partitions=log.partitions)
-            with open_producer(redis.url, by="user:demo") as producer, _screen(console) as show:
+            key_file = directory / "master.key"
+            with open_producer(redis.url, by="user:demo", key_file=key_file) as producer, _screen(console) as show:
                 story = Story(producer, view, base=base, following=following, layer=added, show=show)
                 story.tell()
             facts = sum(log.heads().values())
-    console.print()
+            log.client.close()
+    console.print("\nWhat happened:\n")
     for sentence in story.told:
         console.print(f" • {sentence}", highlight=False)
     console.print(
-        f"\n{facts} facts were appended and folded in {time.monotonic() - started:.0f} s. Every number above was read back"
-        "\nfrom the views that the workers folded from them. Nothing of it is left on this machine.",
+        f"\n{facts:,} facts were appended and folded in {time.monotonic() - started:.0f} s. Every number above was read back"
+        " from the views that the workers folded from them. Nothing of it is left on this machine.",
         highlight=False,
     )
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does, so that it cleans up."""
+
+    def interrupt(_signum: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _next_version(base: JsonObject) -> JsonObject:
@@ -72,17 +97,44 @@ def _next_version(base: JsonObject) -> JsonObject:
     return following
 
 
+class ChildDied(Exception):
+    """A process of the demo ended before its time; the last lines it wrote say why."""
+
+    def __init__(self, command: str, code: int, words: str) -> None:
+        super().__init__(f"{command} ended with {code}: {words}")
+        self.command, self.code = command, code
+
+
 @contextlib.contextmanager
-def _processes(url: str) -> Iterator[None]:
-    """The log made, and workers and devices at work on it until the end."""
-    initialise(url)
+def _processes(url: str, directory: Path) -> Iterator[None]:
+    """The log made, and workers and devices at work on it until the end; what they say goes into a file.
+
+    Raises:
+        ChildDied: one of them did not live to the end.
+    """
+    initialise(url).client.close()
     environment = {**os.environ, **environment_of(read_settings(redis_url=url, queue_url=url, workers=WORKERS))}
     silent = ["--silent", SILENT_DEVICE]
-    commands = [["-m", "workers.pool"]]
-    commands += [["-m", "services.simulator", "--share", f"{n}/{SIMULATORS}", *silent] for n in range(SIMULATORS)]
-    children = [subprocess.Popen([sys.executable, *command], env=environment) for command in commands]  # noqa: S603
+    commands = [["workers.pool"]]
+    commands += [["services.simulator", "--share", f"{n}/{SIMULATORS}", *silent] for n in range(SIMULATORS)]
+    children: list[subprocess.Popen[bytes]] = []
+    told = directory / "processes.log"
     try:
+        with told.open("wb") as file:
+            for command in commands:
+                child = subprocess.Popen(  # noqa: S603 - our own modules
+                    [sys.executable, "-m", *command],
+                    env=environment,
+                    stdout=file,
+                    stderr=file,
+                    # Ctrl-C is for the demo alone, which ends them in order.
+                    start_new_session=True,
+                )
+                children.append(child)
         yield
+        for child, command in zip(children, commands, strict=True):
+            if (code := child.poll()) is not None:
+                raise ChildDied(command[0], code, " | ".join(told.read_text(errors="replace").splitlines()[-3:]))
     finally:
         for child in children:
             child.terminate()

@@ -2,13 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice
 from events.canonical import JsonObject
 from events.fleet.rows import Standing
+from events.producer.errors import Command
 from events.producer.producer import Producer
 from events.view_store.fleet_view import FleetView
 
@@ -60,14 +61,14 @@ class Story:
         self._fall_back()
 
     def _register(self) -> None:
-        commands: list[RegisterDevice | PatchTags] = []
+        commands: list[Command] = []
         for number in range(DEVICES):
             device_id = f"edge-{number:04d}"
             commands.append(RegisterDevice(device_id=device_id))
             environment = "prod" if number % _PROD_EVERY == 0 or device_id == SILENT_DEVICE else "test"
             tags = {"environment": environment, "site": f"site-{number % 20:02d}", "camera": number % 5 == 0}
             commands.append(PatchTags(device_id=device_id, tags=tags))
-        self._producer.submit(commands)
+        self._submit(commands)
         self._tell(f"{DEVICES} devices registered and tagged; nothing is deployed yet")
 
     def _first_deployment(self) -> None:
@@ -78,7 +79,7 @@ class Story:
     def _newcomers(self) -> None:
         before = self._view.status(BASE)[BASE]["target"]
         names = [f"edge-new-{number}" for number in range(5)]
-        self._producer.submit(
+        self._submit(
             [command for name in names for command in (RegisterDevice(name), PatchTags(name, {"environment": "prod"}))]
         )
         counts = self._settled("five more devices join with the same tag", BASE, at_least=before + 5)
@@ -101,7 +102,7 @@ class Story:
 
     def _retag(self) -> None:
         leavers = list(self._view.members(NEXT, "actual"))[:10]
-        self._producer.submit([PatchTags(name, {"environment": "lab"}) for name in leavers])
+        self._submit([PatchTags(name, {"environment": "lab"}) for name in leavers])
         expected = self._view.status(NEXT)[NEXT]["target"]
         self._wait(lambda: len(list(self._view.standing(Standing.UNMANAGED))) >= len(leavers))
         counts = self._settled("ten devices are tagged 'lab', which nothing targets", NEXT)
@@ -111,15 +112,16 @@ class Story:
         )
 
     def _fall_back(self) -> None:
-        self._producer.submit([DeleteDeployment(NEXT)])
+        self._submit([DeleteDeployment(NEXT)])
         self._wait(lambda: NEXT not in self._view.status())
         counts = self._settled(f"{NEXT} is deleted", BASE)
         self._tell(f"its devices fell back to {BASE}, which runs on {counts['actual']} of {counts['target']} again")
 
+    def _submit(self, commands: Sequence[Command]) -> None:
+        self._producer.submit(commands).raise_if_refused()
+
     def _create(self, name: str, content: JsonObject, condition: str, *, priority: int) -> None:
-        self._producer.submit(
-            [CreateDeployment(deployment_id=name, content=content, target_condition=condition, priority=priority)]
-        )
+        self._submit([CreateDeployment(name, content, target_condition=condition, priority=priority)])
         self._wait(lambda: name in self._view.status())
 
     def _settled(self, step: str, name: str, *, at_least: int = 0) -> Counter[str]:

@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from events.log import errors
+from events.manifest.errors import ManifestInvalid
+from events.producer.errors import DecisionInvalid
+from events.secrets.errors import SecretNotFound, SecretsUnavailable
 from events.settings import SettingsInvalid
-from services.cli.exits import REFUSED, UNAVAILABLE, USAGE, code_of
+from services.cli.exits import EXPECTED, REFUSED, UNAVAILABLE, USAGE, code_of
+from services.demo.manifests import ManifestUnreadable
+from services.demo.run import ChildDied
+from services.demo.story import DemoStalled
+from services.embedded_redis import NoRedisServer, RedisDidNotStart
 
 NOBODY_LISTENS = "redis://:hunter2@127.0.0.1:1/0"
 
@@ -29,10 +36,20 @@ def twinfold(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (errors.UnsafeRedis("appendonly", "no", "yes"), UNAVAILABLE),
         (errors.LogLostItsTail("p03", expected=8, found=7), REFUSED),
         (SettingsInvalid("TWINFOLD_WORKERS", "TWINFOLD_WORKERS: too many"), USAGE),
+        (ManifestUnreadable(Path("x.json"), "is no JSON"), USAGE),
+        (ManifestInvalid([]), REFUSED),
+        (NoRedisServer(), UNAVAILABLE),
+        (RedisDidNotStart("no space left"), UNAVAILABLE),
+        (SecretsUnavailable("connection refused"), UNAVAILABLE),
+        (SecretNotFound("x"), REFUSED),
+        (DecisionInvalid("p03:17", "is no position of this log"), REFUSED),
+        (DemoStalled(), REFUSED),
+        (ChildDied("workers.pool", 1, "no"), REFUSED),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_every_expected_error_has_its_code(error: errors.LogError | SettingsInvalid, code: int) -> None:
+def test_every_expected_error_has_its_code(error: Exception, code: int) -> None:
+    assert isinstance(error, EXPECTED)
     assert code_of(error) == code
 
 

@@ -3,6 +3,7 @@
 import signal
 import sys
 
+from events import logs
 from events.log.errors import LogError
 from events.settings import SettingsInvalid, read_settings
 from workers.pool.supervisor import Supervisor
@@ -14,7 +15,9 @@ _USAGE = 2
 def main() -> int:
     """Keep the pool until SIGINT or SIGTERM."""
     try:
-        supervisor = Supervisor(read_settings())
+        settings = read_settings()
+        logs.configure(settings.log_level)
+        supervisor = Supervisor(settings)
     except (LogError, SettingsInvalid) as error:
         sys.stderr.write(f"twinfold worker: {error}\n")
         return _USAGE if isinstance(error, SettingsInvalid) else _REFUSED

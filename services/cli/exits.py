@@ -13,7 +13,7 @@ from events.manifest.errors import ManifestInvalid
 from events.producer.errors import ProducerError
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
-from services.demo.manifests import ManifestUnreadable
+from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer, RedisDidNotStart
@@ -32,7 +32,7 @@ _UNAVAILABLE = (
     SecretsUnavailable,
     WakeFailed,
 )
-_REFUSED = (LogError, ManifestInvalid, ProducerError, SecretsError, DemoStalled, ChildDied)
+_REFUSED = (LogError, ManifestInvalid, ManifestRefused, ProducerError, SecretsError, DemoStalled, ChildDied)
 
 EXPECTED = (*_USAGE, *_UNAVAILABLE, *_REFUSED)
 

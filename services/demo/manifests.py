@@ -1,11 +1,17 @@
 """The manifests of the demo's story, and the reading of a user's own."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from events.canonical import JsonObject
 from events.manifest.document import content_of, is_layered
+from events.manifest.errors import ManifestInvalid
+from events.manifest.problem import Problem
 from events.manifest.validate import validate
+from events.secrets.references import extract
+
+_SHOWN = 20
 
 _MODULE = {"type": "docker", "status": "running", "restartPolicy": "always", "version": "1.0"}
 
@@ -66,19 +72,34 @@ class ManifestUnreadable(Exception):
         self.path, self.why = path, why
 
 
+class ManifestRefused(Exception):
+    """A file given on the command line has problems; each is named with its path."""
+
+    def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
+        shown = [f"\n  {problem}" for problem in problems[:_SHOWN]]
+        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        super().__init__(f"{path} cannot be deployed:{''.join(shown)}{more}")
+        self.path, self.problems = path, tuple(problems)
+
+
 def read_manifest(path: Path, *, layered: bool) -> JsonObject:
     """A user's own manifest, valid and of the kind that is asked for.
 
     Raises:
         ManifestUnreadable: not a readable JSON file, or a standard manifest where a layer is wanted, or the reverse.
-        ManifestInvalid: it has problems; the error lists them all.
+        ManifestRefused: it has problems.
+        SecretTextInvalid: a password that is no text.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ManifestUnreadable(path, str(error)) from error
     content: JsonObject = content_of(document)
-    validate(content)
+    try:
+        # With references for its secrets, so that no message shows one.
+        validate(extract(content, new_id=lambda: "0")[0])
+    except ManifestInvalid as error:
+        raise ManifestRefused(path, error.problems) from error
     if is_layered(content) != layered:
         kinds = ("a standard manifest", "a layer")
         raise ManifestUnreadable(path, f"{kinds[not layered]} where {kinds[layered]} is wanted")

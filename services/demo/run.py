@@ -37,7 +37,7 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
     """Tell the story; raises what went wrong.
 
     Raises:
-        ManifestUnreadable, ManifestInvalid: a file of the user's cannot be used; nothing was started.
+        ManifestUnreadable, ManifestRefused: a file of the user's cannot be used; nothing was started.
         NoRedisServer, RedisDidNotStart: there is no Redis to embed.
         DemoStalled, ChildDied: the views did not follow.
     """

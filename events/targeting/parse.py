@@ -28,6 +28,7 @@ from events.targeting.tree import (
 LENGTH_MAX = 8192
 DEPTH_MAX = 100
 INTEGER_MAX = 2**52
+_DIGITS_MAX = 16
 
 _WRONG_ROOT = "It must be a filter condition based on 'deviceId', 'tags', or 'properties.reported'. It contains: {}"
 _TURNED = {Op.LT: Op.GT, Op.LE: Op.GE, Op.GT: Op.LT, Op.GE: Op.LE}
@@ -146,10 +147,11 @@ class _ToTree(Transformer[Token, Condition]):
 
     def number(self, token: Token) -> float:
         if token.lstrip("+-").isdigit():
-            integer = int(token)
-            if abs(integer) > INTEGER_MAX:
+            digits = token.lstrip("+-0") or "0"
+            # Python itself refuses to read thousands of digits.
+            if len(digits) > _DIGITS_MAX or int(digits) > INTEGER_MAX:
                 raise _Refused(_at(token), "an integer must lie within ±2^52")
-            return integer
+            return -int(digits) if token.startswith("-") else int(digits)
         value = float(token)
         if not math.isfinite(value):
             raise _Refused(_at(token), "the number is too large")

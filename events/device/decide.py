@@ -101,9 +101,11 @@ def _check_twin_command(command: PatchTwin | ReplaceTwin) -> None:
         check_module_id(command.module_id)
         if command.module_id in SYSTEM_MODULES and command.desired is not None:
             raise SystemModuleReserved(command.device_id, command.module_id)
-    if command.tags is not None:
+    # Only a patch may leave a part as it is.
+    whole = isinstance(command, ReplaceTwin)
+    if whole or command.tags is not None:
         _check_patch(command.device_id, "tags", command.tags, TAGS_BYTES_MAX)
-    if command.desired is not None:
+    if whole or command.desired is not None:
         _check_patch(command.device_id, "properties.desired", command.desired, DESIRED_BYTES_MAX)
 
 

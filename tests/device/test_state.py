@@ -1,0 +1,135 @@
+"""Versions and etags after each fact (contract/hub.md §1.6)."""
+
+import pytest
+
+from events.device.etags import matches, twin_etag
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceRetired,
+    DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.device.state import NEVER, decode_device, decode_module, encode, evolve_module, section
+from events.device.twin import device_twin, module_twin, time_text
+from tests.device.given import device, module
+
+JOINED = DeviceRegistered()
+
+
+def test_a_new_twin_has_version_2_and_its_sections_version_1() -> None:
+    twin = device_twin("edge-1", device(JOINED))
+    assert (twin["version"], twin["etag"], twin["deviceEtag"]) == (2, "AAAAAAAAAAE=", "AAAAAAAAAAE=")
+    assert twin["properties"] == {"desired": {"$version": 1}, "reported": {"$version": 1}}
+    assert "tags" not in twin
+    assert (twin["status"], twin["statusReason"], twin["capabilities"]) == ("enabled", None, {"iotEdge": True})
+
+
+@pytest.mark.parametrize(
+    ("fact", "twin_version", "etag", "desired", "reported", "identity"),
+    [
+        (TwinPatched({"a": 1}), 3, 2, 1, 1, 1),
+        (TwinPatched(None, {"a": 1}), 3, 2, 2, 1, 1),
+        (TwinReplaced({}, {}), 3, 2, 2, 1, 1),
+        (PropertiesReported({"a": 1}), 3, 1, 1, 2, 1),
+        (DeviceUpdated(edge=True, enabled=False), 2, 1, 1, 1, 2),
+        (ModuleCreated("m"), 2, 1, 1, 1, 1),
+    ],
+)
+def test_each_fact_moves_the_counters_that_it_concerns(  # noqa: PLR0917 - a row of the table
+    fact: DeviceFact, twin_version: int, etag: int, desired: int, reported: int, identity: int
+) -> None:
+    document = device(JOINED, fact)
+    assert (document.twin_version, document.twin_etag, document.identity_etag) == (twin_version, etag, identity)
+    assert (document.desired_version, document.reported_version) == (desired, reported)
+    assert document.version == 2
+
+
+def test_a_report_does_not_move_the_etag_that_writers_compare() -> None:
+    before, after = device(JOINED, TwinPatched({"a": 1})), device(JOINED, TwinPatched({"a": 1}), PropertiesReported({}))
+    assert twin_etag(before.twin_etag) == twin_etag(after.twin_etag)
+
+
+def test_registered_again_is_a_new_generation_that_begins_empty_while_version_and_etags_go_on() -> None:
+    once = device(JOINED, TwinPatched({"a": 1}, {"b": 2}), PropertiesReported({"c": 3}), ModuleCreated("m"))
+    again = device(
+        *(JOINED, TwinPatched({"a": 1}, {"b": 2}), PropertiesReported({"c": 3}), ModuleCreated("m")),
+        *(DeviceRetired(), JOINED),
+    )
+    assert (again.generation, again.version, again.retired) == (2, 6, False)
+    assert (section(again.tags), section(again.desired), section(again.reported), again.modules) == ({}, {}, {}, {})
+    assert (again.twin_version, again.desired_version, again.reported_version) == (2, 1, 1)
+    assert again.twin_etag > once.twin_etag
+    assert again.identity_etag > once.identity_etag
+
+
+def test_a_module_of_a_former_registration_begins_anew_with_another_etag() -> None:
+    former = module(TwinPatched(None, {"a": 1}), generation=1)
+    assert former is not None
+    anew = evolve_module(former, PropertiesReported({"b": 2}), generation=2, version=2, at=5000)
+    assert (anew.generation, section(anew.desired), section(anew.reported)) == (2, {}, {"b": 2})
+    assert (anew.version, anew.twin_etag > former.twin_etag) == (2, True)
+
+
+def test_the_status_time_moves_with_the_status_alone() -> None:
+    assert device(JOINED).status_updated_at == NEVER
+    off = DeviceUpdated(edge=True, enabled=False)
+    assert device(JOINED, off, DeviceUpdated(edge=False, enabled=False)).status_updated_at == 2000
+
+
+def test_null_deletes_and_objects_merge() -> None:
+    document = device(
+        JOINED, TwinPatched({"a": {"b": 1, "c": 2}, "d": 3}), TwinPatched({"a": {"b": None}, "d": {"e": None, "f": 4}})
+    )
+    assert section(document.tags) == {"a": {"c": 2}, "d": {"f": 4}}
+    replaced = device(JOINED, TwinPatched({"a": 1}, {"b": 2}), TwinReplaced({"c": 3}, {}))
+    assert (section(replaced.tags), section(replaced.desired)) == ({"c": 3}, {})
+
+
+def test_a_module_twin_lies_under_the_section_of_the_configuration() -> None:
+    own = module(TwinPatched(None, {"rate": 1, "mine": True}), PropertiesReported({"seen": 1}))
+    twin = module_twin("edge-1", "m", own, configured=None, version=0)
+    assert twin["properties"]["desired"] == {"rate": 1, "mine": True, "$version": 2}
+    assert (twin["deviceId"], twin["moduleId"], twin["version"]) == ("edge-1", "m", 4)
+    empty = module_twin("edge-1", "m", None, configured=None, version=0)
+    assert empty["properties"] == {"desired": {"$version": 1}, "reported": {"$version": 1}}
+
+
+def test_documents_are_kept_and_read_back() -> None:
+    full = device(JOINED, TwinPatched({"a": {"b": [1, None]}}, {"c": 1.5}), ModuleCreated("m", "IotEdge"))
+    assert encode(decode_device(encode(full))) == encode(full)
+    own = module(TwinPatched(None, {"ä": "ö"}))
+    assert own is not None
+    assert encode(decode_module(encode(own))) == encode(own)
+
+
+def test_deleting_a_module_takes_its_identity_away() -> None:
+    assert device(JOINED, ModuleCreated("m"), ModuleDeleted("m")).modules == {}
+
+
+@pytest.mark.parametrize(
+    ("if_match", "holds"),
+    [
+        (None, True),
+        ("*", True),
+        ('"*"', True),
+        (twin_etag(7), True),
+        (f'"{twin_etag(7)}"', True),
+        (twin_etag(8), False),
+    ],
+)
+def test_a_condition_is_none_the_wildcard_or_the_etag_with_quotes_or_without(
+    if_match: str | None,
+    holds: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert matches(if_match, 7) is holds
+
+
+def test_times_are_written_as_the_hub_does() -> None:
+    assert time_text(NEVER) == "0001-01-01T00:00:00Z"
+    assert time_text(0) == "1970-01-01T00:00:00.000Z"
+    assert time_text(1_767_225_600_123) == "2026-01-01T00:00:00.123Z"

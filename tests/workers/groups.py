@@ -2,17 +2,22 @@
 
 import itertools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
+from typing_extensions import override
 
 from events import DeleteDeployment, PatchTags, Producer, ReportProperties, RetireDevice, UpdateDeployment
 from events.envelope import Principal
+from events.log.memory import MemoryLog
 from events.log.opening import open_log
+from events.log.port import Chunk, Conflicted, Proposed
 from events.log.wake import Waker
 from tests.workers.system import base, deploy, join, layer
 
 AT = 1_000_000
+ADA = Principal.parse("user:ada")
 DEVICES = [f"d{number:02d}" for number in range(24)]
 
 
@@ -46,18 +51,37 @@ def group(number: int) -> list[Any]:
 GROUPS = 3
 
 
+class Recording(MemoryLog):
+    """Remembers the batches that were appended to it."""
+
+    def __init__(self, *, partitions: int) -> None:
+        self.batches: list[Sequence[Proposed]] = []
+        super().__init__(partitions=partitions)
+
+    @override
+    def append(self, batch: Sequence[Proposed], **how: Any) -> tuple[Chunk, ...]:
+        self.batches.append(batch)
+        return super().append(batch, **how)
+
+
+def batches(number: int, *, partitions: int) -> list[Sequence[Proposed]]:
+    """What a producer decides for a group when all before it are in the log."""
+    log = Recording(partitions=partitions)
+    producer = Producer(log, by=ADA, clock=lambda: AT)
+    for one in range(number + 1):
+        log.batches.clear()
+        producer.submit(group(one)).raise_if_refused()
+    return log.batches
+
+
 def write(url: str, queue_url: str, number: int) -> None:
-    """Write a group, with the same command ids and times whenever and however often it is written."""
+    """Send a group's batches, the same with the same command ids whenever and however often they are sent."""
     log = open_log(url)
-    count = itertools.count()
-    producer = Producer(
-        log,
-        by=Principal.parse("user:ada"),
-        waker=Waker(Redis.from_url(queue_url), partitions=log.partitions),
-        clock=lambda: AT,
-        ids=lambda: f"group{number}-{next(count)}",
-    )
-    producer.submit(group(number))
+    waker = Waker(Redis.from_url(queue_url), partitions=log.partitions)
+    for index, batch in enumerate(batches(number, partitions=log.partitions)):
+        chunks = log.append(batch, command_id=f"group{number}-{index}", by=ADA, at=AT)
+        assert not any(isinstance(chunk, Conflicted) for chunk in chunks)
+        waker.wake({chunk.stream for chunk in chunks})
 
 
 if __name__ == "__main__":

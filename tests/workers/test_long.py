@@ -131,6 +131,36 @@ def test_a_million_facts_under_dying_workers_and_a_dying_redis_are_all_there() -
             assert [one.snapshot for one in stored] == list(documents.values())
 
 
+def test_a_script_killed_again_and_again_is_run_again_until_it_is_through(shared_redis: EmbeddedRedis) -> None:
+    draw = random.Random(21)  # noqa: S311 - chance with a seed
+    with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
+        system.do(deploy("odd", base("a"), "tags.odd = true"))
+        for run in range(12):
+            nth = draw.randrange(1, 40)
+            point = draw.choice(PRODUCING)
+            armed = {} if run == 11 else {VARIABLE: f"{point.value}:{nth}"}
+            with system.process("-c", _SCRIPT, system.url, **armed) as script:
+                assert script.wait(60) in {-signal.SIGKILL, 0}
+        assert script.returncode == 0
+        system.settle()
+        assert system.status("odd")["actual"] == 10_000
+        for number in range(PARTITIONS):
+            documents = refold(Reader(system.log, number).facts())
+            assert [one.snapshot for one in system.log.load(list(documents))] == list(documents.values())
+        assert_rebuilt(system)
+
+
+_SCRIPT = """
+import sys
+from events import PatchTags, RegisterDevice, open_producer
+producer = open_producer(sys.argv[1])
+for number in range(20_000):
+    producer.send(RegisterDevice(f"d{number}"))
+    producer.send(PatchTags(f"d{number}", {"odd": number % 2 == 1}))
+producer.flush()
+"""
+
+
 def _kill_one_worker(draw: random.Random) -> bool:
     children = [
         int(path.name)

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
-from tests.servers import redis_server
+from tests.servers import redis_cluster, redis_server
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +11,10 @@ def shared_redis() -> Iterator[EmbeddedRedis]:
     """One real server for the tests that leave it standing; each empties it first."""
     with redis_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """One cluster of three nodes for the tests that leave it standing; each empties it first."""
+    with redis_cluster() as url:
+        yield url

@@ -12,6 +12,7 @@ from events.deployment.commands import (
     Validation,
 )
 from events.deployment.errors import (
+    AdmissionInvalid,
     DeploymentEtagMismatch,
     DeploymentExists,
     DeploymentIdInvalid,
@@ -31,6 +32,8 @@ from events.deployment.facts import (
     DeploymentUpdated,
 )
 from events.deployment.state import DeploymentDocument, etag_text
+from events.device.errors import DeviceIdInvalid
+from events.device.identifiers import check_device_id
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
 from events.manifest.validate import validate
@@ -47,8 +50,8 @@ def check(command: DeploymentCommand) -> None:
     """Refuse what no state could allow.
 
     Raises:
-        DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, SchemaVersionInvalid, ConditionInvalid,
-        ManifestInvalid.
+        DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, SchemaVersionInvalid, AdmissionInvalid,
+        ConditionInvalid, ManifestInvalid.
     """
     name: Any = command.deployment_id
     if not isinstance(name, str) or not _ID.fullmatch(name):
@@ -63,6 +66,8 @@ def check(command: DeploymentCommand) -> None:
             # Only an update may leave a part as it is; in a created deployment a null would block every reader.
             if value is not None or isinstance(command, CreateDeployment):
                 rule(name, value)
+    if isinstance(command, CreateDeployment | ChangeAdmission):
+        _check_admission(name, command.admission)
     if isinstance(command, CreateDeployment):
         if not _is_text(command.schema_version):
             raise SchemaVersionInvalid(name, command.schema_version)
@@ -112,6 +117,16 @@ def decide(command: DeploymentCommand, document: DeploymentDocument | None) -> D
             return DeploymentDeleted()
         case _:
             assert_never(command)
+
+
+def _check_admission(name: str, admission: Admission) -> None:
+    if not isinstance(admission, Admitted):
+        return
+    for device_id in admission.device_ids:
+        try:
+            check_device_id(device_id)
+        except DeviceIdInvalid as error:
+            raise AdmissionInvalid(name, device_id) from error
 
 
 def _in_order(admission: Admission) -> Admission:

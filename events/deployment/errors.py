@@ -1,11 +1,19 @@
 """Why a command on a deployment is refused.
 
 DeploymentError
-├── DeploymentIdInvalid · PriorityInvalid · LabelsInvalid · MetricsInvalid · SchemaVersionInvalid
+├── DeploymentIdInvalid · PriorityInvalid · LabelsInvalid · MetricsInvalid · SchemaVersionInvalid · AdmissionInvalid
 ├── DeploymentExists · DeploymentNotFound
 └── DeploymentEtagMismatch
 Conditions and contents are refused by their own rooms: ConditionInvalid, ManifestInvalid.
 """
+
+_BITS_SHOWN = 128
+
+
+def _shown(value: object) -> str:
+    # Python refuses to write integers of thousands of digits in decimal.
+    huge = isinstance(value, int) and value.bit_length() > _BITS_SHOWN
+    return f"{value:x}"[:40] if huge else repr(str(value)[:40])
 
 
 class DeploymentError(Exception):
@@ -26,7 +34,7 @@ class PriorityInvalid(DeploymentError):
     """The priority is not a non-negative 32-bit integer (DESIGN §7)."""
 
     def __init__(self, deployment_id: str, priority: object) -> None:
-        super().__init__(f"{deployment_id}: a priority is an integer from 0 to 2147483647, not {str(priority)[:40]!r}")
+        super().__init__(f"{deployment_id}: a priority is an integer from 0 to 2147483647, not {_shown(priority)}")
         self.deployment_id, self.priority = deployment_id, priority
 
 
@@ -52,6 +60,14 @@ class SchemaVersionInvalid(DeploymentError):
     def __init__(self, deployment_id: str, schema_version: object) -> None:
         super().__init__(f"{deployment_id}: a schema version is a text, not {str(schema_version)[:40]!r}")
         self.deployment_id, self.schema_version = deployment_id, schema_version
+
+
+class AdmissionInvalid(DeploymentError):
+    """The devices that a deployment is admitted for are not named by ids that devices can have."""
+
+    def __init__(self, deployment_id: str, device_id: object) -> None:
+        super().__init__(f"{deployment_id}: {str(device_id)[:140]!r} cannot be admitted, as no device can have this id")
+        self.deployment_id, self.device_id = deployment_id, device_id
 
 
 class DeploymentExists(DeploymentError):

@@ -92,7 +92,7 @@ def read_manifest(path: Path, *, layered: bool) -> JsonObject:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestUnreadable(path, str(error)) from error
     content: JsonObject = content_of(document)
     try:

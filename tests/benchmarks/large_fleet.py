@@ -42,6 +42,7 @@ def run(scale: Scale) -> Iterator[Figure]:
                 fleet.client.config_set("appendfsync", appendfsync)
                 yield fleet.new_deployment(f"appendfsync {appendfsync}")
                 yield fleet.one_tag(f"appendfsync {appendfsync}")
+            yield fleet.nobody_woken()
         yield from fleet.bytes_per_device()
         yield fleet.resident()
 
@@ -134,6 +135,18 @@ class _Fleet:
         return at_most(
             "same fleet: one tag → readable, p99", setting, quantile(milliseconds, 0.99), "ms", aim=50, beside=beside
         )
+
+    def nobody_woken(self) -> Figure:
+        """A producer that died between append and wake, with no later append: until the sweep has found the fact."""
+        silent = Producer(self.log, by=BY)
+        seconds = []
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            silent.do(PatchTags(f"edge-{self.draw.randrange(self.scale.devices):07d}", {"note": "unheard"}))
+            self.settle()
+            seconds.append(time.perf_counter() - start)
+        beside = f"median {quantile(seconds, 0.5):.2f} s of {len(seconds)}"
+        return at_most("appended, nobody woken → readable", "worst", max(seconds), "s", aim=3, beside=beside)
 
     def _runs(self, device: str, deployment: str) -> bool:
         effective = self.view.effective(device)

@@ -15,6 +15,7 @@ from events.deployment.commands import (
 )
 from events.deployment.decide import METRICS_MAX, PRIORITY_MAX, QUERY_CHARACTERS_MAX, check, decide
 from events.deployment.errors import (
+    AdmissionInvalid,
     DeploymentError,
     DeploymentEtagMismatch,
     DeploymentExists,
@@ -241,3 +242,15 @@ def test_whatever_json_is_sent_becomes_a_fact_that_can_be_written_or_a_typed_ref
     except (DeploymentError, ConditionInvalid, ManifestInvalid):
         return
     assert encode_fact(decide(command, None))
+
+
+@pytest.mark.parametrize("device_id", ["", "a b", "\ud800", "x" * 129])
+def test_only_what_a_device_can_be_called_is_admitted(device_id: str) -> None:
+    admission = Admitted(("edge-1", device_id))
+    given(CREATED).when(ChangeAdmission("base", admission)).refused(AdmissionInvalid, "base")
+    given().when(create(admission=admission)).refused(AdmissionInvalid, "base")
+
+
+@pytest.mark.parametrize("priority", [10**6000, -(10**6000)], ids=["huge", "hugely negative"])
+def test_a_priority_of_thousands_of_digits_is_refused_like_any_other(priority: int) -> None:
+    given().when(create(priority=priority)).refused(PriorityInvalid, "2147483647")

@@ -18,17 +18,11 @@ from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written
 from events.log.reader import Reader
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
-from tests.servers import flush, redis_cluster
+from tests.servers import flush
 
 ADA = Principal.parse("user:ada")
 PARTITIONS = 4
 REAL = pytest.mark.redis_server
-
-
-@pytest.fixture(scope="module")
-def cluster_url() -> Iterator[str]:
-    with redis_cluster() as url:
-        yield url
 
 
 @pytest.fixture(

@@ -48,7 +48,7 @@ commands: st.SearchStrategy[Any] = st.one_of(
         ids,
         objects | st.just(content()),
         conditions,
-        st.integers(),
+        st.integers() | st.just(10**6000),
         labels=strings,
         metrics=strings,
         schema_version=st.text(max_size=5) | st.just("1.0"),

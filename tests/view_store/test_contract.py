@@ -14,17 +14,11 @@ from events.view_store.port import Blocked, Selection, ViewStore
 from events.view_store.redis import RedisViewStore
 from events.views.kept import ARRAYS, HASHES, Checkpoint, OutcomeEntry, Writes
 from services.embedded_redis import EmbeddedRedis
-from tests.servers import flush, redis_cluster
+from tests.servers import flush
 
 REAL = pytest.mark.redis_server
 ONE = Checkpoint(Vector(1, 1), at=10, outcomes=1, decided=Vector(1, 1), over_budget=(("tags", "a"),))
 TWO = Checkpoint(Vector(2, 1), at=20, outcomes=1, decided=Vector(1, 1))
-
-
-@pytest.fixture(scope="module")
-def cluster_url() -> Iterator[str]:
-    with redis_cluster() as url:
-        yield url
 
 
 @pytest.fixture(

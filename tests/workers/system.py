@@ -16,13 +16,15 @@ from events.log.keys import FLEET
 from events.log.opening import initialise
 from events.log.redis import RedisLog
 from events.log.wake import Waker
-from events.settings import environment_of, read_settings
+from events.settings import environment_of, is_cluster, read_settings
 from events.view_store.fleet_view import FleetView
-from events.view_store.port import Selection
+from events.view_store.memory import MemoryViewStore
+from events.view_store.port import Selection, ViewStore
 from events.view_store.redis import RedisViewStore
 from events.views.kept import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually, flush
+from workers.rebuild import rebuild
 
 PARTITIONS = 4
 
@@ -94,6 +96,21 @@ class System:
         kept = [self.views.read(number, wanted) for number in range(PARTITIONS)]
         outcomes = [self.views.outcomes(number, after=0, limit=100_000) for number in range(PARTITIONS)]
         return [msgspec.to_builtins(one) for one in (*kept, *outcomes)]
+
+
+def assert_rebuilt(system: System) -> None:
+    """Folding everything again, from facts and recorded vectors into another database, gives the same bytes."""
+    client = None if is_cluster(system.url) else Redis.from_url(system.url, db=1)
+    elsewhere: ViewStore = MemoryViewStore() if client is None else RedisViewStore(client)
+    wanted = Selection(hashes=HASHES, arrays=ARRAYS)
+    for number in range(PARTITIONS):
+        rebuild(number, log=system.log, recorded=system.views, into=elsewhere)
+        assert elsewhere.read(number, wanted) == system.views.read(number, wanted)
+        recorded = system.views.outcomes(number, after=0, limit=100_000)
+        assert list(elsewhere.outcomes(number, after=0, limit=100_000)) == list(recorded)
+    if client is not None:
+        client.flushdb()
+        client.close()
 
 
 @contextlib.contextmanager

@@ -12,13 +12,9 @@ from events.envelope import Principal
 from events.log.keys import FLEET, key, partition_of
 from events.log.port import Proposed
 from events.producer.errors import DecisionInvalid
-from events.view_store.memory import MemoryViewStore
-from events.view_store.port import Selection
-from events.views.kept import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually
-from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
-from workers.rebuild import rebuild
+from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
 
 pytestmark = pytest.mark.redis_server
 
@@ -59,13 +55,6 @@ def stopped_at(system: System, number: int) -> tuple[int, int]:
 
 def devices_of(number: int) -> list[str]:
     return [name for name in (f"d{one}" for one in range(40)) if partition_of(name, PARTITIONS) == number]
-
-
-def assert_rebuilt(system: System) -> None:
-    elsewhere, wanted = MemoryViewStore(), Selection(hashes=HASHES, arrays=ARRAYS)
-    for number in range(PARTITIONS):
-        rebuild(number, log=system.log, recorded=system.views, into=elsewhere)
-        assert elsewhere.read(number, wanted) == system.views.read(number, wanted)
 
 
 @pytest.mark.parametrize("how", ["unreadable", "impossible", "gap"])

@@ -8,15 +8,11 @@ from redis import Redis
 from events import PatchTags
 from events.log.failpoints import VARIABLE, FailPoint, observers
 from events.log.keys import FLEET
-from events.view_store.memory import MemoryViewStore
-from events.view_store.port import Selection
-from events.views.kept import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually, redis_server
 from tests.workers.groups import AT, GROUPS, write
-from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
+from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
 from workers.projector import Projector
-from workers.rebuild import rebuild
 
 pytestmark = pytest.mark.redis_server
 
@@ -29,16 +25,20 @@ PRODUCING = (
 FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, FailPoint.PROJECT_REQUEUED))
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(shared_redis: EmbeddedRedis) -> list[list[Any]]:
+def without_interruption(server: EmbeddedRedis) -> list[list[Any]]:
     """Everything kept after each group, when nothing goes wrong."""
     after_each = []
-    with fresh_system(shared_redis, at=AT) as system:
+    with fresh_system(server, at=AT) as system:
         for number in range(GROUPS):
             write(system.url, system.queue_url, number)
             drain_in_turn(system)
             after_each.append(system.everything_kept())
     return after_each
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shared_redis: EmbeddedRedis) -> list[list[Any]]:
+    return without_interruption(shared_redis)
 
 
 @pytest.fixture
@@ -53,18 +53,6 @@ def drain_in_turn(system: System) -> None:
     projector = Projector(system.log, system.views, clock=lambda: AT)
     for number in range(PARTITIONS):
         assert projector.drain(number, go_on=lambda: True)
-
-
-def assert_rebuilt(system: System) -> None:
-    """Folding everything again elsewhere, from facts and recorded vectors, gives the same bytes."""
-    elsewhere = MemoryViewStore()
-    wanted = Selection(hashes=HASHES, arrays=ARRAYS)
-    for number in range(PARTITIONS):
-        rebuild(number, log=system.log, recorded=system.views, into=elsewhere)
-        assert elsewhere.read(number, wanted) == system.views.read(number, wanted)
-        assert list(elsewhere.outcomes(number, after=0, limit=10_000)) == list(
-            system.views.outcomes(number, after=0, limit=10_000)
-        )
 
 
 def test_every_step_of_append_wake_fold_and_commit_passes_its_fail_point(system: System) -> None:

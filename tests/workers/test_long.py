@@ -19,8 +19,8 @@ from events.producer.refolding import refold
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually, redis_server
 from tests.workers.groups import AT, GROUPS, write
-from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, layer
-from tests.workers.test_faults import FOLDING, PRODUCING, assert_rebuilt, drain_in_turn
+from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, layer
+from tests.workers.test_faults import FOLDING, PRODUCING, drain_in_turn, without_interruption
 
 pytestmark = [pytest.mark.long, pytest.mark.redis_server]
 
@@ -30,13 +30,7 @@ DEVICES = 20_000
 
 @pytest.fixture(scope="module")
 def uninterrupted(shared_redis: EmbeddedRedis) -> list[list[Any]]:
-    after_each = []
-    with fresh_system(shared_redis, at=AT) as system:
-        for number in range(GROUPS):
-            write(system.url, system.queue_url, number)
-            drain_in_turn(system)
-            after_each.append(system.everything_kept())
-    return after_each
+    return without_interruption(shared_redis)
 
 
 @pytest.mark.parametrize("action", ["kill", "stop"])

@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from events.envelope import Envelope, Principal
+from events.log.codec import FIELDS, decode_entry, encode_fact
+from events.log.errors import UnreadableFact
+from tests.log.test_golden import LINES, entry
+
+FUZZ = settings(derandomize=True, deadline=None, max_examples=300)
+
+
+def read(fields: dict[bytes, bytes]) -> Envelope[Any] | UnreadableFact:
+    try:
+        return decode_entry("p00", 1, fields)
+    except UnreadableFact as error:
+        return error
+
+
+@FUZZ
+@given(line=st.sampled_from(LINES), name=st.sampled_from(FIELDS), value=st.binary(max_size=30))
+@example(LINES[0], "data", b"[" * 100_000)
+@example(LINES[0], "data", b'{"type":"TwinPatched","tags":' + b'{"a":' * 100_000)
+@example(LINES[0], "version", b"9" * 10_000)
+@example(LINES[0], "subject", b"\xff")
+def test_any_bytes_in_a_field_are_a_fact_or_unreadable(line: tuple[str, str], name: str, value: bytes) -> None:
+    fields = entry(line[1]) | {name.encode(): value}
+    found = read(fields)
+    if isinstance(found, UnreadableFact):
+        assert (found.stream, found.position) == ("p00", 1)
+        assert len(str(found)) < 1000
+    else:
+        encode_fact(found.fact)
+
+
+@FUZZ
+@given(fields=st.dictionaries(st.sampled_from(FIELDS).map(str.encode) | st.binary(), st.binary()))
+def test_any_fields_at_all_are_a_fact_or_unreadable(fields: dict[bytes, bytes]) -> None:
+    with pytest.raises(UnreadableFact):
+        decode_entry("fleet", 7, fields)
+
+
+@pytest.mark.parametrize("text", ["", "ada", "user:", ":ada", "robot:ada", "user", None])
+def test_a_principal_is_a_known_kind_and_an_id(text: Any) -> None:
+    with pytest.raises((ValueError, AttributeError)):
+        Principal.parse(text)
+
+
+@given(st.text(min_size=1))
+def test_a_principal_is_written_as_it_is_read(name: str) -> None:
+    assert str(Principal.parse(f"user:{name}")) == f"user:{name}"

@@ -73,7 +73,7 @@ def test_a_partition_stops_at_a_bad_fact_and_goes_on_by_decision_alone(system: S
     if how == "gap":
         system.log.client.xdel(key(1, "log"), f"{bad}-0")
     assert stopped_at(system, 1) == (1, bad)
-    eventually(lambda: system.status("a")["actual"] == 2, what="others, and what came before, are folded")
+    eventually(lambda: system.view.status("a")["a"]["actual"] == 2, what="others, and what came before, are folded")
     assert system.views.checkpoint(1).vector.partition == bad - 1
     with pytest.raises(DecisionInvalid, match="reason"):
         system.producer.leave_out(1, bad, reason=" ")

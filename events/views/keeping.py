@@ -17,7 +17,7 @@ from events.fleet.outcome import Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import MergeCache, Partition
 from events.fleet.rows import UNASSIGNED, Row
-from events.views.kept import Checkpoint, Kept, OutcomeEntry, Rank, Writes
+from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes
 
 _json = msgspec.json
 
@@ -80,7 +80,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             for digest in rows.changed_configurations
         },
         "deployments": {
-            target_field(created, name): _rank(partition, created, name)
+            target_field(created, name): _place(partition, created, name)
             for created, name in partition.changed_deployments
         },
         "ids": {str(page): _page(directory, page) for page in partition.changed_id_pages},
@@ -121,11 +121,11 @@ def _target(partition: Partition, created: int, name: str) -> bytes | None:
     return to_bytes(partition.targets[name]) if deployment is not None and deployment.created == created else None
 
 
-def _rank(partition: Partition, created: int, name: str) -> bytes | None:
+def _place(partition: Partition, created: int, name: str) -> bytes | None:
     deployment = partition.deployments.by_id.get(name)
     if deployment is None or deployment.created != created:
         return None
-    return canonical.encode(Rank(deployment.priority, deployment.layered))
+    return canonical.encode(Place(deployment.priority, deployment.layered, type(deployment.admission).__name__))
 
 
 def target_field(created: int, deployment_id: str) -> str:

@@ -6,7 +6,7 @@ from events.envelope import Vector
 
 HASHES = ("configurations", "deployments", "ids", "index", "ordinals", "rows", "sets", "signatures", "targets")
 """Field → bytes. `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
-`sets` and `targets` name → set; `deployments` name → priority and kind; `rows`, `configurations` and `signatures` by number or digest."""
+`sets` and `targets` name → set; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
 
 ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
 """Little-endian unsigned 32-bit numbers by ordinal."""
@@ -25,11 +25,20 @@ class Checkpoint(msgspec.Struct, frozen=True):
     over_budget: tuple[tuple[str, ...], ...] = ()
 
 
-class Rank(msgspec.Struct, frozen=True, array_like=True):
-    """What decides between deployments beside the time of their creation: priority, and standard or layered."""
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a deployment stands among others, beside the time of its creation; `admission` is the tag of its admission."""
 
     priority: int
     layered: bool
+    admission: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has started and not ended: otherwise it targets nobody."""
+        return self.admission not in CLOSED
+
+
+CLOSED = ("NotStarted", "Ended")
 
 
 class OutcomeEntry(msgspec.Struct, frozen=True):

@@ -11,9 +11,9 @@ from events.envelope import Vector
 from events.fleet.bitmaps import from_bytes
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, UNASSIGNED, Layer, Row, Standing
-from events.views.kept import Kept, Rank
+from events.views.kept import Kept, Place
 
-STATUS_HASHES = ("rows", "sets", "targets")
+STATUS_HASHES = ("deployments", "rows", "sets", "targets")
 STATUS_ARRAYS = ("row_of",)
 STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
 
@@ -35,7 +35,9 @@ class Why(enum.Enum):
     LAYER_NOT_ABOVE_BASE = "the layer's priority is not above the base's"
     NEWER_LAYER = "a newer layer has the same priority"
     NO_BASE = "no base targets the device"
-    NOT_ADMITTED = "the deployment has not started for the device, or has ended"
+    NOT_STARTED = "the deployment has not started"
+    ENDED = "the deployment has ended"
+    NOT_ADMITTED = "the device is not among those admitted so far"
     OVER_LIMIT = "what it would merge to is over a limit"
 
 
@@ -84,6 +86,11 @@ class PartitionReading:
         for field, data in kept.hashes["targets"].items():
             created, _, deployment_id = field.partition(":")
             self._targets[deployment_id] = (int(created), from_bytes(data))
+        self._closed = {
+            field.partition(":")[2]
+            for field, data in kept.hashes["deployments"].items()
+            if not msgspec.json.decode(data, type=Place).is_open
+        }
         self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
 
@@ -104,6 +111,9 @@ class PartitionReading:
             for number, row in self._rows.items()
             if layer in row.stack and row.standing is not Standing.UNMANAGED
         ]
+        if deployment_id in self._closed:
+            # Before its start and after its end a deployment targets nobody.
+            target = BitMap()
         actual = target & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
         healthy, unhealthy = actual & self.set("healthy"), actual & self.set("unhealthy")
         return StatusSets(
@@ -153,14 +163,14 @@ PASSED_OVER_HASHES = ("deployments", "targets")
 def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
     """The deployments that target a device and do not apply, by id, each with its reason (contract/hub.md §3.3).
 
-    `kept` holds the `deployments` and `targets` hashes. Whom nothing outranks was not admitted: there is no other way to
+    `kept` holds the `deployments` and `targets` hashes. Whom nothing outplaces was not admitted: there is no other way to
     be passed over.
     """
-    ranks, targeting = {}, []
+    places, targeting = {}, []
     for field, data in kept.hashes["deployments"].items():
         created, _, name = field.partition(":")
         layer = Layer(name, int(created))
-        ranks[layer] = msgspec.json.decode(data, type=Rank)
+        places[layer] = msgspec.json.decode(data, type=Place)
         if ordinal in from_bytes(kept.hashes["targets"][field]):
             targeting.append(layer)
     stack = row.wanted if row.standing is Standing.HELD_BACK else row.stack
@@ -169,23 +179,25 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
     found = []
     for layer in sorted(targeting):
         if layer not in stack:
-            found.append(_passed(layer, stack, ranks))
+            found.append(_passed(layer, stack, places))
         elif row.standing is Standing.HELD_BACK:
             found.append(PassedOver(layer.id, Why.OVER_LIMIT))
     return tuple(found)
 
 
-def _passed(layer: Layer, stack: tuple[Layer, ...], ranks: Mapping[Layer, Rank]) -> PassedOver:
-    rank = ranks[layer]
+def _passed(layer: Layer, stack: tuple[Layer, ...], places: Mapping[Layer, Place]) -> PassedOver:
+    place = places[layer]
+    if not place.is_open:
+        return PassedOver(layer.id, Why.NOT_STARTED if place.admission == "NotStarted" else Why.ENDED)
     if not stack:
-        return PassedOver(layer.id, Why.NO_BASE if rank.layered else Why.NOT_ADMITTED)
+        return PassedOver(layer.id, Why.NO_BASE if place.layered else Why.NOT_ADMITTED)
     base, *layers = stack
-    if not rank.layered:
-        above = (ranks[base].priority, base.created) > (rank.priority, layer.created)
+    if not place.layered:
+        above = (places[base].priority, base.created) > (place.priority, layer.created)
         return PassedOver(layer.id, Why.BASE_OUTRANKED, base.id) if above else PassedOver(layer.id, Why.NOT_ADMITTED)
-    if rank.priority <= ranks[base].priority:
+    if place.priority <= places[base].priority:
         return PassedOver(layer.id, Why.LAYER_NOT_ABOVE_BASE, base.id)
     for other in layers:
-        if ranks[other].priority == rank.priority and other.created > layer.created:
+        if places[other].priority == place.priority and other.created > layer.created:
             return PassedOver(layer.id, Why.NEWER_LAYER, other.id)
     return PassedOver(layer.id, Why.NOT_ADMITTED)

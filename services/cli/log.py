@@ -15,10 +15,10 @@ from events.envelope import Envelope
 from events.log import keys
 from events.log.opening import open_log
 from events.log.port import Fact, Log
+from events.log.reader import Reader
 from events.settings import read_settings
 from services.cli.flags import AllowVolatileRedis, RedisUrl
 
-PAGE_FACTS = 500
 FOLLOW_SECONDS = 0.2
 DATA_CHARACTERS_MAX = 120
 
@@ -107,11 +107,9 @@ def _stored(opened: Log, after: dict[int, int]) -> Iterator[Line]:
 
 
 def _pages(opened: Log, stream: int, after: dict[int, int], *, until: int) -> Iterable[Line]:
-    while after[stream] < until:
-        page = opened.read(stream, after=after[stream], limit=min(PAGE_FACTS, until - after[stream]))
-        for envelope in page:
-            after[stream] = envelope.position
-            yield Line(stream, envelope)
+    for envelope in Reader(opened, stream).facts(after=after[stream], upto=until):
+        after[stream] = envelope.position
+        yield Line(stream, envelope)
 
 
 def _follow(opened: Log, after: dict[int, int]) -> Iterator[Line]:

@@ -160,6 +160,26 @@ def test_a_plain_rq_worker_with_our_class_drains_the_queue(system: System) -> No
     assert system.status("base")["target"] > 0
 
 
+@pytest.mark.parametrize("point", [FailPoint.COMMIT_BEFORE_SCRIPT, FailPoint.COMMIT_AFTER_SCRIPT, FailPoint.FOLD_READ])
+def test_redis_killed_and_restarted_in_the_middle_of_a_job_changes_nothing(
+    uninterrupted: list[list[Any]], point: FailPoint
+) -> None:
+    with redis_server(appendfsync="always") as server:
+        system = System(server.url, at=AT)
+        for number in range(GROUPS):
+            write(system.url, system.queue_url, number)
+            with system.process("-m", "workers", **{VARIABLE: f"{point.value}:1:stop"}) as paused:
+                eventually(lambda: _state(paused.pid) == "T", what="the worker stops itself")
+                server.kill()
+                server.start()
+                paused.send_signal(signal.SIGCONT)
+                with system.process("-m", "workers.pool"):
+                    system.settle()
+            assert system.everything_kept() == uninterrupted[number]
+        assert_rebuilt(system)
+        system.close()
+
+
 def test_redis_killed_and_restarted_under_load_loses_nothing_acknowledged() -> None:
     with redis_server(appendfsync="always") as server:
         system = System(server.url)

@@ -2,9 +2,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from events import ChangeAdmission, DeleteDeployment, PatchTags, RetireDevice, UpdateDeployment, UpdateDevice
-from events.deployment.facts import Ended, Everyone, NotStarted
+from events import (
+    ChangeAdmission,
+    CreateDeployment,
+    DeleteDeployment,
+    PatchTags,
+    RetireDevice,
+    UpdateDeployment,
+    UpdateDevice,
+)
+from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
 from events.fleet.rows import Standing
+from events.view_store.deployments import deployments
 from events.views.reading import PassedOver, Why
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
@@ -147,12 +156,12 @@ def test_whatever_targets_a_device_in_vain_is_named_with_its_reason(system: Syst
     )
     system.settle()
     assert system.view.passed_over("d") == (
-        PassedOver("later", Why.NOT_ADMITTED),
+        PassedOver("later", Why.NOT_STARTED),
         PassedOver("low", Why.BASE_OUTRANKED, "high"),
         PassedOver("older", Why.NEWER_LAYER, "newer"),
     )
     assert system.view.passed_over("bare") == (
-        PassedOver("later", Why.NOT_ADMITTED),
+        PassedOver("later", Why.NOT_STARTED),
         PassedOver("newer", Why.NO_BASE),
         PassedOver("older", Why.NO_BASE),
     )
@@ -187,13 +196,19 @@ def test_a_merge_over_a_limit_keeps_the_old_configuration_with_its_reason(system
 def test_admissions_decide_who_of_the_targeted_receives_it(system: System) -> None:
     system.do(*join("d"), deploy("a", base("a")), ChangeAdmission("a", NotStarted()))
     system.settle()
+    assert (system.status("a")["target"], system.status("a")["actual"]) == (0, 0)
+    assert system.view.passed_over("d") == (PassedOver("a", Why.NOT_STARTED),)
+    system.do(ChangeAdmission("a", Admitted(("someone-else",))))
+    system.settle()
     assert (system.status("a")["target"], system.status("a")["actual"]) == (1, 0)
+    assert system.view.passed_over("d") == (PassedOver("a", Why.NOT_ADMITTED),)
     system.do(ChangeAdmission("a", Everyone()))
     system.settle()
     assert system.status("a")["actual"] == 1
     system.do(ChangeAdmission("a", Ended()))
     system.settle()
-    assert system.status("a")["actual"] == 0
+    assert (system.status("a")["target"], system.status("a")["actual"]) == (0, 0)
+    assert system.view.passed_over("d") == (PassedOver("a", Why.ENDED),)
     assert list(system.view.standing(Standing.UNMANAGED)) == ["d"]
 
 
@@ -267,3 +282,12 @@ def test_failures_406_and_wrong_module_states_are_told_apart(system: System) -> 
     system.do(deploy("b", base("temp", image="example.com/b:2.0.0"), priority=2))
     system.settle()
     assert system.status("b")["pending"] == 6
+
+
+def test_deployments_are_listed_by_label(system: System) -> None:
+    for name, labels in (("a", {"team": "x", "stage": "1"}), ("b", {"team": "x"}), ("c", {"team": "y"})):
+        system.do(CreateDeployment(name, base("m"), labels=labels))
+    assert [name for name, _ in deployments(system.log)] == ["a", "b", "c"]
+    assert [name for name, _ in deployments(system.log, labels={"team": "x"})] == ["a", "b"]
+    system.do(UpdateDeployment("b", labels={"team": "y"}), DeleteDeployment("c"))
+    assert [name for name, _ in deployments(system.log, labels={"team": "y"})] == ["b"]

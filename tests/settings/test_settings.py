@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.settings import SettingsInvalid, environment_of, hide_password, read_settings
+from events.settings import Settings, SettingsInvalid, environment_of, hide_password, read_settings
 
 SECRET = "hunter2"
 
@@ -140,3 +140,20 @@ def test_a_log_on_a_cluster_needs_a_queue_elsewhere() -> None:
     named = read_settings(redis_url="redis+cluster://u:p@a:7000,b:7001", queue_url="redis://c:6379")
     assert named.effective_queue_url == "redis://c:6379"
     assert hide_password(named.redis_url) == "redis+cluster://u:***@a:7000,b:7001"
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    name=st.sampled_from(sorted(Settings.model_fields)),
+    value=st.text(max_size=30)
+    | st.integers()
+    | st.none()
+    | st.lists(st.text(max_size=3), max_size=2)
+    | st.text(max_size=20).map("redis://{}".format)
+    | st.text(max_size=20).map("redis+cluster://{}".format),
+)
+def test_any_value_of_any_setting_is_taken_or_refused_by_its_name(name: str, value: object) -> None:
+    try:
+        read_settings(**{name: value})
+    except SettingsInvalid as error:
+        assert error.variable == f"TWINFOLD_{name}".upper()  # noqa: PT017 - either is right

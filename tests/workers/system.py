@@ -164,12 +164,16 @@ def answer(system: System, name: str, *, code: int = 200, **statuses: str) -> Re
     """What an edge agent reports for the version its device has now."""
     effective = system.view.effective(name)
     assert effective is not None
-    reported = {module: {"runtimeStatus": status} for module, status in statuses.items()}
+    patch = answer_of(effective.row.agent_version, code=code, **statuses)
+    return ReportProperties(name, patch, module_id="$edgeAgent")
+
+
+def answer_of(version: int, *, code: int = 200, **statuses: str) -> dict[str, Any]:
+    """What an edge agent reports for a version, with the runtime status of each module."""
     running = {"runtimeStatus": "running"}
-    patch = {
-        "lastDesiredVersion": effective.row.agent_version,
+    return {
+        "lastDesiredVersion": version,
         "lastDesiredStatus": {"code": code},
         "systemModules": {"edgeAgent": running, "edgeHub": running},
-        "modules": reported,
+        "modules": {module: {"runtimeStatus": status} for module, status in statuses.items()},
     }
-    return ReportProperties(name, patch, module_id="$edgeAgent")

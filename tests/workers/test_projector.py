@@ -1,0 +1,77 @@
+"""Whoever folds, with warm copies or without, alone or in turn with others: the same bytes."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events import (
+    CreateDeployment,
+    DeleteDeployment,
+    PatchTags,
+    RegisterDevice,
+    ReportProperties,
+    RetireDevice,
+    UpdateDeployment,
+)
+from events.log.memory import MemoryLog
+from events.view_store.memory import MemoryViewStore
+from tests.producer.logs import producer
+from tests.workers.system import answer_of, base, layer
+from workers.projector import Projector
+from workers.rebuild import rebuild
+
+PARTITIONS = 2
+devices = st.sampled_from([f"d{number}" for number in range(8)])
+names = st.sampled_from(["one", "two", "three"])
+conditions = st.sampled_from(
+    [
+        *("*", "", "tags.a = 1", "tags.a > 1 OR tags.b = 'x'", "NOT tags.b = 'x'", "deviceId > 'd4'"),
+        *("properties.reported.model = 'm'", "is_defined(properties.reported.model) AND tags.a = 1"),
+    ]
+)
+contents = st.sampled_from([base("m"), base("m", "n"), layer("x", v=1), layer("y", v=2)])
+patches = st.fixed_dictionaries({}, optional={"a": st.sampled_from([1, 2, None]), "b": st.sampled_from(["x", None])})
+commands: st.SearchStrategy[Any] = st.one_of(
+    st.builds(RegisterDevice, devices),
+    st.builds(PatchTags, devices, patches),
+    st.builds(PatchTags, devices, patches),
+    st.builds(ReportProperties, devices, st.sampled_from([{"model": "m"}, {"model": None}, {"model": {"name": 1}}])),
+    st.builds(
+        ReportProperties, devices, st.builds(answer_of, st.integers(1, 4), m=st.just("running")), st.just("$edgeAgent")
+    ),
+    st.builds(RetireDevice, devices),
+    st.builds(CreateDeployment, names, contents, conditions, st.integers(0, 3)),
+    st.builds(UpdateDeployment, names, conditions, st.integers(0, 3)),
+    st.builds(DeleteDeployment, names),
+)
+turns = st.lists(
+    st.tuples(st.lists(commands, min_size=1, max_size=8), st.integers(0, 2), st.lists(st.integers(0, 1), max_size=2)),
+    min_size=2,
+    max_size=8,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(turns)
+def test_projectors_in_turn_keep_what_one_that_forgets_everything_keeps(
+    some: list[tuple[list[Any], int, list[int]]],
+) -> None:
+    log, views, plain = MemoryLog(partitions=PARTITIONS), MemoryViewStore(), MemoryViewStore()
+    one = producer(log)
+    one.submit(RegisterDevice(f"d{number}") for number in range(8))
+    in_turn = [Projector(log, views, clock=lambda: 0), Projector(log, views, clock=lambda: 0)]
+    in_turn.append(Projector(log, views, clock=lambda: 0, over_budget=lambda: True))
+    for written, who, which in some:
+        one.submit(written)
+        for number in which:
+            assert in_turn[who].drain(number, go_on=lambda: True)
+            assert Projector(log, plain, clock=lambda: 0).drain(number, go_on=lambda: True)
+    elsewhere = MemoryViewStore()
+    for number in range(PARTITIONS):
+        in_turn[number].drain(number, go_on=lambda: True)
+        Projector(log, plain, clock=lambda: 0).drain(number, go_on=lambda: True)
+        assert views.load(number) == plain.load(number)
+        assert list(views.outcomes(number, after=0, limit=1000)) == list(plain.outcomes(number, after=0, limit=1000))
+        rebuild(number, log=log, recorded=views, into=elsewhere)
+        assert elsewhere.load(number) == views.load(number)

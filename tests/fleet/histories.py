@@ -83,7 +83,7 @@ _combined = st.recursive(
     ),
     max_leaves=4,
 )
-conditions = st.integers(0, 11).flatmap(lambda number: st.sampled_from(["*", ""]) if number == 7 else _combined)
+conditions = st.integers(0, 11).flatmap(lambda number: st.sampled_from(["*", "*", ""]) if number == 7 else _combined)
 _beginnings = st.fixed_dictionaries(
     {
         "env": st.sampled_from(["prod", "test", "prod", "test", True, 1]),
@@ -160,8 +160,10 @@ def histories(draw: st.DrawFn, *, facts: int = 30) -> History:
             history.device(device, TwinPatched(tags=_compact(draw(_beginnings))))
             if draw(st.booleans()):
                 history.device(device, PropertiesReported(patch=draw(_beginnings)))
+    for _ in range(draw(st.integers(0, 4))):
+        _draw_deployment_fact(draw, history, deployed)
     for _ in range(draw(st.integers(5, facts))):
-        if draw(st.integers(0, 3)) == 0:
+        if draw(st.integers(0, 2)) == 0:
             _draw_deployment_fact(draw, history, deployed)
         else:
             _draw_device_fact(draw, history, live)

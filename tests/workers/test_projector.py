@@ -75,3 +75,19 @@ def test_projectors_in_turn_keep_what_one_that_forgets_everything_keeps(
         assert list(views.outcomes(number, after=0, limit=1000)) == list(plain.outcomes(number, after=0, limit=1000))
         rebuild(number, log=log, recorded=views, into=elsewhere)
         assert elsewhere.load(number) == views.load(number)
+
+
+def test_a_warm_copy_that_missed_a_new_path_does_not_go_on_with_an_empty_index() -> None:
+    log, views, plain = MemoryLog(partitions=1), MemoryViewStore(), MemoryViewStore()
+    one = producer(log)
+    behind, ahead = Projector(log, views, clock=lambda: 0), Projector(log, views, clock=lambda: 0)
+    steps: list[tuple[Projector, list[Any]]] = [
+        (behind, [command for name in "abc" for command in (RegisterDevice(name), ReportProperties(name, {"x": 1}))]),
+        (ahead, [CreateDeployment("new", base("m"), "properties.reported.x = 1")]),
+        (behind, [ReportProperties("c", {"x": 2}), CreateDeployment("top", base("n"), "properties.reported.x = 1", 9)]),
+    ]
+    for projector, written in steps:
+        one.submit(written).raise_if_refused()
+        assert projector.drain(0, go_on=lambda: True)
+        assert Projector(log, plain, clock=lambda: 0).drain(0, go_on=lambda: True)
+        assert views.load(0) == plain.load(0)

@@ -110,13 +110,14 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
     return {"modulesContent": layer}
 
 
-admissions = st.one_of(
-    st.just(Everyone()),
-    st.just(Everyone()),
+_closed_or_some = st.one_of(
     st.just(NotStarted()),
     st.just(Ended()),
     st.sets(st.sampled_from(DEVICES)).map(lambda ids: Admitted(tuple(sorted(ids)))),
 )
+admissions = st.integers(0, 7).flatmap(lambda number: _closed_or_some if number == 5 else st.just(Everyone()))
+_wide = st.sampled_from(["*", "tags.env = 'prod' OR tags.env = 'test'", "tags.n >= 0", "deviceId >= 'd1'"])
+_targets = st.one_of(_wide, conditions)
 _agent_reports = st.builds(
     lambda version, code, status: {
         "lastDesiredVersion": version,
@@ -160,7 +161,7 @@ def histories(draw: st.DrawFn, *, facts: int = 30) -> History:
             history.device(device, TwinPatched(tags=_compact(draw(_beginnings))))
             if draw(st.booleans()):
                 history.device(device, PropertiesReported(patch=draw(_beginnings)))
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw(st.integers(2, 6))):
         _draw_deployment_fact(draw, history, deployed)
     for _ in range(draw(st.integers(5, facts))):
         if draw(st.integers(0, 2)) == 0:
@@ -171,7 +172,7 @@ def histories(draw: st.DrawFn, *, facts: int = 30) -> History:
 
 
 def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str]) -> None:
-    name = draw(st.sampled_from(["a", "b", "c", "d"]))
+    name = draw(st.sampled_from("abcdefgh"))
     priority = draw(st.integers(0, 3))
     if name not in deployed:
         deployed.add(name)
@@ -179,20 +180,20 @@ def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str])
             name,
             DeploymentCreated(
                 content=draw(contents()),
-                target_condition=draw(conditions),
+                target_condition=draw(_targets),
                 priority=priority,
                 admission=draw(admissions),
             ),
         )
         return
-    match draw(st.integers(0, 2)):
+    match draw(st.integers(0, 5)):
         case 0:
             deployed.discard(name)
             history.deployment(name, DeploymentDeleted())
-        case 1:
+        case 1 | 2 | 3:
             history.deployment(
                 name,
-                DeploymentUpdated(target_condition=draw(conditions), priority=priority, labels={}, metrics={}),
+                DeploymentUpdated(target_condition=draw(_targets), priority=priority, labels={}, metrics={}),
             )
         case _:
             history.deployment(name, AdmissionChanged(admission=draw(admissions)))
@@ -209,7 +210,7 @@ def _draw_device_fact(draw: st.DrawFn, history: History, live: set[str]) -> None
             live.discard(device)
             history.device(device, DeviceRetired())
         case 1:
-            history.device(device, DeviceUpdated(edge=draw(st.booleans()), enabled=draw(st.booleans())))
+            history.device(device, DeviceUpdated(edge=draw(st.integers(0, 3)) > 0, enabled=draw(st.booleans())))
         case 2:
             history.device(device, TwinReplaced(tags=_compact(draw(patches)), desired={}))
         case 3 | 4:

@@ -81,10 +81,12 @@ def test_a_warm_copy_that_missed_a_new_path_does_not_go_on_with_an_empty_index()
     log, views, plain = MemoryLog(partitions=1), MemoryViewStore(), MemoryViewStore()
     one = producer(log)
     behind, ahead = Projector(log, views, clock=lambda: 0), Projector(log, views, clock=lambda: 0)
+    joined = [command for name in "abc" for command in (RegisterDevice(name), ReportProperties(name, {"x": 1}))]
     steps: list[tuple[Projector, list[Any]]] = [
-        (behind, [command for name in "abc" for command in (RegisterDevice(name), ReportProperties(name, {"x": 1}))]),
-        (ahead, [CreateDeployment("new", base("m"), "properties.reported.x = 1")]),
-        (behind, [ReportProperties("c", {"x": 2}), CreateDeployment("top", base("n"), "properties.reported.x = 1", 9)]),
+        (behind, [*joined, CreateDeployment("all", base("m"), "*", 5)]),
+        # It wins nobody yet, so that nothing but the index tells the two apart.
+        (ahead, [CreateDeployment("new", base("n"), "properties.reported.x = 1", 1)]),
+        (behind, [UpdateDeployment("new", priority=9)]),
     ]
     for projector, written in steps:
         one.submit(written).raise_if_refused()

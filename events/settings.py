@@ -13,6 +13,7 @@ ENV_PREFIX = "TWINFOLD_"
 _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NO_CLUSTER = "RQ cannot use a Redis Cluster; name a single server for the queue"
 _PASSWORD_BEFORE_HOST = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:@/?#]*):(?!//).*@", re.DOTALL)
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|ssl_password)=)[^&#]*", re.IGNORECASE)
@@ -55,6 +56,12 @@ class Settings(BaseSettings):
     allow_volatile_redis: bool = False
     """Start although the server would lose acknowledged facts."""
 
+    host: str = "127.0.0.1"
+    """Where the API listens; this machine only, as long as it knows no authentication."""
+
+    port: int = Field(default=8080, ge=1, le=65535)
+    """The API's port."""
+
     workers: int = Field(default=2, ge=1, le=64)
     """How many worker processes the supervisor keeps alive."""
 
@@ -72,6 +79,15 @@ class Settings(BaseSettings):
         if url is not None:
             _check_redis_url(url)
         return url
+
+    @field_validator("host")
+    @classmethod
+    def _is_this_machine(cls, host: str) -> str:
+        if host not in _LOOPBACK:
+            raise ValueError(
+                f"the API has no authentication yet and listens on this machine only: {', '.join(_LOOPBACK)}"
+            )
+        return host
 
     @field_validator("data_dir", "key_file", "redis_server")
     @classmethod

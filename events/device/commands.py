@@ -15,18 +15,20 @@ class RegisterDevice(msgspec.Struct, frozen=True):
 
 
 class UpdateDevice(msgspec.Struct, frozen=True):
-    """Change the identity; `None` leaves a value as it is."""
+    """Change the identity; `None` leaves a value as it is. `if_match` is the identity's etag, `*`, or no condition."""
 
     device_id: str
     edge: bool | None = None
     enabled: bool | None = None
     status_reason: str | None = None
+    if_match: str | None = None
 
 
 class RetireDevice(msgspec.Struct, frozen=True):
-    """Let a device go, with its twin and modules."""
+    """Let a device go, with its twin and modules. `if_match`: as in `UpdateDevice`."""
 
     device_id: str
+    if_match: str | None = None
 
 
 class CreateModule(msgspec.Struct, frozen=True):

@@ -153,12 +153,14 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             _check_merged(command.device_id, EMPTY, desired, "properties.desired", DESIRED_BYTES_MAX)
             return TwinReplaced(tags, desired)
         case UpdateDevice(edge=edge, enabled=enabled, status_reason=reason):
+            _check_identity(command, device)
             return DeviceUpdated(
                 device.edge if edge is None else edge,
                 device.enabled if enabled is None else enabled,
                 device.status_reason if reason is None else reason,
             )
         case RetireDevice():
+            _check_identity(command, device)
             return DeviceRetired()
         case CreateModule(device_id, module_id, managed_by):
             if module_id in device.modules:
@@ -180,6 +182,12 @@ def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocume
         desired = device.desired if command.module_id is None else EMPTY if module is None else module.desired
         _check_merged(subject_of(command), desired, command.desired, "properties.desired", DESIRED_BYTES_MAX)
     return TwinPatched(command.tags, command.desired)
+
+
+def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument) -> None:
+    if not matches(command.if_match, device.identity_etag):
+        actual = twin_etag(device.identity_etag)
+        raise EtagMismatch(command.device_id, expected=command.if_match or "", actual=actual)
 
 
 def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:

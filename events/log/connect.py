@@ -59,7 +59,7 @@ def answering() -> Iterator[None]:
         raise
 
 
-def connect(url: str) -> Client:
+def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Client:
     """A client for `redis://`, `rediss://`, `unix://`, or `redis+cluster://user:password@host:port,host:port` (`rediss+cluster`).
 
     No command is sent twice by the client itself: what may be repeated, the log decides.
@@ -69,19 +69,19 @@ def connect(url: str) -> Client:
     """
     scheme, _, rest = url.partition("://")
     if scheme in CLUSTER_SCHEMES:
-        return _cluster(rest.partition("/")[0], ssl=CLUSTER_SCHEMES[scheme])
+        return _cluster(rest.partition("/")[0], ssl=CLUSTER_SCHEMES[scheme], timeout_seconds=timeout_seconds)
     return Redis.from_url(
-        url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0)
+        url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
     )
 
 
-def _cluster(places: str, *, ssl: bool) -> RedisCluster:
+def _cluster(places: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster:
     person, _, nodes = places.rpartition("@")
     username, _, password = person.partition(":")
     try:
         return RedisCluster(
             startup_nodes=[ClusterNode(*_host_and_port(place)) for place in nodes.split(",")],  # type: ignore[no-untyped-call]
-            socket_timeout=TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
             username=unquote(username) or None,
             password=unquote(password) or None,
             ssl=ssl,

@@ -6,7 +6,7 @@ import time
 from events.envelope import Principal
 from events.log.checks import check_server
 from events.log.codec import decode_entry
-from events.log.connect import Client, answering, connect, entries_of
+from events.log.connect import TIMEOUT_SECONDS, Client, answering, connect, entries_of
 from events.log.errors import LogMismatch, LogNotInitialised
 from events.log.facts import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key
@@ -52,15 +52,15 @@ def initialise(
     return RedisLog(client, partitions=found.partitions, epoch=found.epoch)
 
 
-def open_log(url: str, *, allow_volatile: bool = False) -> RedisLog:
-    """Open the log at a URL.
+def open_log(url: str, *, allow_volatile: bool = False, timeout_seconds: float = TIMEOUT_SECONDS) -> RedisLog:
+    """Open the log at a URL; no answer within `timeout_seconds` is no answer.
 
     Raises:
         LogNotInitialised: there is none.
         UnsafeRedis: the server would lose facts, and `allow_volatile` does not accept that.
         LogUnavailable: the server does not answer.
     """
-    client = connect(url)
+    client = connect(url, timeout_seconds=timeout_seconds)
     if not allow_volatile:
         check_server(client)
     found = _first_fact(client)

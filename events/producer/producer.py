@@ -74,6 +74,7 @@ class Producer:
         pause: Callable[[float], None] = time.sleep,
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
         batch_commands: int = BATCH_COMMANDS,
+        attempts: int = ATTEMPTS_MAX,
     ) -> None:
         self._log = log
         self._by = by
@@ -83,6 +84,7 @@ class Producer:
         self._pause = pause
         self._take_secrets = take_secrets
         self._batch_commands = batch_commands
+        self._attempts = attempts
         self._buffer: list[Command] = []
         self._sent = Report(0)
 
@@ -210,11 +212,11 @@ class Producer:
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        for attempt in range(1, self._attempts + 1):
             try:
                 return self._log.append(proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause)
             except LogUnavailable:
-                if attempt == ATTEMPTS_MAX:
+                if attempt == self._attempts:
                     raise
                 self._pause(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)

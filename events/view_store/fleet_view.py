@@ -1,9 +1,11 @@
 """The fleet as readers ask for it: one device's assignment, and the status of deployments over all partitions."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
+from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.envelope import Vector
@@ -25,6 +27,8 @@ from events.views.reading import (
     passed_over,
     row_in,
 )
+
+_OUTCOMES = 200
 
 
 class Effective(msgspec.Struct, frozen=True):
@@ -120,6 +124,27 @@ class FleetView:
             ordinals = self._reading(number).status(deployment_id).named()[status]
             yield from ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
 
+    def page(
+        self, deployment_id: str, status: str, *, after: tuple[int, int] = (0, -1), limit: int
+    ) -> tuple[list[str], tuple[int, int] | None]:
+        """Device ids in one status set from behind a place on, and the place to go on from; `None` at the end.
+
+        A place is (partition, ordinal). Ordinals only grow, so whoever stood throughout is on one page exactly.
+        """
+        places: list[tuple[int, int]] = []
+        for number in range(after[0], self._partitions):
+            behind = after[1] if number == after[0] else -1
+            ordinals = self._reading(number).status(deployment_id).named()[status]
+            ahead = (ordinal for ordinal in ordinals if ordinal > behind)
+            places += [(number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(places))]
+            if len(places) > limit:
+                break
+        shown, names = places[:limit], []
+        for number, group in itertools.groupby(shown, key=lambda place: place[0]):
+            some = BitMap([ordinal for _, ordinal in group])
+            names += list(ids_of(some, self._views.read(number, Selection(fields=(("ids", pages_of(some)),)))))
+        return names, shown[-1] if len(places) > limit else None
+
     def standing(self, standing: Standing) -> Iterator[str]:
         """Device ids of a standing."""
         for number in range(self._partitions):
@@ -130,6 +155,13 @@ class FleetView:
         """The partitions that are stopped, with where and why."""
         found = {number: self._views.blocked(number) for number in range(self._partitions)}
         return {number: blocked for number, blocked in found.items() if blocked is not None}
+
+    def recorded(self, number: int, *, after: int = 0) -> Iterator[tuple[int, int, Outcome]]:
+        """(position, time, outcome) of a partition, from position after + 1 to the newest."""
+        while entries := self._views.outcomes(number, after=after, limit=_OUTCOMES):
+            for entry in entries:
+                after = entry.position
+                yield entry.position, entry.at, msgspec.json.decode(entry.data, type=Outcome)
 
     def outcomes(self, number: int, *, after: int = 0, limit: int = 100) -> Iterator[Outcome]:
         """The outcomes of a partition, decoded."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import blocked, demo, init, log, worker
+from services.cli import api, blocked, demo, init, log, up, worker
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
@@ -33,8 +33,10 @@ def twinfold(
     del version  # The callback has answered it.
 
 
+app.command()(up.up)
+app.command()(api.api)
+app.command()(worker.worker)
 app.command()(blocked.blocked)
 app.command()(demo.demo)
 app.command()(init.init)
 app.command()(log.log)
-app.command()(worker.worker)

@@ -17,6 +17,7 @@ from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer, RedisDidNotStart
+from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew
 
 REFUSED = 1
 USAGE = 2
@@ -31,8 +32,19 @@ _UNAVAILABLE = (
     RedisDidNotStart,
     SecretsUnavailable,
     WakeFailed,
+    DirectoryHeld,
 )
-_REFUSED = (LogError, ManifestInvalid, ManifestRefused, ProducerError, SecretsError, DemoStalled, ChildDied)
+_REFUSED = (
+    LogError,
+    ManifestInvalid,
+    ManifestRefused,
+    ProducerError,
+    SecretsError,
+    DemoStalled,
+    ChildDied,
+    LayoutTooNew,
+    DirectoryUnusable,
+)
 
 EXPECTED = (*_USAGE, *_UNAVAILABLE, *_REFUSED)
 

@@ -219,3 +219,12 @@ def test_any_command_is_a_fact_that_can_be_written_or_a_typed_refusal(command: D
         return
     encode_fact(fact)
     assert subject_of(command).partition("/")[0] == command.device_id
+
+
+def test_an_identity_has_an_etag_of_its_own() -> None:
+    moved = given(JOINED, DeviceUpdated(edge=True, enabled=False), TwinPatched({"a": 1}))
+    for etag in ("AAAAAAAAAAI=", '"*"', None):
+        moved.when(UpdateDevice(DEVICE, edge=False, if_match=etag)).then(DeviceUpdated(edge=False, enabled=False))
+        moved.when(RetireDevice(DEVICE, etag)).then(DeviceRetired())
+    moved.when(UpdateDevice(DEVICE, if_match="AAAAAAAAAAE=")).refused(EtagMismatch, "AAAAAAAAAAI=")
+    moved.when(RetireDevice(DEVICE, "AAAAAAAAAAE=")).refused(EtagMismatch, "AAAAAAAAAAI=")

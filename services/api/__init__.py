@@ -1,0 +1,1 @@
+"""The HTTP API: the hub's paths and shapes, and our own under `/v1`."""

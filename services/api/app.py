@@ -1,0 +1,120 @@
+"""The API as an ASGI application: routes, one answer per error, health, metrics, and a line per request."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from events.canonical import JsonObject
+from events.log.errors import LogError
+from events.log.keys import FLEET, name
+from services.api import hub, v1
+from services.api.errors import EXPECTED, RETRY_AFTER_SECONDS, Answer, BodyInvalid, answer_of
+from services.api.metrics import Metrics
+from services.api.room import Room
+from services.api.waiting import Waiting
+
+REQUEST_ID = "x-ms-request-id"
+
+logger = structlog.get_logger()
+
+
+def create_app(room: Room) -> FastAPI:
+    """The application over an open room."""
+    waiting = Waiting(room)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        looking = asyncio.create_task(waiting.run())
+        yield
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+    app = FastAPI(title="twinfold", version="1", lifespan=lifespan)
+    app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room)
+    app.include_router(hub.router)
+    app.include_router(v1.router)
+    app.add_api_route("/healthz", _healthy, include_in_schema=False)
+    app.add_api_route("/readyz", _ready, include_in_schema=False)
+    app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.middleware("http")(_around)
+    return app
+
+
+def _healthy() -> PlainTextResponse:
+    return PlainTextResponse("ok\n")
+
+
+def _ready(request: Request) -> JSONResponse:
+    """Whether requests can be answered: Redis answers, and no partition is stopped or far behind."""
+    room: Room = request.app.state.room
+    try:
+        heads = room.log.heads()
+        behind = {
+            name(number): heads[number] - room.views.checkpoint(number).vector.partition
+            for number in range(room.log.partitions)
+        }
+        blocked = [name(number) for number in room.view.blocked()]
+    except LogError as error:
+        return JSONResponse({"ready": False, "redis": str(error)}, 503)
+    ready = not blocked
+    lag = {partition: facts for partition, facts in behind.items() if facts}
+    return JSONResponse(
+        {"ready": ready, "redis": "ok", "fleet": heads[FLEET], "lag": lag, "blocked": blocked}, 200 if ready else 503
+    )
+
+
+def _metrics(request: Request) -> PlainTextResponse:
+    metrics: Metrics = request.app.state.metrics
+    return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    return _answer(request, answer_of(error), str(error))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # Without the values: a body can hold passwords.
+    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    return _answer(request, answer_of(BodyInvalid()), said)
+
+
+def _answer(request: Request, answer: Answer, message: str) -> JSONResponse:
+    request_id = request.state.request_id
+    headers = {"iothub-errorcode": answer.code}
+    if answer.temporary:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if request.url.path.startswith("/v1"):
+        body: JsonObject = {"error": {"code": answer.code, "message": message, "requestId": request_id}}
+    else:
+        body = {"Message": f"ErrorCode:{answer.code};{message}", "ExceptionMessage": f"Tracking ID:{request_id}"}
+    return JSONResponse(body, answer.status, headers)
+
+
+async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    request.state.request_id = secrets.token_hex(8)
+    start = time.perf_counter()
+    response = await call_next(request)
+    seconds = time.perf_counter() - start
+    response.headers[REQUEST_ID] = request.state.request_id
+    request.app.state.metrics.note(request.method, response.status_code, seconds)
+    logger.info(
+        "request",
+        id=request.state.request_id,
+        method=request.method,
+        path=request.url.path,
+        status=response.status_code,
+        milliseconds=round(1000 * seconds, 1),
+    )
+    return response

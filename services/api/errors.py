@@ -1,0 +1,70 @@
+"""One table from typed errors to statuses and codes (contract/hub.md §1.10)."""
+
+import msgspec
+
+from events.deployment import errors as deployment
+from events.device import errors as device
+from events.log import errors as log
+from events.manifest.errors import ManifestInvalid
+from events.producer import errors as producer
+from events.secrets import errors as secrets
+from events.targeting.errors import ConditionInvalid
+
+RETRY_AFTER_SECONDS = 1
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """How an error is told over HTTP; `temporary` ones come with Retry-After."""
+
+    status: int
+    code: str
+    temporary: bool = False
+
+
+class BodyInvalid(Exception):
+    """A request's body is not JSON, or not of the shape that is asked for."""
+
+
+class EtagMissing(Exception):
+    """Deleting an identity takes a condition (contract/hub.md §1.9)."""
+
+    def __init__(self) -> None:
+        super().__init__("Etag missing: send If-Match with the etag, or * for any")
+
+
+class NotFound(Exception):
+    """There is nothing of that name."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+
+
+_ARGUMENT = Answer(400, "ArgumentInvalid")
+_PRECONDITION = Answer(412, "PreconditionFailed")
+_BUSY = Answer(503, "ServiceUnavailable", temporary=True)
+
+_TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
+    ((device.DeviceNotFound,), Answer(404, "DeviceNotFound")),
+    ((device.ModuleNotFound,), Answer(404, "ModuleNotFound")),
+    ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
+    ((NotFound,), Answer(404, "NotFound")),
+    ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists")),
+    ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice")),
+    ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),
+    ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
+    ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
+    ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
+    ((ManifestInvalid,), Answer(400, "InvalidConfigurationContent")),
+    ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
+    ((log.FactTooLarge,), Answer(413, "MessageTooLarge")),
+    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), _BUSY),
+    ((device.DeviceError, deployment.DeploymentError, producer.ProducerError, secrets.SecretsError), _ARGUMENT),
+    ((BodyInvalid,), _ARGUMENT),
+)
+
+EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
+
+
+def answer_of(error: Exception) -> Answer:
+    """The status and code of an expected error; the first line of the table that fits."""
+    return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))

@@ -1,0 +1,83 @@
+"""What answers look like in the hub's own shapes (contract/hub.md §1.2-1.6)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from events.canonical import JsonObject
+from events.deployment.state import DeploymentDocument, etag_text
+from events.device.etags import twin_etag
+from events.device.state import DeviceDocument, ModuleIdentity
+from events.device.twin import NEVER, time_text
+from events.targeting.query_text import targeted_query
+
+_APPLIED = (
+    "select deviceId from devices.modules where moduleId = '$edgeAgent' and configurations.[[{}]].status = 'Applied'"
+)
+_ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredVersion"
+_CODE = " and properties.reported.lastDesiredStatus.code {} 200"
+
+
+def device_identity(device_id: str, document: DeviceDocument) -> JsonObject:
+    """An identity; keys are not kept here yet."""
+    return {
+        "deviceId": device_id,
+        "generationId": str(document.generation),
+        "etag": twin_etag(document.identity_etag),
+        "connectionState": "Disconnected",
+        "status": "enabled" if document.enabled else "disabled",
+        "statusReason": document.status_reason,
+        "connectionStateUpdatedTime": NEVER,
+        "statusUpdatedTime": time_text(document.status_updated_at),
+        "lastActivityTime": NEVER,
+        "cloudToDeviceMessageCount": 0,
+        "capabilities": {"iotEdge": document.edge},
+    }
+
+
+def module_identity(device_id: str, module_id: str, document: DeviceDocument) -> JsonObject:
+    """A module's identity: made by hand, or there with its device."""
+    identity = document.modules.get(module_id, ModuleIdentity(1, "IotEdge"))
+    return {
+        "deviceId": device_id,
+        "moduleId": module_id,
+        "managedBy": identity.managed_by,
+        "generationId": str(document.generation),
+        "etag": twin_etag(identity.etag),
+        "connectionState": "Disconnected",
+        "connectionStateUpdatedTime": NEVER,
+        "lastActivityTime": NEVER,
+        "cloudToDeviceMessageCount": 0,
+    }
+
+
+def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, int] | None) -> JsonObject:
+    """A deployment as a Configuration; secrets show as references, and results are empty until the workers know it."""
+    applied = _APPLIED.format(name)
+    queries = {
+        "appliedCount": applied,
+        "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
+        "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
+        "targetedCount": targeted_query(document.target_condition),
+    }
+    results: dict[str, Any] = {}
+    if counts is not None:
+        results = {
+            "targetedCount": counts["target"],
+            "appliedCount": counts["actual"],
+            "reportedSuccessfulCount": counts["reportedSuccessful"],
+            "reportedFailedCount": counts["reportedFailed"],
+        }
+    return {
+        "id": name,
+        "schemaVersion": document.schema_version,
+        "labels": document.labels or None,
+        "content": document.content,
+        "contentType": "assignment",
+        "targetCondition": document.target_condition,
+        "createdTimeUtc": time_text(document.created_at),
+        "lastUpdatedTimeUtc": time_text(document.updated_at),
+        "priority": document.priority,
+        "systemMetrics": {"results": results, "queries": queries},
+        "metrics": {"results": {}, "queries": document.metrics},
+        "etag": etag_text(document.etag),
+    }

@@ -1,0 +1,307 @@
+"""Our own paths: what devices run and why, who is in a status, outcomes, reports, and facts from other languages."""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from events.canonical import JsonObject
+from events.deployment.commands import CreateDeployment, DeploymentCommand
+from events.device.commands import DeviceCommand, ReportProperties
+from events.device.errors import DeviceNotFound
+from events.log.keys import partition_of
+from events.manifest.merge import conflicts
+from events.producer.errors import Command
+from events.producer.producer import Producer, Report
+from events.secrets.references import mask
+from events.view_store.fleet_view import Effective
+from events.views.reading import STATUSES, Assignment
+from services.api.bodies import CreateBody, ReportBody
+from services.api.errors import BodyInvalid, NotFound
+from services.api.hub import deployment_of
+from services.api.room import Room
+from services.api.waiting import Waiting
+
+router = APIRouter(prefix="/v1", tags=["v1"])
+
+PAGE_MAX = 1000
+WAIT_SECONDS_MAX = 300.0
+_BATCH_LINES = 1000
+_LINE_BYTES_MAX = 1 << 20
+_KINDS: dict[str, type[Command]] = {
+    kind.__name__: kind for union in (DeviceCommand, DeploymentCommand) for kind in union.__args__
+}
+
+
+def _room(request: Request) -> Room:
+    room: Room = request.app.state.room
+    return room
+
+
+@router.get("/devices/{device_id}/effective")
+def effective(request: Request, device_id: str) -> JsonObject:
+    """What a device should run, its layers and versions, and why; secrets show as `***`."""
+    room = _room(request)
+    found = _effective(room, device_id)
+    return {
+        "deviceId": device_id,
+        "managed": found.managed,
+        "standing": found.row.standing.value,
+        "reason": found.row.reason or None,
+        "layers": [layer.id for layer in found.row.stack],
+        "versions": found.row.versions,
+        "configuration": found.row.configuration,
+        "modules": mask(found.sections),
+        "outcome": found.outcome,
+        "since": found.since,
+        "cause": found.cause,
+        "asOf": {"partition": found.vector.partition, "fleet": found.vector.fleet},
+        "passedOver": [
+            {"deployment": one.deployment_id, "why": one.why.value, "by": one.by or None}
+            for one in room.view.passed_over(device_id)
+        ],
+    }
+
+
+@router.get("/devices/{device_id}/desired")
+async def desired(
+    request: Request,
+    device_id: str,
+    version: Annotated[int | None, Query(ge=0)] = None,
+    wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX)] = 0,
+) -> Any:
+    """What a device should run once it differs from `version` (the last one it was told), or 204 after `wait` seconds.
+
+    `changes` has every change since that version, once each, however many came while the device was not asking.
+    """
+    room = _room(request)
+    found = await run_in_threadpool(_assignment, room, device_id)
+    if found.outcome == version and wait:
+        waiting: Waiting = request.app.state.waiting
+        partition = partition_of(device_id, room.log.partitions)
+        with waiting.registered(partition, found.ordinal) as event:
+            found = await run_in_threadpool(_assignment, room, device_id)
+            if found.outcome == version:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), wait)
+    return await run_in_threadpool(_desired, room, device_id, version)
+
+
+def _desired(room: Room, device_id: str, version: int | None) -> JsonObject | Response:
+    found = _effective(room, device_id)
+    if found.outcome == version:
+        return Response(status_code=204)
+    ordinal, partition = _assignment(room, device_id).ordinal, partition_of(device_id, room.log.partitions)
+    return {
+        "deviceId": device_id,
+        "version": found.outcome,
+        "changes": [
+            change for change in _changes(room, partition, ordinal, version or 0) if change["outcome"] <= found.outcome
+        ],
+        "modules": {
+            name: {"desired": mask(section), "version": found.row.versions.get(name, 1)}
+            for name, section in found.sections.items()
+        },
+    }
+
+
+def _assignment(room: Room, device_id: str) -> Assignment:
+    found = room.view.assignment(device_id)
+    if found is None:
+        raise DeviceNotFound(device_id)
+    return found
+
+
+@router.get("/devices/{device_id}/modules")
+def modules(request: Request, device_id: str) -> JsonObject:
+    """Each module's desired and reported runtime status."""
+    room = _room(request)
+    twin = room.twins.module(device_id, "$edgeAgent")
+    if twin is None:
+        raise DeviceNotFound(device_id)
+    desired, reported = twin["properties"]["desired"], twin["properties"]["reported"]
+    names = {**_by_name(desired), **_by_name(reported)}
+    return {
+        "deviceId": device_id,
+        "modules": {
+            name: {
+                "desired": _member(_by_name(desired).get(name), "status"),
+                "runtimeStatus": _member(_by_name(reported).get(name), "runtimeStatus"),
+            }
+            for name in sorted(names)
+        },
+    }
+
+
+@router.get("/devices/{device_id}/conflicts")
+def device_conflicts(request: Request, device_id: str) -> JsonObject:
+    """On which properties the device's deployments disagree, and who wins."""
+    room = _room(request)
+    found = _effective(room, device_id)
+    stack = [(layer.id, deployment_of(room, layer.id).content["modulesContent"]) for layer in found.row.stack]
+    return {"deviceId": device_id, "conflicts": [msgspec.to_builtins(one) for one in conflicts(stack)]}
+
+
+@router.post("/devices/{device_id}/reports", status_code=204)
+def report(request: Request, device_id: str, body: ReportBody) -> None:
+    """What a device or one of its modules says of itself."""
+    _room(request).do(ReportProperties(device_id, body.patch, body.module_id))
+
+
+@router.get("/devices/{device_id}/outcomes")
+def outcomes(request: Request, device_id: str, after: Annotated[int, Query(ge=0)] = 0) -> JsonObject:
+    """The outcomes that changed a device's assignment, oldest first, from position after + 1 on."""
+    room = _room(request)
+    partition = partition_of(device_id, room.log.partitions)
+    changes = _changes(room, partition, _assignment(room, device_id).ordinal, after)
+    return {"deviceId": device_id, "outcomes": list(changes)}
+
+
+@router.post("/deployments/{name}", status_code=201)
+def create(request: Request, name: str, body: CreateBody) -> JsonObject:
+    """Create a deployment, validated in full; answers what its author should know."""
+    advice = _room(request).do(
+        CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics)
+    )
+    return {"id": name, "advice": [msgspec.to_builtins(one) for one in advice]}
+
+
+@router.get("/deployments/{name}/status")
+def status(request: Request, name: str) -> JsonObject:
+    """How many devices are in each status; each count is that of its list."""
+    room = _room(request)
+    deployment_of(room, name)
+    return {"id": name, "counts": dict(room.view.status(name)[name])}
+
+
+@router.get("/deployments/{name}/status/{which}")
+def members(
+    request: Request,
+    name: str,
+    which: str,
+    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+    continuation: Annotated[str | None, Query()] = None,
+) -> JsonObject:
+    """Who is in a status, page by page: no device twice, and none missed that stood throughout."""
+    if which not in STATUSES:
+        raise NotFound(f"no status {which[:40]!r}; there are {', '.join(STATUSES)}")
+    room = _room(request)
+    deployment_of(room, name)
+    found, place = room.view.page(name, which, after=_place(continuation), limit=top)
+    return {"devices": found, "continuation": None if place is None else _token(*place)}
+
+
+@router.post("/facts")
+async def facts(request: Request) -> JsonObject:
+    """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches."""
+    room = _room(request)
+    producer, written, refused = room.producer(), 0, []
+    async for first, lines in _batches(request):
+        report, bad = await run_in_threadpool(_submit, producer, lines)
+        written += report.written
+        refused += [{"line": first + number, "error": error} for number, error in bad]
+    return {"written": written, "refused": refused}
+
+
+def _submit(producer: Producer, lines: list[bytes]) -> tuple[Report, list[tuple[int, str]]]:
+    commands, bad = {}, []
+    for number, line in enumerate(lines):
+        try:
+            commands[number] = command_of(line)
+        except BodyInvalid as error:
+            bad.append((number, str(error)))
+    report = producer.submit(commands.values())
+    for one in report.refused:
+        number = next(number for number, command in commands.items() if command is one.command)
+        bad.append((number, str(one.error)))
+    return report, sorted(bad)
+
+
+def command_of(line: bytes) -> Command:
+    """A command from its line.
+
+    Raises:
+        BodyInvalid: no JSON object, an unknown command, or a member of a wrong name or type.
+    """
+    try:
+        members_ = msgspec.json.decode(line, type=dict[str, Any])
+        kind = _KINDS[str(members_.pop("command", ""))]
+        unknown = members_.keys() - set(kind.__struct_fields__)
+        if unknown:
+            raise BodyInvalid(f"{kind.__name__} has no member {min(unknown)[:40]!r}")
+        return msgspec.convert(members_, kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BodyInvalid(str(error)) from error
+    except KeyError:
+        raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}") from None
+
+
+async def _batches(request: Request) -> Any:
+    """Lines of a body as they arrive, with the number of the first, counted from 1."""
+    lines: list[bytes] = []
+    first, rest = 1, b""
+    async for chunk in request.stream():
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LINE_BYTES_MAX:
+            raise BodyInvalid(f"line {first + len(lines) + len(whole)} is over {_LINE_BYTES_MAX} bytes")
+        lines += whole
+        while len(lines) >= _BATCH_LINES:
+            yield first, lines[:_BATCH_LINES]
+            first, lines = first + _BATCH_LINES, lines[_BATCH_LINES:]
+    lines += [rest] if rest.strip() else []
+    if lines:
+        yield first, lines
+
+
+def _effective(room: Room, device_id: str) -> Effective:
+    found = room.view.effective(device_id)
+    if found is None:
+        raise DeviceNotFound(device_id)
+    return found
+
+
+def _changes(room: Room, partition: int, ordinal: int, after: int) -> Iterator[JsonObject]:
+    for position, at, outcome in room.view.recorded(partition, after=after):
+        for moved in outcome.moves:
+            if ordinal in moved.ordinals():
+                yield {
+                    "outcome": position,
+                    "at": at,
+                    "standing": moved.after.standing.value,
+                    "layers": [layer.id for layer in moved.after.stack],
+                    "configuration": moved.after.configuration,
+                    "versions": moved.after.versions,
+                }
+
+
+def _by_name(section: JsonObject) -> JsonObject:
+    found: JsonObject = {}
+    for group, prefix in (("modules", ""), ("systemModules", "$")):
+        members_ = section.get(group)
+        if isinstance(members_, dict):
+            found |= {f"{prefix}{name}": value for name, value in members_.items()}
+    return found
+
+
+def _member(value: object, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _token(partition: int, ordinal: int) -> str:
+    return base64.urlsafe_b64encode(f"{partition}:{ordinal}".encode()).decode()
+
+
+def _place(continuation: str | None) -> tuple[int, int]:
+    if continuation is None:
+        return (0, -1)
+    try:
+        partition, _, ordinal = base64.urlsafe_b64decode(continuation).decode().partition(":")
+        return int(partition), int(ordinal)
+    except (binascii.Error, ValueError) as error:
+        raise BodyInvalid("the continuation is none that was given out") from error

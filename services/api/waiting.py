@@ -1,0 +1,69 @@
+"""Devices that wait for their next change, thousands of them, without a thread each."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from events.fleet.outcome import Outcome
+from events.log.errors import LogError
+from services.api.room import Room
+
+LOOK_SECONDS = 0.1
+
+logger = structlog.get_logger()
+
+
+class Waiting:
+    """Looks at every partition's outcomes ten times a second, and wakes whom they are about."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._waiting: dict[tuple[int, int], list[asyncio.Event]] = {}
+        self._seen: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    async def run(self) -> None:
+        """Look until cancelled; a Redis that is away is waited for."""
+        while True:
+            try:
+                for number, outcomes in await run_in_threadpool(self._look):
+                    self._tell(number, outcomes)
+            except LogError as error:
+                logger.warning("outcomes cannot be read", error=str(error))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _look(self) -> list[tuple[int, list[Outcome]]]:
+        news = []
+        for number in range(self._room.log.partitions):
+            newest = self._room.views.checkpoint(number).outcomes
+            seen = self._seen.get(number)
+            self._seen[number] = newest
+            if seen is not None and newest > seen:
+                news.append((number, [outcome for _, _, outcome in self._room.view.recorded(number, after=seen)]))
+        return news
+
+    def _tell(self, number: int, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            for moved in outcome.moves:
+                # Whichever is fewer: those that moved, or those that wait.
+                members = moved.ordinals()
+                for key in [key for key in self._waiting if key[0] == number and key[1] in members]:
+                    for event in self._waiting.pop(key):
+                        event.set()
+
+    @contextlib.contextmanager
+    def registered(self, partition: int, ordinal: int) -> Iterator[asyncio.Event]:
+        """An event that an outcome about this device sets; whoever waits looks again before, and after."""
+        event = asyncio.Event()
+        self._waiting.setdefault((partition, ordinal), []).append(event)
+        try:
+            yield event
+        finally:
+            left = [one for one in self._waiting.pop((partition, ordinal), []) if one is not event]
+            if left:
+                self._waiting[partition, ordinal] = left

@@ -1,0 +1,37 @@
+"""`twinfold up`: everything on one machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from events.settings import read_settings
+from services.cli.api import Port, QueueUrl
+from services.cli.flags import AllowVolatileRedis
+from services.up.run import run
+
+
+def up(
+    *,
+    data: Annotated[
+        Path | None, typer.Option(help="Where everything is kept.", show_default="TWINFOLD_DATA_DIR")
+    ] = None,
+    port: Port = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="A Redis of your own; one is embedded in the data directory if not given.")
+    ] = None,
+    queue_url: QueueUrl = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="How many worker processes.")] = None,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Start Redis, the API and the workers, and keep them running until Ctrl-C."""
+    settings = read_settings(
+        data_dir=data,
+        port=port,
+        redis_url=redis_url,
+        queue_url=queue_url,
+        workers=workers,
+        allow_volatile_redis=allow_volatile_redis,
+    )
+    own_redis = "redis_url" not in settings.model_fields_set
+    run(settings, own_redis=own_redis, say=typer.echo)

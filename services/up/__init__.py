@@ -1,0 +1,1 @@
+"""`twinfold up`: an embedded Redis, the API and the workers, on one machine."""

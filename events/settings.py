@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 
+    api_url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^\s@]+$")
+    """Where the command line finds the API."""
+
     workers: int = Field(default=2, ge=1, le=64)
     """How many worker processes the supervisor keeps alive."""
 

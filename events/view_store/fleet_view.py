@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 from pyroaring import BitMap
@@ -131,11 +131,19 @@ class FleetView:
 
         A place is (partition, ordinal). Ordinals only grow, so whoever stood throughout is on one page exactly.
         """
+        return self._page(lambda reading: reading.status(deployment_id).named()[status], after, limit)
+
+    def devices(self, *, after: tuple[int, int] = (0, -1), limit: int) -> tuple[list[str], tuple[int, int] | None]:
+        """Device ids of the whole fleet, as `page`."""
+        return self._page(lambda reading: reading.set("live"), after, limit)
+
+    def _page(
+        self, members: Callable[[PartitionReading], BitMap], after: tuple[int, int], limit: int
+    ) -> tuple[list[str], tuple[int, int] | None]:
         places: list[tuple[int, int]] = []
         for number in range(after[0], self._partitions):
             behind = after[1] if number == after[0] else -1
-            ordinals = self._reading(number).status(deployment_id).named()[status]
-            ahead = (ordinal for ordinal in ordinals if ordinal > behind)
+            ahead = (ordinal for ordinal in members(self._reading(number)) if ordinal > behind)
             places += [(number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(places))]
             if len(places) > limit:
                 break

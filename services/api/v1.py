@@ -20,6 +20,7 @@ from events.manifest.merge import conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
 from events.secrets.references import mask
+from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.views.reading import STATUSES, Assignment
 from services.api.bodies import CreateBody, ReportBody
@@ -42,6 +43,43 @@ _KINDS: dict[str, type[Command]] = {
 def _room(request: Request) -> Room:
     room: Room = request.app.state.room
     return room
+
+
+@router.get("/devices")
+def devices(
+    request: Request,
+    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+    continuation: Annotated[str | None, Query()] = None,
+) -> JsonObject:
+    """The ids of all devices, page by page."""
+    found, place = _room(request).view.devices(after=_place(continuation), limit=top)
+    return {"devices": found, "continuation": None if place is None else _token(*place)}
+
+
+@router.get("/deployments")
+def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[JsonObject]:
+    """The deployments that carry all of some labels (`?label=team=x`), with their counts."""
+    room = _room(request)
+    labels = dict(_pair(one) for one in label or [])
+    counts = room.view.status()
+    return [
+        {
+            "id": name,
+            "priority": document.priority,
+            "layered": document.layered,
+            "targetCondition": document.target_condition,
+            "labels": document.labels,
+            "counts": dict(counts.get(name, {})),
+        }
+        for name, document in deployments(room.log, labels=labels)
+    ]
+
+
+def _pair(label: str) -> tuple[str, str]:
+    name, equals, value = label.partition("=")
+    if not equals:
+        raise BodyInvalid(f"a label is asked for as name=value, not {label[:80]!r}")
+    return name, value
 
 
 @router.get("/devices/{device_id}/effective")

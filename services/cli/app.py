@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import api, blocked, demo, init, log, up, worker
+from services.cli import api, blocked, demo, deployment, device, init, log, up, worker
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
@@ -16,7 +16,6 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag o
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     # Rich tracebacks show local variables, and with them URLs that hold passwords.
     pretty_exceptions_enable=False,
 )
@@ -40,3 +39,5 @@ app.command()(blocked.blocked)
 app.command()(demo.demo)
 app.command()(init.init)
 app.command()(log.log)
+app.add_typer(device.app, name="device")
+app.add_typer(deployment.app, name="deployment")

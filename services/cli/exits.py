@@ -13,6 +13,7 @@ from events.manifest.errors import ManifestInvalid
 from events.producer.errors import ProducerError
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
+from services.cli.client import ApiRefused, ApiUnavailable, InputUnreadable
 from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
@@ -23,7 +24,7 @@ REFUSED = 1
 USAGE = 2
 UNAVAILABLE = 3
 
-_USAGE = (SettingsInvalid, ManifestUnreadable)
+_USAGE = (SettingsInvalid, ManifestUnreadable, InputUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
     LogNotInitialised,
@@ -32,6 +33,7 @@ _UNAVAILABLE = (
     RedisDidNotStart,
     SecretsUnavailable,
     WakeFailed,
+    ApiUnavailable,
     DirectoryHeld,
 )
 _REFUSED = (
@@ -40,6 +42,7 @@ _REFUSED = (
     ManifestRefused,
     ProducerError,
     SecretsError,
+    ApiRefused,
     DemoStalled,
     ChildDied,
     LayoutTooNew,

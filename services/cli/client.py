@@ -1,0 +1,146 @@
+"""The command line's way to the API."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+import typer
+from rich.console import Console
+
+from events.canonical import Json, JsonObject
+from events.settings import read_settings
+
+TIMEOUT_SECONDS = 30.0
+COLUMNS = 160
+
+ApiUrl = Annotated[str | None, typer.Option(help="Where the API is.", envvar=[], show_default="TWINFOLD_API_URL")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+
+class ApiRefused(Exception):
+    """The API refused what was asked."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ApiUnavailable(Exception):
+    """The API does not answer, or cannot reach its Redis."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"the API at {url} is not available: {why}; is `twinfold up` running?")
+        self.url, self.why = url, why
+
+
+class InputUnreadable(Exception):
+    """A file given on the command line, or standard input, is not JSON."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"{place}: {why}")
+        self.place, self.why = place, why
+
+
+class Api:
+    """Calls of the API, with its errors as ours."""
+
+    def __init__(self, url: str | None) -> None:
+        self._url = read_settings(api_url=url).api_url.rstrip("/")
+
+    def call(
+        self, method: str, path: str, *, body: Json = None, params: dict[str, Any] | None = None, any_etag: bool = False
+    ) -> Any:
+        """The JSON of an answer; `None` where it has none.
+
+        Raises:
+            ApiRefused, ApiUnavailable: there is no such answer.
+        """
+        headers = {"If-Match": "*"} if any_etag else {}
+        try:
+            answer = httpx.request(
+                method, f"{self._url}{path}", json=body, params=params, headers=headers, timeout=TIMEOUT_SECONDS
+            )
+        except httpx.HTTPError as error:
+            raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            raise ApiUnavailable(self._url, _message(answer))
+        if not answer.is_success:
+            raise ApiRefused(answer.status_code, _message(answer))
+        return answer.json() if answer.content else None
+
+    def pages(self, path: str, *, limit: int) -> Iterator[str]:
+        """Device ids, page by page."""
+        token, left = None, limit
+        while left:
+            params = {"top": min(left, 1000), **({"continuation": token} if token else {})}
+            page = self.call("GET", path, params=params)
+            yield from page["devices"]
+            token, left = page["continuation"], left - len(page["devices"])
+            if token is None:
+                return
+
+
+def quoted(name: str) -> str:
+    """An id as a part of a path; ids may hold `#`, `?` and `%`."""
+    return quote(name, safe="")
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, and wide enough where there is none."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=COLUMNS)
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+    except ValueError:
+        return f"{answer.status_code} {answer.reason_phrase}"
+    if "error" in body:
+        return str(body["error"]["message"])
+    return str(body.get("Message", "")).partition(";")[2] or str(body)
+
+
+def read_json(place: str) -> JsonObject:
+    """The JSON object in a file, or on standard input for `-`.
+
+    Raises:
+        InputUnreadable: there is none.
+    """
+    try:
+        text = sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8-sig")
+        found = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputUnreadable(place, str(error)) from error
+    if not isinstance(found, dict):
+        raise InputUnreadable(place, "a JSON object is wanted")
+    return found
+
+
+def pairs(given: list[str]) -> dict[str, Any]:
+    """`name=value` pairs as tags: JSON scalars where they are such, text otherwise; `name=` removes."""
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{one!r} is not name=value")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if value is None or isinstance(value, dict | list) else value
+
+
+def show_json(value: Json) -> None:
+    """Print JSON."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,172 @@
+"""`twinfold deployment`: deployments, and how they fare."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from services.cli.client import Api, ApiUrl, AsJson, console, quoted, read_json, show_json
+
+app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
+
+COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
+WATCH_SECONDS = 0.5
+
+Name = Annotated[str, typer.Argument(help="The deployment's id.")]
+Condition = Annotated[str | None, typer.Option("--condition", help="Whom it is for, as in: tags.site = 'north'")]
+Priority = Annotated[int | None, typer.Option(min=0, help="The highest wins.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; again for more.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
+
+
+@app.command("list")
+def list_(*, label: Labels = None, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """Deployments with their counts.
+
+    Example: twinfold deployment list --label team=x --watch
+    """
+    api = Api(api_url)
+
+    def look() -> Any:
+        return api.call("GET", "/v1/deployments", params={"label": label or []})
+
+    if json:
+        show_json(look())
+        return
+    _shown(lambda: _table(look()), watch=watch)
+
+
+@app.command()
+def show(name: Name, *, api_url: ApiUrl = None) -> None:
+    """A deployment with its content, as JSON.
+
+    Example: twinfold deployment show factory-base
+    """
+    show_json(Api(api_url).call("GET", f"/configurations/{quoted(name)}"))
+
+
+@app.command()
+def create(
+    name: Name,
+    manifest: Annotated[str, typer.Argument(help="A manifest's file, or - for standard input.")],
+    *,
+    condition: Condition = None,
+    priority: Priority = None,
+    label: Labels = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Create a deployment or a layer from a manifest.
+
+    Example: twinfold deployment create factory-base base.json --condition "tags.site = 'north'" --priority 10
+    """
+    document = read_json(manifest)
+    body = {
+        "content": document.get("content", document),
+        "targetCondition": condition or "",
+        "priority": priority or 0,
+        "labels": _labels(label),
+    }
+    told = Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}", body=body)
+    typer.echo(f"{name} is created")
+    for one in told["advice"]:
+        typer.echo(f"  note: {one['message']}")
+
+
+@app.command()
+def update(
+    name: Name,
+    *,
+    condition: Condition = None,
+    priority: Priority = None,
+    label: Labels = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Change a deployment's condition, priority or labels; its content stays.
+
+    Example: twinfold deployment update factory-base --priority 20
+    """
+    api = Api(api_url)
+    body = api.call("GET", f"/configurations/{quoted(name)}")
+    changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
+    body |= {member: value for member, value in changes.items() if value is not None}
+    api.call("PUT", f"/configurations/{quoted(name)}", body=body, any_etag=True)
+    typer.echo(f"{name} is changed")
+
+
+@app.command()
+def delete(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Delete a deployment; its devices fall back to what else targets them.
+
+    Example: twinfold deployment delete factory-base
+    """
+    Api(api_url).call("DELETE", f"/configurations/{quoted(name)}")
+    typer.echo(f"{name} is deleted")
+
+
+@app.command()
+def status(
+    name: Name,
+    *,
+    devices: Annotated[str | None, typer.Option(help="List the devices of a status instead, as in unhealthy.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --devices: at most so many.")] = 1000,
+    watch: Watch = False,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """How many devices of a deployment are in each status, or which.
+
+    Example: twinfold deployment status factory-base --devices unhealthy
+    """
+    api = Api(api_url)
+    if devices is not None:
+        found = list(api.pages(f"/v1/deployments/{quoted(name)}/status/{devices}", limit=limit))
+        if json:
+            show_json(found)
+        else:
+            typer.echo("\n".join(found) if found else f"no device is {devices}")
+        return
+    if json:
+        show_json(api.call("GET", f"/v1/deployments/{quoted(name)}/status"))
+        return
+    _shown(lambda: _counts(api.call("GET", f"/v1/deployments/{quoted(name)}/status")), watch=watch)
+
+
+def _labels(given: list[str] | None) -> dict[str, str]:
+    found = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{one!r} is not name=value")
+        found[name] = value
+    return found
+
+
+def _shown(look: Any, *, watch: bool) -> None:
+    screen = console()
+    if not watch:
+        screen.print(look())
+        return
+    with Live(look(), console=screen, auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            live.update(look(), refresh=True)
+
+
+def _table(deployments: list[dict[str, Any]]) -> Table:
+    table = Table("deployment", "priority", "condition")
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for one in deployments:
+        kind = " (layer)" if one["layered"] else ""
+        counts = (str(one["counts"].get(column, 0)) for column in COLUMNS)
+        table.add_row(f"{one['id']}{kind}", str(one["priority"]), one["targetCondition"] or "-", *counts)
+    return table
+
+
+def _counts(found: dict[str, Any]) -> Table:
+    table = Table("status", "devices")
+    for column, count in found["counts"].items():
+        table.add_row(column, str(count))
+    return table

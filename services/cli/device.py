@@ -1,0 +1,153 @@
+"""`twinfold device`: devices, their tags, and what they run."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from services.cli.client import Api, ApiUrl, AsJson, console, pairs, quoted, show_json
+
+app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
+
+DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
+Edge = Annotated[bool | None, typer.Option(help="Whether it is an edge device.")]
+Enabled = Annotated[bool | None, typer.Option(help="Whether it may connect.")]
+StatusReason = Annotated[str | None, typer.Option(help="Why it is enabled or not.")]
+
+
+@app.command("list")
+def list_(
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """The ids of the devices, one a line.
+
+    Example: twinfold device list --limit 20
+    """
+    found = list(Api(api_url).pages("/v1/devices", limit=limit))
+    if json:
+        show_json(found)
+    else:
+        typer.echo("\n".join(found) if found else "no devices")
+
+
+@app.command()
+def show(device_id: DeviceId, *, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """A device's twin.
+
+    Example: twinfold device show edge-1 --json
+    """
+    twin = Api(api_url).call("GET", f"/twins/{quoted(device_id)}")
+    if json:
+        show_json(twin)
+        return
+    table = Table(show_header=False)
+    for name in ("deviceId", "status", "statusReason", "version", "etag"):
+        table.add_row(name, str(twin.get(name)))
+    table.add_row("edge", str(twin["capabilities"]["iotEdge"]))
+    for name, value in sorted(twin.get("tags", {}).items()):
+        table.add_row(f"tags.{name}", str(value))
+    console().print(table)
+
+
+@app.command()
+def create(
+    device_id: DeviceId,
+    *,
+    edge: Annotated[bool, typer.Option(help="Whether it is an edge device.")] = True,
+    enabled: Annotated[bool, typer.Option(help="Whether it may connect.")] = True,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag, as name=value; again for more.")] = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Register a device.
+
+    Example: twinfold device create edge-1 --tag site=north --tag floor=2
+    """
+    tags, api = pairs(tag or []), Api(api_url)
+    body = {"deviceId": device_id, "status": _status(enabled=enabled), "capabilities": {"iotEdge": edge}}
+    api.call("PUT", f"/devices/{quoted(device_id)}", body=body)
+    if tags:
+        api.call("PATCH", f"/twins/{quoted(device_id)}", body={"tags": tags})
+    typer.echo(f"{device_id} is registered")
+
+
+@app.command()
+def update(
+    device_id: DeviceId,
+    *,
+    edge: Edge = None,
+    enabled: Enabled = None,
+    status_reason: StatusReason = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Change a device's identity.
+
+    Example: twinfold device update edge-1 --no-enabled --status-reason stolen
+    """
+    api = Api(api_url)
+    now = api.call("GET", f"/devices/{quoted(device_id)}")
+    body = {
+        "deviceId": device_id,
+        "status": now["status"] if enabled is None else _status(enabled=enabled),
+        "statusReason": now["statusReason"] if status_reason is None else status_reason,
+        "capabilities": now["capabilities"] if edge is None else {"iotEdge": edge},
+    }
+    api.call("PUT", f"/devices/{quoted(device_id)}", body=body, any_etag=True)
+    typer.echo(f"{device_id} is changed")
+
+
+@app.command()
+def delete(device_id: DeviceId, *, api_url: ApiUrl = None) -> None:
+    """Let a device go, with its twin and modules.
+
+    Example: twinfold device delete edge-1
+    """
+    Api(api_url).call("DELETE", f"/devices/{quoted(device_id)}", any_etag=True)
+    typer.echo(f"{device_id} is retired")
+
+
+@app.command()
+def tag(
+    device_id: DeviceId,
+    tags: Annotated[list[str], typer.Argument(help="name=value; `name=` removes the tag.")],
+    *,
+    api_url: ApiUrl = None,
+) -> None:
+    """Change tags.
+
+    Example: twinfold device tag edge-1 environment=prod old=
+    """
+    Api(api_url).call("PATCH", f"/twins/{quoted(device_id)}", body={"tags": pairs(tags)})
+    typer.echo(f"{device_id} is tagged")
+
+
+@app.command()
+def effective(device_id: DeviceId, *, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """What a device should run, from which deployments, and which others target it in vain.
+
+    Example: twinfold device effective edge-1
+    """
+    found = Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/effective")
+    if json:
+        show_json(found)
+        return
+    layers = " + ".join(found["layers"]) or "nothing"
+    screen = console()
+    screen.print(f"{device_id} is {found['standing']}; it runs {layers}")
+    if found["reason"]:
+        screen.print(f"held back: {found['reason']}")
+    table = Table("module", "status", "image", "version")
+    agent = found["modules"].get("$edgeAgent", {})
+    for name, spec in sorted({**agent.get("modules", {})}.items()):
+        image = spec.get("settings", {}).get("image", "")
+        table.add_row(name, spec.get("status", ""), image, str(found["versions"].get(name, "")))
+    screen.print(table)
+    for one in found["passedOver"]:
+        by = f" ({one['by']})" if one["by"] else ""
+        screen.print(f"not {one['deployment']}: {one['why']}{by}")
+
+
+def _status(*, enabled: bool) -> str:
+    return "enabled" if enabled else "disabled"

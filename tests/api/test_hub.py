@@ -1,0 +1,175 @@
+"""The hub's paths, over real HTTP (contract/hub.md §1.1-1.10)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import served
+from tests.workers.system import System, base
+
+pytestmark = pytest.mark.redis_server
+
+EDGE = {"deviceId": "edge1", "status": "enabled", "capabilities": {"iotEdge": True}}
+
+
+@pytest.fixture(scope="module")
+def serving(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
+    with served(shared_redis) as both:
+        yield both
+
+
+@pytest.fixture
+def http(serving: tuple[System, httpx.Client]) -> Iterator[httpx.Client]:
+    """Every test finds an empty fleet."""
+    _, client = serving
+    yield client
+    for one in client.get("/configurations").json():
+        client.delete(f"/configurations/{one['id']}")
+    for name in ("edge1", "edge2"):
+        client.delete(f"/devices/{name}", headers={"If-Match": "*"})
+
+
+def configuration(name: str = "dep1", **members: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "schemaVersion": "2.0",
+        "labels": {"team": "x"},
+        "content": base("temp"),
+        "targetCondition": "tags.environment='test'",
+        "priority": 10,
+        "metrics": {"queries": {"mine": "SELECT deviceId FROM devices"}},
+        "etag": "*",
+        **members,
+    }
+
+
+def told(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.headers.get("iothub-errorcode", "")
+
+
+def test_the_etag_table_of_identities(http: httpx.Client) -> None:
+    assert told(http.get("/devices/edge1")) == (404, "DeviceNotFound")
+    assert told(http.put("/devices/edge1", json=EDGE, headers={"If-Match": "*"})) == (404, "DeviceNotFound")
+    created = http.put("/devices/edge1", json=EDGE)
+    assert (created.status_code, created.json()["capabilities"]) == (200, {"iotEdge": True})
+    assert created.headers["etag"] == f'"{created.json()["etag"]}"'
+    assert told(http.put("/devices/edge1", json=EDGE)) == (409, "DeviceAlreadyExists")
+    disabled = http.put("/devices/edge1", json={**EDGE, "status": "disabled"}, headers={"If-Match": '"*"'})
+    assert disabled.json()["status"] == "disabled"
+    stale = {"If-Match": created.headers["etag"]}
+    assert told(http.put("/devices/edge1", json=EDGE, headers=stale)) == (412, "PreconditionFailed")
+    assert told(http.delete("/devices/edge1")) == (412, "PreconditionFailed")
+    assert told(http.delete("/devices/edge1", headers=stale)) == (412, "PreconditionFailed")
+    assert http.delete("/devices/edge1", headers={"If-Match": disabled.headers["etag"]}).status_code == 204
+    assert told(http.get("/twins/edge1")) == (404, "DeviceNotFound")
+
+
+def test_twins_are_patched_and_replaced_and_what_clients_send_back_is_ignored(http: httpx.Client) -> None:
+    http.put("/devices/edge1", json=EDGE)
+    twin = http.patch("/twins/edge1", json={"tags": {"a": 1, "b": 2}, "properties": {"desired": {"c": 3}}}).json()
+    assert (twin["tags"], twin["version"], twin["properties"]["desired"]["$version"]) == ({"a": 1, "b": 2}, 3, 2)
+    again = http.patch("/twins/edge1", json={**twin, "tags": {"b": None}}, headers={"If-Match": f'"{twin["etag"]}"'})
+    assert again.json()["tags"] == {"a": 1}
+    stale = http.patch("/twins/edge1", json={"tags": {}}, headers={"If-Match": f'"{twin["etag"]}"'})
+    assert told(stale) == (412, "PreconditionFailed")
+    assert "Tracking ID:" in stale.json()["ExceptionMessage"]
+    replaced = http.put("/twins/edge1", json={"tags": {"z": 1}}).json()
+    assert (replaced["tags"], replaced["properties"]["desired"]) == ({"z": 1}, {"$version": 4})
+    assert told(http.patch("/twins/edge1", json={"tags": {"a": "x" * 5000}})) == (400, "ArgumentInvalid")
+
+
+def test_modules_come_with_the_device_and_by_hand(http: httpx.Client) -> None:
+    http.put("/devices/edge1", json=EDGE)
+    assert [one["moduleId"] for one in http.get("/devices/edge1/modules").json()] == ["$edgeAgent", "$edgeHub"]
+    made = http.put("/devices/edge1/modules/mine", json={"moduleId": "mine", "deviceId": "edge1"})
+    assert made.json()["moduleId"] == "mine"
+    assert told(http.put("/devices/edge1/modules/mine", json={})) == (409, "ModuleAlreadyExistsOnDevice")
+    patched = http.patch("/twins/edge1/modules/mine", json={"properties": {"desired": {"a": 1}}}).json()
+    assert patched["properties"]["desired"] == {"a": 1, "$version": 2}
+    reserved = http.patch("/twins/edge1/modules/%24edgeAgent", json={"properties": {"desired": {"a": 1}}})
+    assert told(reserved) == (401, "SystemModuleModifyUnauthorizedAccess")
+    assert http.delete("/devices/edge1/modules/mine", headers={"If-Match": "*"}).status_code == 204
+    assert told(http.get("/devices/edge1/modules/mine")) == (404, "ModuleNotFound")
+    assert told(http.get("/twins/edge1/modules/mine")) == (404, "DeviceNotFound")
+
+
+def test_a_configuration_reaches_a_device_and_its_counts_are_in_the_answer(
+    serving: tuple[System, httpx.Client], http: httpx.Client
+) -> None:
+    system, _ = serving
+    http.put("/devices/edge1", json=EDGE)
+    http.patch("/twins/edge1", json={"tags": {"environment": "test"}})
+    created = http.put("/configurations/dep1", json=configuration())
+    assert (created.status_code, created.headers["etag"]) == (200, '"MQ=="')
+    system.settle()
+    found = http.get("/configurations/dep1").json()
+    assert found["systemMetrics"]["results"] == {
+        "targetedCount": 1,
+        "appliedCount": 1,
+        "reportedSuccessfulCount": 0,
+        "reportedFailedCount": 0,
+    }
+    assert found["systemMetrics"]["queries"]["targetedCount"].endswith("and (tags.environment = 'test')")
+    agent = http.get("/twins/edge1/modules/%24edgeAgent").json()
+    assert set(agent["properties"]["desired"]["modules"]) == {"temp"}
+    assert [one["id"] for one in http.get("/configurations", params={"top": 1}).json()] == ["dep1"]
+
+
+def test_the_etag_table_of_configurations_and_what_an_update_may_change(http: httpx.Client) -> None:
+    assert told(http.put("/configurations/dep1", json=configuration(), headers={"If-Match": "*"})) == (
+        404,
+        "ConfigurationNotFound",
+    )
+    http.put("/configurations/dep1", json=configuration())
+    assert told(http.put("/configurations/dep1", json=configuration())) == (409, "ConfigurationAlreadyExists")
+    changed = configuration(priority=20, targetCondition="*", content=base("other"), labels=None)
+    updated = http.put("/configurations/dep1", json=changed, headers={"If-Match": '"MQ=="'})
+    answer = updated.json()
+    assert (answer["priority"], answer["targetCondition"], answer["labels"], answer["etag"]) == (20, "*", None, "Mg==")
+    assert "temp" in str(answer["content"])
+    assert told(http.put("/configurations/dep1", json=changed, headers={"If-Match": '"MQ=="'})) == (
+        412,
+        "PreconditionFailed",
+    )
+    assert http.delete("/configurations/dep1").status_code == 204
+    assert told(http.delete("/configurations/dep1")) == (404, "ConfigurationNotFound")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"targetCondition": "edgeDeviceVM = 'x'"}, "InvalidConfigurationTargetCondition"),
+        ({"targetCondition": "tags.a IN ['x']"}, "InvalidConfigurationTargetCondition"),
+        ({"content": None}, "ArgumentInvalid"),
+        ({"content": {"modulesContent": {}}}, "InvalidConfigurationContent"),
+        ({"content": {"modulesContent": {"$edgeAgent": {"tags.x": 1}}}}, "InvalidConfigurationContent"),
+        ({"priority": -1}, "ArgumentInvalid"),
+        ({"priority": "high"}, "ArgumentInvalid"),
+        ({"labels": {"a": 1}}, "ArgumentInvalid"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_refused_by_its_code(
+    http: httpx.Client, changes: dict[str, Any], code: str
+) -> None:
+    assert told(http.put("/configurations/dep1", json=configuration(**changes))) == (400, code)
+    assert http.get("/configurations").json() == []
+
+
+def test_an_upper_case_id_and_a_body_that_is_none_are_refused(http: httpx.Client) -> None:
+    assert told(http.put("/configurations/Dep1", json=configuration())) == (400, "ArgumentInvalid")
+    assert told(http.put("/configurations/dep1", content=b"{", headers={"content-type": "application/json"})) == (
+        400,
+        "ArgumentInvalid",
+    )
+
+
+def test_conditions_can_be_tried(http: httpx.Client) -> None:
+    good = http.post(
+        "/configurations/testQueries", json={"targetCondition": "tags.env='test'", "customMetricQueries": {}}
+    )
+    assert good.json() == {"targetConditionError": None, "customMetricQueryErrors": {}}
+    bad = http.post("/configurations/testQueries", json={"targetCondition": "tags.env=="})
+    assert "column" in bad.json()["targetConditionError"]

@@ -1,0 +1,169 @@
+"""Our own paths, over real HTTP."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from events import PatchTags, RegisterDevice
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import api, served
+from tests.servers import eventually, redis_server
+from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
+
+pytestmark = pytest.mark.redis_server
+
+
+@pytest.fixture
+def serving(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
+    with served(shared_redis) as both:
+        yield both
+
+
+def test_what_a_device_runs_and_why_and_who_is_in_a_status(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(
+        *join("d", n=1), *join("e", n=2), deploy("low", base("a"), "*", 1), deploy("high", base("b"), "tags.n = 1", 5)
+    )
+    system.do(deploy("extra", layer("x", rate=1), "*", 3))
+    system.settle()
+    found = http.get("/v1/devices/d/effective").json()
+    assert (found["managed"], found["standing"], found["layers"]) == (True, "managed", ["high"])
+    assert found["versions"]["$edgeAgent"] == 2
+    assert {one["deployment"]: one["by"] for one in found["passedOver"]} == {"low": "high", "extra": "high"}
+    assert http.get("/v1/devices/e/effective").json()["layers"] == ["low", "extra"]
+    system.do(answer(system, "e", a="running", x="failed"))
+    system.settle()
+    counts = http.get("/v1/deployments/low/status").json()["counts"]
+    assert (counts["target"], counts["actual"], counts["unhealthy"]) == (2, 1, 1)
+    for name, count in counts.items():
+        assert len(http.get(f"/v1/deployments/low/status/{name}").json()["devices"]) == count
+    runs = http.get("/v1/devices/e/modules").json()["modules"]
+    assert runs["x"] == {"desired": "running", "runtimeStatus": "failed"}
+    assert http.get("/v1/deployments/low/status/nonsense").status_code == 404
+    assert http.get("/v1/devices/nobody/effective").json()["error"]["code"] == "DeviceNotFound"
+
+
+def test_layers_that_disagree_are_reported_with_their_winner(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(*join("d"), deploy("base", base("m"), "*", 1))
+    system.do(deploy("one", layer("x", rate=1), "*", 2), deploy("two", layer("x", rate=2), "*", 3))
+    system.settle()
+    found = http.get("/v1/devices/d/conflicts").json()["conflicts"]
+    assert {"module": "x", "path": "properties.desired.rate", "winner": "two", "losers": ["one"]} in found
+
+
+def test_pages_hold_nobody_twice_and_miss_nobody_who_stood_throughout(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(*(RegisterDevice(f"d{number}") for number in range(50)), deploy("a", base("m"), "*"))
+    system.settle()
+    seen: list[str] = []
+    token, pages = None, 0
+    while True:
+        page = http.get(
+            "/v1/deployments/a/status/target", params={"top": 7, **({"continuation": token} if token else {})}
+        )
+        seen += page.json()["devices"]
+        token, pages = page.json()["continuation"], pages + 1
+        if token is None:
+            break
+        system.do(RegisterDevice(f"late{pages}"))
+        system.settle()
+    assert len(seen) == len(set(seen))
+    assert {f"d{number}" for number in range(50)} <= set(seen)
+    assert http.get("/v1/deployments/a/status/target", params={"continuation": "nonsense"}).status_code == 400
+
+
+def test_facts_come_in_as_lines_and_bad_lines_do_not_hold_up_the_others(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    lines: list[Any] = [
+        {"command": "RegisterDevice", "device_id": "d"},
+        {"command": "PatchTags", "device_id": "d", "tags": {"site": "north"}},
+        "{",
+        {"command": "Explode", "device_id": "d"},
+        {"command": "PatchTags", "device_id": "d", "tag": {}},
+        {"command": "PatchTags", "device_id": "nobody", "tags": {}},
+        {"command": "RegisterDevice", "device_id": 7},
+        {"command": "PatchTags", "device_id": "d", "tags": {"line": 4}},
+    ]
+    body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    told = http.post("/v1/facts", content=body).json()
+    assert told["written"] == 3
+    assert [one["line"] for one in told["refused"]] == [3, 4, 5, 6, 7]
+    assert http.get("/twins/d").json()["tags"] == {"site": "north", "line": 4}
+    many = "\n".join(json.dumps({"command": "RegisterDevice", "device_id": f"m{number}"}) for number in range(2500))
+    assert http.post("/v1/facts", content=many).json() == {"written": 2500, "refused": []}
+    assert system.log.load(["m2499"])[0].snapshot is not None
+
+
+def test_a_device_that_waits_is_told_of_every_change_once(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(*join("d"), *join("other"))
+    system.settle()
+    assert http.get("/v1/devices/d/desired", params={"version": 0}).status_code == 204
+
+    async def wait_for_all(count: int) -> list[dict[str, Any]]:
+        seen: list[dict[str, Any]] = []
+        version = 0
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=60) as client:
+            while len(seen) < count:
+                answer = await client.get("/v1/devices/d/desired", params={"version": version, "wait": 30})
+                if answer.status_code == 200:
+                    seen += answer.json()["changes"]
+                    version = answer.json()["version"]
+        return seen
+
+    async def change_and_wait() -> list[dict[str, Any]]:
+        waiting = asyncio.create_task(wait_for_all(5))
+        for number in range(5):
+            await asyncio.to_thread(system.do, deploy(f"n{number}", base(f"m{number}"), "*", number))
+            await asyncio.to_thread(system.settle)
+        return await waiting
+
+    seen = asyncio.run(change_and_wait())
+    assert [change["layers"] for change in seen] == [[f"n{number}"] for number in range(5)]
+    last = http.get("/v1/devices/d/desired").json()
+    assert set(last["modules"]["$edgeAgent"]["desired"]["modules"]) == {"m4"}
+    assert http.get("/v1/devices/nobody/desired").status_code == 404
+
+
+def test_what_was_written_answers_with_advice_and_reports_come_in(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(*join("d"))
+    told = http.post("/v1/deployments/base", json={"content": base("m"), "priority": 1})
+    assert [one["rule"] for one in told.json()["advice"]] == ["empty-condition"]
+    told = http.post("/v1/deployments/over", json={"content": layer("x"), "targetCondition": "*", "priority": 1})
+    assert (told.status_code, told.json()["advice"][0]["about"]) == (201, "base")
+    assert http.post("/v1/devices/d/reports", json={"patch": {"model": "m"}}).status_code == 204
+    assert http.get("/twins/d").json()["properties"]["reported"]["model"] == "m"
+
+
+def test_health_readiness_and_metrics_tell_of_lag_and_of_a_redis_that_is_away() -> None:
+    with redis_server(appendfsync="always") as server, fresh_system(server) as system, api(system) as http:
+        system.do(*join("d"))
+        ready = http.get("/readyz")
+        assert (ready.status_code, sum(ready.json()["lag"].values())) == (200, 2)
+        metrics = http.get("/metrics").text
+        assert "twinfold_redis_up 1.0" in metrics
+        assert "twinfold_requests_total" in metrics
+        server.kill()
+        away = http.get("/twins/d")
+        assert (away.status_code, away.headers["retry-after"]) == (503, "1")
+        assert http.patch("/twins/d", json={"tags": {"a": 1}}).status_code == 503
+        assert (http.get("/healthz").status_code, http.get("/readyz").status_code) == (200, 503)
+        assert "twinfold_redis_up 0.0" in http.get("/metrics").text
+        server.start()
+        eventually(lambda: http.get("/twins/d").status_code == 200, what="it recovers without a restart")
+        assert http.patch("/twins/d", json={"tags": {"a": 1}}).json()["tags"] == {"a": 1}
+        system.do(PatchTags("d", {"b": 2}))
+
+
+def test_the_description_of_the_api_is_served(serving: tuple[System, httpx.Client]) -> None:
+    _, http = serving
+    paths = http.get("/openapi.json").json()["paths"]
+    assert {"/devices/{device_id}", "/configurations/{name}", "/v1/facts", "/v1/devices/{device_id}/desired"} <= set(
+        paths
+    )

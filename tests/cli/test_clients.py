@@ -1,0 +1,103 @@
+"""`twinfold device` and `twinfold deployment`, as an operator types them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import free_port, served
+from tests.workers.system import System, answer, base, layer
+
+pytestmark = pytest.mark.redis_server
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def serving(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
+    with served(shared_redis) as both:
+        yield both
+
+
+@pytest.fixture
+def twinfold(serving: tuple[System, httpx.Client]) -> Run:
+    _, http = serving
+
+    def run(*arguments: str, given: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "services.cli", *arguments, "--api-url", str(http.base_url)]
+        ran = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+        assert ran.returncode == code, ran.stderr
+        assert "Traceback" not in ran.stderr
+        return ran
+
+    return run
+
+
+def test_an_operator_registers_tags_deploys_and_looks(serving: tuple[System, httpx.Client], twinfold: Run) -> None:
+    system, _ = serving
+    assert twinfold("device", "list").stdout == "no devices\n"
+    assert twinfold("device", "create", "edge-1", "--tag", "site=north").stdout == "edge-1 is registered\n"
+    twinfold("device", "create", "edge-2", "--no-edge")
+    twinfold("device", "tag", "edge-1", "floor=2", "on=true", "site=south")
+    shown = twinfold("device", "show", "edge-1", "--json")
+    assert json.loads(shown.stdout)["tags"] == {"site": "south", "floor": 2, "on": True}
+    assert "tags.site" in twinfold("device", "show", "edge-1").stdout
+    created = twinfold(
+        "deployment",
+        "create",
+        "base",
+        "-",
+        "--condition",
+        "tags.floor = 2",
+        "--label",
+        "team=1",
+        given=json.dumps(base("temp")),
+    )
+    assert created.stdout == "base is created\n"
+    noted = twinfold("deployment", "create", "over", "-", "--condition", "*", given=json.dumps({"content": layer("x")}))
+    assert "note: layer over (priority 0) is not applied on devices of base" in noted.stdout
+    twinfold("deployment", "update", "over", "--priority", "5")
+    system.settle()
+    listed = json.loads(twinfold("deployment", "list", "--label", "team=1", "--json").stdout)
+    assert [(one["id"], one["counts"]["actual"]) for one in listed] == [("base", 1)]
+    assert "over (layer)" in twinfold("deployment", "list").stdout
+    runs = twinfold("device", "effective", "edge-1").stdout
+    assert "edge-1 is managed; it runs base + over" in runs
+    assert "temp" in runs
+    system.do(answer(system, "edge-1", temp="failed", x="running"))
+    system.settle()
+    assert twinfold("deployment", "status", "base", "--devices", "unhealthy").stdout == "edge-1\n"
+    counts = json.loads(twinfold("deployment", "status", "base", "--json").stdout)["counts"]
+    assert (counts["target"], counts["unhealthy"], counts["healthy"]) == (1, 1, 0)
+    assert json.loads(twinfold("deployment", "show", "base").stdout)["priority"] == 0
+    twinfold("deployment", "delete", "over")
+    twinfold("device", "update", "edge-1", "--no-enabled", "--status-reason", "stolen")
+    assert json.loads(twinfold("device", "show", "edge-1", "--json").stdout)["statusReason"] == "stolen"
+    twinfold("device", "delete", "edge-2")
+    assert json.loads(twinfold("device", "list", "--json").stdout) == ["edge-1"]
+
+
+def test_what_is_refused_is_one_line_and_code_1(twinfold: Run) -> None:
+    for arguments in (
+        ("device", "show", "nobody"),
+        ("deployment", "delete", "nothing"),
+        ("device", "create", "not an id"),
+    ):
+        ran = twinfold(*arguments, code=1)
+        assert (ran.stdout, len(ran.stderr.splitlines())) == ("", 1)
+    bad = twinfold("deployment", "create", "a", "-", "--condition", "tags.a ==", given=json.dumps(base("m")), code=1)
+    assert "column" in bad.stderr
+
+
+def test_a_wrong_file_or_pair_is_code_2_and_an_api_that_is_away_is_code_3(twinfold: Run) -> None:
+    assert "nothing.json" in twinfold("deployment", "create", "a", "nothing.json", code=2).stderr
+    assert twinfold("deployment", "create", "a", "-", given="{", code=2).stdout == ""
+    twinfold("device", "tag", "edge-1", "nonsense", code=2)
+    command = [sys.executable, "-m", "services.cli", "device", "list", "--api-url", f"http://127.0.0.1:{free_port()}"]
+    away = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (away.returncode, len(away.stderr.splitlines())) == (3, 1)
+    assert "twinfold up" in away.stderr

@@ -4,11 +4,11 @@ import argparse
 
 import msgspec
 
-from tests.benchmarks import large_fleet, one_partition
+from tests.benchmarks import http, large_fleet, one_partition
 from tests.benchmarks.measuring import show
 from tests.benchmarks.scale import Scale
 
-_ROOMS = {"one": one_partition.run, "large": large_fleet.run}
+_ROOMS = {"one": one_partition.run, "large": large_fleet.run, "http": http.run}
 
 
 def main() -> None:
@@ -16,7 +16,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure twinfold on this machine, on a real Redis.")
     parser.add_argument("--devices", type=int, default=1_000_000, help="devices of the large fleet")
     parser.add_argument("--deployments", type=int, default=1_000, help="deployments of the fleets")
-    parser.add_argument("--only", choices=sorted(_ROOMS), help="the rows of one partition, or those of the large fleet")
+    parser.add_argument(
+        "--only",
+        choices=sorted(_ROOMS),
+        help="the rows of one partition, those of the large fleet, or those of the API",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     given = parser.parse_args()
     scale = Scale(

@@ -9,11 +9,10 @@ from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.envelope import Vector
-from events.fleet.configuration import NOTHING
 from events.fleet.outcome import Outcome
-from events.fleet.rows import UNASSIGNED, Row, Standing
+from events.fleet.rows import NO_ROW, Row, Standing
 from events.log.keys import partition_of
-from events.view_store.port import Blocked, Selection, ViewStore
+from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
 from events.views.reading import (
     PASSED_OVER_HASHES,
     STATUS_ARRAYS,
@@ -25,7 +24,6 @@ from events.views.reading import (
     ids_of,
     pages_of,
     passed_over,
-    row_in,
 )
 
 _OUTCOMES = 200
@@ -39,6 +37,7 @@ class Effective(msgspec.Struct, frozen=True):
     """
 
     device_id: str
+    ordinal: int
     vector: Vector
     row: Row
     sections: dict[str, JsonObject]
@@ -61,38 +60,19 @@ class FleetView:
 
     def assignment(self, device_id: str) -> Assignment | None:
         """What a device runs; `None` when the views do not know it (yet)."""
-        number = partition_of(device_id, self._partitions)
-        while True:
-            found = self._views.read(number, Selection(fields=(("ordinals", (device_id,)),)))
-            field = found.hashes["ordinals"].get(device_id)
-            if field is None:
-                return None
-            ordinal = int(field)
-            row, outcome = self._views.numbers(number, ordinal, ("row_of", "moved_by"))
-            kept = self._views.read(number, Selection(fields=(("rows", (str(row),)),)))
-            # A commit between the two reads can have dropped the row; then the device has another by now.
-            if row == UNASSIGNED or str(row) in kept.hashes["rows"]:
-                return Assignment(device_id, ordinal, kept.checkpoint.vector, row_in(kept, row), outcome)
+        found = self._views.device(partition_of(device_id, self._partitions), device_id)
+        if found is None:
+            return None
+        return Assignment(device_id, found.ordinal, found.checkpoint.vector, _row(found), found.outcome)
 
     def effective(self, device_id: str) -> Effective | None:
         """A device's effective configuration; `None` when the views do not know the device (yet)."""
-        number = partition_of(device_id, self._partitions)
-        while True:
-            assignment = self.assignment(device_id)
-            if assignment is None:
-                return None
-            row = assignment.row
-            kept = self._views.read(number, Selection(fields=(("configurations", (row.configuration,)),)))
-            content = kept.hashes["configurations"].get(row.configuration)
-            # As with rows: what a commit dropped, no device has any more.
-            if content is not None or row.configuration == NOTHING.digest:
-                break
-        sections: dict[str, JsonObject] = {} if content is None else msgspec.json.decode(content)
-        since, cause = 0, ""
-        if assignment.outcome:
-            entry = self._views.outcomes(number, after=assignment.outcome - 1, limit=1)[0]
-            since, cause = entry.at, entry.cause
-        return Effective(device_id, assignment.vector, row, sections, assignment.outcome, since, cause)
+        found = self._views.device(partition_of(device_id, self._partitions), device_id)
+        if found is None:
+            return None
+        sections: dict[str, JsonObject] = msgspec.json.decode(found.configuration) if found.configuration else {}
+        vector = found.checkpoint.vector
+        return Effective(device_id, found.ordinal, vector, _row(found), sections, found.outcome, found.at, found.cause)
 
     def passed_over(self, device_id: str) -> tuple[PassedOver, ...]:
         """The deployments that target a device and do not apply, each with its reason; none where it is not known."""
@@ -178,3 +158,7 @@ class FleetView:
 
     def _reading(self, number: int) -> PartitionReading:
         return PartitionReading(self._views.read(number, Selection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)))
+
+
+def _row(found: DeviceKept) -> Row:
+    return msgspec.json.decode(found.row, type=Row) if found.row else NO_ROW

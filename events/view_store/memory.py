@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from events.view_store.port import Blocked, Selection
+import msgspec
+
+from events.view_store.port import Blocked, DeviceKept, Selection
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
 
 
@@ -37,6 +39,20 @@ class MemoryViewStore:
         """One ordinal's number in each of some arrays; 0 where nothing is kept."""
         kept = (self._arrays.get((partition, name), bytearray()) for name in arrays)
         return tuple(int.from_bytes(items[ordinal * 4 : ordinal * 4 + 4], "little") for items in kept)
+
+    def device(self, partition: int, device_id: str) -> DeviceKept | None:
+        """What is kept of one device, as of one moment; `None` where it is not known."""
+        hashes = self.load(partition).hashes
+        if device_id not in hashes["ordinals"]:
+            return None
+        ordinal = int(hashes["ordinals"][device_id])
+        number, outcome = self.numbers(partition, ordinal, ("row_of", "moved_by"))
+        row = hashes["rows"].get(str(number), b"")
+        digest = msgspec.json.decode(row)["configuration"] if row else ""
+        entries = self.outcomes(partition, after=outcome - 1, limit=1) if outcome else ()
+        at, cause = (entries[0].at, entries[0].cause) if entries else (0, "")
+        configuration = hashes["configurations"].get(digest, b"")
+        return DeviceKept(self.checkpoint(partition), ordinal, row, configuration, outcome, at, cause)
 
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing."""

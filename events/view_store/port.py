@@ -30,6 +30,21 @@ class Selection(msgspec.Struct, frozen=True):
     arrays: tuple[str, ...] = ()
 
 
+class DeviceKept(msgspec.Struct, frozen=True):
+    """What is kept of one device; `row` and `configuration` are empty where it never had one.
+
+    `outcome` is the position of the outcome that gave it, with its time and cause; 0 where there is none.
+    """
+
+    checkpoint: Checkpoint
+    ordinal: int
+    row: bytes
+    configuration: bytes
+    outcome: int
+    at: int
+    cause: str
+
+
 class ViewStore(Protocol):
     """One keeper of the kept form of every partition."""
 
@@ -47,6 +62,10 @@ class ViewStore(Protocol):
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """One ordinal's number in each of some arrays, as of one moment; 0 where nothing is kept."""
+        ...
+
+    def device(self, partition: int, device_id: str) -> DeviceKept | None:
+        """What is kept of one device, as of one moment; `None` where it is not known."""
         ...
 
     def commit(self, partition: int, writes: Writes) -> bool:

@@ -10,15 +10,31 @@ from redis.exceptions import NoScriptError
 from events import canonical
 from events.log.connect import Client, answering, entries_of
 from events.log.keys import key, name
-from events.view_store.port import Blocked, Selection
+from events.view_store.port import Blocked, DeviceKept, Selection
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
 
-_SCRIPT = files("events.view_store").joinpath("commit.lua").read_text()
 _FIELDS_MAX = 1000
 """Fields of one command in the script: Lua unpacks at most some 8,000 values."""
 
 _OUTCOMES = "outcomes"
+_DEVICE_KEYS = ("checkpoint", "ordinals", "row_of", "moved_by", "rows", "configurations")
 _AUTHOR = "system:project"
+
+
+class _Script:
+    """A script of this room, sent by its digest; a server that has forgotten it is given the text."""
+
+    def __init__(self, file: str) -> None:
+        self._text = files("events.view_store").joinpath(file).read_text()
+        self._sha = ""
+
+    def run(self, client: Client, keys: list[str], arguments: list[Any]) -> Any:
+        if not self._sha:
+            self._sha = str(client.script_load(self._text))
+        try:
+            return client.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return client.eval(self._text, len(keys), *keys, *arguments)
 
 
 class RedisViewStore:
@@ -26,7 +42,7 @@ class RedisViewStore:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._sha = ""
+        self._commit, self._device = _Script("commit.lua"), _Script("device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
         """How far a partition is kept; the initial one where nothing is."""
@@ -69,6 +85,18 @@ class RedisViewStore:
                 pipe.getrange(_view(partition, array_name), ordinal * 4, ordinal * 4 + 3)
             return tuple(int.from_bytes(data, "little") for data in pipe.execute())
 
+    def device(self, partition: int, device_id: str) -> DeviceKept | None:
+        """What is kept of one device, as of one moment; `None` where it is not known."""
+        keys = [_view(partition, what) for what in _DEVICE_KEYS] + [key(partition, _OUTCOMES)]
+        with answering():
+            answer = self._device.run(self._client, keys, [device_id])
+        if not answer:
+            return None
+        checkpoint, ordinal, row, outcome, configuration, at, cause = answer
+        return DeviceKept(
+            _checkpoint(checkpoint), int(ordinal), row, configuration, int(outcome), int(at), cause.decode()
+        )
+
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing."""
         initial = writes.expected == Checkpoint()
@@ -86,15 +114,7 @@ class RedisViewStore:
             for offset, data in ranges:
                 arguments += [len(keys), "R", offset, data]
         with answering():
-            return bool(self._run(keys, arguments))
-
-    def _run(self, keys: list[str], arguments: list[Any]) -> Any:
-        if not self._sha:
-            self._sha = str(self._client.script_load(_SCRIPT))
-        try:
-            return self._client.evalsha(self._sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return self._client.eval(_SCRIPT, len(keys), *keys, *arguments)
+            return bool(self._commit.run(self._client, keys, arguments))
 
     def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
         """Outcomes at positions after + 1 and on, at most `limit`."""

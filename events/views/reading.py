@@ -10,7 +10,7 @@ from pyroaring import BitMap
 from events.envelope import Vector
 from events.fleet.bitmaps import from_bytes
 from events.fleet.packed import PAGE_ITEMS
-from events.fleet.rows import NO_ROW, UNASSIGNED, Layer, Row, Standing
+from events.fleet.rows import UNASSIGNED, Layer, Row, Standing
 from events.views.kept import Kept, Place
 
 STATUS_HASHES = ("deployments", "rows", "sets", "targets")
@@ -135,11 +135,6 @@ class PartitionReading:
     def never_assigned(self) -> BitMap:
         """Live devices that never had a configuration."""
         return self.set("live") & BitMap(np.flatnonzero(self._row_of == UNASSIGNED).astype(np.uint32))
-
-
-def row_in(kept: Kept, number: int) -> Row:
-    """A row by its number."""
-    return NO_ROW if number == UNASSIGNED else msgspec.json.decode(kept.hashes["rows"][str(number)], type=Row)
 
 
 def pages_of(ordinals: BitMap) -> tuple[str, ...]:

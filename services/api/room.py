@@ -19,6 +19,7 @@ from events.settings import Settings
 from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
+from services.api.recent import Recent
 
 TIMEOUT_SECONDS = 2.0
 """A caller over HTTP is told of a Redis that is away, instead of waiting for it."""
@@ -37,6 +38,7 @@ class Room(msgspec.Struct, frozen=True):
     twins: TwinView
     queue: Redis
     take_secrets: Callable[[Command], Command]
+    recent: Recent
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     def producer(self) -> Producer:
@@ -71,4 +73,4 @@ def open_room(settings: Settings) -> Room:
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
     )
     take_secrets = into_vault(RedisSecretStore(log.client), settings.effective_key_file)
-    return Room(settings, log, views, view, TwinView(log, view), queue, take_secrets)
+    return Room(settings, log, views, view, TwinView(log, view), queue, take_secrets, Recent(view))

@@ -100,10 +100,18 @@ def effective(request: Request, device_id: str) -> JsonObject:
         "since": found.since,
         "cause": found.cause,
         "asOf": {"partition": found.vector.partition, "fleet": found.vector.fleet},
-        "passedOver": [
-            {"deployment": one.deployment_id, "why": one.why.value, "by": one.by or None}
-            for one in room.view.passed_over(device_id)
-        ],
+    }
+
+
+@router.get("/devices/{device_id}/passed-over")
+def passed_over(request: Request, device_id: str) -> JsonObject:
+    """The deployments that target a device and do not apply, each with its reason."""
+    room = _room(request)
+    _assignment(room, device_id)
+    found = room.view.passed_over(device_id)
+    return {
+        "deviceId": device_id,
+        "passedOver": [{"deployment": one.deployment_id, "why": one.why.value, "by": one.by or None} for one in found],
     }
 
 
@@ -135,13 +143,12 @@ def _desired(room: Room, device_id: str, version: int | None) -> JsonObject | Re
     found = _effective(room, device_id)
     if found.outcome == version:
         return Response(status_code=204)
-    ordinal, partition = _assignment(room, device_id).ordinal, partition_of(device_id, room.log.partitions)
+    partition = partition_of(device_id, room.log.partitions)
+    changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
     return {
         "deviceId": device_id,
         "version": found.outcome,
-        "changes": [
-            change for change in _changes(room, partition, ordinal, version or 0) if change["outcome"] <= found.outcome
-        ],
+        "changes": list(changes),
         "modules": {
             name: {"desired": mask(section), "version": found.row.versions.get(name, 1)}
             for name, section in found.sections.items()
@@ -304,17 +311,17 @@ def _effective(room: Room, device_id: str) -> Effective:
     return found
 
 
-def _changes(room: Room, partition: int, ordinal: int, after: int) -> Iterator[JsonObject]:
-    for position, at, outcome in room.view.recorded(partition, after=after):
-        for moved in outcome.moves:
-            if ordinal in moved.ordinals():
+def _changes(room: Room, partition: int, ordinal: int, after: int, *, upto: int | None = None) -> Iterator[JsonObject]:
+    for recorded in room.recent.recorded(partition, after=after, upto=upto):
+        for change in recorded.changes:
+            if ordinal in change.members:
                 yield {
-                    "outcome": position,
-                    "at": at,
-                    "standing": moved.after.standing.value,
-                    "layers": [layer.id for layer in moved.after.stack],
-                    "configuration": moved.after.configuration,
-                    "versions": moved.after.versions,
+                    "outcome": recorded.position,
+                    "at": recorded.at,
+                    "standing": change.after.standing.value,
+                    "layers": [layer.id for layer in change.after.stack],
+                    "configuration": change.after.configuration,
+                    "versions": change.after.versions,
                 }
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from events.fleet.outcome import Outcome
 from events.log.errors import LogError
+from services.api.recent import Recorded
 from services.api.room import Room
 
 LOOK_SECONDS = 0.1
@@ -37,24 +37,24 @@ class Waiting:
                 logger.warning("outcomes cannot be read", error=str(error))
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _look(self) -> list[tuple[int, list[Outcome]]]:
+    def _look(self) -> list[tuple[int, list[Recorded]]]:
         news = []
         for number in range(self._room.log.partitions):
             newest = self._room.views.checkpoint(number).outcomes
             seen = self._seen.get(number)
             self._seen[number] = newest
             if seen is not None and newest > seen:
-                news.append((number, [outcome for _, _, outcome in self._room.view.recorded(number, after=seen)]))
+                news.append((number, list(self._room.recent.recorded(number, after=seen, upto=newest))))
         return news
 
-    def _tell(self, number: int, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            for moved in outcome.moves:
-                # Whichever is fewer: those that moved, or those that wait.
-                members = moved.ordinals()
-                for key in [key for key in self._waiting if key[0] == number and key[1] in members]:
-                    for event in self._waiting.pop(key):
-                        event.set()
+    def _tell(self, number: int, outcomes: Sequence[Recorded]) -> None:
+        waiting = [key for key in self._waiting if key[0] == number]
+        for recorded in outcomes:
+            for change in recorded.changes:
+                for key in waiting:
+                    if key[1] in change.members:
+                        for event in self._waiting.get(key, ()):
+                            event.set()
 
     @contextlib.contextmanager
     def registered(self, partition: int, ordinal: int) -> Iterator[asyncio.Event]:

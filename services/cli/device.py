@@ -129,10 +129,12 @@ def effective(device_id: DeviceId, *, api_url: ApiUrl = None, json: AsJson = Fal
 
     Example: twinfold device effective edge-1
     """
-    found = Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/effective")
+    api = Api(api_url)
+    found = api.call("GET", f"/v1/devices/{quoted(device_id)}/effective")
     if json:
         show_json(found)
         return
+    passed_over = api.call("GET", f"/v1/devices/{quoted(device_id)}/passed-over")["passedOver"]
     layers = " + ".join(found["layers"]) or "nothing"
     screen = console()
     screen.print(f"{device_id} is {found['standing']}; it runs {layers}")
@@ -144,7 +146,7 @@ def effective(device_id: DeviceId, *, api_url: ApiUrl = None, json: AsJson = Fal
         image = spec.get("settings", {}).get("image", "")
         table.add_row(name, spec.get("status", ""), image, str(found["versions"].get(name, "")))
     screen.print(table)
-    for one in found["passedOver"]:
+    for one in passed_over:
         by = f" ({one['by']})" if one["by"] else ""
         screen.print(f"not {one['deployment']}: {one['why']}{by}")
 

@@ -1,0 +1,33 @@
+-- What is kept of one device, at one moment and in one round trip.
+-- KEYS: 1 checkpoint, 2 ordinals, 3 row_of, 4 moved_by, 5 rows, 6 configurations, 7 outcomes. ARGV: 1 device id.
+-- Answers nothing where the device is not known; else checkpoint, ordinal, row ('' for none), outcome's position,
+-- configuration ('' for none), and time and cause of the outcome.
+local ordinal = redis.call('HGET', KEYS[2], ARGV[1])
+if not ordinal then return {} end
+
+local function number(key)
+  local at = tonumber(ordinal) * 4
+  local data = redis.call('GETRANGE', key, at, at + 3)
+  if #data < 4 then return 0 end
+  local a, b, c, d = string.byte(data, 1, 4)
+  return a + b * 256 + c * 65536 + d * 16777216
+end
+
+local row, digest, configuration = '', '', ''
+local row_number, outcome = number(KEYS[3]), number(KEYS[4])
+if row_number > 0 then
+  row = redis.call('HGET', KEYS[5], tostring(row_number))
+  digest = string.match(row, '"configuration":"(%x+)"')
+  configuration = redis.call('HGET', KEYS[6], digest) or ''
+end
+local at, cause = '0', ''
+if outcome > 0 then
+  local entry = redis.call('XRANGE', KEYS[7], outcome .. '-0', outcome .. '-0')[1]
+  if entry then
+    for index = 1, #entry[2], 2 do
+      if entry[2][index] == 'at' then at = entry[2][index + 1] end
+      if entry[2][index] == 'cause' then cause = entry[2][index + 1] end
+    end
+  end
+end
+return {redis.call('GET', KEYS[1]), ordinal, row, outcome, configuration, at, cause}

@@ -15,6 +15,7 @@ from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api import hub, v1
+from services.api.answers import JsonAnswer
 from services.api.errors import EXPECTED, RETRY_AFTER_SECONDS, Answer, BodyInvalid, answer_of
 from services.api.metrics import Metrics
 from services.api.room import Room
@@ -37,7 +38,7 @@ def create_app(room: Room) -> FastAPI:
         with contextlib.suppress(asyncio.CancelledError):
             await looking
 
-    app = FastAPI(title="twinfold", version="1", lifespan=lifespan)
+    app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
     app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room)
     app.include_router(hub.router)
     app.include_router(v1.router)

@@ -23,6 +23,7 @@ from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.view_store.deployments import deployments
 from services.api import shapes
+from services.api.answers import JsonAnswer
 from services.api.bodies import ConfigurationBody, DeviceBody, ModuleBody, TestQueriesBody, TwinBody
 from services.api.errors import BodyInvalid, EtagMissing
 from services.api.room import Room
@@ -109,25 +110,25 @@ def delete_module(request: Request, device_id: str, module_id: str, if_match: If
 # -- twins
 
 
-@router.get("/twins/{device_id}")
-def get_twin(request: Request, device_id: str) -> JsonObject:
+@router.get("/twins/{device_id}", response_model=None)
+def get_twin(request: Request, device_id: str) -> Response:
     """A device's twin."""
     twin = _room(request).twins.device(device_id)
     if twin is None:
         raise DeviceNotFound(device_id)
-    return twin
+    return JsonAnswer(twin)
 
 
-@router.patch("/twins/{device_id}")
-def patch_twin(request: Request, device_id: str, body: TwinBody, if_match: IfMatch = None) -> JsonObject:
+@router.patch("/twins/{device_id}", response_model=None)
+def patch_twin(request: Request, device_id: str, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Merge-patch tags and desired properties; answers the whole twin."""
     desired = _written(body.properties.desired)
     _room(request).do(PatchTwin(device_id, None, _written(body.tags), desired, if_match))
     return get_twin(request, device_id)
 
 
-@router.put("/twins/{device_id}")
-def put_twin(request: Request, device_id: str, body: TwinBody, if_match: IfMatch = None) -> JsonObject:
+@router.put("/twins/{device_id}", response_model=None)
+def put_twin(request: Request, device_id: str, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Make tags and desired properties exactly these."""
     tags, desired = _written(body.tags) or {}, _written(body.properties.desired) or {}
     _room(request).do(ReplaceTwin(device_id, None, tags, desired, if_match))

@@ -20,6 +20,7 @@ from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
 from services.api.recent import Recent
+from services.api.waking import BackgroundWaker
 
 TIMEOUT_SECONDS = 2.0
 """A caller over HTTP is told of a Redis that is away, instead of waiting for it."""
@@ -36,7 +37,7 @@ class Room(msgspec.Struct, frozen=True):
     views: RedisViewStore
     view: FleetView
     twins: TwinView
-    queue: Redis
+    waker: BackgroundWaker
     take_secrets: Callable[[Command], Command]
     recent: Recent
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -46,7 +47,7 @@ class Room(msgspec.Struct, frozen=True):
         return Producer(
             self.log,
             by=_AUTHOR,
-            waker=Waker(self.queue, partitions=self.log.partitions),
+            waker=self.waker,
             take_secrets=self.take_secrets,
             attempts=_ATTEMPTS,
         )
@@ -72,5 +73,6 @@ def open_room(settings: Settings) -> Room:
     queue = Redis.from_url(
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
     )
+    waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     take_secrets = into_vault(RedisSecretStore(log.client), settings.effective_key_file)
-    return Room(settings, log, views, view, TwinView(log, view), queue, take_secrets, Recent(view))
+    return Room(settings, log, views, view, TwinView(log, view), waker, take_secrets, Recent(view))

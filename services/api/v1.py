@@ -23,6 +23,7 @@ from events.secrets.references import mask
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.views.reading import STATUSES, Assignment
+from services.api.answers import JsonAnswer
 from services.api.bodies import CreateBody, ReportBody
 from services.api.errors import BodyInvalid, NotFound
 from services.api.hub import deployment_of
@@ -82,25 +83,27 @@ def _pair(label: str) -> tuple[str, str]:
     return name, value
 
 
-@router.get("/devices/{device_id}/effective")
-def effective(request: Request, device_id: str) -> JsonObject:
+@router.get("/devices/{device_id}/effective", response_model=None)
+def effective(request: Request, device_id: str) -> Response:
     """What a device should run, its layers and versions, and why; secrets show as `***`."""
     room = _room(request)
     found = _effective(room, device_id)
-    return {
-        "deviceId": device_id,
-        "managed": found.managed,
-        "standing": found.row.standing.value,
-        "reason": found.row.reason or None,
-        "layers": [layer.id for layer in found.row.stack],
-        "versions": found.row.versions,
-        "configuration": found.row.configuration,
-        "modules": mask(found.sections),
-        "outcome": found.outcome,
-        "since": found.since,
-        "cause": found.cause,
-        "asOf": {"partition": found.vector.partition, "fleet": found.vector.fleet},
-    }
+    return JsonAnswer(
+        {
+            "deviceId": device_id,
+            "managed": found.managed,
+            "standing": found.row.standing.value,
+            "reason": found.row.reason or None,
+            "layers": [layer.id for layer in found.row.stack],
+            "versions": found.row.versions,
+            "configuration": found.row.configuration,
+            "modules": mask(found.sections),
+            "outcome": found.outcome,
+            "since": found.since,
+            "cause": found.cause,
+            "asOf": {"partition": found.vector.partition, "fleet": found.vector.fleet},
+        }
+    )
 
 
 @router.get("/devices/{device_id}/passed-over")
@@ -115,7 +118,7 @@ def passed_over(request: Request, device_id: str) -> JsonObject:
     }
 
 
-@router.get("/devices/{device_id}/desired")
+@router.get("/devices/{device_id}/desired", response_model=None)
 async def desired(
     request: Request,
     device_id: str,
@@ -139,21 +142,23 @@ async def desired(
     return await run_in_threadpool(_desired, room, device_id, version)
 
 
-def _desired(room: Room, device_id: str, version: int | None) -> JsonObject | Response:
+def _desired(room: Room, device_id: str, version: int | None) -> Response:
     found = _effective(room, device_id)
     if found.outcome == version:
         return Response(status_code=204)
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
-    return {
-        "deviceId": device_id,
-        "version": found.outcome,
-        "changes": list(changes),
-        "modules": {
-            name: {"desired": mask(section), "version": found.row.versions.get(name, 1)}
-            for name, section in found.sections.items()
-        },
-    }
+    return JsonAnswer(
+        {
+            "deviceId": device_id,
+            "version": found.outcome,
+            "changes": list(changes),
+            "modules": {
+                name: {"desired": mask(section), "version": found.row.versions.get(name, 1)}
+                for name, section in found.sections.items()
+            },
+        }
+    )
 
 
 def _assignment(room: Room, device_id: str) -> Assignment:

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     queue_url: str | None = Field(default=None, repr=False)
     """Where RQ's queues are; `None` is `redis_url`. RQ cannot use a Redis Cluster."""
 
-    data_dir: Path = Path("~/.local/share/twinfold")
+    data_dir: Path = Field(default=Path("~/.local/share/twinfold"), validate_default=True)
     """What is kept outside Redis on this machine, and the embedded server's files."""
 
     key_file: Path | None = None
@@ -94,8 +94,9 @@ class Settings(BaseSettings):
 
     @field_validator("data_dir", "key_file", "redis_server")
     @classmethod
-    def _starts_from_home(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser()
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        # Processes that work elsewhere are told the same place.
+        return None if path is None else path.expanduser().absolute()
 
     @field_validator("queue_url")
     @classmethod

@@ -70,7 +70,6 @@ class EmbeddedRedis:
         self._server = find_server(server)
         self._appendfsync = appendfsync
         self._socket = directory / "redis.sock"
-        assert len(str(self._socket).encode()) <= _SOCKET_PATH_BYTES_MAX, self._socket
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,6 +92,9 @@ class EmbeddedRedis:
         Raises:
             RedisDidNotStart: it did not.
         """
+        if len(str(self._socket).encode()) > _SOCKET_PATH_BYTES_MAX:
+            why = f"{self._socket} is longer than the {_SOCKET_PATH_BYTES_MAX} bytes of a socket's path; use a shorter one"
+            raise RedisDidNotStart(why)
         self._directory.mkdir(parents=True, exist_ok=True)
         settings = {
             "port": "0",

@@ -117,6 +117,11 @@ class FleetView:
         """Device ids of the whole fleet, as `page`."""
         return self._page(lambda reading: reading.set("live"), after, limit)
 
+    def totals(self) -> tuple[int, int]:
+        """How many devices are registered, and how many of them are enabled."""
+        readings = [self._reading(number) for number in range(self._partitions)]
+        return sum(len(one.set("live")) for one in readings), sum(len(one.set("enabled")) for one in readings)
+
     def _page(
         self, members: Callable[[PartitionReading], BitMap], after: tuple[int, int], limit: int
     ) -> tuple[list[str], tuple[int, int] | None]:

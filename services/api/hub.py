@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
@@ -41,6 +41,23 @@ def _room(request: Request) -> Room:
 
 
 # -- identities
+
+
+@router.get("/devices")
+def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1000) -> list[JsonObject]:
+    """Identities of devices that the workers know, at most `top`."""
+    room = _room(request)
+    names, _ = room.view.devices(limit=top)
+    found = zip(names, room.log.load(names), strict=True)
+    documents = [(name, decode_device(one.snapshot)) for name, one in found if one.snapshot is not None]
+    return [shapes.device_identity(name, document) for name, document in documents if not document.retired]
+
+
+@router.get("/statistics/devices")
+def count_devices(request: Request) -> JsonObject:
+    """How many devices there are, and how many of them are enabled."""
+    total, enabled = _room(request).view.totals()
+    return {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
 
 
 @router.get("/devices/{device_id}")

@@ -173,3 +173,19 @@ def test_conditions_can_be_tried(http: httpx.Client) -> None:
     assert good.json() == {"targetConditionError": None, "customMetricQueryErrors": {}}
     bad = http.post("/configurations/testQueries", json={"targetCondition": "tags.env=="})
     assert "column" in bad.json()["targetConditionError"]
+
+
+def test_devices_are_listed_and_counted_once_the_workers_know_them(
+    serving: tuple[System, httpx.Client], http: httpx.Client
+) -> None:
+    system, _ = serving
+    for name, status in (("edge1", "enabled"), ("edge2", "disabled")):
+        http.put(f"/devices/{name}", json={**EDGE, "deviceId": name, "status": status})
+    system.settle()
+    assert sorted(one["deviceId"] for one in http.get("/devices").json()) == ["edge1", "edge2"]
+    assert len(http.get("/devices", params={"top": 1}).json()) == 1
+    assert http.get("/statistics/devices").json() == {
+        "totalDeviceCount": 2,
+        "enabledDeviceCount": 1,
+        "disabledDeviceCount": 1,
+    }

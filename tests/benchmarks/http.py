@@ -39,13 +39,13 @@ def run(scale: Scale) -> Iterator[Figure]:
 
 def _requests(place: str, count: int) -> Iterator[Figure]:
     def no_op(_number: int) -> bytes:
-        return _request(place, "GET", "/healthz")
+        return request(place, "GET", "/healthz")
 
     def patch(number: int) -> bytes:
-        return _request(place, "PATCH", f"/twins/d{number % count}", json.dumps({"tags": {"n": number}}).encode())
+        return request(place, "PATCH", f"/twins/d{number % count}", json.dumps({"tags": {"n": number}}).encode())
 
     def effective(number: int) -> bytes:
-        return _request(place, "GET", f"/v1/devices/d{number % count}/effective")
+        return request(place, "GET", f"/v1/devices/d{number % count}/effective")
 
     for connections in CONNECTIONS:
         say(f"{connections} connections")
@@ -56,7 +56,7 @@ def _requests(place: str, count: int) -> Iterator[Figure]:
             yield at_least(f"{what} ÷ no-op", f"{connections} connections", rate / base, "", aim=aim, beside=beside)
 
 
-def _request(place: str, method: str, path: str, body: bytes = b"") -> bytes:
+def request(place: str, method: str, path: str, body: bytes = b"") -> bytes:
     head = f"{method} {path} HTTP/1.1\r\nHost: {place}\r\nContent-Length: {len(body)}\r\n"
     return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
 
@@ -68,9 +68,9 @@ async def _load(place: str, make: Make, connections: int) -> tuple[float, list[f
     until = time.perf_counter() + SECONDS
 
     async def one() -> None:
-        reader, writer = await _connect(place)
+        reader, writer = await connect(place)
         while (start := time.perf_counter()) < until:
-            await _exchange(reader, writer, make(next(numbers)))
+            await exchange(reader, writer, make(next(numbers)))
             seconds.append(time.perf_counter() - start)
         writer.close()
 
@@ -79,12 +79,12 @@ async def _load(place: str, make: Make, connections: int) -> tuple[float, list[f
     return len(seconds) / (time.perf_counter() - start), seconds
 
 
-async def _connect(place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, port = place.partition(":")
     return await asyncio.open_connection(host, int(port))
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(
@@ -98,16 +98,16 @@ def _waiting(system: System, place: str, count: int) -> Figure:
     waiting = min(WAITING, count)
 
     async def wait_all() -> float:
-        opened = [await _connect(place) for _ in range(waiting)]
+        opened = [await connect(place) for _ in range(waiting)]
         now = [
-            await _exchange(*one, _request(place, "GET", f"/v1/devices/d{number}/desired"))
+            await exchange(*one, request(place, "GET", f"/v1/devices/d{number}/desired"))
             for number, one in enumerate(opened)
         ]
         versions = [json.loads(body)["version"] for _, body in now]
         asked = [
             asyncio.create_task(
-                _exchange(
-                    *one, _request(place, "GET", f"/v1/devices/d{number}/desired?version={versions[number]}&wait=60")
+                exchange(
+                    *one, request(place, "GET", f"/v1/devices/d{number}/desired?version={versions[number]}&wait=60")
                 )
             )
             for number, one in enumerate(opened)

@@ -113,6 +113,13 @@ def test_a_directory_of_a_newer_layout_is_refused(data: Path) -> None:
     assert "layout '2'" in ran.stderr
 
 
+def test_a_directory_too_deep_for_a_socket_is_said(data: Path) -> None:
+    ran = subprocess.run(
+        command(data / ("x" * 120), free_port()), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stdout, "shorter" in ran.stderr) == (3, "", True)
+
+
 def test_only_this_machine_is_listened_on() -> None:
     environment = {**os.environ, "TWINFOLD_HOST": "0.0.0.0"}  # noqa: S104 - refused
     arguments = [sys.executable, "-m", "services.cli", "api"]

@@ -16,7 +16,7 @@ import pytest
 from events import RegisterDevice
 from events.log.keys import key
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import api, free_port, served
+from tests.api.serving import free_port, served
 from tests.benchmarks.http import connect, exchange, request
 from tests.servers import eventually, redis_server
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy
@@ -138,5 +138,3 @@ async def _load(names: list[str], place: str, roles: dict[str, Any], draw: rando
 
     await asyncio.gather(kill(), *(write(names[first::8]) for first in range(8)))
     return acknowledged
-
-

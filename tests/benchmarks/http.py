@@ -57,6 +57,7 @@ def _requests(place: str, count: int) -> Iterator[Figure]:
 
 
 def request(place: str, method: str, path: str, body: bytes = b"") -> bytes:
+    """A request as it goes over the wire."""
     head = f"{method} {path} HTTP/1.1\r\nHost: {place}\r\nContent-Length: {len(body)}\r\n"
     return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
 
@@ -80,12 +81,14 @@ async def _load(place: str, make: Make, connections: int) -> tuple[float, list[f
 
 
 async def connect(place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to keep."""
     host, _, port = place.partition(":")
     return await asyncio.open_connection(host, int(port))
 
 
-async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
-    writer.write(request)
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes) -> tuple[int, bytes]:
+    """Send a request, and read the status and the body of its answer."""
+    writer.write(sent)
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(
         (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0

@@ -12,6 +12,7 @@ from events.log.opening import open_log
 from events.log.wake import Waker
 from events.settings import Settings, read_settings
 from events.view_store.redis import RedisViewStore
+from events.view_store.work import WorkCounts
 from workers.projector import Projector
 
 
@@ -21,6 +22,7 @@ class Context(msgspec.Struct, frozen=True):
     settings: Settings
     projector: Projector
     waker: Waker
+    work_counts: WorkCounts
 
 
 def now_ms() -> int:
@@ -43,7 +45,8 @@ def context() -> Context:
         clock=now_ms,
         over_budget=lambda: resident_bytes() > settings.memory_budget_mib << 20,
     )
-    return Context(settings, projector, Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions))
+    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    return Context(settings, projector, waker, WorkCounts(log.client))
 
 
 def resident_bytes() -> int:

@@ -1,7 +1,9 @@
 """The job `project`: bring one partition's views up to the log."""
 
+import contextlib
 import time
 
+from events.log.errors import LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from workers.context import context
 
@@ -12,6 +14,8 @@ def project(partition: int) -> None:
     # Who has more to do goes behind the others.
     until = time.monotonic() + here.settings.work_seconds_max
     finished = here.projector.drain(partition, go_on=lambda: time.monotonic() < until)
+    with contextlib.suppress(LogUnavailable):
+        here.work_counts.add(partition, here.projector.work.take())
     if not finished:
         here.waker.wake([partition])
         reached(FailPoint.PROJECT_REQUEUED)

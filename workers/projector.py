@@ -1,6 +1,7 @@
 """Folds one partition at a time from the log into the views, with warm copies in memory."""
 
 import contextlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
@@ -20,6 +21,7 @@ from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.targeting.tree import Path
 from events.view_store.port import Blocked, ViewStore
+from events.view_store.work import Work
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import Checkpoint
 
@@ -146,6 +148,7 @@ class Projector:
         self._merge = MergeCache()
         self._fleet = FleetFacts(log)
         self._warm = Warm(over_budget)
+        self.work = Work()
 
     def drain(self, number: int, *, go_on: Callable[[], bool]) -> bool:
         """Fold a partition to its head, or until `go_on` says no; answers whether it reached the head.
@@ -160,6 +163,7 @@ class Projector:
         try:
             return self._drain(number, go_on)
         except CheckpointMoved:
+            self.work.lost()
             return False
         except (CannotFold, UnreadableFact, LogLostItsTail) as error:
             return self._block(number, error)
@@ -282,10 +286,13 @@ class Projector:
         outcome = partition.resolve()
         reached(FailPoint.FOLD_RESOLVED)
         writes = writes_of(partition, outcome, expected=expected)
+        start = time.perf_counter()
         reached(FailPoint.COMMIT_BEFORE_SCRIPT)
         if not self._views.commit(number, writes):
             raise CheckpointMoved
         reached(FailPoint.COMMIT_AFTER_SCRIPT)
+        facts = partition.vector.partition - expected.vector.partition
+        self.work.committed(facts, time.perf_counter() - start)
         return writes.checkpoint
 
     # -- stopping

@@ -87,6 +87,8 @@ class Producer:
         self._attempts = attempts
         self._buffer: list[Command] = []
         self._sent = Report(0)
+        self.conflicts = 0
+        """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +180,7 @@ class Producer:
                     written += len(chunk.indices)
             self._wake(chunks)
             conflicts += bool(again)
+            self.conflicts += bool(again)
             if conflicts == ATTEMPTS_MAX:
                 names = dict.fromkeys(subject for one in again for subject in subjects_of(one))
                 raise ConflictPersists(tuple(names), ATTEMPTS_MAX)

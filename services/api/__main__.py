@@ -1,14 +1,25 @@
 """The API as a process: `python -m services.api`, or `twinfold api`. Settings come from TWINFOLD_* variables."""
 
+import socket
 import sys
 
 import uvicorn
+from typing_extensions import override
 
 from events import logs
 from events.settings import read_settings
 from services.api.app import create_app
 from services.api.room import open_room
 from services.cli import exits
+
+
+class Server(uvicorn.Server):
+    """Ends in order: who waits is answered at once, other requests that are under way end first."""
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.waiting.end()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
 
 
 def main() -> int:
@@ -29,7 +40,7 @@ def main() -> int:
         timeout_graceful_shutdown=10,
         backlog=4096,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run()
     return 0 if server.started else exits.UNAVAILABLE
 

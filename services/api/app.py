@@ -18,7 +18,7 @@ from services.api import hub, v1
 from services.api.answers import JsonAnswer
 from services.api.errors import EXPECTED, RETRY_AFTER_SECONDS, Answer, BodyInvalid, answer_of
 from services.api.metrics import Metrics
-from services.api.room import Room
+from services.api.room import AUTHOR, Room
 from services.api.waiting import Waiting
 
 REQUEST_ID = "x-ms-request-id"
@@ -39,7 +39,7 @@ def create_app(room: Room) -> FastAPI:
             await looking
 
     app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
-    app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room)
+    app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room, waiting)
     app.include_router(hub.router)
     app.include_router(v1.router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
@@ -113,6 +113,7 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     logger.info(
         "request",
         id=request.state.request_id,
+        principal=str(AUTHOR),
         method=request.method,
         path=request.url.path,
         status=response.status_code,

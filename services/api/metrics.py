@@ -1,23 +1,31 @@
-"""What Prometheus reads: how far each partition is behind, what is blocked, and the requests of this process."""
+"""What Prometheus reads: facts and how far each partition is behind them, what workers do, and this process's requests."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
+from events.view_store import work
 from services.api.room import Room
+from services.api.waiting import Waiting
 
 
 class Metrics:
     """The counters of one process, and what is read from Redis when they are asked for."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, waiting: Waiting) -> None:
         self._registry = CollectorRegistry()
+        Gauge("twinfold_waiting_devices", "Devices that wait for a change.", registry=self._registry).set_function(
+            lambda: len(waiting)
+        )
         self._registry.register(_Partitions(room))
+        self._registry.register(_Workers(room))
+        self._registry.register(room.conflicts)
         self._requests = Counter(
             "twinfold_requests", "Requests answered.", ["method", "status"], registry=self._registry
         )
@@ -45,15 +53,21 @@ class _Partitions(Collector):
         blocked = GaugeMetricFamily(
             "twinfold_blocked", "Stopped at a fact that cannot be folded.", labels=["partition"]
         )
+        facts = CounterMetricFamily("twinfold_facts", "Facts in the log.", labels=["stream"])
         try:
-            self._read(lag, late, blocked)
+            heads = self._room.log.heads()
+            for stream, head in heads.items():
+                facts.add_metric([name(stream)], head)
+            self._read(heads, lag, late, blocked)
             up.add_metric([], 1)
         except LogError:
             up.add_metric([], 0)
-        yield from (up, lag, late, blocked)
+        yield from (up, facts, lag, late, blocked)
 
-    def _read(self, lag: GaugeMetricFamily, late: GaugeMetricFamily, blocked: GaugeMetricFamily) -> None:
-        log, heads = self._room.log, self._room.log.heads()
+    def _read(
+        self, heads: Mapping[int, int], lag: GaugeMetricFamily, late: GaugeMetricFamily, blocked: GaugeMetricFamily
+    ) -> None:
+        log = self._room.log
         stopped = self._room.view.blocked()
         for number in range(log.partitions):
             vector = self._room.views.checkpoint(number).vector
@@ -63,3 +77,25 @@ class _Partitions(Collector):
             oldest = [log.read(stream, after=at, limit=1)[0].at for stream, at in missing]
             late.add_metric([name(number)], max(0.0, (self._room.clock() - min(oldest)) / 1000) if oldest else 0.0)
             blocked.add_metric([name(number)], float(number in stopped))
+
+
+class _Workers(Collector):
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        facts = CounterMetricFamily("twinfold_folded_facts", "Facts that workers folded.")
+        lost = CounterMetricFamily("twinfold_commits_lost", "Batches folded in vain, as another worker was faster.")
+        commits = HistogramMetricFamily("twinfold_commit_seconds", "How long commits of views took.")
+        try:
+            counts = self._room.work.total(self._room.log.partitions)
+        except LogError:
+            return
+        facts.add_metric([], counts.get(work.FACTS, 0))
+        lost.add_metric([], counts.get(work.LOST, 0))
+        within = itertools.accumulate(counts.get(work.bucket(bound), 0) for bound in work.BOUNDS_MS)
+        buckets = [(str(bound / 1000), count) for bound, count in zip(work.BOUNDS_MS, within, strict=True)]
+        buckets.append(("+Inf", counts.get(work.COMMITS, 0)))
+        commits.add_metric([], buckets, counts.get(work.COMMIT_MICROSECONDS, 0) / 1_000_000)
+        yield from (facts, lost, commits)

@@ -1,9 +1,11 @@
 """What every request shares: the log, the views, and producers for one request each."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
+from prometheus_client import Counter
 from redis import Redis
 
 from events.deployment.advice import Advice
@@ -19,6 +21,7 @@ from events.settings import Settings
 from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
+from events.view_store.work import WorkCounts
 from services.api.recent import Recent
 from services.api.waking import BackgroundWaker
 
@@ -26,7 +29,8 @@ TIMEOUT_SECONDS = 2.0
 """A caller over HTTP is told of a Redis that is away, instead of waiting for it."""
 
 _ATTEMPTS = 2
-_AUTHOR = Principal.parse("user:api")
+AUTHOR = Principal.parse("user:api")
+"""Who writes, as long as nobody says who they are."""
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -40,17 +44,18 @@ class Room(msgspec.Struct, frozen=True):
     waker: BackgroundWaker
     take_secrets: Callable[[Command], Command]
     recent: Recent
+    work: WorkCounts
+    conflicts: Counter
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
-    def producer(self) -> Producer:
-        """A producer for one request; it belongs to the request's thread."""
-        return Producer(
-            self.log,
-            by=_AUTHOR,
-            waker=self.waker,
-            take_secrets=self.take_secrets,
-            attempts=_ATTEMPTS,
-        )
+    @contextlib.contextmanager
+    def producer(self) -> Iterator[Producer]:
+        """A producer for one request; it is used by one thread at a time."""
+        producer = Producer(self.log, by=AUTHOR, waker=self.waker, take_secrets=self.take_secrets, attempts=_ATTEMPTS)
+        try:
+            yield producer
+        finally:
+            self.conflicts.inc(producer.conflicts)
 
     def do(self, command: Command) -> tuple[Advice, ...]:
         """Write one command.
@@ -58,7 +63,8 @@ class Room(msgspec.Struct, frozen=True):
         Raises:
             Exception: the error that refuses it, or LogUnavailable.
         """
-        return self.producer().do(command)
+        with self.producer() as producer:
+            return producer.do(command)
 
 
 def open_room(settings: Settings) -> Room:
@@ -75,4 +81,15 @@ def open_room(settings: Settings) -> Room:
     )
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     take_secrets = into_vault(RedisSecretStore(log.client), settings.effective_key_file)
-    return Room(settings, log, views, view, TwinView(log, view), waker, take_secrets, Recent(view))
+    return Room(
+        settings=settings,
+        log=log,
+        views=views,
+        view=view,
+        twins=TwinView(log, view),
+        waker=waker,
+        take_secrets=take_secrets,
+        recent=Recent(view),
+        work=WorkCounts(log.client),
+        conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
+    )

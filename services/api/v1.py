@@ -251,11 +251,12 @@ def members(
 async def facts(request: Request) -> JsonObject:
     """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches."""
     room = _room(request)
-    producer, written, refused = room.producer(), 0, []
-    async for first, lines in _batches(request):
-        report, bad = await run_in_threadpool(_submit, producer, lines)
-        written += report.written
-        refused += [{"line": first + number, "error": error} for number, error in bad]
+    written, refused = 0, []
+    with room.producer() as producer:
+        async for first, lines in _batches(request):
+            report, bad = await run_in_threadpool(_submit, producer, lines)
+            written += report.written
+            refused += [{"line": first + number, "error": error} for number, error in bad]
     return {"written": written, "refused": refused}
 
 

@@ -23,6 +23,7 @@ class Waiting:
         self._room = room
         self._waiting: dict[tuple[int, int], list[asyncio.Event]] = {}
         self._seen: dict[int, int] = {}
+        self._ended = False
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -56,10 +57,19 @@ class Waiting:
                         for event in self._waiting.get(key, ()):
                             event.set()
 
+    def end(self) -> None:
+        """Let everybody go who waits, and nobody wait from here on: the process is about to end."""
+        self._ended = True
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
     @contextlib.contextmanager
     def registered(self, partition: int, ordinal: int) -> Iterator[asyncio.Event]:
         """An event that an outcome about this device sets; whoever waits looks again before, and after."""
         event = asyncio.Event()
+        if self._ended:
+            event.set()
         self._waiting.setdefault((partition, ordinal), []).append(event)
         try:
             yield event

@@ -2,9 +2,13 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable
 
 from events.log.wake import WakeFailed, Waker
+
+PAUSE_SECONDS = 0.05
+"""After a wake-up, others are collected for so long: under load a worker gets a batch, and not a job for each fact."""
 
 
 class BackgroundWaker:
@@ -30,3 +34,4 @@ class BackgroundWaker:
                 streams, self._streams = self._streams, set()
             with contextlib.suppress(WakeFailed):
                 self._waker.wake(streams)
+            time.sleep(PAUSE_SECONDS)

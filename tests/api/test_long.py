@@ -122,8 +122,8 @@ async def _load(names: list[str], place: str, roles: dict[str, Any], draw: rando
             body = json.dumps({"tags": {"n": draw.randrange(10), "seq": number}}).encode()
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 reader, writer = await connect(place)
-                status, _ = await exchange(reader, writer, request(place, "PATCH", f"/twins/{name}", body))
-                writer.close()
+                with contextlib.closing(writer):
+                    status, _ = await exchange(reader, writer, request(place, "PATCH", f"/twins/{name}", body))
                 if status == httpx.codes.OK:
                     acknowledged[name].append(number)
             await asyncio.sleep(8 / RATE)

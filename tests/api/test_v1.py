@@ -1,12 +1,15 @@
 """Our own paths, over real HTTP."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from events import PatchTags, RegisterDevice
 from services.embedded_redis import EmbeddedRedis
@@ -140,6 +143,54 @@ def test_what_was_written_answers_with_advice_and_reports_come_in(serving: tuple
     assert (told.status_code, told.json()["advice"][0]["about"]) == (201, "base")
     assert http.post("/v1/devices/d/reports", json={"patch": {"model": "m"}}).status_code == 204
     assert http.get("/twins/d").json()["properties"]["reported"]["model"] == "m"
+
+
+def test_whoever_waits_is_answered_when_the_process_ends(shared_redis: EmbeddedRedis) -> None:
+    with contextlib.ExitStack() as stack:
+        system = stack.enter_context(fresh_system(shared_redis))
+        stack.enter_context(system.process("-m", "workers.pool"))
+        system.do(*join("d"))
+        system.settle()
+        pool = stack.enter_context(ThreadPoolExecutor())
+        with api(system) as http:
+            path = f"{http.base_url}/v1/devices/d/desired?version=0&wait=60"
+            waits = pool.submit(httpx.get, path, timeout=60)
+            eventually(lambda: counted(http)["waiting_devices"] == 1, what="the device waits")
+            assert not waits.done()
+        # The process was told to end, and has ended.
+        assert waits.result(timeout=1).status_code == 204
+
+
+def test_facts_folding_commits_and_conflicts_are_counted(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    before = counted(http)
+    system.do(*join("d"), deploy("a", base("m"), "*"))
+    system.settle()
+    eventually(lambda: counted(http)["folded_facts_total"] == before["folded_facts_total"] + 2, what="it is counted")
+    now = counted(http)
+    assert now["facts_total"] == before["facts_total"] + 3
+    assert now["commit_seconds_count"] > before["commit_seconds_count"]
+    assert now["commit_seconds_sum"] > before["commit_seconds_sum"]
+
+    def write(number: int) -> int:
+        return httpx.patch(f"{http.base_url}/twins/d", json={"tags": {f"t{number % 4}": number}}).status_code
+
+    def conflicts() -> bool:
+        assert set(pool.map(write, range(20))) == {200}
+        return counted(http)["conflicts_total"] > 0
+
+    with ThreadPoolExecutor(4) as pool:
+        eventually(conflicts, what="two writers met")
+
+
+def counted(http: httpx.Client) -> dict[str, float]:
+    """The samples of /metrics by name, summed over their labels."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(http.get("/metrics").text):
+        for sample in family.samples:
+            name = sample.name.removeprefix("twinfold_")
+            sums[name] = sums.get(name, 0) + sample.value
+    return sums
 
 
 def test_health_readiness_and_metrics_tell_of_lag_and_of_a_redis_that_is_away() -> None:

@@ -45,11 +45,22 @@ def create_app(room: Room) -> FastAPI:
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    _describe(app)
     for kind in EXPECTED:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.middleware("http")(_around)
     return app
+
+
+def _describe(app: FastAPI) -> None:
+    """What FastAPI would say of a body that it refuses is not what we answer: that is a 400, as of every bad input."""
+    described = app.openapi()
+    for path in described["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for schema in ("HTTPValidationError", "ValidationError"):
+        described["components"]["schemas"].pop(schema, None)
 
 
 def _healthy() -> PlainTextResponse:

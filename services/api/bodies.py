@@ -4,11 +4,45 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_EXAMPLE_IMAGE = "example.com/sensor:1.0"
+_MODULE = {
+    "type": "docker",
+    "status": "running",
+    "restartPolicy": "always",
+    "settings": {"image": _EXAMPLE_IMAGE},
+}
+_CONTENT = {
+    "modulesContent": {
+        "$edgeAgent": {
+            "properties.desired": {
+                "schemaVersion": "1.1",
+                "runtime": {"type": "docker", "settings": {}},
+                "systemModules": {
+                    "edgeAgent": {"type": "docker", "settings": {"image": "example.com/edge-agent:1.5"}},
+                    "edgeHub": {**_MODULE, "settings": {"image": "example.com/edge-hub:1.5"}},
+                },
+                "modules": {"camera": _MODULE},
+            }
+        },
+        "$edgeHub": {
+            "properties.desired": {
+                "schemaVersion": "1.1",
+                "routes": {"up": "FROM /messages/* INTO $upstream"},
+                "storeAndForwardConfiguration": {"timeToLiveSecs": 7200},
+            }
+        },
+    }
+}
+
 
 class Body(BaseModel):
     """Members that a client sends and we do not know do no harm (contract/hub.md §0 item 7)."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True)
+
+
+def _example(value: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
 
 
 class Capabilities(Body):
@@ -20,6 +54,8 @@ class Capabilities(Body):
 class DeviceBody(Body):
     """An identity as clients send it."""
 
+    model_config = _example({"deviceId": "edge-1", "status": "enabled", "capabilities": {"iotEdge": True}})
+
     status: str = "enabled"
     status_reason: str | None = Field(default=None, alias="statusReason")
     capabilities: Capabilities = Capabilities()
@@ -27,6 +63,8 @@ class DeviceBody(Body):
 
 class ModuleBody(Body):
     """A module identity as clients send it."""
+
+    model_config = _example({"deviceId": "edge-1", "moduleId": "sensor", "managedBy": None})
 
     managed_by: str | None = Field(default=None, alias="managedBy")
 
@@ -39,6 +77,8 @@ class PropertiesBody(Body):
 
 class TwinBody(Body):
     """A twin as clients send it back; only tags and desired properties are read."""
+
+    model_config = _example({"tags": {"site": "north", "old": None}, "properties": {"desired": {"rate": 5}}})
 
     tags: dict[str, Any] | None = None
     properties: PropertiesBody = PropertiesBody()
@@ -53,6 +93,16 @@ class MetricsBody(Body):
 class ConfigurationBody(Body):
     """A deployment as clients send it."""
 
+    model_config = _example(
+        {
+            "id": "north",
+            "content": _CONTENT,
+            "targetCondition": "tags.site = 'north'",
+            "priority": 10,
+            "labels": {"team": "x"},
+        }
+    )
+
     schema_version: str = Field(default="1.0", alias="schemaVersion")
     content: dict[str, Any] | None = None
     target_condition: str | None = Field(default=None, alias="targetCondition")
@@ -64,6 +114,8 @@ class ConfigurationBody(Body):
 class TestQueriesBody(Body):
     """A condition and queries to try."""
 
+    model_config = _example({"targetCondition": "tags.site = 'north'", "customMetricQueries": {}})
+
     target_condition: str | None = Field(default=None, alias="targetCondition")
     custom_metric_queries: dict[str, str] | None = Field(default=None, alias="customMetricQueries")
 
@@ -71,12 +123,18 @@ class TestQueriesBody(Body):
 class ReportBody(Body):
     """A merge patch to the reported properties of a device, or of one of its modules."""
 
+    model_config = _example({"patch": {"model": "x-200"}})
+
     patch: dict[str, Any]
     module_id: str | None = Field(default=None, alias="moduleId")
 
 
 class CreateBody(Body):
     """A deployment as `/v1` takes it, validated in full."""
+
+    model_config = _example(
+        {"content": _CONTENT, "targetCondition": "tags.site = 'south'", "priority": 10, "labels": {"team": "x"}}
+    )
 
     content: dict[str, Any]
     target_condition: str = Field(default="", alias="targetCondition")

@@ -22,15 +22,18 @@ from events.device.state import DeviceDocument, decode_device
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.view_store.deployments import deployments
-from services.api import shapes
+from services.api import described, shapes
 from services.api.answers import JsonAnswer
 from services.api.bodies import ConfigurationBody, DeviceBody, ModuleBody, TestQueriesBody, TwinBody
+from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, EtagMissing
+from services.api.paths import DeploymentId, DeviceId, ModuleId
 from services.api.room import Room
 
-router = APIRouter(tags=["hub"])
+router = APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer))
 
 IfMatch = Annotated[str | None, Header()]
+IfMatchToDelete = Annotated[str | None, Header(examples=["*"])]
 
 _STATUSES = {"enabled": True, "disabled": False}
 
@@ -43,7 +46,7 @@ def _room(request: Request) -> Room:
 # -- identities
 
 
-@router.get("/devices")
+@router.get("/devices", response_model=None, responses=answers(list[described.DeviceIdentity]))
 def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1000) -> list[JsonObject]:
     """Identities of devices that the workers know, at most `top`."""
     room = _room(request)
@@ -53,22 +56,22 @@ def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1
     return [shapes.device_identity(name, document) for name, document in documents if not document.retired]
 
 
-@router.get("/statistics/devices")
+@router.get("/statistics/devices", response_model=None, responses=answers(described.DeviceStatistics))
 def count_devices(request: Request) -> JsonObject:
     """How many devices there are, and how many of them are enabled."""
     total, enabled = _room(request).view.totals()
     return {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
 
 
-@router.get("/devices/{device_id}")
-def get_device(request: Request, response: Response, device_id: str) -> JsonObject:
+@router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
+def get_device(request: Request, response: Response, device_id: DeviceId) -> JsonObject:
     """A device's identity."""
     return _identity(_room(request), response, device_id)
 
 
-@router.put("/devices/{device_id}")
+@router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
 def put_device(
-    request: Request, response: Response, device_id: str, body: DeviceBody, if_match: IfMatch = None
+    request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> JsonObject:
     """Register a device, or with If-Match update it."""
     room = _room(request)
@@ -84,23 +87,25 @@ def put_device(
 
 
 @router.delete("/devices/{device_id}", status_code=204)
-def delete_device(request: Request, device_id: str, if_match: IfMatch = None) -> None:
+def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDelete = None) -> None:
     """Let a device go."""
     if if_match is None:
         raise EtagMissing
     _room(request).do(RetireDevice(device_id, if_match))
 
 
-@router.get("/devices/{device_id}/modules")
-def list_modules(request: Request, device_id: str) -> list[JsonObject]:
+@router.get("/devices/{device_id}/modules", response_model=None, responses=answers(list[described.ModuleIdentity]))
+def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     """The identities of a device's modules."""
     room = _room(request)
     document = _device(room, device_id)
     return [shapes.module_identity(device_id, name, document) for name in room.twins.module_ids(device_id)]
 
 
-@router.get("/devices/{device_id}/modules/{module_id}")
-def get_module(request: Request, device_id: str, module_id: str) -> JsonObject:
+@router.get(
+    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+)
+def get_module(request: Request, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
     """A module's identity."""
     room = _room(request)
     document = _device(room, device_id)
@@ -109,15 +114,17 @@ def get_module(request: Request, device_id: str, module_id: str) -> JsonObject:
     return shapes.module_identity(device_id, module_id, document)
 
 
-@router.put("/devices/{device_id}/modules/{module_id}")
-def put_module(request: Request, device_id: str, module_id: str, body: ModuleBody) -> JsonObject:
+@router.put(
+    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+)
+def put_module(request: Request, device_id: DeviceId, module_id: ModuleId, body: ModuleBody) -> JsonObject:
     """Make a module by hand."""
     _room(request).do(CreateModule(device_id, module_id, body.managed_by))
     return get_module(request, device_id, module_id)
 
 
 @router.delete("/devices/{device_id}/modules/{module_id}", status_code=204)
-def delete_module(request: Request, device_id: str, module_id: str, if_match: IfMatch = None) -> None:
+def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if_match: IfMatchToDelete = None) -> None:
     """Remove a module made by hand."""
     if if_match is None:
         raise EtagMissing
@@ -127,8 +134,8 @@ def delete_module(request: Request, device_id: str, module_id: str, if_match: If
 # -- twins
 
 
-@router.get("/twins/{device_id}", response_model=None)
-def get_twin(request: Request, device_id: str) -> Response:
+@router.get("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
+def get_twin(request: Request, device_id: DeviceId) -> Response:
     """A device's twin."""
     twin = _room(request).twins.device(device_id)
     if twin is None:
@@ -136,24 +143,24 @@ def get_twin(request: Request, device_id: str) -> Response:
     return JsonAnswer(twin)
 
 
-@router.patch("/twins/{device_id}", response_model=None)
-def patch_twin(request: Request, device_id: str, body: TwinBody, if_match: IfMatch = None) -> Response:
+@router.patch("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
+def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Merge-patch tags and desired properties; answers the whole twin."""
     desired = _written(body.properties.desired)
     _room(request).do(PatchTwin(device_id, None, _written(body.tags), desired, if_match))
     return get_twin(request, device_id)
 
 
-@router.put("/twins/{device_id}", response_model=None)
-def put_twin(request: Request, device_id: str, body: TwinBody, if_match: IfMatch = None) -> Response:
+@router.put("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
+def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Make tags and desired properties exactly these."""
     tags, desired = _written(body.tags) or {}, _written(body.properties.desired) or {}
     _room(request).do(ReplaceTwin(device_id, None, tags, desired, if_match))
     return get_twin(request, device_id)
 
 
-@router.get("/twins/{device_id}/modules/{module_id}")
-def get_module_twin(request: Request, device_id: str, module_id: str) -> JsonObject:
+@router.get("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
+def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
     """A module's twin."""
     twin = _room(request).twins.module(device_id, module_id)
     if twin is None:
@@ -161,9 +168,9 @@ def get_module_twin(request: Request, device_id: str, module_id: str) -> JsonObj
     return twin
 
 
-@router.patch("/twins/{device_id}/modules/{module_id}")
+@router.patch("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
 def patch_module_twin(
-    request: Request, device_id: str, module_id: str, body: TwinBody, if_match: IfMatch = None
+    request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
 ) -> JsonObject:
     """Merge-patch a module's desired properties."""
     get_module_twin(request, device_id, module_id)
@@ -175,7 +182,7 @@ def patch_module_twin(
 # -- configurations
 
 
-@router.get("/configurations")
+@router.get("/configurations", response_model=None, responses=answers(list[described.Configuration]))
 def list_configurations(request: Request) -> list[JsonObject]:
     """Every deployment; `top` is let pass and means nothing, as on the hub."""
     room = _room(request)
@@ -183,8 +190,8 @@ def list_configurations(request: Request) -> list[JsonObject]:
     return [shapes.configuration(name, one, counts.get(name)) for name, one in deployments(room.log)]
 
 
-@router.get("/configurations/{name}")
-def get_configuration(request: Request, response: Response, name: str) -> JsonObject:
+@router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
+def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
     """One deployment."""
     room = _room(request)
     document = deployment_of(room, name)
@@ -192,9 +199,9 @@ def get_configuration(request: Request, response: Response, name: str) -> JsonOb
     return shapes.configuration(name, document, room.view.status(name)[name])
 
 
-@router.put("/configurations/{name}")
+@router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
 def put_configuration(
-    request: Request, response: Response, name: str, body: ConfigurationBody, if_match: IfMatch = None
+    request: Request, response: Response, name: DeploymentId, body: ConfigurationBody, if_match: IfMatch = None
 ) -> JsonObject:
     """Create a deployment, or with If-Match change what may change; then the content is let pass."""
     if body.content is None:
@@ -220,12 +227,12 @@ def put_configuration(
 
 
 @router.delete("/configurations/{name}", status_code=204)
-def delete_configuration(request: Request, name: str, if_match: IfMatch = None) -> None:
+def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatchToDelete = None) -> None:
     """Delete a deployment."""
     _room(request).do(DeleteDeployment(name, if_match))
 
 
-@router.post("/configurations/testQueries")
+@router.post("/configurations/testQueries", response_model=None, responses=answers(described.QueriesTried))
 def try_queries(body: TestQueriesBody) -> JsonObject:
     """Whether a target condition can be read; its error is in the answer."""
     error = None

@@ -23,19 +23,34 @@ from events.secrets.references import mask
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.views.reading import STATUSES, Assignment
+from services.api import described
 from services.api.answers import JsonAnswer
 from services.api.bodies import CreateBody, ReportBody
+from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, NotFound
 from services.api.hub import deployment_of
+from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.room import Room
 from services.api.waiting import Waiting
 
-router = APIRouter(prefix="/v1", tags=["v1"])
+router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
 PAGE_MAX = 1000
 WAIT_SECONDS_MAX = 300.0
 _BATCH_LINES = 1000
 _LINE_BYTES_MAX = 1 << 20
+FACTS_BODY: JsonObject = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"command": "RegisterDevice", "device_id": "edge-2"}\n'
+                '{"command": "PatchTags", "device_id": "edge-2", "tags": {"site": "north"}}\n',
+            }
+        },
+    }
+}
 _KINDS: dict[str, type[Command]] = {
     kind.__name__: kind for union in (DeviceCommand, DeploymentCommand) for kind in union.__args__
 }
@@ -46,7 +61,7 @@ def _room(request: Request) -> Room:
     return room
 
 
-@router.get("/devices")
+@router.get("/devices", response_model=None, responses=answers(described.DevicePage))
 def devices(
     request: Request,
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
@@ -57,7 +72,7 @@ def devices(
     return {"devices": found, "continuation": None if place is None else _token(*place)}
 
 
-@router.get("/deployments")
+@router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[JsonObject]:
     """The deployments that carry all of some labels (`?label=team=x`), with their counts."""
     room = _room(request)
@@ -83,8 +98,8 @@ def _pair(label: str) -> tuple[str, str]:
     return name, value
 
 
-@router.get("/devices/{device_id}/effective", response_model=None)
-def effective(request: Request, device_id: str) -> Response:
+@router.get("/devices/{device_id}/effective", response_model=None, responses=answers(described.EffectiveConfiguration))
+def effective(request: Request, device_id: DeviceId) -> Response:
     """What a device should run, its layers and versions, and why; secrets show as `***`."""
     room = _room(request)
     found = _effective(room, device_id)
@@ -106,8 +121,8 @@ def effective(request: Request, device_id: str) -> Response:
     )
 
 
-@router.get("/devices/{device_id}/passed-over")
-def passed_over(request: Request, device_id: str) -> JsonObject:
+@router.get("/devices/{device_id}/passed-over", response_model=None, responses=answers(described.PassedOverList))
+def passed_over(request: Request, device_id: DeviceId) -> JsonObject:
     """The deployments that target a device and do not apply, each with its reason."""
     room = _room(request)
     _assignment(room, device_id)
@@ -118,10 +133,14 @@ def passed_over(request: Request, device_id: str) -> JsonObject:
     }
 
 
-@router.get("/devices/{device_id}/desired", response_model=None)
+@router.get(
+    "/devices/{device_id}/desired",
+    response_model=None,
+    responses=answers(described.Desired, s204="Nothing differs from the version asked with."),
+)
 async def desired(
     request: Request,
-    device_id: str,
+    device_id: DeviceId,
     version: Annotated[int | None, Query(ge=0)] = None,
     wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX)] = 0,
 ) -> Any:
@@ -168,8 +187,8 @@ def _assignment(room: Room, device_id: str) -> Assignment:
     return found
 
 
-@router.get("/devices/{device_id}/modules")
-def modules(request: Request, device_id: str) -> JsonObject:
+@router.get("/devices/{device_id}/modules", response_model=None, responses=answers(described.ModuleStatuses))
+def modules(request: Request, device_id: DeviceId) -> JsonObject:
     """Each module's desired and reported runtime status."""
     room = _room(request)
     twin = room.twins.module(device_id, "$edgeAgent")
@@ -189,8 +208,8 @@ def modules(request: Request, device_id: str) -> JsonObject:
     }
 
 
-@router.get("/devices/{device_id}/conflicts")
-def device_conflicts(request: Request, device_id: str) -> JsonObject:
+@router.get("/devices/{device_id}/conflicts", response_model=None, responses=answers(described.ConflictList))
+def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
     """On which properties the device's deployments disagree, and who wins."""
     room = _room(request)
     found = _effective(room, device_id)
@@ -199,13 +218,13 @@ def device_conflicts(request: Request, device_id: str) -> JsonObject:
 
 
 @router.post("/devices/{device_id}/reports", status_code=204)
-def report(request: Request, device_id: str, body: ReportBody) -> None:
+def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
     """What a device or one of its modules says of itself."""
     _room(request).do(ReportProperties(device_id, body.patch, body.module_id))
 
 
-@router.get("/devices/{device_id}/outcomes")
-def outcomes(request: Request, device_id: str, after: Annotated[int, Query(ge=0)] = 0) -> JsonObject:
+@router.get("/devices/{device_id}/outcomes", response_model=None, responses=answers(described.ChangeList))
+def outcomes(request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0)] = 0) -> JsonObject:
     """The outcomes that changed a device's assignment, oldest first, from position after + 1 on."""
     room = _room(request)
     partition = partition_of(device_id, room.log.partitions)
@@ -213,8 +232,8 @@ def outcomes(request: Request, device_id: str, after: Annotated[int, Query(ge=0)
     return {"deviceId": device_id, "outcomes": list(changes)}
 
 
-@router.post("/deployments/{name}", status_code=201)
-def create(request: Request, name: str, body: CreateBody) -> JsonObject:
+@router.post("/deployments/{name}", status_code=201, response_model=None, responses=answers(described.Created, 201))
+def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObject:
     """Create a deployment, validated in full; answers what its author should know."""
     advice = _room(request).do(
         CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics)
@@ -222,19 +241,19 @@ def create(request: Request, name: str, body: CreateBody) -> JsonObject:
     return {"id": name, "advice": [msgspec.to_builtins(one) for one in advice]}
 
 
-@router.get("/deployments/{name}/status")
-def status(request: Request, name: str) -> JsonObject:
+@router.get("/deployments/{name}/status", response_model=None, responses=answers(described.Counts))
+def status(request: Request, name: DeploymentId) -> JsonObject:
     """How many devices are in each status; each count is that of its list."""
     room = _room(request)
     deployment_of(room, name)
     return {"id": name, "counts": dict(room.view.status(name)[name])}
 
 
-@router.get("/deployments/{name}/status/{which}")
+@router.get("/deployments/{name}/status/{which}", response_model=None, responses=answers(described.DevicePage))
 def members(
     request: Request,
-    name: str,
-    which: str,
+    name: DeploymentId,
+    which: StatusName,
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> JsonObject:
@@ -247,7 +266,7 @@ def members(
     return {"devices": found, "continuation": None if place is None else _token(*place)}
 
 
-@router.post("/facts")
+@router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
 async def facts(request: Request) -> JsonObject:
     """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches."""
     room = _room(request)

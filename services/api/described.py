@@ -1,0 +1,324 @@
+"""What answers look like, for the description of the API: handlers write JSON themselves, and tests hold it against this."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Status = Literal["enabled", "disabled"]
+Kept = dict[str, dict[str, Any]]
+
+
+class Answered(BaseModel):
+    """An object with these members and no others, named as JSON names things."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+
+class Error(Answered):
+    """A code, a sentence, and the id under which the logs know the request."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+class ErrorAnswer(Answered):
+    """An error of our own paths."""
+
+    error: Error
+
+
+class HubErrorAnswer(BaseModel):
+    """An error of the hub's paths (contract/hub.md §1.10); the header `iothub-errorcode` has the code alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str = Field(alias="Message")
+    exception_message: str = Field(alias="ExceptionMessage")
+
+
+class Capabilities(Answered):
+    """What a device is capable of."""
+
+    iot_edge: bool
+
+
+class DeviceIdentity(Answered):
+    """A device's identity (contract/hub.md §1.3)."""
+
+    device_id: str
+    generation_id: str
+    etag: str
+    connection_state: str
+    status: Status
+    status_reason: str | None
+    connection_state_updated_time: str
+    status_updated_time: str
+    last_activity_time: str
+    cloud_to_device_message_count: int
+    capabilities: Capabilities
+
+
+class ModuleIdentity(Answered):
+    """A module's identity."""
+
+    device_id: str
+    module_id: str
+    managed_by: str | None
+    generation_id: str
+    etag: str
+    connection_state: str
+    connection_state_updated_time: str
+    last_activity_time: str
+    cloud_to_device_message_count: int
+
+
+class DeviceStatistics(Answered):
+    """How many devices there are."""
+
+    total_device_count: int
+    enabled_device_count: int
+    disabled_device_count: int
+
+
+class Properties(Answered):
+    """Desired and reported properties, each with its `$version`."""
+
+    desired: dict[str, Any]
+    reported: dict[str, Any]
+
+
+class Twin(Answered):
+    """A device's twin (contract/hub.md §1.6); tags are left out where there are none."""
+
+    device_id: str
+    etag: str
+    device_etag: str
+    status: Status
+    status_reason: str | None
+    status_update_time: str
+    connection_state: str
+    last_activity_time: str
+    cloud_to_device_message_count: int
+    version: int
+    capabilities: Capabilities
+    properties: Properties
+    tags: dict[str, Any] = {}
+
+
+class ModuleTwin(Answered):
+    """A module's twin."""
+
+    device_id: str
+    module_id: str
+    etag: str
+    version: int
+    properties: Properties
+
+
+class Results(Answered):
+    """Counts by query, and the queries they stand for."""
+
+    results: dict[str, int]
+    queries: dict[str, str]
+
+
+class Configuration(Answered):
+    """A deployment in the hub's shape (contract/hub.md §1.5); secrets in the content show as references."""
+
+    id: str
+    schema_version: str
+    labels: dict[str, str] | None
+    content: Kept
+    content_type: str
+    target_condition: str
+    created_time_utc: str
+    last_updated_time_utc: str
+    priority: int
+    system_metrics: Results
+    metrics: Results
+    etag: str
+
+
+class QueriesTried(Answered):
+    """What is wrong with a condition and with queries; `null` and nothing where all is well."""
+
+    target_condition_error: str | None
+    custom_metric_query_errors: dict[str, str]
+
+
+class DevicePage(Answered):
+    """Device ids, and where the next page begins; `null` after the last."""
+
+    devices: list[str]
+    continuation: str | None
+
+
+class DeploymentLine(Answered):
+    """A deployment in a list."""
+
+    id: str
+    priority: int
+    layered: bool
+    target_condition: str
+    labels: dict[str, str]
+    counts: dict[str, int]
+
+
+class AsOf(Answered):
+    """The positions of the device's partition and of the fleet that an answer was folded to."""
+
+    partition: int
+    fleet: int
+
+
+class EffectiveConfiguration(Answered):
+    """What a device should run. `versions` has each module's `$version`; `since` is in milliseconds, `cause` a position."""
+
+    device_id: str
+    managed: bool
+    standing: Literal["managed", "unmanaged", "held back"]
+    reason: str | None
+    layers: list[str]
+    versions: dict[str, int]
+    configuration: str
+    modules: Kept
+    outcome: int
+    since: int
+    cause: str
+    as_of: AsOf
+
+
+class PassedOver(Answered):
+    """A deployment that targets a device in vain."""
+
+    deployment: str
+    why: str
+    by: str | None
+
+
+class PassedOverList(Answered):
+    """All of a device's."""
+
+    device_id: str
+    passed_over: list[PassedOver]
+
+
+class Change(Answered):
+    """A change of a device's assignment."""
+
+    outcome: int
+    at: int
+    standing: str
+    layers: list[str]
+    configuration: str
+    versions: dict[str, int]
+
+
+class ChangeList(Answered):
+    """All of a device's, oldest first."""
+
+    device_id: str
+    outcomes: list[Change]
+
+
+class Section(Answered):
+    """A module's desired properties and their version."""
+
+    desired: dict[str, Any]
+    version: int
+
+
+class Desired(Answered):
+    """What a device should run, and each change since the version it asked with."""
+
+    device_id: str
+    version: int
+    changes: list[Change]
+    modules: dict[str, Section]
+
+
+class ModuleStatus(Answered):
+    """What a module should be and what it is; `null` where nobody says."""
+
+    desired: str | None
+    runtime_status: str | None
+
+
+class ModuleStatuses(Answered):
+    """All of a device's."""
+
+    device_id: str
+    modules: dict[str, ModuleStatus]
+
+
+class Conflict(Answered):
+    """A property that deployments disagree on."""
+
+    module: str
+    path: str
+    winner: str
+    losers: list[str]
+
+
+class ConflictList(Answered):
+    """All of a device's."""
+
+    device_id: str
+    conflicts: list[Conflict]
+
+
+class Advice(Answered):
+    """What an author should know; `about` names another deployment, or is empty."""
+
+    rule: str
+    message: str
+    about: str
+
+
+class Created(Answered):
+    """A deployment stands."""
+
+    id: str
+    advice: list[Advice]
+
+
+class Counts(Answered):
+    """How many devices are in each status."""
+
+    id: str
+    counts: dict[str, int]
+
+
+class Refused(Answered):
+    """A line that was refused, counted from 1."""
+
+    line: int
+    error: str
+
+
+class Written(Answered):
+    """What became of some lines."""
+
+    written: int
+    refused: list[Refused]
+
+
+def answers(model: Any, status: int = 200, **others: str) -> dict[int | str, dict[str, Any]]:
+    """The entry of a route: its answer, and what else may come, as in `s204="nothing new"`."""
+    said: dict[int | str, dict[str, Any]] = {status: {"model": model}}
+    return {**said, **{int(name[1:]): {"description": text} for name, text in others.items()}}
+
+
+def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """How every path of a router refuses."""
+    said = {
+        400: "The request breaks a rule; the message names the element and the rule.",
+        404: "There is no such thing.",
+        409: "There is one already.",
+        412: "The etag is not the one that stands, or a delete came without.",
+        413: "It does not fit into one fact.",
+        503: "Redis does not answer; ask again after `Retry-After` seconds.",
+    }
+    return {status: {"model": model, "description": text} for status, text in said.items()}

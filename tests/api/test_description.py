@@ -1,0 +1,130 @@
+"""The description of the API is right: its examples run, and answers are what it says they are."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import served
+from tests.workers.system import System
+
+pytestmark = pytest.mark.redis_server
+
+METHODS = ("put", "post", "patch", "get", "delete")
+"""In an order in which what an example needs is there."""
+SECRETLY_UNUSED = {"422"}
+
+
+class Operation(NamedTuple):
+    """One entry of the description."""
+
+    method: str
+    path: str
+    said: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def serving(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
+    with served(shared_redis) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def description(serving: tuple[System, httpx.Client]) -> dict[str, Any]:
+    _, http = serving
+    found: dict[str, Any] = http.get("/openapi.json").raise_for_status().json()
+    return found
+
+
+def operations(description: dict[str, Any]) -> list[Operation]:
+    found = [
+        Operation(method, path, said) for path, item in description["paths"].items() for method, said in item.items()
+    ]
+    # Devices before what refers to them; what is deleted goes the other way round.
+    return sorted(
+        found,
+        key=lambda one: (
+            METHODS.index(one.method),
+            (-1 if one.method == "delete" else 1) * one.path.count("/"),
+            one.path.startswith("/v1"),
+        ),
+    )
+
+
+def run_example(http: httpx.Client, one: Operation, description: dict[str, Any]) -> httpx.Response:
+    """Send what the description gives as the example."""
+    path, headers, query = one.path, {}, {}
+    for parameter in one.said.get("parameters", []):
+        examples = parameter.get("examples") or parameter["schema"].get("examples") or [parameter.get("example")]
+        example = examples[0] if isinstance(examples, list) else None
+        if parameter["in"] == "path":
+            assert example is not None, (one.path, parameter["name"])
+            path = path.replace(f"{{{parameter['name']}}}", quote(str(example), safe=""))
+        elif example is not None:
+            (headers if parameter["in"] == "header" else query)[parameter["name"]] = example
+    content: dict[str, Any] = one.said.get("requestBody", {}).get("content", {})
+    if not content:
+        return http.request(one.method, path, headers=headers, params=query)
+    ((media, body),) = content.items()
+    if media == "application/json":
+        (example,) = resolved(body["schema"], description)["examples"]
+        return http.request(one.method, path, headers=headers, params=query, json=example)
+    headers["content-type"] = media
+    return http.request(one.method, path, headers=headers, params=query, content=body["example"])
+
+
+def resolved(schema: dict[str, Any], description: dict[str, Any]) -> dict[str, Any]:
+    name = schema["$ref"].rpartition("/")[2] if "$ref" in schema else ""
+    found: dict[str, Any] = description["components"]["schemas"][name] if name else schema
+    return found
+
+
+def check(answer: httpx.Response, one: Operation, description: dict[str, Any]) -> None:
+    """Hold an answer against what is said of its status."""
+    said = one.said["responses"][str(answer.status_code)]
+    content = said.get("content", {}).get("application/json")
+    if content is None or not content.get("schema"):
+        assert answer.status_code == 204 or answer.content == b"", (one.method, one.path, "is not described")
+        return
+    schema = {**content["schema"], "components": description["components"]}
+    Draft202012Validator(schema).validate(answer.json())
+
+
+def test_every_example_runs_and_its_answer_is_as_described(
+    serving: tuple[System, httpx.Client], description: dict[str, Any]
+) -> None:
+    system, http = serving
+    seen = set()
+    for one in operations(description):
+        answer = run_example(http, one, description)
+        assert answer.is_success, (one.method, one.path, answer.text)
+        check(answer, one, description)
+        seen.add((one.method, one.path))
+        if one.method != "get":
+            system.settle()
+    assert len(seen) > 30
+
+
+def test_refusals_are_as_described(serving: tuple[System, httpx.Client], description: dict[str, Any]) -> None:
+    _, http = serving
+    statuses = set()
+    for one in operations(description):
+        path = one.path
+        for parameter in one.said.get("parameters", []):
+            path = path.replace(f"{{{parameter['name']}}}", "not%20there")
+        answer = http.request(one.method, path, content=b"{", headers={"content-type": "application/json"})
+        statuses.add(answer.status_code)
+        assert answer.status_code < 500, (one.method, one.path, answer.text)
+        check(answer, one, description)
+    assert {400, 404} <= statuses
+
+
+def test_nothing_is_described_that_does_not_happen(description: dict[str, Any]) -> None:
+    for one in operations(description):
+        assert SECRETLY_UNUSED.isdisjoint(one.said["responses"])
+        assert one.said.get("summary")
+        assert one.said.get("description"), (one.method, one.path)

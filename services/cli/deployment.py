@@ -1,24 +1,20 @@
 """`twinfold deployment`: deployments, and how they fare."""
 
-import time
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, console, quoted, read_json, show_json
+from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, read_json, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
 
 COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
-WATCH_SECONDS = 0.5
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
 Condition = Annotated[str | None, typer.Option("--condition", help="Whom it is for, as in: tags.site = 'north'")]
 Priority = Annotated[int | None, typer.Option(min=0, help="The highest wins.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; again for more.")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
 
 
 @app.command("list")
@@ -35,7 +31,7 @@ def list_(*, label: Labels = None, watch: Watch = False, api_url: ApiUrl = None,
     if json:
         show_json(look())
         return
-    _shown(lambda: _table(look()), watch=watch)
+    show_table(lambda: _table(look()), watch=watch)
 
 
 @app.command()
@@ -130,7 +126,7 @@ def status(
     if json:
         show_json(api.call("GET", f"/v1/deployments/{quoted(name)}/status"))
         return
-    _shown(lambda: _counts(api.call("GET", f"/v1/deployments/{quoted(name)}/status")), watch=watch)
+    show_table(lambda: _counts(api.call("GET", f"/v1/deployments/{quoted(name)}/status")), watch=watch)
 
 
 def _labels(given: list[str] | None) -> dict[str, str]:
@@ -141,17 +137,6 @@ def _labels(given: list[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"{one!r} is not name=value")
         found[name] = value
     return found
-
-
-def _shown(look: Any, *, watch: bool) -> None:
-    screen = console()
-    if not watch:
-        screen.print(look())
-        return
-    with Live(look(), console=screen, auto_refresh=False) as live:
-        while True:
-            time.sleep(WATCH_SECONDS)
-            live.update(look(), refresh=True)
 
 
 def _table(deployments: list[dict[str, Any]]) -> Table:

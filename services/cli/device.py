@@ -1,11 +1,13 @@
 """`twinfold device`: devices, their tags, and what they run."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, console, pairs, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, Watch, console, pairs, quoted, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
 
@@ -124,31 +126,35 @@ def tag(
 
 
 @app.command()
-def effective(device_id: DeviceId, *, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def effective(device_id: DeviceId, *, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """What a device should run, from which deployments, and which others target it in vain.
 
-    Example: twinfold device effective edge-1
+    Example: twinfold device effective edge-1 --watch
     """
-    api = Api(api_url)
-    found = api.call("GET", f"/v1/devices/{quoted(device_id)}/effective")
+    api, path = Api(api_url), f"/v1/devices/{quoted(device_id)}"
     if json:
-        show_json(found)
+        show_json(api.call("GET", f"{path}/effective"))
         return
-    passed_over = api.call("GET", f"/v1/devices/{quoted(device_id)}/passed-over")["passedOver"]
+    show_table(
+        lambda: _runs(api.call("GET", f"{path}/effective"), api.call("GET", f"{path}/passed-over")["passedOver"]),
+        watch=watch,
+    )
+
+
+def _runs(found: dict[str, Any], passed_over: list[dict[str, Any]]) -> RenderableType:
     layers = " + ".join(found["layers"]) or "nothing"
-    screen = console()
-    screen.print(f"{device_id} is {found['standing']}; it runs {layers}")
+    lines = [f"{found['deviceId']} is {found['standing']}; it runs {layers}"]
     if found["reason"]:
-        screen.print(f"held back: {found['reason']}")
+        lines.append(f"held back: {found['reason']}")
     table = Table("module", "status", "image", "version")
     agent = found["modules"].get("$edgeAgent", {})
     for name, spec in sorted({**agent.get("modules", {})}.items()):
         image = spec.get("settings", {}).get("image", "")
         table.add_row(name, spec.get("status", ""), image, str(found["versions"].get(name, "")))
-    screen.print(table)
-    for one in passed_over:
-        by = f" ({one['by']})" if one["by"] else ""
-        screen.print(f"not {one['deployment']}: {one['why']}{by}")
+    others = [
+        f"not {one['deployment']}: {one['why']}" + (f" ({one['by']})" if one["by"] else "") for one in passed_over
+    ]
+    return Group(*map(Text, lines), table, *map(Text, others))
 
 
 def _status(*, enabled: bool) -> str:

@@ -18,7 +18,10 @@ def init(
     ] = PARTITIONS_DEFAULT,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Make a log in an empty Redis database. A log that is there already stays as it is."""
+    """Make a log in an empty Redis database. A log that is there already stays as it is.
+
+    Example: twinfold init --partitions 16
+    """
     settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = initialise(settings.redis_url, partitions=partitions, allow_volatile=settings.allow_volatile_redis)
     typer.echo(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")

@@ -42,7 +42,10 @@ def log(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all of the data.")] = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Show facts: time, stream:position, subject, type, data, author, cause; oldest first."""
+    """Show facts: time, stream:position, subject, type, data, author, cause; oldest first.
+
+    Example: twinfold log --follow
+    """
     settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     opened = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     after = dict.fromkeys(_streams(opened, stream), since - 1)

@@ -24,7 +24,10 @@ def up(
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="How many worker processes.")] = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Start Redis, the API and the workers, and keep them running until Ctrl-C."""
+    """Start Redis, the API and the workers, and keep them running until Ctrl-C.
+
+    Example: twinfold up --data ./twinfold-data --workers 4
+    """
     settings = read_settings(
         data_dir=data,
         port=port,

@@ -17,7 +17,10 @@ def worker(
     count: Annotated[int | None, typer.Option(min=1, max=64, help="How many worker processes to keep alive.")] = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Fold the log into views: N worker processes, and the sweep that leaves no partition behind. Ends on Ctrl-C."""
+    """Fold the log into views: N worker processes, and the sweep that leaves no partition behind. Ends on Ctrl-C.
+
+    Example: twinfold worker --count 4
+    """
     settings = read_settings(
         redis_url=redis_url, queue_url=queue_url, workers=count, allow_volatile_redis=allow_volatile_redis
     )

@@ -1,6 +1,10 @@
 """`twinfold device` and `twinfold deployment`, as an operator types them."""
 
+import contextlib
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +14,7 @@ import pytest
 
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import free_port, served
-from tests.workers.system import System, answer, base, layer
+from tests.workers.system import System, answer, base, deploy, join, layer
 
 pytestmark = pytest.mark.redis_server
 
@@ -79,6 +83,37 @@ def test_an_operator_registers_tags_deploys_and_looks(serving: tuple[System, htt
     assert json.loads(twinfold("device", "show", "edge-1", "--json").stdout)["statusReason"] == "stolen"
     twinfold("device", "delete", "edge-2")
     assert json.loads(twinfold("device", "list", "--json").stdout) == ["edge-1"]
+
+
+def test_whoever_watches_sees_changes_until_ctrl_c(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(*join("d"), deploy("a", base("m"), "*"))
+    command = [
+        sys.executable,
+        "-m",
+        "services.cli",
+        "device",
+        "effective",
+        "d",
+        "--watch",
+        "--api-url",
+        str(http.base_url),
+    ]
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"}) as process:
+        os.close(terminal)
+        seen = ""
+        for words in ("it runs a", "it runs b"):
+            while words not in seen:
+                seen += os.read(screen, 4096).decode()
+            system.do(deploy("b", base("m"), "*", 9)) if words.endswith("a") else None
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):
+            while os.read(screen, 4096):
+                pass
+        assert process.wait(30) == 130
+    os.close(screen)
+    assert "Traceback" not in seen
 
 
 def test_what_is_refused_is_one_line_and_code_1(twinfold: Run) -> None:

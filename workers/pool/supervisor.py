@@ -1,5 +1,6 @@
 """Keeps N worker processes alive, and sweeps."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -94,6 +95,7 @@ class Supervisor:
             if time.monotonic() - swept_at >= INTERVAL_SECONDS:
                 swept_at = time.monotonic()
                 self._sweep_once()
+                self._beat()
         for child in self.children:
             child.stop()
         until = time.monotonic() + STOP_SECONDS_MAX
@@ -108,6 +110,12 @@ class Supervisor:
             return
         if stuck:
             logger.info("woke lagging partitions", partitions=stuck)
+
+    def _beat(self) -> None:
+        file = self._settings.heartbeat_file
+        if file is not None and all(child.process.poll() is None for child in self.children):
+            with contextlib.suppress(OSError):
+                file.touch()
 
     def stop(self) -> None:
         """End `run` soon; may be called from a signal handler."""

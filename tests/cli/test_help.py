@@ -1,0 +1,34 @@
+"""Every command explains itself, with an example that is one."""
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+import typer
+
+from services.cli.app import app
+
+PROGRAM = typer.main.get_command(app)
+
+
+def commands(command: Any, *path: str) -> list[tuple[str, Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        return [(" ".join(path), command)]
+    return [found for name, one in below.items() for found in commands(one, *path, name)]
+
+
+@pytest.mark.parametrize(("path", "command"), commands(PROGRAM))
+def test_a_command_has_an_example_that_it_would_take(path: str, command: Any) -> None:
+    found = re.search(r"Example: (.+)", command.help or "")
+    assert found, f"{path} has no example"
+    program, *words = shlex.split(found[1])
+    assert [program, *words[: len(path.split())]] == ["twinfold", *path.split()]
+    command.make_context(path, words[len(path.split()) :])
+
+
+@pytest.mark.parametrize(("path", "command"), commands(PROGRAM))
+def test_every_flag_and_argument_of_a_command_is_explained(path: str, command: Any) -> None:
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), (path, parameter.name)

@@ -19,8 +19,9 @@ _SHOWN = 5
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A command that breaks a rule, with the error that says which."""
+    """A command that breaks a rule, with the error that says which; `index` counts the commands sent, from 0."""
 
+    index: int
     command: Command
     error: Exception
 

@@ -1,6 +1,7 @@
 """The producer: commands in, facts in the log, workers woken."""
 
 import contextlib
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -42,9 +43,6 @@ class Report(msgspec.Struct, frozen=True):
     written: int
     refused: tuple[Refused, ...] = ()
 
-    def __add__(self, other: "Report") -> "Report":
-        return Report(self.written + other.written, self.refused + other.refused)
-
     def raise_if_refused(self) -> None:
         """Insist that every command went through.
 
@@ -53,6 +51,10 @@ class Report(msgspec.Struct, frozen=True):
         """
         if self.refused:
             raise CommandsRefused(self.refused)
+
+
+Pending = tuple[int, Command]
+"""A command and which of the sent ones it is."""
 
 
 class Producer:
@@ -86,7 +88,7 @@ class Producer:
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._buffer: list[Command] = []
-        self._sent = Report(0)
+        self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
         """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
 
@@ -112,13 +114,17 @@ class Producer:
     def flush(self) -> Report:
         """Write what is buffered, and report on everything sent since the last flush."""
         self._write_buffer()
-        report, self._sent = self._sent, Report(0)
+        report = Report(self._written, tuple(self._refused))
+        self._written, self._refused, self._sent = 0, [], 0
         return report
 
     def _write_buffer(self) -> None:
         commands, self._buffer = self._buffer, []
+        first, self._sent = self._sent, self._sent + len(commands)
         if commands:
-            self._sent += self._write(commands)
+            written, refused = self._write(enumerate(commands, first))
+            self._written += written
+            self._refused += refused
 
     def submit(self, commands: Iterable[Command]) -> Report:
         """Write commands in order, in batches, and report; refused ones do not hold the others up.
@@ -127,13 +133,13 @@ class Producer:
             ConflictPersists: others kept changing the same subjects; these commands are not in the log.
             LogUnavailable: Redis stayed away; what was not written may be submitted again.
         """
-        report, some = Report(0), []
-        for command in commands:
-            some.append(command)
-            if len(some) >= self._batch_commands:
-                report += self._write(some)
-                some = []
-        return report + self._write(some) if some else report
+        written, refused = 0, list[Refused]()
+        numbered = enumerate(commands)
+        while some := list(itertools.islice(numbered, self._batch_commands)):
+            more, others = self._write(some)
+            written += more
+            refused += others
+        return Report(written, tuple(refused))
 
     def do(self, command: Command, *, cause: str = "") -> tuple[Advice, ...]:
         """Write one command, and answer what its author should know: of a deployment, the layers it outranks and the like.
@@ -141,9 +147,9 @@ class Producer:
         Raises:
             Exception: the very error that refuses it, or as `submit`.
         """
-        report = self._write([command], cause=cause)
-        if report.refused:
-            raise report.refused[0].error
+        _, refused = self._write([(0, command)], cause=cause)
+        if refused:
+            raise refused[0].error
         return advise(self._log, command)
 
     def leave_out(self, stream: int, position: int, *, reason: str) -> None:
@@ -165,14 +171,14 @@ class Producer:
             chunks = self._append([Proposed(LOG_SUBJECT, stored.head.version, fact)], "")
         self._wake(chunks)
 
-    def _write(self, commands: Sequence[Command], *, cause: str = "") -> Report:
+    def _write(self, commands: Iterable[Pending], *, cause: str = "") -> tuple[int, list[Refused]]:
         pending, refused = self._admitted(commands)
         written = conflicts = 0
         while pending:
             now, later = _one_each(pending)
             proposed, authors = self._decide(now, refused)
             chunks = self._append(proposed, cause) if proposed else ()
-            again: list[Command] = []
+            again: list[Pending] = []
             for chunk in chunks:
                 if isinstance(chunk, Conflicted):
                     again += [authors[index] for index in chunk.indices]
@@ -182,34 +188,34 @@ class Producer:
             conflicts += bool(again)
             self.conflicts += bool(again)
             if conflicts == ATTEMPTS_MAX:
-                names = dict.fromkeys(subject for one in again for subject in subjects_of(one))
+                names = dict.fromkeys(subject for _, one in again for subject in subjects_of(one))
                 raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
             pending = again + later
-        return Report(written, tuple(refused))
+        return written, refused
 
-    def _admitted(self, commands: Sequence[Command]) -> tuple[list[Command], list[Refused]]:
+    def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
         """The commands that a state could allow, without the secrets in them; and the others."""
         fine, refused = [], []
-        for command in commands:
+        for index, command in commands:
             try:
                 check(in_references(command))
-                fine.append(self._take_secrets(command))
+                fine.append((index, self._take_secrets(command)))
             except REFUSALS as error:
-                refused.append(Refused(command, error))
+                refused.append(Refused(index, command, error))
         return fine, refused
 
-    def _decide(self, commands: Sequence[Command], refused: list[Refused]) -> tuple[list[Proposed], list[Command]]:
-        standings = load(self._log, commands)
+    def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
+        standings = load(self._log, [command for _, command in commands])
         proposed, authors = [], []
-        for command in commands:
+        for index, command in commands:
             try:
                 fact = propose(command, standings)
                 check_size(fact)
             except REFUSALS as error:
-                refused.append(Refused(command, error))
+                refused.append(Refused(index, command, error))
                 continue
             proposed.append(fact)
-            authors.append(command)
+            authors.append((index, command))
         return proposed, authors
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
@@ -235,15 +241,15 @@ class Producer:
                 self._waker.wake(streams)
 
 
-def _one_each(commands: Sequence[Command]) -> tuple[list[Command], list[Command]]:
+def _one_each(commands: Sequence[Pending]) -> tuple[list[Pending], list[Pending]]:
     """The first command on each subject, and those that must see what it does first."""
     taken: set[str] = set()
     now, later = [], []
-    for command in commands:
-        subjects = subjects_of(command)
+    for one in commands:
+        subjects = subjects_of(one[1])
         if taken.isdisjoint(subjects):
-            now.append(command)
+            now.append(one)
         else:
-            later.append(command)
+            later.append(one)
         taken.update(subjects)
     return now, later

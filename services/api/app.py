@@ -31,6 +31,7 @@ from services.api.errors import (
 from services.api.metrics import Metrics
 from services.api.room import AUTHOR, Room
 from services.api.waiting import Waiting
+from services.api.writing import Writer
 
 REQUEST_ID = "x-ms-request-id"
 
@@ -50,6 +51,7 @@ def create_app(room: Room) -> FastAPI:
             await looking
 
     app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
+    app.state.writer = Writer(room)
     app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room, waiting)
     app.include_router(hub.router)
     app.include_router(v1.router)

@@ -19,6 +19,8 @@ from events.device.commands import (
 )
 from events.device.errors import DeviceNotFound, ModuleNotFound
 from events.device.state import DeviceDocument, decode_device
+from events.device.twin import device_twin
+from events.log.port import Stored
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.view_store.deployments import deployments
@@ -29,6 +31,7 @@ from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, EtagMissing
 from services.api.paths import DeploymentId, DeviceId, ModuleId
 from services.api.room import Room
+from services.api.writing import Writer
 
 router = APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer))
 
@@ -144,19 +147,23 @@ def get_twin(request: Request, device_id: DeviceId) -> Response:
 
 
 @router.patch("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
-def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
+async def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Merge-patch tags and desired properties; answers the whole twin."""
     desired = _written(body.properties.desired)
-    _room(request).do(PatchTwin(device_id, None, _written(body.tags), desired, if_match))
-    return get_twin(request, device_id)
+    return await _write_twin(request, PatchTwin(device_id, None, _written(body.tags), desired, if_match))
 
 
 @router.put("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
-def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
+async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Make tags and desired properties exactly these."""
     tags, desired = _written(body.tags) or {}, _written(body.properties.desired) or {}
-    _room(request).do(ReplaceTwin(device_id, None, tags, desired, if_match))
-    return get_twin(request, device_id)
+    return await _write_twin(request, ReplaceTwin(device_id, None, tags, desired, if_match))
+
+
+async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> Response:
+    writer: Writer = request.app.state.writer
+    stored = await writer.do(command)
+    return JsonAnswer(device_twin(command.device_id, _registered(command.device_id, stored)))
 
 
 @router.get("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
@@ -256,6 +263,10 @@ def _identity(room: Room, response: Response, device_id: str) -> JsonObject:
 
 def _device(room: Room, device_id: str) -> DeviceDocument:
     (stored,) = room.log.load([device_id])
+    return _registered(device_id, stored)
+
+
+def _registered(device_id: str, stored: Stored) -> DeviceDocument:
     document = None if stored.snapshot is None else decode_device(stored.snapshot)
     if document is None or document.retired:
         raise DeviceNotFound(device_id)

@@ -16,6 +16,7 @@ from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeploymentCommand
 from events.device.commands import DeviceCommand, ReportProperties
 from events.device.errors import DeviceNotFound
+from events.log.errors import LogUnavailable
 from events.log.keys import partition_of
 from events.manifest.merge import conflicts
 from events.producer.errors import Command
@@ -33,6 +34,7 @@ from services.api.hub import deployment_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.room import Room
 from services.api.waiting import Waiting
+from services.api.writing import Writer
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
@@ -221,9 +223,10 @@ def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
 
 
 @router.post("/devices/{device_id}/reports", status_code=204)
-def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
+async def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
     """What a device or one of its modules says of itself."""
-    _room(request).do(ReportProperties(device_id, body.patch, body.module_id))
+    writer: Writer = request.app.state.writer
+    await writer.do(ReportProperties(device_id, body.patch, body.module_id))
 
 
 @router.get("/devices/{device_id}/outcomes", response_model=None, responses=answers(described.ChangeList))
@@ -278,7 +281,10 @@ async def facts(request: Request) -> JsonObject:
     written, refused = 0, []
     with room.producer() as producer:
         async for first, lines in _batches(request):
-            report, bad = await run_in_threadpool(_submit, producer, lines)
+            try:
+                report, bad = await run_in_threadpool(_submit, producer, lines)
+            except LogUnavailable as error:
+                raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
             written += report.written
             refused += [{"line": first + number, "error": error} for number, error in bad]
     return {"written": written, "refused": refused}
@@ -292,9 +298,8 @@ def _submit(producer: Producer, lines: list[bytes]) -> tuple[Report, list[tuple[
         except BodyInvalid as error:
             bad.append((number, str(error)))
     report = producer.submit(commands.values())
-    for one in report.refused:
-        number = next(number for number, command in commands.items() if command is one.command)
-        bad.append((number, str(one.error)))
+    numbers = list(commands)
+    bad += [(numbers[one.index], str(one.error)) for one in report.refused]
     return report, sorted(bad)
 
 

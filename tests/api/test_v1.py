@@ -172,15 +172,55 @@ def test_facts_folding_commits_and_conflicts_are_counted(serving: tuple[System, 
     assert now["commit_seconds_count"] > before["commit_seconds_count"]
     assert now["commit_seconds_sum"] > before["commit_seconds_sum"]
 
-    def write(number: int) -> int:
-        return httpx.patch(f"{http.base_url}/twins/d", json={"tags": {f"t{number % 4}": number}}).status_code
-
-    def conflicts() -> bool:
-        assert set(pool.map(write, range(20))) == {200}
+    def met() -> bool:
+        others = pool.submit(system.do, *(PatchTags("d", {"theirs": number}) for number in range(20)))
+        for number in range(20):
+            http.patch("/twins/d", json={"tags": {"ours": number}}).raise_for_status()
+        others.result()
         return counted(http)["conflicts_total"] > 0
 
-    with ThreadPoolExecutor(4) as pool:
-        eventually(conflicts, what="two writers met")
+    with ThreadPoolExecutor() as pool:
+        eventually(met, what="two writers met")
+
+
+def test_requests_that_are_written_together_are_answered_each_for_itself(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(*(RegisterDevice(f"d{number}") for number in range(10)))
+
+    async def write_all() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=60) as client:
+            asked = []
+            for number in range(200):
+                name = "nobody" if number % 20 == 7 else f"d{number % 10}"
+                headers = {"If-Match": '"AAAAAAAAA+c="'} if number % 20 == 3 else {}
+                tags = {f"t{number}": number} if number % 20 != 5 else {"a.b": 1}
+                asked.append(client.patch(f"/twins/{name}", json={"tags": tags}, headers=headers))
+            return await asyncio.gather(*asked)
+
+    for number, told in enumerate(asyncio.run(write_all())):
+        match number % 20:
+            case 7:
+                assert told.headers["iothub-errorcode"] == "DeviceNotFound"
+            case 5:
+                assert told.headers["iothub-errorcode"] == "ArgumentInvalid"
+            case 3:
+                assert told.status_code == 412
+            case _:
+                assert (told.status_code, told.json()["tags"][f"t{number}"]) == (200, number)
+    assert sum(len(http.get(f"/twins/d{number}").json()["tags"]) for number in range(10)) == 170
+
+
+def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple[System, httpx.Client]) -> None:
+    _, http = serving
+    content = base("m")
+    content["modulesContent"]["$edgeAgent"]["properties.desired"]["runtime"]["settings"]["registryCredentials"] = {
+        "r": {"address": "example.com", "username": "u", "password": "hidden"}
+    }
+    line = json.dumps({"command": "CreateDeployment", "deployment_id": "a", "content": content})
+    told = http.post("/v1/facts", content=f"{{\n{line}\n{line}\n")
+    assert told.json()["written"] == 1
+    assert [one["line"] for one in told.json()["refused"]] == [1, 3]
+    assert "hidden" not in told.text
 
 
 def counted(http: httpx.Client) -> dict[str, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "TWINFOLD_"
@@ -60,13 +60,31 @@ class Settings(BaseSettings):
     """Start although the server would lose acknowledged facts."""
 
     host: str = "127.0.0.1"
-    """Where the API listens; this machine only, as long as it knows no authentication."""
+    """Where the API listens; beyond this machine only with TLS, and never with `open_access`."""
+
+    names: str = ""
+    """Other names and addresses that the local certificate is for, beside localhost; commas between them."""
+
+    tls: Literal["off", "local"] = "off"
+    """`local` serves HTTPS with a certificate of an authority in the data directory."""
+
+    tls_certificate: Path | None = None
+    """A certificate (with its chain) of your own, in PEM; serves HTTPS together with `tls_key`."""
+
+    tls_key: Path | None = None
+    """The key of `tls_certificate`, in PEM without a password."""
+
+    open_access: bool = False
+    """Anybody on this machine may do everything, without credentials."""
+
+    token: str = Field(default="", repr=False)
+    """The bearer token that the command line shows; else that of the data directory, if there is one."""
 
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 
-    api_url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^\s@]+$")
-    """Where the command line finds the API."""
+    api_url: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
+    """Where the command line finds the API; `None` is what the data directory says, else this machine."""
 
     workers: int = Field(default=2, ge=1, le=64)
     """How many worker processes the supervisor keeps alive."""
@@ -86,16 +104,24 @@ class Settings(BaseSettings):
             _check_redis_url(url)
         return url
 
-    @field_validator("host")
-    @classmethod
-    def _is_this_machine(cls, host: str) -> str:
-        if host not in _LOOPBACK:
-            raise ValueError(
-                f"the API has no authentication yet and listens on this machine only: {', '.join(_LOOPBACK)}"
-            )
-        return host
+    @model_validator(mode="after")
+    def _is_safe_to_serve(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS_CERTIFICATE and TLS_KEY go together")
+        if self.host in _LOOPBACK:
+            return self
+        if self.open_access:
+            raise ValueError(f"HOST is one of {', '.join(_LOOPBACK)} where OPEN_ACCESS lets everybody in")
+        if not self.has_tls:
+            raise ValueError(f"HOST is one of {', '.join(_LOOPBACK)} without TLS: keys would be readable on the way")
+        return self
 
-    @field_validator("data_dir", "key_file", "heartbeat_file", "redis_server")
+    @property
+    def has_tls(self) -> bool:
+        """Whether the API speaks HTTPS."""
+        return self.tls == "local" or self.tls_certificate is not None
+
+    @field_validator("data_dir", "key_file", "heartbeat_file", "redis_server", "tls_certificate", "tls_key")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         # Processes that work elsewhere are told the same place.

@@ -3,18 +3,36 @@
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 
-class RegisterDevice(msgspec.Struct, frozen=True):
-    """Let a device join; one that was retired joins as a new generation."""
+class _Keyed(msgspec.Struct, frozen=True):
+    """A command that may hold keys, which do not show when it is printed."""
+
+    @override
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+    @override
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, ... if name == "authentication" else getattr(self, name)) for name in self.__struct_fields__]
+
+
+class RegisterDevice(_Keyed, frozen=True):
+    """Let a device join; one that was retired joins as a new generation.
+
+    `authentication` is the hub's object (contract/hub.md §1.5): `{"type": "sas", "symmetricKey": {"primaryKey": …}}` and so on.
+    """
 
     device_id: str
     edge: bool = True
     enabled: bool = True
     status_reason: str | None = None
+    authentication: dict[str, Any] | None = None
 
 
-class UpdateDevice(msgspec.Struct, frozen=True):
+class UpdateDevice(_Keyed, frozen=True):
     """Change the identity; `None` leaves a value as it is. `if_match` is the identity's etag, `*`, or no condition."""
 
     device_id: str
@@ -22,6 +40,7 @@ class UpdateDevice(msgspec.Struct, frozen=True):
     enabled: bool | None = None
     status_reason: str | None = None
     if_match: str | None = None
+    authentication: dict[str, Any] | None = None
 
 
 class RetireDevice(msgspec.Struct, frozen=True):
@@ -31,19 +50,31 @@ class RetireDevice(msgspec.Struct, frozen=True):
     if_match: str | None = None
 
 
-class CreateModule(msgspec.Struct, frozen=True):
+class CreateModule(_Keyed, frozen=True):
     """Make a module identity by hand."""
 
     device_id: str
     module_id: str
     managed_by: str | None = None
+    authentication: dict[str, Any] | None = None
 
 
-class DeleteModule(msgspec.Struct, frozen=True):
-    """Remove a module identity made by hand."""
+class UpdateModule(_Keyed, frozen=True):
+    """Make a module identity exactly this (contract/hub.md §1.5). `if_match` is the identity's etag, `*`, or no condition."""
 
     device_id: str
     module_id: str
+    managed_by: str | None = None
+    authentication: dict[str, Any] | None = None
+    if_match: str | None = None
+
+
+class DeleteModule(msgspec.Struct, frozen=True):
+    """Remove a module identity made by hand. `if_match`: as in `UpdateModule`."""
+
+    device_id: str
+    module_id: str
+    if_match: str | None = None
 
 
 class PatchTags(msgspec.Struct, frozen=True):
@@ -89,6 +120,7 @@ DeviceCommand = (
     | UpdateDevice
     | RetireDevice
     | CreateModule
+    | UpdateModule
     | DeleteModule
     | PatchTags
     | PatchTwin

@@ -2,9 +2,10 @@
 
 from typing import assert_never
 
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from events.canonical import JsonObject
+from events.device.authentication import check_authentication
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -16,6 +17,7 @@ from events.device.commands import (
     ReportProperties,
     RetireDevice,
     UpdateDevice,
+    UpdateModule,
 )
 from events.device.errors import (
     DeviceExists,
@@ -36,6 +38,7 @@ from events.device.facts import (
     DeviceUpdated,
     ModuleCreated,
     ModuleDeleted,
+    ModuleUpdated,
     PropertiesReported,
     TwinPatched,
     TwinReplaced,
@@ -71,14 +74,16 @@ def check(command: DeviceCommand) -> None:
             if module_id is not None:
                 check_module_id(module_id)
             _check_patch(device_id, "properties.reported", patch, REPORTED_BYTES_MAX)
-        case CreateModule(module_id=module_id) | DeleteModule(module_id=module_id):
-            check_module_id(module_id)
-            if module_id in SYSTEM_MODULES:
-                raise ModuleIdInvalid(module_id, "a system module comes and goes with its device")
-            if isinstance(command, CreateModule):
+        case CreateModule() | UpdateModule() | DeleteModule():
+            check_module_id(command.module_id)
+            if command.module_id in SYSTEM_MODULES:
+                raise ModuleIdInvalid(command.module_id, "a system module comes and goes with its device")
+            if not isinstance(command, DeleteModule):
                 _check_text(command.device_id, "managedBy", command.managed_by)
+                check_authentication(command.device_id, command.authentication, module=True)
         case RegisterDevice() | UpdateDevice():
             _check_text(command.device_id, "statusReason", command.status_reason)
+            check_authentication(command.device_id, command.authentication, module=False)
         case RetireDevice():
             pass
         case _:
@@ -119,7 +124,7 @@ def _check_patch(subject: str, root: str, patch: object, size_bytes_max: int) ->
 def subject_of(command: DeviceCommand) -> str:
     """The subject that a command's fact is about."""
     module_id = getattr(command, "module_id", None)
-    if module_id is None or isinstance(command, CreateModule | DeleteModule):
+    if module_id is None or isinstance(command, CreateModule | UpdateModule | DeleteModule):
         return command.device_id
     return module_subject(command.device_id, module_id)
 
@@ -133,7 +138,7 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
     if isinstance(command, RegisterDevice):
         if device is not None and not device.retired:
             raise DeviceExists(command.device_id)
-        return DeviceRegistered(command.edge, command.enabled, command.status_reason)
+        return DeviceRegistered(command.edge, command.enabled, command.status_reason, _said(command.authentication))
     if device is None or device.retired:
         raise DeviceNotFound(command.device_id)
     match command:
@@ -152,23 +157,26 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             _check_merged(command.device_id, EMPTY, tags, "tags", TAGS_BYTES_MAX)
             _check_merged(command.device_id, EMPTY, desired, "properties.desired", DESIRED_BYTES_MAX)
             return TwinReplaced(tags, desired)
-        case UpdateDevice(edge=edge, enabled=enabled, status_reason=reason):
+        case UpdateDevice(edge=edge, enabled=enabled, status_reason=reason, authentication=authentication):
             _check_identity(command, device)
             return DeviceUpdated(
                 device.edge if edge is None else edge,
                 device.enabled if enabled is None else enabled,
                 device.status_reason if reason is None else reason,
+                _said(authentication),
             )
         case RetireDevice():
             _check_identity(command, device)
             return DeviceRetired()
-        case CreateModule(device_id, module_id, managed_by):
+        case CreateModule(device_id, module_id, managed_by, authentication):
             if module_id in device.modules:
                 raise ModuleExists(device_id, module_id)
-            return ModuleCreated(module_id, managed_by)
-        case DeleteModule(device_id, module_id):
-            if module_id not in device.modules:
-                raise ModuleNotFound(device_id, module_id)
+            return ModuleCreated(module_id, managed_by, _said(authentication))
+        case UpdateModule(device_id, module_id, managed_by, authentication):
+            _check_module_identity(command, device)
+            return ModuleUpdated(module_id, managed_by, _said(authentication))
+        case DeleteModule(module_id=module_id):
+            _check_module_identity(command, device)
             return ModuleDeleted(module_id)
         case _:
             assert_never(command)
@@ -188,6 +196,19 @@ def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument
     if not matches(command.if_match, device.identity_etag):
         actual = twin_etag(device.identity_etag)
         raise EtagMismatch(command.device_id, expected=command.if_match or "", actual=actual)
+
+
+def _said(authentication: JsonObject | None) -> JsonObject | UnsetType:
+    return UNSET if authentication is None else authentication
+
+
+def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> None:
+    identity = device.modules.get(command.module_id)
+    if identity is None:
+        raise ModuleNotFound(command.device_id, command.module_id)
+    if not matches(command.if_match, identity.etag):
+        subject = module_subject(command.device_id, command.module_id)
+        raise EtagMismatch(subject, expected=command.if_match or "", actual=twin_etag(identity.etag))
 
 
 def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:

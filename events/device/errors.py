@@ -1,7 +1,7 @@
 """Why a command on a device is refused.
 
 DeviceError
-├── DeviceIdInvalid · ModuleIdInvalid · IdentityTextInvalid
+├── DeviceIdInvalid · ModuleIdInvalid · IdentityTextInvalid · AuthenticationInvalid
 ├── DeviceExists · DeviceNotFound
 ├── ModuleExists · ModuleNotFound
 ├── SystemModuleReserved   written by deployments alone
@@ -38,6 +38,14 @@ class IdentityTextInvalid(DeviceError):
     def __init__(self, device_id: str, member: str, why: str) -> None:
         super().__init__(f"{device_id}: {member} {why}")
         self.device_id, self.member, self.why = device_id, member, why
+
+
+class AuthenticationInvalid(DeviceError):
+    """The authentication of an identity is none that could be used; `why` begins with the member."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(f"{device_id}: authentication{'' if why.startswith('.') else ' '}{why}")
+        self.device_id, self.why = device_id, why
 
 
 class DeviceExists(DeviceError):

@@ -1,8 +1,12 @@
 """What can happen to a device, its twin and its modules. Subject: `device` or `device/module`."""
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
+
+# `authentication` is the hub's object (contract/hub.md §1.2) with a `{"$secret": id}` for each key, and left out where nobody
+# said anything of it, as facts were written before there was any.
 
 
 class DeviceRegistered(msgspec.Struct, frozen=True, tag="DeviceRegistered", forbid_unknown_fields=True):
@@ -11,6 +15,7 @@ class DeviceRegistered(msgspec.Struct, frozen=True, tag="DeviceRegistered", forb
     edge: bool = True
     enabled: bool = True
     status_reason: str | None = None
+    authentication: JsonObject | UnsetType = UNSET
 
 
 class DeviceUpdated(msgspec.Struct, frozen=True, tag="DeviceUpdated", forbid_unknown_fields=True):
@@ -19,6 +24,7 @@ class DeviceUpdated(msgspec.Struct, frozen=True, tag="DeviceUpdated", forbid_unk
     edge: bool
     enabled: bool
     status_reason: str | None = None
+    authentication: JsonObject | UnsetType = UNSET
 
 
 class DeviceRetired(msgspec.Struct, frozen=True, tag="DeviceRetired", forbid_unknown_fields=True):
@@ -30,6 +36,15 @@ class ModuleCreated(msgspec.Struct, frozen=True, tag="ModuleCreated", forbid_unk
 
     module_id: str
     managed_by: str | None = None
+    authentication: JsonObject | UnsetType = UNSET
+
+
+class ModuleUpdated(msgspec.Struct, frozen=True, tag="ModuleUpdated", forbid_unknown_fields=True):
+    """A module identity made by hand is now exactly this. Subject: the device."""
+
+    module_id: str
+    managed_by: str | None = None
+    authentication: JsonObject | UnsetType = UNSET
 
 
 class ModuleDeleted(msgspec.Struct, frozen=True, tag="ModuleDeleted", forbid_unknown_fields=True):
@@ -63,6 +78,7 @@ DeviceFact = (
     | DeviceUpdated
     | DeviceRetired
     | ModuleCreated
+    | ModuleUpdated
     | ModuleDeleted
     | TwinPatched
     | TwinReplaced

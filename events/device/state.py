@@ -3,8 +3,10 @@
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events import canonical
+from events.canonical import JsonObject
 from events.device.facts import (
     DeviceFact,
     DeviceRegistered,
@@ -12,6 +14,7 @@ from events.device.facts import (
     DeviceUpdated,
     ModuleCreated,
     ModuleDeleted,
+    ModuleUpdated,
     PropertiesReported,
     TwinPatched,
     TwinReplaced,
@@ -27,10 +30,11 @@ TWIN_VERSION_AT_BIRTH = 2
 
 
 class ModuleIdentity(msgspec.Struct, frozen=True):
-    """A module made by hand."""
+    """A module made by hand; `etag` is the device's version that made it so."""
 
     etag: int
     managed_by: str | None = None
+    authentication: JsonObject | UnsetType = UNSET
 
 
 class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,6 +63,7 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     desired: msgspec.Raw = EMPTY
     reported: msgspec.Raw = EMPTY
     modules: dict[str, ModuleIdentity] = {}
+    authentication: JsonObject | UnsetType = UNSET
 
 
 class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,6 +130,7 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 enabled=fact.enabled,
                 status_reason=fact.status_reason,
                 identity_etag=document.identity_etag + 1,
+                authentication=document.authentication if fact.authentication is UNSET else fact.authentication,
                 status_updated_at=at if fact.enabled != document.enabled else document.status_updated_at,
             )
         case DeviceRetired():
@@ -135,8 +141,8 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 identity_etag=document.identity_etag + 1,
                 twin_etag=document.twin_etag,
             )
-        case ModuleCreated():
-            identity = ModuleIdentity(version, fact.managed_by)
+        case ModuleCreated() | ModuleUpdated():
+            identity = ModuleIdentity(version, fact.managed_by, fact.authentication)
             return msgspec.structs.replace(
                 document, version=version, modules={**document.modules, fact.module_id: identity}
             )
@@ -156,6 +162,7 @@ def _registered(document: DeviceDocument | None, fact: DeviceRegistered, *, vers
         identity_etag=former.identity_etag + 1,
         twin_etag=former.twin_etag + 1,
         registered_at=at,
+        authentication=fact.authentication,
     )
 
 

@@ -24,6 +24,7 @@ from events.device.facts import (
     DeviceUpdated,
     ModuleCreated,
     ModuleDeleted,
+    ModuleUpdated,
     PropertiesReported,
     TwinPatched,
     TwinReplaced,
@@ -155,7 +156,7 @@ class Partition:
                 return
             case DeviceRegistered():
                 raise CannotFold(envelope.position, device_id, "registered although it is not retired")
-            case ModuleCreated() | ModuleDeleted():
+            case ModuleCreated() | ModuleUpdated() | ModuleDeleted():
                 pass
             case _:
                 assert_never(fact)

@@ -5,12 +5,13 @@ from typing import Protocol
 
 import msgspec
 
+from events.access.facts import AccessFact
 from events.deployment.facts import DeploymentFact
 from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
 
-Fact = DeviceFact | DeploymentFact | LogFact
+Fact = DeviceFact | DeploymentFact | AccessFact | LogFact
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20

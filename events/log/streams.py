@@ -1,5 +1,6 @@
 """Which stream a fact belongs to."""
 
+from events.access.facts import AccessFact
 from events.deployment.facts import DeploymentFact
 from events.log.facts import LogFact
 from events.log.keys import FLEET, device_of, partition_of
@@ -7,7 +8,7 @@ from events.log.port import Fact
 
 
 def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:
-    """The fleet's stream for deployments and the log itself, else the partition of the subject's device."""
-    if isinstance(fact, DeploymentFact | LogFact):
+    """The fleet's stream for deployments, access and the log itself, else the partition of the subject's device."""
+    if isinstance(fact, DeploymentFact | AccessFact | LogFact):
         return FLEET
     return partition_of(device_of(subject), partitions)

@@ -4,6 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from events.access import decide as access_decide
+from events.access import state as access_state
+from events.access.commands import AccessCommand
+from events.access.errors import AccessError
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
 from events.deployment.commands import DeploymentCommand
@@ -25,6 +29,7 @@ from events.targeting.errors import ConditionInvalid
 REFUSALS = (
     DeviceError,
     DeploymentError,
+    AccessError,
     ConditionInvalid,
     ManifestInvalid,
     SecretTextInvalid,
@@ -38,15 +43,17 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
+FleetCommand = DeploymentCommand | AccessCommand
+
 Standings = dict[tuple[bool, str], Stored]
-"""What stands, by (is a deployment, subject)."""
+"""What stands, by (is of the fleet, subject)."""
 
 
 def load(log: Log, commands: Iterable[Command]) -> Standings:
     """What the log knows of every subject that some commands are decided on."""
     found: Standings = {}
     for fleet in (True, False):
-        concerned = (command for command in commands if isinstance(command, DeploymentCommand) is fleet)
+        concerned = (command for command in commands if isinstance(command, FleetCommand) is fleet)
         names = list(dict.fromkeys(subject for command in concerned for subject in subjects_of(command)))
         if names:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
@@ -61,6 +68,8 @@ def propose(command: Command, standings: Standings) -> Proposed:
     """
     if isinstance(command, DeploymentCommand):
         return _propose_deployment(command, standings[True, command.deployment_id])
+    if isinstance(command, AccessCommand):
+        return _propose_access(command, standings[True, access_decide.subject_of(command)])
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = None if device.snapshot is None else device_state.decode_device(device.snapshot)
@@ -109,6 +118,15 @@ def _propose_deployment(command: DeploymentCommand, stored: Stored) -> Proposed:
     return Proposed(command.deployment_id, version, fact, ((command.deployment_id, snapshot),))
 
 
+def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
+    subject, version = access_decide.subject_of(command), stored.head.version
+    document = None if stored.snapshot is None else access_state.decode(subject, stored.snapshot)
+    fact = access_decide.decide(command, document)
+    after = access_state.evolve(fact, version=version + 1, at=AT_APPEND)
+    snapshot = None if after is None else access_state.encode(after)
+    return Proposed(subject, version, fact, ((subject, snapshot),))
+
+
 def check(command: Command) -> None:
     """Refuse a command that no state could allow, before anything is looked up.
 
@@ -122,6 +140,8 @@ def check(command: Command) -> None:
         raise CommandInvalid(type(command).__name__, str(error)) from error
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
+    elif isinstance(command, AccessCommand):
+        access_decide.check(command)
     else:
         device_decide.check(command)
 
@@ -130,4 +150,6 @@ def subjects_of(command: Command) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
     if isinstance(command, DeploymentCommand):
         return (command.deployment_id,)
+    if isinstance(command, AccessCommand):
+        return (access_decide.subject_of(command),)
     return (command.device_id, device_decide.subject_of(command))

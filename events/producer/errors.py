@@ -10,10 +10,11 @@ ProducerError
 
 import msgspec
 
+from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
 
-Command = DeviceCommand | DeploymentCommand
+Command = DeviceCommand | DeploymentCommand | AccessCommand
 
 _SHOWN = 5
 
@@ -57,12 +58,10 @@ class DecisionInvalid(ProducerError):
 
 
 class NoVault(ProducerError):
-    """A deployment holds a secret in plain, and this producer was given no vault to put it into."""
+    """A command holds a secret in plain, and this producer was given no vault to put it into."""
 
     def __init__(self, deployment_id: str) -> None:
-        super().__init__(
-            f"{deployment_id}: the content holds a secret in plain; open the producer with `open_producer`"
-        )
+        super().__init__(f"{deployment_id}: it holds a secret in plain; open the producer with `open_producer`")
         self.deployment_id = deployment_id
 
 

@@ -8,7 +8,7 @@ from events.envelope import Principal
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.producer.producer import Producer
-from events.producer.secrecy import into_vault
+from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import is_cluster, read_settings
 
@@ -36,4 +36,4 @@ def open_producer(
     log = open_log(url, allow_volatile=allow_volatile)
     waker = Waker(Redis.from_url(queue_url or url), partitions=log.partitions)
     path = key_file or read_settings().effective_key_file
-    return Producer(log, by=author, waker=waker, take_secrets=into_vault(RedisSecretStore(log.client), path))
+    return Producer(log, by=author, waker=waker, take_secrets=LazyVault(RedisSecretStore(log.client), path).take_out)

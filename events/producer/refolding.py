@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+from events.access import state as access_state
+from events.access.facts import AccessFact
+from events.access.state import AccessDocument
 from events.deployment import state as deployment_state
 from events.deployment.facts import DeploymentFact
 from events.deployment.state import DeploymentDocument
@@ -20,11 +23,14 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     devices: dict[str, DeviceDocument] = {}
     modules: dict[str, ModuleDocument] = {}
     deployments: dict[str, DeploymentDocument | None] = {}
+    access: dict[str, AccessDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
         if isinstance(fact, DeploymentFact):
             deployments[subject] = deployment_state.evolve(deployments.get(subject), fact, version=version, at=at)
+        elif isinstance(fact, AccessFact):
+            access[subject] = access_state.evolve(fact, version=version, at=at)
         elif isinstance(fact, LogFact):
             continue
         elif "/" in subject:
@@ -39,4 +45,5 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: device_state.encode(document) for subject, document in devices.items()},
         **{subject: device_state.encode(document) for subject, document in modules.items()},
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
+        **{subject: access_state.encode(document) for subject, document in access.items() if document},
     }

@@ -1,16 +1,14 @@
 """No command goes on with a secret in plain: it is taken out into the vault, or the command is refused."""
 
+import contextlib
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from events.deployment.commands import CreateDeployment
+from events.producer.deciding import subjects_of
 from events.producer.errors import Command, NoVault
 from events.secrets.keyfile import load_or_create
 from events.secrets.port import SecretStore
-from events.secrets.references import extract
+from events.secrets.taking import holds_secrets, take
 from events.secrets.vault import Vault
 
 
@@ -20,9 +18,7 @@ def in_references(command: Command) -> Command:
     Raises:
         SecretTextInvalid: as `references.extract`.
     """
-    if not isinstance(command, CreateDeployment):
-        return command
-    return msgspec.structs.replace(command, content=extract(command.content, new_id=lambda: "0")[0])
+    return take(command, new_id=lambda: "0")[0] if holds_secrets(command) else command
 
 
 def refuse_plain_secrets(command: Command) -> Command:
@@ -31,25 +27,41 @@ def refuse_plain_secrets(command: Command) -> Command:
     Raises:
         NoVault: it does, and there is nowhere to put it.
     """
-    if isinstance(command, CreateDeployment) and extract(command.content, new_id=lambda: "0")[1]:
-        raise NoVault(command.deployment_id)
+    if holds_secrets(command) and take(command, new_id=lambda: "0")[1]:
+        raise NoVault(subjects_of(command)[0])
     return command
 
 
-def into_vault(store: SecretStore, key_file: Path) -> Callable[[Command], Command]:
-    """Takes secrets out of commands. The key file is read, or made, when the first secret comes along."""
-    opened: list[Vault] = []
+class LazyVault:
+    """A vault that is opened when the first secret comes along: its key file is read then, or made."""
 
-    def take_out(command: Command) -> Command:
-        if not isinstance(command, CreateDeployment):
+    def __init__(self, store: SecretStore, key_file: Path) -> None:
+        self._store = store
+        self._key_file = key_file
+        self._opened: Vault | None = None
+
+    def take_out(self, command: Command) -> Command:
+        """The command without the secrets in it.
+
+        Raises:
+            SecretsError: as `Vault.take_out`, or the key file cannot be used.
+        """
+        if not holds_secrets(command):
             return command
-        if not opened:
-            try:
+        if self._opened is None:
+            with contextlib.suppress(NoVault):
                 return refuse_plain_secrets(command)
-            except NoVault:
-                key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                key = load_or_create(key_file)
-                opened.append(Vault(store, key, new_id=lambda: secrets.token_hex(16)))
-        return opened[0].take_out(command)
+        return self.opened.take_out(command)
 
-    return take_out
+    @property
+    def opened(self) -> Vault:
+        """The vault itself.
+
+        Raises:
+            KeyFileError: the key file cannot be used.
+        """
+        if self._opened is None:
+            self._key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            key = load_or_create(self._key_file)
+            self._opened = Vault(self._store, key, new_id=lambda: secrets.token_hex(16))
+        return self._opened

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-import msgspec
-
 from events.canonical import Json
-from events.deployment.commands import CreateDeployment
 from events.secrets.errors import SecretErased
 from events.secrets.keyfile import KeyFile
 from events.secrets.port import SecretStore
-from events.secrets.references import extract, materialise, references
+from events.secrets.references import materialise, references
 from events.secrets.sealing import rewrap, seal, unseal
+from events.secrets.taking import holds_secrets, take
 
 C = TypeVar("C")
 
@@ -35,15 +33,14 @@ class Vault:
             SecretNotFound, SecretErased: a reference leads nowhere.
             SecretsUnavailable: the store did not answer.
         """
-        if not isinstance(command, CreateDeployment):
+        if not holds_secrets(command):
             return command
-        brought = references(command.content)
-        content, found = extract(command.content, new_id=self._new_id, marked=marked)
+        taken, found, brought = take(command, new_id=self._new_id, marked=marked)
         if brought:
             self._store.sealed(brought)
         if found:
             self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in found})
-        return msgspec.structs.replace(command, content=content)
+        return taken
 
     def reveal(self, value: Json) -> Json:
         """A copy of a value with every secret in its place: for the device's own answer, or an authorised read.

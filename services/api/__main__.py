@@ -1,25 +1,116 @@
 """The API as a process: `python -m services.api`, or `twinfold api`. Settings come from TWINFOLD_* variables."""
 
+import asyncio
+import contextlib
+import datetime as dt
 import socket
+import ssl
 import sys
+from pathlib import Path
 
+import structlog
 import uvicorn
 from typing_extensions import override
 
 from events import logs
-from events.settings import read_settings
+from events.envelope import Principal
+from events.settings import Settings, read_settings
+from services import certificates
 from services.api.app import create_app
 from services.api.room import open_room
+from services.certificates import CertificateUnusable
 from services.cli import exits
+from services.credentials import ensure_policies
+
+_AUTHOR = Principal.parse("system:api")
+_LOOK_SECONDS = 60.0
+
+logger = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """Ends in order: who waits is answered at once, other requests that are under way end first."""
+    """Ends in order: who waits is answered at once, other requests that are under way end first.
+
+    Certificate files that are replaced are read again, so that a renewal needs no restart.
+    """
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._looking = asyncio.create_task(self._renew())
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._looking.cancel()
         self.config.app.state.waiting.end()  # type: ignore[union-attr]
         await super().shutdown(sockets)
+
+    async def _renew(self) -> None:
+        context = self.config.ssl
+        if context is None:
+            return
+        read = _modified(certificate_files(self._settings))
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            files = certificate_files(self._settings)
+            if _modified(files) != read:
+                with contextlib.suppress(OSError, ssl.SSLError):
+                    context.load_cert_chain(*files)
+                    read = _modified(files)
+                    logger.info("certificate read again", path=str(files[0]))
+
+
+def certificate_files(settings: Settings) -> tuple[Path, Path]:
+    """The certificate and its key; those of the local authority are made, or renewed, when it is time.
+
+    Raises:
+        CertificateUnusable: they cannot be made.
+    """
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        return settings.tls_certificate, settings.tls_key
+    names = [name.strip() for name in settings.names.split(",") if name.strip()]
+    try:
+        files = certificates.ensure(settings.data_dir, names, now=dt.datetime.now(dt.UTC))
+    except OSError as error:
+        raise CertificateUnusable(settings.data_dir, error.strerror or type(error).__name__) from error
+    return files.certificate, files.key
+
+
+def _modified(files: tuple[Path, Path]) -> tuple[int, ...]:
+    with contextlib.suppress(OSError):
+        return tuple(file.stat().st_mtime_ns for file in files)
+    return ()
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    room = open_room(settings)
+    if not settings.open_access:
+        with room.producer(_AUTHOR) as producer:
+            ensure_policies(producer, room.log)
+    certificate, key = certificate_files(settings) if settings.has_tls else (None, None)
+    config = uvicorn.Config(
+        create_app(room),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        backlog=4096,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateUnusable(Path(certificate or ""), str(error)) from error
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return config
 
 
 def main() -> int:
@@ -27,20 +118,10 @@ def main() -> int:
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
-        app = create_app(open_room(settings))
+        server = Server(_config(settings), settings)
     except exits.EXPECTED as error:
         sys.stderr.write(f"twinfold api: {error}\n")
         return exits.code_of(error)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=10,
-        backlog=4096,
-    )
-    server = Server(config)
     server.run()
     return 0 if server.started else exits.UNAVAILABLE
 

@@ -18,6 +18,7 @@ from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api import hub, v1
 from services.api.answers import JsonAnswer
+from services.api.callers import NOBODY
 from services.api.errors import (
     EXPECTED,
     INTERNAL,
@@ -28,8 +29,9 @@ from services.api.errors import (
     answer_of,
     answer_of_status,
 )
+from services.api.gate import Gate
 from services.api.metrics import Metrics
-from services.api.room import AUTHOR, Room
+from services.api.room import Room
 from services.api.waiting import Waiting
 from services.api.writing import Writer
 
@@ -51,7 +53,7 @@ def create_app(room: Room) -> FastAPI:
             await looking
 
     app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
-    app.state.writer = Writer(room)
+    app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room, waiting)
     app.include_router(hub.router)
     app.include_router(v1.router)
@@ -152,8 +154,13 @@ def _answer(request: Request, answer: Answer, message: str, more: dict[str, str]
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     request.state.request_id = secrets.token_hex(8)
     start = time.perf_counter()
+    request.state.caller = NOBODY
     try:
+        gate: Gate = request.app.state.gate
+        request.state.caller = await gate.admit(request.method, request.url.path, request.headers)
         response = await call_next(request)
+    except EXPECTED as error:
+        response = await _refused(request, error)
     except Exception as error:  # noqa: BLE001 - the last place where one can be answered and told
         response = _failed(request, error)
     seconds = time.perf_counter() - start
@@ -162,7 +169,7 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     logger.info(
         "request",
         id=request.state.request_id,
-        principal=str(AUTHOR),
+        principal=str(request.state.caller.principal),
         method=request.method,
         path=request.url.path,
         status=response.status_code,

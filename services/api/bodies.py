@@ -51,6 +51,14 @@ class Capabilities(Body):
     iot_edge: bool = Field(default=False, alias="iotEdge")
 
 
+class AuthenticationBody(Body):
+    """How an identity proves itself, as clients send it."""
+
+    type: str | None = None
+    symmetric_key: dict[str, str | None] | None = Field(default=None, alias="symmetricKey")
+    x509_thumbprint: dict[str, str | None] | None = Field(default=None, alias="x509Thumbprint")
+
+
 class DeviceBody(Body):
     """An identity as clients send it."""
 
@@ -58,7 +66,8 @@ class DeviceBody(Body):
 
     status: str = "enabled"
     status_reason: str | None = Field(default=None, alias="statusReason")
-    capabilities: Capabilities = Capabilities()
+    capabilities: Capabilities | None = None
+    authentication: AuthenticationBody | None = None
 
 
 class ModuleBody(Body):
@@ -66,6 +75,24 @@ class ModuleBody(Body):
 
     model_config = _example({"deviceId": "edge-1", "moduleId": "sensor", "managedBy": None})
 
+    managed_by: str | None = Field(default=None, alias="managedBy")
+    authentication: AuthenticationBody | None = None
+
+
+class BulkBody(Body):
+    """One line of a bulk change of the registry (contract/hub.md §1.2, ExportImportDevice)."""
+
+    id: str
+    module_id: str | None = Field(default=None, alias="moduleId")
+    etag: str | None = Field(default=None, alias="eTag")
+    import_mode: str = Field(default="create", alias="importMode")
+    status: str = "enabled"
+    status_reason: str | None = Field(default=None, alias="statusReason")
+    authentication: AuthenticationBody | None = None
+    twin_etag: str | None = Field(default=None, alias="twinETag")
+    tags: dict[str, Any] | None = None
+    properties: "PropertiesBody | None" = None
+    capabilities: Capabilities | None = None
     managed_by: str | None = Field(default=None, alias="managedBy")
 
 

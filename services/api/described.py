@@ -44,6 +44,30 @@ class Capabilities(Answered):
     iot_edge: bool
 
 
+class Keys(Answered):
+    """Two keys, so that one can be changed while the other is in use; `null` where there are none."""
+
+    primary_key: str | None
+    secondary_key: str | None
+
+
+class Thumbprints(Answered):
+    """Two thumbprints of certificates."""
+
+    primary_thumbprint: str | None
+    secondary_thumbprint: str | None
+
+
+class Authentication(BaseModel):
+    """How an identity proves itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    symmetric_key: Keys = Field(alias="symmetricKey")
+    x509_thumbprint: Thumbprints = Field(alias="x509Thumbprint")
+    type: str
+
+
 class DeviceIdentity(Answered):
     """A device's identity (contract/hub.md §1.3)."""
 
@@ -57,7 +81,10 @@ class DeviceIdentity(Answered):
     status_updated_time: str
     last_activity_time: str
     cloud_to_device_message_count: int
+    authentication: Authentication
     capabilities: Capabilities
+    device_scope: str = ""
+    parent_scopes: list[str]
 
 
 class ModuleIdentity(Answered):
@@ -72,6 +99,31 @@ class ModuleIdentity(Answered):
     connection_state_updated_time: str
     last_activity_time: str
     cloud_to_device_message_count: int
+    authentication: Authentication
+
+
+class BulkError(Answered):
+    """A line that was refused."""
+
+    device_id: str
+    module_id: str | None
+    error_code: str
+    error_status: str
+    operation: str
+
+
+class BulkResult(Answered):
+    """What became of a bulk change (contract/hub.md §1.2)."""
+
+    is_successful: bool
+    errors: list[BulkError]
+    warnings: list[str]
+
+
+class ServiceStatistics(Answered):
+    """How many devices are connected."""
+
+    connected_device_count: int
 
 
 class DeviceStatistics(Answered):

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from events.access import errors as access
 from events.deployment import errors as deployment
 from events.device import errors as device
 from events.log import errors as log
@@ -30,6 +31,17 @@ class EtagMissing(Exception):
 
     def __init__(self) -> None:
         super().__init__("Etag missing: send If-Match with the etag, or * for any")
+
+
+class Unauthorized(Exception):
+    """Nobody knows who the request is from."""
+
+
+class Forbidden(Exception):
+    """It is known who the request is from, and they may not do this."""
+
+    def __init__(self) -> None:
+        super().__init__("these credentials do not allow that")
 
 
 class NotFound(Exception):
@@ -61,8 +73,18 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
     ((log.FactTooLarge,), Answer(413, "MessageTooLarge")),
     ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), _BUSY),
-    ((device.DeviceError, deployment.DeploymentError, producer.ProducerError, secrets.SecretsError), _ARGUMENT),
+    (
+        (
+            device.DeviceError,
+            deployment.DeploymentError,
+            producer.ProducerError,
+            secrets.SecretsError,
+            access.AccessError,
+        ),
+        _ARGUMENT,
+    ),
     ((BodyInvalid,), _ARGUMENT),
+    ((Unauthorized, Forbidden), Answer(401, "IotHubUnauthorizedAccess")),
 )
 
 EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))

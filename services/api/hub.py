@@ -1,8 +1,10 @@
 """The hub's paths (contract/hub.md §1.1-1.9): identities, twins and configurations."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
@@ -12,10 +14,9 @@ from events.device.commands import (
     CreateModule,
     DeleteModule,
     PatchTwin,
-    RegisterDevice,
     ReplaceTwin,
     RetireDevice,
-    UpdateDevice,
+    UpdateModule,
 )
 from events.device.errors import DeviceNotFound, ModuleNotFound
 from events.device.state import DeviceDocument, decode_device
@@ -26,24 +27,21 @@ from events.targeting.parse import parse
 from events.view_store.deployments import deployments
 from services.api import described, shapes
 from services.api.answers import JsonAnswer
-from services.api.bodies import ConfigurationBody, DeviceBody, ModuleBody, TestQueriesBody, TwinBody
+from services.api.asking import author_of, room_of, writer_of
+from services.api.bodies import BulkBody, ConfigurationBody, DeviceBody, ModuleBody, TestQueriesBody, TwinBody
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, EtagMissing
+from services.api.keys import authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
+from services.api.registry import identity_command, in_bulk
 from services.api.room import Room
-from services.api.writing import Writer
 
 router = APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer))
 
 IfMatch = Annotated[str | None, Header()]
 IfMatchToDelete = Annotated[str | None, Header(examples=["*"])]
 
-_STATUSES = {"enabled": True, "disabled": False}
-
-
-def _room(request: Request) -> Room:
-    room: Room = request.app.state.room
-    return room
+BULK_MAX = 100
 
 
 # -- identities
@@ -52,40 +50,49 @@ def _room(request: Request) -> Room:
 @router.get("/devices", response_model=None, responses=answers(list[described.DeviceIdentity]))
 def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1000) -> list[JsonObject]:
     """Identities of devices that the workers know, at most `top`."""
-    room = _room(request)
+    room = room_of(request)
     names, _ = room.view.devices(limit=top)
     found = zip(names, room.log.load(names), strict=True)
     documents = [(name, decode_device(one.snapshot)) for name, one in found if one.snapshot is not None]
-    return [shapes.device_identity(name, document) for name, document in documents if not document.retired]
+    standing = [(name, document) for name, document in documents if not document.retired]
+    keys = shown(room, [document.authentication for _, document in standing])
+    return [shapes.device_identity(name, document, one) for (name, document), one in zip(standing, keys, strict=True)]
 
 
 @router.get("/statistics/devices", response_model=None, responses=answers(described.DeviceStatistics))
 def count_devices(request: Request) -> JsonObject:
     """How many devices there are, and how many of them are enabled."""
-    total, enabled = _room(request).view.totals()
+    total, enabled = room_of(request).view.totals()
     return {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
+
+
+@router.get("/statistics/service", response_model=None, responses=answers(described.ServiceStatistics))
+def count_connected() -> JsonObject:
+    """How many devices are connected: none, as long as none can."""
+    return {"connectedDeviceCount": 0}
+
+
+@router.post("/devices", response_model=None, responses=answers(described.BulkResult))
+def change_many(request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX)]) -> JSONResponse:
+    """Change up to 100 identities and twins; 400 with the same body where some were refused."""
+    errors = in_bulk(room_of(request), body, author_of(request))
+    told = {"isSuccessful": not errors, "errors": errors, "warnings": []}
+    return JSONResponse(told, 400 if errors else 200)
 
 
 @router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
 def get_device(request: Request, response: Response, device_id: DeviceId) -> JsonObject:
-    """A device's identity."""
-    return _identity(_room(request), response, device_id)
+    """A device's identity, with its keys."""
+    return _identity(room_of(request), response, device_id)
 
 
 @router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
 def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> JsonObject:
-    """Register a device, or with If-Match update it."""
-    room = _room(request)
-    enabled = _STATUSES.get(body.status)
-    if enabled is None:
-        raise BodyInvalid(f"status must be enabled or disabled, not {body.status[:40]!r}")
-    edge = body.capabilities.iot_edge
-    if if_match is None:
-        room.do(RegisterDevice(device_id, edge=edge, enabled=enabled, status_reason=body.status_reason))
-    else:
-        room.do(UpdateDevice(device_id, edge, enabled, body.status_reason, if_match))
+    """Register a device, or with If-Match update it. Without keys, new ones are made."""
+    room = room_of(request)
+    room.do(identity_command(device_id, body, if_match), author_of(request))
     return _identity(room, response, device_id)
 
 
@@ -94,36 +101,52 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     """Let a device go."""
     if if_match is None:
         raise EtagMissing
-    _room(request).do(RetireDevice(device_id, if_match))
+    room_of(request).do(RetireDevice(device_id, if_match), author_of(request))
 
 
 @router.get("/devices/{device_id}/modules", response_model=None, responses=answers(list[described.ModuleIdentity]))
 def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
-    """The identities of a device's modules."""
-    room = _room(request)
+    """The identities of a device's modules, with their keys."""
+    room = room_of(request)
     document = _device(room, device_id)
-    return [shapes.module_identity(device_id, name, document) for name in room.twins.module_ids(device_id)]
+    return _modules(room, device_id, document, room.twins.module_ids(device_id))
 
 
 @router.get(
     "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
 )
-def get_module(request: Request, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
-    """A module's identity."""
-    room = _room(request)
+def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
+    """A module's identity, with its keys."""
+    room = room_of(request)
     document = _device(room, device_id)
     if module_id not in room.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
-    return shapes.module_identity(device_id, module_id, document)
+    (identity,) = _modules(room, device_id, document, [module_id])
+    response.headers["ETag"] = f'"{identity["etag"]}"'
+    return identity
 
 
 @router.put(
     "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
 )
-def put_module(request: Request, device_id: DeviceId, module_id: ModuleId, body: ModuleBody) -> JsonObject:
-    """Make a module by hand."""
-    _room(request).do(CreateModule(device_id, module_id, body.managed_by))
-    return get_module(request, device_id, module_id)
+def put_module(
+    request: Request,
+    response: Response,
+    device_id: DeviceId,
+    module_id: ModuleId,
+    *,
+    body: ModuleBody,
+    if_match: IfMatch = None,
+) -> JsonObject:
+    """Make a module by hand, or with If-Match make it exactly this."""
+    authentication = authentication_of(body.authentication, module=True)
+    command: CreateModule | UpdateModule
+    if if_match is None:
+        command = CreateModule(device_id, module_id, body.managed_by, authentication)
+    else:
+        command = UpdateModule(device_id, module_id, body.managed_by, authentication, if_match)
+    room_of(request).do(command, author_of(request))
+    return get_module(request, response, device_id, module_id)
 
 
 @router.delete("/devices/{device_id}/modules/{module_id}", status_code=204)
@@ -131,7 +154,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
     """Remove a module made by hand."""
     if if_match is None:
         raise EtagMissing
-    _room(request).do(DeleteModule(device_id, module_id))
+    room_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
 
 
 # -- twins
@@ -140,7 +163,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
 @router.get("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
 def get_twin(request: Request, device_id: DeviceId) -> Response:
     """A device's twin."""
-    twin = _room(request).twins.device(device_id)
+    twin = room_of(request).twins.device(device_id)
     if twin is None:
         raise DeviceNotFound(device_id)
     return JsonAnswer(twin)
@@ -161,15 +184,14 @@ async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_mat
 
 
 async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> Response:
-    writer: Writer = request.app.state.writer
-    stored = await writer.do(command)
+    stored = await writer_of(request).do(command, author_of(request))
     return JsonAnswer(device_twin(command.device_id, _registered(command.device_id, stored)))
 
 
 @router.get("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
 def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
     """A module's twin."""
-    twin = _room(request).twins.module(device_id, module_id)
+    twin = room_of(request).twins.module(device_id, module_id)
     if twin is None:
         raise DeviceNotFound(f"{device_id}/{module_id}")
     return twin
@@ -182,7 +204,7 @@ def patch_module_twin(
     """Merge-patch a module's desired properties."""
     get_module_twin(request, device_id, module_id)
     desired = _written(body.properties.desired)
-    _room(request).do(PatchTwin(device_id, module_id, None, desired, if_match))
+    room_of(request).do(PatchTwin(device_id, module_id, None, desired, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
 
@@ -192,7 +214,7 @@ def patch_module_twin(
 @router.get("/configurations", response_model=None, responses=answers(list[described.Configuration]))
 def list_configurations(request: Request) -> list[JsonObject]:
     """Every deployment; `top` is let pass and means nothing, as on the hub."""
-    room = _room(request)
+    room = room_of(request)
     counts = room.view.status()
     return [shapes.configuration(name, one, counts.get(name)) for name, one in deployments(room.log)]
 
@@ -200,7 +222,7 @@ def list_configurations(request: Request) -> list[JsonObject]:
 @router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
     """One deployment."""
-    room = _room(request)
+    room = room_of(request)
     document = deployment_of(room, name)
     response.headers["ETag"] = f'"{etag_text(document.etag)}"'
     return shapes.configuration(name, document, room.view.status(name)[name])
@@ -213,7 +235,8 @@ def put_configuration(
     """Create a deployment, or with If-Match change what may change; then the content is let pass."""
     if body.content is None:
         raise BodyInvalid("content is missing")
-    room, metrics = _room(request), {} if body.metrics is None else body.metrics.queries
+    room, metrics = room_of(request), {} if body.metrics is None else body.metrics.queries
+    by = author_of(request)
     condition, labels = body.target_condition or "", body.labels or {}
     if if_match is None:
         room.do(
@@ -226,17 +249,18 @@ def put_configuration(
                 metrics,
                 body.schema_version,
                 validation=Validation.CONTENT,
-            )
+            ),
+            by,
         )
     else:
-        room.do(UpdateDeployment(name, condition, body.priority, labels, metrics, if_match))
+        room.do(UpdateDeployment(name, condition, body.priority, labels, metrics, if_match), by)
     return get_configuration(request, response, name)
 
 
 @router.delete("/configurations/{name}", status_code=204)
 def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatchToDelete = None) -> None:
     """Delete a deployment."""
-    _room(request).do(DeleteDeployment(name, if_match))
+    room_of(request).do(DeleteDeployment(name, if_match), author_of(request))
 
 
 @router.post("/configurations/testQueries", response_model=None, responses=answers(described.QueriesTried))
@@ -256,9 +280,16 @@ def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _identity(room: Room, response: Response, device_id: str) -> JsonObject:
-    identity = shapes.device_identity(device_id, _device(room, device_id))
+    document = _device(room, device_id)
+    identity = shapes.device_identity(device_id, document, shown(room, [document.authentication])[0])
     response.headers["ETag"] = f'"{identity["etag"]}"'
     return identity
+
+
+def _modules(room: Room, device_id: str, document: DeviceDocument, names: Sequence[str]) -> list[JsonObject]:
+    by_hand = [name for name in names if name in document.modules]
+    keys = dict(zip(by_hand, shown(room, [document.modules[name].authentication for name in by_hand]), strict=True))
+    return [shapes.module_identity(device_id, name, document, keys.get(name) or of_system_module()) for name in names]
 
 
 def _device(room: Room, device_id: str) -> DeviceDocument:

@@ -15,7 +15,7 @@ from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.producer.errors import Command
 from events.producer.producer import Producer
-from events.producer.secrecy import into_vault
+from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from events.view_store.fleet_view import FleetView
@@ -29,8 +29,6 @@ TIMEOUT_SECONDS = 2.0
 """A caller over HTTP is told of a Redis that is away, instead of waiting for it."""
 
 _ATTEMPTS = 2
-AUTHOR = Principal.parse("user:api")
-"""Who writes, as long as nobody says who they are."""
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -42,28 +40,28 @@ class Room(msgspec.Struct, frozen=True):
     view: FleetView
     twins: TwinView
     waker: BackgroundWaker
-    take_secrets: Callable[[Command], Command]
+    vault: LazyVault
     recent: Recent
     work: WorkCounts
     conflicts: Counter
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     @contextlib.contextmanager
-    def producer(self) -> Iterator[Producer]:
+    def producer(self, by: Principal) -> Iterator[Producer]:
         """A producer for one request; it is used by one thread at a time."""
-        producer = Producer(self.log, by=AUTHOR, waker=self.waker, take_secrets=self.take_secrets, attempts=_ATTEMPTS)
+        producer = Producer(self.log, by=by, waker=self.waker, take_secrets=self.vault.take_out, attempts=_ATTEMPTS)
         try:
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
 
-    def do(self, command: Command) -> tuple[Advice, ...]:
+    def do(self, command: Command, by: Principal) -> tuple[Advice, ...]:
         """Write one command.
 
         Raises:
             Exception: the error that refuses it, or LogUnavailable.
         """
-        with self.producer() as producer:
+        with self.producer(by) as producer:
             return producer.do(command)
 
 
@@ -80,7 +78,6 @@ def open_room(settings: Settings) -> Room:
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
     )
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
-    take_secrets = into_vault(RedisSecretStore(log.client), settings.effective_key_file)
     return Room(
         settings=settings,
         log=log,
@@ -88,7 +85,7 @@ def open_room(settings: Settings) -> Room:
         view=view,
         twins=TwinView(log, view),
         waker=waker,
-        take_secrets=take_secrets,
+        vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
         recent=Recent(view),
         work=WorkCounts(log.client),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),

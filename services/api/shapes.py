@@ -17,11 +17,21 @@ _ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredV
 _CODE = " and properties.reported.lastDesiredStatus.code {} 200"
 
 
-def device_identity(device_id: str, document: DeviceDocument) -> JsonObject:
-    """An identity; keys are not kept here yet."""
+_TICKS_AT_EPOCH = 621_355_968_000_000_000
+_TICKS_PER_MS = 10_000
+
+
+def generation_id(document: DeviceDocument) -> str:
+    """When the device was registered in ticks of 100 ns since the year 1, as the hub counts."""
+    return str(_TICKS_AT_EPOCH + max(document.registered_at, 0) * _TICKS_PER_MS + document.generation)
+
+
+def device_identity(device_id: str, document: DeviceDocument, authentication: JsonObject) -> JsonObject:
+    """An identity; `deviceScope` is there for edge devices alone."""
+    scope = f"ms-azure-iot-edge://{device_id}-{generation_id(document)}"
     return {
         "deviceId": device_id,
-        "generationId": str(document.generation),
+        "generationId": generation_id(document),
         "etag": twin_etag(document.identity_etag),
         "connectionState": "Disconnected",
         "status": "enabled" if document.enabled else "disabled",
@@ -30,23 +40,27 @@ def device_identity(device_id: str, document: DeviceDocument) -> JsonObject:
         "statusUpdatedTime": time_text(document.status_updated_at),
         "lastActivityTime": NEVER,
         "cloudToDeviceMessageCount": 0,
+        "authentication": authentication,
         "capabilities": {"iotEdge": document.edge},
+        **({"deviceScope": scope} if document.edge else {}),
+        "parentScopes": [],
     }
 
 
-def module_identity(device_id: str, module_id: str, document: DeviceDocument) -> JsonObject:
+def module_identity(device_id: str, module_id: str, document: DeviceDocument, authentication: JsonObject) -> JsonObject:
     """A module's identity: made by hand, or there with its device."""
-    identity = document.modules.get(module_id, ModuleIdentity(1, "IotEdge"))
+    identity = document.modules.get(module_id, ModuleIdentity(1, "iotEdge"))
     return {
         "deviceId": device_id,
         "moduleId": module_id,
         "managedBy": identity.managed_by,
-        "generationId": str(document.generation),
+        "generationId": generation_id(document),
         "etag": twin_etag(identity.etag),
         "connectionState": "Disconnected",
         "connectionStateUpdatedTime": NEVER,
         "lastActivityTime": NEVER,
         "cloudToDeviceMessageCount": 0,
+        "authentication": authentication,
     }
 
 

@@ -27,6 +27,7 @@ from events.view_store.fleet_view import Effective
 from events.views.reading import STATUSES, Assignment
 from services.api import described
 from services.api.answers import JsonAnswer
+from services.api.asking import author_of, caller_of, room_of, writer_of
 from services.api.bodies import CreateBody, ReportBody
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, NotFound
@@ -34,7 +35,6 @@ from services.api.hub import deployment_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.room import Room
 from services.api.waiting import Waiting
-from services.api.writing import Writer
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
@@ -61,11 +61,6 @@ _KINDS: dict[str, type[Command]] = {
 }
 
 
-def _room(request: Request) -> Room:
-    room: Room = request.app.state.room
-    return room
-
-
 @router.get("/devices", response_model=None, responses=answers(described.DevicePage))
 def devices(
     request: Request,
@@ -73,14 +68,14 @@ def devices(
     continuation: Annotated[str | None, Query()] = None,
 ) -> JsonObject:
     """The ids of all devices, page by page."""
-    found, place = _room(request).view.devices(after=_place(continuation), limit=top)
+    found, place = room_of(request).view.devices(after=_place(continuation), limit=top)
     return {"devices": found, "continuation": None if place is None else _token(*place)}
 
 
 @router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[JsonObject]:
     """The deployments that carry all of some labels (`?label=team=x`), with their counts."""
-    room = _room(request)
+    room = room_of(request)
     labels = dict(_pair(one) for one in label or [])
     counts = room.view.status()
     return [
@@ -106,7 +101,7 @@ def _pair(label: str) -> tuple[str, str]:
 @router.get("/devices/{device_id}/effective", response_model=None, responses=answers(described.EffectiveConfiguration))
 def effective(request: Request, device_id: DeviceId) -> Response:
     """What a device should run, its layers and versions, and why; secrets show as `***`."""
-    room = _room(request)
+    room = room_of(request)
     found = _effective(room, device_id)
     return JsonAnswer(
         {
@@ -129,7 +124,7 @@ def effective(request: Request, device_id: DeviceId) -> Response:
 @router.get("/devices/{device_id}/passed-over", response_model=None, responses=answers(described.PassedOverList))
 def passed_over(request: Request, device_id: DeviceId) -> JsonObject:
     """The deployments that target a device and do not apply, each with its reason."""
-    room = _room(request)
+    room = room_of(request)
     _assignment(room, device_id)
     found = room.view.passed_over(device_id)
     return {
@@ -153,7 +148,7 @@ async def desired(
 
     `changes` has every change since that version, once each, however many came while the device was not asking.
     """
-    room = _room(request)
+    room = room_of(request)
     found = await run_in_threadpool(_assignment, room, device_id)
     if found.outcome == version and wait:
         waiting: Waiting = request.app.state.waiting
@@ -163,23 +158,26 @@ async def desired(
             if found.outcome == version:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(event.wait(), wait)
-    return await run_in_threadpool(_desired, room, device_id, version)
+    is_own = caller_of(request).device_id is not None
+    return await run_in_threadpool(_desired, room, device_id, version, is_own=is_own)
 
 
-def _desired(room: Room, device_id: str, version: int | None) -> Response:
+def _desired(room: Room, device_id: str, version: int | None, *, is_own: bool) -> Response:
     found = _effective(room, device_id)
     if found.outcome == version:
         return Response(status_code=204)
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
+    # The device's own answer is the one place where it gets what its modules need.
+    sections: Any = room.vault.opened.reveal(found.sections) if is_own else mask(found.sections)
     return JsonAnswer(
         {
             "deviceId": device_id,
             "version": found.outcome,
             "changes": list(changes),
             "modules": {
-                name: {"desired": mask(section), "version": found.row.versions.get(name, 1)}
-                for name, section in found.sections.items()
+                name: {"desired": section, "version": found.row.versions.get(name, 1)}
+                for name, section in sections.items()
             },
         }
     )
@@ -195,7 +193,7 @@ def _assignment(room: Room, device_id: str) -> Assignment:
 @router.get("/devices/{device_id}/modules", response_model=None, responses=answers(described.ModuleStatuses))
 def modules(request: Request, device_id: DeviceId) -> JsonObject:
     """Each module's desired and reported runtime status."""
-    room = _room(request)
+    room = room_of(request)
     twin = room.twins.module(device_id, "$edgeAgent")
     if twin is None:
         raise DeviceNotFound(device_id)
@@ -216,7 +214,7 @@ def modules(request: Request, device_id: DeviceId) -> JsonObject:
 @router.get("/devices/{device_id}/conflicts", response_model=None, responses=answers(described.ConflictList))
 def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
     """On which properties the device's deployments disagree, and who wins."""
-    room = _room(request)
+    room = room_of(request)
     found = _effective(room, device_id)
     stack = [(layer.id, deployment_of(room, layer.id).content["modulesContent"]) for layer in found.row.stack]
     return {"deviceId": device_id, "conflicts": [msgspec.to_builtins(one) for one in conflicts(stack)]}
@@ -225,8 +223,7 @@ def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
 @router.post("/devices/{device_id}/reports", status_code=204)
 async def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
     """What a device or one of its modules says of itself."""
-    writer: Writer = request.app.state.writer
-    await writer.do(ReportProperties(device_id, body.patch, body.module_id))
+    await writer_of(request).do(ReportProperties(device_id, body.patch, body.module_id), author_of(request))
 
 
 @router.get("/devices/{device_id}/outcomes", response_model=None, responses=answers(described.ChangeList))
@@ -234,7 +231,7 @@ def outcomes(
     request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0
 ) -> JsonObject:
     """The outcomes that changed a device's assignment, oldest first, from position after + 1 on."""
-    room = _room(request)
+    room = room_of(request)
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, _assignment(room, device_id).ordinal, after)
     return {"deviceId": device_id, "outcomes": list(changes)}
@@ -243,8 +240,9 @@ def outcomes(
 @router.post("/deployments/{name}", status_code=201, response_model=None, responses=answers(described.Created, 201))
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObject:
     """Create a deployment, validated in full; answers what its author should know."""
-    advice = _room(request).do(
-        CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics)
+    advice = room_of(request).do(
+        CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics),
+        author_of(request),
     )
     return {"id": name, "advice": [msgspec.to_builtins(one) for one in advice]}
 
@@ -252,7 +250,7 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObj
 @router.get("/deployments/{name}/status", response_model=None, responses=answers(described.Counts))
 def status(request: Request, name: DeploymentId) -> JsonObject:
     """How many devices are in each status; each count is that of its list."""
-    room = _room(request)
+    room = room_of(request)
     deployment_of(room, name)
     return {"id": name, "counts": dict(room.view.status(name)[name])}
 
@@ -268,7 +266,7 @@ def members(
     """Who is in a status, page by page: no device twice, and none missed that stood throughout."""
     if which not in STATUSES:
         raise NotFound(f"no status {which[:40]!r}; there are {', '.join(STATUSES)}")
-    room = _room(request)
+    room = room_of(request)
     deployment_of(room, name)
     found, place = room.view.page(name, which, after=_place(continuation), limit=top)
     return {"devices": found, "continuation": None if place is None else _token(*place)}
@@ -277,9 +275,9 @@ def members(
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
 async def facts(request: Request) -> JsonObject:
     """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches."""
-    room = _room(request)
+    room = room_of(request)
     written, refused = 0, []
-    with room.producer() as producer:
+    with room.producer(author_of(request)) as producer:
         async for first, lines in _batches(request):
             try:
                 report, bad = await run_in_threadpool(_submit, producer, lines)

@@ -1,6 +1,7 @@
 """Writing for many requests at once: what comes in while a batch is written goes out together in the next one."""
 
 import asyncio
+import itertools
 import queue
 import threading
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from events.device.commands import DeviceCommand
+from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
 from services.api.room import Room
@@ -17,6 +19,7 @@ BATCH_MAX = 256
 
 class _Job(msgspec.Struct, frozen=True, eq=False):
     command: DeviceCommand
+    by: Principal
     loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[Stored]"
 
@@ -40,14 +43,14 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
-    async def do(self, command: DeviceCommand) -> Stored:
+    async def do(self, command: DeviceCommand, by: Principal) -> Stored:
         """Write a command on a device; answers what the log knows of the device after it.
 
         Raises:
             Exception: the error that refuses it, LogUnavailable or ConflictPersists.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(command, loop, loop.create_future())
+        job = _Job(command, by, loop, loop.create_future())
         self._jobs.put(job)
         return await job.answer
 
@@ -55,7 +58,7 @@ class Writer:
         while True:
             jobs = [self._jobs.get(), *self._waiting(BATCH_MAX - 1)]
             try:
-                self._write(jobs)
+                self._write_all(jobs)
             except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
                 # Who has waited meanwhile would only wait as long again.
                 if isinstance(error, LogUnavailable):
@@ -69,8 +72,13 @@ class Writer:
             found.append(self._jobs.get())
         return found
 
-    def _write(self, jobs: Sequence[_Job]) -> None:
-        with self._room.producer() as producer:
+    def _write_all(self, jobs: Sequence[_Job]) -> None:
+        # A batch has one author; who writes on one device several times is written in order all the same.
+        for by, some in itertools.groupby(jobs, key=lambda job: job.by):
+            self._write(by, list(some))
+
+    def _write(self, by: Principal, jobs: Sequence[_Job]) -> None:
+        with self._room.producer(by) as producer:
             report = producer.submit(job.command for job in jobs)
         errors = {one.index: one.error for one in report.refused}
         names = list(dict.fromkeys(job.command.device_id for job in jobs))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import api, blocked, demo, deployment, device, init, log, up, worker
+from services.cli import api, blocked, credentials, demo, deployment, device, init, log, up, worker
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
@@ -38,6 +38,10 @@ app.command()(worker.worker)
 app.command()(blocked.blocked)
 app.command()(demo.demo)
 app.command()(init.init)
+app.command("connection-string")(credentials.connection_string)
+app.command()(credentials.ca)
 app.command()(log.log)
 app.add_typer(device.app, name="device")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(credentials.token, name="token")
+app.add_typer(credentials.policy, name="policy")

@@ -1,6 +1,7 @@
 """The command line's way to the API."""
 
 import json
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from events.canonical import Json, JsonObject
 from events.settings import read_settings
+from services.local import serving, token
 
 TIMEOUT_SECONDS = 30.0
 COLUMNS = 160
@@ -54,7 +56,14 @@ class Api:
     """Calls of the API, with its errors as ours."""
 
     def __init__(self, url: str | None) -> None:
-        self._url = read_settings(api_url=url).api_url.rstrip("/")
+        settings = read_settings(api_url=url)
+        local = serving(settings.data_dir)
+        self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
+        shown = settings.token or token(settings.data_dir)
+        self._headers = {"Authorization": f"Bearer {shown}"} if shown else {}
+        # The authority of this machine is trusted for its own address alone.
+        trusted = local.ca if local is not None and local.ca and self._url == local.url else None
+        self._verify = ssl.create_default_context(cafile=trusted)
 
     def call(
         self, method: str, path: str, *, body: Json = None, params: dict[str, Any] | None = None, any_etag: bool = False
@@ -64,10 +73,16 @@ class Api:
         Raises:
             ApiRefused, ApiUnavailable: there is no such answer.
         """
-        headers = {"If-Match": "*"} if any_etag else {}
+        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {})}
         try:
             answer = httpx.request(
-                method, f"{self._url}{path}", json=body, params=params, headers=headers, timeout=TIMEOUT_SECONDS
+                method,
+                f"{self._url}{path}",
+                json=body,
+                params=params,
+                headers=headers,
+                timeout=TIMEOUT_SECONDS,
+                verify=self._verify,
             )
         except httpx.HTTPError as error:
             raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error

@@ -7,24 +7,29 @@
 130  interrupted from the keyboard
 """
 
+from events.access.errors import AccessError
+from events.device.errors import DeviceError
 from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.wake import WakeFailed
 from events.manifest.errors import ManifestInvalid
 from events.producer.errors import ProducerError
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
+from services.certificates import CertificateUnusable
 from services.cli.client import ApiRefused, ApiUnavailable, InputUnreadable
+from services.credentials import NoKey
 from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer, RedisDidNotStart
+from services.local import NotServed
 from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew
 
 REFUSED = 1
 USAGE = 2
 UNAVAILABLE = 3
 
-_USAGE = (SettingsInvalid, ManifestUnreadable, InputUnreadable)
+_USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
     LogNotInitialised,
@@ -42,6 +47,9 @@ _REFUSED = (
     ManifestRefused,
     ProducerError,
     SecretsError,
+    AccessError,
+    DeviceError,
+    NoKey,
     ApiRefused,
     DemoStalled,
     ChildDied,

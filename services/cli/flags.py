@@ -1,5 +1,6 @@
 """Flags that several commands share; each goes before the variable TWINFOLD_* of its name."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,3 +16,14 @@ AllowVolatileRedis = Annotated[
     bool | None,
     typer.Option("--allow-volatile-redis", help="Start although this Redis would lose acknowledged facts."),
 ]
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data", help="The data directory of `twinfold up`.", show_default="TWINFOLD_DATA_DIR"),
+]
+
+TlsCertificate = Annotated[
+    Path | None, typer.Option("--tls-certificate", help="A certificate of your own, with its chain, in PEM.")
+]
+
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Its key, in PEM without a password.")]

@@ -7,7 +7,7 @@ import typer
 
 from events.settings import read_settings
 from services.cli.api import Port, QueueUrl
-from services.cli.flags import AllowVolatileRedis
+from services.cli.flags import AllowVolatileRedis, TlsCertificate, TlsKey
 from services.up.run import run
 
 
@@ -22,6 +22,11 @@ def up(
     ] = None,
     queue_url: QueueUrl = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="How many worker processes.")] = None,
+    host: Annotated[str | None, typer.Option(help="Where to listen, as in 0.0.0.0; this machine if not given.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Another name of this machine for its certificate.")] = None,
+    tls: Annotated[bool, typer.Option(help="HTTPS, with a certificate of an authority made here.")] = True,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
     """Start Redis, the API and the workers, and keep them running until Ctrl-C.
@@ -34,6 +39,11 @@ def up(
         redis_url=redis_url,
         queue_url=queue_url,
         workers=workers,
+        host=host,
+        names=",".join(name) if name else None,
+        tls="local" if tls else "off",
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
         allow_volatile_redis=allow_volatile_redis,
     )
     own_redis = "redis_url" not in settings.model_fields_set

@@ -1,20 +1,35 @@
 """Everything on one machine, until Ctrl-C or SIGTERM."""
 
 import contextlib
+import os
 import signal
+import ssl
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import msgspec
+
+from events.envelope import Principal
 from events.log.opening import initialise
+from events.log.redis import RedisLog
+from events.producer.producer import Producer
+from events.producer.secrecy import LazyVault
+from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, environment_of, hide_password
+from services import local
+from services.certificates import files_of
+from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import EmbeddedRedis
 from services.up.directory import held
 from services.up.roles import Role
 
 _TEND_SECONDS = 0.1
 _READY_SECONDS = 0.2
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened on
+_AUTHOR = Principal.parse("system:up")
 
 
 def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> None:
@@ -29,9 +44,9 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
         signal.signal(number, lambda _signum, _frame: stopping.set())
     with held(settings.data_dir), _redis(settings, own_redis=own_redis) as url:
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
-        log.client.close()
         queue_url = settings.queue_url or url
         changed = settings.model_copy(update={"redis_url": url, "queue_url": queue_url})
+        _leave_word(changed, log)
         environment = environment_of(changed)
         say(f"data   {settings.data_dir}")
         say(f"redis  {hide_password(url)} ({log.partitions} partitions)")
@@ -42,7 +57,10 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
         try:
             _wait_until_ready(settings, stopping, roles)
             if not stopping.is_set():
-                say(f"api    http://{settings.host}:{settings.port}")
+                say(f"api    {address(settings)}")
+                if settings.tls == "local" and settings.tls_certificate is None:
+                    ca = files_of(settings.data_dir).ca
+                    say(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
                 say(f"workers {settings.workers}; Ctrl-C ends everything")
             while not stopping.wait(_TEND_SECONDS):
                 for role in roles:
@@ -52,6 +70,41 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
             for role in reversed(roles):
                 role.stop()
     say("stopped")
+
+
+def address(settings: Settings) -> str:
+    """Where clients find the API; by name, as certificates are."""
+    name = "localhost" if settings.host in {*_EVERYWHERE, "127.0.0.1", "::1"} else settings.host
+    return f"{'https' if settings.has_tls else 'http'}://{name}:{settings.port}"
+
+
+def _leave_word(settings: Settings, log: RedisLog) -> None:
+    """Leave what the other commands need in the data directory, readable for its owner alone."""
+    vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
+    producer = Producer(log, by=_AUTHOR, take_secrets=vault.take_out)
+    if not settings.open_access:
+        ensure_policies(producer, log)
+        if local.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
+            text = issue_token(producer, name="admin", role="admin")
+            _write(settings.data_dir / local.TOKEN_FILE, text.encode())
+    ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
+    word = Serving(
+        url=address(settings),
+        host_name=address(settings).partition("://")[2],
+        redis_url=settings.redis_url,
+        queue_url=settings.effective_queue_url,
+        ca=ca,
+    )
+    _write(settings.data_dir / local.FILE, msgspec.json.encode(word))
+    log.client.close()
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_name(f".{path.name}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    draft.replace(path)
 
 
 @contextlib.contextmanager
@@ -68,6 +121,10 @@ def _wait_until_ready(settings: Settings, stopping: threading.Event, roles: list
         for role in roles:
             role.tend()
         with contextlib.suppress(OSError, urllib.error.URLError):
-            url = f"http://{settings.host}:{settings.port}/healthz"
-            with urllib.request.urlopen(url, timeout=1):
+            context = ssl.create_default_context()
+            # It is only asked whether our own child answers on this machine.
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
+            url = f"{'https' if settings.has_tls else 'http'}://{host}:{settings.port}/healthz"
+            with urllib.request.urlopen(url, timeout=1, context=context):  # noqa: S310 - our own address
                 return

@@ -10,6 +10,8 @@ from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually
 from tests.workers.system import System, fresh_system
 
+_OPEN = {"TWINFOLD_LOG_LEVEL": "warning", "TWINFOLD_OPEN_ACCESS": "true"}
+
 
 def free_port() -> int:
     """A port that nobody listens on at the moment."""
@@ -25,9 +27,7 @@ def api(system: System, **environment: str) -> Iterator[httpx.Client]:
     while True:
         port = free_port()
         with (
-            system.process(
-                "-m", "services.api", TWINFOLD_PORT=str(port), TWINFOLD_LOG_LEVEL="warning", **environment
-            ) as process,
+            system.process("-m", "services.api", **{**_OPEN, "TWINFOLD_PORT": str(port), **environment}) as process,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
         ):
             eventually(lambda: process.poll() is not None or _answers(client), what="the API answers")

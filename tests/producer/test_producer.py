@@ -24,7 +24,7 @@ from events.log.errors import FactTooLarge, LogUnavailable
 from events.log.keys import FLEET, partition_of
 from events.log.memory import MemoryLog
 from events.producer.errors import NoVault
-from events.producer.secrecy import into_vault
+from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretNotFound
 from events.secrets.memory import MemorySecretStore
 from tests.manifest.contents import agent, content, layer, module
@@ -219,7 +219,7 @@ def test_a_secret_in_plain_is_refused_where_there_is_no_vault() -> None:
 
 def test_a_secret_goes_into_the_vault_and_a_reference_into_the_log(tmp_path: Path) -> None:
     log, store = MemoryLog(partitions=1), MemorySecretStore()
-    one = producer(log, take_secrets=into_vault(store, tmp_path / "key"))
+    one = producer(log, take_secrets=LazyVault(store, tmp_path / "key").take_out)
     one.do(CreateDeployment("plain", content(), "*"))
     assert not (tmp_path / "key").exists()
     one.do(with_password("hunter2"))
@@ -233,7 +233,7 @@ def test_a_marked_variable_is_a_secret_too(tmp_path: Path) -> None:
     log, store = MemoryLog(partitions=1), MemorySecretStore()
     env = {"KEY": {"value": {"$secret_text": "hunter2"}}}
     command = CreateDeployment("a", content(agent=agent(modules={"m": module(env=env)})), "*")
-    producer(log, take_secrets=into_vault(store, tmp_path / "key")).do(command)
+    producer(log, take_secrets=LazyVault(store, tmp_path / "key").take_out).do(command)
     assert b"hunter2" not in encode(all_facts(log))
     assert len(list(store.ids())) == 1
 
@@ -241,7 +241,7 @@ def test_a_marked_variable_is_a_secret_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("password", ["<hunter2>", "hunter2" * 1000])
 def test_no_refusal_shows_a_secret(password: str, tmp_path: Path) -> None:
     log = MemoryLog(partitions=1)
-    one = producer(log, take_secrets=into_vault(MemorySecretStore(), tmp_path / "key"))
+    one = producer(log, take_secrets=LazyVault(MemorySecretStore(), tmp_path / "key").take_out)
     broken = with_password(password)
     broken.content["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"] = "hunter"
     (refused,) = one.submit([broken]).refused
@@ -250,7 +250,7 @@ def test_no_refusal_shows_a_secret(password: str, tmp_path: Path) -> None:
 
 def test_a_reference_to_nothing_is_refused(tmp_path: Path) -> None:
     log = MemoryLog(partitions=1)
-    one = producer(log, take_secrets=into_vault(MemorySecretStore(), tmp_path / "key"))
+    one = producer(log, take_secrets=LazyVault(MemorySecretStore(), tmp_path / "key").take_out)
     one.do(with_password("hunter2"))
     (second,) = one.submit([with_password({"$secret": "nothing"})]).refused
     assert isinstance(second.error, SecretNotFound)

@@ -1,0 +1,50 @@
+"""What can be asked of policies and tokens."""
+
+from typing import Any
+
+import msgspec
+from typing_extensions import override
+
+
+class DefinePolicy(msgspec.Struct, frozen=True):
+    """Make a policy, or give it other rights or keys. Keys are base64 of 16 to 64 bytes, and never shown when printed.
+
+    `new` refuses where there is one already.
+    """
+
+    policy: str
+    rights: tuple[str, ...]
+    primary_key: Any
+    secondary_key: Any
+    new: bool = False
+
+    @override
+    def __repr__(self) -> str:
+        """Without the keys."""
+        return f"DefinePolicy(policy={self.policy!r}, rights={self.rights!r})"
+
+
+class DeletePolicy(msgspec.Struct, frozen=True):
+    """Remove a policy of one's own."""
+
+    policy: str
+
+
+class IssueToken(msgspec.Struct, frozen=True):
+    """Give somebody a token; `digest` is the SHA-256 of what they will hold, `expires_at` in milliseconds (0: never)."""
+
+    token_id: str
+    name: str
+    role: str
+    digest: str
+    expires_at: int = 0
+    scope: str = ""
+
+
+class RevokeToken(msgspec.Struct, frozen=True):
+    """Take a token back, for good."""
+
+    token_id: str
+
+
+AccessCommand = DefinePolicy | DeletePolicy | IssueToken | RevokeToken

@@ -1,0 +1,116 @@
+"""What may happen to policies and tokens: a command becomes a fact, or is refused."""
+
+import re
+from typing import assert_never
+
+from events.access.commands import AccessCommand, DefinePolicy, DeletePolicy, IssueToken, RevokeToken
+from events.access.errors import (
+    BuiltInPolicy,
+    PolicyExists,
+    PolicyInvalid,
+    PolicyNotFound,
+    TokenExists,
+    TokenInvalid,
+    TokenNotFound,
+)
+from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, TokenIssued, TokenRevoked
+from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right
+from events.access.state import POLICY, TOKEN, AccessDocument
+from events.targeting.errors import ConditionInvalid
+from events.targeting.parse import parse
+
+_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+_NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def check(command: AccessCommand) -> None:
+    """Refuse what no state could allow.
+
+    Raises:
+        PolicyInvalid, BuiltInPolicy, TokenInvalid: names the element and the rule.
+    """
+    match command:
+        case DefinePolicy(policy=name) | DeletePolicy(policy=name):
+            if not _NAME.fullmatch(name):
+                raise PolicyInvalid(name, _NAME_RULE)
+            if isinstance(command, DefinePolicy):
+                _check_rights(command)
+            elif name in BUILT_IN:
+                raise BuiltInPolicy(name)
+        case IssueToken():
+            _check_token(command)
+        case RevokeToken(token_id):
+            if not _NAME.fullmatch(token_id):
+                raise TokenInvalid(token_id, _NAME_RULE)
+        case _:
+            assert_never(command)
+
+
+def _check_rights(command: DefinePolicy) -> None:
+    built_in = BUILT_IN.get(command.policy)
+    if built_in is not None:
+        if tuple(sorted(command.rights)) != tuple(sorted(right.value for right in built_in)):
+            raise PolicyInvalid(command.policy, "is built in, and keeps its rights")
+        return
+    known = {right.value for right in POLICY_RIGHTS}
+    wrong = [right for right in command.rights if right not in known]
+    if wrong or not command.rights:
+        raise PolicyInvalid(command.policy, f"has one or more of the rights {', '.join(sorted(known))}")
+
+
+def _check_token(command: IssueToken) -> None:
+    if not _NAME.fullmatch(command.token_id) or not _NAME.fullmatch(command.name):
+        raise TokenInvalid(command.name, _NAME_RULE)
+    if command.role not in ROLES:
+        raise TokenInvalid(command.name, f"a role is one of {', '.join(ROLES)}")
+    if not _DIGEST.fullmatch(command.digest):
+        raise TokenInvalid(command.name, "the digest is 64 hexadecimal digits")
+    if command.expires_at < 0:
+        raise TokenInvalid(command.name, "a time is not negative")
+    if command.scope:
+        try:
+            parse(command.scope)
+        except ConditionInvalid as error:
+            raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
+        if command.role == "admin":
+            raise TokenInvalid(command.name, "an admin is not scoped: who issues tokens could widen any scope")
+
+
+def subject_of(command: AccessCommand) -> str:
+    """The subject that a command's fact is about."""
+    if isinstance(command, DefinePolicy | DeletePolicy):
+        return POLICY + command.policy
+    return TOKEN + command.token_id
+
+
+def decide(command: AccessCommand, document: AccessDocument | None) -> AccessFact:
+    """The fact that a checked command becomes.
+
+    Raises:
+        AccessError: the command may not happen as things stand.
+    """
+    match command:
+        case DefinePolicy():
+            if command.new and document is not None:
+                raise PolicyExists(command.policy)
+            return PolicyDefined(command.rights, command.primary_key, command.secondary_key)
+        case DeletePolicy(policy):
+            if document is None:
+                raise PolicyNotFound(policy)
+            return PolicyDeleted()
+        case IssueToken():
+            if document is not None:
+                raise TokenExists(command.token_id)
+            return TokenIssued(command.name, command.role, command.digest, command.expires_at, command.scope)
+        case RevokeToken(token_id):
+            if document is None:
+                raise TokenNotFound(token_id)
+            return TokenRevoked()
+        case _:
+            assert_never(command)
+
+
+def rights_of(rights: tuple[str, ...]) -> tuple[Right, ...]:
+    """Rights by their names."""
+    return tuple(Right(right) for right in rights)

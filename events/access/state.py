@@ -1,0 +1,63 @@
+"""The fold of policies and tokens: the documents that stand as snapshots beside the fleet's log."""
+
+import msgspec
+
+from events import canonical
+from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, TokenIssued, TokenRevoked
+from events.canonical import JsonObject
+
+POLICY = "policy:"
+TOKEN = "token:"  # noqa: S105 - a prefix of subjects
+
+
+class PolicyDocument(msgspec.Struct, frozen=True):
+    """A policy as its facts made it; keys are references."""
+
+    version: int
+    rights: tuple[str, ...]
+    primary_key: JsonObject
+    secondary_key: JsonObject
+
+
+class TokenDocument(msgspec.Struct, frozen=True):
+    """A token as it was issued, of whom and when."""
+
+    version: int
+    name: str
+    role: str
+    digest: str
+    expires_at: int
+    scope: str
+    issued_at: int
+
+
+AccessDocument = PolicyDocument | TokenDocument
+
+_policies = msgspec.json.Decoder(PolicyDocument)
+_tokens = msgspec.json.Decoder(TokenDocument)
+
+
+def is_access(subject: str) -> bool:
+    """Whether a subject of the fleet's stream is a policy or a token; no deployment's id has a colon."""
+    return subject.startswith((POLICY, TOKEN))
+
+
+def encode(document: AccessDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return canonical.encode(document)
+
+
+def decode(subject: str, data: bytes) -> AccessDocument:
+    """Read what `encode` wrote."""
+    return _policies.decode(data) if subject.startswith(POLICY) else _tokens.decode(data)
+
+
+def evolve(fact: AccessFact, *, version: int, at: int) -> AccessDocument | None:
+    """The policy or token after one more fact; `None` when it is gone."""
+    match fact:
+        case PolicyDefined(rights, primary, secondary):
+            return PolicyDocument(version, rights, primary, secondary)
+        case TokenIssued():
+            return TokenDocument(version, fact.name, fact.role, fact.digest, fact.expires_at, fact.scope, at)
+        case PolicyDeleted() | TokenRevoked():
+            return None

@@ -1,0 +1,50 @@
+"""How a device or module proves who it is (contract/hub.md §1.5); its keys are references by the time they are looked at."""
+
+import re
+from typing import Any, TypeGuard
+
+from events.canonical import Json, JsonObject
+from events.device.errors import AuthenticationInvalid
+from events.properties import is_secret
+
+TYPES = ("sas", "selfSigned", "certificateAuthority")
+MODULE_TYPES = (*TYPES, "none")
+
+KEYS = ("primaryKey", "secondaryKey")
+THUMBPRINTS = ("primaryThumbprint", "secondaryThumbprint")
+
+_THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
+
+
+def check_authentication(device_id: str, authentication: JsonObject | None, *, module: bool) -> None:
+    """Refuse what nobody could prove themselves with.
+
+    Raises:
+        AuthenticationInvalid: names the member and the rule, and quotes nothing.
+    """
+    if authentication is None:
+        return
+    types = MODULE_TYPES if module else TYPES
+    if authentication.keys() - {"type", "symmetricKey", "x509Thumbprint"}:
+        raise AuthenticationInvalid(device_id, "has the members type, symmetricKey and x509Thumbprint")
+    if authentication.get("type") not in types:
+        raise AuthenticationInvalid(device_id, f".type is one of {', '.join(types)}")
+    keys, thumbprints = authentication.get("symmetricKey"), authentication.get("x509Thumbprint")
+    if authentication["type"] == "sas":
+        if not _both(keys, KEYS) or not all(is_secret(one) for one in keys.values()):
+            raise AuthenticationInvalid(device_id, ".symmetricKey has a primaryKey and a secondaryKey")
+    elif keys is not None:
+        raise AuthenticationInvalid(device_id, ".symmetricKey goes with the type sas")
+    if authentication["type"] == "selfSigned":
+        if not _both(thumbprints, THUMBPRINTS) or not all(map(_is_thumbprint, thumbprints.values())):
+            raise AuthenticationInvalid(device_id, ".x509Thumbprint has two thumbprints of 40 or 64 hexadecimal digits")
+    elif thumbprints is not None:
+        raise AuthenticationInvalid(device_id, ".x509Thumbprint goes with the type selfSigned")
+
+
+def _both(value: Json, names: tuple[str, ...]) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict) and value.keys() == set(names)
+
+
+def _is_thumbprint(value: Json) -> bool:
+    return isinstance(value, str) and _THUMBPRINT.fullmatch(value) is not None

@@ -1,0 +1,31 @@
+"""What handlers want to know of their request."""
+
+from fastapi import Request
+
+from events.envelope import Principal
+from services.api.callers import Caller
+from services.api.room import Room
+from services.api.writing import Writer
+
+
+def room_of(request: Request) -> Room:
+    """The process's open ends."""
+    room: Room = request.app.state.room
+    return room
+
+
+def writer_of(request: Request) -> Writer:
+    """The process's writer."""
+    writer: Writer = request.app.state.writer
+    return writer
+
+
+def caller_of(request: Request) -> Caller:
+    """Whoever the gate let in."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def author_of(request: Request) -> Principal:
+    """Whoever is behind the facts that follow."""
+    return caller_of(request).principal

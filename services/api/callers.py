@@ -1,0 +1,31 @@
+"""Who calls, and what they are allowed."""
+
+import msgspec
+
+from events.access.rights import Right
+from events.envelope import Principal
+from events.targeting.tree import Condition
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Whoever is behind a request. `device_id` and `module_id` are set where it is a device or a module itself.
+
+    `scope` is the target condition that a scoped token is limited to; `None` for everybody else.
+    """
+
+    principal: Principal
+    rights: frozenset[Right]
+    device_id: str | None = None
+    module_id: str | None = None
+    scope: Condition | None = None
+
+    def may(self, right: Right) -> bool:
+        """Whether the right is theirs."""
+        return right in self.rights
+
+
+NOBODY = Caller(Principal.parse("user:nobody"), frozenset())
+"""Whoever was not let in."""
+
+ANYBODY = Caller(Principal.parse("user:anybody"), frozenset(Right))
+"""Everybody, where the API is open to its machine."""

@@ -1,0 +1,53 @@
+"""Keys of identities: made where a client wants new ones, and shown to those who may read the registry."""
+
+from typing import Any
+
+from msgspec import UnsetType
+
+from events.canonical import JsonObject
+from events.device.authentication import KEYS, THUMBPRINTS
+from events.secrets.errors import SecretErased, SecretNotFound
+from services.api.bodies import AuthenticationBody
+from services.api.room import Room
+from services.credentials import new_key
+
+_NOBODY: JsonObject = {"type": "none"}
+
+
+def authentication_of(body: AuthenticationBody | None, *, module: bool = False) -> dict[str, Any]:
+    """What a client sent, as a command takes it: null, "" and {} all want new keys (contract/hub.md §1.5)."""
+    body = body or AuthenticationBody()
+    if body.type in {None, "sas"} or (module and body.type == "none"):
+        given = body.symmetric_key or {}
+        if not any(given.get(name) for name in KEYS):
+            given = {name: new_key() for name in KEYS}
+        return {"type": "sas", "symmetricKey": {name: given.get(name) for name in KEYS}}
+    if body.type == "selfSigned":
+        given = body.x509_thumbprint or {}
+        first = given.get("primaryThumbprint") or given.get("secondaryThumbprint")
+        return {"type": "selfSigned", "x509Thumbprint": {name: given.get(name) or first for name in THUMBPRINTS}}
+    return {"type": body.type}
+
+
+def shown(room: Room, authentications: list[JsonObject | UnsetType]) -> list[JsonObject]:
+    """Authentications in the hub's shape, with their keys in plain; all are opened in one round trip."""
+    known = [one if isinstance(one, dict) else {} for one in authentications]
+    try:
+        opened: Any = room.vault.opened.reveal({str(number): one for number, one in enumerate(known)})
+    except (SecretNotFound, SecretErased):
+        opened = {str(number): {"type": one.get("type")} for number, one in enumerate(known)}
+    return [_shape(opened[str(number)]) for number in range(len(known))]
+
+
+def _shape(authentication: JsonObject) -> JsonObject:
+    keys, thumbprints = authentication.get("symmetricKey", {}), authentication.get("x509Thumbprint", {})
+    return {
+        "symmetricKey": {name: keys.get(name) for name in KEYS},
+        "x509Thumbprint": {name: thumbprints.get(name) for name in THUMBPRINTS},
+        "type": authentication.get("type", "sas"),
+    }
+
+
+def of_system_module() -> JsonObject:
+    """What a system module shows: it comes with its device, and has no keys."""
+    return _shape(_NOBODY)

@@ -1,0 +1,53 @@
+"""What right a request needs: one table for all paths (contract/hub.md §4)."""
+
+import enum
+import re
+
+from events.access.rights import Right
+
+
+class Open(enum.Enum):
+    """Paths that anybody may ask."""
+
+    ANYBODY = "anybody"
+
+
+class Own(enum.Enum):
+    """Paths of a device itself, and of its modules; others need the right."""
+
+    DEVICE = "device"
+
+
+Needed = Right | Open | tuple[Own, Right]
+
+_READ = {"GET", "HEAD", "OPTIONS"}
+_OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
+_TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
+    # path, to read it, to write it
+    (_OPEN, Open.ANYBODY, Open.ANYBODY),
+    (re.compile(r"/v1/(policies|tokens)(/.*)?"), Right.ADMIN, Right.ADMIN),
+    (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, Right.TWIN_READ), (Own.DEVICE, Right.TWIN_WRITE)),
+    (re.compile(r"/v1/facts"), Right.ADMIN, Right.SERVICE_CONNECT),
+    (re.compile(r"/v1/devices(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
+    (re.compile(r"/devices/query"), Right.TWIN_READ, Right.TWIN_READ),
+    (re.compile(r"/configurations/testQueries"), Right.REGISTRY_READ, Right.REGISTRY_READ),
+    (re.compile(r"/twins(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
+    (
+        re.compile(r"/devices/[^/]+/modules(/.*)?"),
+        (Own.DEVICE, Right.REGISTRY_READ),
+        (Own.DEVICE, Right.REGISTRY_WRITE),
+    ),
+    (re.compile(r"/.*"), Right.REGISTRY_READ, Right.REGISTRY_WRITE),
+)
+
+
+def needed(method: str, path: str) -> Needed:
+    """What a request needs; the first line of the table that fits."""
+    read, write = next((read, write) for pattern, read, write in _TABLE if pattern.fullmatch(path))
+    return read if method in _READ else write
+
+
+def owner(path: str) -> tuple[str, str | None] | None:
+    """Whose path it is: `/v1/devices/d/desired` is d's, `/devices/d/modules/m` that of the module, too."""
+    found = re.fullmatch(r"(?:/v1)?/devices/([^/]+)(?:/modules(?:/([^/]+))?|/desired|/reports)", path)
+    return None if found is None else (found[1], found[2])

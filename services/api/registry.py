@@ -1,0 +1,125 @@
+"""Changes of the registry: one identity, or up to a hundred lines of a bulk request (contract/hub.md §1.1, §1.5)."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from events.canonical import JsonObject
+from events.device.commands import (
+    CreateModule,
+    DeleteModule,
+    DeviceCommand,
+    PatchTwin,
+    RegisterDevice,
+    RetireDevice,
+    UpdateDevice,
+    UpdateModule,
+)
+from events.envelope import Principal
+from services.api.bodies import BulkBody, DeviceBody
+from services.api.errors import BodyInvalid, answer_of
+from services.api.keys import authentication_of
+from services.api.room import Room
+
+_STATUSES = {"enabled": True, "disabled": False}
+_ANY = "*"
+_MODES = {
+    "create",
+    "update",
+    "updateIfMatchETag",
+    "delete",
+    "deleteIfMatchETag",
+    "updateTwin",
+    "updateTwinIfMatchETag",
+}
+
+
+def identity_command(
+    device_id: str, body: DeviceBody | BulkBody, if_match: str | None
+) -> RegisterDevice | UpdateDevice:
+    """The command that registers a device, or with a condition updates it. Keys that are left out are made anew.
+
+    Raises:
+        BodyInvalid: the status is neither enabled nor disabled.
+    """
+    enabled = _STATUSES.get(body.status)
+    if enabled is None:
+        raise BodyInvalid(f"status must be enabled or disabled, not {body.status[:40]!r}")
+    edge = body.capabilities is not None and body.capabilities.iot_edge
+    authentication = authentication_of(body.authentication)
+    if if_match is None:
+        return RegisterDevice(device_id, edge, enabled, body.status_reason, authentication)
+    return UpdateDevice(device_id, edge, enabled, body.status_reason, if_match, authentication)
+
+
+class _Line(msgspec.Struct, frozen=True):
+    number: int
+    body: BulkBody
+    identity: DeviceCommand | None
+    twin: PatchTwin | None
+
+
+def in_bulk(room: Room, bodies: Sequence[BulkBody], by: Principal) -> list[JsonObject]:
+    """Do every line, and answer an error for each that was refused; twins are touched where the identity went well."""
+    errors: dict[int, JsonObject] = {}
+    lines = []
+    for number, body in enumerate(bodies):
+        try:
+            lines.append(_line(number, body))
+        except BodyInvalid as error:
+            errors[number] = _error(body, error)
+    for part in ("identity", "twin"):
+        some = [line for line in lines if line.number not in errors and getattr(line, part) is not None]
+        with room.producer(by) as producer:
+            report = producer.submit(getattr(line, part) for line in some)
+        for refused in report.refused:
+            line = some[refused.index]
+            errors[line.number] = _error(line.body, refused.error)
+    return [errors[number] for number in sorted(errors)]
+
+
+def _line(number: int, body: BulkBody) -> _Line:
+    mode = body.import_mode
+    if mode not in _MODES:
+        raise BodyInvalid(f"importMode is one of {', '.join(sorted(_MODES))}")
+    twin = None
+    desired = None if body.properties is None else body.properties.desired
+    if mode.startswith("updateTwin") or (mode == "create" and (body.tags or desired)):
+        if_match = body.twin_etag if mode == "updateTwinIfMatchETag" else None
+        tags = body.tags if body.module_id is None else None
+        twin = PatchTwin(body.id, body.module_id, tags, desired, if_match)
+    if mode.startswith("updateTwin"):
+        return _Line(number, body, None, twin)
+    return _Line(number, body, _module(body) if body.module_id is not None else _device(body), twin)
+
+
+def _condition(body: BulkBody) -> str | None:
+    if body.import_mode == "create":
+        return None
+    return body.etag or _ANY if body.import_mode.endswith("IfMatchETag") else _ANY
+
+
+def _device(body: BulkBody) -> DeviceCommand:
+    if body.import_mode.startswith("delete"):
+        return RetireDevice(body.id, _condition(body))
+    return identity_command(body.id, body, _condition(body))
+
+
+def _module(body: BulkBody) -> DeviceCommand:
+    assert body.module_id is not None
+    if body.import_mode.startswith("delete"):
+        return DeleteModule(body.id, body.module_id, _condition(body))
+    authentication = authentication_of(body.authentication, module=True)
+    if body.import_mode == "create":
+        return CreateModule(body.id, body.module_id, body.managed_by, authentication)
+    return UpdateModule(body.id, body.module_id, body.managed_by, authentication, _condition(body))
+
+
+def _error(body: BulkBody, error: Exception) -> JsonObject:
+    return {
+        "deviceId": body.id,
+        "moduleId": body.module_id,
+        "errorCode": answer_of(error).code,
+        "errorStatus": str(error),
+        "operation": body.import_mode,
+    }

@@ -1,0 +1,167 @@
+"""A certificate authority of this machine's own, and the server certificate it signs."""
+
+import contextlib
+import datetime as dt
+import ipaddress
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+NAMES = ("localhost", "127.0.0.1", "::1")
+"""What a local server is always called."""
+
+CA_DAYS = 3650
+SERVER_DAYS = 397
+RENEW_DAYS = 30
+"""So long before its end a certificate is made anew."""
+
+_SKEW = dt.timedelta(hours=1)
+
+
+class CertificateUnusable(Exception):
+    """A certificate or key file cannot be read, or the two do not belong together."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"certificate {path}: {why}")
+        self.path, self.why = path, why
+
+
+class Files(msgspec.Struct, frozen=True):
+    """Where the parts are. `ca` is what clients trust."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+def files_of(directory: Path) -> Files:
+    """The places in a data directory."""
+    folder = directory / "tls"
+    return Files(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+
+
+def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> Files:
+    """Make what is not there: the authority once, the server's certificate when it is about to end or lacks a name.
+
+    Keys are made with mode 0600. Whoever trusts the authority goes on trusting renewed certificates.
+
+    Raises:
+        CertificateUnusable: what is there cannot be read.
+    """
+    files = files_of(directory)
+    files.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ca_key_file = files.ca.with_name("ca.key")
+    if not files.ca.exists() or not ca_key_file.exists():
+        _make_authority(files.ca, ca_key_file, now)
+    wanted = tuple(dict.fromkeys((*NAMES, *names)))
+    if not _is_good(files, wanted, now):
+        _make_server(files, ca_key_file, wanted, now)
+    return files
+
+
+def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "twinfold local authority")])
+    certificate = (
+        _builder(name, name, key.public_key(), now, CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write(key_file, _private(key))
+    _write(ca, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+
+
+def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: dt.datetime) -> None:
+    try:
+        ca_key = serialization.load_pem_private_key(ca_key_file.read_bytes(), password=None)
+        ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CertificateUnusable(files.ca, f"cannot be used: {error}") from error
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    days = min(SERVER_DAYS, (ca.not_valid_after_utc - now).days)
+    certificate = (
+        _builder(subject, ca.subject, key.public_key(), now, days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_name(one) for one in names]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    _write(files.key, _private(key))
+    _write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+
+
+def _is_good(files: Files, names: tuple[str, ...], now: dt.datetime) -> bool:
+    if not files.certificate.exists() or not files.key.exists():
+        return False
+    try:
+        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+        ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
+        certificate.verify_directly_issued_by(ca)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, another is made
+        return False
+    alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    soon = now + dt.timedelta(days=RENEW_DAYS)
+    return certificate.not_valid_after_utc > soon and set(map(_name, names)) <= set(alternatives)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, days: int
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + dt.timedelta(days=days))
+    )
+
+
+def _usage(*, sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(name: str) -> x509.GeneralName:
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(name))
+    return x509.DNSName(name)
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Put a whole file in place, so that nobody ever reads half of one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    draft.replace(path)

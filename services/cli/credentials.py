@@ -1,0 +1,201 @@
+"""`twinfold connection-string`, `ca`, `token` and `policy`: what clients show, and who may have it."""
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+import typer
+from redis import Redis
+from rich.table import Table
+
+from events.access.commands import DefinePolicy, DeletePolicy, RevokeToken
+from events.access.rights import BUILT_IN, OWNER
+from events.envelope import Principal
+from events.log.opening import open_log
+from events.log.redis import RedisLog
+from events.log.wake import Waker
+from events.producer.producer import Producer
+from events.producer.secrecy import LazyVault
+from events.secrets.redis import RedisSecretStore
+from events.settings import Settings, read_settings
+from services.cli.client import console
+from services.cli.flags import DataDir
+from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, tokens
+from services.local import NotServed, served, serving
+
+token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
+policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
+
+_AUTHOR = Principal.parse("user:console")
+_UNITS = {"m": 60, "h": 3600, "d": 86_400}
+
+Name = Annotated[str, typer.Argument(help="The policy's name.")]
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The log of a data directory, or of the settings."""
+
+    log: RedisLog
+    vault: LazyVault
+    producer: Producer
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[Opened]:
+    found = serving(settings.data_dir)
+    chosen = "redis_url" in settings.model_fields_set or found is None
+    url = settings.redis_url if chosen or found is None else found.redis_url
+    queue = settings.effective_queue_url if chosen or found is None else found.queue_url
+    log = open_log(url, allow_volatile=True)
+    vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
+    waker = Waker(Redis.from_url(queue), partitions=log.partitions)
+    yield Opened(log, vault, Producer(log, by=_AUTHOR, waker=waker, take_secrets=vault.take_out))
+    log.client.close()
+
+
+def connection_string(
+    *,
+    policy: Annotated[str, typer.Option(help="Of a shared access policy.")] = OWNER,
+    device: Annotated[str | None, typer.Option(help="Of a device instead, or of a module as device/module.")] = None,
+    data: DataDir = None,
+) -> None:
+    """Print what clients take to connect; it holds a key.
+
+    Example: twinfold connection-string --policy service
+    """
+    settings = read_settings(data_dir=data)
+    place = served(settings.data_dir)
+    with _opened(settings) as opened:
+        if device is None:
+            key = policy_key(opened.log, opened.vault, policy)
+            typer.echo(f"HostName={place.host_name};SharedAccessKeyName={policy};SharedAccessKey={key}")
+            return
+        device_id, _, module_id = device.partition("/")
+        key = device_key(opened.log, opened.vault, device_id, module_id or None)
+        module = f";ModuleId={module_id}" if module_id else ""
+        typer.echo(f"HostName={place.host_name};DeviceId={device_id}{module};SharedAccessKey={key}")
+
+
+def ca(*, data: DataDir = None) -> None:
+    """Print the path of the certificate that clients trust.
+
+    Example: export REQUESTS_CA_BUNDLE=$(twinfold ca)
+    """
+    settings = read_settings(data_dir=data)
+    place: Serving = served(settings.data_dir)
+    if not place.ca:
+        raise NotServed(settings.data_dir)
+    typer.echo(place.ca)
+
+
+@token.command()
+def issue(
+    name: Annotated[str, typer.Argument(help="Who gets it; facts say that they are by user:<name>.")],
+    *,
+    role: Annotated[str, typer.Option(help="read, operate or admin.")] = "read",
+    expires: Annotated[
+        str | None, typer.Option(help="How long it is good, as in 30m, 12h or 90d; for ever if not given.")
+    ] = None,
+    scope: Annotated[str, typer.Option(help="A target condition: for these devices alone.")] = "",
+    data: DataDir = None,
+) -> None:
+    """Issue a token, and print it once: it is not kept.
+
+    Example: twinfold token issue ada --role operate --expires 90d
+    """
+    with _opened(read_settings(data_dir=data)) as opened:
+        typer.echo(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
+
+
+@token.command("list")
+def list_tokens(*, data: DataDir = None) -> None:
+    """The tokens that stand.
+
+    Example: twinfold token list
+    """
+    table = Table("id", "name", "role", "expires", "scope")
+    with _opened(read_settings(data_dir=data)) as opened:
+        for token_id, document in tokens(opened.log):
+            until = _text(document.expires_at) if document.expires_at else "never"
+            table.add_row(token_id, document.name, document.role, until, document.scope)
+    console().print(table)
+
+
+@token.command()
+def revoke(token_id: Annotated[str, typer.Argument(help="As `token list` shows it.")], *, data: DataDir = None) -> None:
+    """Take a token back; it opens nothing a second later.
+
+    Example: twinfold token revoke 0a1b2c3d4e5f6071
+    """
+    with _opened(read_settings(data_dir=data)) as opened:
+        opened.producer.do(RevokeToken(token_id))
+    typer.echo(f"{token_id} is revoked")
+
+
+@policy.command("list")
+def list_policies(*, data: DataDir = None) -> None:
+    """The policies, and what they allow.
+
+    Example: twinfold policy list
+    """
+    table = Table("policy", "rights")
+    with _opened(read_settings(data_dir=data)) as opened:
+        for name, document in policies(opened.log):
+            table.add_row(name, ", ".join(document.rights))
+    console().print(table)
+
+
+@policy.command()
+def create(
+    name: Name,
+    rights: Annotated[list[str], typer.Argument(help="RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")],
+    *,
+    data: DataDir = None,
+) -> None:
+    """Make a policy of your own, with new keys.
+
+    Example: twinfold policy create dashboards RegistryRead ServiceConnect
+    """
+    with _opened(read_settings(data_dir=data)) as opened:
+        opened.producer.do(DefinePolicy(name, tuple(rights), new_key(), new_key(), new=True))
+    typer.echo(f"{name} is created")
+
+
+@policy.command()
+def rotate(name: Name, *, data: DataDir = None) -> None:
+    """Give a policy a new primary key; the former one goes on as the secondary, so that nobody is cut off.
+
+    Example: twinfold policy rotate service
+    """
+    with _opened(read_settings(data_dir=data)) as opened:
+        former = dict(policies(opened.log)).get(name)
+        rights = former.rights if former else tuple(right.value for right in BUILT_IN.get(name, ()))
+        second = former.primary_key if former else new_key()
+        opened.producer.do(DefinePolicy(name, rights, new_key(), second))
+    typer.echo(f"{name} has a new primary key")
+
+
+@policy.command()
+def delete(name: Name, *, data: DataDir = None) -> None:
+    """Remove a policy of your own.
+
+    Example: twinfold policy delete dashboards
+    """
+    with _opened(read_settings(data_dir=data)) as opened:
+        opened.producer.do(DeletePolicy(name))
+    typer.echo(f"{name} is deleted")
+
+
+def _time(expires: str | None) -> int:
+    if expires is None:
+        return 0
+    number, unit = expires[:-1], expires[-1:]
+    if not number.isdecimal() or unit not in _UNITS or not 0 < int(number) <= 10_000:  # noqa: PLR2004 - plenty
+        raise typer.BadParameter(f"{expires!r} is no time such as 30m, 12h or 90d")
+    return int((dt.datetime.now(dt.UTC).timestamp() + int(number) * _UNITS[unit]) * 1000)
+
+
+def _text(at: int) -> str:
+    return dt.datetime.fromtimestamp(at / 1000, dt.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,138 @@
+"""Policies and tokens, for whoever has the log itself: `up`, the API at its start, and the command line."""
+
+import base64
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Iterator
+
+import msgspec
+
+from events.access import state
+from events.access.commands import DefinePolicy, IssueToken
+from events.access.errors import PolicyExists, PolicyNotFound
+from events.access.rights import BUILT_IN
+from events.access.state import PolicyDocument, TokenDocument
+from events.device.errors import DeviceNotFound, ModuleNotFound
+from events.device.state import decode_device
+from events.log.keys import FLEET
+from events.log.port import Log
+from events.producer.producer import Producer
+from events.producer.secrecy import LazyVault
+
+_KEY_BYTES = 32
+_TOKEN_BYTES = 32
+_ID_BYTES = 8
+
+
+class NoKey(Exception):
+    """An identity has no key that could be shown."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject} has no symmetric key: give it one over the API, as in PUT /devices/{subject}")
+        self.subject = subject
+
+
+def new_key() -> str:
+    """A key that nobody guesses, as base64."""
+    return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+
+
+def ensure_policies(producer: Producer, log: Log) -> None:
+    """Make the built-in policies that are not there yet, each with keys of its own.
+
+    Raises:
+        LogUnavailable, SecretsError: they could not be made.
+    """
+    names = list(BUILT_IN)
+    stored = log.load([state.POLICY + name for name in names], fleet=True)
+    for name, one in zip(names, stored, strict=True):
+        if one.snapshot is None:
+            rights = tuple(right.value for right in BUILT_IN[name])
+            # Another process may have been faster: its keys stand.
+            with contextlib.suppress(PolicyExists):
+                producer.do(DefinePolicy(name, rights, new_key(), new_key(), new=True))
+
+
+def policies(log: Log) -> Iterator[tuple[str, PolicyDocument]]:
+    """(name, policy), by name."""
+    for subject, document in _access(log):
+        if isinstance(document, PolicyDocument):
+            yield subject.removeprefix(state.POLICY), document
+
+
+def tokens(log: Log) -> Iterator[tuple[str, TokenDocument]]:
+    """(id, token), by id; revoked ones are gone."""
+    for subject, document in _access(log):
+        if isinstance(document, TokenDocument):
+            yield subject.removeprefix(state.TOKEN), document
+
+
+def _access(log: Log) -> Iterator[tuple[str, state.AccessDocument]]:
+    subjects = sorted({subject for subject in log.subjects(FLEET) if state.is_access(subject)})
+    for subject, one in zip(subjects, log.load(subjects, fleet=True), strict=True):
+        if one.snapshot is not None:
+            yield subject, state.decode(subject, one.snapshot)
+
+
+def issue_token(producer: Producer, *, name: str, role: str, expires_at: int = 0, scope: str = "") -> str:
+    """Issue a token and answer what its holder shows; it is not kept, and cannot be shown again.
+
+    Raises:
+        TokenInvalid: a name, role or scope that cannot be one.
+        LogUnavailable: it is not issued.
+    """
+    token_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_TOKEN_BYTES)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    producer.do(IssueToken(token_id, name, role, digest, expires_at, scope))
+    return f"twf_{token_id}_{secret}"
+
+
+def policy_key(log: Log, vault: LazyVault, name: str) -> str:
+    """The primary key of a policy.
+
+    Raises:
+        PolicyNotFound: there is no such policy.
+        SecretsError: the key does not open.
+    """
+    subject = state.POLICY + name
+    (stored,) = log.load([subject], fleet=True)
+    if stored.snapshot is None:
+        raise PolicyNotFound(name)
+    document = state.decode(subject, stored.snapshot)
+    assert isinstance(document, PolicyDocument)
+    return str(vault.opened.reveal(document.primary_key))
+
+
+def device_key(log: Log, vault: LazyVault, device_id: str, module_id: str | None = None) -> str:
+    """The primary key of a device, or of one of its modules.
+
+    Raises:
+        DeviceNotFound, ModuleNotFound, NoKey: there is none.
+        SecretsError: the key does not open.
+    """
+    (stored,) = log.load([device_id])
+    document = None if stored.snapshot is None else decode_device(stored.snapshot)
+    if document is None or document.retired:
+        raise DeviceNotFound(device_id)
+    authentication, subject = document.authentication, device_id
+    if module_id is not None:
+        subject = f"{device_id}/{module_id}"
+        identity = document.modules.get(module_id)
+        if identity is None:
+            raise ModuleNotFound(device_id, module_id)
+        authentication = identity.authentication
+    keys = authentication.get("symmetricKey") if isinstance(authentication, dict) else None
+    if not keys:
+        raise NoKey(subject)
+    return str(vault.opened.reveal(keys["primaryKey"]))
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """What `up` writes into its data directory, so that a script needs nothing else."""
+
+    url: str
+    host_name: str
+    redis_url: str
+    queue_url: str
+    ca: str = ""

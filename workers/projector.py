@@ -176,11 +176,12 @@ class Projector:
         checkpoint, partition = self._current(number)
         while True:
             advanced = self._advance(partition)
-            if advanced:
-                checkpoint = self._commit(number, partition, checkpoint)
             if blocked is not None:
+                # Before the commit, so that nobody sees views at the head of a partition that is said to be blocked.
                 self._views.block(number, None)
                 blocked = None
+            if advanced:
+                checkpoint = self._commit(number, partition, checkpoint)
             if not advanced or not go_on():
                 self._warm.put(number, checkpoint, partition)
                 return not advanced

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 2.0
+_CONFLICT_SECONDS = 0.001
 
 
 class WakerLike(Protocol):
@@ -185,11 +187,18 @@ class Producer:
                 else:
                     written += len(chunk.indices)
             self._wake(chunks)
-            conflicts += bool(again)
-            self.conflicts += bool(again)
+            if again:
+                # Writing something is progress: only what stays in conflict however often it is tried is given up.
+                conflicts = 1 if len(again) < len(proposed) else conflicts + 1
+                self.conflicts += 1
+            else:
+                conflicts = 0
             if conflicts == ATTEMPTS_MAX:
                 names = dict.fromkeys(subject for _, one in again for subject in subjects_of(one))
                 raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
+            if conflicts > 1:
+                # Apart in time, so that one of those who meet gets through.
+                self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
             pending = again + later
         return written, refused
 

@@ -92,6 +92,21 @@ def test_a_conflict_without_end_is_told_with_its_subjects() -> None:
     assert caught.value.subjects == ("a",)
 
 
+def test_conflicts_that_each_end_are_no_reason_to_give_up() -> None:
+    log = RacingLog(partitions=1)
+    one, other = producer(log), producer(log)
+    one.do(RegisterDevice("a"))
+
+    def rival() -> None:
+        log.rivals.insert(0, lambda: None)
+        other.do(PatchTags("a", {"n": len(log.sizes)}))
+
+    for _ in range(20):
+        log.rivals += [rival, lambda: None]
+    assert one.submit([PatchTags("a", {"x": number}) for number in range(20)]).written == 20
+    assert one.conflicts == 20
+
+
 def test_a_lost_answer_is_asked_for_again_and_the_facts_stand_once() -> None:
     log = FlakyLog(partitions=2)
     one = producer(log)

@@ -107,6 +107,16 @@ class ReplaceTwin(msgspec.Struct, frozen=True):
     if_match: str | None = None
 
 
+class SetConfiguration(msgspec.Struct, frozen=True):
+    """Set a configuration on one edge device by hand (contract/hub.md §1.1, applyConfigurationContent).
+
+    It writes the modules that it names, once; the next automatic change replaces it.
+    """
+
+    device_id: str
+    content: dict[str, Any]
+
+
 class ReportProperties(msgspec.Struct, frozen=True):
     """Merge-patch reported properties, as the device or module itself does."""
 
@@ -125,5 +135,6 @@ DeviceCommand = (
     | PatchTags
     | PatchTwin
     | ReplaceTwin
+    | SetConfiguration
     | ReportProperties
 )

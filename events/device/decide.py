@@ -16,6 +16,7 @@ from events.device.commands import (
     ReplaceTwin,
     ReportProperties,
     RetireDevice,
+    SetConfiguration,
     UpdateDevice,
     UpdateModule,
 )
@@ -27,11 +28,13 @@ from events.device.errors import (
     ModuleExists,
     ModuleIdInvalid,
     ModuleNotFound,
+    NotEdgeCapable,
     SystemModuleReserved,
     TwinLimitExceeded,
 )
 from events.device.etags import matches, twin_etag
 from events.device.facts import (
+    ConfigurationSet,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -84,7 +87,7 @@ def check(command: DeviceCommand) -> None:
         case RegisterDevice() | UpdateDevice():
             _check_text(command.device_id, "statusReason", command.status_reason)
             check_authentication(command.device_id, command.authentication, module=False)
-        case RetireDevice():
+        case RetireDevice() | SetConfiguration():
             pass
         case _:
             assert_never(command)
@@ -172,6 +175,10 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             if module_id in device.modules:
                 raise ModuleExists(device_id, module_id)
             return ModuleCreated(module_id, managed_by, _said(authentication))
+        case SetConfiguration(device_id, content):
+            if not device.edge:
+                raise NotEdgeCapable(device_id)
+            return ConfigurationSet(content)
         case UpdateModule(device_id, module_id, managed_by, authentication):
             _check_module_identity(command, device)
             return ModuleUpdated(module_id, managed_by, _said(authentication))

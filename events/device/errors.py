@@ -106,3 +106,11 @@ class TwinLimitExceeded(DeviceError):
         more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""  # noqa: PLR2004
         super().__init__(f"{subject}: {lines}{more}")
         self.subject, self.problems = subject, problems
+
+
+class NotEdgeCapable(DeviceError):
+    """Only an edge device runs modules."""
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(f"{device_id}: not an edge device; set capabilities.iotEdge to true first")
+        self.device_id = device_id

@@ -67,6 +67,15 @@ class TwinReplaced(msgspec.Struct, frozen=True, tag="TwinReplaced", forbid_unkno
     desired: JsonObject
 
 
+class ConfigurationSet(msgspec.Struct, frozen=True, tag="ConfigurationSet", forbid_unknown_fields=True):
+    """A configuration was set on one device by hand: it writes the modules that it names, and is in force from here on.
+
+    `content` is as in `DeploymentCreated`. The next automatic change replaces it (DESIGN §7).
+    """
+
+    content: JsonObject
+
+
 class PropertiesReported(msgspec.Struct, frozen=True, tag="PropertiesReported", forbid_unknown_fields=True):
     """A merge patch (RFC 7386) to the reported properties, by the device or module itself."""
 
@@ -82,5 +91,6 @@ DeviceFact = (
     | ModuleDeleted
     | TwinPatched
     | TwinReplaced
+    | ConfigurationSet
     | PropertiesReported
 )

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from events import canonical
 from events.canonical import JsonObject
 from events.device.facts import (
+    ConfigurationSet,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -19,6 +20,7 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
+from events.device.stamps import Stamp, restamped
 from events.properties import merge_patch
 
 EMPTY = msgspec.Raw(b"{}")
@@ -41,7 +43,7 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """A device as its facts made it. Sections stay canonical JSON until somebody needs them.
 
     `version` counts the subject's facts. `generation` counts registrations; a retired device keeps a document without
-    sections, so that versions and etags go on. `*_at` are milliseconds.
+    sections, so that versions and etags go on. `*_at` are milliseconds, `*_stamps` trees as in `stamps`.
     """
 
     version: int
@@ -62,6 +64,8 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: msgspec.Raw = EMPTY
     desired: msgspec.Raw = EMPTY
     reported: msgspec.Raw = EMPTY
+    desired_stamps: msgspec.Raw = EMPTY
+    reported_stamps: msgspec.Raw = EMPTY
     modules: dict[str, ModuleIdentity] = {}
     authentication: JsonObject | UnsetType = UNSET
 
@@ -82,6 +86,8 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     reported_at: int = NEVER
     desired: msgspec.Raw = EMPTY
     reported: msgspec.Raw = EMPTY
+    desired_stamps: msgspec.Raw = EMPTY
+    reported_stamps: msgspec.Raw = EMPTY
 
 
 Document = TypeVar("Document", DeviceDocument, ModuleDocument)
@@ -133,6 +139,8 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 authentication=document.authentication if fact.authentication is UNSET else fact.authentication,
                 status_updated_at=at if fact.enabled != document.enabled else document.status_updated_at,
             )
+        case ConfigurationSet():
+            return msgspec.structs.replace(document, version=version)
         case DeviceRetired():
             return DeviceDocument(
                 version,
@@ -184,20 +192,27 @@ def _evolve_twin(
     changes: dict[str, Any] = {"version": version, "twin_version": document.twin_version + 1}
     match fact:
         case PropertiesReported(patch):
-            changes["reported"] = _patched(document.reported, patch)
+            before = section(document.reported)
+            stamp = Stamp(_since(document, document.reported_at), document.reported_version)
+            changes["reported_stamps"] = _restamped(before, patch, document.reported_stamps, stamp)
+            changes["reported"] = _merged(before, patch)
             changes["reported_version"] = document.reported_version + 1
             changes["reported_at"] = at
         case TwinPatched(tags, desired):
             changes["twin_etag"] = document.twin_etag + 1
             if tags is not None and isinstance(document, DeviceDocument):
-                changes["tags"] = _patched(document.tags, tags)
+                changes["tags"] = _merged(section(document.tags), tags)
             if desired is not None:
-                changes |= _desired(document, _patched(document.desired, desired), at)
+                before = section(document.desired)
+                stamp = Stamp(_since(document, document.desired_at), document.desired_version)
+                changes["desired_stamps"] = _restamped(before, desired, document.desired_stamps, stamp)
+                changes |= _desired(document, _merged(before, desired), at)
         case TwinReplaced(tags, desired):
             changes["twin_etag"] = document.twin_etag + 1
             if isinstance(document, DeviceDocument):
-                changes["tags"] = _patched(EMPTY, tags)
-            changes |= _desired(document, _patched(EMPTY, desired), at)
+                changes["tags"] = _merged({}, tags)
+            changes["desired_stamps"] = EMPTY
+            changes |= _desired(document, _merged({}, desired), at)
     return msgspec.structs.replace(document, **changes)
 
 
@@ -205,6 +220,18 @@ def _desired(document: DeviceDocument | ModuleDocument, desired: msgspec.Raw, at
     return {"desired": desired, "desired_version": document.desired_version + 1, "desired_at": at}
 
 
-def _patched(raw: msgspec.Raw, patch: dict[str, Any]) -> msgspec.Raw:
-    merged = merge_patch(section(raw), patch)
-    return msgspec.Raw(canonical.encode(merged)) if merged else EMPTY
+def _merged(before: JsonObject, patch: JsonObject) -> msgspec.Raw:
+    return _raw(merge_patch(before, patch))
+
+
+def _restamped(before: JsonObject, patch: JsonObject, tree: msgspec.Raw, stamp: Stamp) -> msgspec.Raw:
+    return _raw(restamped(before, patch, section(tree), stamp)) if before else EMPTY
+
+
+def _raw(value: JsonObject) -> msgspec.Raw:
+    return msgspec.Raw(canonical.encode(value)) if value else EMPTY
+
+
+def _since(document: DeviceDocument | ModuleDocument, at: int) -> int:
+    """When a section was last changed: at the latest when the twin came to be."""
+    return at if at != NEVER or isinstance(document, ModuleDocument) else document.registered_at

@@ -1,25 +1,55 @@
-"""A twin in the hub's shape (contract/hub.md §1.6), but for the times of single properties."""
+"""A twin in the hub's shape (contract/hub.md §1.6)."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from events.canonical import JsonObject
+from events.device.authentication import THUMBPRINTS
 from events.device.etags import twin_etag
+from events.device.stamps import Stamp, metadata
 from events.device.state import DeviceDocument, ModuleDocument, section
-
-NEVER = "0001-01-01T00:00:00Z"
-
-
-def time_text(at: int) -> str:
-    """Milliseconds as the hub writes a time; a negative one is *never*."""
-    if at < 0:
-        return NEVER
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from events.device.times import NEVER, ticks, time_text
 
 
-def device_twin(device_id: str, document: DeviceDocument) -> JsonObject:
-    """A device's twin; `tags` is left out where there are none."""
+class Author(msgspec.Struct, frozen=True):
+    """The deployment that a property is from, and when it was last changed, in milliseconds."""
+
+    deployment_id: str
+    at: int
+
+
+class Configured(msgspec.Struct, frozen=True):
+    """What a device's effective configuration gives one of its modules: its section, and what is known of it.
+
+    `version` counts the section's changes from 1; `since` (milliseconds) is when the device got it; `author` tells who is
+    behind a leaf of the section; `standings` is what each deployment that targets the device is to this twin.
+    """
+
+    section: JsonObject | None = None
+    version: int = 0
+    since: int = -1
+    author: Callable[[tuple[str, ...]], Author | None] = lambda _path: None
+    standings: Mapping[str, str] = {}
+
+
+_NO_STANDINGS: Mapping[str, str] = {}
+
+
+def generation_id(document: DeviceDocument) -> str:
+    """When the device was registered in ticks of 100 ns since the year 1, as the hub counts."""
+    return str(ticks(max(document.registered_at, 0)) + document.generation)
+
+
+def device_scope(device_id: str, document: DeviceDocument) -> str | None:
+    """The scope of an edge device, which never changes; `None` for others (contract/hub.md §1.5)."""
+    return f"ms-azure-iot-edge://{device_id}-{generation_id(document)}" if document.edge else None
+
+
+def device_twin(device_id: str, document: DeviceDocument, standings: Mapping[str, str] = _NO_STANDINGS) -> JsonObject:
+    """A device's twin; `tags`, `configurations` and `deviceScope` are left out where there is nothing to say."""
+    authentication = document.authentication if isinstance(document.authentication, dict) else {}
     twin: JsonObject = {
         "deviceId": device_id,
         "etag": twin_etag(document.twin_etag),
@@ -27,38 +57,105 @@ def device_twin(device_id: str, document: DeviceDocument) -> JsonObject:
         "status": "enabled" if document.enabled else "disabled",
         "statusReason": document.status_reason,
         "statusUpdateTime": time_text(document.status_updated_at),
-        "connectionState": "Disconnected",
-        "lastActivityTime": NEVER,
-        "cloudToDeviceMessageCount": 0,
+        **_connection(authentication),
+        "modelId": "",
         "version": document.twin_version,
-        "capabilities": {"iotEdge": document.edge},
-        "properties": _properties(document, section(document.desired), document.desired_version),
     }
     tags = section(document.tags)
-    return {**twin, "tags": tags} if tags else twin
+    if tags:
+        twin["tags"] = tags
+    desired = section(document.desired)
+    twin["properties"] = {
+        "desired": {
+            **desired,
+            "$metadata": _own_metadata(document, desired, document.registered_at),
+            "$version": document.desired_version,
+        },
+        "reported": _reported(document, document.registered_at),
+    }
+    if standings:
+        twin["configurations"] = _shown(standings)
+    twin["capabilities"] = {"iotEdge": document.edge}
+    scope = device_scope(device_id, document)
+    return twin if scope is None else {**twin, "deviceScope": scope}
 
 
 def module_twin(
-    device_id: str, module_id: str, document: ModuleDocument | None, *, configured: msgspec.Raw | None, version: int
+    device_id: str,
+    module_id: str,
+    document: ModuleDocument | None,
+    configured: Configured,
+    *,
+    identity_etag: int = 1,
+    authentication: JsonObject | None = None,
 ) -> JsonObject:
     """A module's twin: its own document under the section that its device's effective configuration gives it.
 
-    `configured` and `version` are the section and its `$version`; `None` and 0 where the configuration has none. Both
-    counts begin at 1, and the twin's counts the changes by hand and those by deployments.
+    Both counts of versions begin at 1, and the twin's counts the changes by hand and those by deployments.
     """
     own = document or ModuleDocument(0, 0)
-    desired = {**section(own.desired), **(section(configured) if configured is not None else {})}
-    return {
+    mine, given = section(own.desired), configured.section or {}
+    version = own.desired_version + max(configured.version - 1, 0)
+    stamps = _own_metadata(own, mine, own.desired_at)
+    if configured.section is not None:
+        newer = max(own.desired_at, configured.since)
+        stamps |= _configured_metadata(given, (), configured, version)
+        stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
+    twin: JsonObject = {
         "deviceId": device_id,
         "moduleId": module_id,
         "etag": twin_etag(own.twin_etag),
+        "deviceEtag": twin_etag(identity_etag),
+        "status": "enabled",
+        "statusUpdateTime": NEVER,
+        **_connection(authentication or {"type": "none"}),
+        "modelId": "",
         "version": own.twin_version,
-        "properties": _properties(own, desired, own.desired_version + max(version - 1, 0)),
+        "properties": {
+            "desired": {**mine, **given, "$metadata": stamps, "$version": version},
+            "reported": _reported(own, own.reported_at),
+        },
     }
+    return {**twin, "configurations": _shown(configured.standings)} if configured.standings else twin
 
 
-def _properties(document: DeviceDocument | ModuleDocument, desired: JsonObject, desired_version: int) -> JsonObject:
+def _connection(authentication: JsonObject) -> JsonObject:
+    thumbprints = authentication.get("x509Thumbprint", {})
     return {
-        "desired": {**desired, "$version": desired_version},
-        "reported": {**section(document.reported), "$version": document.reported_version},
+        "connectionState": "Disconnected",
+        "lastActivityTime": NEVER,
+        "cloudToDeviceMessageCount": 0,
+        "authenticationType": authentication.get("type", "sas"),
+        "x509Thumbprint": {name: thumbprints.get(name) for name in THUMBPRINTS},
     }
+
+
+def _shown(standings: Mapping[str, str]) -> JsonObject:
+    return {name: {"status": standings[name]} for name in sorted(standings)}
+
+
+def _own_metadata(document: DeviceDocument | ModuleDocument, desired: JsonObject, born_at: int) -> JsonObject:
+    stamp = Stamp(document.desired_at if document.desired_at >= 0 else born_at, document.desired_version)
+    return metadata(desired, section(document.desired_stamps), stamp, versions=True)
+
+
+def _reported(document: DeviceDocument | ModuleDocument, born_at: int) -> JsonObject:
+    reported = section(document.reported)
+    stamp = Stamp(document.reported_at if document.reported_at >= 0 else born_at, document.reported_version)
+    stamps = metadata(reported, section(document.reported_stamps), stamp, versions=False)
+    return {**reported, "$metadata": stamps, "$version": document.reported_version}
+
+
+def _configured_metadata(
+    value: Mapping[str, Any], path: tuple[str, ...], configured: Configured, version: int
+) -> JsonObject:
+    shown: JsonObject = {}
+    for name, item in value.items():
+        at = (*path, name)
+        shown[name] = {"$lastUpdated": time_text(configured.since), "$lastUpdatedVersion": version}
+        if isinstance(item, dict):
+            shown[name] |= _configured_metadata(item, at, configured, version)
+        elif (author := configured.author(at)) is not None:
+            shown[name]["$lastUpdatedBy"] = author.deployment_id
+            shown[name]["$lastUpdatedByDigest"] = str(ticks(author.at))
+    return shown

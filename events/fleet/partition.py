@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
+from events.canonical import JsonObject
 from events.deployment.facts import (
     Admitted,
     DeploymentCreated,
@@ -18,6 +19,7 @@ from events.deployment.facts import (
     NotStarted,
 )
 from events.device.facts import (
+    ConfigurationSet,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -32,7 +34,7 @@ from events.device.facts import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Answers, Signature, as_desired
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
-from events.fleet.deployments import Change, Deployment, Deployments, target_of
+from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployments, target_of
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index
@@ -100,6 +102,7 @@ class Partition:
         self._renewed = BitMap()
         self._gone = BitMap()
         self._changes: dict[str, Change] = {}
+        self._by_hand: dict[int, list[JsonObject]] = {}
 
     # -- folding the partition's own facts
 
@@ -148,6 +151,8 @@ class Partition:
             case PropertiesReported():
                 if self.index.patch_reported(ordinal, fact.patch):
                     self._touched.add(ordinal)
+            case ConfigurationSet(content):
+                self._by_hand.setdefault(ordinal, []).append(content.get(CONTENT_KEY, {}))
             case DeviceUpdated():
                 self.directory.update(ordinal, edge=fact.edge, enabled=fact.enabled)
                 self._renewed.add(ordinal)
@@ -185,6 +190,7 @@ class Partition:
         self.index.forget(ordinal)
         self.answers.forget(ordinal)
         self.twin_versions[ordinal] = 0
+        self._by_hand.pop(ordinal, None)
         self.changed_ids.add(device_id)
         self._touched.discard(ordinal)
         self._renewed.discard(ordinal)
@@ -341,6 +347,7 @@ class Partition:
                 row = self.rows.after(old, stack, self._merge)
                 if row is not self.rows.by_number[old] and row != self.rows.by_number[old]:
                     _collect(moved, old, row, ordinals[rows == old])
+        self._assign_by_hand(moved)
         gone = np.array(self._gone, dtype=np.uint32)
         rows = self.row_of.take(gone)
         for old in np.unique(rows).tolist():
@@ -348,6 +355,24 @@ class Partition:
                 _collect(moved, old, self.rows.by_number[UNASSIGNED], gone[rows == old])
         self._gone = BitMap()
         return self._move(moved)
+
+    def _assign_by_hand(self, moved: dict[tuple[int, bytes], tuple[Row, BitMap]]) -> None:
+        """Lay what was set by hand since the last call over what follows from the deployments."""
+        for ordinal, contents in self._by_hand.items():
+            old = self.row_of[ordinal]
+            row = self.rows.by_number[old]
+            for key, (planned, members) in moved.items():
+                if ordinal in members:
+                    row = planned
+                    members.discard(ordinal)
+                    if not members:
+                        del moved[key]
+                    break
+            for content in contents:
+                row = self.rows.by_hand(row, content)
+            if row != self.rows.by_number[old]:
+                _collect(moved, old, row, [ordinal])
+        self._by_hand = {}
 
     def _move(self, moved: Mapping[tuple[int, bytes], tuple[Row, BitMap]]) -> tuple[Moved, ...]:
         # Rows are numbered in the order of the lowest ordinal that moved, whatever order they were found in.

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from events.canonical import JsonObject
 from events.fleet.configuration import AGENT, NOTHING, Configuration, HeldBack
 from events.fleet.deployments import Deployment
+from events.manifest.merge import DESIRED, over_limit
+from events.manifest.merge import merge as merge_contents
 
 UNASSIGNED = 0
 """The row of a device that never had a configuration."""
@@ -22,6 +25,7 @@ class Standing(enum.Enum):
     MANAGED = "managed"
     UNMANAGED = "unmanaged"
     HELD_BACK = "held back"
+    BY_HAND = "by hand"
 
 
 class Layer(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -35,7 +39,8 @@ class Row(msgspec.Struct, frozen=True):
     """An assignment.
 
     `stack` is the base and then its layers, ascending. Of an unmanaged device it is the last it had, and so it is of a
-    held-back one, whose `wanted` stack was over a limit, for the `reason` given. `versions` counts from 1, the empty
+    held-back one, whose `wanted` stack was over a limit, for the `reason` given. A device configured by hand has no stack,
+    and `wanted` is the one that it would have had. `versions` counts from 1, the empty
     section every module twin is born with; a module keeps its count after its section is gone.
     """
 
@@ -81,17 +86,34 @@ class Rows:
         """The row that follows when the devices of a row come under a stack; an empty stack targets nobody."""
         old = self.by_number[number]
         if not stack:
-            if number == UNASSIGNED or old.standing is Standing.UNMANAGED:
+            by_hand_alone = old.standing is Standing.BY_HAND and not old.wanted
+            if number == UNASSIGNED or old.standing is Standing.UNMANAGED or by_hand_alone:
                 return old
             return msgspec.structs.replace(old, standing=Standing.UNMANAGED, wanted=(), reason="")
         key = stack_key(stack)
         if old.standing is Standing.MANAGED and old.stack == key:
+            return old
+        if old.standing is Standing.BY_HAND and old.wanted == key:
+            # Nothing changed that decides for it; what was set by hand stays (contract/hub.md §3.3 item 8).
             return old
         merged = merge(stack)
         if isinstance(merged, HeldBack):
             return msgspec.structs.replace(old, standing=Standing.HELD_BACK, wanted=key, reason=merged.reason)
         self.configurations.setdefault(merged.digest, merged)
         return Row(Standing.MANAGED, key, merged.digest, self._versions(old, merged))
+
+    def by_hand(self, row: Row, content: JsonObject) -> Row:
+        """The row that follows when the modules that a content names are written by hand; over a limit, why not."""
+        stack = row.stack if row.standing is Standing.MANAGED else row.wanted
+        had = self.configurations[row.configuration].sections
+        base = {module: {DESIRED: msgspec.json.decode(section)} for module, section in had.items()}
+        sections = merge_contents(base, [content]).sections
+        excess = over_limit(sections)
+        if excess is not None:
+            return msgspec.structs.replace(row, standing=Standing.HELD_BACK, wanted=stack, reason=str(excess))
+        merged = Configuration.of(sections)
+        self.configurations.setdefault(merged.digest, merged)
+        return Row(Standing.BY_HAND, (), merged.digest, self._versions(row, merged), stack)
 
     def _versions(self, old: Row, new: Configuration) -> dict[str, int]:
         had = self.configurations[old.configuration].section_digests

@@ -11,7 +11,7 @@ from events.properties import DESIRED_BYTES_MAX, is_secret, merge_patch, size_of
 MODULES_MAX = 50
 
 _AGENT = "$edgeAgent"
-_DESIRED = "properties.desired"
+DESIRED = "properties.desired"
 _ABSENT = object()
 
 
@@ -92,8 +92,8 @@ def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
     return tuple(
         Conflict(
             module,
-            ".".join((_DESIRED, *leaf)),
-            stack[_last_setter(contents, module, leaf)][0],
+            ".".join((DESIRED, *leaf)),
+            stack[last_setter(contents, module, leaf)][0],
             tuple(stack[number][0] for number in numbers),
         )
         for (module, leaf), numbers in sorted(losers.items())
@@ -161,10 +161,12 @@ def _differs(value: Json, final: object) -> bool:
     return isinstance(value, bool) != isinstance(final, bool) or value != final
 
 
-def _last_setter(contents: Sequence[JsonObject], module: str, leaf: tuple[str, ...]) -> int:
-    return max(
+def last_setter(contents: Sequence[JsonObject], module: str, leaf: tuple[str, ...]) -> int:
+    """Which of some contents, ascending, was the last to set a property of a module; -1 when none did."""
+    found = (
         number
         for number, modules in enumerate(contents)
         for path in modules.get(module, {})
         if all(mine == theirs for mine, theirs in zip(_segments(path), leaf, strict=False))
     )
+    return max(found, default=-1)

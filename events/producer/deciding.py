@@ -14,7 +14,7 @@ from events.deployment.commands import DeploymentCommand
 from events.deployment.errors import DeploymentError
 from events.device import decide as device_decide
 from events.device import state as device_state
-from events.device.commands import DeviceCommand
+from events.device.commands import DeviceCommand, SetConfiguration
 from events.device.errors import DeviceError
 from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.identifiers import module_subject
@@ -22,6 +22,7 @@ from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
+from events.manifest.hub_rules import content_problems
 from events.producer.errors import Command, CommandInvalid, NoVault
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
@@ -144,6 +145,8 @@ def check(command: Command) -> None:
         access_decide.check(command)
     else:
         device_decide.check(command)
+        if isinstance(command, SetConfiguration) and (found := content_problems(command.content)):
+            raise ManifestInvalid(found)
 
 
 def subjects_of(command: Command) -> Sequence[str]:

@@ -11,7 +11,7 @@ from events.access.commands import DefinePolicy
 from events.canonical import Json
 from events.deployment.commands import CreateDeployment
 from events.device.authentication import KEYS
-from events.device.commands import CreateModule, RegisterDevice, UpdateDevice, UpdateModule
+from events.device.commands import CreateModule, RegisterDevice, SetConfiguration, UpdateDevice, UpdateModule
 from events.properties import SECRET, is_secret
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.references import Secret, extract, references
@@ -26,7 +26,7 @@ def holds_secrets(command: object) -> bool:
     """Whether a command could hold a secret, or refer to one."""
     if isinstance(command, _IDENTITY):
         return command.authentication is not None
-    return isinstance(command, CreateDeployment | DefinePolicy)
+    return isinstance(command, CreateDeployment | SetConfiguration | DefinePolicy)
 
 
 def take(
@@ -38,7 +38,7 @@ def take(
         SecretTextInvalid: a secret that is no text, or a key that is not base64 of 16 to 64 bytes.
         MarkNotFound: as `references.extract`.
     """
-    if isinstance(command, CreateDeployment):
+    if isinstance(command, CreateDeployment | SetConfiguration):
         content, found = extract(command.content, new_id=new_id, marked=marked)
         return msgspec.structs.replace(command, content=content), found, references(command.content)
     secrets: list[Secret] = []

@@ -13,6 +13,7 @@ from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row, Standing
 from events.log.keys import partition_of
 from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
+from events.views.kept import Checkpoint
 from events.views.reading import (
     PASSED_OVER_HASHES,
     STATUS_ARRAYS,
@@ -21,6 +22,7 @@ from events.views.reading import (
     Assignment,
     PartitionReading,
     PassedOver,
+    Targeting,
     ids_of,
     pages_of,
     passed_over,
@@ -32,13 +34,12 @@ _OUTCOMES = 200
 class Effective(msgspec.Struct, frozen=True):
     """A device's effective configuration, with why it has it.
 
-    `since` (milliseconds) and `outcome` name the outcome that gave it, 0 where it never had one. `vector` is what the
-    answer is as of.
+    `since` (milliseconds) and `outcome` name the outcome that gave it, 0 where it never had one.
     """
 
     device_id: str
     ordinal: int
-    vector: Vector
+    checkpoint: Checkpoint
     row: Row
     sections: dict[str, JsonObject]
     outcome: int
@@ -46,9 +47,14 @@ class Effective(msgspec.Struct, frozen=True):
     cause: str
 
     @property
+    def vector(self) -> Vector:
+        """What the answer is as of."""
+        return self.checkpoint.vector
+
+    @property
     def managed(self) -> bool:
         """Whether a deployment decides what the device runs; a held-back device is managed."""
-        return self.row.standing is not Standing.UNMANAGED
+        return self.row.standing in {Standing.MANAGED, Standing.HELD_BACK}
 
 
 class FleetView:
@@ -57,6 +63,7 @@ class FleetView:
     def __init__(self, views: ViewStore, *, partitions: int) -> None:
         self._views = views
         self._partitions = partitions
+        self._targeting: dict[int, Targeting] = {}
 
     def assignment(self, device_id: str) -> Assignment | None:
         """What a device runs; `None` when the views do not know it (yet)."""
@@ -71,8 +78,9 @@ class FleetView:
         if found is None:
             return None
         sections: dict[str, JsonObject] = msgspec.json.decode(found.configuration) if found.configuration else {}
-        vector = found.checkpoint.vector
-        return Effective(device_id, found.ordinal, vector, _row(found), sections, found.outcome, found.at, found.cause)
+        return Effective(
+            device_id, found.ordinal, found.checkpoint, _row(found), sections, found.outcome, found.at, found.cause
+        )
 
     def passed_over(self, device_id: str) -> tuple[PassedOver, ...]:
         """The deployments that target a device and do not apply, each with its reason; none where it is not known."""
@@ -85,6 +93,15 @@ class FleetView:
             # Otherwise a commit came between, and what was read does not belong together.
             if kept.checkpoint.vector == assignment.vector:
                 return passed_over(assignment.ordinal, assignment.row, kept)
+
+    def standings(self, effective: Effective) -> dict[str, bool]:
+        """The deployments that target a device, and whether each is part of what it runs, as of now."""
+        number = partition_of(effective.device_id, self._partitions)
+        known = self._targeting.get(number)
+        if known is None or known.checkpoint != effective.checkpoint:
+            known = Targeting(self._views.read(number, Selection(hashes=PASSED_OVER_HASHES)))
+            self._targeting[number] = known
+        return known.standings(effective.ordinal, effective.row)
 
     def status(self, *deployment_ids: str) -> dict[str, Counter[str]]:
         """Counts by status of some deployments, or of all of them; each is the number of `members`."""

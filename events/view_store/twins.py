@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
-from events import canonical
 from events.canonical import JsonObject
+from events.deployment import state as state_of_deployment
 from events.device import state
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import DeviceDocument
-from events.device.twin import device_twin, module_twin
+from events.device.twin import Author, Configured, device_twin, module_twin
+from events.fleet.deployments import CONTENT_KEY
 from events.log.port import Log
+from events.manifest.merge import contributes, last_setter
 from events.view_store.fleet_view import Effective, FleetView
 
 _AGENT = "$edgeAgent"
+APPLIED, TARGETED = "Applied", "Targeted"
 
 
 class TwinView:
@@ -48,10 +49,39 @@ class TwinView:
         own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
         if own is not None and own.generation != document.generation:
             own = None
-        section = None if effective is None else effective.sections.get(module_id)
-        version = 0 if effective is None else effective.row.versions.get(module_id, 0)
-        configured = None if section is None else msgspec.Raw(canonical.encode(section))
-        return module_twin(device_id, module_id, own, configured=configured, version=version)
+        identity = document.modules.get(module_id)
+        given = {} if identity is None else {"identity_etag": identity.etag}
+        authentication = (
+            None if identity is None or not isinstance(identity.authentication, dict) else identity.authentication
+        )
+        configured = Configured() if effective is None else self._configured(effective, module_id)
+        return module_twin(device_id, module_id, own, configured, authentication=authentication, **given)
+
+    def _configured(self, effective: Effective, module_id: str) -> Configured:
+        standings = self._view.standings(effective)
+        names = sorted({layer.id for layer in effective.row.stack} | standings.keys())
+        known = {
+            name: state_of_deployment.decode(one.snapshot)
+            for name, one in zip(names, self._log.load(names, fleet=True), strict=True)
+            if one.snapshot is not None
+        }
+        contents = {name: one.content.get(CONTENT_KEY, {}) for name, one in known.items()}
+        stack = [layer.id for layer in effective.row.stack if layer.id in known]
+
+        def author(path: tuple[str, ...]) -> Author | None:
+            setter = last_setter([contents[name] for name in stack], module_id, path)
+            return None if setter < 0 else Author(stack[setter], known[stack[setter]].updated_at)
+
+        return Configured(
+            effective.sections.get(module_id),
+            effective.row.versions.get(module_id, 0),
+            effective.since,
+            author,
+            {
+                name: APPLIED if applied and contributes(contents.get(name, {}), module_id) else TARGETED
+                for name, applied in standings.items()
+            },
+        )
 
     def _document(self, device_id: str) -> DeviceDocument | None:
         (stored,) = self._log.load([device_id])

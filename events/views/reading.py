@@ -39,6 +39,7 @@ class Why(enum.Enum):
     ENDED = "the deployment has ended"
     NOT_ADMITTED = "the device is not among those admitted so far"
     OVER_LIMIT = "what it would merge to is over a limit"
+    BY_HAND = "a configuration was set on the device by hand"
 
 
 class PassedOver(msgspec.Struct, frozen=True):
@@ -155,6 +156,23 @@ def ids_of(ordinals: BitMap, kept: Kept) -> Iterator[str]:
 PASSED_OVER_HASHES = ("deployments", "targets")
 
 
+class Targeting:
+    """Which deployments target a device in a partition; `kept` holds the `deployments` and `targets` hashes."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.checkpoint = kept.checkpoint
+        self._targets: list[tuple[Layer, BitMap]] = []
+        for field, data in kept.hashes["deployments"].items():
+            created, _, name = field.partition(":")
+            if msgspec.json.decode(data, type=Place).is_open:
+                self._targets.append((Layer(name, int(created)), from_bytes(kept.hashes["targets"][field])))
+
+    def standings(self, ordinal: int, row: Row) -> dict[str, bool]:
+        """The deployments that target a device, and whether each is part of what it runs."""
+        managed = row.standing is not Standing.UNMANAGED
+        return {layer.id: managed and layer in row.stack for layer, members in self._targets if ordinal in members}
+
+
 def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
     """The deployments that target a device and do not apply, by id, each with its reason (contract/hub.md §3.3).
 
@@ -168,7 +186,7 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
         places[layer] = msgspec.json.decode(data, type=Place)
         if ordinal in from_bytes(kept.hashes["targets"][field]):
             targeting.append(layer)
-    stack = row.wanted if row.standing is Standing.HELD_BACK else row.stack
+    stack = row.wanted if row.standing in {Standing.HELD_BACK, Standing.BY_HAND} else row.stack
     if row.standing is Standing.UNMANAGED:
         stack = ()
     found = []
@@ -177,6 +195,8 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
             found.append(_passed(layer, stack, places))
         elif row.standing is Standing.HELD_BACK:
             found.append(PassedOver(layer.id, Why.OVER_LIMIT))
+        elif row.standing is Standing.BY_HAND:
+            found.append(PassedOver(layer.id, Why.BY_HAND))
     return tuple(found)
 
 

@@ -7,7 +7,8 @@ from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument, etag_text
 from events.device.etags import twin_etag
 from events.device.state import DeviceDocument, ModuleIdentity
-from events.device.twin import NEVER, time_text
+from events.device.times import NEVER, time_text
+from events.device.twin import device_scope, generation_id
 from events.targeting.query_text import targeted_query
 
 _APPLIED = (
@@ -17,18 +18,9 @@ _ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredV
 _CODE = " and properties.reported.lastDesiredStatus.code {} 200"
 
 
-_TICKS_AT_EPOCH = 621_355_968_000_000_000
-_TICKS_PER_MS = 10_000
-
-
-def generation_id(document: DeviceDocument) -> str:
-    """When the device was registered in ticks of 100 ns since the year 1, as the hub counts."""
-    return str(_TICKS_AT_EPOCH + max(document.registered_at, 0) * _TICKS_PER_MS + document.generation)
-
-
 def device_identity(device_id: str, document: DeviceDocument, authentication: JsonObject) -> JsonObject:
     """An identity; `deviceScope` is there for edge devices alone."""
-    scope = f"ms-azure-iot-edge://{device_id}-{generation_id(document)}"
+    scope = device_scope(device_id, document)
     return {
         "deviceId": device_id,
         "generationId": generation_id(document),
@@ -42,7 +34,7 @@ def device_identity(device_id: str, document: DeviceDocument, authentication: Js
         "cloudToDeviceMessageCount": 0,
         "authentication": authentication,
         "capabilities": {"iotEdge": document.edge},
-        **({"deviceScope": scope} if document.edge else {}),
+        **({} if scope is None else {"deviceScope": scope}),
         "parentScopes": [],
     }
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from events.canonical import JsonObject
 from events.device.etags import matches, twin_etag
 from events.device.facts import (
     DeviceFact,
@@ -15,7 +16,8 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.device.state import NEVER, decode_device, decode_module, encode, evolve_module, section
-from events.device.twin import device_twin, module_twin, time_text
+from events.device.times import time_text
+from events.device.twin import Author, Configured, device_twin, module_twin
 from tests.device.given import device, module
 
 JOINED = DeviceRegistered()
@@ -24,8 +26,14 @@ JOINED = DeviceRegistered()
 def test_a_new_twin_has_version_2_and_its_sections_version_1() -> None:
     twin = device_twin("edge-1", device(JOINED))
     assert (twin["version"], twin["etag"], twin["deviceEtag"]) == (2, "AAAAAAAAAAE=", "AAAAAAAAAAE=")
-    assert twin["properties"] == {"desired": {"$version": 1}, "reported": {"$version": 1}}
-    assert "tags" not in twin
+    born = {"$lastUpdated": "1970-01-01T00:00:01.000Z"}
+    assert twin["properties"] == {
+        "desired": {"$metadata": {**born, "$lastUpdatedVersion": 1}, "$version": 1},
+        "reported": {"$metadata": born, "$version": 1},
+    }
+    assert not {"tags", "configurations"} & twin.keys()
+    assert (twin["authenticationType"], twin["modelId"]) == ("sas", "")
+    assert twin["deviceScope"] == "ms-azure-iot-edge://edge-1-621355968010000001"
     assert (twin["status"], twin["statusReason"], twin["capabilities"]) == ("enabled", None, {"iotEdge": True})
 
 
@@ -92,11 +100,31 @@ def test_null_deletes_and_objects_merge() -> None:
 
 def test_a_module_twin_lies_under_the_section_of_the_configuration() -> None:
     own = module(TwinPatched(None, {"rate": 1, "mine": True}), PropertiesReported({"seen": 1}))
-    twin = module_twin("edge-1", "m", own, configured=None, version=0)
-    assert twin["properties"]["desired"] == {"rate": 1, "mine": True, "$version": 2}
+    twin = module_twin("edge-1", "m", own, Configured())
+    assert plain(twin["properties"]["desired"]) == {"rate": 1, "mine": True, "$version": 2}
     assert (twin["deviceId"], twin["moduleId"], twin["version"]) == ("edge-1", "m", 4)
-    empty = module_twin("edge-1", "m", None, configured=None, version=0)
-    assert empty["properties"] == {"desired": {"$version": 1}, "reported": {"$version": 1}}
+    empty = module_twin("edge-1", "m", None, Configured())
+    assert {name: plain(part) for name, part in empty["properties"].items()} == {
+        "desired": {"$version": 1},
+        "reported": {"$version": 1},
+    }
+    given = Configured(
+        {"rate": 5, "deep": {"x": 1}}, 3, 9000, lambda path: Author("layer", 0) if path == ("rate",) else None
+    )
+    both = module_twin("edge-1", "m", own, given)["properties"]["desired"]
+    assert plain(both) == {"rate": 5, "mine": True, "deep": {"x": 1}, "$version": 4}
+    at_nine = {"$lastUpdated": "1970-01-01T00:00:09.000Z", "$lastUpdatedVersion": 4}
+    author = {"$lastUpdatedBy": "layer", "$lastUpdatedByDigest": "621355968000000000"}
+    assert both["$metadata"] == {
+        **at_nine,
+        "mine": {"$lastUpdated": "1970-01-01T00:00:01.000Z", "$lastUpdatedVersion": 2},
+        "rate": {**at_nine, **author},
+        "deep": {**at_nine, "x": at_nine},
+    }
+
+
+def plain(section: JsonObject) -> JsonObject:
+    return {name: value for name, value in section.items() if name != "$metadata"}
 
 
 def test_documents_are_kept_and_read_back() -> None:

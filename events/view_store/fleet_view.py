@@ -72,6 +72,12 @@ class FleetView:
             return None
         return Assignment(device_id, found.ordinal, found.checkpoint.vector, _row(found), found.outcome)
 
+    def folded_version(self, device_id: str) -> int:
+        """How many of a device's own facts the views know; 0 where they do not know the device."""
+        number = partition_of(device_id, self._partitions)
+        found = self._views.device(number, device_id)
+        return 0 if found is None else self._views.numbers(number, found.ordinal, ("twin_versions",))[0]
+
     def effective(self, device_id: str) -> Effective | None:
         """A device's effective configuration; `None` when the views do not know the device (yet)."""
         found = self._views.device(partition_of(device_id, self._partitions), device_id)

@@ -155,6 +155,9 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     request.state.request_id = secrets.token_hex(8)
     start = time.perf_counter()
     request.state.caller = NOBODY
+    if len(request.scope["path"]) > 1:
+        # Some clients write /configurations/?top=… (contract/hub.md §1.1).
+        request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
         gate: Gate = request.app.state.gate
         request.state.caller = await gate.admit(request.method, request.url.path, request.headers)

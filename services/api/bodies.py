@@ -108,7 +108,12 @@ class TwinBody(Body):
     model_config = _example({"tags": {"site": "north", "old": None}, "properties": {"desired": {"rate": 5}}})
 
     tags: dict[str, Any] | None = None
-    properties: PropertiesBody = PropertiesBody()
+    properties: PropertiesBody | None = None
+
+    @property
+    def desired(self) -> dict[str, Any] | None:
+        """Desired properties, where any were sent."""
+        return None if self.properties is None else self.properties.desired
 
 
 class MetricsBody(Body):
@@ -136,6 +141,16 @@ class ConfigurationBody(Body):
     priority: int = 0
     labels: dict[str, str] | None = None
     metrics: MetricsBody | None = None
+
+
+class ContentBody(Body):
+    """A content to set on one device by hand."""
+
+    model_config = _example(_CONTENT)
+
+    modules_content: dict[str, Any] | None = Field(default=None, alias="modulesContent")
+    device_content: dict[str, Any] | None = Field(default=None, alias="deviceContent")
+    module_content: dict[str, Any] | None = Field(default=None, alias="moduleContent")
 
 
 class TestQueriesBody(Body):

@@ -9,10 +9,14 @@ Status = Literal["enabled", "disabled"]
 Kept = dict[str, dict[str, Any]]
 
 
+def _named(member: str) -> str:
+    return to_camel(member).replace("X509t", "x509T").replace("x509t", "x509T")
+
+
 class Answered(BaseModel):
     """An object with these members and no others, named as JSON names things."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+    model_config = ConfigDict(alias_generator=_named, extra="forbid")
 
 
 class Error(Answered):
@@ -141,6 +145,12 @@ class Properties(Answered):
     reported: dict[str, Any]
 
 
+class Standing(Answered):
+    """What a deployment that targets the device is to its twin: part of what it shows, or passed over."""
+
+    status: Literal["Applied", "Targeted"]
+
+
 class Twin(Answered):
     """A device's twin (contract/hub.md §1.6); tags are left out where there are none."""
 
@@ -153,10 +163,15 @@ class Twin(Answered):
     connection_state: str
     last_activity_time: str
     cloud_to_device_message_count: int
+    authentication_type: str
+    x509_thumbprint: Thumbprints
+    model_id: str
     version: int
-    capabilities: Capabilities
-    properties: Properties
     tags: dict[str, Any] = {}
+    properties: Properties
+    configurations: dict[str, Standing] = {}
+    capabilities: Capabilities
+    device_scope: str = ""
 
 
 class ModuleTwin(Answered):
@@ -165,8 +180,18 @@ class ModuleTwin(Answered):
     device_id: str
     module_id: str
     etag: str
+    device_etag: str
+    status: Status
+    status_update_time: str
+    connection_state: str
+    last_activity_time: str
+    cloud_to_device_message_count: int
+    authentication_type: str
+    x509_thumbprint: Thumbprints
+    model_id: str
     version: int
     properties: Properties
+    configurations: dict[str, Standing] = {}
 
 
 class Results(Answered):

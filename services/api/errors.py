@@ -26,6 +26,13 @@ class BodyInvalid(Exception):
     """A request's body is not JSON, or not of the shape that is asked for."""
 
 
+class ContentMissing(Exception):
+    """Every configuration comes with its content, though an update lets it pass (contract/hub.md §0 item 3)."""
+
+    def __init__(self) -> None:
+        super().__init__("content is missing; send it with every request, as it stands")
+
+
 class EtagMissing(Exception):
     """Deleting an identity takes a condition (contract/hub.md §1.9)."""
 
@@ -69,7 +76,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
     ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
     ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
-    ((ManifestInvalid,), Answer(400, "InvalidConfigurationContent")),
+    ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
     ((log.FactTooLarge,), Answer(413, "MessageTooLarge")),
     ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), _BUSY),

@@ -1,10 +1,12 @@
 """The hub's paths (contract/hub.md §1.1-1.9): identities, twins and configurations."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
@@ -16,6 +18,7 @@ from events.device.commands import (
     PatchTwin,
     ReplaceTwin,
     RetireDevice,
+    SetConfiguration,
     UpdateModule,
 )
 from events.device.errors import DeviceNotFound, ModuleNotFound
@@ -28,20 +31,56 @@ from events.view_store.deployments import deployments
 from services.api import described, shapes
 from services.api.answers import JsonAnswer
 from services.api.asking import author_of, room_of, writer_of
-from services.api.bodies import BulkBody, ConfigurationBody, DeviceBody, ModuleBody, TestQueriesBody, TwinBody
+from services.api.bodies import (
+    BulkBody,
+    ConfigurationBody,
+    ContentBody,
+    DeviceBody,
+    ModuleBody,
+    TestQueriesBody,
+    TwinBody,
+)
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, EtagMissing
+from services.api.errors import BodyInvalid, ContentMissing, EtagMissing
 from services.api.keys import authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
 from services.api.registry import identity_command, in_bulk
 from services.api.room import Room
 
-router = APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer))
+API_VERSIONS = (
+    "2024-03-31",
+    "2021-04-12",
+    "2020-09-30",
+    "2020-05-31-preview",
+    "2020-03-13",
+    "2019-10-01",
+    "2018-06-30",
+    "2017-11-08-preview",
+)
+"""What clients send (contract/hub.md §1, §5); all of them get the same answers."""
+
+
+def known_version(
+    version: Annotated[
+        str, Query(alias="api-version", examples=[API_VERSIONS[0]], json_schema_extra={"enum": list(API_VERSIONS)})
+    ],
+) -> None:
+    """Refuse a request that does not say which version of the contract it speaks, or an unknown one.
+
+    Raises:
+        BodyInvalid: names the versions.
+    """
+    if version not in API_VERSIONS:
+        raise BodyInvalid(f"api-version is one of {', '.join(API_VERSIONS)}, not {version[:40]!r}")
+
+
+router = APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer), dependencies=[Depends(known_version)])
 
 IfMatch = Annotated[str | None, Header()]
 IfMatchToDelete = Annotated[str | None, Header(examples=["*"])]
 
 BULK_MAX = 100
+_WAITS, _WAIT_SECONDS = 100, 0.02
 
 
 # -- identities
@@ -157,6 +196,19 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
     room_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
 
 
+@router.post("/devices/{device_id}/applyConfigurationContent", status_code=204)
+async def set_configuration(request: Request, device_id: DeviceId, body: ContentBody) -> None:
+    """Set a configuration on one edge device by hand; answered when it is in force, or after some seconds."""
+    room = room_of(request)
+    content = body.model_dump(by_alias=True, exclude_none=True)
+    stored = await writer_of(request).do(SetConfiguration(device_id, content), author_of(request))
+    version = _registered(device_id, stored).version
+    for _ in range(_WAITS):
+        if await run_in_threadpool(room.view.folded_version, device_id) >= version:
+            return
+        await asyncio.sleep(_WAIT_SECONDS)
+
+
 # -- twins
 
 
@@ -172,14 +224,14 @@ def get_twin(request: Request, device_id: DeviceId) -> Response:
 @router.patch("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
 async def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Merge-patch tags and desired properties; answers the whole twin."""
-    desired = _written(body.properties.desired)
+    desired = _written(body.desired)
     return await _write_twin(request, PatchTwin(device_id, None, _written(body.tags), desired, if_match))
 
 
 @router.put("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
 async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Make tags and desired properties exactly these."""
-    tags, desired = _written(body.tags) or {}, _written(body.properties.desired) or {}
+    tags, desired = _written(body.tags) or {}, _written(body.desired) or {}
     return await _write_twin(request, ReplaceTwin(device_id, None, tags, desired, if_match))
 
 
@@ -197,13 +249,24 @@ def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) 
     return twin
 
 
+@router.put("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
+def put_module_twin(
+    request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
+) -> JsonObject:
+    """Make a module's desired properties, those by hand, exactly these."""
+    get_module_twin(request, device_id, module_id)
+    desired = _written(body.desired) or {}
+    room_of(request).do(ReplaceTwin(device_id, module_id, {}, desired, if_match), author_of(request))
+    return get_module_twin(request, device_id, module_id)
+
+
 @router.patch("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
 def patch_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
 ) -> JsonObject:
     """Merge-patch a module's desired properties."""
     get_module_twin(request, device_id, module_id)
-    desired = _written(body.properties.desired)
+    desired = _written(body.desired)
     room_of(request).do(PatchTwin(device_id, module_id, None, desired, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
@@ -234,7 +297,7 @@ def put_configuration(
 ) -> JsonObject:
     """Create a deployment, or with If-Match change what may change; then the content is let pass."""
     if body.content is None:
-        raise BodyInvalid("content is missing")
+        raise ContentMissing
     room, metrics = room_of(request), {} if body.metrics is None else body.metrics.queries
     by = author_of(request)
     condition, labels = body.target_condition or "", body.labels or {}

@@ -22,6 +22,7 @@ from services.local import serving, token
 TIMEOUT_SECONDS = 30.0
 COLUMNS = 160
 WATCH_SECONDS = 0.5
+API_VERSION = {"api-version": "2024-03-31"}
 
 ApiUrl = Annotated[str | None, typer.Option(help="Where the API is.", envvar=[], show_default="TWINFOLD_API_URL")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
@@ -79,7 +80,7 @@ class Api:
                 method,
                 f"{self._url}{path}",
                 json=body,
-                params=params,
+                params={**(params or {}), **({} if path.startswith("/v1") else API_VERSION)},
                 headers=headers,
                 timeout=TIMEOUT_SECONDS,
                 verify=self._verify,

@@ -10,6 +10,8 @@ from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually
 from tests.workers.system import System, fresh_system
 
+API_VERSION = {"api-version": "2021-04-12"}
+
 _OPEN = {"TWINFOLD_LOG_LEVEL": "warning", "TWINFOLD_OPEN_ACCESS": "true"}
 
 
@@ -28,7 +30,7 @@ def api(system: System, **environment: str) -> Iterator[httpx.Client]:
         port = free_port()
         with (
             system.process("-m", "services.api", **{**_OPEN, "TWINFOLD_PORT": str(port), **environment}) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, params=API_VERSION) as client,
         ):
             eventually(lambda: process.poll() is not None or _answers(client), what="the API answers")
             if process.poll() is None:

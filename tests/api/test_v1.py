@@ -112,7 +112,7 @@ def test_a_device_that_waits_is_told_of_every_change_once(serving: tuple[System,
     async def wait_for_all(count: int) -> list[dict[str, Any]]:
         seen: list[dict[str, Any]] = []
         version = 0
-        async with httpx.AsyncClient(base_url=http.base_url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=60, params=http.params) as client:
             while len(seen) < count:
                 answer = await client.get("/v1/devices/d/desired", params={"version": version, "wait": 30})
                 if answer.status_code == 200:
@@ -188,7 +188,7 @@ def test_requests_that_are_written_together_are_answered_each_for_itself(serving
     system.do(*(RegisterDevice(f"d{number}") for number in range(10)))
 
     async def write_all() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=http.base_url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=60, params=http.params) as client:
             asked = []
             for number in range(200):
                 name = "nobody" if number % 20 == 7 else f"d{number % 10}"

@@ -85,7 +85,7 @@ class PatchTags(msgspec.Struct, frozen=True):
 
 
 class PatchTwin(msgspec.Struct, frozen=True):
-    """Merge-patch tags, desired properties or both, of a device or one of its modules (which have no tags here).
+    """Merge-patch tags, desired properties or both, of a device or one of its modules.
 
     `if_match` is an etag as the twin shows it, `*`, or `None` for no condition.
     """

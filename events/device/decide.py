@@ -107,7 +107,7 @@ def _check_text(device_id: str, member: str, text: object) -> None:
 def _check_twin_command(command: PatchTwin | ReplaceTwin) -> None:
     if command.module_id is not None:
         check_module_id(command.module_id)
-        if command.module_id in SYSTEM_MODULES and command.desired is not None:
+        if command.module_id in SYSTEM_MODULES and (command.desired is not None or isinstance(command, ReplaceTwin)):
             raise SystemModuleReserved(command.device_id, command.module_id)
     # Only a patch may leave a part as it is.
     whole = isinstance(command, ReplaceTwin)
@@ -192,7 +192,8 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
 def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched:
     _check_etag(command, device, module)
     if command.tags is not None:
-        _check_merged(command.device_id, device.tags, command.tags, "tags", TAGS_BYTES_MAX)
+        tags = device.tags if command.module_id is None else EMPTY if module is None else module.tags
+        _check_merged(subject_of(command), tags, command.tags, "tags", TAGS_BYTES_MAX)
     if command.desired is not None:
         desired = device.desired if command.module_id is None else EMPTY if module is None else module.desired
         _check_merged(subject_of(command), desired, command.desired, "properties.desired", DESIRED_BYTES_MAX)

@@ -84,6 +84,7 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     reported_version: int = 1
     desired_at: int = NEVER
     reported_at: int = NEVER
+    tags: msgspec.Raw = EMPTY
     desired: msgspec.Raw = EMPTY
     reported: msgspec.Raw = EMPTY
     desired_stamps: msgspec.Raw = EMPTY
@@ -200,7 +201,7 @@ def _evolve_twin(
             changes["reported_at"] = at
         case TwinPatched(tags, desired):
             changes["twin_etag"] = document.twin_etag + 1
-            if tags is not None and isinstance(document, DeviceDocument):
+            if tags is not None:
                 changes["tags"] = _merged(section(document.tags), tags)
             if desired is not None:
                 before = section(document.desired)
@@ -209,8 +210,7 @@ def _evolve_twin(
                 changes |= _desired(document, _merged(before, desired), at)
         case TwinReplaced(tags, desired):
             changes["twin_etag"] = document.twin_etag + 1
-            if isinstance(document, DeviceDocument):
-                changes["tags"] = _merged({}, tags)
+            changes["tags"] = _merged({}, tags)
             changes["desired_stamps"] = EMPTY
             changes |= _desired(document, _merged({}, desired), at)
     return msgspec.structs.replace(document, **changes)

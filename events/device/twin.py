@@ -111,6 +111,7 @@ def module_twin(
         **_connection(authentication or {"type": "none"}),
         "modelId": "",
         "version": own.twin_version,
+        **({"tags": tags} if (tags := section(own.tags)) else {}),
         "properties": {
             "desired": {**mine, **given, "$metadata": stamps, "$version": version},
             "reported": _reported(own, own.reported_at),

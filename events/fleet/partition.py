@@ -92,6 +92,9 @@ class Partition:
         self.moved_by = Packed()
         self.twin_versions = Packed()
         self.answers = Answers()
+        self.modules: dict[str, BitMap] = {}
+        """Who has a module made by hand, by its name."""
+        self.changed_modules: set[str] = set()
         self.kept_sets: dict[str, bytes] = {}
         self.changed_targets: set[tuple[int, str]] = set()
         self.changed_deployments: set[tuple[int, str]] = set()
@@ -161,11 +164,22 @@ class Partition:
                 return
             case DeviceRegistered():
                 raise CannotFold(envelope.position, device_id, "registered although it is not retired")
-            case ModuleCreated() | ModuleUpdated() | ModuleDeleted():
+            case ModuleCreated(module_id):
+                self.modules.setdefault(module_id, BitMap()).add(ordinal)
+                self.changed_modules.add(module_id)
+            case ModuleDeleted(module_id):
+                self._remove_module(ordinal, module_id)
+            case ModuleUpdated():
                 pass
             case _:
                 assert_never(fact)
         self.twin_versions[ordinal] = envelope.version
+
+    def _remove_module(self, ordinal: int, module_id: str) -> None:
+        self.modules[module_id].discard(ordinal)
+        self.changed_modules.add(module_id)
+        if not self.modules[module_id]:
+            del self.modules[module_id]
 
     def _fold_module(self, subject: str, fact: DeviceFact, envelope: Envelope[DeviceFact]) -> None:
         device_id, slash, _ = subject.partition("/")
@@ -191,6 +205,8 @@ class Partition:
         self.answers.forget(ordinal)
         self.twin_versions[ordinal] = 0
         self._by_hand.pop(ordinal, None)
+        for module_id in [name for name, members in self.modules.items() if ordinal in members]:
+            self._remove_module(ordinal, module_id)
         self.changed_ids.add(device_id)
         self._touched.discard(ordinal)
         self._renewed.discard(ordinal)

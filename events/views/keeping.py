@@ -33,6 +33,7 @@ def checkpoint_of(partition: Partition) -> Checkpoint:
         partition.rows.next_number,
         partition.answers.signatures.next_number,
         tuple(sorted(partition.index.over_budget)),
+        tuple(sorted(partition.deployments.named_paths())),
     )
 
 
@@ -88,6 +89,10 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             _index_field(path, key): to_bytes(members) if members else None
             for path, key, members in partition.index.changes()
         },
+        "modules": {
+            name: to_bytes(partition.modules[name]) if name in partition.modules else None
+            for name in partition.changed_modules
+        },
         "ordinals": {
             name: str(directory.ordinal_of[name]).encode() if name in directory.ordinal_of else None
             for name in partition.changed_ids
@@ -111,6 +116,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     for dirty in (rows.changed_configurations, rows.changed_rows, signatures.changed, partition.changed_targets):
         dirty.clear()
     partition.changed_deployments.clear()
+    partition.changed_modules.clear()
     partition.changed_ids.clear()
     partition.changed_id_pages.clear()
     return changed
@@ -166,6 +172,7 @@ def restore(
     partition.outcomes, partition.decided = checkpoint.outcomes, checkpoint.decided
     hashes = kept.hashes
     _restore_directory(partition, hashes)
+    partition.modules = {name: from_bytes(data) for name, data in hashes["modules"].items()}
     partition.restore_deployments(fleet_facts)
     _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
     partition.restore_targets({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})

@@ -4,9 +4,21 @@ import msgspec
 
 from events.envelope import Vector
 
-HASHES = ("configurations", "deployments", "ids", "index", "ordinals", "rows", "sets", "signatures", "targets")
+HASHES = (
+    "configurations",
+    "deployments",
+    "ids",
+    "index",
+    "modules",
+    "ordinals",
+    "rows",
+    "sets",
+    "signatures",
+    "targets",
+)
 """Field → bytes. `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
-`sets` and `targets` name → set; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
+`sets` and `targets` name → set; `modules` module made by hand → who has it;
+ `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
 
 ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
 """Little-endian unsigned 32-bit numbers by ordinal."""
@@ -23,6 +35,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
     next_row: int = 1
     next_signature: int = 1
     over_budget: tuple[tuple[str, ...], ...] = ()
+    named: tuple[tuple[str, ...], ...] = ()
+
+    def is_indexed(self, path: tuple[str, ...]) -> bool:
+        """Whether the index has a path: a tag within the budget, or what a deployment names."""
+        return path in self.named or (path[0] == "tags" and len(path) > 1 and path not in self.over_budget)
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):

@@ -190,6 +190,7 @@ class ModuleTwin(Answered):
     x509_thumbprint: Thumbprints
     model_id: str
     version: int
+    tags: dict[str, Any] = {}
     properties: Properties
     configurations: dict[str, Standing] = {}
 

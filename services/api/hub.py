@@ -253,10 +253,10 @@ def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) 
 def put_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
 ) -> JsonObject:
-    """Make a module's desired properties, those by hand, exactly these."""
+    """Make a module's tags and desired properties, those by hand, exactly these."""
     get_module_twin(request, device_id, module_id)
-    desired = _written(body.desired) or {}
-    room_of(request).do(ReplaceTwin(device_id, module_id, {}, desired, if_match), author_of(request))
+    tags, desired = _written(body.tags) or {}, _written(body.desired) or {}
+    room_of(request).do(ReplaceTwin(device_id, module_id, tags, desired, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
 
@@ -264,10 +264,10 @@ def put_module_twin(
 def patch_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
 ) -> JsonObject:
-    """Merge-patch a module's desired properties."""
+    """Merge-patch a module's tags and desired properties."""
     get_module_twin(request, device_id, module_id)
-    desired = _written(body.desired)
-    room_of(request).do(PatchTwin(device_id, module_id, None, desired, if_match), author_of(request))
+    tags, desired = _written(body.tags), _written(body.desired)
+    room_of(request).do(PatchTwin(device_id, module_id, tags, desired, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
 

@@ -86,8 +86,7 @@ def _line(number: int, body: BulkBody) -> _Line:
     desired = None if body.properties is None else body.properties.desired
     if mode.startswith("updateTwin") or (mode == "create" and (body.tags or desired)):
         if_match = body.twin_etag if mode == "updateTwinIfMatchETag" else None
-        tags = body.tags if body.module_id is None else None
-        twin = PatchTwin(body.id, body.module_id, tags, desired, if_match)
+        twin = PatchTwin(body.id, body.module_id, body.tags, desired, if_match)
     if mode.startswith("updateTwin"):
         return _Line(number, body, None, twin)
     return _Line(number, body, _module(body) if body.module_id is not None else _device(body), twin)

@@ -143,7 +143,7 @@ class _Numbers:
 
 def _number(exact: int | Fraction) -> object:
     """A whole number as an integer while it fits 64 bits, so that 1 and 1.0 show alike; `UNDEFINED` beyond what floats hold."""
-    if exact.denominator == 1 and abs(exact) < 2**63:
+    if exact.denominator == 1 and -(2**63) < exact < 2**63:
         return int(exact)
     try:
         return float(exact)

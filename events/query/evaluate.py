@@ -63,7 +63,7 @@ def holds(where: Expression | None, row: Row) -> bool | None:
         case Or(terms):
             verdicts = []
             for term in terms:
-                verdicts.append(holds(term, row))  # noqa: PERF401 - as above
+                verdicts.append(holds(term, row))
             return _any(verdicts)
         case Constant() | PathOf() | Arithmetic():
             actual = value(where, row)

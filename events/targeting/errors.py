@@ -17,16 +17,17 @@ class ConditionInvalid(Exception):
 
     @override
     def __str__(self) -> str:
-        shown, caret = self._excerpt()
+        shown, caret = excerpt(self.text, self.column, self._CONTEXT)
         lines = [f"target condition, column {self.column}: {self.reason}", f"  {shown}", f"  {' ' * caret}^"]
         if self.corrected is not None:
             lines.append(f"  write: {self.corrected}")
         return "\n".join(lines)
 
-    def _excerpt(self) -> tuple[str, int]:
-        """One line around the column, and the place of the caret in it."""
-        start = max(0, self.column - 1 - self._CONTEXT)
-        end = self.column - 1 + self._CONTEXT
-        shown = "".join(c if c.isprintable() else " " for c in self.text[start:end])
-        prefix = "…" if start else ""
-        return f"{prefix}{shown}{'…' if end < len(self.text) else ''}", self.column - 1 - start + len(prefix)
+
+def excerpt(text: str, column: int, context: int) -> tuple[str, int]:
+    """One line with up to `context` characters on either side of a column, and the place of the caret in it."""
+    start = max(0, column - 1 - context)
+    end = column - 1 + context
+    shown = "".join(c if c.isprintable() else " " for c in text[start:end])
+    prefix = "…" if start else ""
+    return f"{prefix}{shown}{'…' if end < len(text) else ''}", column - 1 - start + len(prefix)

@@ -1,0 +1,190 @@
+"""What an index can say of a condition without looking at a row: bounds on whom it is true for, and on whom it is false for."""
+
+from typing import Protocol
+
+import msgspec
+from pyroaring import BitMap
+
+from events.query.compile import MIRRORED
+from events.query.evaluate import holds
+from events.query.tree import (
+    And,
+    Arithmetic,
+    Comparison,
+    Constant,
+    Expression,
+    In,
+    IsDefined,
+    Not,
+    Or,
+    PathOf,
+    Primitive,
+    Undefined,
+    paths_of,
+)
+from events.targeting.tree import Op, Path
+
+Exact = tuple[BitMap, BitMap]
+
+
+class QueryIndex(Protocol):
+    """Sets of ordinals by property. What it answers is not to be changed; what is answered from it neither."""
+
+    def everyone(self) -> BitMap:
+        """Every row."""
+        ...
+
+    def compare(self, path: Path, op: Op, literal: Primitive) -> Exact | None:
+        """For whom a comparison is true, and for whom it is false; `None` where the path is not indexed.
+
+        Booleans are compared for equality alone.
+        """
+        ...
+
+    def defined(self, path: Path) -> BitMap | None:
+        """Who has the property, null included; `None` where the path is not indexed."""
+        ...
+
+    def special(self, expression: Comparison | In) -> Exact | None:
+        """For whom a leaf is true, and for whom it is false, if the index knows this very leaf; asked first for each."""
+        ...
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """A set between two: `sure` ⊆ the set ⊆ `maybe`. Only `maybe - sure` has to be looked at."""
+
+    sure: BitMap
+    maybe: BitMap
+
+
+class Sides(msgspec.Struct, frozen=True):
+    """Bounds on whom a condition is true for, and on whom it is false for."""
+
+    sure_true: BitMap
+    maybe_true: BitMap
+    sure_false: BitMap
+    maybe_false: BitMap
+
+
+def sides(where: Expression | None, index: QueryIndex) -> Sides:
+    """Both sides of a condition; equal bounds where the index knows all that is asked."""
+    true = true_bounds(where, index)
+    false = Bounds(BitMap(), BitMap()) if where is None else _false(where, index)
+    return Sides(true.sure, true.maybe, false.sure, false.maybe)
+
+
+def true_bounds(where: Expression | None, index: QueryIndex) -> Bounds:
+    """Bounds on whom a condition is true for: all that a search needs, at half the price."""
+    return _exactly(index.everyone()) if where is None else _true(where, index)
+
+
+def _true(where: Expression, index: QueryIndex) -> Bounds:
+    match where:
+        case And(terms):
+            return _every(terms, _true, index)
+        case Or(terms):
+            return _some(terms, _true, index)
+        case Not(term):
+            return _false(term, index)
+        case _:
+            true, _ = _leaf(where, index)
+            return true
+
+
+def _false(where: Expression, index: QueryIndex) -> Bounds:
+    match where:
+        case And(terms):
+            return _some(terms, _false, index)
+        case Or(terms):
+            return _every(terms, _false, index)
+        case Not(term):
+            return _true(term, index)
+        case _:
+            _, false = _leaf(where, index)
+            return false
+
+
+class _Side(Protocol):
+    def __call__(self, where: Expression, index: QueryIndex, /) -> Bounds: ...
+
+
+def _every(terms: tuple[Expression, ...], side: _Side, index: QueryIndex) -> Bounds:
+    first, *rest = terms
+    found = side(first, index)
+    for term in rest:
+        # Nobody is left whom the other terms could tell anything about.
+        if not found.maybe:
+            break
+        other = side(term, index)
+        found = Bounds(found.sure & other.sure, found.maybe & other.maybe)
+    return found
+
+
+def _some(terms: tuple[Expression, ...], side: _Side, index: QueryIndex) -> Bounds:
+    parts = []
+    for term in terms:
+        parts.append(side(term, index))  # noqa: PERF401 - a comprehension recurses twice as deep
+    return Bounds(
+        BitMap.union(*(part.sure for part in parts)),
+        BitMap.union(*(part.maybe for part in parts)),
+    )
+
+
+def _exactly(known: BitMap) -> Bounds:
+    return Bounds(known, known)
+
+
+def _leaf(leaf: Expression, index: QueryIndex) -> tuple[Bounds, Bounds]:
+    """Both sides of what is no AND, OR or NOT."""
+    exact = _exact(leaf, index)
+    if exact is None and isinstance(leaf, In):
+        equalities = tuple(Comparison(leaf.value, Op.EQ, Constant(literal)) for literal in leaf.literals)
+        # One equality is not an Or, which has two terms at least; for the sets it makes no difference.
+        return _some(equalities, _true, index), _every(equalities, _false, index)
+    if exact is None:
+        unknown = Bounds(BitMap(), index.everyone())
+        return unknown, unknown
+    true, false = exact
+    return _exactly(true), _exactly(false)
+
+
+def _exact(leaf: Expression, index: QueryIndex) -> Exact | None:
+    """For whom a leaf is true and for whom it is false, or `None` if the index cannot tell."""
+    special = index.special(leaf) if isinstance(leaf, Comparison | In) else None
+    if special is not None:
+        return special
+    if not paths_of(leaf):
+        return _folded(leaf, index)
+    match leaf:
+        case Comparison(PathOf(path), op, Constant(literal)):
+            return _compare(path, op, literal, index)
+        case Comparison(Constant(literal), op, PathOf(path)):
+            return _compare(path, MIRRORED[op], literal, index)
+        case IsDefined(path):
+            defined = index.defined(path)
+            return None if defined is None else (defined, index.everyone() - defined)
+        case PathOf(path):
+            # A bare property holds as it would compared with true.
+            return _compare(path, Op.EQ, literal=True, index=index)
+        case Arithmetic():
+            return BitMap(), BitMap()  # numbers are neither true nor false
+        case _:
+            return None
+
+
+def _folded(leaf: Expression, index: QueryIndex) -> Exact:
+    verdict = holds(leaf, {})
+    everyone = index.everyone()
+    return everyone if verdict is True else BitMap(), everyone if verdict is False else BitMap()
+
+
+def _compare(path: Path, op: Op, literal: Primitive | Undefined | None, index: QueryIndex) -> Exact | None:
+    match literal:
+        case Undefined():
+            return BitMap(), BitMap()
+        case None:
+            return None
+        case bool() if op not in {Op.EQ, Op.NE}:
+            return BitMap(), BitMap()  # booleans have no order
+        case _:
+            return index.compare(path, op, literal)

@@ -88,16 +88,18 @@ def module_twin(
     *,
     identity_etag: int = 1,
     authentication: JsonObject | None = None,
+    times: bool = True,
 ) -> JsonObject:
     """A module's twin: its own document under the section that its device's effective configuration gives it.
 
-    Both counts of versions begin at 1, and the twin's counts the changes by hand and those by deployments.
+    Both counts of versions begin at 1, and the twin's counts the changes by hand and those by deployments. Without
+    `times` there is no `$metadata`.
     """
     own = document or ModuleDocument(0, 0)
     mine, given = section(own.desired), configured.section or {}
     version = own.desired_version + max(configured.version - 1, 0)
-    stamps = _own_metadata(own, mine, own.desired_at)
-    if configured.section is not None:
+    stamps = _own_metadata(own, mine, own.desired_at) if times else {}
+    if times and configured.section is not None:
         newer = max(own.desired_at, configured.since)
         stamps |= _configured_metadata(given, (), configured, version)
         stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
@@ -113,8 +115,8 @@ def module_twin(
         "version": own.twin_version,
         **({"tags": tags} if (tags := section(own.tags)) else {}),
         "properties": {
-            "desired": {**mine, **given, "$metadata": stamps, "$version": version},
-            "reported": _reported(own, own.reported_at),
+            "desired": {**mine, **given, **({"$metadata": stamps} if times else {}), "$version": version},
+            "reported": _reported(own, own.reported_at, times=times),
         },
     }
     return {**twin, "configurations": _shown(configured.standings)} if configured.standings else twin
@@ -140,8 +142,10 @@ def _own_metadata(document: DeviceDocument | ModuleDocument, desired: JsonObject
     return metadata(desired, section(document.desired_stamps), stamp, versions=True)
 
 
-def _reported(document: DeviceDocument | ModuleDocument, born_at: int) -> JsonObject:
+def _reported(document: DeviceDocument | ModuleDocument, born_at: int, *, times: bool = True) -> JsonObject:
     reported = section(document.reported)
+    if not times:
+        return {**reported, "$version": document.reported_version}
     stamp = Stamp(document.reported_at if document.reported_at >= 0 else born_at, document.reported_version)
     stamps = metadata(reported, section(document.reported_stamps), stamp, versions=False)
     return {**reported, "$metadata": stamps, "$version": document.reported_version}

@@ -16,6 +16,9 @@ NOT_RUNNING = 406
 """The agent's own word for *I am going down*: neither success nor failure (contract/edge.md §1.2)."""
 
 _U32_MAX = 2**32 - 1
+OTHER = _U32_MAX
+"""Stands for a reported number that no agent means as a version or a code; it is no success."""
+
 Signature = tuple[tuple[str, str], ...]
 
 
@@ -149,9 +152,10 @@ SETS = ("answered", "failed", "healthy", "succeeded", "unhealthy")
 
 
 def _number(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _U32_MAX:
+    """A number as it is packed: 0 where there is none, `OTHER` for one that is not a whole number from 1 to 2³² - 2."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return value
+    return int(value) if 0 < value < OTHER and value == int(value) else OTHER
 
 
 def _fold_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
-from events.query.compile import MIRRORED
+from events.query.compile import MIRRORED, OPPOSITE
 from events.query.evaluate import holds
 from events.query.tree import (
     And,
@@ -34,11 +34,8 @@ class QueryIndex(Protocol):
         """Every row."""
         ...
 
-    def compare(self, path: Path, op: Op, literal: Primitive) -> Exact | None:
-        """For whom a comparison is true, and for whom it is false; `None` where the path is not indexed.
-
-        Booleans are compared for equality alone.
-        """
+    def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
+        """For whom a comparison is true; `None` where the path is not indexed. Booleans are compared for equality alone."""
         ...
 
     def defined(self, path: Path) -> BitMap | None:
@@ -87,8 +84,7 @@ def _true(where: Expression, index: QueryIndex) -> Bounds:
         case Not(term):
             return _false(term, index)
         case _:
-            true, _ = _leaf(where, index)
-            return true
+            return _leaf(where, index, truth=True)
 
 
 def _false(where: Expression, index: QueryIndex) -> Bounds:
@@ -100,8 +96,7 @@ def _false(where: Expression, index: QueryIndex) -> Bounds:
         case Not(term):
             return _true(term, index)
         case _:
-            _, false = _leaf(where, index)
-            return false
+            return _leaf(where, index, truth=False)
 
 
 class _Side(Protocol):
@@ -134,57 +129,50 @@ def _exactly(known: BitMap) -> Bounds:
     return Bounds(known, known)
 
 
-def _leaf(leaf: Expression, index: QueryIndex) -> tuple[Bounds, Bounds]:
-    """Both sides of what is no AND, OR or NOT."""
-    exact = _exact(leaf, index)
-    if exact is None and isinstance(leaf, In):
+def _leaf(leaf: Expression, index: QueryIndex, *, truth: bool) -> Bounds:
+    """One side of what is no AND, OR or NOT."""
+    exact = _exact(leaf, index, truth=truth)
+    if exact is not None:
+        return _exactly(exact)
+    if isinstance(leaf, In):
         equalities = tuple(Comparison(leaf.value, Op.EQ, Constant(literal)) for literal in leaf.literals)
         # One equality is not an Or, which has two terms at least; for the sets it makes no difference.
-        return _some(equalities, _true, index), _every(equalities, _false, index)
-    if exact is None:
-        unknown = Bounds(BitMap(), index.everyone())
-        return unknown, unknown
-    true, false = exact
-    return _exactly(true), _exactly(false)
+        return _some(equalities, _true, index) if truth else _every(equalities, _false, index)
+    return Bounds(BitMap(), index.everyone())
 
 
-def _exact(leaf: Expression, index: QueryIndex) -> Exact | None:
-    """For whom a leaf is true and for whom it is false, or `None` if the index cannot tell."""
+def _exact(leaf: Expression, index: QueryIndex, *, truth: bool) -> BitMap | None:
+    """For whom a leaf is true, or is false, or `None` if the index cannot tell."""
     special = index.special(leaf) if isinstance(leaf, Comparison | In) else None
     if special is not None:
-        return special
+        return special[0 if truth else 1]
     if not paths_of(leaf):
-        return _folded(leaf, index)
+        return index.everyone() if holds(leaf, {}) is truth else BitMap()
     match leaf:
         case Comparison(PathOf(path), op, Constant(literal)):
-            return _compare(path, op, literal, index)
+            return _compare(path, op if truth else OPPOSITE[op], literal, index)
         case Comparison(Constant(literal), op, PathOf(path)):
-            return _compare(path, MIRRORED[op], literal, index)
+            mirrored = MIRRORED[op]
+            return _compare(path, mirrored if truth else OPPOSITE[mirrored], literal, index)
         case IsDefined(path):
             defined = index.defined(path)
-            return None if defined is None else (defined, index.everyone() - defined)
+            return defined if truth or defined is None else index.everyone() - defined
         case PathOf(path):
             # A bare property holds as it would compared with true.
-            return _compare(path, Op.EQ, literal=True, index=index)
+            return _compare(path, Op.EQ, literal=truth, index=index)
         case Arithmetic():
-            return BitMap(), BitMap()  # numbers are neither true nor false
+            return BitMap()  # numbers are neither true nor false
         case _:
             return None
 
 
-def _folded(leaf: Expression, index: QueryIndex) -> Exact:
-    verdict = holds(leaf, {})
-    everyone = index.everyone()
-    return everyone if verdict is True else BitMap(), everyone if verdict is False else BitMap()
-
-
-def _compare(path: Path, op: Op, literal: Primitive | Undefined | None, index: QueryIndex) -> Exact | None:
+def _compare(path: Path, op: Op, literal: Primitive | Undefined | None, index: QueryIndex) -> BitMap | None:
     match literal:
         case Undefined():
-            return BitMap(), BitMap()
+            return BitMap()
         case None:
             return None
         case bool() if op not in {Op.EQ, Op.NE}:
-            return BitMap(), BitMap()  # booleans have no order
+            return BitMap()  # booleans have no order
         case _:
             return index.compare(path, op, literal)

@@ -35,6 +35,10 @@ class MemoryViewStore:
         arrays = {name: bytes(self._arrays.get((partition, name), b"")) for name in wanted.arrays}
         return Kept(self.checkpoint(partition), hashes, arrays)
 
+    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
+        """The fields that a hash of a partition has."""
+        return list(self._hashes.get((partition, hash_name), {}))
+
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """One ordinal's number in each of some arrays; 0 where nothing is kept."""
         kept = (self._arrays.get((partition, name), bytearray()) for name in arrays)

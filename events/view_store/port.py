@@ -60,6 +60,10 @@ class ViewStore(Protocol):
         """A part of what is kept of a partition, as of one moment; fields that are not there are left out."""
         ...
 
+    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
+        """The fields that a hash of a partition has, in no particular order."""
+        ...
+
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """One ordinal's number in each of some arrays, as of one moment; 0 where nothing is kept."""
         ...

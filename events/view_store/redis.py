@@ -77,6 +77,12 @@ class RedisViewStore:
         arrays = {array_name: next(answers) or b"" for array_name in wanted.arrays}
         return Kept(checkpoint, hashes, arrays)
 
+    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
+        """The fields that a hash of a partition has, in no particular order."""
+        with answering():
+            names = cast("list[bytes]", self._client.hkeys(_view(partition, hash_name)))
+        return [one.decode() for one in names]
+
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """One ordinal's number in each of some arrays, as of one moment; 0 where nothing is kept."""
         with answering():

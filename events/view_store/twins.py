@@ -3,18 +3,13 @@
 from collections.abc import Sequence
 
 from events.canonical import JsonObject
-from events.deployment import state as state_of_deployment
 from events.device import state
-from events.device.identifiers import SYSTEM_MODULES, module_subject
+from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
-from events.device.twin import Author, Configured, device_twin, module_twin
-from events.fleet.deployments import CONTENT_KEY
+from events.device.twin import device_twin
 from events.log.port import Log
-from events.manifest.merge import contributes, last_setter
 from events.view_store.fleet_view import Effective, FleetView
-
-_AGENT = "$edgeAgent"
-APPLIED, TARGETED = "Applied", "Targeted"
+from events.view_store.query_rows import Assigned, built_module, documents_of, modules_of
 
 
 class TwinView:
@@ -47,41 +42,13 @@ class TwinView:
         subject = module_subject(device_id, module_id)
         (stored,) = self._log.load([subject])
         own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
-        if own is not None and own.generation != document.generation:
-            own = None
-        identity = document.modules.get(module_id)
-        given = {} if identity is None else {"identity_etag": identity.etag}
-        authentication = (
-            None if identity is None or not isinstance(identity.authentication, dict) else identity.authentication
-        )
-        configured = Configured() if effective is None else self._configured(effective, module_id)
-        return module_twin(device_id, module_id, own, configured, authentication=authentication, **given)
-
-    def _configured(self, effective: Effective, module_id: str) -> Configured:
+        if effective is None:
+            return built_module((device_id, module_id), document, own, Assigned())
         standings = self._view.standings(effective)
         names = sorted({layer.id for layer in effective.row.stack} | standings.keys())
-        known = {
-            name: state_of_deployment.decode(one.snapshot)
-            for name, one in zip(names, self._log.load(names, fleet=True), strict=True)
-            if one.snapshot is not None
-        }
-        contents = {name: one.content.get(CONTENT_KEY, {}) for name, one in known.items()}
-        stack = [layer.id for layer in effective.row.stack if layer.id in known]
-
-        def author(path: tuple[str, ...]) -> Author | None:
-            setter = last_setter([contents[name] for name in stack], module_id, path)
-            return None if setter < 0 else Author(stack[setter], known[stack[setter]].updated_at)
-
-        return Configured(
-            effective.sections.get(module_id),
-            effective.row.versions.get(module_id, 0),
-            effective.since,
-            author,
-            {
-                name: APPLIED if applied and contributes(contents.get(name, {}), module_id) else TARGETED
-                for name, applied in standings.items()
-            },
-        )
+        known = documents_of(self._log, names)
+        assigned = Assigned(effective.row, effective.sections, effective.since, standings, known)
+        return built_module((device_id, module_id), document, own, assigned)
 
     def _document(self, device_id: str) -> DeviceDocument | None:
         (stored,) = self._log.load([device_id])
@@ -90,11 +57,4 @@ class TwinView:
 
 
 def _modules(document: DeviceDocument, effective: Effective | None) -> set[str]:
-    found = set(document.modules)
-    if document.edge:
-        found |= set(SYSTEM_MODULES)
-    if effective is not None:
-        found |= effective.sections.keys()
-        listed = effective.sections.get(_AGENT, {}).get("modules")
-        found |= listed.keys() if isinstance(listed, dict) else set()
-    return found
+    return modules_of(document, {} if effective is None else effective.sections)

@@ -86,7 +86,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         },
         "ids": {str(page): _page(directory, page) for page in partition.changed_id_pages},
         "index": {
-            _index_field(path, key): to_bytes(members) if members else None
+            index_field(path, key): to_bytes(members) if members else None
             for path, key, members in partition.index.changes()
         },
         "modules": {
@@ -154,7 +154,8 @@ def _page(directory: Directory, page: int) -> bytes:
     return canonical.encode(directory.ids[page * PAGE_ITEMS : (page + 1) * PAGE_ITEMS])
 
 
-def _index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
+def index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
+    """The field of the `index` hash that has the set of a path and a typed value."""
     # 1 and 1.0 are one value of a condition, so they are one field.
     kind, value = key
     if isinstance(value, float) and value.is_integer():

@@ -153,6 +153,14 @@ def ids_of(ordinals: BitMap, kept: Kept) -> Iterator[str]:
         yield names[ordinal % PAGE_ITEMS]
 
 
+def having(layer: Layer, kept: Kept) -> BitMap:
+    """The ordinals whose assignment has a deployment in its stack, targeted or not; `kept` holds `rows` and `row_of`."""
+    rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
+    numbers = [number for number, row in rows if layer in row.stack and row.standing is not Standing.UNMANAGED]
+    row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+    return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
+
+
 PASSED_OVER_HASHES = ("deployments", "targets")
 
 
@@ -166,6 +174,17 @@ class Targeting:
             created, _, name = field.partition(":")
             if msgspec.json.decode(data, type=Place).is_open:
                 self._targets.append((Layer(name, int(created)), from_bytes(kept.hashes["targets"][field])))
+
+    def names(self) -> list[str]:
+        """The deployments that are open to whom they target."""
+        return [layer.id for layer, _ in self._targets]
+
+    def standing(self, deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
+        """Whom a deployment is part of what they run, and whom it targets; `kept` holds `rows` and `row_of`, too."""
+        for layer, members in self._targets:
+            if layer.id == deployment_id:
+                return members & having(layer, kept), members
+        return BitMap(), BitMap()
 
     def standings(self, ordinal: int, row: Row) -> dict[str, bool]:
         """The deployments that target a device, and whether each is part of what it runs."""

@@ -1,0 +1,276 @@
+"""What the views of one partition can answer of a query: sets by property, fetched as they are asked for."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from events.fleet.answers import OTHER
+from events.fleet.bitmaps import from_bytes
+from events.fleet.configuration import AGENT, HUB
+from events.fleet.index import BOOLEAN, STRING, ValueKey, value_key
+from events.fleet.rows import Row
+from events.query.tree import Comparison, In, PathOf, Primitive
+from events.targeting.tree import Op, Path
+from events.view_store.port import Selection, ViewStore
+from events.views.keeping import index_field
+from events.views.kept import Kept
+from events.views.reading import Targeting
+
+EDGE_ANSWER = frozenset({"lastDesiredStatus", "lastDesiredVersion"})
+"""Reported properties that an edge-capable device shows of its `$edgeHub` where it has none itself (DESIGN §7)."""
+
+REPORTED: Path = ("properties", "reported")
+CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
+VERSION: Path = (*REPORTED, "lastDesiredVersion")
+DESIRED_VERSION: Path = ("properties", "desired", "$version")
+
+_NOBODY = BitMap()
+_COMPARES = {
+    Op.EQ: np.equal,
+    Op.NE: np.not_equal,
+    Op.LT: np.less,
+    Op.LE: np.less_equal,
+    Op.GT: np.greater,
+    Op.GE: np.greater_equal,
+}
+
+
+class PartitionIndex:
+    """`QueryIndex` over the devices of a partition. Each read is as of one moment, one after the other."""
+
+    def __init__(self, views: ViewStore, number: int) -> None:
+        self._views = views
+        self.number = number
+        kept = views.read(number, Selection(fields=(("sets", ("live", "edge", "enabled")),)))
+        self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
+        self.ordinals = kept.checkpoint.ordinals
+        self._columns: dict[Path, dict[ValueKey, BitMap]] = {}
+
+    def everyone(self) -> BitMap:
+        """Every device."""
+        return self._sets.get("live", _NOBODY)
+
+    @property
+    def edge(self) -> BitMap:
+        """Every edge-capable device."""
+        return self._sets.get("edge", _NOBODY)
+
+    def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
+        """For whom a comparison is true; `None` where the path is not indexed."""
+        match path:
+            case ("deviceId",):
+                return self._compare_ids(op, literal)
+            case ("status",):
+                enabled = self._sets.get("enabled", _NOBODY)
+                return _of_two(op, literal, {"enabled": enabled, "disabled": self.everyone() - enabled})
+            case ("capabilities", "iotEdge"):
+                return _of_two(op, literal, {True: self.edge, False: self.everyone() - self.edge})
+            case ("configurations", *_) | ("moduleId",):
+                return _NOBODY
+            case ("properties", "reported", name, *_) if name in EDGE_ANSWER:
+                return None
+            case ("tags", _, *_) | ("properties", "reported", _, *_):
+                return self._compare_indexed(path, op, literal)
+            case _:
+                return None
+
+    def defined(self, path: Path) -> BitMap | None:
+        """Who has a property; `None` where the path is not indexed."""
+        match path:
+            case ("deviceId",) | ("status",) | ("capabilities", "iotEdge"):
+                return self.everyone()
+            case ("configurations", *_) | ("moduleId",):
+                return _NOBODY
+            case ("properties", "reported", name, *_) if name in EDGE_ANSWER:
+                return None
+            case ("tags", _, *_) | ("properties", "reported", _, *_):
+                column = self.column(path)
+                return None if column is None else BitMap().union(*column.values())
+            case _:
+                return None
+
+    def special(self, _expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
+        """There is nothing special about devices."""
+        return None
+
+    # -- indexed properties
+
+    def _compare_indexed(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
+        wanted = value_key(literal)
+        if op is Op.EQ:
+            field = index_field(path, wanted)
+            kept = self._views.read(self.number, Selection(fields=(("index", (field,)),)))
+            if not kept.checkpoint.is_indexed(path):
+                return None
+            data = kept.hashes["index"].get(field)
+            return _NOBODY if data is None else from_bytes(data)
+        column = self.column(path)
+        if column is None:
+            return None
+        compare = _COMPARES[op]
+        return BitMap().union(
+            *(members for key, members in column.items() if key[0] == wanted[0] and compare(key[1], wanted[1]))
+        )
+
+    def column(self, path: Path) -> dict[ValueKey, BitMap] | None:
+        """Every typed value of a path with who has it; `None` where the path is not indexed."""
+        if path not in self._columns:
+            prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
+            fields = tuple(name for name in self._views.field_names(self.number, "index") if name.startswith(prefix))
+            kept = self._views.read(self.number, Selection(fields=(("index", fields),)))
+            if not kept.checkpoint.is_indexed(path):
+                return None
+            self._columns[path] = dict(_decoded(kept))
+        return self._columns[path]
+
+    # -- ids
+
+    def _compare_ids(self, op: Op, literal: Primitive) -> BitMap:
+        if not isinstance(literal, str):
+            return _NOBODY
+        if op is Op.EQ:
+            kept = self._views.read(self.number, Selection(fields=(("ordinals", (literal,)),)))
+            return BitMap(int(found) for found in kept.hashes["ordinals"].values())
+        if op is Op.NE and not literal:
+            return self.everyone()
+        compare = {Op.NE: str.__ne__, Op.LT: str.__lt__, Op.LE: str.__le__, Op.GT: str.__gt__, Op.GE: str.__ge__}[op]
+        return BitMap(ordinal for ordinal in self.everyone() if compare(self.ids[ordinal], literal))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The device id of every ordinal there ever was."""
+        pages = self._views.read(self.number, Selection(hashes=("ids",))).hashes["ids"]
+        return [name for page in range(len(pages)) for name in msgspec.json.decode(pages[str(page)], type=list[str])]
+
+
+class ModuleIndex:
+    """`QueryIndex` over one module of every device of a partition; its ordinals are those of the devices."""
+
+    def __init__(self, views: ViewStore, devices: PartitionIndex, module_id: str, contributing: frozenset[str]) -> None:
+        """`contributing` names the deployments that set anything for the module."""
+        self._views, self._devices, self._module_id, self._contributing = views, devices, module_id, contributing
+
+    def everyone(self) -> BitMap:
+        """Every device that has the module."""
+        return self._members
+
+    @cached_property
+    def _members(self) -> BitMap:
+        if self._module_id in {AGENT, HUB}:
+            return self._devices.edge
+        kept = self._views.read(
+            self._devices.number,
+            Selection(hashes=("rows",), fields=(("modules", (self._module_id,)),), arrays=("row_of",)),
+        )
+        by_hand = kept.hashes["modules"].get(self._module_id)
+        found = _NOBODY if by_hand is None else from_bytes(by_hand)
+        return (found | self._configured(kept)) & self._devices.everyone()
+
+    def _configured(self, kept: Kept) -> BitMap:
+        rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
+        digests = sorted({row.configuration for row in rows.values()})
+        stored = self._views.read(self._devices.number, Selection(fields=(("configurations", tuple(digests)),)))
+        having = {
+            digest
+            for digest, data in stored.hashes["configurations"].items()
+            if self._module_id in module_ids(msgspec.json.decode(data))
+        }
+        numbers = [number for number, row in rows.items() if row.configuration in having]
+        row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+        return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
+
+    def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
+        """For whom a comparison is true; `None` where the path is not indexed."""
+        match path:
+            case ("deviceId",):
+                found = self._devices.compare(path, op, literal)
+                return None if found is None else found & self.everyone()
+            case ("moduleId",):
+                holds = isinstance(literal, str) and bool(_COMPARES[op](self._module_id, literal))
+                return self.everyone() if holds else _NOBODY
+            case ("configurations", name, "status"):
+                applied, targeted = self._standing(name)
+                return _of_two(op, literal, {"Applied": applied, "Targeted": targeted - applied}) & self.everyone()
+            case _ if path == CODE and self._module_id == AGENT:
+                return self._compare_code(op, literal)
+            case _:
+                return None
+
+    def defined(self, path: Path) -> BitMap | None:
+        """Who has a property; `None` where the path is not indexed."""
+        match path:
+            case ("deviceId",) | ("moduleId",):
+                return self.everyone()
+            case ("configurations", name) | ("configurations", name, "status"):
+                return self._standing(name)[1] & self.everyone()
+            case _:
+                return None
+
+    def special(self, expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
+        """Whether the agent answered for the version that it is to have."""
+        if self._module_id != AGENT or not isinstance(expression, Comparison):
+            return None
+        asked = {side.path for side in (expression.left, expression.right) if isinstance(side, PathOf)}
+        if asked != {VERSION, DESIRED_VERSION} or expression.op not in {Op.EQ, Op.NE}:
+            return None
+        kept = self._views.read(self._devices.number, Selection(hashes=("rows",), arrays=("row_of", "answer_versions")))
+        wanted = np.ones(1 + max((int(number) for number in kept.hashes["rows"]), default=0), dtype=np.uint32)
+        for number, data in kept.hashes["rows"].items():
+            wanted[int(number)] = max(1, msgspec.json.decode(data, type=Row).agent_version)
+        row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+        answered = np.frombuffer(kept.arrays["answer_versions"], dtype=np.uint32)
+        equal = BitMap(np.flatnonzero(answered == wanted[row_of]).astype(np.uint32)) & self.everyone()
+        other = (BitMap(np.flatnonzero(answered).astype(np.uint32)) & self.everyone()) - equal
+        return (equal, other) if expression.op is Op.EQ else (other, equal)
+
+    def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
+        """Whom a deployment is applied to in this module's twin, and whom it targets."""
+        number = self._devices.number
+        named = (name for name in self._views.field_names(number, "targets") if name.partition(":")[2] == deployment_id)
+        fields = tuple(named)
+        kept = self._views.read(
+            number,
+            Selection(hashes=("rows",), fields=(("deployments", fields), ("targets", fields)), arrays=("row_of",)),
+        )
+        applied, targeted = Targeting(kept).standing(deployment_id, kept)
+        return (applied if deployment_id in self._contributing else _NOBODY), targeted
+
+    def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:
+        if isinstance(literal, bool):
+            return _NOBODY
+        kept = self._views.read(self._devices.number, Selection(arrays=("answer_codes",)))
+        codes = np.frombuffer(kept.arrays["answer_codes"], dtype=np.uint32)
+        if isinstance(literal, str) or (op not in {Op.EQ, Op.NE} and bool((codes == OTHER).any())):
+            return None
+        if op in {Op.EQ, Op.NE} and not 0 < literal < OTHER:
+            return None
+        holds = _COMPARES[op](codes, literal) & (codes != 0)
+        return BitMap(np.flatnonzero(holds).astype(np.uint32)) & self.everyone()
+
+
+def module_ids(sections: dict[str, dict[str, object]]) -> set[str]:
+    """The modules that a configuration names: those with a section, and those that the agent is to run."""
+    listed = sections.get(AGENT, {}).get("modules")
+    return set(sections) | (set(listed) if isinstance(listed, dict) else set())
+
+
+def _of_two(op: Op, literal: Primitive, sets: dict[str, BitMap] | dict[bool, BitMap]) -> BitMap:
+    """A comparison of a property that has one of two values."""
+    kind = value_key(literal)[0]
+    chosen = [
+        members
+        for value, members in sets.items()
+        if value_key(value)[0] == kind and (kind != BOOLEAN or op in {Op.EQ, Op.NE}) and _COMPARES[op](value, literal)
+    ]
+    return BitMap().union(*chosen)
+
+
+def _decoded(kept: Kept) -> Iterator[tuple[ValueKey, BitMap]]:
+    for field, data in kept.hashes["index"].items():
+        _, kind, value = msgspec.json.decode(
+            field, type=tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
+        )
+        yield (kind, value), from_bytes(data)

@@ -1,0 +1,313 @@
+"""The rows that a query looks at, built from documents and views in bulk, with no more in them than is asked for."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from events.canonical import JsonObject
+from events.deployment import state as deployment_state
+from events.deployment.state import DeploymentDocument
+from events.device.identifiers import SYSTEM_MODULES, module_subject
+from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module
+from events.device.twin import Author, Configured, device_twin, module_twin
+from events.fleet.configuration import HUB
+from events.fleet.deployments import CONTENT_KEY
+from events.fleet.packed import PAGE_ITEMS
+from events.fleet.rows import NO_ROW, Row
+from events.log.port import Log
+from events.manifest.merge import contributes, last_setter
+from events.query.tree import Query, paths
+from events.targeting.tree import Path
+from events.view_store.port import Selection, ViewStore
+from events.view_store.query_index import EDGE_ANSWER, REPORTED, PartitionIndex, module_ids
+from events.views.reading import Targeting
+
+APPLIED, TARGETED = "Applied", "Targeted"
+_PLAIN = "$twin"
+_LIGHT: dict[str, Any] = {
+    "generation": (int, 0),
+    "retired": (bool, False),
+    "edge": (bool, True),
+    "enabled": (bool, True),
+    "status_reason": (str | None, None),
+    "twin_version": (int, 2),
+    "desired_version": (int, 1),
+    "reported_version": (int, 1),
+    "tags": (dict[str, Any], {}),
+    "desired": (dict[str, Any], {}),
+    "reported": (dict[str, Any], {}),
+}
+_SECTIONS = {"tags", "desired", "reported"}
+_LIGHT_ROOTS = {"deviceId", "status", "statusReason", "version", "tags", "capabilities", "moduleId", "configurations"}
+
+
+class Rows:
+    """Rows of one partition, for one query."""
+
+    def __init__(self, log: Log, views: ViewStore, index: PartitionIndex, query: Query) -> None:
+        self._log, self._views, self._index = log, views, index
+        asked = paths(query)
+        whole = not query.select
+        self._asked, self._whole = asked, whole
+        shown = {item.path for item in query.select} | set(query.group_by)
+        self._shown_only_ids = not whole and shown <= {("deviceId",), None}
+        self._overlaid = any(path[:2] == REPORTED and path[2:3] and path[2] in EDGE_ANSWER for path in asked)
+        self._times = whole or any("$metadata" in path for path in asked)
+        self._ids: dict[int, list[str]] = {}
+
+    def shown(self, row: JsonObject) -> JsonObject:
+        """A row as `SELECT *` shows it: the twin, without what it is only read for."""
+        plain: JsonObject = row.get(_PLAIN, row)
+        return plain
+
+    # -- devices
+
+    def devices(self, ordinals: Sequence[int], *, sure: bool) -> Iterator[JsonObject | None]:
+        """The rows of some devices; `None` for those that are gone. Of `sure` ones only what is shown matters."""
+        names = self.names(ordinals)
+        if sure and self._shown_only_ids:
+            yield from ({"deviceId": name} for name in names)
+            return
+        stored = self._log.load(names)
+        hubs: Iterable[JsonObject] = self._hub_answers(names) if self._overlaid else ({} for _ in names)
+        build = self._light if self._is_light else self._full
+        for name, one, hub in zip(names, stored, hubs, strict=True):
+            row = None if one.snapshot is None else build(name, one.snapshot)
+            if row is not None and hub and row["capabilities"]["iotEdge"]:
+                row = _overlaid(row, hub, plain=self._whole)
+            yield row
+
+    @cached_property
+    def _is_light(self) -> bool:
+        return not self._whole and all(
+            path[0] in _LIGHT_ROOTS
+            or (path[0] == "properties" and path[1:2] in {("desired",), ("reported",)} and "$metadata" not in path)
+            for path in self._asked
+        )
+
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[Any]:
+        """Reads of a document just the sections that are asked for."""
+        wanted = {
+            path[0] if path[0] == "tags" else path[1] for path in self._asked if path[0] in {"tags", "properties"}
+        }
+        fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in wanted]
+        return msgspec.json.Decoder(msgspec.defstruct("Light", fields))
+
+    def _light(self, device_id: str, snapshot: bytes) -> JsonObject | None:
+        document = self._decoder.decode(snapshot)
+        if document.retired:
+            return None
+        row: JsonObject = {
+            "deviceId": device_id,
+            "status": "enabled" if document.enabled else "disabled",
+            "statusReason": document.status_reason,
+            "version": document.twin_version,
+            "capabilities": {"iotEdge": document.edge},
+            "properties": {},
+        }
+        tags = getattr(document, "tags", None)
+        if tags:
+            row["tags"] = tags
+        for section, version in (("desired", document.desired_version), ("reported", document.reported_version)):
+            values = getattr(document, section, None)
+            if values is not None:
+                values["$version"] = version
+                row["properties"][section] = values
+        return row
+
+    def _full(self, device_id: str, snapshot: bytes) -> JsonObject | None:
+        document = decode_device(snapshot)
+        return None if document.retired else device_twin(device_id, document)
+
+    def _hub_answers(self, names: Sequence[str]) -> Iterator[JsonObject]:
+        for one in self._log.load([module_subject(name, HUB) for name in names]):
+            reported = {} if one.snapshot is None else msgspec.json.decode(one.snapshot, type=_Reported).reported
+            yield {name: reported[name] for name in EDGE_ANSWER if name in reported}
+
+    def names(self, ordinals: Sequence[int]) -> list[str]:
+        """The device ids of some ordinals."""
+        pages = {ordinal // PAGE_ITEMS for ordinal in ordinals} - self._ids.keys()
+        if pages:
+            wanted = Selection(fields=(("ids", tuple(str(page) for page in sorted(pages))),))
+            kept = self._views.read(self._index.number, wanted).hashes["ids"]
+            self._ids |= {int(page): msgspec.json.decode(data, type=list[str]) for page, data in kept.items()}
+        return [self._ids[ordinal // PAGE_ITEMS][ordinal % PAGE_ITEMS] for ordinal in ordinals]
+
+    # -- modules
+
+    def modules(self, wanted: Sequence[tuple[int, str]]) -> Iterator[JsonObject | None]:
+        """The rows of some (ordinal, module); `None` where a device or its module is gone."""
+        ordinals = list(dict.fromkeys(ordinal for ordinal, _ in wanted))
+        names = dict(zip(ordinals, self.names(ordinals), strict=True))
+        stored = self._log.load([names[ordinal] for ordinal in ordinals])
+        documents = {
+            ordinal: None if one.snapshot is None else decode_device(one.snapshot)
+            for ordinal, one in zip(ordinals, stored, strict=True)
+        }
+        own = self._log.load([module_subject(names[ordinal], module_id) for ordinal, module_id in wanted])
+        for (ordinal, module_id), one in zip(wanted, own, strict=True):
+            document = documents[ordinal]
+            if document is None or document.retired:
+                yield None
+                continue
+            module = None if one.snapshot is None else decode_module(one.snapshot)
+            yield self._module(ordinal, names[ordinal], module_id, document, module)
+
+    def _module(
+        self, ordinal: int, device_id: str, module_id: str, document: DeviceDocument, module: ModuleDocument | None
+    ) -> JsonObject | None:
+        row = self._row(ordinal)
+        sections = self._sections(row.configuration)
+        if module_id not in modules_of(document, sections):
+            return None
+        since = -1
+        if self._times:
+            moved = self._assignments.moved_by
+            since = self._outcome_at(int(moved[ordinal])) if ordinal < len(moved) else -1
+        assigned = Assigned(row, sections, since, self._standings(ordinal, row), self.deployments)
+        return built_module((device_id, module_id), document, module, assigned, times=self._times)
+
+    def _standings(self, ordinal: int, row: Row) -> dict[str, bool]:
+        if not self._whole and not any(path[0] == "configurations" for path in self._asked):
+            return {}
+        return self._targeting.standings(ordinal, row)
+
+    def _row(self, ordinal: int) -> Row:
+        row_of = self._assignments.row_of
+        return self._assignments.rows.get(int(row_of[ordinal]), NO_ROW) if ordinal < len(row_of) else NO_ROW
+
+    @cached_property
+    def _assignments(self) -> "_Assignments":
+        kept = self._views.read(self._index.number, Selection(hashes=("rows",), arrays=("row_of", "moved_by")))
+        return _Assignments(
+            {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()},
+            np.frombuffer(kept.arrays["row_of"], dtype=np.uint32),
+            np.frombuffer(kept.arrays["moved_by"], dtype=np.uint32),
+        )
+
+    @cached_property
+    def _targeting(self) -> Targeting:
+        return Targeting(self._views.read(self._index.number, Selection(hashes=("deployments", "targets"))))
+
+    def _sections(self, digest: str) -> dict[str, JsonObject]:
+        known = self._known_sections
+        if digest not in known:
+            found = self._views.read(self._index.number, Selection(fields=(("configurations", (digest,)),)))
+            data = found.hashes["configurations"].get(digest)
+            known[digest] = {} if data is None else msgspec.json.decode(data)
+        return known[digest]
+
+    @cached_property
+    def _known_sections(self) -> dict[str, dict[str, JsonObject]]:
+        return {}
+
+    def _outcome_at(self, position: int) -> int:
+        if position not in self._outcome_times:
+            found = self._views.outcomes(self._index.number, after=position - 1, limit=1) if position else ()
+            self._outcome_times[position] = found[0].at if found else -1
+        return self._outcome_times[position]
+
+    @cached_property
+    def _outcome_times(self) -> dict[int, int]:
+        return {}
+
+    @cached_property
+    def deployments(self) -> dict[str, DeploymentDocument]:
+        """The deployments that rows of this partition name."""
+        names = sorted({layer.id for row in self._assignments.rows.values() for layer in row.stack})
+        names = sorted({*names, *(self._targeting.names() if self._needs_standings else ())})
+        return documents_of(self._log, names)
+
+    @property
+    def _needs_standings(self) -> bool:
+        return self._whole or any(path[0] == "configurations" for path in self._asked)
+
+    def all_module_ids(self) -> set[str]:
+        """Every module that a device of the partition could have."""
+        number = self._index.number
+        stored = self._views.read(number, Selection(hashes=("configurations",))).hashes["configurations"]
+        configured = (module_ids(msgspec.json.decode(data)) for data in stored.values())
+        return set(SYSTEM_MODULES).union(self._views.field_names(number, "modules"), *configured)
+
+
+class _Assignments(msgspec.Struct, frozen=True):
+    rows: dict[int, Row]
+    row_of: Any
+    moved_by: Any
+
+
+class _Reported(msgspec.Struct, frozen=True):
+    reported: dict[str, Any] = {}
+
+
+def documents_of(log: Log, names: Sequence[str]) -> dict[str, DeploymentDocument]:
+    """The deployments of some names, as far as they stand."""
+    return {
+        name: deployment_state.decode(one.snapshot)
+        for name, one in zip(names, log.load(names, fleet=True), strict=True)
+        if one.snapshot is not None
+    }
+
+
+def modules_of(document: DeviceDocument, sections: dict[str, JsonObject]) -> set[str]:
+    """The modules of a device: the system modules, those of its configuration and those made by hand."""
+    return set(document.modules) | (set(SYSTEM_MODULES) if document.edge else set()) | module_ids(sections)
+
+
+class Assigned(msgspec.Struct, frozen=True):
+    """What the views know of a device: its assignment since a time, and the deployments that target it, with documents."""
+
+    row: Row = NO_ROW
+    sections: dict[str, JsonObject] = {}
+    since: int = -1
+    standings: dict[str, bool] = {}
+    known: dict[str, DeploymentDocument] = {}
+
+
+def built_module(
+    subject: tuple[str, str],
+    document: DeviceDocument,
+    module: ModuleDocument | None,
+    assigned: Assigned,
+    *,
+    times: bool = True,
+) -> JsonObject:
+    """A module's twin, as the views and documents make it (contract/hub.md §1.6, §1.7)."""
+    device_id, module_id = subject
+    row, known = assigned.row, assigned.known
+    own = module if module is not None and module.generation == document.generation else None
+    contents = {name: one.content.get(CONTENT_KEY, {}) for name, one in known.items()}
+    stack = [layer.id for layer in row.stack if layer.id in known]
+
+    def author(path: Path) -> Author | None:
+        setter = last_setter([contents[name] for name in stack], module_id, path)
+        return None if setter < 0 else Author(stack[setter], known[stack[setter]].updated_at)
+
+    configured = Configured(
+        assigned.sections.get(module_id),
+        row.versions.get(module_id, 0),
+        assigned.since,
+        author,
+        {
+            name: APPLIED if applied and contributes(contents.get(name, {}), module_id) else TARGETED
+            for name, applied in assigned.standings.items()
+        },
+    )
+    identity = document.modules.get(module_id)
+    if identity is None:
+        return module_twin(device_id, module_id, own, configured, times=times)
+    authentication = identity.authentication if isinstance(identity.authentication, dict) else None
+    return module_twin(
+        device_id, module_id, own, configured, identity_etag=identity.etag, authentication=authentication, times=times
+    )
+
+
+def _overlaid(row: JsonObject, hub: JsonObject, *, plain: bool) -> JsonObject:
+    """A device's row with what its hub answers, where it says nothing itself (DESIGN §7)."""
+    properties = row["properties"]
+    over = {**row, "properties": {**properties, "reported": {**hub, **properties["reported"]}}}
+    return {**over, _PLAIN: row} if plain else over

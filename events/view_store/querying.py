@@ -1,0 +1,341 @@
+"""Answers queries (contract/hub.md §1.8, §2.1): from the index what it knows, from the documents what is left.
+
+Rows come in the order of (partition, ordinal, module). Ordinals only grow, and a first page notes how far they go: whoever
+was there then and stays is on one page exactly, and who comes meanwhile on none.
+"""
+
+import base64
+import binascii
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from pyroaring import BitMap
+
+from events import canonical
+from events.canonical import JsonObject
+from events.deployment.state import DeploymentDocument
+from events.log.port import Log
+from events.manifest.merge import contributes
+from events.query.aggregate import Aggregating
+from events.query.compile import compiled
+from events.query.evaluate import projected
+from events.query.plan import Bounds, true_bounds
+from events.query.tree import (
+    And,
+    Comparison,
+    Constant,
+    Expression,
+    Function,
+    In,
+    PathOf,
+    Projection,
+    Query,
+    Source,
+    is_aggregate,
+    printed,
+)
+from events.targeting.tree import Op
+from events.view_store.deployments import deployments
+from events.view_store.port import ViewStore
+from events.view_store.query_index import ModuleIndex, PartitionIndex
+from events.view_store.query_rows import Rows
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1000
+LOOKING_SECONDS = 0.1
+"""A page that has to look at documents is handed out after this time, however few rows it has; the next one goes on."""
+
+_CHUNK = 500
+_LAST = "\U0010ffff"
+"""Behind the name of any module."""
+
+
+class ContinuationInvalid(Exception):
+    """The continuation is none that was given out for this query."""
+
+    def __init__(self) -> None:
+        super().__init__("the continuation is none that was given out for this query")
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some rows, and what to go on with; `None` at the end."""
+
+    rows: list[JsonObject]
+    continuation: str | None
+
+
+class _Place(msgspec.Struct, frozen=True, array_like=True):
+    """Behind which row to go on, for which query; `bounds` are the ordinals of each partition at the first page."""
+
+    query: str
+    partition: int
+    ordinal: int
+    module: str
+    left: int
+    bounds: tuple[int, ...]
+
+
+class Querying:
+    """Runs queries on the views and documents of a fleet."""
+
+    def __init__(self, log: Log, views: ViewStore, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._views, self._clock = log, views, clock
+
+    def page(
+        self,
+        query: Query,
+        *,
+        size: int = PAGE_DEFAULT,
+        continuation: str | None = None,
+        scope: Expression | None = None,
+    ) -> Page:
+        """The next rows of a query; a `scope` limits it to the devices for which it is true, and their modules.
+
+        Raises:
+            ContinuationInvalid: the continuation is not of this query.
+        """
+        if query.source is Source.JOBS:
+            return Page([], None)
+        if is_aggregate(query):
+            rows = self._aggregated(query, scope)
+            return Page(rows if query.top is None else rows[: query.top], None)
+        place = self._place(query, continuation)
+        left = size if place.left < 0 else min(size, place.left)
+        rows, last = self._collected(query, scope, place, left)
+        remaining = -1 if place.left < 0 else place.left - len(rows)
+        if last is None or remaining == 0:
+            return Page(rows, None)
+        return Page(rows, _token(msgspec.structs.replace(last, left=remaining)))
+
+    def count(self, query: Query, *, scope: Expression | None = None) -> int:
+        """How many rows a query has, on all pages."""
+        if query.source is Source.JOBS:
+            return 0
+        if is_aggregate(query):
+            found = len(self._aggregated(query, scope))
+        else:
+            found = sum(self._counted(part) for part in self._parts(query, scope))
+        return found if query.top is None else min(found, query.top)
+
+    def devices(self, number: int, where: Expression) -> BitMap:
+        """The ordinals of one partition for whose devices a condition is true."""
+        index = PartitionIndex(self._views, number)
+        return self._exact(index, where)
+
+    # -- pages
+
+    def _place(self, query: Query, continuation: str | None) -> _Place:
+        digest = hashlib.sha256(printed(query).encode()).hexdigest()[:16]
+        if continuation is None:
+            bounds = tuple(self._views.checkpoint(number).ordinals for number in range(self._log.partitions))
+            return _Place(digest, 0, -1, "", -1 if query.top is None else query.top, bounds)
+        try:
+            place = msgspec.json.decode(base64.urlsafe_b64decode(continuation.encode("ascii")), type=_Place)
+        except (binascii.Error, ValueError, msgspec.DecodeError):
+            raise ContinuationInvalid from None
+        numbers = range(self._log.partitions)
+        if place.query != digest or len(place.bounds) != len(numbers) or place.partition not in numbers:
+            raise ContinuationInvalid
+        return place
+
+    def _collected(
+        self, query: Query, scope: Expression | None, place: _Place, size: int
+    ) -> tuple[list[JsonObject], _Place | None]:
+        """At most `size` rows from behind a place on, and the place of the last one; `None` at the end."""
+        rows: list[JsonObject] = []
+        last = place
+        end = self._clock() + LOOKING_SECONDS
+        for part in self._parts(query, scope, first=place.partition):
+            behind = place.ordinal if part.number == place.partition else -1
+            module = place.module if part.number == place.partition else ""
+            ahead = part.ahead(behind, place.bounds[part.number], again=bool(module))
+            while ordinals := list(itertools.islice(ahead, min(_CHUNK, part.chunk(size - len(rows))))):
+                for ordinal, name, row in part.rows(ordinals):
+                    if ordinal == behind and name <= module:
+                        continue
+                    place = msgspec.structs.replace(place, partition=part.number, ordinal=ordinal, module=name)
+                    if row is not None:
+                        if len(rows) == size:
+                            return rows, last
+                        rows.append(row)
+                    last = place
+                if len(rows) < size:
+                    last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinals[-1], module=_LAST)
+                    if self._clock() > end:
+                        return rows, last
+        return rows, None
+
+    # -- what a query is made of, partition by partition
+
+    def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
+        documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
+        test = compiled(query.where)
+        for number in range(first, self._log.partitions):
+            index = PartitionIndex(self._views, number)
+            allowed = None if scope is None else self._exact(index, scope)
+            rows = Rows(self._log, self._views, index, query)
+            if query.source is Source.DEVICES:
+                bounds = true_bounds(query.where, index)
+                yield _Part(number, query, {"": _within(bounds, allowed)}, rows, test)
+            else:
+                yield _Part(number, query, self._of_modules(query, index, rows, documents, allowed), rows, test)
+
+    def _of_modules(
+        self,
+        query: Query,
+        index: PartitionIndex,
+        rows: Rows,
+        documents: dict[str, DeploymentDocument],
+        allowed: BitMap | None,
+    ) -> dict[str, Bounds]:
+        """Bounds by module id; those of modules that are not there in any case are left out."""
+        found = {}
+        names = module_ids_asked(query.where)
+        for name in sorted(rows.all_module_ids() if names is None else names):
+            contributing = frozenset(
+                one
+                for one, document in documents.items()
+                if contributes(document.content.get("modulesContent", {}), name)
+            )
+            bounds = _within(true_bounds(query.where, ModuleIndex(self._views, index, name, contributing)), allowed)
+            if bounds.maybe:
+                found[name] = bounds
+        return found
+
+    def _exact(self, index: PartitionIndex, where: Expression) -> BitMap:
+        bounds = true_bounds(where, index)
+        doubtful = bounds.maybe - bounds.sure
+        if not doubtful:
+            return BitMap(bounds.sure)
+        query = Query(select=(Projection(("deviceId",)),), where=where)
+        part = _Part(
+            index.number,
+            query,
+            {"": Bounds(BitMap(), doubtful)},
+            Rows(self._log, self._views, index, query),
+            compiled(where),
+        )
+        found = BitMap(bounds.sure)
+        ahead = iter(doubtful)
+        while ordinals := list(itertools.islice(ahead, _CHUNK)):
+            found.update(ordinal for ordinal, _, row in part.rows(ordinals) if row is not None)
+        return found
+
+    # -- numbers
+
+    def _counted(self, part: "_Part") -> int:
+        sure = sum(len(bounds.sure) for bounds in part.bounds.values())
+        return sure + sum(1 for row in part.doubtful() if row is not None)
+
+    def _aggregated(self, query: Query, scope: Expression | None) -> list[JsonObject]:
+        result = Aggregating(query)
+        counting = all(
+            item.function is Function.COUNT and item.path is None
+            for item in query.select
+            if not isinstance(item, Projection)
+        )
+        for part in self._parts(query, scope):
+            if counting and not query.group_by:
+                result.add_count(None, self._counted(part))
+            else:
+                for row in part.raw():
+                    result.add(row)
+        return result.results()
+
+
+class _Part:
+    """One partition's share of a query: per module (one `""` for devices) bounds on the ordinals."""
+
+    def __init__(
+        self,
+        number: int,
+        query: Query,
+        bounds: dict[str, Bounds],
+        rows: Rows,
+        test: Callable[[JsonObject], bool],
+    ) -> None:
+        self.number, self.bounds = number, bounds
+        self._query, self._rows, self._test = query, rows, test
+        self._is_sure = all(one.sure == one.maybe for one in bounds.values())
+        self._modules = query.source is Source.MODULES
+
+    def ahead(self, behind: int, bound: int, *, again: bool) -> Iterator[int]:
+        """The ordinals from behind one on, or with it where a page ended amid its modules, up to a bound."""
+        every = BitMap().union(*(one.maybe for one in self.bounds.values()))
+        low = max(0, behind if again else behind + 1)
+        every &= BitMap(range(low, max(low, bound)))
+        return iter(every)
+
+    def chunk(self, wanted: int) -> int:
+        """How many ordinals to take at once: as many as rows are wanted, where each is known to be one."""
+        return max(1, wanted + 1) if self._is_sure else _CHUNK
+
+    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject | None]]:
+        """(ordinal, module, result), in order; `None` for those that were looked at in vain."""
+        query = self._query
+        for ordinal, name, row in self._raw(ordinals):
+            if row is None:
+                yield ordinal, name, None
+            else:
+                yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
+
+    def raw(self) -> Iterator[JsonObject]:
+        """Every row that fulfils the condition, as it is evaluated."""
+        ahead = self.ahead(-1, 2**32, again=False)
+        while ordinals := list(itertools.islice(ahead, _CHUNK)):
+            for _, _, row in self._raw(ordinals):
+                if row is not None:
+                    yield row
+
+    def doubtful(self) -> Iterator[JsonObject | None]:
+        """The rows of those whom the index leaves in doubt; `None` for those that do not fulfil the condition."""
+        every = {name: one.maybe - one.sure for name, one in self.bounds.items()}
+        ahead = iter(BitMap().union(*every.values()))
+        while ordinals := list(itertools.islice(ahead, _CHUNK)):
+            for ordinal, name, row in self._raw(ordinals):
+                if ordinal in every[name]:
+                    yield row
+
+    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject | None]]:
+        wanted = [(ordinal, name) for ordinal in ordinals for name, one in self.bounds.items() if ordinal in one.maybe]
+        ordinals = [ordinal for ordinal, _ in wanted]
+        built = self._rows.modules(wanted) if self._modules else self._rows.devices(ordinals, sure=self._is_sure)
+        for (ordinal, name), row in zip(wanted, built, strict=True):
+            if row is None:
+                continue
+            sure = ordinal in self.bounds[name].sure
+            yield ordinal, name, row if sure or self._test(row) else None
+
+
+def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
+    """The module ids that a condition limits itself to; `None` where it may be about any."""
+    match where:
+        case And(terms):
+            known = [asked for asked in map(module_ids_asked, terms) if asked is not None]
+            return frozenset.intersection(*known) if known else None
+        case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
+            Constant(str(name)), Op.EQ, PathOf(("moduleId",))
+        ):
+            return frozenset({name})
+        case In(PathOf(("moduleId",)), literals):
+            return frozenset(one for one in literals if isinstance(one, str))
+        case _:
+            return None
+
+
+def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:
+    return bounds if allowed is None else Bounds(bounds.sure & allowed, bounds.maybe & allowed)
+
+
+def _token(place: _Place) -> str:
+    return base64.urlsafe_b64encode(canonical.encode(place)).decode()
+
+
+def all_of(*terms: Expression | None) -> Expression | None:
+    """Some conditions joined by AND; `None` where there are none."""
+    given: tuple[Any, ...] = tuple(term for term in terms if term is not None)
+    return And(given) if len(given) > 1 else given[0] if given else None

@@ -5,9 +5,9 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
-from events.query.compile import MIRRORED
 from events.query.evaluate import holds
 from events.query.tree import (
+    MIRRORED,
     And,
     Arithmetic,
     Comparison,

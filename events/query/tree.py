@@ -20,6 +20,9 @@ UNDEFINED: OneOf[Undefined.UNDEFINED] = Undefined.UNDEFINED
 Primitive = str | int | float | bool
 Literal = Primitive | Undefined | None
 
+# The operator that says the same with the sides swapped.
+MIRRORED = {Op.LT: Op.GT, Op.LE: Op.GE, Op.GT: Op.LT, Op.GE: Op.LE, Op.EQ: Op.EQ, Op.NE: Op.NE}
+
 
 class Source(enum.Enum):
     """What a query goes over, as FROM writes it."""

@@ -5,6 +5,8 @@ from typing import Any
 
 from events.query.evaluate import COMPARE, Row, compared, computed, found, holds, value
 from events.query.tree import (
+    MIRRORED,
+    OPPOSITE,
     UNDEFINED,
     And,
     Arithmetic,
@@ -21,10 +23,6 @@ from events.targeting.tree import Op, Path
 
 Test = Callable[[Row], bool]
 Getter = Callable[[Row], object]
-
-MIRRORED = {Op.LT: Op.GT, Op.LE: Op.GE, Op.GT: Op.LT, Op.GE: Op.LE, Op.EQ: Op.EQ, Op.NE: Op.NE}
-# Values that compare at all are in total order: what is not < is >=.
-OPPOSITE = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.GE: Op.LT, Op.GT: Op.LE, Op.LE: Op.GT}
 
 
 def compiled(where: Expression | None) -> Test:

@@ -105,7 +105,7 @@ def compared(left: object, op: Op, right: object) -> bool | None:
 
 
 def computed(left: object, op: ArithmeticOp, right: object) -> object:
-    """One operation on two values; `UNDEFINED` unless both are numbers and so is the result.
+    """One operation on two values; `UNDEFINED` unless both are numbers and the result is one that floats hold.
 
     `/` does not round. The remainder has the sign of the dividend.
     """
@@ -113,9 +113,9 @@ def computed(left: object, op: ArithmeticOp, right: object) -> object:
         return UNDEFINED
     try:
         result = _OPERATIONS[op](left, right)
+        return result if math.isfinite(result) else UNDEFINED
     except (ZeroDivisionError, OverflowError):
         return UNDEFINED
-    return result if math.isfinite(result) else UNDEFINED
 
 
 def is_number(actual: object) -> bool:

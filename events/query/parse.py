@@ -170,13 +170,11 @@ class _ToTree(Transformer[Token, Query]):
     def path(self, *tokens: Token) -> _Named:
         return _Named(_rooted([_name(token) for token in tokens]), _at(tokens[0]))
 
-    def any_of(self, *terms: _Made) -> _Made:
-        parts = (made.expression.terms if isinstance(made.expression, Or) else (made.expression,) for made in terms)
-        return _Made(Or(tuple(one for part in parts for one in part)), 1 + max(made.depth for made in terms))
+    def any_of(self, *parts: _Made | Token) -> _Made:
+        return _joined(Or, parts)
 
-    def all_of(self, *terms: _Made) -> _Made:
-        parts = (made.expression.terms if isinstance(made.expression, And) else (made.expression,) for made in terms)
-        return _Made(And(tuple(one for part in parts for one in part)), 1 + max(made.depth for made in terms))
+    def all_of(self, *parts: _Made | Token) -> _Made:
+        return _joined(And, parts)
 
     def negated(self, token: Token, term: _Made) -> _Made:
         return _made(token, Not(term.expression), term)
@@ -252,6 +250,16 @@ def _made(token: Token, expression: Expression, *parts: _Made) -> _Made:
     if depth > DEPTH_MAX:
         raise _Refused(_at(token), f"nested deeper than {DEPTH_MAX} operators")
     return _Made(expression, depth)
+
+
+def _joined(kind: type[And | Or], parts: tuple[_Made | Token, ...]) -> _Made:
+    """Terms with the same word between them, as one; terms that are of the kind themselves are dissolved in it."""
+    made = [part for part in parts if isinstance(part, _Made)]
+    (token, *_) = (part for part in parts if isinstance(part, Token))
+    terms: list[Expression] = []
+    for part in made:
+        terms += part.expression.terms if isinstance(part.expression, kind) else (part.expression,)
+    return _made(token, kind(tuple(terms)), *made)
 
 
 def _check_items(query: Query, items: tuple[_Item, ...]) -> None:
@@ -332,7 +340,7 @@ _WORDS = {
     **dict.fromkeys(("NAME", "ESCAPED"), "a property"),
     **dict.fromkeys(("NUMBER", "STRING", "TRUE", "FALSE", "NULL", "UNDEFINED"), "a value"),
     **dict.fromkeys(("OP", "SLASH", "PERCENT"), "an operator"),
-    **dict.fromkeys(("_AND", "_OR"), "AND or OR"),
+    **dict.fromkeys(("AND", "OR"), "AND or OR"),
     "STAR": "*",
     "COMMA": "a comma",
     "LSQB": "a list in [ ]",

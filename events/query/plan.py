@@ -5,9 +5,10 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
-from events.query.compile import MIRRORED, OPPOSITE
 from events.query.evaluate import holds
 from events.query.tree import (
+    MIRRORED,
+    OPPOSITE,
     And,
     Arithmetic,
     Comparison,

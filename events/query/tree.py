@@ -20,6 +20,11 @@ UNDEFINED: OneOf[Undefined.UNDEFINED] = Undefined.UNDEFINED
 Primitive = str | int | float | bool
 Literal = Primitive | Undefined | None
 
+# The operator that says the same with the sides swapped.
+MIRRORED = {Op.LT: Op.GT, Op.LE: Op.GE, Op.GT: Op.LT, Op.GE: Op.LE, Op.EQ: Op.EQ, Op.NE: Op.NE}
+# Values that compare at all are in total order: what is not < is >=.
+OPPOSITE = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.GE: Op.LT, Op.GT: Op.LE, Op.LE: Op.GT}
+
 
 class Source(enum.Enum):
     """What a query goes over, as FROM writes it."""

@@ -37,9 +37,9 @@ def _query(condition: Condition) -> str:
         case IsDefined(path):
             return f"is_defined({printed_path(path)})"
         case And(terms):
-            return " and ".join(_grouped(term) for term in terms)
+            return " and ".join(map(_grouped, terms))
         case Or(terms):
-            return " or ".join(_grouped(term) for term in terms)
+            return " or ".join(map(_grouped, terms))
         case Not(term):
             return f"not {_grouped(term)}"
         case Everyone() | Nobody():

@@ -115,9 +115,9 @@ def printed(condition: Condition) -> str:
         case IsDefined(path):
             return f"is_defined({printed_path(path)})"
         case And(terms):
-            return " AND ".join(_grouped(term) for term in terms)
+            return " AND ".join(map(_grouped, terms))
         case Or(terms):
-            return " OR ".join(_grouped(term) for term in terms)
+            return " OR ".join(map(_grouped, terms))
         case Not(term):
             return f"NOT {_grouped(term)}"
 

@@ -167,7 +167,7 @@ class ModuleIndex:
         )
         by_hand = kept.hashes["modules"].get(self._module_id)
         found = _NOBODY if by_hand is None else from_bytes(by_hand)
-        return (found | self._configured(kept)) & self._devices.everyone()
+        return (found & self._devices.everyone()) | (self._configured(kept) & self._devices.edge)
 
     def _configured(self, kept: Kept) -> BitMap:
         rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}

@@ -254,8 +254,8 @@ def documents_of(log: Log, names: Sequence[str]) -> dict[str, DeploymentDocument
 
 
 def modules_of(document: DeviceDocument, sections: dict[str, JsonObject]) -> set[str]:
-    """The modules of a device: the system modules, those of its configuration and those made by hand."""
-    return set(document.modules) | (set(SYSTEM_MODULES) if document.edge else set()) | module_ids(sections)
+    """The modules of a device: those made by hand, and of an edge device the system modules and its configuration's."""
+    return set(document.modules) | (module_ids(sections) | set(SYSTEM_MODULES) if document.edge else set())
 
 
 class Assigned(msgspec.Struct, frozen=True):

@@ -1,0 +1,250 @@
+"""Queries over views and documents: what the reference says of each twin is what the pages hold, whatever the index knows."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties, UpdateDevice
+from events.canonical import JsonObject
+from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
+from events.envelope import Principal
+from events.log.memory import MemoryLog
+from events.producer.errors import Command
+from events.query.aggregate import Aggregating
+from events.query.evaluate import holds, projected
+from events.query.parse import parse
+from events.query.tree import Query, Source, is_aggregate
+from events.view_store.fleet_view import FleetView
+from events.view_store.memory import MemoryViewStore
+from events.view_store.querying import ContinuationInvalid, Querying
+from events.view_store.twins import TwinView
+from tests.workers.system import base, layer
+from workers.projector import Projector
+
+PARTITIONS = 2
+NAMES = [f"d{number}" for number in range(6)]
+
+
+class Fleet:
+    """A fleet in memory, folded after every call of `do`."""
+
+    def __init__(self) -> None:
+        self.log, self.views = MemoryLog(partitions=PARTITIONS), MemoryViewStore()
+        self.view = FleetView(self.views, partitions=PARTITIONS)
+        self.twins = TwinView(self.log, self.view)
+        self.querying = Querying(self.log, self.views)
+        self._producer = Producer(self.log, by=Principal.parse("user:ada"), clock=lambda: 1)
+        self._projector = Projector(self.log, self.views, clock=lambda: 1)
+
+    def do(self, *commands: Command) -> None:
+        """Write what is not refused, and fold it."""
+        self._producer.submit(commands)
+        for number in range(PARTITIONS):
+            assert self._projector.drain(number, go_on=lambda: True)
+
+    def pages(self, query: Query, *, size: int, **how: Any) -> list[JsonObject]:
+        """The rows of all pages."""
+        rows: list[JsonObject] = []
+        continuation = None
+        while True:
+            page = self.querying.page(query, size=size, continuation=continuation, **how)
+            assert len(page.rows) <= size
+            rows += page.rows
+            continuation = page.continuation
+            if continuation is None:
+                return rows
+
+    def reference(self, query: Query) -> list[JsonObject]:
+        """The rows as the twins alone give them."""
+        rows = []
+        for name in self.view.devices(limit=1000)[0]:
+            if query.source is Source.MODULES:
+                rows += [(twin, twin) for one in self.twins.module_ids(name) if (twin := self.twins.module(name, one))]
+            elif twin := self.twins.device(name):
+                rows.append((self._seen(twin), twin))
+        kept = [(row, twin) for row, twin in rows if holds(query.where, row) is True]
+        if is_aggregate(query):
+            result = Aggregating(query)
+            for row, _ in kept:
+                result.add(row)
+            return result.results()
+        return [dict(projected(query, row)) if query.select else twin for row, twin in kept][: query.top]
+
+    def _seen(self, twin: JsonObject) -> JsonObject:
+        hub = self.twins.module(twin["deviceId"], "$edgeHub")
+        if hub is None or not twin["capabilities"]["iotEdge"]:
+            return twin
+        theirs = hub["properties"]["reported"]
+        extra = {name: theirs[name] for name in ("lastDesiredStatus", "lastDesiredVersion") if name in theirs}
+        properties = twin["properties"]
+        return {**twin, "properties": {**properties, "reported": {**extra, **properties["reported"]}}}
+
+
+devices = st.sampled_from(NAMES)
+values: st.SearchStrategy[Any] = st.sampled_from(["x", "y", 1, 2, 2.5, True, False, None, {"b": 1}, {"b": "x"}, [1]])
+answers = st.fixed_dictionaries(
+    {"lastDesiredVersion": st.sampled_from([0, 1, 2, 3, 2.0, "2"])},
+    optional={
+        "lastDesiredStatus": st.fixed_dictionaries({"code": st.sampled_from([200, 200.0, 400, 0, -1, "200", None])})
+    },
+)
+modules = st.sampled_from(["$edgeAgent", "$edgeHub", "m", "n"])
+commands = st.one_of(
+    st.builds(RegisterDevice, devices, edge=st.booleans(), enabled=st.booleans()),
+    st.builds(PatchTags, devices, st.dictionaries(st.sampled_from(["a", "c"]), values, max_size=2)),
+    st.builds(ReportProperties, devices, st.dictionaries(st.sampled_from(["r", "s"]), values, max_size=2)),
+    st.builds(ReportProperties, devices, answers, modules),
+    st.builds(UpdateDevice, devices, edge=st.booleans()),
+    st.builds(RetireDevice, devices),
+    st.builds(CreateModule, devices, st.sampled_from(["n", "o"])),
+    st.builds(PatchTwin, devices, modules, st.just({"a": 1}), st.none()),
+    st.builds(SetConfiguration, devices, st.sampled_from([base("m"), base("n")])),
+    st.builds(
+        CreateDeployment,
+        st.sampled_from(["one", "two", "three"]),
+        st.sampled_from(
+            [
+                base("m"),
+                base("m", "n"),
+                layer("m", x=1),
+                {"modulesContent": {"$edgeAgent": {}, "m": {"properties.desired.y": 2}}},
+            ]
+        ),
+        target_condition=st.sampled_from(
+            ["*", "tags.a = 'x'", "tags.a.b = 1", "properties.reported.r = 'x'", "tags.c != 1"]
+        ),
+        priority=st.integers(0, 3),
+    ),
+)
+device_leaves = st.sampled_from(
+    [
+        *(
+            "tags.a = 'x'",
+            "tags.a != 'x'",
+            "tags.a.b = 1",
+            "tags.a.b <= 'x'",
+            "is_defined(tags.a)",
+            "tags.a",
+            "tags.c > 1",
+        ),
+        *("properties.reported.r = 'x'", "properties.reported.s = 1", "properties.reported.r in ['x', 1, true]"),
+        *("deviceId = 'd1'", "deviceId > 'd2'", "deviceId != ''", "deviceId nin ['d0', 'd3']", "status = 'enabled'"),
+        *("capabilities.iotEdge = true", "capabilities.iotEdge", "version > 3", "properties.desired.$version = 1"),
+        *("properties.reported.lastDesiredStatus.code = 200", "properties.reported.lastDesiredVersion >= 2"),
+        *("configurations.one.status = 'Applied'", "moduleId = 'm'", "is_defined(configurations)"),
+    ]
+)
+module_leaves = st.sampled_from(
+    [
+        *(
+            "moduleId = '$edgeAgent'",
+            "moduleId = 'm'",
+            "moduleId in ['m', '$edgeHub']",
+            "moduleId != 'n'",
+            "deviceId < 'd3'",
+        ),
+        *("configurations.[[one]].status = 'Applied'", "configurations.two.status = 'Targeted'"),
+        *("configurations.one.status != 'Applied'", "is_defined(configurations.three)", "tags.a = 1"),
+        "properties.desired.$version = properties.reported.lastDesiredVersion",
+        "properties.reported.lastDesiredVersion != properties.desired.$version",
+        *("properties.reported.lastDesiredStatus.code = 200", "properties.reported.lastDesiredStatus.code != 200"),
+        *(
+            "properties.reported.lastDesiredStatus.code < 300",
+            "properties.reported.lastDesiredStatus.code in [200, '200']",
+        ),
+        "properties.desired.x = 1",
+    ]
+)
+
+
+def wheres(leaves: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            inner.map("not ({})".format),
+            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda three: "({}) {} ({})".format(*three)),
+        ),
+        max_leaves=4,
+    )
+
+
+shapes = st.sampled_from(
+    [
+        *(
+            "select * from {}",
+            "select deviceId from {}",
+            "select tags.a as a, version from {}",
+            "select top 3 deviceId from {}",
+        ),
+        *("select count() as n from {}", "select top 1 * from {}"),
+    ]
+)
+queries = st.one_of(
+    st.tuples(shapes, st.just("devices"), wheres(device_leaves)),
+    st.tuples(shapes, st.just("devices.modules"), wheres(module_leaves)),
+).map(lambda three: f"{three[0].format(three[1])} where {three[2]}")
+histories = st.lists(commands, min_size=10, max_size=40)
+
+
+@given(
+    histories,
+    st.lists(queries, min_size=3, max_size=3),
+    st.integers(1, 5),
+    wheres(st.sampled_from(["tags.a = 'x'", "properties.reported.r = 'x'"])),
+)
+def test_pages_hold_what_the_reference_says(history: list[Command], texts: list[str], size: int, scope: str) -> None:
+    fleet = Fleet()
+    fleet.do(*(RegisterDevice(name) for name in NAMES[:4]), *history)
+    within = parse(f"select deviceId from devices where {scope}")  # noqa: S608 - not SQL
+    in_scope = {row["deviceId"] for row in fleet.reference(within)}
+    for text in texts:
+        query = parse(text)
+        expected = fleet.reference(query)
+        assert fleet.pages(query, size=size) == expected, text
+        assert fleet.querying.count(query) == len(expected)
+        if not is_aggregate(query) and query.top is None and not query.select:
+            scoped = fleet.pages(query, size=size, scope=within.where)
+            assert scoped == [row for row in expected if row["deviceId"] in in_scope]
+
+
+def test_groups_and_sums() -> None:
+    fleet = Fleet()
+    for number, name in enumerate(NAMES):
+        fleet.do(RegisterDevice(name), PatchTags(name, {"site": f"s{number % 2}", "n": number}))
+    query = parse("select tags.site as s, count() as n, sum(tags.n) as total from devices group by tags.site")
+    assert fleet.pages(query, size=10) == [{"s": "s0", "n": 3, "total": 6}, {"s": "s1", "n": 3, "total": 9}]
+
+
+def test_whoever_comes_between_pages_is_on_none_and_whoever_stays_on_one() -> None:
+    fleet = Fleet()
+    fleet.do(*(RegisterDevice(f"e{number}") for number in range(20)))
+    query = parse("select deviceId from devices")
+    seen: list[str] = []
+    continuation = None
+    for number in range(100):
+        page = fleet.querying.page(query, size=3, continuation=continuation)
+        seen += [row["deviceId"] for row in page.rows]
+        continuation = page.continuation
+        if continuation is None:
+            break
+        # One that was shown comes anew, one goes, and one joins.
+        fleet.do(RetireDevice(seen[0]), RegisterDevice(seen[0]), RetireDevice("e19"), RegisterDevice(f"late{number}"))
+    assert len(seen) == len(set(seen))
+    assert {f"e{number}" for number in range(19)} - {seen[0]} <= set(seen)
+    assert not any(name.startswith("late") for name in seen)
+
+
+def test_a_continuation_is_of_its_query() -> None:
+    fleet = Fleet()
+    fleet.do(*(RegisterDevice(name) for name in NAMES))
+    query = parse("select * from devices")
+    token = fleet.querying.page(query, size=2).continuation
+    assert token is not None
+    assert len(Querying(fleet.log, fleet.views).page(query, continuation=token).rows) == 4
+    for wrong in (token[:-4], "", "!", "AAAA", token.swapcase()):
+        with pytest.raises(ContinuationInvalid):
+            fleet.querying.page(query, continuation=wrong)
+    with pytest.raises(ContinuationInvalid):
+        fleet.querying.page(parse("select deviceId from devices"), continuation=token)

@@ -59,6 +59,7 @@ def error_of(text: str) -> QueryInvalid | None:
         ("select Tags.Site, Properties.Reported.X", "SELECT tags.Site, properties.reported.X FROM devices"),
         ("select tags.from AS where from devices", "SELECT tags.from AS where FROM devices"),
         ("select [[odd root]].[[a]b]] as [[x y]]", "SELECT [[odd root]].[[a]b]] AS [[x y]] FROM devices"),
+        ("select devices.devices.tags.a, devices", "SELECT tags.a, [[devices]] FROM devices"),
         ("select managedBy", "SELECT [[managedBy]] FROM devices"),
     ],
 )

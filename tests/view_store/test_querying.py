@@ -185,7 +185,20 @@ queries = st.one_of(
     st.tuples(shapes, st.just("devices"), wheres(device_leaves)),
     st.tuples(shapes, st.just("devices.modules"), wheres(module_leaves)),
 ).map(lambda three: f"{three[0].format(three[1])} where {three[2]}")
-histories = st.lists(commands, min_size=10, max_size=40)
+histories = st.lists(commands, min_size=5, max_size=30)
+OK, FAILED = ({"lastDesiredVersion": 2, "lastDesiredStatus": {"code": code}} for code in (200, 400))
+USUAL: list[Command] = [
+    *(RegisterDevice(name) for name in NAMES[:4]),
+    *(PatchTags(name, {"a": "x" if number else "y", "c": number}) for number, name in enumerate(NAMES[:4])),
+    CreateDeployment("one", base("m"), target_condition="tags.c > 0"),
+    CreateDeployment("two", layer("n", x=1), target_condition="tags.c > 1", priority=1),
+    CreateDeployment(
+        "three", {"modulesContent": {"$edgeAgent": {}, "m": {"properties.desired.y": 2}}}, "*", priority=2
+    ),
+    *(ReportProperties(name, OK, "$edgeAgent") for name in NAMES[1:3]),
+    ReportProperties(NAMES[3], FAILED, "$edgeAgent"),
+    *(ReportProperties(name, FAILED, "$edgeHub") for name in NAMES[:3]),
+]
 
 
 @given(
@@ -196,7 +209,8 @@ histories = st.lists(commands, min_size=10, max_size=40)
 )
 def test_pages_hold_what_the_reference_says(history: list[Command], texts: list[str], size: int, scope: str) -> None:
     fleet = Fleet()
-    fleet.do(*(RegisterDevice(name) for name in NAMES[:4]), *history)
+    fleet.do(*USUAL)
+    fleet.do(*history)
     within = parse(f"select deviceId from devices where {scope}")  # noqa: S608 - not SQL
     in_scope = {row["deviceId"] for row in fleet.reference(within)}
     for text in texts:

@@ -37,6 +37,8 @@ from events.device.identifiers import check_device_id
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
 from events.manifest.validate import validate
+from events.query.errors import QueryInvalid
+from events.query.parse import parse as parse_query
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 
@@ -157,6 +159,10 @@ def _check_metrics(name: str, metrics: object) -> None:
             raise MetricsInvalid(name, f"{str(metric)[:140]!r} is not a query by name")
         if len(query) > QUERY_CHARACTERS_MAX:
             raise MetricsInvalid(name, f"{metric[:140]!r}: a query has at most {QUERY_CHARACTERS_MAX} characters")
+        try:
+            parse_query(query)
+        except QueryInvalid as error:
+            raise MetricsInvalid(name, f"{metric[:140]!r}: {error}") from error
 
 
 def _check_condition(name: str, condition: object) -> None:

@@ -153,6 +153,14 @@ class ContentBody(Body):
     module_content: dict[str, Any] | None = Field(default=None, alias="moduleContent")
 
 
+class QueryBody(Body):
+    """A query to run."""
+
+    model_config = _example({"query": "SELECT deviceId, tags.site FROM devices WHERE tags.site = 'north'"})
+
+    query: str
+
+
 class TestQueriesBody(Body):
     """A condition and queries to try."""
 

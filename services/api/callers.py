@@ -4,6 +4,8 @@ import msgspec
 
 from events.access.rights import Right
 from events.envelope import Principal
+from events.query.conditions import expression_of
+from events.query.tree import Expression
 from events.targeting.tree import Condition
 
 
@@ -18,6 +20,11 @@ class Caller(msgspec.Struct, frozen=True):
     device_id: str | None = None
     module_id: str | None = None
     scope: Condition | None = None
+
+    @property
+    def limit(self) -> Expression | None:
+        """The scope as a condition of queries; `None` where there is none."""
+        return None if self.scope is None else expression_of(self.scope)
 
     def may(self, right: Right) -> bool:
         """Whether the right is theirs."""

@@ -8,8 +8,10 @@ from events.device import errors as device
 from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
 from events.producer import errors as producer
+from events.query.errors import QueryInvalid
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
+from events.view_store.querying import ContinuationInvalid
 
 RETRY_AFTER_SECONDS = 1
 
@@ -90,7 +92,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         _ARGUMENT,
     ),
-    ((BodyInvalid,), _ARGUMENT),
+    ((BodyInvalid, QueryInvalid, ContinuationInvalid), _ARGUMENT),
     ((Unauthorized, Forbidden), Answer(401, "IotHubUnauthorizedAccess")),
 )
 

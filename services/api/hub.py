@@ -25,18 +25,24 @@ from events.device.errors import DeviceNotFound, ModuleNotFound
 from events.device.state import DeviceDocument, decode_device
 from events.device.twin import device_twin
 from events.log.port import Stored
+from events.query import tree
+from events.query.errors import QueryInvalid
+from events.query.parse import parse as parse_query
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
+from events.targeting.tree import Everyone
 from events.view_store.deployments import deployments
+from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
 from services.api import described, shapes
 from services.api.answers import JsonAnswer
-from services.api.asking import author_of, room_of, writer_of
+from services.api.asking import author_of, caller_of, room_of, writer_of
 from services.api.bodies import (
     BulkBody,
     ConfigurationBody,
     ContentBody,
     DeviceBody,
     ModuleBody,
+    QueryBody,
     TestQueriesBody,
     TwinBody,
 )
@@ -117,6 +123,30 @@ def change_many(request: Request, body: Annotated[list[BulkBody], Body(max_lengt
     errors = in_bulk(room_of(request), body, author_of(request))
     told = {"isSuccessful": not errors, "errors": errors, "warnings": []}
     return JSONResponse(told, 400 if errors else 200)
+
+
+@router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]]))
+def run_query(
+    request: Request,
+    body: QueryBody,
+    size: Annotated[int, Header(alias="x-ms-max-item-count", ge=1)] = PAGE_DEFAULT,
+    continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
+) -> Response:
+    """One page of a query; `x-ms-continuation` of the answer, where there is one, asks for the next."""
+    query = parse_query(body.query)
+    page = room_of(request).querying.page(
+        query, size=min(size, PAGE_MAX), continuation=continuation or None, scope=caller_of(request).limit
+    )
+    headers = {"x-ms-item-type": _item_type(query)}
+    if page.continuation is not None:
+        headers["x-ms-continuation"] = page.continuation
+    return JsonAnswer(page.rows, headers=headers)
+
+
+def _item_type(query: tree.Query) -> str:
+    if query.source is tree.Source.JOBS:
+        return "DeviceJob"
+    return "Raw" if query.select else "Twin"
 
 
 @router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
@@ -328,13 +358,22 @@ def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatch
 
 @router.post("/configurations/testQueries", response_model=None, responses=answers(described.QueriesTried))
 def try_queries(body: TestQueriesBody) -> JsonObject:
-    """Whether a target condition can be read; its error is in the answer."""
-    error = None
+    """Whether a target condition and queries can be read; their errors are in the answer."""
+    errors = {}
+    for name, text in (body.custom_metric_queries or {}).items():
+        try:
+            parse_query(text)
+        except QueryInvalid as refused:
+            errors[name] = str(refused)
+    return {"targetConditionError": _condition_error(body.target_condition or ""), "customMetricQueryErrors": errors}
+
+
+def _condition_error(text: str) -> str | None:
     try:
-        parse(body.target_condition or "")
+        # A configuration may target everyone so, and yet the hub does not let it be tried (contract/hub.md §1.3).
+        return "the condition * cannot be tried; it targets every device" if parse(text) == Everyone() else None
     except ConditionInvalid as refused:
-        error = str(refused)
-    return {"targetConditionError": error, "customMetricQueryErrors": {}}
+        return str(refused)
 
 
 def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from events.view_store.fleet_view import FleetView
+from events.view_store.querying import Querying
 from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
 from events.view_store.work import WorkCounts
@@ -39,6 +40,7 @@ class Room(msgspec.Struct, frozen=True):
     views: RedisViewStore
     view: FleetView
     twins: TwinView
+    querying: Querying
     waker: BackgroundWaker
     vault: LazyVault
     recent: Recent
@@ -84,6 +86,7 @@ def open_room(settings: Settings) -> Room:
         views=views,
         view=view,
         twins=TwinView(log, view),
+        querying=Querying(log, views),
         waker=waker,
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
         recent=Recent(view),

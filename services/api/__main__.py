@@ -72,7 +72,8 @@ def certificate_files(settings: Settings) -> tuple[Path, Path]:
     """
     if settings.tls_certificate is not None and settings.tls_key is not None:
         return settings.tls_certificate, settings.tls_key
-    names = [name.strip() for name in settings.names.split(",") if name.strip()]
+    given = (settings.host, *settings.names.split(","))
+    names = [name.strip() for name in given if name.strip() and name not in certificates.EVERYWHERE]
     try:
         files = certificates.ensure(settings.data_dir, names, now=dt.datetime.now(dt.UTC))
     except OSError as error:

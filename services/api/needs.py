@@ -3,7 +3,10 @@
 import enum
 import re
 
+from events.access.commands import AccessCommand
 from events.access.rights import Right
+from events.device.commands import PatchTags, PatchTwin, ReplaceTwin, ReportProperties
+from events.producer.errors import Command
 
 
 class Open(enum.Enum):
@@ -27,6 +30,7 @@ _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     (_OPEN, Open.ANYBODY, Open.ANYBODY),
     (re.compile(r"/v1/(policies|tokens)(/.*)?"), Right.ADMIN, Right.ADMIN),
     (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, Right.TWIN_READ), (Own.DEVICE, Right.TWIN_WRITE)),
+    # Each line of the body needs the right of its command, too.
     (re.compile(r"/v1/facts"), Right.ADMIN, Right.SERVICE_CONNECT),
     (re.compile(r"/v1/devices(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
     (re.compile(r"/devices/query"), Right.TWIN_READ, Right.TWIN_READ),
@@ -45,6 +49,22 @@ def needed(method: str, path: str) -> Needed:
     """What a request needs; the first line of the table that fits."""
     read, write = next((read, write) for pattern, read, write in _TABLE if pattern.fullmatch(path))
     return read if method in _READ else write
+
+
+_OF_TWINS = (PatchTags, PatchTwin, ReplaceTwin, ReportProperties)
+
+
+def needed_for(command: Command) -> Right:
+    """The right that a command needs, as its own path does."""
+    if isinstance(command, AccessCommand):
+        return Right.ADMIN
+    return Right.TWIN_WRITE if isinstance(command, _OF_TWINS) else Right.REGISTRY_WRITE
+
+
+def device_of(path: str) -> str | None:
+    """The one device that a path is about; `None` where it is about others as well."""
+    found = re.fullmatch(r"/(?:v1/)?(?:devices|twins)/(?!query$)([^/]+)(?:/.*)?", path)
+    return None if found is None else found[1]
 
 
 def owner(path: str) -> tuple[str, str | None] | None:

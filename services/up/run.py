@@ -20,7 +20,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, environment_of, hide_password
 from services import local
-from services.certificates import files_of
+from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import EmbeddedRedis
 from services.up.directory import held
@@ -28,7 +28,6 @@ from services.up.roles import Role
 
 _TEND_SECONDS = 0.1
 _READY_SECONDS = 0.2
-_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened on
 _AUTHOR = Principal.parse("system:up")
 
 
@@ -74,7 +73,7 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
 
 def address(settings: Settings) -> str:
     """Where clients find the API; by name, as certificates are."""
-    name = "localhost" if settings.host in {*_EVERYWHERE, "127.0.0.1", "::1"} else settings.host
+    name = "localhost" if settings.host in {*EVERYWHERE, "127.0.0.1", "::1"} else settings.host
     return f"{'https' if settings.has_tls else 'http'}://{name}:{settings.port}"
 
 
@@ -124,7 +123,7 @@ def _wait_until_ready(settings: Settings, stopping: threading.Event, roles: list
             context = ssl.create_default_context()
             # It is only asked whether our own child answers on this machine.
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
+            host = "127.0.0.1" if settings.host in EVERYWHERE else settings.host
             url = f"{'https' if settings.has_tls else 'http'}://{host}:{settings.port}/healthz"
             with urllib.request.urlopen(url, timeout=1, context=context):  # noqa: S310 - our own address
                 return

@@ -24,6 +24,7 @@ from services.credentials import ensure_policies
 
 _AUTHOR = Principal.parse("system:api")
 _LOOK_SECONDS = 60.0
+_GOODBYE_SECONDS = 1.0
 
 logger = structlog.get_logger()
 
@@ -47,7 +48,17 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._looking.cancel()
         self.config.app.state.waiting.end()  # type: ignore[union-attr]
+        hanging_up = asyncio.create_task(self._hang_up())
         await super().shutdown(sockets)
+        hanging_up.cancel()
+
+    async def _hang_up(self) -> None:
+        """Leave clients that have their answer and do not take part in the end of TLS, as those that keep a line open."""
+        while True:
+            await asyncio.sleep(_GOODBYE_SECONDS)
+            for connection in tuple(self.server_state.connections):
+                if connection.transport.is_closing():
+                    connection.transport.abort()
 
     async def _renew(self) -> None:
         context = self.config.ssl

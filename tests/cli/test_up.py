@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -26,17 +27,25 @@ def data() -> Iterator[Path]:
         yield Path(directory) / "data"
 
 
-def command(data: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "services.cli", "up", "--data", str(data), "--port", str(port), "--workers", "1"]
+def command(data: Path, port: int, *flags: str) -> list[str]:
+    words = [sys.executable, "-m", "services.cli", "up", "--data", str(data), "--port", str(port), "--workers", "1"]
+    return [*words, *flags]
+
+
+def client(data: Path, port: int) -> httpx.Client:
+    """A client that trusts the directory's authority and shows its administrator's token."""
+    trusted = ssl.create_default_context(cafile=data / "tls" / "ca.pem")
+    shown = {"Authorization": f"Bearer {(data / 'admin.token').read_text()}"}
+    return httpx.Client(base_url=f"https://127.0.0.1:{port}", headers=shown, verify=trusted, timeout=30)
 
 
 @contextlib.contextmanager
-def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client, list[str]]]:
+def up(data: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client, list[str]]]:
     """`twinfold up` until the end of the block, with what it said until it was ready."""
     port, said = free_port(), []
     environment = {**os.environ, "TWINFOLD_LOG_LEVEL": "error"}
     with subprocess.Popen(
-        command(data, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command(data, port, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
         try:
@@ -44,7 +53,7 @@ def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client, list[s
                 line = process.stdout.readline()
                 assert line, process.stderr.read() if process.stderr else ""
                 said.append(line)
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            with client(data, port) as http:
                 yield process, http, said
         finally:
             if process.poll() is None:
@@ -61,7 +70,9 @@ def ready(http: httpx.Client) -> bool:
 def test_one_command_runs_everything_and_what_was_written_is_there_after_a_restart(data: Path) -> None:
     with up(data) as (process, http, said):
         assert said[0] == f"data   {data}\n"
-        assert said[2].startswith("api    http://127.0.0.1:")
+        assert said[2].startswith("api    https://localhost:")
+        ca = data / "tls" / "ca.pem"
+        assert said[3] == f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}\n"
         http.put("/devices/edge-1", json={"deviceId": "edge-1", "capabilities": {"iotEdge": True}}).raise_for_status()
         http.post("/v1/deployments/a", json={"content": base("m"), "targetCondition": "*"}).raise_for_status()
         eventually(

@@ -81,7 +81,7 @@ def connection_string(
 def ca(*, data: DataDir = None) -> None:
     """Print the path of the certificate that clients trust.
 
-    Example: export REQUESTS_CA_BUNDLE=$(twinfold ca)
+    Example: twinfold ca --data ./twinfold-data
     """
     settings = read_settings(data_dir=data)
     place = served(settings.data_dir)

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import ipaddress
 import os
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from events.settings import Settings
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 """What a local server is always called."""
@@ -68,6 +71,29 @@ def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> Files:
     if not _is_good(files, wanted, now):
         _make_server(files, ca_key_file, wanted, now)
     return files
+
+
+def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
+    """The certificate and its key that an API serves with; those of the local authority are made, or renewed, when it is time.
+
+    Raises:
+        CertificateUnusable: they cannot be used, or made.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None:
+        given = (settings.host, *settings.names.split(","))
+        names = [name.strip() for name in given if name.strip() and name not in EVERYWHERE]
+        try:
+            files = ensure(settings.data_dir, names, now=now)
+        except OSError as error:
+            raise CertificateUnusable(settings.data_dir, error.strerror or type(error).__name__) from error
+        certificate, key = files.certificate, files.key
+    try:
+        # A key with a password would be asked for on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise CertificateUnusable(certificate, f"and its key cannot be used: {error.strerror or error}") from error
+    return certificate, key
 
 
 def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:

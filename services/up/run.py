@@ -1,6 +1,7 @@
 """Everything on one machine, until Ctrl-C or SIGTERM."""
 
 import contextlib
+import datetime as dt
 import os
 import signal
 import ssl
@@ -19,7 +20,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, environment_of, hide_password
-from services import local
+from services import certificates, local
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import EmbeddedRedis
@@ -36,12 +37,17 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
 
     Raises:
         DirectoryHeld, LayoutTooNew, DirectoryUnusable: the data directory cannot be worked on.
+        CertificateUnusable: there is no certificate to serve with.
         NoRedisServer, RedisDidNotStart, LogError: there is no Redis to work on.
     """
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _signum, _frame: stopping.set())
-    with held(settings.data_dir), _redis(settings, own_redis=own_redis) as url:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(settings.data_dir))
+        if settings.has_tls:
+            certificates.of(settings, now=dt.datetime.now(dt.UTC))
+        url = stack.enter_context(_redis(settings, own_redis=own_redis))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         queue_url = settings.queue_url or url
         changed = settings.model_copy(update={"redis_url": url, "queue_url": queue_url})

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _is_safe_to_serve(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
-            field, other = ("tls_key", "tls_certificate") if self.tls_key is None else ("tls_certificate", "tls_key")
+            field, other = ("tls_certificate", "tls_key") if self.tls_key is None else ("tls_key", "tls_certificate")
             raise _Together(field, f"goes together with {ENV_PREFIX}{other.upper()}")
         if self.host in _LOOPBACK:
             return self

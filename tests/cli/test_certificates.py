@@ -11,7 +11,6 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from services.certificates import (
     CA_DAYS,
-    RENEW_DAYS,
     SERVER_DAYS,
     CertificateUnusable,
     Files,
@@ -73,7 +72,7 @@ def test_another_name_makes_another_certificate_of_the_same_authority(tmp_path: 
 
 def test_a_certificate_is_renewed_before_its_end_and_clients_go_on_trusting(tmp_path: Path) -> None:
     first = contents(ensure(tmp_path, [], now=NOW))
-    soon = NOW + (SERVER_DAYS - RENEW_DAYS) * DAY
+    soon = NOW + (SERVER_DAYS - 30) * DAY
     assert contents(ensure(tmp_path, [], now=soon - DAY)) == first
     files = ensure(tmp_path, [], now=soon)
     assert files.ca.read_bytes() == first[0]

@@ -19,6 +19,8 @@ from urllib.parse import quote_plus
 import httpx
 import pytest
 
+from events import open_producer
+from services.credentials import issue_token
 from tests.cli.running import up
 from tests.servers import eventually
 
@@ -181,6 +183,9 @@ def test_a_device_and_a_module_connect_with_their_own_keys_to_their_own_paths(
     assert status(http, "/v1/devices/edge-2/desired", signature(device)) == 401
     assert status(http, "/devices/edge-1/modules/camera", signature(module)) == 200
     assert status(http, "/devices", signature(device)) == 401
+    twinfold("device", "update", "edge-1", "--no-enabled")
+    for one, path in ((device, "/v1/devices/edge-1/desired"), (module, "/devices/edge-1/modules/camera")):
+        eventually(lambda: status(http, path, signature(one)) == 401, what="it is turned away")  # noqa: B023
 
 
 def test_changing_a_device_leaves_its_keys(twinfold: Run) -> None:
@@ -224,6 +229,15 @@ def test_a_token_does_what_its_role_may_until_it_is_revoked(http: httpx.Client, 
     assert twinfold("token", "revoke", token_id) == f"{token_id} is revoked\n"
     assert token_id not in twinfold("token", "list")
     eventually(lambda: status(http, "/devices", shown) == 401, what="it opens nothing")
+
+
+def test_a_token_opens_nothing_once_its_time_is_over(data: Path, http: httpx.Client) -> None:
+    now = int(time.time() * 1000)
+    with open_producer(f"unix://{data}/redis/redis.sock") as producer:
+        over = issue_token(producer, name="ada", role="read", expires_at=now)
+        good = issue_token(producer, name="ada", role="read", expires_at=now + 3_600_000)
+    assert status(http, "/devices", token_header(over)) == 401
+    assert status(http, "/devices", token_header(good)) == 200
 
 
 def test_a_scoped_token_reaches_the_devices_in_its_scope_and_nothing_else(http: httpx.Client, twinfold: Run) -> None:

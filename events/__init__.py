@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from events.device.commands import ReportProperties as ReportProperties
     from events.device.commands import RetireDevice as RetireDevice
     from events.device.commands import UpdateDevice as UpdateDevice
+    from events.device.commands import UpdateModule as UpdateModule
     from events.device.errors import DeviceExists as DeviceExists
     from events.producer.errors import CommandsRefused as CommandsRefused
     from events.producer.errors import ConflictPersists as ConflictPersists
@@ -43,6 +44,7 @@ _WHERE = {
     "RetireDevice": "events.device.commands",
     "UpdateDeployment": "events.deployment.commands",
     "UpdateDevice": "events.device.commands",
+    "UpdateModule": "events.device.commands",
     "open_producer": "events.producer.opening",
 }
 

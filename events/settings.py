@@ -6,6 +6,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "TWINFOLD_"
@@ -14,6 +15,7 @@ _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_HOST_NAME = re.compile(r"[A-Za-z0-9*_:.-]{1,253}")
 _NO_CLUSTER = "RQ cannot use a Redis Cluster; name a single server for the queue"
 _PASSWORD_BEFORE_HOST = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:@/?#]*):(?!//).*@", re.DOTALL)
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|ssl_password)=)[^&#]*", re.IGNORECASE)
@@ -25,6 +27,14 @@ class SettingsInvalid(Exception):
     def __init__(self, variable: str, problems: str) -> None:
         super().__init__(f"{problems}; correct the variable or the flag of the same name")
         self.variable = variable
+
+
+class _Together(ValueError):
+    """Settings that do not go together; `field` is the one to change."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
 
 
 class Settings(BaseSettings):
@@ -107,13 +117,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _is_safe_to_serve(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("TLS_CERTIFICATE and TLS_KEY go together")
+            field, other = ("tls_certificate", "tls_key") if self.tls_key is None else ("tls_key", "tls_certificate")
+            raise _Together(field, f"goes together with {ENV_PREFIX}{other.upper()}")
         if self.host in _LOOPBACK:
             return self
         if self.open_access:
-            raise ValueError(f"HOST is one of {', '.join(_LOOPBACK)} where OPEN_ACCESS lets everybody in")
+            raise _Together("host", f"is one of {', '.join(_LOOPBACK)} where {ENV_PREFIX}OPEN_ACCESS lets everybody in")
         if not self.has_tls:
-            raise ValueError(f"HOST is one of {', '.join(_LOOPBACK)} without TLS: keys would be readable on the way")
+            raise _Together("host", f"is one of {', '.join(_LOOPBACK)} without TLS: keys would be readable on the way")
         return self
 
     @property
@@ -126,6 +137,14 @@ class Settings(BaseSettings):
     def _is_absolute(cls, path: Path | None) -> Path | None:
         # Processes that work elsewhere are told the same place.
         return None if path is None else path.expanduser().absolute()
+
+    @field_validator("names")
+    @classmethod
+    def _are_names(cls, names: str) -> str:
+        for name in names.split(","):
+            if name.strip() and not _HOST_NAME.fullmatch(name.strip()):
+                raise ValueError("a name of this machine is a host name in ASCII, or an IP address")
+        return names
 
     @field_validator("queue_url")
     @classmethod
@@ -162,11 +181,16 @@ def read_settings(**flags: object) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         problems = [
-            (f"{ENV_PREFIX}{problem['loc'][0]}".upper(), problem["msg"].removeprefix("Value error, "))
+            (f"{ENV_PREFIX}{_field(problem)}".upper(), problem["msg"].removeprefix("Value error, "))
             for problem in error.errors()
         ]
     # Raised out here, so that no traceback shows the ValidationError, which knows the values.
     raise SettingsInvalid(problems[0][0], "; ".join(f"{variable}: {why}" for variable, why in problems))
+
+
+def _field(problem: ErrorDetails) -> str:
+    """The setting that a problem is about; one of several together has no place, but says so itself."""
+    return str(problem["loc"][0] if problem["loc"] else problem["ctx"]["error"].field)
 
 
 def hide_password(url: str) -> str:

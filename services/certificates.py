@@ -4,17 +4,24 @@ import contextlib
 import datetime as dt
 import ipaddress
 import os
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from events.settings import Settings
+
 NAMES = ("localhost", "127.0.0.1", "::1")
 """What a local server is always called."""
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+"""Hosts to listen on that no client asks for."""
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
@@ -52,17 +59,41 @@ def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> Files:
     Keys are made with mode 0600. Whoever trusts the authority goes on trusting renewed certificates.
 
     Raises:
-        CertificateUnusable: what is there cannot be read.
+        CertificateUnusable: the authority that is there cannot sign another.
     """
     files = files_of(directory)
     files.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca_key_file = files.ca.with_name("ca.key")
-    if not files.ca.exists() or not ca_key_file.exists():
+    # Its key is written first: where there is a certificate, clients may trust it, and it is not replaced.
+    if not files.ca.exists():
         _make_authority(files.ca, ca_key_file, now)
     wanted = tuple(dict.fromkeys((*NAMES, *names)))
     if not _is_good(files, wanted, now):
         _make_server(files, ca_key_file, wanted, now)
     return files
+
+
+def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
+    """The certificate and its key that an API serves with; those of the local authority are made, or renewed, when it is time.
+
+    Raises:
+        CertificateUnusable: they cannot be used, or made.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None:
+        given = (settings.host, *settings.names.split(","))
+        names = [name.strip() for name in given if name.strip() and name not in EVERYWHERE]
+        try:
+            files = ensure(settings.data_dir, names, now=now)
+        except OSError as error:
+            raise CertificateUnusable(settings.data_dir, error.strerror or type(error).__name__) from error
+        certificate, key = files.certificate, files.key
+    try:
+        # A key with a password would be asked for on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise CertificateUnusable(certificate, f"and its key cannot be used: {error.strerror or error}") from error
+    return certificate, key
 
 
 def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:
@@ -85,7 +116,10 @@ def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: d
         ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
     except (OSError, ValueError) as error:
         raise CertificateUnusable(files.ca, f"cannot be used: {error}") from error
-    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or ca_key.public_key() != ca.public_key():
+        raise CertificateUnusable(files.ca, f"does not belong to {ca_key_file}")
+    if ca.not_valid_after_utc <= now + dt.timedelta(days=1):
+        raise CertificateUnusable(files.ca, "has ended; move its directory away, and clients trust the next one")
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     days = min(SERVER_DAYS, (ca.not_valid_after_utc - now).days)
@@ -109,11 +143,16 @@ def _is_good(files: Files, names: tuple[str, ...], now: dt.datetime) -> bool:
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
         ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
         certificate.verify_directly_issued_by(ca)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, another is made
+        key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, InvalidSignature):
+        return False
+    # The two files are written one after the other, and a crash may come in between.
+    if key.public_key() != certificate.public_key():
         return False
     alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    soon = now + dt.timedelta(days=RENEW_DAYS)
-    return certificate.not_valid_after_utc > soon and set(map(_name, names)) <= set(alternatives)
+    # Towards the end of the authority there is nothing longer to be had.
+    soon = min(now + dt.timedelta(days=RENEW_DAYS), ca.not_valid_after_utc - dt.timedelta(days=2))
+    return certificate.not_valid_after_utc > max(soon, now) and set(map(_name, names)) <= set(alternatives)
 
 
 def _builder(

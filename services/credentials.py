@@ -95,13 +95,22 @@ def policy_key(log: Log, vault: LazyVault, name: str) -> str:
         PolicyNotFound: there is no such policy.
         SecretsError: the key does not open.
     """
+    return str(vault.opened.reveal(policy_of(log, name).primary_key))
+
+
+def policy_of(log: Log, name: str) -> PolicyDocument:
+    """A policy as it stands; its keys are references.
+
+    Raises:
+        PolicyNotFound: it does not.
+    """
     subject = state.POLICY + name
     (stored,) = log.load([subject], fleet=True)
     if stored.snapshot is None:
         raise PolicyNotFound(name)
     document = state.decode(subject, stored.snapshot)
     assert isinstance(document, PolicyDocument)
-    return str(vault.opened.reveal(document.primary_key))
+    return document
 
 
 def device_key(log: Log, vault: LazyVault, device_id: str, module_id: str | None = None) -> str:

@@ -18,6 +18,14 @@ class NotServed(Exception):
         self.directory = directory
 
 
+class NoAuthority(Exception):
+    """The API of a data directory has no certificate of an authority made there."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"{directory}: no authority of its own, as the API has your certificate or no TLS")
+        self.directory = directory
+
+
 def serving(directory: Path) -> Serving | None:
     """Where the API and Redis of a data directory are; `None` where no `up` has told."""
     try:

@@ -21,6 +21,7 @@ from events.targeting.parse import parse
 
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -"
+_TIME_MAX = 253_402_300_799_999
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -66,8 +67,8 @@ def _check_token(command: IssueToken) -> None:
         raise TokenInvalid(command.name, f"a role is one of {', '.join(ROLES)}")
     if not _DIGEST.fullmatch(command.digest):
         raise TokenInvalid(command.name, "the digest is 64 hexadecimal digits")
-    if command.expires_at < 0:
-        raise TokenInvalid(command.name, "a time is not negative")
+    if not 0 <= command.expires_at <= _TIME_MAX:
+        raise TokenInvalid(command.name, "a time is between 0 and the end of the year 9999")
     if command.scope:
         try:
             parse(command.scope)

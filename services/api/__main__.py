@@ -1,7 +1,6 @@
 """The API as a process: `python -m services.api`, or `twinfold api`. Settings come from TWINFOLD_* variables."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import socket
 import ssl
@@ -24,6 +23,7 @@ from services.credentials import ensure_policies
 
 _AUTHOR = Principal.parse("system:api")
 _LOOK_SECONDS = 60.0
+_GOODBYE_SECONDS = 1.0
 
 logger = structlog.get_logger()
 
@@ -47,43 +47,39 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._looking.cancel()
         self.config.app.state.waiting.end()  # type: ignore[union-attr]
+        hanging_up = asyncio.create_task(self._hang_up())
         await super().shutdown(sockets)
+        hanging_up.cancel()
+
+    async def _hang_up(self) -> None:
+        """Leave clients that have their answer and do not take part in the end of TLS, as those that keep a line open."""
+        while True:
+            await asyncio.sleep(_GOODBYE_SECONDS)
+            for connection in tuple(self.server_state.connections):
+                if connection.transport.is_closing():
+                    connection.transport.abort()
 
     async def _renew(self) -> None:
         context = self.config.ssl
         if context is None:
             return
-        read = _modified(certificate_files(self._settings))
+        read: tuple[int, ...] | None = None
         while True:
+            # What is served goes on being served, whatever is wrong with what comes after it.
+            try:
+                certificate, key = certificates.of(self._settings, now=dt.datetime.now(dt.UTC))
+                modified = _modified((certificate, key))
+                if read not in {None, modified}:
+                    context.load_cert_chain(certificate, key)
+                    logger.info("certificate read again", path=str(certificate))
+                read = modified
+            except (CertificateUnusable, OSError) as error:
+                logger.error("certificate not renewed", why=str(error))  # noqa: TRY400 - expected, and no fault of ours
             await asyncio.sleep(_LOOK_SECONDS)
-            files = certificate_files(self._settings)
-            if _modified(files) != read:
-                with contextlib.suppress(OSError, ssl.SSLError):
-                    context.load_cert_chain(*files)
-                    read = _modified(files)
-                    logger.info("certificate read again", path=str(files[0]))
-
-
-def certificate_files(settings: Settings) -> tuple[Path, Path]:
-    """The certificate and its key; those of the local authority are made, or renewed, when it is time.
-
-    Raises:
-        CertificateUnusable: they cannot be made.
-    """
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        return settings.tls_certificate, settings.tls_key
-    names = [name.strip() for name in settings.names.split(",") if name.strip()]
-    try:
-        files = certificates.ensure(settings.data_dir, names, now=dt.datetime.now(dt.UTC))
-    except OSError as error:
-        raise CertificateUnusable(settings.data_dir, error.strerror or type(error).__name__) from error
-    return files.certificate, files.key
 
 
 def _modified(files: tuple[Path, Path]) -> tuple[int, ...]:
-    with contextlib.suppress(OSError):
-        return tuple(file.stat().st_mtime_ns for file in files)
-    return ()
+    return tuple(file.stat().st_mtime_ns for file in files)
 
 
 def _config(settings: Settings) -> uvicorn.Config:
@@ -91,7 +87,7 @@ def _config(settings: Settings) -> uvicorn.Config:
     if not settings.open_access:
         with room.producer(_AUTHOR) as producer:
             ensure_policies(producer, room.log)
-    certificate, key = certificate_files(settings) if settings.has_tls else (None, None)
+    certificate, key = certificates.of(settings, now=dt.datetime.now(dt.UTC)) if settings.has_tls else (None, None)
     config = uvicorn.Config(
         create_app(room),
         host=settings.host,
@@ -104,10 +100,7 @@ def _config(settings: Settings) -> uvicorn.Config:
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise CertificateUnusable(Path(certificate or ""), str(error)) from error
+    config.load()
     if config.ssl is not None:
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
     return config

@@ -15,16 +15,18 @@ from events.access import state as access
 from events.access.decide import rights_of
 from events.access.rights import ROLES, Right, with_implied
 from events.access.state import PolicyDocument, TokenDocument
-from events.canonical import Json
-from events.device.state import DeviceDocument, decode_device
+from events.canonical import Json, JsonObject
+from events.device.state import DeviceDocument, decode_device, section
 from events.envelope import Principal
 from events.properties import is_secret
 from events.secrets.errors import SecretsError, SecretsUnavailable
+from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
+from events.targeting.tree import Condition
 from services.api import sas
 from services.api.callers import ANYBODY, Caller
 from services.api.errors import Forbidden, Unauthorized
-from services.api.needs import Open, needed, owner
+from services.api.needs import Open, device_of, needed, owner
 from services.api.room import Room
 from services.api.sas import Signature, SignatureMalformed
 
@@ -64,6 +66,14 @@ class _Holder(msgspec.Struct, frozen=True):
     document: PolicyDocument | TokenDocument | None = None
 
 
+class _Twin(msgspec.Struct, frozen=True):
+    """What a scope is evaluated on."""
+
+    device_id: str
+    tags: JsonObject
+    reported: JsonObject
+
+
 class Gate:
     """Tells who calls. Looks up what it needs in Redis, and remembers it for a second."""
 
@@ -83,6 +93,8 @@ class Gate:
         if need is Open.ANYBODY or self._room.settings.open_access:
             return ANYBODY
         caller = await self._caller(headers, path)
+        if caller.scope is not None and not await run_in_threadpool(self._is_in_scope, caller.scope, path):
+            raise Forbidden
         if isinstance(need, tuple):
             if self._is_own(caller, path):
                 return caller
@@ -90,6 +102,18 @@ class Gate:
         if caller.device_id is not None or not caller.may(need):
             raise Forbidden
         return caller
+
+    def _is_in_scope(self, scope: Condition, path: str) -> bool:
+        """Whether a path is about one device, and that one within the scope as it stands now."""
+        device_id = device_of(path)
+        if device_id is None:
+            return False
+        (stored,) = self._room.log.load([device_id])
+        if stored.snapshot is None:
+            return False
+        document = decode_device(stored.snapshot)
+        twin = _Twin(device_id, section(document.tags), section(document.reported))
+        return not document.retired and evaluate(scope, twin) is True
 
     def _is_own(self, caller: Caller, path: str) -> bool:
         owned = owner(path)

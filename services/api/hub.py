@@ -87,6 +87,7 @@ IfMatchToDelete = Annotated[str | None, Header(examples=["*"])]
 
 BULK_MAX = 100
 _WAITS, _WAIT_SECONDS = 100, 0.02
+_BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": True}, "tags": {"site": "north"}}]
 
 
 # -- identities
@@ -118,7 +119,9 @@ def count_connected() -> JsonObject:
 
 
 @router.post("/devices", response_model=None, responses=answers(described.BulkResult))
-def change_many(request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX)]) -> JSONResponse:
+def change_many(
+    request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
+) -> JSONResponse:
     """Change up to 100 identities and twins; 400 with the same body where some were refused."""
     errors = in_bulk(room_of(request), body, author_of(request))
     told = {"isSuccessful": not errors, "errors": errors, "warnings": []}

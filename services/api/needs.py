@@ -3,7 +3,10 @@
 import enum
 import re
 
+from events.access.commands import AccessCommand
 from events.access.rights import Right
+from events.device.commands import PatchTags, PatchTwin, ReplaceTwin, ReportProperties
+from events.producer.errors import Command
 
 
 class Open(enum.Enum):
@@ -21,30 +24,56 @@ class Own(enum.Enum):
 Needed = Right | Open | tuple[Own, Right]
 
 _READ = {"GET", "HEAD", "OPTIONS"}
-_OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
+
+
+def _paths(pattern: str) -> re.Pattern[str]:
+    # A line feed is a character of a path like any other: it must not lead past a line of the table.
+    return re.compile(pattern, re.DOTALL)
+
+
+_OPEN = _paths(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
 _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     # path, to read it, to write it
     (_OPEN, Open.ANYBODY, Open.ANYBODY),
-    (re.compile(r"/v1/(policies|tokens)(/.*)?"), Right.ADMIN, Right.ADMIN),
-    (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, Right.TWIN_READ), (Own.DEVICE, Right.TWIN_WRITE)),
-    (re.compile(r"/v1/facts"), Right.ADMIN, Right.SERVICE_CONNECT),
-    (re.compile(r"/v1/devices(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
-    (re.compile(r"/devices/query"), Right.TWIN_READ, Right.TWIN_READ),
-    (re.compile(r"/configurations/testQueries"), Right.REGISTRY_READ, Right.REGISTRY_READ),
-    (re.compile(r"/twins(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
+    (_paths(r"/v1/(policies|tokens)(/.*)?"), Right.ADMIN, Right.ADMIN),
+    (_paths(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, Right.TWIN_READ), (Own.DEVICE, Right.TWIN_WRITE)),
+    # Each line of the body needs the right of its command, too.
+    (_paths(r"/v1/facts"), Right.ADMIN, Right.SERVICE_CONNECT),
+    (_paths(r"/v1/devices(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
+    (_paths(r"/devices/query"), Right.TWIN_READ, Right.TWIN_READ),
+    (_paths(r"/configurations/testQueries"), Right.REGISTRY_READ, Right.REGISTRY_READ),
+    (_paths(r"/twins(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
     (
-        re.compile(r"/devices/[^/]+/modules(/.*)?"),
+        _paths(r"/devices/[^/]+/modules(/.*)?"),
         (Own.DEVICE, Right.REGISTRY_READ),
         (Own.DEVICE, Right.REGISTRY_WRITE),
     ),
-    (re.compile(r"/.*"), Right.REGISTRY_READ, Right.REGISTRY_WRITE),
+    (_paths(r".*"), Right.REGISTRY_READ, Right.REGISTRY_WRITE),
 )
 
 
 def needed(method: str, path: str) -> Needed:
     """What a request needs; the first line of the table that fits."""
-    read, write = next((read, write) for pattern, read, write in _TABLE if pattern.fullmatch(path))
+    # The router takes a path with one line feed behind it for the path itself.
+    plain = path.removesuffix("\n")
+    read, write = next((read, write) for pattern, read, write in _TABLE if pattern.fullmatch(plain))
     return read if method in _READ else write
+
+
+_OF_TWINS = (PatchTags, PatchTwin, ReplaceTwin, ReportProperties)
+
+
+def needed_for(command: Command) -> Right:
+    """The right that a command needs, as its own path does."""
+    if isinstance(command, AccessCommand):
+        return Right.ADMIN
+    return Right.TWIN_WRITE if isinstance(command, _OF_TWINS) else Right.REGISTRY_WRITE
+
+
+def device_of(path: str) -> str | None:
+    """The one device that a path is about; `None` where it is about others as well."""
+    found = re.fullmatch(r"/(?:v1/)?(?:devices|twins)/(?!query\Z)([^/]+)(?:/.*)?", path, re.DOTALL)
+    return None if found is None else found[1]
 
 
 def owner(path: str) -> tuple[str, str | None] | None:

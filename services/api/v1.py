@@ -29,9 +29,11 @@ from services.api import described
 from services.api.answers import JsonAnswer
 from services.api.asking import author_of, caller_of, room_of, writer_of
 from services.api.bodies import CreateBody, ReportBody
+from services.api.callers import Caller
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, NotFound
+from services.api.errors import BodyInvalid, Forbidden, NotFound
 from services.api.hub import deployment_of
+from services.api.needs import needed_for
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.room import Room
 from services.api.waiting import Waiting
@@ -280,7 +282,7 @@ async def facts(request: Request) -> JsonObject:
     with room.producer(author_of(request)) as producer:
         async for first, lines in _batches(request):
             try:
-                report, bad = await run_in_threadpool(_submit, producer, lines)
+                report, bad = await run_in_threadpool(_submit, producer, lines, caller_of(request))
             except LogUnavailable as error:
                 raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
             written += report.written
@@ -288,17 +290,23 @@ async def facts(request: Request) -> JsonObject:
     return {"written": written, "refused": refused}
 
 
-def _submit(producer: Producer, lines: list[bytes]) -> tuple[Report, list[tuple[int, str]]]:
+def _submit(producer: Producer, lines: list[bytes], caller: Caller) -> tuple[Report, list[tuple[int, str]]]:
     commands, bad = {}, []
     for number, line in enumerate(lines):
         try:
-            commands[number] = command_of(line)
-        except BodyInvalid as error:
+            commands[number] = _allowed(command_of(line), caller)
+        except (BodyInvalid, Forbidden) as error:
             bad.append((number, str(error)))
     report = producer.submit(commands.values())
     numbers = list(commands)
     bad += [(numbers[one.index], str(one.error)) for one in report.refused]
     return report, sorted(bad)
+
+
+def _allowed(command: Command, caller: Caller) -> Command:
+    if not caller.may(needed_for(command)):
+        raise Forbidden
+    return command
 
 
 def command_of(line: bytes) -> Command:

@@ -11,7 +11,7 @@ from redis import Redis
 from rich.table import Table
 
 from events.access.commands import DefinePolicy, DeletePolicy, RevokeToken
-from events.access.rights import BUILT_IN, OWNER
+from events.access.rights import OWNER
 from events.envelope import Principal
 from events.log.opening import open_log
 from events.log.redis import RedisLog
@@ -22,8 +22,8 @@ from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
 from services.cli.client import console
 from services.cli.flags import DataDir
-from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, tokens
-from services.local import NotServed, served, serving
+from services.credentials import device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
+from services.local import NoAuthority, served, serving
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
@@ -51,8 +51,8 @@ def _opened(settings: Settings) -> Iterator[Opened]:
     log = open_log(url, allow_volatile=True)
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
     waker = Waker(Redis.from_url(queue), partitions=log.partitions)
-    yield Opened(log, vault, Producer(log, by=_AUTHOR, waker=waker, take_secrets=vault.take_out))
-    log.client.close()
+    with contextlib.closing(log.client):
+        yield Opened(log, vault, Producer(log, by=_AUTHOR, waker=waker, take_secrets=vault.take_out))
 
 
 def connection_string(
@@ -81,12 +81,12 @@ def connection_string(
 def ca(*, data: DataDir = None) -> None:
     """Print the path of the certificate that clients trust.
 
-    Example: export REQUESTS_CA_BUNDLE=$(twinfold ca)
+    Example: twinfold ca --data ./twinfold-data
     """
     settings = read_settings(data_dir=data)
-    place: Serving = served(settings.data_dir)
+    place = served(settings.data_dir)
     if not place.ca:
-        raise NotServed(settings.data_dir)
+        raise NoAuthority(settings.data_dir)
     typer.echo(place.ca)
 
 
@@ -170,10 +170,8 @@ def rotate(name: Name, *, data: DataDir = None) -> None:
     Example: twinfold policy rotate service
     """
     with _opened(read_settings(data_dir=data)) as opened:
-        former = dict(policies(opened.log)).get(name)
-        rights = former.rights if former else tuple(right.value for right in BUILT_IN.get(name, ()))
-        second = former.primary_key if former else new_key()
-        opened.producer.do(DefinePolicy(name, rights, new_key(), second))
+        former = policy_of(opened.log, name)
+        opened.producer.do(DefinePolicy(name, former.rights, new_key(), former.primary_key))
     typer.echo(f"{name} has a new primary key")
 
 

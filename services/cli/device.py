@@ -95,6 +95,8 @@ def update(
         "status": now["status"] if enabled is None else _status(enabled=enabled),
         "statusReason": now["statusReason"] if status_reason is None else status_reason,
         "capabilities": now["capabilities"] if edge is None else {"iotEdge": edge},
+        # Without it the device would get new keys.
+        "authentication": now["authentication"],
     }
     api.call("PUT", f"/devices/{quoted(device_id)}", body=body, any_etag=True)
     typer.echo(f"{device_id} is changed")

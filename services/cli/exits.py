@@ -22,7 +22,7 @@ from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer, RedisDidNotStart
-from services.local import NotServed
+from services.local import NoAuthority, NotServed
 from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew
 
 REFUSED = 1
@@ -43,6 +43,7 @@ _UNAVAILABLE = (
 )
 _REFUSED = (
     LogError,
+    NoAuthority,
     ManifestInvalid,
     ManifestRefused,
     ProducerError,

@@ -1,6 +1,7 @@
 """Everything on one machine, until Ctrl-C or SIGTERM."""
 
 import contextlib
+import datetime as dt
 import os
 import signal
 import ssl
@@ -19,8 +20,8 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, environment_of, hide_password
-from services import local
-from services.certificates import files_of
+from services import certificates, local
+from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import EmbeddedRedis
 from services.up.directory import held
@@ -28,7 +29,6 @@ from services.up.roles import Role
 
 _TEND_SECONDS = 0.1
 _READY_SECONDS = 0.2
-_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened on
 _AUTHOR = Principal.parse("system:up")
 
 
@@ -37,12 +37,17 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
 
     Raises:
         DirectoryHeld, LayoutTooNew, DirectoryUnusable: the data directory cannot be worked on.
+        CertificateUnusable: there is no certificate to serve with.
         NoRedisServer, RedisDidNotStart, LogError: there is no Redis to work on.
     """
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _signum, _frame: stopping.set())
-    with held(settings.data_dir), _redis(settings, own_redis=own_redis) as url:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(settings.data_dir))
+        if settings.has_tls:
+            certificates.of(settings, now=dt.datetime.now(dt.UTC))
+        url = stack.enter_context(_redis(settings, own_redis=own_redis))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         queue_url = settings.queue_url or url
         changed = settings.model_copy(update={"redis_url": url, "queue_url": queue_url})
@@ -74,7 +79,7 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
 
 def address(settings: Settings) -> str:
     """Where clients find the API; by name, as certificates are."""
-    name = "localhost" if settings.host in {*_EVERYWHERE, "127.0.0.1", "::1"} else settings.host
+    name = "localhost" if settings.host in {*EVERYWHERE, "127.0.0.1", "::1"} else settings.host
     return f"{'https' if settings.has_tls else 'http'}://{name}:{settings.port}"
 
 
@@ -124,7 +129,7 @@ def _wait_until_ready(settings: Settings, stopping: threading.Event, roles: list
             context = ssl.create_default_context()
             # It is only asked whether our own child answers on this machine.
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
+            host = "127.0.0.1" if settings.host in EVERYWHERE else settings.host
             url = f"{'https' if settings.has_tls else 'http'}://{host}:{settings.port}/healthz"
             with urllib.request.urlopen(url, timeout=1, context=context):  # noqa: S310 - our own address
                 return

@@ -1,6 +1,7 @@
 """`twinfold up`: everything on one machine."""
 
 import contextlib
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -12,7 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services import certificates
+from services.local import token_id
 from tests.api.serving import free_port
+from tests.cli.running import bearer, command, up
 from tests.servers import eventually
 from tests.workers.system import base
 
@@ -26,32 +30,6 @@ def data() -> Iterator[Path]:
         yield Path(directory) / "data"
 
 
-def command(data: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "services.cli", "up", "--data", str(data), "--port", str(port), "--workers", "1"]
-
-
-@contextlib.contextmanager
-def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client, list[str]]]:
-    """`twinfold up` until the end of the block, with what it said until it was ready."""
-    port, said = free_port(), []
-    environment = {**os.environ, "TWINFOLD_LOG_LEVEL": "error"}
-    with subprocess.Popen(
-        command(data, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        try:
-            while not said or not said[-1].startswith("workers"):
-                line = process.stdout.readline()
-                assert line, process.stderr.read() if process.stderr else ""
-                said.append(line)
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-                yield process, http, said
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(60)
-
-
 def ready(http: httpx.Client) -> bool:
     with contextlib.suppress(httpx.TransportError):
         return http.get("/readyz").is_success
@@ -61,7 +39,9 @@ def ready(http: httpx.Client) -> bool:
 def test_one_command_runs_everything_and_what_was_written_is_there_after_a_restart(data: Path) -> None:
     with up(data) as (process, http, said):
         assert said[0] == f"data   {data}\n"
-        assert said[2].startswith("api    http://127.0.0.1:")
+        assert said[2].startswith("api    https://localhost:")
+        ca = data / "tls" / "ca.pem"
+        assert said[3] == f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}\n"
         http.put("/devices/edge-1", json={"deviceId": "edge-1", "capabilities": {"iotEdge": True}}).raise_for_status()
         http.post("/v1/deployments/a", json={"content": base("m"), "targetCondition": "*"}).raise_for_status()
         eventually(
@@ -120,8 +100,84 @@ def test_a_directory_too_deep_for_a_socket_is_said(data: Path) -> None:
     assert (ran.returncode, ran.stdout, "shorter" in ran.stderr) == (3, "", True)
 
 
-def test_only_this_machine_is_listened_on() -> None:
-    environment = {**os.environ, "TWINFOLD_HOST": "0.0.0.0"}  # noqa: S104 - refused
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({"TWINFOLD_HOST": "0.0.0.0"}, "TWINFOLD_HOST"),  # noqa: S104 - refused
+        ({"TWINFOLD_HOST": "0.0.0.0", "TWINFOLD_TLS": "local", "TWINFOLD_OPEN_ACCESS": "true"}, "TWINFOLD_HOST"),  # noqa: S104
+        ({"TWINFOLD_TLS_KEY": "/k.pem"}, "TWINFOLD_TLS_CERTIFICATE"),
+        ({"TWINFOLD_NAMES": "b\u00fccher.example"}, "TWINFOLD_NAMES"),
+    ],
+)
+def test_what_would_not_be_safe_is_refused_by_its_variable(environment: dict[str, str], variable: str) -> None:
     arguments = [sys.executable, "-m", "services.cli", "api"]
-    ran = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60, env=environment)
-    assert (ran.returncode, "TWINFOLD_HOST" in ran.stderr) == (2, True)
+    ran = subprocess.run(
+        arguments, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **environment}
+    )
+    assert (ran.returncode, variable in ran.stderr, len(ran.stderr.splitlines())) == (2, True, 1)
+
+
+def test_without_tls_only_this_machine_is_listened_on(data: Path) -> None:
+    words = command(data, free_port(), "--no-tls", "--host", "0.0.0.0")  # noqa: S104 - refused
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, "TWINFOLD_HOST" in ran.stderr, data.exists()) == (2, True, False)
+
+
+def test_without_tls_nothing_is_to_be_trusted_and_credentials_are_shown_all_the_same(data: Path) -> None:
+    with up(data, "--no-tls") as (_, http, said):
+        assert [line.split()[0] for line in said] == ["data", "redis", "api", "workers"]
+        assert said[2] == f"api    http://localhost:{http.base_url.port}\n"
+        plain = f"http://127.0.0.1:{http.base_url.port}/devices"
+        assert httpx.get(plain).status_code == 401
+        assert httpx.get(plain, headers=bearer(data)).is_success
+        ran = subprocess.run(
+            [sys.executable, "-m", "services.cli", "ca", "--data", str(data)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (ran.returncode, ran.stdout, "no authority of its own" in ran.stderr) == (1, "", True)
+
+
+def test_a_certificate_of_ones_own_is_served(data: Path, tmp_path: Path) -> None:
+    own = certificates.ensure(tmp_path, [], now=dt.datetime.now(dt.UTC))
+    flags = ("--tls-certificate", str(own.certificate), "--tls-key", str(own.key))
+    with up(data, *flags, trusting=own.ca) as (_, http, said):
+        assert [line.split()[0] for line in said] == ["data", "redis", "api", "workers"]
+        assert http.get("/devices").is_success
+        assert not (data / "tls").exists()
+
+
+def test_a_certificate_that_cannot_be_served_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
+    one = certificates.ensure(tmp_path / "one", [], now=dt.datetime.now(dt.UTC))
+    other = certificates.ensure(tmp_path / "other", [], now=dt.datetime.now(dt.UTC))
+    for certificate, key in ((one.certificate, other.key), (tmp_path / "none.pem", one.key)):
+        words = command(data, free_port(), "--tls-certificate", str(certificate), "--tls-key", str(key))
+        ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, "", 1)
+        assert str(certificate) in ran.stderr
+
+
+def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> None:
+    with up(data):
+        first = bearer(data)
+    with up(data) as (_, http, _):
+        assert bearer(data) == first
+        revoked = subprocess.run(
+            [sys.executable, "-m", "services.cli", "token", "revoke", token_id(data), "--data", str(data)],
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert revoked.returncode == 0
+        eventually(lambda: http.get("/devices").status_code == 401, what="it is revoked")
+    with up(data) as (_, http, _):
+        assert bearer(data) != first
+        assert http.get("/devices").is_success
+
+
+def test_open_access_asks_nobody_and_leaves_no_token(data: Path) -> None:
+    with up(data, "--no-tls", TWINFOLD_OPEN_ACCESS="true") as (_, http, _):
+        assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices").is_success
+        assert not (data / "admin.token").exists()

@@ -19,7 +19,9 @@ from events import (
     RetireDevice,
     UpdateDeployment,
     UpdateDevice,
+    UpdateModule,
 )
+from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.deployment.facts import Admitted
 from events.log.memory import MemoryLog
 from events.producer.deciding import REFUSALS
@@ -33,9 +35,34 @@ objects = st.dictionaries(st.text(max_size=5), anything, max_size=3)
 maybe = st.none() | objects
 strings = st.dictionaries(text, text, max_size=3)
 conditions = st.text(max_size=30) | st.sampled_from(["*", "", "tags.a = 1", 'tags.a = "x"', "(" * 300, "\ud800"])
+keys = st.sampled_from([{"$secret": "0"}, {"$secret": 1}, "a2V5", "a2V5" * 8]) | anything
+authentications = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["sas", "selfSigned", "certificateAuthority", "none"]) | anything,
+        "symmetricKey": st.fixed_dictionaries({}, optional={"primaryKey": keys, "secondaryKey": keys}) | anything,
+        "x509Thumbprint": st.fixed_dictionaries({"primaryThumbprint": text, "secondaryThumbprint": text}) | anything,
+        "more": anything,
+    },
+)
+policies = st.sampled_from(["service", "iothubowner", "mine"]) | ids
+rights = st.lists(st.sampled_from(["RegistryRead", "Admin", "ServiceConnect"]) | text, max_size=3).map(tuple)
 commands: st.SearchStrategy[Any] = st.one_of(
-    st.builds(RegisterDevice, ids, status_reason=st.none() | text),
-    st.builds(UpdateDevice, ids, status_reason=st.none() | text),
+    st.builds(RegisterDevice, ids, status_reason=st.none() | text, authentication=authentications),
+    st.builds(UpdateDevice, ids, status_reason=st.none() | text, authentication=authentications),
+    st.builds(UpdateModule, ids, ids, managed_by=st.none() | text, authentication=authentications),
+    st.builds(DefinePolicy, policies, rights, keys, keys, new=st.booleans()),
+    st.builds(DeletePolicy, policies),
+    st.builds(
+        IssueToken,
+        ids,
+        ids,
+        st.sampled_from(["read", "operate", "admin"]) | text,
+        text | st.just("0f" * 32),
+        st.integers() | st.just(0),
+        conditions,
+    ),
+    st.builds(RevokeToken, ids),
     st.builds(RetireDevice, ids),
     st.builds(CreateModule, ids, ids, managed_by=st.none() | text),
     st.builds(DeleteModule, ids, ids),
@@ -88,6 +115,21 @@ def test_values_of_wrong_types_are_refused_as_well(value: Any) -> None:
         RegisterDevice(value),
         RegisterDevice("b", edge=value),
         RegisterDevice("c", status_reason=value),
+        RegisterDevice("d", authentication=value),
+        RegisterDevice("e", authentication={"type": value}),
+        RegisterDevice("f", authentication={"type": "sas", "symmetricKey": value}),
+        RegisterDevice("g", authentication={"type": "selfSigned", "x509Thumbprint": value}),
+        UpdateModule("a", value),
+        DefinePolicy(value, ("RegistryRead",), {"$secret": "0"}, {"$secret": "0"}),
+        DefinePolicy("mine", value, {"$secret": "0"}, {"$secret": "0"}),
+        DefinePolicy("mine", ("RegistryRead",), value, value),
+        IssueToken(value, "ada", "read", "0f" * 32),
+        IssueToken("0", value, "read", "0f" * 32),
+        IssueToken("0", "ada", value, "0f" * 32),
+        IssueToken("0", "ada", "read", value),
+        IssueToken("0", "ada", "read", "0f" * 32, value),
+        IssueToken("0", "ada", "read", "0f" * 32, 0, value),
+        RevokeToken(value),
         PatchTags("a", value),
         ReportProperties("a", value),
         PatchTwin("a", module_id=value, desired={}),

@@ -17,7 +17,9 @@ from events import (
     RetireDevice,
     UpdateDeployment,
     UpdateDevice,
+    UpdateModule,
 )
+from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.deployment.facts import Ended
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
@@ -30,12 +32,16 @@ modules = st.sampled_from(["m", "$edgeAgent"])
 values = st.sampled_from([None, 1, True, 2.5, "x", {"y": 1}, {"y": None}, [1, 2]])
 patches = st.dictionaries(st.sampled_from(["p", "q"]), values, max_size=2)
 names = st.sampled_from(["one", "two"])
+KEY = {"$secret": "0"}
+SAS = {"type": "sas", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}}
 commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(RegisterDevice, devices, edge=st.booleans()),
-    st.builds(RegisterDevice, devices),
+    st.builds(RegisterDevice, devices, authentication=st.none() | st.just(SAS)),
     st.builds(UpdateDevice, devices, enabled=st.booleans()),
     st.builds(RetireDevice, devices),
-    st.builds(CreateModule, devices, st.just("m")),
+    st.builds(UpdateDevice, devices, authentication=st.just({"type": "certificateAuthority"})),
+    st.builds(CreateModule, devices, st.just("m"), authentication=st.none() | st.just(SAS)),
+    st.builds(UpdateModule, devices, st.just("m"), st.none() | st.just("ada")),
     st.builds(DeleteModule, devices, st.just("m")),
     st.builds(PatchTags, devices, patches),
     st.builds(PatchTwin, devices, desired=patches, tags=patches),
@@ -47,6 +53,10 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(UpdateDeployment, names, priority=st.integers(0, 3)),
     st.builds(ChangeAdmission, names, st.just(Ended())),
     st.builds(DeleteDeployment, names),
+    st.builds(DefinePolicy, names, st.just(("RegistryRead",)), st.just(KEY), st.just(KEY), new=st.booleans()),
+    st.builds(DeletePolicy, names),
+    st.builds(IssueToken, names, st.just("ada"), st.sampled_from(["read", "admin"]), st.just("0f" * 32)),
+    st.builds(RevokeToken, names),
 )
 
 

@@ -42,12 +42,20 @@ def test_what_lasts_is_looked_after(name: str) -> None:
 def test_secrets_outlive_a_container() -> None:
     key_file = Path(SERVICES["api"]["environment"]["TWINFOLD_KEY_FILE"])
     assert f"keys:{key_file.parent}" in SERVICES["api"]["volumes"]
+    assert Path(SERVICES["api"]["environment"]["TWINFOLD_DATA_DIR"]) == key_file.parent
     assert "keys" in COMPOSE["volumes"]
 
 
 def test_workers_can_be_many_and_nobody_listens_to_the_world() -> None:
     assert {"container_name", "ports"}.isdisjoint(SERVICES["worker"])
-    assert all("ports" not in service for service in SERVICES.values())
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"api": ["127.0.0.1:8080:8080"]}
+
+
+def test_what_is_published_asks_who_it_is_over_tls() -> None:
+    environment = SERVICES["api"]["environment"]
+    assert environment["TWINFOLD_TLS"] == "local"
+    assert "TWINFOLD_OPEN_ACCESS" not in environment
 
 
 def test_who_is_waited_for_is_there() -> None:
@@ -102,14 +110,20 @@ def test_the_commands_of_the_image_run_and_their_health_checks_hold(image: Path,
     server, *arguments = SERVICES["redis"]["command"]
     assert server == "redis-server"
     redis = [str(find_server(read_settings().redis_server)), "--port", str(port), *arguments]
+    keys = SERVICES["api"]["environment"]["TWINFOLD_DATA_DIR"]
+    told = {
+        name: str(value).replace(keys, str(tmp_path / "keys")) for name, value in SERVICES["api"]["environment"].items()
+    }
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")},
+        **told,
         "PYTHONPATH": str(image),
         "TWINFOLD_REDIS_URL": f"redis://127.0.0.1:{port}/0",
+        "TWINFOLD_HOST": "127.0.0.1",
         "TWINFOLD_PORT": str(api_port),
         "TWINFOLD_HEARTBEAT_FILE": str(beat),
     }
-    assert SERVICES["api"]["environment"]["TWINFOLD_REDIS_URL"] == "redis://127.0.0.1:6379/0"
+    assert SERVICES["api"]["environment"]["TWINFOLD_REDIS_URL"] == "redis://redis:6379/0"
 
     def command(name: str) -> list[str]:
         return [sys.executable, "-m", "services.cli", *SERVICES[name]["command"]]
@@ -118,9 +132,9 @@ def test_the_commands_of_the_image_run_and_their_health_checks_hold(image: Path,
         _, program, *rest = SERVICES[name]["healthcheck"]["test"]
         assert program == "python"
         rest = [
-            word.replace("8080", str(api_port)).replace(
-                SERVICES["worker"]["environment"]["TWINFOLD_HEARTBEAT_FILE"], str(beat)
-            )
+            word.replace("8080", str(api_port))
+            .replace(SERVICES["worker"]["environment"]["TWINFOLD_HEARTBEAT_FILE"], str(beat))
+            .replace(keys, str(tmp_path / "keys"))
             for word in rest
         ]
         ran = subprocess.run([sys.executable, *rest], env=environment, capture_output=True, check=False, timeout=30)

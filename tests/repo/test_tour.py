@@ -47,4 +47,8 @@ def test_the_tour_works_as_it_is_written() -> None:
     assert "it runs north + cameras" in ran.stdout
     assert "gateway-2 is unmanaged; it runs north" in ran.stdout
     assert "DeploymentDeleted" in ran.stdout
+    assert '"deviceId":"gateway-1"' in ran.stdout.replace(" ", "")
+    assert "twinfold_lag_facts" in ran.stdout
+    assert ";SharedAccessKeyName=service\n" in ran.stdout
+    assert ";DeviceId=gateway-1\n" in ran.stdout
     assert up.rstrip().endswith("stopped")

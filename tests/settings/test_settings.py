@@ -69,6 +69,12 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TWINFOLD_REDIS_URL", "redis+cluster://node"),
         ("TWINFOLD_REDIS_URL", "redis+cluster://node:7000,other:port"),
         ("TWINFOLD_QUEUE_URL", "redis+cluster://node:7000"),
+        ("TWINFOLD_HOST", "0.0.0.0"),  # noqa: S104 - refused
+        ("TWINFOLD_TLS", "on"),
+        ("TWINFOLD_TLS_KEY", "/key.pem"),
+        ("TWINFOLD_TLS_CERTIFICATE", "/certificate.pem"),
+        ("TWINFOLD_NAMES", "edge.example,not a name"),
+        ("TWINFOLD_API_URL", "ftp://somewhere"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -76,6 +82,15 @@ def test_a_bad_value_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SettingsInvalid, match=variable) as refused:
         read_settings()
     assert refused.value.variable == variable
+
+
+def test_beyond_this_machine_there_is_tls_and_no_open_access() -> None:
+    everywhere = "0.0.0.0"  # noqa: S104 - not listened on
+    assert read_settings(host=everywhere, tls="local").has_tls
+    assert read_settings(host=everywhere, tls_certificate="/c.pem", tls_key="/k.pem").has_tls
+    assert read_settings(open_access=True).host == "127.0.0.1"
+    with pytest.raises(SettingsInvalid, match="OPEN_ACCESS lets everybody in"):
+        read_settings(host=everywhere, tls="local", open_access=True)
 
 
 def test_several_bad_values_are_named_together() -> None:
@@ -106,6 +121,7 @@ def test_settings_can_be_shown_without_a_password() -> None:
     read = read_settings(redis_url=f"redis://:{SECRET}@host:6379/0", queue_url=f"redis://:{SECRET}@host:6379/1")
     assert SECRET not in repr(read)
     assert SECRET not in str(read)
+    assert SECRET not in repr(read_settings(token=SECRET))
 
 
 @pytest.mark.parametrize(

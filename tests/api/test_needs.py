@@ -1,0 +1,121 @@
+"""What right a request needs, path by path, as docs/api.md says it."""
+
+import pytest
+
+from events import (
+    ChangeAdmission,
+    CreateDeployment,
+    CreateModule,
+    DeleteDeployment,
+    DeleteModule,
+    PatchTags,
+    PatchTwin,
+    RegisterDevice,
+    ReplaceTwin,
+    ReportProperties,
+    RetireDevice,
+    UpdateDeployment,
+    UpdateDevice,
+    UpdateModule,
+)
+from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
+from events.access.rights import Right
+from services.api.needs import Needed, Open, Own, device_of, needed, needed_for, owner
+from services.api.v1 import _KINDS
+
+READ, WRITE = Right.REGISTRY_READ, Right.REGISTRY_WRITE
+TWIN_READ, TWIN_WRITE = Right.TWIN_READ, Right.TWIN_WRITE
+
+
+@pytest.mark.parametrize(
+    ("path", "to_read", "to_write"),
+    [
+        ("/healthz", Open.ANYBODY, Open.ANYBODY),
+        ("/openapi.json", Open.ANYBODY, Open.ANYBODY),
+        ("/metrics", READ, WRITE),
+        ("/devices", READ, WRITE),
+        ("/devices/a", READ, WRITE),
+        ("/devices/a/modules", (Own.DEVICE, READ), (Own.DEVICE, WRITE)),
+        ("/devices/a/modules/m", (Own.DEVICE, READ), (Own.DEVICE, WRITE)),
+        ("/devices/query", TWIN_READ, TWIN_READ),
+        ("/statistics/devices", READ, WRITE),
+        ("/twins/a", TWIN_READ, TWIN_WRITE),
+        ("/twins/a/modules/m", TWIN_READ, TWIN_WRITE),
+        ("/configurations/a", READ, WRITE),
+        ("/configurations/testQueries", READ, READ),
+        ("/v1/devices", TWIN_READ, TWIN_WRITE),
+        ("/v1/devices/a/effective", TWIN_READ, TWIN_WRITE),
+        ("/v1/devices/a/desired", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
+        ("/v1/devices/a/reports", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
+        ("/v1/deployments/a", READ, WRITE),
+        ("/v1/facts", Right.ADMIN, Right.SERVICE_CONNECT),
+        ("/v1/tokens/a", Right.ADMIN, Right.ADMIN),
+        ("/nowhere", READ, WRITE),
+        ("/healthz/..", READ, WRITE),
+        ("*", READ, WRITE),
+        ("/devices\n", READ, WRITE),
+        ("/v1/tokens\n", Right.ADMIN, Right.ADMIN),
+        ("/v1/tokens/a\nb", Right.ADMIN, Right.ADMIN),
+        ("/twins/a\n", TWIN_READ, TWIN_WRITE),
+    ],
+)
+def test_a_path_needs_what_the_table_says(path: str, to_read: Needed, to_write: Needed) -> None:
+    assert needed("GET", path) == to_read
+    for method in ("PUT", "POST", "PATCH", "DELETE"):
+        assert needed(method, path) == to_write
+
+
+@pytest.mark.parametrize(
+    ("path", "whose"),
+    [
+        ("/v1/devices/a/desired", ("a", None)),
+        ("/v1/devices/a/reports", ("a", None)),
+        ("/devices/a/modules", ("a", None)),
+        ("/devices/a/modules/m", ("a", "m")),
+        ("/devices/a", None),
+        ("/twins/a", None),
+        ("/v1/devices/a/effective", None),
+    ],
+)
+def test_a_device_owns_its_desired_its_reports_and_its_modules(path: str, whose: tuple[str, str | None] | None) -> None:
+    assert owner(path) == whose
+
+
+@pytest.mark.parametrize(
+    ("path", "device"),
+    [
+        ("/devices/a", "a"),
+        ("/twins/a/modules/m", "a"),
+        ("/v1/devices/a/desired", "a"),
+        ("/devices", None),
+        ("/devices/query", None),
+        ("/v1/deployments/a", None),
+        ("/v1/facts", None),
+        ("/statistics/devices", None),
+    ],
+)
+def test_a_path_is_about_one_device_or_about_more(path: str, device: str | None) -> None:
+    assert device_of(path) == device
+
+
+def test_every_command_needs_the_right_of_its_path() -> None:
+    of_twins = {PatchTags, PatchTwin, ReplaceTwin, ReportProperties}
+    of_the_registry = {
+        *(RegisterDevice, UpdateDevice, RetireDevice, CreateModule, UpdateModule, DeleteModule),
+        *(CreateDeployment, UpdateDeployment, ChangeAdmission, DeleteDeployment),
+    }
+    assert set(_KINDS.values()) == of_twins | of_the_registry
+    assert needed_for(PatchTags("a", {})) is TWIN_WRITE
+    assert needed_for(PatchTwin("a")) is TWIN_WRITE
+    assert needed_for(ReplaceTwin("a")) is TWIN_WRITE
+    assert needed_for(ReportProperties("a", {})) is TWIN_WRITE
+    assert needed_for(UpdateDevice("a")) is WRITE
+    assert needed_for(CreateModule("a", "m")) is WRITE
+    assert needed_for(CreateDeployment("a", {}, "*")) is WRITE
+    for command in (
+        DefinePolicy("a", (), None, None),
+        DeletePolicy("a"),
+        IssueToken("a", "a", "read", ""),
+        RevokeToken("a"),
+    ):
+        assert needed_for(command) is Right.ADMIN

@@ -1,0 +1,306 @@
+"""`twinfold connection-string`, `ca`, `token` and `policy`, on a directory that `twinfold up` works in."""
+
+import base64
+import hashlib
+import hmac
+import os
+import ssl
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import httpx
+import pytest
+
+from events import open_producer
+from services.credentials import issue_token
+from tests.cli.running import up
+from tests.servers import eventually
+
+pytestmark = pytest.mark.redis_server
+
+Run = Callable[..., str]
+PLANTED = base64.b64encode(b"a key that is looked for afterwards").decode()
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="t-") as directory:
+        yield Path(directory) / "data"
+
+
+@pytest.fixture(scope="module")
+def http(data: Path) -> Iterator[httpx.Client]:
+    with up(data, "--name", "edge.example") as (_, client, _):
+        yield client
+
+
+@pytest.fixture
+def twinfold(data: Path, http: httpx.Client) -> Run:
+    assert http.get("/readyz").is_success
+
+    def run(*arguments: str, code: int = 0) -> str:
+        """What a command printed; what it refused is one line."""
+        return run_on(data, *arguments, code=code)
+
+    return run
+
+
+def run_on(data: Path, *arguments: str, code: int = 0) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        env={**clean, "TWINFOLD_DATA_DIR": str(data)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == code, ran.stderr
+    assert "Traceback" not in ran.stderr
+    if code == 1:
+        assert (ran.stdout, len(ran.stderr.splitlines())) == ("", 1)
+    return ran.stderr if code else ran.stdout
+
+
+def signature(connection_string: str, *, now: float | None = None) -> dict[str, str]:
+    """The header that a client makes of a connection string."""
+    parts = dict(one.split("=", 1) for one in connection_string.strip().split(";"))
+    resource = parts["HostName"]
+    if "DeviceId" in parts:
+        resource += f"/devices/{parts['DeviceId']}" + (f"/modules/{parts['ModuleId']}" if "ModuleId" in parts else "")
+    signed, expiry = quote_plus(resource), int(time.time() if now is None else now) + 600
+    text = f"{signed}\n{expiry}".encode()
+    digest = hmac.digest(base64.b64decode(parts["SharedAccessKey"]), text, hashlib.sha256)
+    header = f"SharedAccessSignature sr={signed}&sig={quote_plus(base64.b64encode(digest))}&se={expiry}"
+    if "SharedAccessKeyName" in parts:
+        header += f"&skn={parts['SharedAccessKeyName']}"
+    return {"Authorization": header, "Host": parts["HostName"]}
+
+
+def status(http: httpx.Client, path: str, headers: dict[str, str], method: str = "GET", **body: Any) -> int:
+    return http.request(method, path, headers=headers, **body).status_code
+
+
+def token_header(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text.strip()}"}
+
+
+def test_the_certificate_that_ca_prints_is_all_that_a_client_needs_to_trust(http: httpx.Client, twinfold: Run) -> None:
+    trusted = ssl.create_default_context(cafile=twinfold("ca").strip())
+    for name in ("127.0.0.1", "localhost"):
+        url = http.base_url.copy_with(host=name)
+        assert httpx.get(f"{url}/healthz", verify=trusted).text == "ok\n"
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(f"{http.base_url}/healthz")
+    # The certificate is for the other name as well.
+    extensions = {"sni_hostname": "edge.example"}
+    with httpx.Client(verify=trusted) as client:
+        assert client.get(f"{http.base_url}/healthz", extensions=extensions).is_success
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.Client(verify=trusted).get(f"{http.base_url}/healthz", extensions={"sni_hostname": "other.example"})
+
+
+def test_a_client_of_an_old_tls_is_turned_away(http: httpx.Client, twinfold: Run) -> None:
+    def offering(highest: ssl.TLSVersion) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=twinfold("ca").strip())
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = highest
+        return context
+
+    assert httpx.get(f"{http.base_url}/healthz", verify=offering(ssl.TLSVersion.TLSv1_2)).is_success
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{http.base_url}/healthz", verify=offering(ssl.TLSVersion.TLSv1_1))
+
+
+def test_what_lies_in_the_directory_is_for_its_owner_alone(data: Path, http: httpx.Client) -> None:
+    assert http.get("/devices").is_success
+    for name in ("admin.token", "serving.json", "master.key", "tls/server.key", "tls/ca.key"):
+        assert stat.S_IMODE((data / name).stat().st_mode) == 0o600, name
+
+
+def test_whoever_shows_nothing_gets_nothing(http: httpx.Client) -> None:
+    for path in ("/devices", "/metrics", "/v1/devices", "/configurations", "/twins/a", "/nowhere", "/devices%0A"):
+        answer = http.get(path, headers={"Authorization": ""})
+        assert answer.status_code == 401, path
+        assert answer.headers["iothub-errorcode"] == "IotHubUnauthorizedAccess"
+    assert http.get("/healthz", headers={"Authorization": ""}).is_success
+
+
+def test_the_connection_string_of_a_policy_opens_what_the_policy_does(http: httpx.Client, twinfold: Run) -> None:
+    owner, service = twinfold("connection-string"), twinfold("connection-string", "--policy", "service")
+    assert owner.startswith(f"HostName=localhost:{http.base_url.port};SharedAccessKeyName=iothubowner;SharedAccessKey=")
+    assert status(http, "/devices", signature(owner)) == 200
+    assert status(http, "/devices", signature(service)) == 401
+    assert status(http, "/devices", signature(owner, now=time.time() - 700)) == 401
+
+
+def test_a_key_is_changed_without_cutting_anybody_off(http: httpx.Client, twinfold: Run) -> None:
+    assert twinfold("policy", "create", "mine", "RegistryRead") == "mine is created\n"
+    first = twinfold("connection-string", "--policy", "mine")
+    assert twinfold("policy", "rotate", "mine") == "mine has a new primary key\n"
+    second = twinfold("connection-string", "--policy", "mine")
+    assert first != second
+    eventually(lambda: status(http, "/devices", signature(second)) == 200, what="the new key opens")
+    assert status(http, "/devices", signature(first)) == 200
+    twinfold("policy", "rotate", "mine")
+    eventually(lambda: status(http, "/devices", signature(first)) == 401, what="the key before the last opens no more")
+    assert status(http, "/devices", signature(second)) == 200
+    assert twinfold("policy", "delete", "mine") == "mine is deleted\n"
+    eventually(lambda: status(http, "/devices", signature(second)) == 401, what="the policy is gone")
+
+
+def test_policies_are_listed_with_their_rights_and_without_their_keys(twinfold: Run) -> None:
+    listed = twinfold("policy", "list")
+    for name in ("iothubowner", "service", "device", "registryRead", "registryReadWrite"):
+        assert name in listed
+    assert "RegistryRead, RegistryWrite" in listed
+    key = twinfold("connection-string").strip().rpartition("SharedAccessKey=")[2]
+    assert key not in listed
+
+
+def test_a_device_and_a_module_connect_with_their_own_keys_to_their_own_paths(
+    http: httpx.Client, twinfold: Run
+) -> None:
+    twinfold("device", "create", "edge-1")
+    http.put("/devices/edge-1/modules/camera", json={}).raise_for_status()
+    device = twinfold("connection-string", "--device", "edge-1")
+    module = twinfold("connection-string", "--device", "edge-1/camera")
+    assert f"HostName=localhost:{http.base_url.port};DeviceId=edge-1;SharedAccessKey=" in device
+    assert ";DeviceId=edge-1;ModuleId=camera;SharedAccessKey=" in module
+    eventually(lambda: status(http, "/v1/devices/edge-1/desired", signature(device)) == 200, what="it is folded")
+    assert status(http, "/v1/devices/edge-1/desired", signature(module)) == 401
+    assert status(http, "/v1/devices/edge-2/desired", signature(device)) == 401
+    assert status(http, "/devices/edge-1/modules/camera", signature(module)) == 200
+    assert status(http, "/devices", signature(device)) == 401
+    twinfold("device", "update", "edge-1", "--no-enabled")
+    for one, path in ((device, "/v1/devices/edge-1/desired"), (module, "/devices/edge-1/modules/camera")):
+        eventually(lambda: status(http, path, signature(one)) == 401, what="it is turned away")  # noqa: B023
+
+
+def test_changing_a_device_leaves_its_keys(twinfold: Run) -> None:
+    twinfold("device", "create", "kept")
+    before = twinfold("connection-string", "--device", "kept")
+    twinfold("device", "update", "kept", "--status-reason", "moved")
+    assert twinfold("connection-string", "--device", "kept") == before
+
+
+def test_a_planted_key_is_nowhere_in_the_log(data: Path, http: httpx.Client, twinfold: Run) -> None:
+    keys = {"primaryKey": PLANTED, "secondaryKey": PLANTED}
+    body = {"authentication": {"type": "sas", "symmetricKey": keys}}
+    made = http.put("/devices/planted", json=body).raise_for_status().json()
+    assert made["authentication"]["symmetricKey"] == keys
+    http.put("/devices/planted", json=body, headers={"If-Match": "*"}).raise_for_status()
+    http.put("/devices/planted/modules/m", json=body).raise_for_status()
+    http.put("/devices/planted/modules/m", json=body, headers={"If-Match": "*"}).raise_for_status()
+    http.post("/devices", json=[{"id": "planted-2", "importMode": "create", **body}]).raise_for_status()
+    assert PLANTED in twinfold("connection-string", "--device", "planted-2")
+    policy = twinfold("connection-string").strip().rpartition("SharedAccessKey=")[2]
+    secret = (data / "admin.token").read_text().rpartition("_")[2]
+    log = twinfold("log", "--redis-url", f"unix://{data}/redis/redis.sock")
+    assert "ModuleUpdated" in log
+    kept = b"".join(path.read_bytes() for path in (data / "redis").rglob("*") if path.is_file())
+    assert b"ModuleUpdated" in kept
+    for text in (PLANTED, policy, secret):
+        assert text not in log
+        assert text.encode() not in kept
+    assert base64.b64decode(PLANTED) not in kept
+
+
+def test_a_token_does_what_its_role_may_until_it_is_revoked(http: httpx.Client, twinfold: Run) -> None:
+    issued = twinfold("token", "issue", "ada", "--role", "read", "--expires", "12h").strip()
+    shown = token_header(issued)
+    assert status(http, "/devices", shown) == 200
+    assert status(http, "/devices/other", shown, "PUT", json={}) == 401
+    assert status(http, "/v1/facts", shown) == 401
+    token_id, secret = issued.split("_", 2)[1:]
+    listed = twinfold("token", "list")
+    assert (token_id in listed, "ada" in listed, secret in listed) == (True, True, False)
+    assert twinfold("token", "revoke", token_id) == f"{token_id} is revoked\n"
+    assert token_id not in twinfold("token", "list")
+    eventually(lambda: status(http, "/devices", shown) == 401, what="it opens nothing")
+
+
+def test_a_token_opens_nothing_once_its_time_is_over(data: Path, http: httpx.Client) -> None:
+    now = int(time.time() * 1000)
+    with open_producer(f"unix://{data}/redis/redis.sock") as producer:
+        over = issue_token(producer, name="ada", role="read", expires_at=now)
+        good = issue_token(producer, name="ada", role="read", expires_at=now + 3_600_000)
+    assert status(http, "/devices", token_header(over)) == 401
+    assert status(http, "/devices", token_header(good)) == 200
+
+
+def test_a_scoped_token_reaches_the_devices_in_its_scope_and_nothing_else(http: httpx.Client, twinfold: Run) -> None:
+    twinfold("device", "create", "north-1", "--tag", "site=north")
+    twinfold("device", "create", "south-1", "--tag", "site=south")
+    issued = twinfold("token", "issue", "bo", "--role", "operate", "--scope", "tags.site = 'north'")
+    shown = token_header(issued)
+    assert status(http, "/twins/north-1", shown) == 200
+    assert status(http, "/twins/north-1", shown, "PATCH", json={"tags": {"floor": 2}}) == 200
+    assert status(http, "/devices/north-1/modules", shown) == 200
+    for path in ("/twins/south-1", "/devices/south-1", "/v1/devices/south-1/outcomes", "/twins/nobody"):
+        assert status(http, path, shown) == 401, path
+    for path in ("/devices", "/v1/devices", "/configurations", "/metrics", "/v1/deployments"):
+        assert status(http, path, shown) == 401, path
+    assert status(http, "/devices/query", shown, "POST", json={"query": "select * from devices"}) == 401
+    assert status(http, "/v1/facts", shown, "POST", content=b'{"command": "RetireDevice", "device_id": "x"}\n') == 401
+
+
+def test_a_line_of_facts_needs_the_right_of_its_command(http: httpx.Client, twinfold: Run) -> None:
+    twinfold("device", "create", "lines")
+    service = signature(twinfold("connection-string", "--policy", "service"))
+    lines = (
+        b'{"command": "PatchTags", "device_id": "lines", "tags": {"a": 1}}\n'
+        b'{"command": "UpdateDevice", "device_id": "lines", "enabled": false}\n'
+        b'{"command": "RegisterDevice", "device_id": "lines-2"}\n'
+        b'{"command": "DeleteDeployment", "deployment_id": "a"}\n'
+    )
+    answer = http.post("/v1/facts", headers=service, content=lines).raise_for_status().json()
+    assert (answer["written"], [one["line"] for one in answer["refused"]]) == (1, [2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["connection-string", "--policy", "nobody"], 1, "there is no policy 'nobody'"),
+        (["connection-string", "--device", "nobody"], 1, "no device 'nobody'"),
+        (["policy", "create", "service", "ServiceConnect"], 1, "already"),
+        (["policy", "create", "x", "Admin"], 1, "one or more of the rights"),
+        (["policy", "rotate", "nobody"], 1, "there is no policy 'nobody'"),
+        (["policy", "delete", "nobody"], 1, "there is no policy 'nobody'"),
+        (["policy", "delete", "service"], 1, "built in"),
+        (["token", "issue", "a b"], 1, "1 to 64 ASCII"),
+        (["token", "issue", "ada", "--role", "owner"], 1, "read, operate, admin"),
+        (["token", "issue", "ada", "--role", "admin", "--scope", "*"], 1, "an admin is not scoped"),
+        (["token", "issue", "ada", "--expires", "soon"], 2, "30m, 12h or 90d"),
+        (["token", "issue", "ada", "--expires", "0h"], 2, "30m, 12h or 90d"),
+        (["token", "revoke", "nobody"], 1, "there is no token 'nobody'"),
+    ],
+)
+def test_what_may_not_be_says_why(twinfold: Run, words: list[str], code: int, said: str) -> None:
+    assert said in " ".join(twinfold(*words, code=code).split())
+
+
+def test_an_identity_without_a_key_has_no_connection_string(http: httpx.Client, twinfold: Run) -> None:
+    http.post("/v1/facts", content=b'{"command": "RegisterDevice", "device_id": "bare"}\n').raise_for_status()
+    assert "no symmetric key" in twinfold("connection-string", "--device", "bare", code=1)
+    assert "has no module" in twinfold("connection-string", "--device", "bare/m", code=1)
+
+
+def test_a_directory_that_nothing_served_from_is_usage(tmp_path: Path) -> None:
+    for words in (["ca"], ["connection-string"]):
+        assert "no `twinfold up` has worked there" in run_on(tmp_path, *words, code=2)
+        given = subprocess.run(
+            [sys.executable, "-m", "services.cli", *words, "--data", str(tmp_path)], capture_output=True, check=False
+        )
+        assert given.returncode == 2

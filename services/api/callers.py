@@ -19,9 +19,9 @@ class Caller(msgspec.Struct, frozen=True):
     module_id: str | None = None
     scope: Condition | None = None
 
-    def may(self, right: Right) -> bool:
-        """Whether the right is theirs."""
-        return right in self.rights
+    def may(self, rights: frozenset[Right]) -> bool:
+        """Whether all of these rights are theirs."""
+        return rights <= self.rights
 
 
 NOBODY = Caller(Principal.parse("user:nobody"), frozenset())

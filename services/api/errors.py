@@ -15,15 +15,23 @@ RETRY_AFTER_SECONDS = 1
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """How an error is told over HTTP; `temporary` ones come with Retry-After."""
+    """How an error is told over HTTP; `temporary` ones come with Retry-After. `number` is 0 where the hub's is not told."""
 
     status: int
     code: str
     temporary: bool = False
+    number: int = 0
 
 
 class BodyInvalid(Exception):
     """A request's body is not JSON, or not of the shape that is asked for."""
+
+
+class PathInvalid(Exception):
+    """A path that names nothing, and could be read in several ways."""
+
+    def __init__(self) -> None:
+        super().__init__("a path has no control characters")
 
 
 class EtagMissing(Exception):
@@ -44,6 +52,16 @@ class Forbidden(Exception):
         super().__init__("these credentials do not allow that")
 
 
+class Throttled(Exception):
+    """They ask too much (contract/hub.md §1.10); the text is the hub's, which clients look at."""
+
+    def __init__(self, what: str, seconds: int) -> None:
+        super().__init__(
+            f"The request has been throttled. Wait {seconds} seconds and try again. Operation type: {what}"
+        )
+        self.what, self.seconds = what, seconds
+
+
 class NotFound(Exception):
     """There is nothing of that name."""
 
@@ -51,12 +69,17 @@ class NotFound(Exception):
         super().__init__(what)
 
 
-_ARGUMENT = Answer(400, "ArgumentInvalid")
+_ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid")
 _PRECONDITION = Answer(412, "PreconditionFailed")
 _BUSY = Answer(503, "ServiceUnavailable", temporary=True)
 INTERNAL = Answer(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
-_BY_STATUS = {404: "NotFound", METHOD_NOT_ALLOWED: "MethodNotAllowed"}
+_BY_STATUS = {
+    404: "NotFound",
+    METHOD_NOT_ALLOWED: "MethodNotAllowed",
+    408: "RequestTimeout",
+    413: "MessageTooLarge",
+}
 
 _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound")),
@@ -83,8 +106,10 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         _ARGUMENT,
     ),
-    ((BodyInvalid,), _ARGUMENT),
+    ((BodyInvalid, PathInvalid), _ARGUMENT),
     ((Unauthorized, Forbidden), Answer(401, "IotHubUnauthorizedAccess")),
+    # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
+    ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
 )
 
 EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))

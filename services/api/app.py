@@ -30,6 +30,7 @@ from services.api.errors import (
     PathInvalid,
     answer_of,
     answer_of_status,
+    text_of,
 )
 from services.api.gate import Gate
 from services.api.limits import BodyLimits
@@ -117,14 +118,14 @@ def _metrics(request: Request) -> PlainTextResponse:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    return _answer(request, answer_of(error), str(error))
+    return _answer(request, answer_of(error), text_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Without the values: a body can hold passwords.
     said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    return _answer(request, answer_of(BodyInvalid()), said)
+    return await _refused(request, BodyInvalid(said))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -12,6 +12,7 @@ from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
 
 RETRY_AFTER_SECONDS = 1
+_TEXT_CHARACTERS_MAX = 4000
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -118,6 +119,12 @@ EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
 def answer_of(error: Exception) -> Answer:
     """The status and code of an expected error; the first line of the table that fits."""
     return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))
+
+
+def text_of(error: Exception) -> str:
+    """What an error says, as far as anybody reads; a manifest can have as many problems as it has members."""
+    text = str(error)
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … and more of this"
 
 
 def answer_of_status(status: int) -> Answer:

@@ -30,7 +30,7 @@ from services.api.answers import JsonAnswer
 from services.api.asking import author_of, caller_of, room_of, writer_of
 from services.api.bodies import CreateBody, ReportBody
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, NotFound
+from services.api.errors import BodyInvalid, NotFound, text_of
 from services.api.hub import deployment_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.room import Room
@@ -294,10 +294,10 @@ def _submit(producer: Producer, lines: list[bytes]) -> tuple[Report, list[tuple[
         try:
             commands[number] = command_of(line)
         except BodyInvalid as error:
-            bad.append((number, str(error)))
+            bad.append((number, text_of(error)))
     report = producer.submit(commands.values())
     numbers = list(commands)
-    bad += [(numbers[one.index], str(one.error)) for one in report.refused]
+    bad += [(numbers[one.index], text_of(one.error)) for one in report.refused]
     return report, sorted(bad)
 
 
@@ -314,7 +314,7 @@ def command_of(line: bytes) -> Command:
         if unknown:
             raise BodyInvalid(f"{kind.__name__} has no member {min(unknown)[:40]!r}")
         return msgspec.convert(members_, kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalid(str(error)) from error
     except KeyError:
         raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}") from None

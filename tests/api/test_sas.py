@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,9 @@ from events.access.state import PolicyDocument
 from services.api import sas
 from services.api.sas import CLOCK_SKEW_SECONDS, SignatureMalformed
 from services.credentials import new_key, policies
-from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.api.signing import HOUR, SERVICE_CLIENTS, by_node, signed
 from tests.servers import eventually
-from tests.workers.system import fresh_system
 
 KEY = base64.b64encode(b"k" * 32).decode()
 # Its signatures of HOST hold both `/` and `+`, which clients encode differently.
@@ -138,12 +136,6 @@ def test_what_is_no_signature_is_refused_and_nothing_of_it_quoted(header: str) -
 
 
 # -- over HTTP
-
-
-@pytest.fixture(scope="module")
-def gate(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with fresh_system(shared_redis) as system, guarded(system, tmp_path_factory.mktemp("gate")) as serving:
-        yield serving
 
 
 def _status(gate: Guarded, authorization: str, path: str = "/devices") -> int:

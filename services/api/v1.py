@@ -21,7 +21,7 @@ from events.log.keys import partition_of
 from events.manifest.merge import conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
-from events.secrets.references import mask
+from events.secrets.references import mask, references
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.views.reading import STATUSES, Assignment
@@ -313,6 +313,9 @@ def command_of(line: bytes) -> Command:
         unknown = members_.keys() - set(kind.__struct_fields__)
         if unknown:
             raise BodyInvalid(f"{kind.__name__} has no member {min(unknown)[:40]!r}")
+        # Whoever may read the registry sees keys in plain: a password that is referred to must not become one.
+        if references(members_.get("authentication")):
+            raise BodyInvalid("a key is given itself, not as a reference")
         return msgspec.convert(members_, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalid(str(error)) from error

@@ -13,6 +13,7 @@ from services.credentials import device_key, new_key
 from tests.api.serving import Guarded
 from tests.api.signing import digest, signed
 from tests.servers import eventually
+from tests.workers.system import base
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed")]
 
@@ -236,6 +237,31 @@ def test_facts_say_nothing_of_policies_and_tokens(gate: Guarded) -> None:
         told = gate.http.post("/v1/facts", content=json.dumps(line), headers=gate.policy()).json()
         assert told["written"] == 0
         assert len(told["refused"]) == 1
+
+
+@pytest.mark.usefixtures("writing")
+def test_a_password_is_not_read_as_the_key_of_a_device_of_ones_own(gate: Guarded) -> None:
+    content = base("m")
+    agent = content["modulesContent"]["$edgeAgent"]["properties.desired"]
+    registry = {"address": "example.com", "username": "u", "password": "not for everybody"}
+    agent["runtime"]["settings"]["registryCredentials"] = {"mine": registry}
+    assert gate.http.put("/configurations/kept", json={"content": content}, headers=gate.policy()).is_success
+    operator = gate.token("operate")
+    shown = gate.http.get("/configurations/kept", headers=operator).json()["content"]["modulesContent"]["$edgeAgent"]
+    reference = shown["properties.desired"]["runtime"]["settings"]["registryCredentials"]["mine"]["password"]
+    assert list(reference) == ["$secret"]
+    keys = {"type": "sas", "symmetricKey": {"primaryKey": reference, "secondaryKey": reference}}
+    heads = gate.system.log.heads()
+    for command in (
+        {"command": "RegisterDevice", "device_id": "mine"},
+        {"command": "UpdateDevice", "device_id": "victim"},
+        {"command": "CreateModule", "device_id": "victim", "module_id": "reader"},
+        {"command": "UpdateModule", "device_id": "victim", "module_id": "mine"},
+    ):
+        line = json.dumps({**command, "authentication": keys})
+        assert gate.http.post("/v1/facts", content=line, headers=operator).json()["written"] == 0
+    assert gate.http.put("/devices/mine", json={"authentication": keys}, headers=operator).status_code == 400
+    assert gate.system.log.heads() == heads
 
 
 @pytest.mark.usefixtures("writing")

@@ -48,6 +48,14 @@ def test_a_path_opens_what_it_is_routed_to_and_nothing_else(gate: Guarded, path:
         assert b"victim" not in answer.body
 
 
+@pytest.mark.parametrize("end", ["%0a", "%0d%0a", "%00"])
+def test_a_path_is_not_routed_by_another_rule_than_it_was_let_in_by(gate: Guarded, end: str) -> None:
+    line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"}).encode()
+    for policy in ("registryReadWrite", "iothubowner"):
+        answer = raw(gate, "POST", f"/v1/facts{end}", gate.policy(policy), line)
+        assert (answer.status, answer.headers["iothub-errorcode"]) == (400, "ArgumentInvalid")
+
+
 @pytest.mark.parametrize("host", ["{}/healthz?", "{}/docs#", "{}%2fhealthz?", "x@{}/healthz?x=", "a:b:c/healthz?"])
 @pytest.mark.parametrize("path", ["/devices", "/v1/devices", "/metrics"])
 def test_a_host_that_holds_a_path_opens_nothing(gate: Guarded, host: str, path: str) -> None:

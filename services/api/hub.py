@@ -42,6 +42,7 @@ IfMatch = Annotated[str | None, Header()]
 IfMatchToDelete = Annotated[str | None, Header(examples=["*"])]
 
 BULK_MAX = 100
+BULK_EXAMPLE = [{"id": "edge-3", "importMode": "create", "tags": {"site": "north"}}]
 
 
 # -- identities
@@ -73,7 +74,9 @@ def count_connected() -> JsonObject:
 
 
 @router.post("/devices", response_model=None, responses=answers(described.BulkResult))
-def change_many(request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX)]) -> JSONResponse:
+def change_many(
+    request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[BULK_EXAMPLE])]
+) -> JSONResponse:
     """Change up to 100 identities and twins; 400 with the same body where some were refused."""
     errors = in_bulk(room_of(request), body, author_of(request))
     told = {"isSuccessful": not errors, "errors": errors, "warnings": []}

@@ -90,6 +90,15 @@ class Settings(BaseSettings):
     token: str = Field(default="", repr=False)
     """The bearer token that the command line shows; else that of the data directory, if there is one."""
 
+    requests_per_minute: int = Field(default=0, ge=0, le=1_000_000)
+    """How many requests of one principal, and how many failed ones from one address, an API process answers; 0 is any."""
+
+    request_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, le=1024**3)
+    """How large the body of a request may be."""
+
+    request_seconds_max: float = Field(default=30.0, ge=0.1, le=3600.0)
+    """How long the API waits for the headers of a request, and for its body."""
+
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 

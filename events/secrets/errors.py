@@ -42,10 +42,10 @@ class MarkNotFound(SecretsError):
 
 
 class SecretNotFound(SecretsError):
-    """No secret was ever kept under this id."""
+    """No secret was ever kept under this id. Its text does not quote the id: who mistakes `$secret` writes a secret there."""
 
     def __init__(self, secret_id: str) -> None:
-        super().__init__(f"there is no secret {secret_id[:140]!r}; give the value itself, or a reference that stands")
+        super().__init__("there is no secret of the id that is referred to; give the value, or a reference that stands")
         self.secret_id = secret_id
 
 

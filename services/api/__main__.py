@@ -16,6 +16,7 @@ from events.envelope import Principal
 from events.settings import Settings, read_settings
 from services import certificates
 from services.api.app import create_app
+from services.api.connection import connection_class
 from services.api.room import open_room
 from services.certificates import CertificateUnusable
 from services.cli import exits
@@ -92,6 +93,8 @@ def _config(settings: Settings) -> uvicorn.Config:
         create_app(room),
         host=settings.host,
         port=settings.port,
+        http=connection_class(settings.request_seconds_max),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,16 +27,22 @@ from services.api.errors import (
     RETRY_AFTER_SECONDS,
     Answer,
     BodyInvalid,
+    PathInvalid,
     answer_of,
     answer_of_status,
+    text_of,
 )
 from services.api.gate import Gate
+from services.api.limits import BodyLimits
 from services.api.metrics import Metrics
 from services.api.room import Room
 from services.api.waiting import Waiting
 from services.api.writing import Writer
 
 REQUEST_ID = "x-ms-request-id"
+
+_METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+_UNREADABLE = re.compile("[\x00-\x1f\x7f]")
 
 logger = structlog.get_logger()
 
@@ -65,6 +72,9 @@ def create_app(room: Room) -> FastAPI:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    settings = room.settings
+    app.add_middleware(BodyLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
+    # Added last, so the first that a request meets: nothing of a body is read before the gate.
     app.middleware("http")(_around)
     return app
 
@@ -108,14 +118,14 @@ def _metrics(request: Request) -> PlainTextResponse:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    return _answer(request, answer_of(error), str(error))
+    return _answer(request, answer_of(error), text_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Without the values: a body can hold passwords.
     said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    return _answer(request, answer_of(BodyInvalid()), said)
+    return await _refused(request, BodyInvalid(said))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -129,13 +139,13 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def _methods(request: Request) -> list[str]:
     """The methods of a path, all routes taken together; of two paths that fit, the one with fewer variables."""
     paths = sorted(request.app.openapi()["paths"].items(), key=lambda item: item[0].count("{"))
-    fitting = (item for path, item in paths if compile_path(path)[0].match(request.url.path))
+    fitting = (item for path, item in paths if compile_path(path)[0].match(request.scope["path"]))
     return sorted(map(str.upper, next(fitting, {})))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:
     """A fault of ours: the log has the whole of it, the answer has the id under which it is there."""
-    logger.error("request failed", id=request.state.request_id, path=request.url.path, exc_info=error)
+    logger.error("request failed", id=request.state.request_id, path=request.scope["path"], exc_info=error)
     return _answer(request, INTERNAL, "something failed here; the log has it under this id")
 
 
@@ -144,11 +154,21 @@ def _answer(request: Request, answer: Answer, message: str, more: dict[str, str]
     headers = {"iothub-errorcode": answer.code, **(more or {})}
     if answer.temporary:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if request.url.path.startswith("/v1"):
+    if request.scope["path"].startswith("/v1/"):
         body: JsonObject = {"error": {"code": answer.code, "message": message, "requestId": request_id}}
     else:
         body = {"Message": f"ErrorCode:{answer.code};{message}", "ExceptionMessage": f"Tracking ID:{request_id}"}
+        if answer.number:
+            body["errorCode"] = answer.number
     return JSONResponse(body, answer.status, headers)
+
+
+def _path(request: Request) -> str:
+    """The path as routes read it. `request.url` is put together from headers, too, and read by other rules."""
+    path: str = request.scope["path"]
+    if _UNREADABLE.search(path):
+        raise PathInvalid
+    return path
 
 
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -160,7 +180,8 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
         gate: Gate = request.app.state.gate
-        request.state.caller = await gate.admit(request.method, request.url.path, request.headers)
+        address = "" if request.client is None else request.client.host
+        request.state.caller = await gate.admit(request.method, _path(request), request.headers, address=address)
         response = await call_next(request)
     except EXPECTED as error:
         response = await _refused(request, error)
@@ -168,13 +189,14 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         response = _failed(request, error)
     seconds = time.perf_counter() - start
     response.headers[REQUEST_ID] = request.state.request_id
-    request.app.state.metrics.note(request.method, response.status_code, seconds)
+    method = request.method if request.method in _METHODS else "other"
+    request.app.state.metrics.note(method, response.status_code, seconds)
     logger.info(
         "request",
         id=request.state.request_id,
         principal=str(request.state.caller.principal),
         method=request.method,
-        path=request.url.path,
+        path=request.scope["path"],
         status=response.status_code,
         milliseconds=round(1000 * seconds, 1),
     )

@@ -26,9 +26,9 @@ class Caller(msgspec.Struct, frozen=True):
         """The scope as a condition of queries; `None` where there is none."""
         return None if self.scope is None else expression_of(self.scope)
 
-    def may(self, right: Right) -> bool:
-        """Whether the right is theirs."""
-        return right in self.rights
+    def may(self, rights: frozenset[Right]) -> bool:
+        """Whether all of these rights are theirs."""
+        return rights <= self.rights
 
 
 NOBODY = Caller(Principal.parse("user:nobody"), frozenset())

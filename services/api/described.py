@@ -40,6 +40,7 @@ class HubErrorAnswer(BaseModel):
 
     message: str = Field(alias="Message")
     exception_message: str = Field(alias="ExceptionMessage")
+    error_code: int = Field(default=0, alias="errorCode")
 
 
 class Capabilities(Answered):

@@ -14,14 +14,16 @@ from events.targeting.errors import ConditionInvalid
 from events.view_store.querying import ContinuationInvalid
 
 RETRY_AFTER_SECONDS = 1
+_TEXT_CHARACTERS_MAX = 4000
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """How an error is told over HTTP; `temporary` ones come with Retry-After."""
+    """How an error is told over HTTP; `temporary` ones come with Retry-After. `number` is 0 where the hub's is not told."""
 
     status: int
     code: str
     temporary: bool = False
+    number: int = 0
 
 
 class BodyInvalid(Exception):
@@ -33,6 +35,13 @@ class ContentMissing(Exception):
 
     def __init__(self) -> None:
         super().__init__("content is missing; send it with every request, as it stands")
+
+
+class PathInvalid(Exception):
+    """A path that names nothing, and could be read in several ways."""
+
+    def __init__(self) -> None:
+        super().__init__("a path has no control characters")
 
 
 class EtagMissing(Exception):
@@ -53,6 +62,16 @@ class Forbidden(Exception):
         super().__init__("these credentials do not allow that")
 
 
+class Throttled(Exception):
+    """They ask too much (contract/hub.md §1.10); the text is the hub's, which clients look at."""
+
+    def __init__(self, what: str, seconds: int) -> None:
+        super().__init__(
+            f"The request has been throttled. Wait {seconds} seconds and try again. Operation type: {what}"
+        )
+        self.what, self.seconds = what, seconds
+
+
 class NotFound(Exception):
     """There is nothing of that name."""
 
@@ -60,12 +79,17 @@ class NotFound(Exception):
         super().__init__(what)
 
 
-_ARGUMENT = Answer(400, "ArgumentInvalid")
+_ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid")
 _PRECONDITION = Answer(412, "PreconditionFailed")
 _BUSY = Answer(503, "ServiceUnavailable", temporary=True)
 INTERNAL = Answer(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
-_BY_STATUS = {404: "NotFound", METHOD_NOT_ALLOWED: "MethodNotAllowed"}
+_BY_STATUS = {
+    404: "NotFound",
+    METHOD_NOT_ALLOWED: "MethodNotAllowed",
+    408: "RequestTimeout",
+    413: "MessageTooLarge",
+}
 
 _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound")),
@@ -92,8 +116,10 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         _ARGUMENT,
     ),
-    ((BodyInvalid, QueryInvalid, ContinuationInvalid), _ARGUMENT),
+    ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid), _ARGUMENT),
     ((Unauthorized, Forbidden), Answer(401, "IotHubUnauthorizedAccess")),
+    # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
+    ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
 )
 
 EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
@@ -102,6 +128,12 @@ EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
 def answer_of(error: Exception) -> Answer:
     """The status and code of an expected error; the first line of the table that fits."""
     return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))
+
+
+def text_of(error: Exception) -> str:
+    """What an error says, as far as anybody reads; a manifest can have as many problems as it has members."""
+    text = str(error)
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … and more of this"
 
 
 def answer_of_status(status: int) -> Answer:

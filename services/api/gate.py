@@ -5,6 +5,7 @@ import hmac
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -25,17 +26,20 @@ from events.targeting.parse import parse
 from events.targeting.tree import Condition
 from services.api import sas
 from services.api.callers import ANYBODY, Caller
-from services.api.errors import Forbidden, Unauthorized
+from services.api.errors import Forbidden, Throttled, Unauthorized
 from services.api.needs import Open, device_of, needed, owner
 from services.api.room import Room
 from services.api.sas import Signature, SignatureMalformed
+from services.api.throttle import Throttle
 
 FRESH_SECONDS = 1.0
 """So long a policy, a token or a device is remembered: a key that is changed elsewhere works, or stops working, after it."""
 
 _KEPT_MAX = 10_000
 _TOKEN = re.compile(r"Bearer twf_([A-Za-z0-9]{1,64})_([A-Za-z0-9_-]{20,128})", re.ASCII)
-_DEVICE_PATH = re.compile(r"/devices/([^/]+)(?:/modules/([^/]+))?")
+_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+_DEVICE_PATH = re.compile(r"/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
+_DEVICE_CONNECT = frozenset({Right.DEVICE_CONNECT})
 _NO_ENTRY = "the credentials are missing, wrong or expired"
 
 V = TypeVar("V")
@@ -46,13 +50,13 @@ class _Kept(Generic[V]):
 
     def __init__(self, fresh_seconds: float) -> None:
         self._fresh_seconds = fresh_seconds
-        self._kept: OrderedDict[str, tuple[float, V]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[float, V]] = OrderedDict()
 
-    def get(self, name: str) -> V | None:
+    def get(self, name: Hashable) -> V | None:
         found = self._kept.get(name)
         return found[1] if found is not None and found[0] > time.monotonic() else None
 
-    def put(self, name: str, value: V) -> V:
+    def put(self, name: Hashable, value: V) -> V:
         self._kept[name] = (time.monotonic() + self._fresh_seconds, value)
         while len(self._kept) > _KEPT_MAX:
             self._kept.popitem(last=False)
@@ -67,7 +71,7 @@ class _Holder(msgspec.Struct, frozen=True):
 
 
 class _Twin(msgspec.Struct, frozen=True):
-    """What a scope is evaluated on."""
+    """What a scope is held against."""
 
     device_id: str
     tags: JsonObject
@@ -80,46 +84,63 @@ class Gate:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._holders: _Kept[_Holder] = _Kept(FRESH_SECONDS)
+        per_minute = room.settings.requests_per_minute
+        self._asked, self._failed = Throttle(per_minute), Throttle(per_minute)
 
-    async def admit(self, method: str, path: str, headers: Headers) -> Caller:
-        """Let a request in.
+    async def admit(self, method: str, path: str, headers: Headers, *, address: str) -> Caller:
+        """Let a request in. `path` is the one that is routed by: decoded, and without a query.
 
         Raises:
             Unauthorized: nobody knows who it is from.
             Forbidden: they may not do this.
+            Throttled: they ask too much, or too much without good credentials comes from this address.
             LogUnavailable, SecretsUnavailable: it cannot be told now.
         """
         need = needed(method, path)
-        if need is Open.ANYBODY or self._room.settings.open_access:
+        if need is Open.ANYBODY:
             return ANYBODY
-        caller = await self._caller(headers, path)
-        if caller.scope is not None and not await run_in_threadpool(self._is_in_scope, caller.scope, path):
-            raise Forbidden
+        caller = ANYBODY if self._room.settings.open_access else await self._known(headers, path, address)
+        self._take(self._asked, str(caller.principal), "Read" if method == "GET" else "Write")
         if isinstance(need, tuple):
             if self._is_own(caller, path):
                 return caller
             need = need[1]
         if caller.device_id is not None or not caller.may(need):
             raise Forbidden
+        if caller.scope is not None and not await self._is_in(caller.scope, device_of(method, path)):
+            raise Forbidden
         return caller
 
-    def _is_in_scope(self, scope: Condition, path: str) -> bool:
-        """Whether a path is about one device, and that one within the scope as it stands now."""
-        device_id = device_of(path)
-        if device_id is None:
-            return False
+    async def _known(self, headers: Headers, path: str, address: str) -> Caller:
+        try:
+            return await self._caller(headers, path)
+        except Unauthorized:
+            # After the look at the credentials: good ones are never held up by whoever shares their address.
+            self._take(self._failed, address, "Authentication")
+            raise
+
+    @staticmethod
+    def _take(throttle: Throttle, name: str, what: str) -> None:
+        seconds = throttle.take(name, now=time.monotonic())
+        if seconds:
+            raise Throttled(what, seconds)
+
+    async def _is_in(self, scope: Condition, device_id: str | None) -> bool:
+        return device_id is not None and await run_in_threadpool(self._matches, scope, device_id)
+
+    def _matches(self, scope: Condition, device_id: str) -> bool:
         (stored,) = self._room.log.load([device_id])
-        if stored.snapshot is None:
+        document = None if stored.snapshot is None else decode_device(stored.snapshot)
+        if document is None or document.retired:
             return False
-        document = decode_device(stored.snapshot)
         twin = _Twin(device_id, section(document.tags), section(document.reported))
-        return not document.retired and evaluate(scope, twin) is True
+        return evaluate(scope, twin) is True
 
     def _is_own(self, caller: Caller, path: str) -> bool:
         owned = owner(path)
         if owned is None:
             return False
-        if caller.may(Right.DEVICE_CONNECT):
+        if caller.may(_DEVICE_CONNECT):
             return True
         device_id, module_id = owned
         if caller.device_id != device_id:
@@ -141,7 +162,9 @@ class Gate:
         return await (self._policy(signature) if signature.policy else self._device(signature))
 
     async def _policy(self, signature: Signature) -> Caller:
-        holder = await self._holder(access.POLICY + signature.policy)
+        if not _NAME.fullmatch(signature.policy):
+            raise Unauthorized(_NO_ENTRY)
+        holder = await self._holder(access.POLICY + signature.policy, self._look_up_access)
         if not isinstance(holder.document, PolicyDocument) or not _made_by(signature, holder):
             raise Unauthorized(_NO_ENTRY)
         rights = with_implied(rights_of(holder.document.rights))
@@ -152,17 +175,17 @@ class Gate:
         if found is None:
             raise Unauthorized(_NO_ENTRY)
         device_id, module_id = found[1], found[2]
-        holder = await self._holder(f"{device_id}/{module_id}" if module_id else device_id)
+        subject = f"{device_id}/{module_id}" if module_id else device_id
+        holder = await self._holder(subject, self._look_up_device)
         if not _made_by(signature, holder):
             raise Unauthorized(_NO_ENTRY)
-        subject = f"{device_id}/{module_id}" if module_id else device_id
         return Caller(Principal.parse(f"device:{subject}"), frozenset(), device_id, module_id)
 
     async def _bearer(self, given: str) -> Caller:
         found = _TOKEN.fullmatch(given)
         if found is None:
             raise Unauthorized(_NO_ENTRY)
-        document = (await self._holder(access.TOKEN + found[1])).document
+        document = (await self._holder(access.TOKEN + found[1], self._look_up_access)).document
         digest = hashlib.sha256(found[2].encode()).hexdigest()
         known = document.digest if isinstance(document, TokenDocument) else "0" * len(digest)
         if not hmac.compare_digest(known, digest) or not isinstance(document, TokenDocument):
@@ -172,25 +195,28 @@ class Gate:
         scope = parse(document.scope) if document.scope else None
         return Caller(Principal.parse(f"user:{document.name}"), with_implied(ROLES[document.role]), scope=scope)
 
-    async def _holder(self, subject: str) -> _Holder:
-        found = self._holders.get(subject)
+    async def _holder(self, subject: str, look_up: Callable[[str], _Holder]) -> _Holder:
+        # A device may be called `policy:service`; it is not that policy.
+        name = (look_up.__name__, subject)
+        found = self._holders.get(name)
         if found is None:
-            found = self._holders.put(subject, await run_in_threadpool(self._look_up, subject))
+            found = self._holders.put(name, await run_in_threadpool(look_up, subject))
         return found
 
-    def _look_up(self, subject: str) -> _Holder:
-        if access.is_access(subject):
-            (stored,) = self._room.log.load([subject], fleet=True)
-            if stored.snapshot is None:
-                return _Holder()
-            document = access.decode(subject, stored.snapshot)
-            if isinstance(document, TokenDocument):
-                return _Holder(document=document)
-            return _Holder(self._opened((document.primary_key, document.secondary_key)), document)
+    def _look_up_access(self, subject: str) -> _Holder:
+        (stored,) = self._room.log.load([subject], fleet=True)
+        if stored.snapshot is None:
+            return _Holder()
+        document = access.decode(subject, stored.snapshot)
+        if isinstance(document, TokenDocument):
+            return _Holder(document=document)
+        return _Holder(self._opened((document.primary_key, document.secondary_key)), document)
+
+    def _look_up_device(self, subject: str) -> _Holder:
         device_id, _, module_id = subject.partition("/")
         (stored,) = self._room.log.load([device_id])
-        document_ = None if stored.snapshot is None else decode_device(stored.snapshot)
-        return _Holder(self._opened(_keys_of(document_, module_id)))
+        document = None if stored.snapshot is None else decode_device(stored.snapshot)
+        return _Holder(self._opened(_keys_of(document, module_id)))
 
     def _opened(self, keys: tuple[Json, ...]) -> tuple[str, ...]:
         try:

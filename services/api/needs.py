@@ -21,59 +21,60 @@ class Own(enum.Enum):
     DEVICE = "device"
 
 
-Needed = Right | Open | tuple[Own, Right]
+Needed = frozenset[Right] | Open | tuple[Own, frozenset[Right]]
 
-_READ = {"GET", "HEAD", "OPTIONS"}
+_READ_METHODS = {"GET", "HEAD", "OPTIONS"}
 
+_REGISTRY_READ, _REGISTRY_WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
+_TWIN_READ, _TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRITE})
+_ADMIN = frozenset({Right.ADMIN})
 
-def _paths(pattern: str) -> re.Pattern[str]:
-    # A line feed is a character of a path like any other: it must not lead past a line of the table.
-    return re.compile(pattern, re.DOTALL)
-
-
-_OPEN = _paths(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
+_ASKED_BY_POST: tuple[tuple[re.Pattern[str], Needed], ...] = (
+    # A PUT of the same path is about a device or a deployment of that name.
+    (re.compile(r"/devices/query"), _TWIN_READ),
+    (re.compile(r"/configurations/testQueries"), _REGISTRY_READ),
+)
+_OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
 _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     # path, to read it, to write it
     (_OPEN, Open.ANYBODY, Open.ANYBODY),
-    (_paths(r"/v1/(policies|tokens)(/.*)?"), Right.ADMIN, Right.ADMIN),
-    (_paths(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, Right.TWIN_READ), (Own.DEVICE, Right.TWIN_WRITE)),
+    (re.compile(r"/v1/(policies|tokens)(/.*)?"), _ADMIN, _ADMIN),
+    (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, _TWIN_READ), (Own.DEVICE, _TWIN_WRITE)),
     # Each line of the body needs the right of its command, too.
-    (_paths(r"/v1/facts"), Right.ADMIN, Right.SERVICE_CONNECT),
-    (_paths(r"/v1/devices(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
-    (_paths(r"/devices/query"), Right.TWIN_READ, Right.TWIN_READ),
-    (_paths(r"/configurations/testQueries"), Right.REGISTRY_READ, Right.REGISTRY_READ),
-    (_paths(r"/twins(/.*)?"), Right.TWIN_READ, Right.TWIN_WRITE),
-    (
-        _paths(r"/devices/[^/]+/modules(/.*)?"),
-        (Own.DEVICE, Right.REGISTRY_READ),
-        (Own.DEVICE, Right.REGISTRY_WRITE),
-    ),
-    (_paths(r".*"), Right.REGISTRY_READ, Right.REGISTRY_WRITE),
+    (re.compile(r"/v1/facts"), _ADMIN, frozenset({Right.SERVICE_CONNECT})),
+    (re.compile(r"/v1/devices(/.*)?"), _TWIN_READ, _TWIN_WRITE),
+    (re.compile(r"/twins(/.*)?"), _TWIN_READ, _TWIN_WRITE),
+    (re.compile(r"/devices/[^/]+/modules(/.*)?"), (Own.DEVICE, _REGISTRY_READ), (Own.DEVICE, _REGISTRY_WRITE)),
 )
 
 
 def needed(method: str, path: str) -> Needed:
-    """What a request needs; the first line of the table that fits."""
-    # The router takes a path with one line feed behind it for the path itself.
-    plain = path.removesuffix("\n")
-    read, write = next((read, write) for pattern, read, write in _TABLE if pattern.fullmatch(plain))
-    return read if method in _READ else write
+    """What a request needs, all of it; the first line of the tables that fits, else rights on the registry."""
+    if method == "POST":
+        for pattern, asked in _ASKED_BY_POST:
+            if pattern.fullmatch(path):
+                return asked
+    rest = (_REGISTRY_READ, _REGISTRY_WRITE)
+    read, write = next(((read, write) for pattern, read, write in _TABLE if pattern.fullmatch(path)), rest)
+    return read if method in _READ_METHODS else write
+
+
+def device_of(method: str, path: str) -> str | None:
+    """The one device that a request is about; `None` where it is about others, or several, or none."""
+    if method == "POST" and any(pattern.fullmatch(path) for pattern, _ in _ASKED_BY_POST):
+        return None
+    found = re.fullmatch(r"(?:/v1)?/(?:devices|twins)/([^/]+)(?:/.*)?", path)
+    return None if found is None else found[1]
 
 
 _OF_TWINS = (PatchTags, PatchTwin, ReplaceTwin, ReportProperties)
 
 
-def needed_for(command: Command) -> Right:
-    """The right that a command needs, as its own path does."""
+def needed_for(command: Command) -> frozenset[Right]:
+    """What a command needs, as its own path does."""
     if isinstance(command, AccessCommand):
-        return Right.ADMIN
-    return Right.TWIN_WRITE if isinstance(command, _OF_TWINS) else Right.REGISTRY_WRITE
-
-
-def device_of(path: str) -> str | None:
-    """The one device that a path is about; `None` where it is about others as well."""
-    found = re.fullmatch(r"/(?:v1/)?(?:devices|twins)/(?!query\Z)([^/]+)(?:/.*)?", path, re.DOTALL)
-    return None if found is None else found[1]
+        return _ADMIN
+    return _TWIN_WRITE if isinstance(command, _OF_TWINS) else _REGISTRY_WRITE
 
 
 def owner(path: str) -> tuple[str, str | None] | None:

@@ -17,7 +17,7 @@ from events.device.commands import (
 )
 from events.envelope import Principal
 from services.api.bodies import BulkBody, DeviceBody
-from services.api.errors import BodyInvalid, answer_of
+from services.api.errors import BodyInvalid, answer_of, text_of
 from services.api.keys import authentication_of
 from services.api.room import Room
 
@@ -119,6 +119,6 @@ def _error(body: BulkBody, error: Exception) -> JsonObject:
         "deviceId": body.id,
         "moduleId": body.module_id,
         "errorCode": answer_of(error).code,
-        "errorStatus": str(error),
+        "errorStatus": text_of(error),
         "operation": body.import_mode,
     }

@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
 import msgspec
 
@@ -22,7 +22,7 @@ class SignatureMalformed(Exception):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """A signature taken apart. `resource` is decoded, in lower case up to the first slash, as host names are."""
+    """A signature taken apart: what was signed as it stood, and what it means. `host` is in lower case, `path` is not."""
 
     signed: str
     digest: bytes
@@ -46,8 +46,10 @@ class Signature(msgspec.Struct, frozen=True):
 
     def covers(self, host: str, path: str) -> bool:
         """Whether a request is within what was signed: the same host, with or without its port, and the path or one above."""
-        hosts = {host.lower(), host.lower().partition(":")[0]}
-        if self.host not in hosts:
+        name, port = _name_and_port(self.host)
+        asked_name, asked_port = _name_and_port(host.lower())
+        # A client leaves out a port that goes without saying, in the one place or the other.
+        if name != asked_name or (port and asked_port and port != asked_port):
             return False
         return not self.path or path == self.path or path.startswith(f"{self.path}/")
 
@@ -73,12 +75,18 @@ def read(header: str) -> Signature:
         digest = base64.b64decode(unquote(parts["sig"]), validate=True)
     except (binascii.Error, ValueError):
         raise SignatureMalformed("sig is not base64") from None
-    host, slash, path = unquote_plus(parts["sr"]).partition("/")
+    host, slash, path = unquote(parts["sr"]).partition("/")
     return Signature(
         signed=parts["sr"],
         digest=digest,
         expiry=int(parts["se"]),
-        policy=unquote_plus(parts.get("skn", "")),
+        policy=unquote(parts.get("skn", "")),
         host=host.lower(),
         path=(slash + path).rstrip("/"),
     )
+
+
+def _name_and_port(host: str) -> tuple[str, str]:
+    """`localhost:8443` in two; an address of IPv6 keeps its colons."""
+    name, colon, port = host.rpartition(":")
+    return (name, port) if colon and port.isdecimal() else (host, "")

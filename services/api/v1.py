@@ -21,7 +21,7 @@ from events.log.keys import partition_of
 from events.manifest.merge import conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
-from events.secrets.references import mask
+from events.secrets.references import mask, references
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.views.reading import STATUSES, Assignment
@@ -31,7 +31,7 @@ from services.api.asking import author_of, caller_of, room_of, writer_of
 from services.api.bodies import CreateBody, ReportBody
 from services.api.callers import Caller
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, Forbidden, NotFound
+from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of
 from services.api.needs import needed_for
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
@@ -296,10 +296,10 @@ def _submit(producer: Producer, lines: list[bytes], caller: Caller) -> tuple[Rep
         try:
             commands[number] = _allowed(command_of(line), caller)
         except (BodyInvalid, Forbidden) as error:
-            bad.append((number, str(error)))
+            bad.append((number, text_of(error)))
     report = producer.submit(commands.values())
     numbers = list(commands)
-    bad += [(numbers[one.index], str(one.error)) for one in report.refused]
+    bad += [(numbers[one.index], text_of(one.error)) for one in report.refused]
     return report, sorted(bad)
 
 
@@ -321,8 +321,11 @@ def command_of(line: bytes) -> Command:
         unknown = members_.keys() - set(kind.__struct_fields__)
         if unknown:
             raise BodyInvalid(f"{kind.__name__} has no member {min(unknown)[:40]!r}")
+        # Whoever may read the registry sees keys in plain: a password that is referred to must not become one.
+        if references(members_.get("authentication")):
+            raise BodyInvalid("a key is given itself, not as a reference")
         return msgspec.convert(members_, kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalid(str(error)) from error
     except KeyError:
         raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}") from None

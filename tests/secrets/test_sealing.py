@@ -96,8 +96,9 @@ def test_what_is_stored_can_be_read_by_people() -> None:
 
 
 def test_what_is_stored_is_a_secret_an_erased_one_nothing_or_broken() -> None:
-    with pytest.raises(SecretNotFound, match="s1"):
+    with pytest.raises(SecretNotFound) as refused:
         decode("s1", None)
+    assert refused.value.secret_id == "s1"
     with pytest.raises(SecretErased, match="s1"):
         decode("s1", encode(Erased()))
     for broken in (b"", b"{}", b"[]", b'{"type":"Sealed"}', b'{"type":"Other"}', b"\xff"):

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from redis import Redis
@@ -55,9 +55,11 @@ class System:
         return {**os.environ, **environment_of(settings), **more}
 
     @contextlib.contextmanager
-    def process(self, *command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A Python process on this system, ended with the block."""
-        process = subprocess.Popen([sys.executable, *command], env=self.environment(**environment))
+    def process(
+        self, *command: str, says: IO[bytes] | None = None, **environment: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A Python process on this system, ended with the block; `says` takes what it writes to standard error."""
+        process = subprocess.Popen([sys.executable, *command], env=self.environment(**environment), stderr=says)
         try:
             yield process
         finally:

@@ -1,0 +1,74 @@
+"""One HTTP connection: uvicorn's, with a limit on the time until a request begins, and our words for what is no HTTP."""
+
+import asyncio
+from typing import Any
+
+import h11
+import msgspec
+from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from services.api.errors import BAD_REQUEST
+
+
+def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
+    """The class of connections on which the headers of a request are here within this time, or nothing is any more.
+
+    The rest of a body that was not wanted counts as time until the next request.
+    """
+
+    class Connection(H11Protocol):
+        _until_request: asyncio.TimerHandle | None = None
+
+        @override
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait_for_a_request()
+
+        @override
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._wait_no_more()
+            super().connection_lost(exc)
+
+        @override
+        def handle_events(self) -> None:
+            super().handle_events()
+            request: Any = self.cycle  # None before the first one
+            if request is not None and not request.response_complete:
+                self._wait_no_more()
+
+        @override
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.cycle.response_complete:
+                self._wait_for_a_request()
+
+        @override
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+                self.transport.close()  # In the middle of an answer there is no place for another.
+                return
+            body = msgspec.json.encode(
+                {"Message": f"ErrorCode:{BAD_REQUEST.code};{msg}", "ExceptionMessage": "Tracking ID:"}
+            )
+            headers = [
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("iothub-errorcode", BAD_REQUEST.code),
+                ("connection", "close"),
+            ]
+            answer = h11.Response(status_code=BAD_REQUEST.status, headers=headers, reason="Bad Request")
+            for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+        def _wait_for_a_request(self) -> None:
+            self._wait_no_more()
+            self._until_request = self.loop.call_later(seconds_max, self.transport.close)
+
+        def _wait_no_more(self) -> None:
+            if self._until_request is not None:
+                self._until_request.cancel()
+                self._until_request = None
+
+    return Connection

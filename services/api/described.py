@@ -257,7 +257,7 @@ class EffectiveConfiguration(Answered):
 
     device_id: str
     managed: bool
-    standing: Literal["managed", "unmanaged", "held back"]
+    standing: Literal["managed", "unmanaged", "held back", "by hand"]
     reason: str | None
     layers: list[str]
     versions: dict[str, int]

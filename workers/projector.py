@@ -3,17 +3,19 @@
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import msgspec
 import structlog
 
 from events.device.facts import DeviceFact
+from events.device.identifiers import module_subject
 from events.envelope import Envelope, Principal, Vector
 from events.fleet.errors import CannotFold
+from events.fleet.index import MODULES
 from events.fleet.outcome import Outcome
-from events.fleet.partition import DeviceText, MergeCache, Partition
+from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.facts import LOG_SUBJECT, BlockResolved
 from events.log.failpoints import FailPoint, reached
@@ -265,6 +267,8 @@ class Projector:
         from here on, so that only devices that change all the time are asked for again.
         """
         partition.open_paths(paths)
+        self._fill_modules(partition, frozenset(path for path in paths if path[0] == MODULES[0]))
+        paths = frozenset(path for path in paths if path[0] != MODULES[0])
         waiting: Iterable[str] = sorted(partition.directory.ordinal_of)
         for _ in range(_FILL_ROUNDS):
             waiting = [device_id for some in _chunks(waiting) for device_id in self._fill_from(partition, paths, some)]
@@ -273,6 +277,32 @@ class Projector:
             while self._fold_batch(partition):
                 pass
         raise CheckpointMoved
+
+    def _fill_modules(self, partition: Partition, paths: frozenset[Path]) -> None:
+        """Bring in what modules report. A document may be ahead; folding what it has already once more changes nothing.
+
+        For that, all of it must be folded before anything is made of it: to where the log stood after the last document.
+        """
+        by_module: dict[str, list[Path]] = {}
+        for path in sorted(paths):
+            by_module.setdefault(path[1], []).append(path)
+        for module_id, some in by_module.items():
+            for names in _chunks(sorted(partition.directory.ordinal_of)):
+                for device_id, module in zip(names, self._reported(names, module_id), strict=True):
+                    if module is not None:
+                        partition.fill_module(some, device_id, module.reported)
+        if by_module:
+            self._fold_to(partition, self._log.head(partition.number))
+
+    def _reported(self, device_ids: Sequence[str], module_id: str) -> Iterator[ModuleText | None]:
+        devices = self._log.load(device_ids)
+        modules = self._log.load([module_subject(device_id, module_id) for device_id in device_ids])
+        for device, module in zip(devices, modules, strict=True):
+            if device.snapshot is None or module.snapshot is None:
+                yield None
+                continue
+            text = msgspec.json.decode(module.snapshot, type=ModuleText)
+            yield text if text.generation == msgspec.json.decode(device.snapshot, type=DeviceText).generation else None
 
     def _fill_from(self, partition: Partition, paths: frozenset[Path], device_ids: Sequence[str]) -> list[str]:
         again = []

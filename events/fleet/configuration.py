@@ -46,6 +46,12 @@ class Configuration(msgspec.Struct, frozen=True, eq=False):
         return cls.of(msgspec.json.decode(data))
 
 
+def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:
+    """The modules that a configuration names: those with a section, and those that the agent is to run."""
+    listed = sections.get(AGENT, {}).get("modules")
+    return set(sections) | (set(listed) if isinstance(listed, dict) else set())
+
+
 class HeldBack(msgspec.Struct, frozen=True):
     """A merge that is not applied because it is over a limit: the device keeps what it has."""
 

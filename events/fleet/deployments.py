@@ -1,7 +1,7 @@
 """The deployments as a partition sees them: conditions parsed, in the order in which they win."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from pyroaring import BitMap
@@ -17,6 +17,7 @@ from events.deployment.facts import (
 )
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
+from events.fleet.metric_plan import plan_of
 from events.manifest.document import is_layered
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
@@ -68,6 +69,7 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     condition: str
     admission: Admission
     content: JsonObject
+    metrics: dict[str, str]
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -85,6 +87,12 @@ class Change(msgspec.Struct, frozen=True, eq=False):
 
     before: Deployment | None
     after: Deployment | None
+
+
+def metric_paths(metrics: Mapping[str, str]) -> frozenset[Path]:
+    """The properties that some metrics read of the index."""
+    plans = map(plan_of, metrics.values())
+    return frozenset().union(*(plan.paths for plan in plans if plan is not None))
 
 
 class Deployments:
@@ -180,7 +188,12 @@ class Deployments:
 
 
 def _named(deployment: Deployment | None) -> frozenset[Path]:
-    return frozenset() if deployment is None else deployment.target.paths - {DEVICE_ID}
+    """What the index is to have for a deployment: the properties of its condition, and those of its metrics."""
+    return (
+        frozenset()
+        if deployment is None
+        else (deployment.target.paths - {DEVICE_ID}) | metric_paths(deployment.metrics)
+    )
 
 
 def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str, position: int) -> Deployment | None:
@@ -193,6 +206,7 @@ def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str,
             fact.target_condition,
             fact.admission,
             fact.content.get(CONTENT_KEY, {}),
+            fact.metrics,
         )
         return _readable(new)
     if old is None:
@@ -200,7 +214,10 @@ def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str,
     match fact:
         case DeploymentUpdated():
             return _readable(
-                msgspec.structs.replace(old, priority=fact.priority, condition=fact.target_condition), position
+                msgspec.structs.replace(
+                    old, priority=fact.priority, condition=fact.target_condition, metrics=fact.metrics
+                ),
+                position,
             )
         case AdmissionChanged():
             return msgspec.structs.replace(old, admission=fact.admission)

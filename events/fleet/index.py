@@ -13,7 +13,12 @@ from events.targeting.tree import Op, Path
 
 TAGS: Path = ("tags",)
 REPORTED: Path = ("properties", "reported")
+MODULES: Path = ("modules",)
+"""What modules report: `modules.NAME.reported.a.b`, kept like reported properties."""
 DEVICE_ID: Path = ("deviceId",)
+
+_ROOT_DEPTHS = {"tags": len(TAGS), "properties": len(REPORTED), "modules": len(MODULES) + 2}
+"""How many names of a path lead to the section it is in."""
 
 CARDINALITY_BUDGET = 1000
 """Distinct values of one tag path within one partition up to which it is indexed although no condition names it."""
@@ -188,6 +193,7 @@ class Index:
         self._directory = directory
         self._tags = Node(TAGS)
         self._reported = Node(REPORTED)
+        self._modules = Node(MODULES)
         self.columns: dict[Path, Column] = {}
         self.over_budget: set[Path] = set()
         self.named: set[Path] = set()
@@ -248,6 +254,16 @@ class Index:
     def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
         """Fold a merge patch to a device's reported properties, along the named paths only."""
         return self._patch_named(ordinal, self._reported, patch)
+
+    def patch_module(self, ordinal: int, module_id: str, patch: dict[str, Any]) -> bool:
+        """Fold a merge patch to what a module of a device reports, along the named paths only."""
+        node = self._modules.children.get(module_id)
+        return node is not None and self._patch_named(ordinal, node, {"reported": patch})
+
+    def forget_module(self, ordinal: int, module_id: str) -> bool:
+        """Take every value of a module of a device away."""
+        node = self._modules.children.get(module_id)
+        return node is not None and self._clear(ordinal, node)
 
     def _patch_named(self, ordinal: int, node: Node, patch: dict[str, Any]) -> bool:
         changed = False
@@ -315,14 +331,14 @@ class Index:
         return frozenset(
             path
             for path in paths
-            if path not in self.columns and (path in self.over_budget or path[: len(REPORTED)] == REPORTED)
+            if path not in self.columns and (path in self.over_budget or path[0] in {"properties", "modules"})
         )
 
     def name(self, paths: set[Path]) -> None:
         """Index exactly these paths beside the tags within the budget; new ones start empty and must be filled."""
         paths = paths | self._held
         for path in self.named - paths:
-            if path in self.columns and (path in self.over_budget or path[0] != "tags"):
+            if path in self.columns and (path in self.over_budget or path[0] in {"properties", "modules"}):
                 self._drop(self._node(path))
         self.named = set(paths)
         for path in self.missing(paths):
@@ -340,7 +356,7 @@ class Index:
         """Set one path of one device from its tags or reported properties."""
         node = self._node(path)
         value: Any = document
-        depth = len(TAGS) if path[0] == "tags" else len(REPORTED)
+        depth = _ROOT_DEPTHS[path[0]]
         for name in path[depth:]:
             if not isinstance(value, dict) or value.get(name) is None:
                 return
@@ -348,7 +364,8 @@ class Index:
         self._put(ordinal, node, OBJECT_KEY if isinstance(value, dict) else value_key(value))
 
     def _node(self, path: Path) -> Node:
-        node, depth = (self._tags, len(TAGS)) if path[0] == "tags" else (self._reported, len(REPORTED))
+        node = self._tags if path[0] == "tags" else self._reported if path[0] == "properties" else self._modules
+        depth = len(node.path)
         for end in range(depth + 1, len(path) + 1):
             child = node.children.get(path[end - 1])
             if child is None:

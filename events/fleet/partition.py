@@ -34,10 +34,11 @@ from events.device.facts import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Answers, Signature, as_desired
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
-from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployments, target_of
+from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployments, metric_paths, target_of
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
-from events.fleet.index import DEVICE_ID, Index
+from events.fleet.index import DEVICE_ID, Index, ValueKey
+from events.fleet.metrics import Metrics, State
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.resolve import resolve
@@ -52,6 +53,14 @@ class DeviceText(msgspec.Struct, frozen=True):
 
     version: int
     tags: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
+    generation: int = 0
+
+
+class ModuleText(msgspec.Struct, frozen=True):
+    """The part of a module's snapshot document that fills the index."""
+
+    generation: int
     reported: dict[str, Any] = {}
 
 
@@ -106,6 +115,18 @@ class Partition:
         self._gone = BitMap()
         self._changes: dict[str, Change] = {}
         self._by_hand: dict[int, list[JsonObject]] = {}
+        self.metrics = Metrics(
+            State(
+                self.directory,
+                self.index,
+                self.deployments,
+                self.modules,
+                self.rows,
+                self.row_of,
+                self.answers,
+                self._openly_targeted,
+            )
+        )
 
     # -- folding the partition's own facts
 
@@ -167,6 +188,7 @@ class Partition:
             case ModuleCreated(module_id):
                 self.modules.setdefault(module_id, BitMap()).add(ordinal)
                 self.changed_modules.add(module_id)
+                self._renewed.add(ordinal)
             case ModuleDeleted(module_id):
                 self._remove_module(ordinal, module_id)
             case ModuleUpdated():
@@ -178,6 +200,8 @@ class Partition:
     def _remove_module(self, ordinal: int, module_id: str) -> None:
         self.modules[module_id].discard(ordinal)
         self.changed_modules.add(module_id)
+        self.index.forget_module(ordinal, module_id)
+        self._renewed.add(ordinal)
         if not self.modules[module_id]:
             del self.modules[module_id]
 
@@ -186,8 +210,12 @@ class Partition:
         ordinal = self.directory.ordinal_of.get(device_id)
         if not slash or ordinal is None:
             raise CannotFold(envelope.position, subject, "the device is not registered")
-        if subject.endswith(_AGENT_SUFFIX) and isinstance(fact, PropertiesReported):
+        if not isinstance(fact, PropertiesReported):
+            return
+        if subject.endswith(_AGENT_SUFFIX):
             self.answers.fold(ordinal, fact.patch)
+        if self.index.patch_module(ordinal, subject[len(device_id) + 1 :], fact.patch):
+            self._touched.add(ordinal)
 
     def _register(self, device_id: str, fact: DeviceRegistered, version: int) -> None:
         ordinal = self.directory.register(device_id, edge=fact.edge, enabled=fact.enabled)
@@ -228,7 +256,7 @@ class Partition:
             path
             for _, _, fact in _deployment_facts(facts)
             if isinstance(fact, DeploymentCreated | DeploymentUpdated)
-            for path in target_of(fact.target_condition).paths
+            for path in target_of(fact.target_condition).paths | metric_paths(fact.metrics)
         }
         self.index.hold(frozenset(named - {DEVICE_ID}), named=self.deployments.named_paths())
 
@@ -246,6 +274,13 @@ class Partition:
         for path in paths:
             self.index.fill(ordinal, path, document.tags if path[0] == "tags" else document.reported)
         return True
+
+    def fill_module(self, paths: Iterable[Path], device_id: str, reported: dict[str, Any]) -> None:
+        """Bring in what one module of a device reports, at some paths of that module."""
+        ordinal = self.directory.ordinal_of.get(device_id)
+        if ordinal is not None:
+            for path in paths:
+                self.index.fill(ordinal, path, reported)
 
     def fold_fleet(self, facts: Sequence[Envelope[Any]]) -> None:
         """Fold facts of the fleet's log, dense from the vector on; those of other rooms only move the vector."""
@@ -280,8 +315,13 @@ class Partition:
 
     def resolve(self) -> Outcome | None:
         """Decide anew for whoever may be concerned since the last call; `None` when no assignment changed."""
-        concerned = self._retarget()
+        changes, touched, renewed = self._changes, self._touched, self._renewed | self._gone
+        sets = self.index.take_touched()
+        concerned = self._retarget(sets)
+        standing = concerned | self.answers.stale
         moves = self._assign(concerned)
+        standing |= self.answers.stale
+        self._count(changes, sets, touched, renewed, standing)
         self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
         if not moves:
             return None
@@ -291,8 +331,8 @@ class Partition:
         before, self.decided = self.decided, self.vector
         return Outcome(self.number, before, self.vector, moves)
 
-    def _retarget(self) -> BitMap:
-        """Bring targets up to date; answers the ordinals whose assignment may have changed."""
+    def _retarget(self, sets: dict[Path, set[ValueKey]]) -> BitMap:
+        """Bring targets up to date with changed sets of the index; answers whose assignment may have changed."""
         concerned = BitMap()
         edge = self.directory.edge
         for name, change in self._changes.items():
@@ -312,10 +352,36 @@ class Partition:
             concerned |= self._retarget_within(self._renewed, unchanged) | self._renewed
             self._retarget_within(self._gone, unchanged)
         touched = self._touched - self._renewed
-        affected = self.deployments.affected(self.index.take_touched()) - self._changes.keys()
+        affected = self.deployments.affected(sets) - self._changes.keys()
         concerned |= self._retarget_within(touched, affected)
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
         return concerned
+
+    def _count(
+        self,
+        changes: Mapping[str, Change],
+        sets: dict[Path, set[ValueKey]],
+        touched: BitMap,
+        renewed: BitMap,
+        standing: BitMap,
+    ) -> None:
+        for name, change in changes.items():
+            before, after = change.before, change.after
+            if before is not None and (after is None or after.created != before.created):
+                self.metrics.define(before.created, name, {})
+            if after is not None:
+                self.metrics.define(after.created, name, after.metrics)
+        self.metrics.update(sets, touched, renewed, standing)
+
+    def count_anew(self) -> None:
+        """Find the rows of all metrics, on a state that was put back."""
+        for deployment in self.deployments.by_id.values():
+            self.metrics.define(deployment.created, deployment.id, deployment.metrics)
+        self.metrics.fill()
+
+    def _openly_targeted(self, name: str) -> BitMap:
+        deployment = self.deployments.by_id[name]
+        return BitMap() if isinstance(deployment.admission, NotStarted | Ended) else self.targets[name]
 
     def _retarget_within(self, ordinals: BitMap, names: Iterable[str]) -> BitMap:
         concerned = BitMap()

@@ -121,6 +121,21 @@ class FleetView:
                 )
         return counts
 
+    def metrics(self) -> dict[str, dict[str, int]]:
+        """How many rows each kept custom metric has, by deployment and name; only those that every partition knows."""
+        known: Counter[tuple[str, str]] = Counter()
+        rows: Counter[tuple[str, str]] = Counter()
+        for number in range(self._partitions):
+            for field, count in self._views.read(number, Selection(hashes=("metrics",))).hashes["metrics"].items():
+                _, deployment_id, name = msgspec.json.decode(field, type=tuple[int, str, str])
+                known[deployment_id, name] += 1
+                rows[deployment_id, name] += int(count)
+        found: dict[str, dict[str, int]] = {}
+        for (deployment_id, name), partitions in known.items():
+            if partitions == self._partitions:
+                found.setdefault(deployment_id, {})[name] = rows[deployment_id, name]
+        return found
+
     def members(self, deployment_id: str, status: str) -> Iterator[str]:
         """Device ids in one status set of a deployment, by partition and order of registration."""
         for number in range(self._partitions):

@@ -9,8 +9,9 @@ from pyroaring import BitMap
 
 from events.fleet.answers import OTHER
 from events.fleet.bitmaps import from_bytes
-from events.fleet.configuration import AGENT, HUB
-from events.fleet.index import BOOLEAN, STRING, ValueKey, value_key
+from events.fleet.configuration import AGENT, HUB, module_ids
+from events.fleet.index import BOOLEAN, REPORTED, STRING, ValueKey, value_key
+from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.fleet.rows import Row
 from events.query.tree import Comparison, In, PathOf, Primitive
 from events.targeting.tree import Op, Path
@@ -19,13 +20,7 @@ from events.views.keeping import index_field
 from events.views.kept import Kept
 from events.views.reading import Targeting
 
-EDGE_ANSWER = frozenset({"lastDesiredStatus", "lastDesiredVersion"})
-"""Reported properties that an edge-capable device shows of its `$edgeHub` where it has none itself (DESIGN §7)."""
-
-REPORTED: Path = ("properties", "reported")
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
-VERSION: Path = (*REPORTED, "lastDesiredVersion")
-DESIRED_VERSION: Path = ("properties", "desired", "$version")
 
 _NOBODY = BitMap()
 _COMPARES = {
@@ -249,12 +244,6 @@ class ModuleIndex:
             return None
         holds = _COMPARES[op](codes, literal) & (codes != 0)
         return BitMap(np.flatnonzero(holds).astype(np.uint32)) & self.everyone()
-
-
-def module_ids(sections: dict[str, dict[str, object]]) -> set[str]:
-    """The modules that a configuration names: those with a section, and those that the agent is to run."""
-    listed = sections.get(AGENT, {}).get("modules")
-    return set(sections) | (set(listed) if isinstance(listed, dict) else set())
 
 
 def _of_two(op: Op, literal: Primitive, sets: dict[str, BitMap] | dict[bool, BitMap]) -> BitMap:

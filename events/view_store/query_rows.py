@@ -13,8 +13,10 @@ from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module
 from events.device.twin import Author, Configured, device_twin, module_twin
-from events.fleet.configuration import HUB
+from events.fleet.configuration import HUB, module_ids
 from events.fleet.deployments import CONTENT_KEY
+from events.fleet.index import REPORTED
+from events.fleet.metric_plan import EDGE_ANSWER
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, Row
 from events.log.port import Log
@@ -22,7 +24,7 @@ from events.manifest.merge import contributes, last_setter
 from events.query.tree import Query, paths
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
-from events.view_store.query_index import EDGE_ANSWER, REPORTED, PartitionIndex, module_ids
+from events.view_store.query_index import PartitionIndex
 from events.views.reading import Targeting
 
 APPLIED, TARGETED = "Applied", "Targeted"

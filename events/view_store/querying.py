@@ -18,6 +18,7 @@ from pyroaring import BitMap
 from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
+from events.fleet.metric_plan import module_ids_asked
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
@@ -26,19 +27,14 @@ from events.query.evaluate import projected
 from events.query.plan import Bounds, true_bounds
 from events.query.tree import (
     And,
-    Comparison,
-    Constant,
     Expression,
     Function,
-    In,
-    PathOf,
     Projection,
     Query,
     Source,
     is_aggregate,
     printed,
 )
-from events.targeting.tree import Op
 from events.view_store.deployments import deployments
 from events.view_store.port import ViewStore
 from events.view_store.query_index import ModuleIndex, PartitionIndex
@@ -309,22 +305,6 @@ class _Part:
                 continue
             sure = ordinal in self.bounds[name].sure
             yield ordinal, name, row if sure or self._test(row) else None
-
-
-def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
-    """The module ids that a condition limits itself to; `None` where it may be about any."""
-    match where:
-        case And(terms):
-            known = [asked for asked in map(module_ids_asked, terms) if asked is not None]
-            return frozenset.intersection(*known) if known else None
-        case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
-            Constant(str(name)), Op.EQ, PathOf(("moduleId",))
-        ):
-            return frozenset({name})
-        case In(PathOf(("moduleId",)), literals):
-            return frozenset(one for one in literals if isinstance(one, str))
-        case _:
-            return None
 
 
 def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:

@@ -89,6 +89,12 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             index_field(path, key): to_bytes(members) if members else None
             for path, key, members in partition.index.changes()
         },
+        "metrics": {
+            metric_field(*name): str(len(partition.metrics.sets[name])).encode()
+            if name in partition.metrics.sets
+            else None
+            for name in partition.metrics.changed
+        },
         "modules": {
             name: to_bytes(partition.modules[name]) if name in partition.modules else None
             for name in partition.changed_modules
@@ -117,6 +123,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         dirty.clear()
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
+    partition.metrics.changed.clear()
     partition.changed_ids.clear()
     partition.changed_id_pages.clear()
     return changed
@@ -132,6 +139,11 @@ def _place(partition: Partition, created: int, name: str) -> bytes | None:
     if deployment is None or deployment.created != created:
         return None
     return canonical.encode(Place(deployment.priority, deployment.layered, type(deployment.admission).__name__))
+
+
+def metric_field(created: int, deployment_id: str, metric: str) -> str:
+    """`[17,"prod","slow"]`: a metric of a deployment, which the fleet position of its creation tells from another."""
+    return canonical.encode([created, deployment_id, metric]).decode()
 
 
 def target_field(created: int, deployment_id: str) -> str:
@@ -173,7 +185,7 @@ def restore(
     partition.outcomes, partition.decided = checkpoint.outcomes, checkpoint.decided
     hashes = kept.hashes
     _restore_directory(partition, hashes)
-    partition.modules = {name: from_bytes(data) for name, data in hashes["modules"].items()}
+    partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})
     partition.restore_deployments(fleet_facts)
     _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
     partition.restore_targets({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
@@ -183,6 +195,7 @@ def restore(
     _restore_answers(partition, hashes)
     partition.rows.next_number = checkpoint.next_row
     partition.answers.signatures.next_number = checkpoint.next_signature
+    partition.count_anew()
     return partition
 
 

@@ -9,6 +9,7 @@ HASHES = (
     "deployments",
     "ids",
     "index",
+    "metrics",
     "modules",
     "ordinals",
     "rows",
@@ -17,8 +18,8 @@ HASHES = (
     "targets",
 )
 """Field → bytes. `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
-`sets` and `targets` name → set; `modules` module made by hand → who has it;
- `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
+`sets` and `targets` name → set; `modules` module made by hand → who has it; `metrics` metric →
+how many rows; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
 
 ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
 """Little-endian unsigned 32-bit numbers by ordinal."""

@@ -1,21 +1,34 @@
 """Queries over views and documents: what the reference says of each twin is what the pages hold, whatever the index knows."""
 
+import itertools
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties, UpdateDevice
+from events import (
+    CreateDeployment,
+    DeleteDeployment,
+    DeleteModule,
+    PatchTags,
+    Producer,
+    RegisterDevice,
+    ReportProperties,
+    UpdateDeployment,
+    UpdateDevice,
+)
 from events.canonical import JsonObject
 from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
 from events.envelope import Principal
+from events.fleet.metric_plan import plan_of
 from events.log.memory import MemoryLog
 from events.producer.errors import Command
 from events.query.aggregate import Aggregating
 from events.query.evaluate import holds, projected
 from events.query.parse import parse
 from events.query.tree import Query, Source, is_aggregate
+from events.view_store.deployments import deployments
 from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
 from events.view_store.querying import ContinuationInvalid, Querying
@@ -36,13 +49,14 @@ class Fleet:
         self.twins = TwinView(self.log, self.view)
         self.querying = Querying(self.log, self.views)
         self._producer = Producer(self.log, by=Principal.parse("user:ada"), clock=lambda: 1)
-        self._projector = Projector(self.log, self.views, clock=lambda: 1)
+        self._projectors = itertools.cycle(Projector(self.log, self.views, clock=lambda: 1) for _ in range(2))
 
     def do(self, *commands: Command) -> None:
         """Write what is not refused, and fold it."""
         self._producer.submit(commands)
+        projector = next(self._projectors)
         for number in range(PARTITIONS):
-            assert self._projector.drain(number, go_on=lambda: True)
+            assert projector.drain(number, go_on=lambda: True)
 
     def pages(self, query: Query, *, size: int, **how: Any) -> list[JsonObject]:
         """The rows of all pages."""
@@ -82,42 +96,6 @@ class Fleet:
         return {**twin, "properties": {**properties, "reported": {**extra, **properties["reported"]}}}
 
 
-devices = st.sampled_from(NAMES)
-values: st.SearchStrategy[Any] = st.sampled_from(["x", "y", 1, 2, 2.5, True, False, None, {"b": 1}, {"b": "x"}, [1]])
-answers = st.fixed_dictionaries(
-    {"lastDesiredVersion": st.sampled_from([0, 1, 2, 3, 2.0, "2"])},
-    optional={
-        "lastDesiredStatus": st.fixed_dictionaries({"code": st.sampled_from([200, 200.0, 400, 0, -1, "200", None])})
-    },
-)
-modules = st.sampled_from(["$edgeAgent", "$edgeHub", "m", "n"])
-commands = st.one_of(
-    st.builds(RegisterDevice, devices, edge=st.booleans(), enabled=st.booleans()),
-    st.builds(PatchTags, devices, st.dictionaries(st.sampled_from(["a", "c"]), values, max_size=2)),
-    st.builds(ReportProperties, devices, st.dictionaries(st.sampled_from(["r", "s"]), values, max_size=2)),
-    st.builds(ReportProperties, devices, answers, modules),
-    st.builds(UpdateDevice, devices, edge=st.booleans()),
-    st.builds(RetireDevice, devices),
-    st.builds(CreateModule, devices, st.sampled_from(["n", "o"])),
-    st.builds(PatchTwin, devices, modules, st.just({"a": 1}), st.none()),
-    st.builds(SetConfiguration, devices, st.sampled_from([base("m"), base("n")])),
-    st.builds(
-        CreateDeployment,
-        st.sampled_from(["one", "two", "three"]),
-        st.sampled_from(
-            [
-                base("m"),
-                base("m", "n"),
-                layer("m", x=1),
-                {"modulesContent": {"$edgeAgent": {}, "m": {"properties.desired.y": 2}}},
-            ]
-        ),
-        target_condition=st.sampled_from(
-            ["*", "tags.a = 'x'", "tags.a.b = 1", "properties.reported.r = 'x'", "tags.c != 1"]
-        ),
-        priority=st.integers(0, 3),
-    ),
-)
 DEVICE_LEAVES = [
     *(
         "tags.a = 'x'",
@@ -166,6 +144,59 @@ def wheres(leaves: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
+metrics = st.dictionaries(
+    st.sampled_from(["first", "second"]),
+    st.one_of(
+        wheres(st.sampled_from(DEVICE_LEAVES)).map("select deviceId from devices where {}".format),
+        wheres(st.sampled_from(MODULE_LEAVES)).map(
+            "select deviceId from devices.modules where moduleId = '$edgeAgent' and ({})".format
+        ),
+        wheres(st.sampled_from(MODULE_LEAVES)).map(
+            "select * from devices.modules where moduleId = 'm' and ({})".format
+        ),
+    ),
+    max_size=2,
+)
+devices = st.sampled_from(NAMES)
+values: st.SearchStrategy[Any] = st.sampled_from(["x", "y", 1, 2, 2.5, True, False, None, {"b": 1}, {"b": "x"}, [1]])
+answers = st.fixed_dictionaries(
+    {"lastDesiredVersion": st.sampled_from([0, 1, 2, 3, 2.0, "2"])},
+    optional={
+        "lastDesiredStatus": st.fixed_dictionaries({"code": st.sampled_from([200, 200.0, 400, 0, -1, "200", None])})
+    },
+)
+modules = st.sampled_from(["$edgeAgent", "$edgeHub", "m", "n"])
+commands = st.one_of(
+    st.builds(RegisterDevice, devices, edge=st.booleans(), enabled=st.booleans()),
+    st.builds(PatchTags, devices, st.dictionaries(st.sampled_from(["a", "c"]), values, max_size=2)),
+    st.builds(ReportProperties, devices, st.dictionaries(st.sampled_from(["r", "s"]), values, max_size=2)),
+    st.builds(ReportProperties, devices, answers, modules),
+    st.builds(UpdateDevice, devices, edge=st.booleans()),
+    st.builds(RetireDevice, devices),
+    st.builds(CreateModule, devices, st.sampled_from(["n", "o"])),
+    st.builds(PatchTwin, devices, modules, st.just({"a": 1}), st.none()),
+    st.builds(SetConfiguration, devices, st.sampled_from([base("m"), base("n")])),
+    st.builds(
+        CreateDeployment,
+        st.sampled_from(["one", "two", "three"]),
+        st.sampled_from(
+            [
+                base("m"),
+                base("m", "n"),
+                layer("m", x=1),
+                {"modulesContent": {"$edgeAgent": {}, "m": {"properties.desired.y": 2}}},
+            ]
+        ),
+        target_condition=st.sampled_from(
+            ["*", "tags.a = 'x'", "tags.a.b = 1", "properties.reported.r = 'x'", "tags.c != 1"]
+        ),
+        priority=st.integers(0, 3),
+        metrics=metrics,
+    ),
+    st.builds(UpdateDeployment, st.sampled_from(["one", "two"]), metrics=metrics),
+    st.builds(DeleteDeployment, st.sampled_from(["one", "two"])),
+    st.builds(DeleteModule, devices, st.sampled_from(["n", "o"])),
+)
 shapes = st.sampled_from(
     [
         *(
@@ -231,6 +262,21 @@ def test_each_leaf_and_its_opposite(source: str) -> None:
             assert fleet.pages(query, size=4) == expected, where
             found.add(len(expected))
     assert len(found) > 3
+
+
+@given(st.lists(st.lists(commands, min_size=1, max_size=10), min_size=1, max_size=4))
+def test_kept_metrics_are_as_many_as_the_rows_of_their_queries(batches: list[list[Command]]) -> None:
+    fleet = Fleet()
+    fleet.do(*USUAL)
+    for batch in batches:
+        fleet.do(*batch)
+        kept = fleet.view.metrics()
+        for name, document in deployments(fleet.log):
+            for metric, text in document.metrics.items():
+                rows = len(fleet.reference(parse(text)))
+                assert kept.get(name, {}).get(metric, rows) == rows, text
+                assert (metric in kept.get(name, {})) == (plan_of(text) is not None), text
+        assert kept.keys() <= {name for name, _ in deployments(fleet.log)}
 
 
 def test_groups_and_sums() -> None:

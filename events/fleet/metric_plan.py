@@ -1,0 +1,157 @@
+"""How the rows of a custom metric are found: the plan of its query, where the index can answer it."""
+
+from functools import lru_cache
+
+import msgspec
+
+from events.device.identifiers import AGENT, HUB
+from events.fleet.index import MODULES, REPORTED, ValueKey, value_key
+from events.query.errors import QueryInvalid
+from events.query.parse import parse
+from events.query.tree import (
+    And,
+    Comparison,
+    Constant,
+    Expression,
+    In,
+    IsDefined,
+    Not,
+    Or,
+    PathOf,
+    Query,
+    Source,
+    is_aggregate,
+    paths_of,
+)
+from events.targeting.tree import Op, Path
+
+EDGE_ANSWER = frozenset({"lastDesiredStatus", "lastDesiredVersion"})
+"""Reported properties that an edge-capable device shows of its `$edgeHub` where it has none itself (DESIGN §7)."""
+
+DESIRED_VERSION: Path = ("properties", "desired", "$version")
+VERSION: Path = (*REPORTED, "lastDesiredVersion")
+
+_OF_THE_REGISTRY: frozenset[Path] = frozenset({("deviceId",), ("moduleId",), ("status",), ("capabilities", "iotEdge")})
+
+
+class Plan(msgspec.Struct, frozen=True, eq=False):
+    """How a metric's rows are found. `module` is the module they are about, `None` for devices.
+
+    `paths` are those of the index that it reads, and `values` the (path, value) pairs where these alone can change it;
+    `standings` is whether assignments and answers matter as well.
+    """
+
+    query: Query
+    module: str | None
+    paths: frozenset[Path]
+    values: frozenset[tuple[Path, ValueKey]] | None
+    standings: bool
+
+
+@lru_cache(maxsize=20_000)
+def plan_of(text: str) -> Plan | None:
+    """The plan of a metric's query; `None` where it is not kept, or cannot be read at all."""
+    try:
+        query = parse(text)
+    except QueryInvalid:
+        return None
+    if is_aggregate(query) or query.source is Source.JOBS:
+        return None
+    module = None
+    if query.source is Source.MODULES:
+        asked = module_ids_asked(query.where)
+        if asked is None or len(asked) != 1:
+            return None
+        (module,) = asked
+    if query.where is not None and not _is_known(query.where, module):
+        return None
+    named = {path for path in paths_of(query.where) if path not in _OF_THE_REGISTRY}
+    standings = any(path[0] == "configurations" or path == DESIRED_VERSION for path in named)
+    indexed = frozenset(
+        one for path in named if path[0] != "configurations" and path != DESIRED_VERSION for one in _read(path, module)
+    )
+    values = None if standings or query.where is None else _values(query.where, module)
+    return Plan(query, module, indexed, values, standings)
+
+
+def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
+    """The module ids that a condition limits itself to; `None` where it may be about any."""
+    match where:
+        case And(terms):
+            known = [asked for asked in map(module_ids_asked, terms) if asked is not None]
+            return frozenset.intersection(*known) if known else None
+        case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
+            Constant(str(name)), Op.EQ, PathOf(("moduleId",))
+        ):
+            return frozenset({name})
+        case In(PathOf(("moduleId",)), literals):
+            return frozenset(one for one in literals if isinstance(one, str))
+        case _:
+            return None
+
+
+def _is_known(where: Expression, module: str | None) -> bool:
+    """Whether the index can answer every leaf of a condition."""
+    match where:
+        case And(terms) | Or(terms):
+            return all(_is_known(term, module) for term in terms)
+        case Not(term):
+            return _is_known(term, module)
+        case Comparison(PathOf(left), Op.EQ | Op.NE, PathOf(right)):
+            return module == AGENT and {left, right} == {VERSION, DESIRED_VERSION}
+        case Comparison(PathOf(path), _, Constant(literal)) | Comparison(Constant(literal), _, PathOf(path)):
+            return literal is not None and _has_sets(path, module)
+        case In(PathOf(path), literals):
+            return None not in literals and _has_sets(path, module)
+        case IsDefined(path) | PathOf(path):
+            return _has_sets(path, module)
+        case Constant():
+            return True
+        case _:
+            return False
+
+
+def _has_sets(path: Path, module: str | None) -> bool:
+    if path in _OF_THE_REGISTRY:
+        return module is None or path in {("deviceId",), ("moduleId",)}
+    match path:
+        case ("configurations", _, "status"):
+            return module is not None
+        case ("properties", "reported", name, *_):
+            return not name.startswith("$")
+        case ("tags", name, *_):
+            return module is None and not name.startswith("$")
+        case _:
+            return False
+
+
+def indexed(path: Path, module: str | None) -> tuple[Path, ...]:
+    """The paths of the index behind a reported property or a tag."""
+    if module is not None:
+        return ((*MODULES, module, "reported", *path[2:]),)
+    if path[:2] == REPORTED and path[2] in EDGE_ANSWER:
+        return path, (*MODULES, HUB, "reported", *path[2:])
+    return (path,)
+
+
+def _read(path: Path, module: str | None) -> frozenset[Path]:
+    """Every path of the index that it takes to answer for a property; of an overlaid one, too, who shows it itself."""
+    paths = indexed(path, module)
+    return frozenset(paths if len(paths) == 1 else (*paths, path[: len(REPORTED) + 1]))
+
+
+def _values(where: Expression, module: str | None) -> frozenset[tuple[Path, ValueKey]] | None:
+    """The pairs that a condition is made of, if it is equalities joined by AND and OR; overlaid properties are not."""
+    match where:
+        case And(terms) | Or(terms):
+            parts = [_values(term, module) for term in terms]
+            return None if None in parts else frozenset().union(*(part for part in parts if part is not None))
+        case Comparison(PathOf(path), Op.EQ, Constant(literal)) | Comparison(Constant(literal), Op.EQ, PathOf(path)):
+            if path in _OF_THE_REGISTRY:
+                return frozenset()
+            paths = indexed(path, module)
+            if len(paths) > 1 or not isinstance(literal, str | int | float | bool):
+                return None
+            return frozenset({(paths[0], value_key(literal))})
+        case _:
+            return None

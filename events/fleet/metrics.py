@@ -1,0 +1,266 @@
+"""Custom metrics kept up with every fold: the rows of a deployment's metric queries as sets of ordinals.
+
+A metric is kept where the index can answer its query: about devices by tags, reported properties and what the registry says;
+about one module of each device by what it reports and by what deployments are to it. The others are counted when they are
+asked for.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from events.fleet.answers import Answers
+from events.fleet.configuration import AGENT, HUB, module_ids
+from events.fleet.deployments import Deployments
+from events.fleet.directory import Directory
+from events.fleet.index import REPORTED, Index, ValueKey
+from events.fleet.metric_plan import Plan, indexed, plan_of
+from events.fleet.packed import Packed
+from events.fleet.rows import Layer, Row, Rows, Standing
+from events.manifest.merge import contributes
+from events.query.plan import true_bounds
+from events.query.tree import Comparison, In, PathOf, Primitive
+from events.targeting.select import kind_of
+from events.targeting.tree import Op, Path
+
+_NOBODY = BitMap()
+
+
+class State(msgspec.Struct, frozen=True, eq=False):
+    """What metrics read of a partition."""
+
+    directory: Directory
+    index: Index
+    deployments: Deployments
+    modules: Mapping[str, BitMap]
+    rows: Rows
+    row_of: Packed
+    answers: Answers
+    eligible: Callable[[str], BitMap]
+
+
+class _Within:
+    """`QueryIndex` of one metric over some ordinals."""
+
+    def __init__(self, state: State, plan: Plan, within: BitMap | None) -> None:
+        self._state, self._plan = state, plan
+        members = state.directory.live if plan.module is None else self._having(plan.module)
+        self._within = members if within is None else members & within
+
+    def everyone(self) -> BitMap:
+        return self._within
+
+    def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap:
+        directory, within = self._state.directory, self._within
+        match path:
+            case ("moduleId",):
+                name = self._plan.module
+                return within if name is not None and _holds(name, op, literal) else _NOBODY
+            case ("status",):
+                return self._of_two(
+                    op, literal, ("enabled", directory.enabled), ("disabled", within - directory.enabled)
+                )
+            case ("capabilities", "iotEdge"):
+                return self._of_two(op, literal, (True, directory.edge), (False, within - directory.edge))
+            case ("configurations", name, "status"):
+                applied, targeted = self._standing(name)
+                return self._of_two(op, literal, ("Applied", applied), ("Targeted", targeted - applied))
+            case ("deviceId",):
+                return self._indexed(path, op, literal) & within
+            case _:
+                first, *rest = indexed(path, self._plan.module)
+                own = self._indexed(first, op, literal)
+                for other in rest:
+                    theirs = self._indexed(other, op, literal) & directory.edge
+                    own = own | (theirs - self._shown_itself(path))
+                return own & within
+
+    def defined(self, path: Path) -> BitMap:
+        match path:
+            case ("moduleId",):
+                return _NOBODY if self._plan.module is None else self._within
+            case ("status",) | ("capabilities", "iotEdge") | ("deviceId",):
+                return self._within
+            case ("configurations", name, "status"):
+                return self._standing(name)[1] & self._within
+            case _:
+                first, *rest = indexed(path, self._plan.module)
+                own = self._state.index.present(first)
+                for other in rest:
+                    theirs = self._state.index.present(other) & self._state.directory.edge
+                    own = own | (theirs - self._shown_itself(path))
+                return own & self._within
+
+    def special(self, expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
+        if not isinstance(expression, Comparison) or not isinstance(expression.left, PathOf):
+            return None
+        if not isinstance(expression.right, PathOf):
+            return None
+        ordinals = np.array(self._within, dtype=np.uint32)
+        rows, inverse = np.unique(self._state.row_of.take(ordinals), return_inverse=True)
+        by_number = self._state.rows.by_number
+        wanted = np.array([max(1, by_number[int(row)].agent_version) for row in rows], dtype=np.uint32)[inverse]
+        answered = self._state.answers.versions.take(ordinals)
+        equal = BitMap(ordinals[answered == wanted])
+        other = BitMap(ordinals[(answered != 0) & (answered != wanted)])
+        return (equal, other) if expression.op is Op.EQ else (other, equal)
+
+    def _shown_itself(self, path: Path) -> BitMap:
+        """Who reports the overlaid property itself: then nothing of the hub's is seen below it."""
+        return self._state.index.present(path[: len(REPORTED) + 1])
+
+    def _indexed(self, path: Path, op: Op, literal: Primitive) -> BitMap:
+        index = self._state.index
+        match op:
+            case Op.EQ:
+                return index.equal(path, literal)
+            case Op.NE:
+                return index.of_kind(path, kind_of(literal)) - index.equal(path, literal)
+            case _:
+                return _NOBODY if isinstance(literal, bool) else index.ordered(path, op, literal)
+
+    def _of_two(self, op: Op, literal: Primitive, *sets: tuple[str | bool, BitMap]) -> BitMap:
+        return BitMap().union(*(members for value, members in sets if _holds(value, op, literal))) & self._within
+
+    def _having(self, module: str) -> BitMap:
+        """Who has a module: made by hand, or as an edge device by what it runs."""
+        state = self._state
+        if module in {AGENT, HUB}:
+            return state.directory.edge
+        found = state.modules.get(module, _NOBODY) & state.directory.live
+        configured = self._with_rows(lambda row: module in self._named_by(row), state.directory.edge)
+        return found | configured
+
+    def _named_by(self, row: Row) -> set[str]:
+        sections = self._state.rows.configurations[row.configuration].sections
+        return module_ids(
+            {name: msgspec.json.decode(section) if name == AGENT else {} for name, section in sections.items()}
+        )
+
+    def _with_rows(self, holds: Callable[[Row], bool], among: BitMap) -> BitMap:
+        numbers = [number for number, row in self._state.rows.by_number.items() if holds(row)]
+        ordinals = np.array(among, dtype=np.uint32)
+        return BitMap(ordinals[np.isin(self._state.row_of.take(ordinals), numbers)])
+
+    def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
+        deployment = self._state.deployments.by_id.get(deployment_id)
+        if deployment is None:
+            return _NOBODY, _NOBODY
+        targeted = self._state.eligible(deployment_id) & self._within
+        if self._plan.module is None or not contributes(deployment.content, self._plan.module):
+            return _NOBODY, targeted
+        layer = Layer(deployment.id, deployment.created)
+        managed = (Standing.MANAGED, Standing.HELD_BACK)
+        return self._with_rows(lambda row: row.standing in managed and layer in row.stack, targeted), targeted
+
+
+def _holds(value: str | bool, op: Op, literal: Primitive) -> bool:  # noqa: FBT001 - a value of a property
+    if type(value) is not type(literal):
+        return False
+    match op:
+        case Op.EQ:
+            return value == literal
+        case Op.NE:
+            return value != literal
+        case _ if isinstance(value, bool) or not isinstance(literal, str):
+            return False
+        case Op.LT:
+            return value < literal
+        case Op.LE:
+            return value <= literal
+        case Op.GT:
+            return value > literal
+        case Op.GE:
+            return value >= literal
+
+
+Name = tuple[int, str, str]
+"""A metric: fleet position of its deployment's creation, the deployment's id, the metric's name."""
+
+
+class Metrics:
+    """The rows of every kept metric of a partition."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.sets: dict[Name, BitMap] = {}
+        self._plans: dict[Name, Plan] = {}
+        self._by_path: dict[Path, set[Name]] = {}
+        self._by_value: dict[tuple[Path, ValueKey], set[Name]] = {}
+        self._by_standing: set[Name] = set()
+        self.changed: set[Name] = set()
+
+    def define(self, created: int, deployment_id: str, queries: Mapping[str, str]) -> None:
+        """Keep exactly these metrics of a deployment."""
+        wanted = {(created, deployment_id, name): plan for name, text in queries.items() if (plan := plan_of(text))}
+        for name in [one for one in self._plans if one[:2] == (created, deployment_id)]:
+            if wanted.get(name) is not self._plans[name]:
+                self._drop(name)
+        for name, plan in wanted.items():
+            if name not in self._plans:
+                self._add(name, plan)
+
+    def fill(self) -> None:
+        """Find the rows of all metrics anew, as after `define` on a state that was put back."""
+        self.sets = {name: self._selected(plan, None) for name, plan in self._plans.items()}
+        self.changed.clear()
+
+    def update(
+        self, touched: Mapping[Path, Iterable[ValueKey]], ordinals: BitMap, renewed: BitMap, standing: BitMap
+    ) -> None:
+        """Find the rows again among those that a fold may have changed.
+
+        `touched` are the sets of the index that `ordinals` went in or out of; `renewed` came, changed or went in the
+        registry; `standing` may have another assignment, targets or answers.
+        """
+        names = set(self._plans) if renewed else self._affected(touched)
+        if standing:
+            names |= self._by_standing
+        within = ordinals | renewed | standing
+        for name in names:
+            old = self.sets.get(name)
+            if old is None:
+                continue
+            new = self._selected(self._plans[name], within)
+            before = old & within
+            if new != before:
+                self.sets[name] = (old - before) | new
+                self.changed.add(name)
+        for name in self._plans.keys() - self.sets.keys():
+            self.sets[name] = self._selected(self._plans[name], None)
+            self.changed.add(name)
+
+    def _selected(self, plan: Plan, within: BitMap | None) -> BitMap:
+        index = _Within(self._state, plan, within)
+        return true_bounds(plan.query.where, index).sure & index.everyone()
+
+    def _affected(self, touched: Mapping[Path, Iterable[ValueKey]]) -> set[Name]:
+        found: set[Name] = set()
+        for path, keys in touched.items():
+            found |= self._by_path.get(path, set())
+            for key in keys:
+                found |= self._by_value.get((path, key), set())
+        return found
+
+    def _add(self, name: Name, plan: Plan) -> None:
+        self._plans[name] = plan
+        if plan.standings or (plan.module is not None and plan.module not in {AGENT, HUB}):
+            self._by_standing.add(name)
+        if plan.values is None:
+            for path in plan.paths:
+                self._by_path.setdefault(path, set()).add(name)
+        else:
+            for pair in plan.values:
+                self._by_value.setdefault(pair, set()).add(name)
+
+    def _drop(self, name: Name) -> None:
+        plan = self._plans.pop(name)
+        self.sets.pop(name, None)
+        self._by_standing.discard(name)
+        for path in plan.paths:
+            self._by_path.get(path, set()).discard(name)
+        for pair in plan.values or ():
+            self._by_value[pair].discard(name)
+        self.changed.add(name)

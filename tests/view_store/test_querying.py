@@ -279,6 +279,69 @@ def test_kept_metrics_are_as_many_as_the_rows_of_their_queries(batches: list[lis
         assert kept.keys() <= {name for name, _ in deployments(fleet.log)}
 
 
+def of(source: str, *wheres_: str) -> list[str]:
+    return [f"select * from {source} where {where}" for where in wheres_]  # noqa: S608 - not SQL
+
+
+EVERY_METRIC = [
+    *of("devices", *DEVICE_LEAVES, *(f"not {leaf}" for leaf in DEVICE_LEAVES)),
+    *of("devices.modules", *(f"moduleId = '$edgeAgent' and {leaf}" for leaf in MODULE_LEAVES)),
+    *of("devices.modules", *(f"moduleId = '$edgeAgent' and not {leaf}" for leaf in MODULE_LEAVES)),
+    *of("devices.modules", *(f"moduleId = 'n' and {leaf}" for leaf in MODULE_LEAVES)),
+    "select * from devices.modules where moduleId = 'n' and properties.reported.r = 'x'",
+    "select * from devices.modules where moduleId = 'n' and not is_defined(properties.reported.r)",
+    "select * from devices.modules where moduleId = '$edgeHub' and properties.reported.lastDesiredStatus.code >= 400",
+]  # fmt: skip
+STEPS: list[list[Command]] = [
+    [ReportProperties("d1", {"lastDesiredVersion": 2, "lastDesiredStatus": {"code": 500}}, "$edgeAgent")],
+    [ReportProperties("d2", {"lastDesiredVersion": 1}, "$edgeAgent")],
+    [ReportProperties("d0", OK, "$edgeHub"), ReportProperties("d3", FAILED, "$edgeHub")],
+    [ReportProperties("d1", OK), ReportProperties("d0", {"lastDesiredStatus": {"text": "no code"}})],
+    [PatchTags("d0", {"a": "x", "c": 5}), PatchTags("d2", {"a": None})],
+    [CreateModule("d0", "n"), ReportProperties("d0", {"r": "x"}, "n")],
+    [ReportProperties("d3", {"r": "x"}, "n"), ReportProperties("d1", {"r": "x"}, "n")],
+    [DeleteModule("d0", "n")],
+    [CreateModule("d0", "n")],
+    [UpdateDevice("d3", edge=False)],
+    [UpdateDevice("d3", edge=True, enabled=False)],
+    [SetConfiguration("d2", base("n"))],
+    [RetireDevice("d1")],
+    [RegisterDevice("d1"), PatchTags("d1", {"a": "x", "c": 3}), ReportProperties("d1", {"r": "x"})],
+    [UpdateDeployment("two", target_condition="tags.c > 3")],
+    [UpdateDeployment("one", target_condition="tags.a = 'x'")],
+    [DeleteDeployment("two")],
+    [CreateDeployment("two", layer("n", x=1), target_condition="*", priority=1)],
+    [DeleteDeployment("one")],
+]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_kind_of_metric_is_right_at_every_checkpoint(*, first: bool) -> None:
+    """Defined before what they count came, or when it is there already."""
+    fleet = Fleet()
+    defining = [
+        CreateDeployment(f"m{start}", layer("z"), metrics={str(one): EVERY_METRIC[one] for one in range(start, end)})
+        for start in range(0, len(EVERY_METRIC), 5)
+        for end in [min(start + 5, len(EVERY_METRIC))]
+    ]
+    expected: set[int] = set()
+    if first:
+        fleet.do(*defining)
+    fleet.do(*USUAL)
+    for step in STEPS:
+        fleet.do(*step)
+        if not first and step is STEPS[6]:
+            fleet.do(*defining)
+        for metrics in fleet.view.metrics().values():
+            for number, rows in metrics.items():
+                assert rows == len(fleet.reference(parse(EVERY_METRIC[int(number)]))), (EVERY_METRIC[int(number)], step)
+                expected.add(rows)
+    assert len(expected) > 4
+    kept = {int(number) for metrics in fleet.view.metrics().values() for number in metrics}
+    assert kept == {number for number, text in enumerate(EVERY_METRIC) if plan_of(text) is not None}
+    assert len(kept) > len(EVERY_METRIC) * 2 / 3
+
+
 def test_groups_and_sums() -> None:
     fleet = Fleet()
     for number, name in enumerate(NAMES):

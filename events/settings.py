@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     api_url: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
     """Where the command line finds the API; `None` is what the data directory says, else this machine."""
 
+    series_seconds: float = Field(default=60.0, ge=0.1, le=86_400.0)
+    """How long it is from one sample of the deployments' counts and metrics to the next."""
+
     workers: int = Field(default=2, ge=1, le=64)
     """How many worker processes the supervisor keeps alive."""
 

@@ -6,6 +6,9 @@ import msgspec
 
 from events.deployment.state import DeploymentDocument
 from events.manifest.validate import problems
+from events.query.errors import QueryInvalid
+from events.query.parse import parse as parse_query
+from events.query.tree import Source, where_paths
 from events.targeting.parse import lint
 
 
@@ -34,9 +37,39 @@ def advice(
         Advice("implicit-and", f"{name}: column {note.column}: {note.message}")
         for note in lint(document.target_condition)
     ]
+    found += [
+        Advice("metric-never-matches", f"{name}: metric {metric}: {why}")
+        for metric, text in document.metrics.items()
+        if (why := _in_vain(name, document, text))
+    ]
     found += [Advice(problem.rule, f"{name}: {problem}") for problem in problems(document.content)]
     found += outranked(name, document, others)
     return tuple(found)
+
+
+_OF_THE_AGENT = {"modules", "systemModules", "runtime"}
+
+
+def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
+    """Why a metric can match nothing that it means; empty where it can."""
+    try:
+        query = parse_query(text)
+    except QueryInvalid as error:
+        return f"it cannot be read: {error.reason}"
+    if query.source is not Source.DEVICES:
+        return ""
+    for path in sorted(where_paths(query)):
+        if path[:2] == ("properties", "reported") and path[2:3] and path[2] in _OF_THE_AGENT:
+            return (
+                f"{'.'.join(path[:3])} is reported by the edge agent, not by the device; "
+                "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
+            )
+        if path[:2] == ("configurations", name) and "modulesContent" in document.content:
+            return (
+                "whether an edge deployment applies stands in the twins of modules; "
+                "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
+            )
+    return ""
 
 
 def outranked(

@@ -179,6 +179,18 @@ class ReportBody(Body):
     module_id: str | None = Field(default=None, alias="moduleId")
 
 
+class UpdateBody(Body):
+    """What changes of a deployment."""
+
+    model_config = _example({"priority": 20, "targetCondition": "tags.site = 'south'"})
+
+    content: dict[str, Any] | None = None
+    target_condition: str | None = Field(default=None, alias="targetCondition")
+    priority: int | None = None
+    labels: dict[str, str] | None = None
+    metrics: dict[str, str] | None = None
+
+
 class CreateBody(Body):
     """A deployment as `/v1` takes it, validated in full."""
 

@@ -370,6 +370,21 @@ class Counts(Answered):
     counts: dict[str, int]
 
 
+class Sample(Answered):
+    """Counts by status and rows by custom metric at a time, in milliseconds."""
+
+    at: int
+    counts: dict[str, int]
+    metrics: dict[str, int]
+
+
+class Series(Answered):
+    """The course of a deployment, oldest first."""
+
+    id: str
+    samples: list[Sample]
+
+
 class Refused(Answered):
     """A line that was refused, counted from 1."""
 

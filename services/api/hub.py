@@ -311,8 +311,13 @@ def patch_module_twin(
 def list_configurations(request: Request) -> list[JsonObject]:
     """Every deployment; `top` is let pass and means nothing, as on the hub."""
     room = room_of(request)
-    counts = room.view.status()
-    return [shapes.configuration(name, one, counts.get(name)) for name, one in deployments(room.log)]
+    counts, kept = room.view.status(), room.view.metrics()
+    return [
+        shapes.configuration(
+            name, one, counts.get(name), room.counting.results(one, kept.get(name, {}), counting=False)
+        )
+        for name, one in deployments(room.log)
+    ]
 
 
 @router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
@@ -321,7 +326,8 @@ def get_configuration(request: Request, response: Response, name: DeploymentId) 
     room = room_of(request)
     document = deployment_of(room, name)
     response.headers["ETag"] = f'"{etag_text(document.etag)}"'
-    return shapes.configuration(name, document, room.view.status(name)[name])
+    results = room.counting.results(document, room.view.metrics().get(name, {}))
+    return shapes.configuration(name, document, room.view.status(name)[name], results)
 
 
 @router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration))

@@ -23,6 +23,7 @@ from events.view_store.querying import Querying
 from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
 from events.view_store.work import WorkCounts
+from services.api.counting import Counting
 from services.api.recent import Recent
 from services.api.waking import BackgroundWaker
 
@@ -41,6 +42,7 @@ class Room(msgspec.Struct, frozen=True):
     view: FleetView
     twins: TwinView
     querying: Querying
+    counting: Counting
     waker: BackgroundWaker
     vault: LazyVault
     recent: Recent
@@ -80,13 +82,15 @@ def open_room(settings: Settings) -> Room:
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
     )
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
+    querying = Querying(log, views)
     return Room(
         settings=settings,
         log=log,
         views=views,
         view=view,
         twins=TwinView(log, view),
-        querying=Querying(log, views),
+        querying=querying,
+        counting=Counting(querying),
         waker=waker,
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
         recent=Recent(view),

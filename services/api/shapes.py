@@ -6,9 +6,12 @@ from typing import Any
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument, etag_text
 from events.device.etags import twin_etag
+from events.device.identifiers import AGENT
 from events.device.state import DeviceDocument, ModuleIdentity
 from events.device.times import NEVER, time_text
 from events.device.twin import device_scope, generation_id
+from events.fleet.deployments import CONTENT_KEY
+from events.manifest.merge import contributes
 from events.targeting.query_text import targeted_query
 
 _APPLIED = (
@@ -56,8 +59,14 @@ def module_identity(device_id: str, module_id: str, document: DeviceDocument, au
     }
 
 
-def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, int] | None) -> JsonObject:
-    """A deployment as a Configuration; secrets show as references, and results are empty until the workers know it."""
+def configuration(
+    name: str, document: DeploymentDocument, counts: Mapping[str, int] | None, metrics: Mapping[str, int]
+) -> JsonObject:
+    """A deployment as a Configuration; secrets show as references, and results are empty until the workers know it.
+
+    Results are as many as the rows of the queries beside them: three of these ask what the deployment is to the `$edgeAgent`
+    twin, and one that sets nothing there is applied to none.
+    """
     applied = _APPLIED.format(name)
     queries = {
         "appliedCount": applied,
@@ -65,13 +74,14 @@ def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, 
         "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
         "targetedCount": targeted_query(document.target_condition),
     }
+    of_agent = contributes(document.content.get(CONTENT_KEY, {}), AGENT)
     results: dict[str, Any] = {}
     if counts is not None:
         results = {
             "targetedCount": counts["target"],
-            "appliedCount": counts["actual"],
-            "reportedSuccessfulCount": counts["reportedSuccessful"],
-            "reportedFailedCount": counts["reportedFailed"],
+            "appliedCount": counts["actual"] if of_agent else 0,
+            "reportedSuccessfulCount": counts["reportedSuccessful"] if of_agent else 0,
+            "reportedFailedCount": counts["reportedFailed"] if of_agent else 0,
         }
     return {
         "id": name,
@@ -84,6 +94,6 @@ def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, 
         "lastUpdatedTimeUtc": time_text(document.updated_at),
         "priority": document.priority,
         "systemMetrics": {"results": results, "queries": queries},
-        "metrics": {"results": {}, "queries": document.metrics},
+        "metrics": {"results": dict(metrics), "queries": document.metrics},
         "etag": etag_text(document.etag),
     }

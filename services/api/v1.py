@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
-from events.deployment.commands import CreateDeployment, DeploymentCommand
+from events.deployment.advice import Advice
+from events.deployment.commands import CreateDeployment, DeploymentCommand, UpdateDeployment
 from events.device.commands import DeviceCommand, ReportProperties
 from events.device.errors import DeviceNotFound
 from events.log.errors import LogUnavailable
@@ -21,14 +22,15 @@ from events.log.keys import partition_of
 from events.manifest.merge import conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
-from events.secrets.references import mask, references
+from events.secrets.references import extract, mask
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
+from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.views.reading import STATUSES, Assignment
 from services.api import described
 from services.api.answers import JsonAnswer
 from services.api.asking import author_of, caller_of, room_of, writer_of
-from services.api.bodies import CreateBody, ReportBody
+from services.api.bodies import CreateBody, ReportBody, UpdateBody
 from services.api.callers import Caller
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
@@ -249,12 +251,43 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObj
     return {"id": name, "advice": [msgspec.to_builtins(one) for one in advice]}
 
 
+def _masked(content: JsonObject) -> Any:
+    return mask(extract(content, new_id=lambda: "0")[0])
+
+
+@router.put("/deployments/{name}", response_model=None, responses=answers(described.Created))
+def update(
+    request: Request, name: DeploymentId, body: UpdateBody, if_match: Annotated[str | None, Header()] = None
+) -> JsonObject:
+    """Change what may change of a deployment; what is left out stays. Says so if a content was sent that is another."""
+    room = room_of(request)
+    command = UpdateDeployment(name, body.target_condition, body.priority, body.labels, body.metrics, if_match or "*")
+    said = list(room.do(command, author_of(request)))
+    if body.content is not None and _masked(body.content) != _masked(deployment_of(room, name).content):
+        said.append(Advice("content-immutable", f"{name} keeps its content; another one is another deployment"))
+    return {"id": name, "advice": [msgspec.to_builtins(one) for one in said]}
+
+
 @router.get("/deployments/{name}/status", response_model=None, responses=answers(described.Counts))
 def status(request: Request, name: DeploymentId) -> JsonObject:
     """How many devices are in each status; each count is that of its list."""
     room = room_of(request)
     deployment_of(room, name)
     return {"id": name, "counts": dict(room.view.status(name)[name])}
+
+
+@router.get("/deployments/{name}/series", response_model=None, responses=answers(described.Series))
+def series(
+    request: Request,
+    name: DeploymentId,
+    since: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0,
+    limit: Annotated[int, Query(ge=1, le=SAMPLES_MAX)] = SAMPLES_MAX,
+) -> JsonObject:
+    """The course of a deployment's counts and metrics, sampled about once a minute; times in milliseconds."""
+    room = room_of(request)
+    deployment_of(room, name)
+    samples = SeriesStore(room.log.client).read(name, since=since, limit=limit)
+    return {"id": name, "samples": [msgspec.to_builtins(one) for one in samples]}
 
 
 @router.get("/deployments/{name}/status/{which}", response_model=None, responses=answers(described.DevicePage))

@@ -16,8 +16,11 @@ from events.log.errors import LogUnavailable
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.settings import Settings, environment_of
+from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
+from events.view_store.series import SeriesStore
 from workers.lifeline import SUPERVISED
+from workers.pool.sampling import Sampling
 from workers.pool.sweep import INTERVAL_SECONDS, Sweep
 
 BACK_OFF_SECONDS_MAX = 10.0
@@ -83,11 +86,20 @@ class Supervisor:
         queue = Redis.from_url(settings.effective_queue_url)
         views = RedisViewStore(log.client)
         self._sweep = Sweep(log, views, Waker(queue, partitions=log.partitions), queue)
+        view = FleetView(views, partitions=log.partitions)
+        self._sampling = Sampling(
+            SeriesStore(log.client),
+            view,
+            interval_seconds=settings.series_seconds,
+            clock=lambda: time.time_ns() // 1_000_000,
+        )
         self.children: list[Child] = []
 
     def run(self) -> None:
         """Start the workers, tend them and sweep until `stop` is called from a signal handler or another thread."""
         self.children = [Child(self._settings) for _ in range(self._settings.workers)]
+        # A sample of a large fleet takes longer than a child may be left alone.
+        threading.Thread(target=self._sample, name="sampling", daemon=True).start()
         swept_at = 0.0
         while not self._stopping.wait(0.05):
             for child in self.children:
@@ -101,6 +113,13 @@ class Supervisor:
         until = time.monotonic() + STOP_SECONDS_MAX
         for child in self.children:
             child.wait(until)
+
+    def _sample(self) -> None:
+        while not self._stopping.wait(min(1.0, self._settings.series_seconds / 4)):
+            try:
+                self._sampling.once()
+            except LogUnavailable as error:
+                logger.warning("sample postponed", error=str(error))
 
     def _sweep_once(self) -> None:
         try:

@@ -1,5 +1,6 @@
 """Results of custom metrics: those that workers keep, and the others by running their queries now and then."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,8 +11,9 @@ from events.query.parse import parse
 from events.query.tree import is_aggregate
 from events.view_store.querying import Querying
 
-FRESH_SECONDS = 10.0
-"""So long a counted result is shown again."""
+_FRESH_SECONDS = (0.5, 60.0)
+_FRESH_FACTOR = 20
+"""A counted result is shown again for so many times what counting it took, within the bounds above."""
 
 _KEPT_MAX = 10_000
 
@@ -25,17 +27,20 @@ class Counting:
         self._lock = threading.Lock()
 
     def results(
-        self, document: DeploymentDocument, kept: Mapping[str, int], *, counting: bool = True
+        self, document: DeploymentDocument, kept: Mapping[str, int], *, until: float = math.inf
     ) -> dict[str, int]:
-        """How many rows each metric of a deployment has; one that is neither kept nor counted lately is left out unless `counting`."""
+        """How many rows each metric of a deployment has.
+
+        From `until` on (a time of the clock) nothing more is counted: what was counted before is shown, or nothing.
+        """
         found = {}
         for name, text in document.metrics.items():
-            rows = self._rows(text, kept.get(name), counting=counting)
+            rows = self._rows(text, kept.get(name), until)
             if rows is not None:
                 found[name] = rows
         return found
 
-    def _rows(self, text: str, kept: int | None, *, counting: bool) -> int | None:
+    def _rows(self, text: str, kept: int | None, until: float) -> int | None:
         try:
             query = parse(text)
         except QueryInvalid:
@@ -47,7 +52,7 @@ class Counting:
         known = self._counted.get(text)
         if known is not None and known[0] > self._clock():
             return known[1]
-        if not counting:
+        if self._clock() > until:
             return None if known is None else known[1]
         # One at a time: whoever waits finds what the one before counted.
         with self._lock:
@@ -55,5 +60,8 @@ class Counting:
             if known is None or known[0] <= self._clock():
                 if len(self._counted) >= _KEPT_MAX:
                     self._counted.clear()
-                known = self._counted[text] = (self._clock() + FRESH_SECONDS, self._querying.count(query))
+                start = self._clock()
+                rows = self._querying.count(query)
+                fresh = min(max(_FRESH_SECONDS[0], _FRESH_FACTOR * (self._clock() - start)), _FRESH_SECONDS[1])
+                known = self._counted[text] = (self._clock() + fresh, rows)
             return known[1]

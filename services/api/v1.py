@@ -22,7 +22,7 @@ from events.log.keys import partition_of
 from events.manifest.merge import conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
-from events.secrets.references import extract, mask
+from events.secrets.references import extract, mask, references
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.view_store.series import SAMPLES_MAX, SeriesStore

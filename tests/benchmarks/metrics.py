@@ -1,0 +1,77 @@
+"""What custom metrics cost the worker that folds the reports they are about."""
+
+import random
+import statistics
+from collections.abc import Iterator
+
+from events import CreateDeployment, Producer, RegisterDevice, ReportProperties
+from events.envelope import Principal
+from events.log.opening import initialise
+from events.log.redis import RedisLog
+from events.view_store.redis import RedisViewStore
+from tests.benchmarks import fleets
+from tests.benchmarks.measuring import Figure, at_least, seconds_of
+from tests.benchmarks.scale import Scale, say
+from tests.servers import redis_server
+from workers.projector import Projector
+
+PARTITIONS = 16
+DEPLOYMENTS = 100
+ROUNDS = 5
+STATES = ("ok", "warm", "hot", "off")
+VERSIONS = [f"1.{minor}.0" for minor in range(20)]
+BY = Principal.parse("producer:benchmark")
+
+
+def run(scale: Scale) -> Iterator[Figure]:
+    """Fold the same reports with five metrics on each of a hundred deployments, and with none."""
+    ids = fleets.ids_in_partition(scale.partition_devices, partition=0, partitions=PARTITIONS)
+    say(f"metrics: {len(ids):,} devices in one partition, {DEPLOYMENTS} deployments, 5 metrics on each")
+    with redis_server() as bare, redis_server() as counted:
+        sides = [_seeded(bare.url, ids, metrics=False), _seeded(counted.url, ids, metrics=True)]
+        rates: list[list[float]] = [[], []]
+        for number in range(ROUNDS):
+            for side, (log, producer, projector) in enumerate(sides):
+                producer.submit(_reports(ids, scale.facts, seed=number)).raise_if_refused()
+                assert log.head(0)
+                rates[side].append(scale.facts / seconds_of(lambda: projector.drain(0, go_on=lambda: True)))  # noqa: B023
+    without, within = (statistics.median(side) for side in rates)
+    beside = f"{without:,.0f} → {within:,.0f} facts/s"
+    yield at_least(
+        "report facts/s with 500 metrics ÷ without", "stream → views", within / without, "", aim=0.75, beside=beside
+    )
+
+
+def _seeded(url: str, ids: list[str], *, metrics: bool) -> tuple[RedisLog, Producer, Projector]:
+    log = initialise(url, partitions=PARTITIONS)
+    producer = Producer(log, by=BY)
+    producer.submit(RegisterDevice(name) for name in ids).raise_if_refused()
+    producer.submit(_reports(ids, len(ids), seed=-1)).raise_if_refused()
+    for number, (name, content, condition, priority) in enumerate(fleets.deployments(DEPLOYMENTS)):
+        queries = _queries(number) if metrics else {}
+        producer.submit(
+            [CreateDeployment(name, content, target_condition=condition, priority=priority, metrics=queries)]
+        ).raise_if_refused()
+    projector = Projector(log, RedisViewStore(log.client), clock=lambda: 0)
+    projector.drain(0, go_on=lambda: True)
+    return log, producer, projector
+
+
+def _queries(number: int) -> dict[str, str]:
+    state, version = STATES[number % len(STATES)], VERSIONS[number % len(VERSIONS)]
+    wheres = {
+        "state": f"properties.reported.state = '{state}'",
+        "load": f"properties.reported.load > {number}",
+        "behind": f"properties.reported.firmware != '{version}'",
+        "both": f"properties.reported.state = '{state}' AND properties.reported.firmware = '{version}'",
+        "known": f"IS_DEFINED(properties.reported.load) AND NOT properties.reported.state = '{state}'",
+    }
+    return {name: f"SELECT deviceId FROM devices WHERE {where}" for name, where in wheres.items()}  # noqa: S608
+
+
+def _reports(ids: list[str], count: int, *, seed: int) -> Iterator[ReportProperties]:
+    draw = random.Random(seed)
+    for number in range(count):
+        name = ids[number % len(ids)] if seed < 0 else ids[draw.randrange(len(ids))]
+        patch = {"state": draw.choice(STATES), "load": draw.randrange(100), "firmware": draw.choice(VERSIONS)}
+        yield ReportProperties(name, patch)

@@ -90,16 +90,26 @@ class Column:
             page = self._pages[ordinal >> _PAGE_BITS] = array("I", bytes(4 << _PAGE_BITS))
         slot = ordinal & _PAGE_MASK
         old = page[slot]
+        number = self._numbers.get(key, 0)
         if old:
-            if self.keys[old] == key:
+            if old == number:
                 return False
+            former = self.keys[old]
+            members = self.members[old]
+            # The usual case, taken apart: one value gives way to another of its kind, and both go on being there.
+            if number and former[0] == key[0] and len(members) > 1:
+                members.discard(ordinal)
+                self.members[number].add(ordinal)
+                page[slot] = number
+                self.touched.add(former)
+                self.touched.add(key)
+                return True
             self._leave(ordinal, old, key[0])
         number = page[slot] = self._number(key)
         self.members[number].add(ordinal)
         if not old:
             self.present.add(ordinal)
             self._of_kind(key[0]).add(ordinal)
-        self.dirty.add(key)
         self.touched.add(key)
         return True
 
@@ -117,7 +127,6 @@ class Column:
         key = self.keys[number]
         members = self.members[number]
         members.discard(ordinal)
-        self.dirty.add(key)
         self.touched.add(key)
         if key[0] != new_kind:
             self.kinds[key[0]].discard(ordinal)
@@ -277,9 +286,14 @@ class Index:
                 changed |= self._put(ordinal, child, OBJECT_KEY)
                 changed |= self._patch_named(ordinal, child, value)
             else:
-                for grandchild in child.children.values():
-                    changed |= self._clear(ordinal, grandchild)
-                changed |= self._put(ordinal, child, value_key(value))
+                if child.children:
+                    for grandchild in child.children.values():
+                        changed |= self._clear(ordinal, grandchild)
+                # Only tags have a budget: what is named is kept, however many values there are.
+                column = child.column
+                if column is not None and column.put(ordinal, value_key(value)):
+                    self._dirty_columns.add(child.path)
+                    changed = True
         return changed
 
     def forget(self, ordinal: int) -> None:
@@ -321,7 +335,7 @@ class Index:
     def _drop(self, node: Node) -> None:
         column = self.columns.pop(node.path)
         node.column = None
-        gone = column.dirty | {key for key, _ in column.sets()}
+        gone = column.dirty | column.touched | {key for key, _ in column.sets()}
         self._dropped += [(node.path, key) for key in sorted(gone, key=repr)]
 
     # -- which paths
@@ -392,6 +406,7 @@ class Index:
         self._dropped.clear()
         for path in sorted(self._dirty_columns & self.columns.keys()):
             column = self.columns[path]
+            column.dirty |= column.touched
             for key in sorted(column.dirty, key=repr):
                 yield path, key, column.equal(key)
             column.dirty.clear()
@@ -404,6 +419,7 @@ class Index:
             column = self.columns.get(path)
             if column is not None and column.touched:
                 touched[path] = column.touched
+                column.dirty |= column.touched
                 column.touched = set()
         return touched
 

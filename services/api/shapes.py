@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import UNSET
+
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument, etag_text
 from events.device.etags import twin_etag
@@ -63,7 +65,7 @@ def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, 
         "appliedCount": applied,
         "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
         "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
-        "targetedCount": targeted_query(document.target_condition),
+        "targetedCount": targeted_query(document.target_condition, "*" if document.scope is UNSET else document.scope),
     }
     results: dict[str, Any] = {}
     if counts is not None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties, UpdateDevice
+from events.access.scope import Scope
 from events.canonical import JsonObject
 from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
 from events.envelope import Principal
@@ -40,7 +41,20 @@ class Fleet:
 
     def do(self, *commands: Command) -> None:
         """Write what is not refused, and fold it."""
+        self.write(*commands)
+        self._fold()
+
+    def write(self, *commands: Command) -> None:
+        """Write what is not refused, and leave the views behind."""
         self._producer.submit(commands)
+
+    def do_within(self, scope: Scope, *commands: Command) -> None:
+        """As `do`, for somebody scoped; nothing may be refused."""
+        scoped = Producer(self.log, by=Principal.parse("user:bo"), scope=scope, clock=lambda: 1)
+        scoped.submit(commands).raise_if_refused()
+        self._fold()
+
+    def _fold(self) -> None:
         for number in range(PARTITIONS):
             assert self._projector.drain(number, go_on=lambda: True)
 

@@ -332,11 +332,18 @@ def test_a_device_that_is_moved_out_is_gone_from_everything(fleet: Fleet) -> Non
     own = {"Authorization": fleet.north["Authorization"]}
     version = fleet.get(own, "/v1/devices/mover/desired")["version"]
     waiting = {"version": version, "wait": 20}
-    waited: list[httpx.Response] = []
-    asking = threading.Thread(
-        target=lambda: waited.append(fleet.ask(own, "GET", "/v1/devices/mover/desired", params=waiting))
-    )
+    waited: list[int] = []
+
+    def ask_until_told() -> None:
+        while not waited or waited[-1] == 204:
+            waited.append(fleet.ask(own, "GET", "/v1/devices/mover/desired", params=waiting).status_code)
+
+    asking = threading.Thread(target=ask_until_told)
     asking.start()
+    eventually(
+        lambda: "twinfold_waiting_devices 1.0" in fleet.ask(fleet.everybody, "GET", "/metrics").text,
+        what="the device's change is waited for",
+    )
     assert "mover" in fleet.paged(own, "/v1/devices")
     fleet.tag("mover", site="south")
     assert fleet.ask(own, "GET", "/twins/mover").status_code == 404
@@ -346,6 +353,6 @@ def test_a_device_that_is_moved_out_is_gone_from_everything(fleet: Fleet) -> Non
     assert "mover" not in fleet.paged(own, "/v1/deployments/everywhere/status/target")
     assert fleet.get(own, "/statistics/devices")["totalDeviceCount"] == 3
     asking.join()
-    assert waited[0].status_code == 404
+    assert waited[-1] == 404
     fleet.ask(fleet.everybody, "DELETE", "/devices/mover", headers={"If-Match": "*"}).raise_for_status()
     fleet.settle()

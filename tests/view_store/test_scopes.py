@@ -2,7 +2,7 @@
 
 import functools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties, UpdateDeployment
@@ -42,6 +42,7 @@ def every_page(fleet: Fleet, limit: int, seen: Within | None = None) -> list[str
     return names
 
 
+@settings(deadline=None, max_examples=50)
 @given(histories, st.sampled_from(SCOPES), st.integers(1, 4))
 def test_reading_within_a_scope_is_reading_everything_and_leaving_out_the_rest(
     history: list[Command], text: str, limit: int

@@ -3,6 +3,8 @@
 import re
 from typing import Any, assert_never
 
+from msgspec import UNSET
+
 from events.deployment.commands import (
     ChangeAdmission,
     CreateDeployment,
@@ -79,8 +81,10 @@ def check(command: DeploymentCommand) -> None:
             raise ManifestInvalid(found)
 
 
-def decide(command: DeploymentCommand, document: DeploymentDocument | None) -> DeploymentFact:
-    """The fact that a checked command becomes.
+def decide(
+    command: DeploymentCommand, document: DeploymentDocument | None, *, scope: str | None = None
+) -> DeploymentFact:
+    """The fact that a checked command becomes. With a `scope`, deployments of any other are as if they were not there.
 
     An update that changes nothing is a fact all the same, as the hub moves the etag then (contract/hub.md §1.3). An ended
     deployment may be admitted again: only update deployments are canceled for good (DESIGN §7).
@@ -100,8 +104,9 @@ def decide(command: DeploymentCommand, document: DeploymentDocument | None) -> D
             command.metrics,
             command.schema_version,
             _in_order(command.admission),
+            UNSET if scope is None else scope,
         )
-    if document is None:
+    if document is None or scope not in {None, document.scope}:
         raise DeploymentNotFound(name)
     match command:
         case UpdateDeployment():

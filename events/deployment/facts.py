@@ -1,6 +1,7 @@
 """What can happen to a deployment. Subject: the deployment's id; all stand in the fleet's stream."""
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 
@@ -27,7 +28,10 @@ Admission = NotStarted | Everyone | Admitted | Ended
 
 
 class DeploymentCreated(msgspec.Struct, frozen=True, tag="DeploymentCreated", forbid_unknown_fields=True):
-    """A deployment exists from here on. `content` never changes; `{"$secret": id}` stands where a secret was."""
+    """A deployment exists from here on. `content` never changes; `{"$secret": id}` stands where a secret was.
+
+    `scope` is that of whoever created it: a second condition, for as long as the deployment lives. Left out where they had none.
+    """
 
     content: JsonObject
     target_condition: str = ""
@@ -36,6 +40,7 @@ class DeploymentCreated(msgspec.Struct, frozen=True, tag="DeploymentCreated", fo
     metrics: dict[str, str] = {}
     schema_version: str = "1.0"
     admission: Admission = Everyone()
+    scope: str | UnsetType = UNSET
 
 
 class DeploymentUpdated(msgspec.Struct, frozen=True, tag="DeploymentUpdated", forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 import base64
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events import canonical
 from events.canonical import JsonObject
@@ -18,7 +19,10 @@ from events.manifest.document import is_layered
 
 
 class DeploymentDocument(msgspec.Struct, frozen=True):
-    """A deployment as its facts made it. `version` counts the subject's facts; `*_at` are milliseconds."""
+    """A deployment as its facts made it. `version` counts the subject's facts; `*_at` are milliseconds.
+
+    `scope` is the condition that holds beside the target condition, whatever that becomes; left out where there is none.
+    """
 
     version: int
     content: JsonObject
@@ -32,6 +36,7 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     created_at: int
     updated_at: int
     etag: int = 1
+    scope: str | UnsetType = UNSET
 
 
 _decoder = msgspec.json.Decoder(DeploymentDocument)
@@ -64,6 +69,7 @@ def evolve(
             fact.admission,
             created_at=at,
             updated_at=at,
+            scope=fact.scope,
         )
     assert document is not None
     match fact:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
@@ -22,7 +23,7 @@ from events.manifest.document import is_layered
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.targeting.select import compile_true
-from events.targeting.tree import Path, equalities, is_monotone, paths
+from events.targeting.tree import Path, both, equalities, is_monotone, paths
 
 Select = Callable[[Index, BitMap | None], BitMap]
 
@@ -41,26 +42,29 @@ class Target(msgspec.Struct, frozen=True):
     values: frozenset[tuple[Path, ValueKey]] | None
 
 
-_targets: dict[str, Target] = {}
+_targets: dict[tuple[str, str | UnsetType], Target] = {}
 _TARGETS_MAX = 50_000
 
 
-def target_of(text: str) -> Target:
-    """Parse and compile a condition, once per text and process."""
-    found = _targets.get(text)
+def target_of(text: str, scope: str | UnsetType = UNSET) -> Target:
+    """Parse and compile a condition, with the scope that holds beside it, once per text and process."""
+    found = _targets.get((text, scope))
     if found is None:
         if len(_targets) >= _TARGETS_MAX:
             _targets.clear()
-        condition = parse(text)
+        condition = parse(text) if scope is UNSET else both(parse(text), parse(scope))
         values = None
         if is_monotone(condition):
             values = frozenset((path, value_key(literal)) for path, literal in equalities(condition))
-        found = _targets[text] = Target(compile_true(condition), paths(condition), values)
+        found = _targets[text, scope] = Target(compile_true(condition), paths(condition), values)
     return found
 
 
 class Deployment(msgspec.Struct, frozen=True, eq=False):
-    """One deployment at one moment. `created` is the fleet position of its creation: later ones win ties."""
+    """One deployment at one moment. `created` is the fleet position of its creation: later ones win ties.
+
+    It targets whom both its condition and its scope are true for.
+    """
 
     id: str
     created: int
@@ -70,6 +74,7 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     admission: Admission
     content: JsonObject
     metrics: dict[str, str]
+    scope: str | UnsetType = UNSET
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -78,8 +83,19 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def target(self) -> Target:
-        """The condition, ready to select."""
-        return target_of(self.condition)
+        """The condition within the scope, ready to select."""
+        return target_of(self.condition, self.scope)
+
+
+def paths_in(fact: DeploymentFact) -> frozenset[Path]:
+    """The properties that a fact makes a deployment name; those of its scope it names since its creation."""
+    match fact:
+        case DeploymentCreated():
+            return target_of(fact.target_condition, fact.scope).paths | metric_paths(fact.metrics)
+        case DeploymentUpdated():
+            return target_of(fact.target_condition).paths | metric_paths(fact.metrics)
+        case _:
+            return frozenset()
 
 
 class Change(msgspec.Struct, frozen=True, eq=False):
@@ -207,6 +223,7 @@ def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str,
             fact.admission,
             fact.content.get(CONTENT_KEY, {}),
             fact.metrics,
+            fact.scope,
         )
         return _readable(new)
     if old is None:
@@ -227,7 +244,7 @@ def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str,
 
 def _readable(deployment: Deployment, position: int | None = None) -> Deployment:
     try:
-        target_of(deployment.condition)
+        target_of(deployment.condition, deployment.scope)
     except ConditionInvalid as error:
         position = deployment.created if position is None else position
         raise CannotFold(position, deployment.id, f"its condition cannot be read: {error}", fleet=True) from error

@@ -11,9 +11,7 @@ from pyroaring import BitMap
 from events.canonical import JsonObject
 from events.deployment.facts import (
     Admitted,
-    DeploymentCreated,
     DeploymentFact,
-    DeploymentUpdated,
     Ended,
     Everyone,
     NotStarted,
@@ -34,7 +32,7 @@ from events.device.facts import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Answers, Signature, as_desired
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
-from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployments, metric_paths, target_of
+from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployments, paths_in
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey
@@ -252,12 +250,7 @@ class Partition:
 
     def hold_paths_of(self, facts: Iterable[Envelope[Any]]) -> None:
         """Index whatever some fleet facts will name, from before the first fact on."""
-        named = {
-            path
-            for _, _, fact in _deployment_facts(facts)
-            if isinstance(fact, DeploymentCreated | DeploymentUpdated)
-            for path in target_of(fact.target_condition).paths | metric_paths(fact.metrics)
-        }
+        named = {path for _, _, fact in _deployment_facts(facts) for path in paths_in(fact)}
         self.index.hold(frozenset(named - {DEVICE_ID}), named=self.deployments.named_paths())
 
     def release_paths(self) -> None:

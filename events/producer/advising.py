@@ -1,5 +1,6 @@
 """What the author of a deployment should know of it, from what stands in the log."""
 
+from events.access.scope import Scope
 from events.deployment.advice import Advice, advice
 from events.deployment.commands import CreateDeployment, UpdateDeployment
 from events.log.port import Log
@@ -7,13 +8,15 @@ from events.producer.errors import Command
 from events.view_store.deployments import deployments
 
 
-def advise(log: Log, command: Command) -> tuple[Advice, ...]:
+def advise(log: Log, command: Command, scope: Scope | None = None) -> tuple[Advice, ...]:
     """Advice on the deployment that a command created or updated: layers it outranks, bases above it, warnings.
 
     Empty for other commands, and for a deployment that is gone again. Costs a read of every deployment.
+    With a scope, none but the deployments of the same scope are named.
     """
     if not isinstance(command, CreateDeployment | UpdateDeployment):
         return ()
     documents = dict(deployments(log))
     document = documents.get(command.deployment_id)
-    return () if document is None else advice(command.deployment_id, document, documents.items())
+    others = [pair for pair in documents.items() if scope is None or pair[1].scope == scope.text]
+    return () if document is None else advice(command.deployment_id, document, others)

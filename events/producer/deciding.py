@@ -8,14 +8,15 @@ from events.access import decide as access_decide
 from events.access import state as access_state
 from events.access.commands import AccessCommand
 from events.access.errors import AccessError
+from events.access.scope import Scope
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
 from events.deployment.commands import DeploymentCommand
 from events.deployment.errors import DeploymentError
 from events.device import decide as device_decide
 from events.device import state as device_state
-from events.device.commands import DeviceCommand, SetConfiguration
-from events.device.errors import DeviceError
+from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
+from events.device.errors import DeviceError, DeviceNotFound
 from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
@@ -23,7 +24,7 @@ from events.log.errors import FactTooLarge
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
-from events.producer.errors import Command, CommandInvalid, NoVault
+from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 
@@ -39,6 +40,7 @@ REFUSALS = (
     SecretErased,
     CommandInvalid,
     NoVault,
+    OutOfScope,
     FactTooLarge,
 )
 """What a command can be refused with: it breaks a rule, and no retry would help."""
@@ -61,28 +63,39 @@ def load(log: Log, commands: Iterable[Command]) -> Standings:
     return found
 
 
-def propose(command: Command, standings: Standings) -> Proposed:
-    """Decide a checked command on what stands.
+def propose(command: Command, standings: Standings, scope: Scope | None = None) -> Proposed:
+    """Decide a checked command on what stands; of what is outside a `scope`, as if it were not there.
 
     Raises:
         REFUSALS: the command breaks a rule.
     """
     if isinstance(command, DeploymentCommand):
-        return _propose_deployment(command, standings[True, command.deployment_id])
+        return _propose_deployment(command, standings[True, command.deployment_id], scope)
     if isinstance(command, AccessCommand):
+        if scope is not None:
+            raise OutOfScope(access_decide.subject_of(command), "is in no scope")
         return _propose_access(command, standings[True, access_decide.subject_of(command)])
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = None if device.snapshot is None else device_state.decode_device(device.snapshot)
+    # Whether an id is taken outside is not told where a new device of that id would not be in the scope either.
+    if scope is not None and not isinstance(command, RegisterDevice) and not scope.holds(command.device_id, document):
+        raise DeviceNotFound(command.device_id)
     if subject == command.device_id:
-        return _propose_device(command, document, device.head)
+        return _propose_device(command, document, device.head, scope)
     return _propose_module(command, document, device.head, standings[False, subject])
 
 
-def _propose_device(command: DeviceCommand, document: DeviceDocument | None, head: Head) -> Proposed:
+def _propose_device(
+    command: DeviceCommand, document: DeviceDocument | None, head: Head, scope: Scope | None
+) -> Proposed:
     subject = command.device_id
+    if scope is not None and isinstance(command, RegisterDevice):
+        _check_in(scope, subject, DeviceDocument(1, 1))
     fact = device_decide.decide(command, document, None)
     after = device_state.evolve_device(document, fact, version=head.version + 1, at=AT_APPEND)
+    if scope is not None and not isinstance(command, RetireDevice):
+        _check_in(scope, subject, after)
     snapshots: tuple[tuple[str, bytes | None], ...] = ((subject, device_state.encode(after)),)
     generation = None
     match fact:
@@ -95,6 +108,11 @@ def _propose_device(command: DeviceCommand, document: DeviceDocument | None, hea
         case _:
             pass
     return Proposed(subject, head.version, fact, snapshots, generation)
+
+
+def _check_in(scope: Scope, device_id: str, after: DeviceDocument) -> None:
+    if not scope.holds(device_id, after):
+        raise OutOfScope(device_id, "would be outside the scope of these credentials; they do not allow that")
 
 
 def _propose_module(
@@ -110,9 +128,9 @@ def _propose_module(
     return Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation))
 
 
-def _propose_deployment(command: DeploymentCommand, stored: Stored) -> Proposed:
+def _propose_deployment(command: DeploymentCommand, stored: Stored, scope: Scope | None) -> Proposed:
     document = None if stored.snapshot is None else deployment_state.decode(stored.snapshot)
-    fact = deployment_decide.decide(command, document)
+    fact = deployment_decide.decide(command, document, scope=None if scope is None else scope.text)
     version = stored.head.version
     after = deployment_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
     snapshot = None if after is None else deployment_state.encode(after)
@@ -137,7 +155,7 @@ def check(command: Command) -> None:
     members = {name: getattr(command, name) for name in command.__struct_fields__}
     try:
         msgspec.convert(members, type(command))
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from events.access.scope import Scope
 from events.deployment.advice import Advice
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
@@ -22,7 +23,7 @@ from events.log.wake import WakeFailed
 from events.producer.advising import advise
 from events.producer.deciding import REFUSALS, check, load, propose, subjects_of
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
-from events.producer.secrecy import in_references, refuse_plain_secrets
+from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -64,7 +65,7 @@ class Producer:
 
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
-    on it, and no others, are decided again.
+    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Producer:
         log: Log,
         *,
         by: Principal,
+        scope: Scope | None = None,
         waker: WakerLike | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         ids: Callable[[], str] = lambda: secrets.token_hex(12),
@@ -82,6 +84,7 @@ class Producer:
     ) -> None:
         self._log = log
         self._by = by
+        self._scope = scope
         self._waker = waker
         self._clock = clock
         self._ids = ids
@@ -152,7 +155,7 @@ class Producer:
         _, refused = self._write([(0, command)], cause=cause)
         if refused:
             raise refused[0].error
-        return advise(self._log, command)
+        return advise(self._log, command, self._scope)
 
     def leave_out(self, stream: int, position: int, *, reason: str) -> None:
         """Record an operator's decision that folding goes on without the fact at a position of a stream (DESIGN §4).
@@ -208,6 +211,8 @@ class Producer:
         for index, command in commands:
             try:
                 check(in_references(command))
+                if self._scope is not None:
+                    refuse_references(command)
                 fine.append((index, self._take_secrets(command)))
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
@@ -218,7 +223,7 @@ class Producer:
         proposed, authors = [], []
         for index, command in commands:
             try:
-                fact = propose(command, standings)
+                fact = propose(command, standings, self._scope)
                 check_size(fact)
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))

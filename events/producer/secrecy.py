@@ -6,6 +6,7 @@ from pathlib import Path
 
 from events.producer.deciding import subjects_of
 from events.producer.errors import Command, NoVault
+from events.secrets.errors import SecretNotFound
 from events.secrets.keyfile import load_or_create
 from events.secrets.port import SecretStore
 from events.secrets.taking import holds_secrets, take
@@ -30,6 +31,16 @@ def refuse_plain_secrets(command: Command) -> Command:
     if holds_secrets(command) and take(command, new_id=lambda: "0")[1]:
         raise NoVault(subjects_of(command)[0])
     return command
+
+
+def refuse_references(command: Command) -> None:
+    """Insist that a command refers to no secret: it may be that of a device which its author does not reach.
+
+    Raises:
+        SecretNotFound: it does; the error is the same whether there is such a secret.
+    """
+    for brought in take(command, new_id=lambda: "0")[2] if holds_secrets(command) else ():
+        raise SecretNotFound(brought)
 
 
 class LazyVault:

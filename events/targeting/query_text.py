@@ -11,6 +11,7 @@ from events.targeting.tree import (
     Nobody,
     Not,
     Or,
+    both,
     printed_literal,
     printed_path,
 )
@@ -18,13 +19,13 @@ from events.targeting.tree import (
 _EDGE = "select deviceId from devices where capabilities.iotEdge = true"
 
 
-def targeted_query(condition_text: str) -> str:
-    """The query whose rows are the devices that an edge deployment targets; empty for an empty condition.
+def targeted_query(condition_text: str, scope_text: str = "*") -> str:
+    """The query whose rows are the devices that an edge deployment targets within a scope; empty where it is nobody.
 
     Raises:
         ConditionInvalid: the text is not a condition.
     """
-    condition = parse(condition_text)
+    condition = both(parse(condition_text), parse(scope_text))
     if isinstance(condition, Nobody):
         return ""
     return _EDGE if isinstance(condition, Everyone) else f"{_EDGE} and ({_query(condition)})"

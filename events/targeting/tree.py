@@ -62,6 +62,15 @@ class Not(msgspec.Struct, frozen=True, tag=True):
 Condition = Everyone | Nobody | Comparison | IsDefined | And | Or | Not
 
 
+def both(one: Condition, other: Condition) -> Condition:
+    """The condition that is true where two are; `*` and the empty condition stand alone, never inside another."""
+    if isinstance(one, Everyone) or isinstance(other, Nobody):
+        return other
+    if isinstance(other, Everyone) or isinstance(one, Nobody):
+        return one
+    return And(tuple(term for part in (one, other) for term in (part.terms if isinstance(part, And) else (part,))))
+
+
 def leaves(condition: Condition) -> tuple[Comparison | IsDefined, ...]:
     """Every comparison and every `is_defined`, from left to right."""
     match condition:

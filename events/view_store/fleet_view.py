@@ -30,6 +30,9 @@ from events.views.reading import (
 
 _OUTCOMES = 200
 
+Within = Callable[[int], BitMap]
+"""The ordinals of a partition that a reader is kept within; `None` in its place is the whole fleet."""
+
 
 class Effective(msgspec.Struct, frozen=True):
     """A device's effective configuration, with why it has it.
@@ -109,15 +112,16 @@ class FleetView:
             self._targeting[number] = known
         return known.standings(effective.ordinal, effective.row)
 
-    def status(self, *deployment_ids: str) -> dict[str, Counter[str]]:
+    def status(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
         """Counts by status of some deployments, or of all of them; each is the number of `members`."""
         counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
         for number in range(self._partitions):
             reading = self._reading(number)
+            seen = None if within is None else within(number)
             for name in deployment_ids or reading.deployments():
                 sets = reading.status(name).named()
                 counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(
-                    {status: len(members) for status, members in sets.items()}
+                    {status: _size(members, seen) for status, members in sets.items()}
                 )
         return counts
 
@@ -136,37 +140,58 @@ class FleetView:
                 found.setdefault(deployment_id, {})[name] = rows[deployment_id, name]
         return found
 
-    def members(self, deployment_id: str, status: str) -> Iterator[str]:
+    def members(self, deployment_id: str, status: str, *, within: Within | None = None) -> Iterator[str]:
         """Device ids in one status set of a deployment, by partition and order of registration."""
         for number in range(self._partitions):
             ordinals = self._reading(number).status(deployment_id).named()[status]
+            if within is not None:
+                ordinals = ordinals & within(number)
             yield from ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
 
     def page(
-        self, deployment_id: str, status: str, *, after: tuple[int, int] = (0, -1), limit: int
+        self,
+        deployment_id: str,
+        status: str,
+        *,
+        after: tuple[int, int] = (0, -1),
+        limit: int,
+        within: Within | None = None,
     ) -> tuple[list[str], tuple[int, int] | None]:
         """Device ids in one status set from behind a place on, and the place to go on from; `None` at the end.
 
         A place is (partition, ordinal). Ordinals only grow, so whoever stood throughout is on one page exactly.
         """
-        return self._page(lambda reading: reading.status(deployment_id).named()[status], after, limit)
+        return self._page(lambda reading: reading.status(deployment_id).named()[status], after, limit, within)
 
-    def devices(self, *, after: tuple[int, int] = (0, -1), limit: int) -> tuple[list[str], tuple[int, int] | None]:
+    def devices(
+        self, *, after: tuple[int, int] = (0, -1), limit: int, within: Within | None = None
+    ) -> tuple[list[str], tuple[int, int] | None]:
         """Device ids of the whole fleet, as `page`."""
-        return self._page(lambda reading: reading.set("live"), after, limit)
+        return self._page(lambda reading: reading.set("live"), after, limit, within)
 
-    def totals(self) -> tuple[int, int]:
+    def totals(self, *, within: Within | None = None) -> tuple[int, int]:
         """How many devices are registered, and how many of them are enabled."""
-        readings = [self._reading(number) for number in range(self._partitions)]
-        return sum(len(one.set("live")) for one in readings), sum(len(one.set("enabled")) for one in readings)
+        live = enabled = 0
+        for number in range(self._partitions):
+            reading, seen = self._reading(number), None if within is None else within(number)
+            live += _size(reading.set("live"), seen)
+            enabled += _size(reading.set("enabled"), seen)
+        return live, enabled
 
     def _page(
-        self, members: Callable[[PartitionReading], BitMap], after: tuple[int, int], limit: int
+        self,
+        members: Callable[[PartitionReading], BitMap],
+        after: tuple[int, int],
+        limit: int,
+        within: Within | None,
     ) -> tuple[list[str], tuple[int, int] | None]:
         places: list[tuple[int, int]] = []
         for number in range(after[0], self._partitions):
             behind = after[1] if number == after[0] else -1
-            ahead = (ordinal for ordinal in members(self._reading(number)) if ordinal > behind)
+            every = members(self._reading(number))
+            if within is not None:
+                every &= within(number)
+            ahead = (ordinal for ordinal in every if ordinal > behind)
             places += [(number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(places))]
             if len(places) > limit:
                 break
@@ -201,6 +226,10 @@ class FleetView:
 
     def _reading(self, number: int) -> PartitionReading:
         return PartitionReading(self._views.read(number, Selection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)))
+
+
+def _size(members: BitMap, within: BitMap | None) -> int:
+    return len(members) if within is None else members.intersection_cardinality(within)
 
 
 def _row(found: DeviceKept) -> Row:

@@ -1,6 +1,6 @@
 """The rows that a query looks at, built from documents and views in bulk, with no more in them than is asked for."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from events.canonical import JsonObject
 from events.deployment import state as deployment_state
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module
+from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
 from events.device.twin import Author, Configured, device_twin, module_twin
 from events.fleet.configuration import HUB, module_ids
 from events.fleet.deployments import CONTENT_KEY
@@ -49,14 +49,19 @@ _LIGHT_ROOTS = {"deviceId", "status", "statusReason", "version", "tags", "capabi
 class Rows:
     """Rows of one partition, for one query."""
 
-    def __init__(self, log: Log, views: ViewStore, index: PartitionIndex, query: Query) -> None:
+    def __init__(
+        self, log: Log, views: ViewStore, index: PartitionIndex, query: Query, *, overlaid: bool = True
+    ) -> None:
+        """`overlaid` says whether a device shows what its hub answers (DESIGN §7)."""
         self._log, self._views, self._index = log, views, index
         asked = paths(query)
         whole = not query.select
         self._asked, self._whole = asked, whole
         shown = {item.path for item in query.select} | set(query.group_by)
         self._shown_only_ids = not whole and shown <= {("deviceId",), None}
-        self._overlaid = any(path[:2] == REPORTED and path[2:3] and path[2] in EDGE_ANSWER for path in asked)
+        self._overlaid = overlaid and any(
+            path[:2] == REPORTED and path[2:3] and path[2] in EDGE_ANSWER for path in asked
+        )
         self._times = whole or any("$metadata" in path for path in asked)
         self._ids: dict[int, list[str]] = {}
 
@@ -114,16 +119,26 @@ class Rows:
         tags = getattr(document, "tags", None)
         if tags:
             row["tags"] = tags
-        for section, version in (("desired", document.desired_version), ("reported", document.reported_version)):
-            values = getattr(document, section, None)
+        for name, version in (("desired", document.desired_version), ("reported", document.reported_version)):
+            values = getattr(document, name, None)
             if values is not None:
                 values["$version"] = version
-                row["properties"][section] = values
+                row["properties"][name] = values
         return row
 
     def _full(self, device_id: str, snapshot: bytes) -> JsonObject | None:
         document = decode_device(snapshot)
         return None if document.retired else device_twin(device_id, document)
+
+    def gone(self, ordinals: Sequence[int], scope: Callable[[JsonObject], bool]) -> frozenset[int]:
+        """Those of some devices whose documents say that they are in a scope no more, whatever the views know of it."""
+        names = self.names(ordinals)
+        found = set()
+        for ordinal, name, one in zip(ordinals, names, self._log.load(names), strict=True):
+            document = None if one.snapshot is None else decode_device(one.snapshot)
+            if document is None or document.retired or not scope(_plain(name, document)):
+                found.add(ordinal)
+        return frozenset(found)
 
     def _hub_answers(self, names: Sequence[str]) -> Iterator[JsonObject]:
         for one in self._log.load([module_subject(name, HUB) for name in names]):
@@ -306,6 +321,12 @@ def built_module(
     return module_twin(
         device_id, module_id, own, configured, identity_etag=identity.etag, authentication=authentication, times=times
     )
+
+
+def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
+    """As much of a device's row as a target condition can name."""
+    reported = {"reported": section(document.reported)}
+    return {"deviceId": device_id, "tags": section(document.tags), "properties": reported}
 
 
 def _overlaid(row: JsonObject, hub: JsonObject, *, plain: bool) -> JsonObject:

@@ -122,6 +122,10 @@ class Querying:
         index = PartitionIndex(self._views, number)
         return self._exact(index, where)
 
+    def within(self, number: int, scope: Expression) -> BitMap:
+        """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
+        return self._exact(PartitionIndex(self._views, number), scope, overlaid=False)
+
     # -- pages
 
     def _place(self, query: Query, continuation: str | None) -> _Place:
@@ -169,16 +173,18 @@ class Querying:
 
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
-        test = compiled(query.where)
+        test, still = compiled(query.where), None if scope is None else compiled(scope)
         for number in range(first, self._log.partitions):
             index = PartitionIndex(self._views, number)
-            allowed = None if scope is None else self._exact(index, scope)
+            allowed = None if scope is None else self._exact(index, scope, overlaid=False)
             rows = Rows(self._log, self._views, index, query)
             if query.source is Source.DEVICES:
                 bounds = true_bounds(query.where, index)
-                yield _Part(number, query, {"": _within(bounds, allowed)}, rows, test)
+                yield _Part(number, query, {"": _within(bounds, allowed)}, rows, test, still=still)
             else:
-                yield _Part(number, query, self._of_modules(query, index, rows, documents, allowed), rows, test)
+                yield _Part(
+                    number, query, self._of_modules(query, index, rows, documents, allowed), rows, test, still=still
+                )
 
     def _of_modules(
         self,
@@ -202,7 +208,7 @@ class Querying:
                 found[name] = bounds
         return found
 
-    def _exact(self, index: PartitionIndex, where: Expression) -> BitMap:
+    def _exact(self, index: PartitionIndex, where: Expression, *, overlaid: bool = True) -> BitMap:
         bounds = true_bounds(where, index)
         doubtful = bounds.maybe - bounds.sure
         if not doubtful:
@@ -212,7 +218,7 @@ class Querying:
             index.number,
             query,
             {"": Bounds(BitMap(), doubtful)},
-            Rows(self._log, self._views, index, query),
+            Rows(self._log, self._views, index, query, overlaid=overlaid),
             compiled(where),
         )
         found = BitMap(bounds.sure)
@@ -253,7 +259,11 @@ class _Part:
         bounds: dict[str, Bounds],
         rows: Rows,
         test: Callable[[JsonObject], bool],
+        *,
+        still: Callable[[JsonObject], bool] | None = None,
     ) -> None:
+        """`still` is the scope: it is held against the documents too, which may be ahead of the views."""
+        self._still = still
         self.number, self.bounds = number, bounds
         self._query, self._rows, self._test = query, rows, test
         self._is_sure = all(one.sure == one.maybe for one in bounds.values())
@@ -299,12 +309,13 @@ class _Part:
     def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject | None]]:
         wanted = [(ordinal, name) for ordinal in ordinals for name, one in self.bounds.items() if ordinal in one.maybe]
         ordinals = [ordinal for ordinal, _ in wanted]
+        gone = frozenset() if self._still is None else self._rows.gone(ordinals, self._still)
         built = self._rows.modules(wanted) if self._modules else self._rows.devices(ordinals, sure=self._is_sure)
         for (ordinal, name), row in zip(wanted, built, strict=True):
             if row is None:
                 continue
-            sure = ordinal in self.bounds[name].sure
-            yield ordinal, name, row if sure or self._test(row) else None
+            holds = ordinal not in gone and (ordinal in self.bounds[name].sure or self._test(row))
+            yield ordinal, name, row if holds else None
 
 
 def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:

@@ -16,13 +16,14 @@ from events.envelope import Principal
 from events.settings import Settings, read_settings
 from services import certificates
 from services.api.app import create_app
+from services.api.callers import Author
 from services.api.connection import connection_class
 from services.api.room import open_room
 from services.certificates import CertificateUnusable
 from services.cli import exits
 from services.credentials import ensure_policies
 
-_AUTHOR = Principal.parse("system:api")
+_AUTHOR = Author(Principal.parse("system:api"))
 _LOOK_SECONDS = 60.0
 _GOODBYE_SECONDS = 1.0
 

@@ -2,8 +2,7 @@
 
 from fastapi import Request
 
-from events.envelope import Principal
-from services.api.callers import Caller
+from services.api.callers import Author, Caller
 from services.api.room import Room
 from services.api.writing import Writer
 
@@ -26,6 +25,7 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def author_of(request: Request) -> Principal:
+def author_of(request: Request) -> Author:
     """Whoever is behind the facts that follow."""
-    return caller_of(request).principal
+    caller = caller_of(request)
+    return Author(caller.principal, caller.scope)

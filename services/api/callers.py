@@ -1,30 +1,43 @@
 """Who calls, and what they are allowed."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from events.access.rights import Right
+from events.access.scope import Scope
+from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
-from events.query.conditions import expression_of
 from events.query.tree import Expression
-from events.targeting.tree import Condition
+
+
+class Author(msgspec.Struct, frozen=True):
+    """Whoever is behind facts, and the scope that what they write is kept within."""
+
+    by: Principal
+    scope: Scope | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
     """Whoever is behind a request. `device_id` and `module_id` are set where it is a device or a module itself.
 
-    `scope` is the target condition that a scoped token is limited to; `None` for everybody else.
+    `scope` is what a scoped token is limited to; `None` for everybody else.
     """
 
     principal: Principal
     rights: frozenset[Right]
     device_id: str | None = None
     module_id: str | None = None
-    scope: Condition | None = None
+    scope: Scope | None = None
 
     @property
     def limit(self) -> Expression | None:
         """The scope as a condition of queries; `None` where there is none."""
-        return None if self.scope is None else expression_of(self.scope)
+        return None if self.scope is None else self.scope.expression
+
+    def sees(self, document: DeploymentDocument, counts: Mapping[str, int]) -> bool:
+        """Whether a deployment is theirs, or targets anybody of those counted, whom they reach."""
+        return self.scope is None or document.scope == self.scope.text or counts["target"] > 0
 
     def may(self, rights: frozenset[Right]) -> bool:
         """Whether all of these rights are theirs."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from events.access.scope import Scope
 from events.deployment.state import DeploymentDocument
 from events.query.errors import QueryInvalid
 from events.query.parse import parse
@@ -23,24 +24,30 @@ class Counting:
 
     def __init__(self, querying: Querying, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._querying, self._clock = querying, clock
-        self._counted: dict[str, tuple[float, int]] = {}
+        self._counted: dict[tuple[str, str], tuple[float, int]] = {}
         self._lock = threading.Lock()
 
     def results(
-        self, document: DeploymentDocument, kept: Mapping[str, int], *, until: float = math.inf
+        self,
+        document: DeploymentDocument,
+        kept: Mapping[str, int],
+        *,
+        until: float = math.inf,
+        scope: Scope | None = None,
     ) -> dict[str, int]:
         """How many rows each metric of a deployment has.
 
-        From `until` on (a time of the clock) nothing more is counted: what was counted before is shown, or nothing.
+        From `until` on (a time of the clock) nothing more is counted: what was counted before is shown, or nothing. With a
+        `scope`, rows within it are counted, and `kept` has to be empty.
         """
         found = {}
         for name, text in document.metrics.items():
-            rows = self._rows(text, kept.get(name), until)
+            rows = self._rows(text, kept.get(name), until, scope)
             if rows is not None:
                 found[name] = rows
         return found
 
-    def _rows(self, text: str, kept: int | None, until: float) -> int | None:
+    def _rows(self, text: str, kept: int | None, until: float, scope: Scope | None) -> int | None:
         try:
             query = parse(text)
         except QueryInvalid:
@@ -49,19 +56,20 @@ class Counting:
             return kept if query.top is None else min(kept, query.top)
         if is_aggregate(query) and not query.group_by:
             return 1 if query.top is None else min(1, query.top)
-        known = self._counted.get(text)
+        key = (text, "" if scope is None else scope.text)
+        known = self._counted.get(key)
         if known is not None and known[0] > self._clock():
             return known[1]
         if self._clock() > until:
             return None if known is None else known[1]
         # One at a time: whoever waits finds what the one before counted.
         with self._lock:
-            known = self._counted.get(text)
+            known = self._counted.get(key)
             if known is None or known[0] <= self._clock():
                 if len(self._counted) >= _KEPT_MAX:
                     self._counted.clear()
                 start = self._clock()
-                rows = self._querying.count(query)
+                rows = self._querying.count(query, scope=None if scope is None else scope.expression)
                 fresh = min(max(_FRESH_SECONDS[0], _FRESH_FACTOR * (self._clock() - start)), _FRESH_SECONDS[1])
-                known = self._counted[text] = (self._clock() + fresh, rows)
+                known = self._counted[key] = (self._clock() + fresh, rows)
             return known[1]

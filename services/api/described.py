@@ -241,6 +241,7 @@ class DeploymentLine(Answered):
     priority: int
     layered: bool
     target_condition: str
+    scope: str | None
     labels: dict[str, str]
     counts: dict[str, int]
 

@@ -96,6 +96,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound")),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
     ((NotFound,), Answer(404, "NotFound")),
+    ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists")),
     ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice")),
     ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),

@@ -15,19 +15,18 @@ from starlette.datastructures import Headers
 from events.access import state as access
 from events.access.decide import rights_of
 from events.access.rights import ROLES, Right, with_implied
+from events.access.scope import Scope
 from events.access.state import PolicyDocument, TokenDocument
-from events.canonical import Json, JsonObject
-from events.device.state import DeviceDocument, decode_device, section
+from events.canonical import Json
+from events.device.errors import DeviceNotFound
+from events.device.state import DeviceDocument, decode_device
 from events.envelope import Principal
 from events.properties import is_secret
 from events.secrets.errors import SecretsError, SecretsUnavailable
-from events.targeting.evaluate import evaluate
-from events.targeting.parse import parse
-from events.targeting.tree import Condition
 from services.api import sas
 from services.api.callers import ANYBODY, Caller
 from services.api.errors import Forbidden, Throttled, Unauthorized
-from services.api.needs import Open, device_of, needed, owner
+from services.api.needs import Open, device_of, heeds_scopes, needed, owner, registers
 from services.api.room import Room
 from services.api.sas import Signature, SignatureMalformed
 from services.api.throttle import Throttle
@@ -70,14 +69,6 @@ class _Holder(msgspec.Struct, frozen=True):
     document: PolicyDocument | TokenDocument | None = None
 
 
-class _Twin(msgspec.Struct, frozen=True):
-    """What a scope is held against."""
-
-    device_id: str
-    tags: JsonObject
-    reported: JsonObject
-
-
 class Gate:
     """Tells who calls. Looks up what it needs in Redis, and remembers it for a second."""
 
@@ -93,6 +84,7 @@ class Gate:
         Raises:
             Unauthorized: nobody knows who it is from.
             Forbidden: they may not do this.
+            DeviceNotFound: the device is outside their scope, or not there.
             Throttled: they ask too much, or too much without good credentials comes from this address.
             LogUnavailable, SecretsUnavailable: it cannot be told now.
         """
@@ -107,8 +99,8 @@ class Gate:
             need = need[1]
         if caller.device_id is not None or not caller.may(need):
             raise Forbidden
-        if caller.scope is not None and not await self._is_in(caller.scope, device_of(method, path)):
-            raise Forbidden
+        if caller.scope is not None:
+            await self._keep_within(caller.scope, method, path)
         return caller
 
     async def _known(self, headers: Headers, path: str, address: str) -> Caller:
@@ -125,16 +117,15 @@ class Gate:
         if seconds:
             raise Throttled(what, seconds)
 
-    async def _is_in(self, scope: Condition, device_id: str | None) -> bool:
-        return device_id is not None and await run_in_threadpool(self._matches, scope, device_id)
-
-    def _matches(self, scope: Condition, device_id: str) -> bool:
-        (stored,) = self._room.log.load([device_id])
-        document = None if stored.snapshot is None else decode_device(stored.snapshot)
-        if document is None or document.retired:
-            return False
-        twin = _Twin(device_id, section(document.tags), section(document.reported))
-        return evaluate(scope, twin) is True
+    async def _keep_within(self, scope: Scope, method: str, path: str) -> None:
+        if not heeds_scopes(method, path):
+            raise Forbidden
+        device_id = device_of(method, path)
+        # Of a device that may not be there yet, the producer decides.
+        if device_id is None or registers(method, path):
+            return
+        if not await run_in_threadpool(self._room.reaches, scope, device_id):
+            raise DeviceNotFound(device_id)
 
     def _is_own(self, caller: Caller, path: str) -> bool:
         owned = owner(path)
@@ -192,7 +183,7 @@ class Gate:
             raise Unauthorized(_NO_ENTRY)
         if 0 < document.expires_at <= self._room.clock():
             raise Unauthorized(_NO_ENTRY)
-        scope = parse(document.scope) if document.scope else None
+        scope = Scope(document.scope) if document.scope else None
         return Caller(Principal.parse(f"user:{document.name}"), with_implied(ROLES[document.role]), scope=scope)
 
     async def _holder(self, subject: str, look_up: Callable[[str], _Holder]) -> _Holder:

@@ -1,8 +1,10 @@
 """The hub's paths (contract/hub.md §1.1-1.9): identities, twins and configurations."""
 
 import asyncio
+import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
@@ -100,11 +102,13 @@ _BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": Tr
 @router.get("/devices", response_model=None, responses=answers(list[described.DeviceIdentity]))
 def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1000) -> list[JsonObject]:
     """Identities of devices that the workers know, at most `top`."""
-    room = room_of(request)
-    names, _ = room.view.devices(limit=top)
+    room, caller = room_of(request), caller_of(request)
+    names, _ = room.view.devices(limit=top, within=room.within(caller))
     found = zip(names, room.log.load(names), strict=True)
     documents = [(name, decode_device(one.snapshot)) for name, one in found if one.snapshot is not None]
     standing = [(name, document) for name, document in documents if not document.retired]
+    if caller.scope is not None:
+        standing = [(name, document) for name, document in standing if caller.scope.holds(name, document)]
     keys = shown(room, [document.authentication for _, document in standing])
     return [shapes.device_identity(name, document, one) for (name, document), one in zip(standing, keys, strict=True)]
 
@@ -112,7 +116,8 @@ def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1
 @router.get("/statistics/devices", response_model=None, responses=answers(described.DeviceStatistics))
 def count_devices(request: Request) -> JsonObject:
     """How many devices there are, and how many of them are enabled."""
-    total, enabled = room_of(request).view.totals()
+    room = room_of(request)
+    total, enabled = room.view.totals(within=room.within(caller_of(request)))
     return {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
 
 
@@ -313,23 +318,30 @@ def patch_module_twin(
 
 @router.get("/configurations", response_model=None, responses=answers(list[described.Configuration]))
 def list_configurations(request: Request) -> list[JsonObject]:
-    """Every deployment; `top` is let pass and means nothing, as on the hub."""
-    room = room_of(request)
-    counts, kept, until = room.view.status(), room.view.metrics(), time.monotonic() + COUNTING_SECONDS
+    """Every deployment that the caller sees; `top` is let pass and means nothing, as on the hub."""
+    room, until = room_of(request), time.monotonic() + COUNTING_SECONDS
+    kept = room.view.metrics()
     return [
-        shapes.configuration(name, one, counts.get(name), room.counting.results(one, kept.get(name, {}), until=until))
-        for name, one in deployments(room.log)
+        shapes.configuration(name, one, counts, _results(request, one, kept.get(name, {}), until=until))
+        for name, one, counts in deployments_seen(request)
     ]
+
+
+def _results(
+    request: Request, document: DeploymentDocument, kept: Mapping[str, int], *, until: float = math.inf
+) -> dict[str, int]:
+    counting, scope = room_of(request).counting, caller_of(request).scope
+    # What workers keep is of the whole fleet.
+    return counting.results(document, kept if scope is None else {}, until=until, scope=scope)
 
 
 @router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
     """One deployment."""
-    room = room_of(request)
-    document = deployment_of(room, name)
+    document, counts = deployment_seen(request, name)
     response.headers["ETag"] = f'"{etag_text(document.etag)}"'
-    results = room.counting.results(document, room.view.metrics().get(name, {}))
-    return shapes.configuration(name, document, room.view.status(name)[name], results)
+    results = _results(request, document, room_of(request).view.metrics().get(name, {}))
+    return shapes.configuration(name, document, counts, results)
 
 
 @router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
@@ -427,3 +439,29 @@ def deployment_of(room: Room, name: str) -> DeploymentDocument:
     if stored.snapshot is None:
         raise DeploymentNotFound(name)
     return decode(stored.snapshot)
+
+
+def deployment_seen(request: Request, name: str) -> tuple[DeploymentDocument, Counter[str]]:
+    """A deployment as it stands, and the counts of its status sets, for the caller.
+
+    Raises:
+        DeploymentNotFound: it does not stand, or they do not see it.
+    """
+    room, caller = room_of(request), caller_of(request)
+    document = deployment_of(room, name)
+    counts = room.view.status(name, within=room.within(caller))[name]
+    if not caller.sees(document, counts):
+        raise DeploymentNotFound(name)
+    return document, counts
+
+
+def deployments_seen(
+    request: Request, labels: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, DeploymentDocument, Counter[str] | None]]:
+    """Every deployment that the caller sees and that carries some labels, with counts as soon as workers know it."""
+    room, caller = room_of(request), caller_of(request)
+    counts = room.view.status(within=room.within(caller))
+    for name, document in deployments(room.log, labels=labels or {}):
+        found = counts.get(name)
+        if caller.sees(document, found or Counter()):
+            yield name, document, found

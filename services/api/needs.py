@@ -67,6 +67,22 @@ def device_of(method: str, path: str) -> str | None:
     return None if found is None else found[1]
 
 
+_WITHIN_A_SCOPE = re.compile(
+    r"/devices|/devices/query|/statistics/(devices|service)|/configurations(/.*)?"
+    r"|/v1/devices|/v1/deployments(/.*)?|/v1/facts"
+)
+
+
+def heeds_scopes(method: str, path: str) -> bool:
+    """Whether a path answers whoever is scoped within their scope; one that is not listed here is closed to them."""
+    return device_of(method, path) is not None or _WITHIN_A_SCOPE.fullmatch(path) is not None
+
+
+def registers(method: str, path: str) -> bool:
+    """Whether a request may be about a device that is not there yet."""
+    return method == "PUT" and re.fullmatch(r"/devices/[^/]+", path) is not None
+
+
 _OF_TWINS = (PatchTags, PatchTwin, ReplaceTwin, ReportProperties)
 
 

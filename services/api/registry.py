@@ -15,8 +15,8 @@ from events.device.commands import (
     UpdateDevice,
     UpdateModule,
 )
-from events.envelope import Principal
 from services.api.bodies import BulkBody, DeviceBody
+from services.api.callers import Author
 from services.api.errors import BodyInvalid, answer_of, text_of
 from services.api.keys import authentication_of
 from services.api.room import Room
@@ -59,7 +59,7 @@ class _Line(msgspec.Struct, frozen=True):
     twin: PatchTwin | None
 
 
-def in_bulk(room: Room, bodies: Sequence[BulkBody], by: Principal) -> list[JsonObject]:
+def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[JsonObject]:
     """Do every line, and answer an error for each that was refused; twins are touched where the identity went well."""
     errors: dict[int, JsonObject] = {}
     lines = []
@@ -70,7 +70,7 @@ def in_bulk(room: Room, bodies: Sequence[BulkBody], by: Principal) -> list[JsonO
             errors[number] = _error(body, error)
     for part in ("identity", "twin"):
         some = [line for line in lines if line.number not in errors and getattr(line, part) is not None]
-        with room.producer(by) as producer:
+        with room.producer(author) as producer:
             report = producer.submit(getattr(line, part) for line in some)
         for refused in report.refused:
             line = some[refused.index]

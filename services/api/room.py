@@ -1,6 +1,7 @@
 """What every request shares: the log, the views, and producers for one request each."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 
@@ -8,8 +9,9 @@ import msgspec
 from prometheus_client import Counter
 from redis import Redis
 
+from events.access.scope import Scope
 from events.deployment.advice import Advice
-from events.envelope import Principal
+from events.device.state import decode_device
 from events.log.opening import open_log
 from events.log.redis import RedisLog
 from events.log.wake import Waker
@@ -18,11 +20,12 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
-from events.view_store.fleet_view import FleetView
+from events.view_store.fleet_view import FleetView, Within
 from events.view_store.querying import Querying
 from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
 from events.view_store.work import WorkCounts
+from services.api.callers import Author, Caller
 from services.api.counting import Counting
 from services.api.recent import Recent
 from services.api.waking import BackgroundWaker
@@ -51,22 +54,39 @@ class Room(msgspec.Struct, frozen=True):
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     @contextlib.contextmanager
-    def producer(self, by: Principal) -> Iterator[Producer]:
+    def producer(self, author: Author) -> Iterator[Producer]:
         """A producer for one request; it is used by one thread at a time."""
-        producer = Producer(self.log, by=by, waker=self.waker, take_secrets=self.vault.take_out, attempts=_ATTEMPTS)
+        producer = Producer(
+            self.log,
+            by=author.by,
+            scope=author.scope,
+            waker=self.waker,
+            take_secrets=self.vault.take_out,
+            attempts=_ATTEMPTS,
+        )
         try:
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
 
-    def do(self, command: Command, by: Principal) -> tuple[Advice, ...]:
+    def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
         """Write one command.
 
         Raises:
             Exception: the error that refuses it, or LogUnavailable.
         """
-        with self.producer(by) as producer:
+        with self.producer(author) as producer:
             return producer.do(command)
+
+    def within(self, caller: Caller) -> Within | None:
+        """Who the caller reaches, for one request: each partition is looked at once; `None` for everybody."""
+        limit = caller.limit
+        return None if limit is None else functools.cache(lambda number: self.querying.within(number, limit))
+
+    def reaches(self, scope: Scope, device_id: str) -> bool:
+        """Whether a device is in a scope as it stands in the log."""
+        (stored,) = self.log.load([device_id])
+        return scope.holds(device_id, None if stored.snapshot is None else decode_device(stored.snapshot))
 
 
 def open_room(settings: Settings) -> Room:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import UNSET
+
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument, etag_text
 from events.device.etags import twin_etag
@@ -72,7 +74,7 @@ def configuration(
         "appliedCount": applied,
         "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
         "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
-        "targetedCount": targeted_query(document.target_condition),
+        "targetedCount": targeted_query(document.target_condition, "*" if document.scope is UNSET else document.scope),
     }
     of_agent = contributes(document.content.get(CONTENT_KEY, {}), AGENT)
     results: dict[str, Any] = {}

@@ -23,7 +23,6 @@ from events.manifest.merge import conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
 from events.secrets.references import extract, mask, references
-from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.views.reading import STATUSES, Assignment
@@ -34,7 +33,7 @@ from services.api.bodies import CreateBody, ReportBody, UpdateBody
 from services.api.callers import Caller
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
-from services.api.hub import deployment_of
+from services.api.hub import deployment_of, deployment_seen, deployments_seen
 from services.api.needs import needed_for
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.room import Room
@@ -72,26 +71,27 @@ def devices(
     continuation: Annotated[str | None, Query()] = None,
 ) -> JsonObject:
     """The ids of all devices, page by page."""
-    found, place = room_of(request).view.devices(after=_place(continuation), limit=top)
+    room = room_of(request)
+    within = room.within(caller_of(request))
+    found, place = room.view.devices(after=_place(continuation), limit=top, within=within)
     return {"devices": found, "continuation": None if place is None else _token(*place)}
 
 
 @router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[JsonObject]:
     """The deployments that carry all of some labels (`?label=team=x`), with their counts."""
-    room = room_of(request)
     labels = dict(_pair(one) for one in label or [])
-    counts = room.view.status()
     return [
         {
             "id": name,
             "priority": document.priority,
             "layered": document.layered,
             "targetCondition": document.target_condition,
+            "scope": None if document.scope is msgspec.UNSET else document.scope,
             "labels": document.labels,
-            "counts": dict(counts.get(name, {})),
+            "counts": dict(counts or {}),
         }
-        for name, document in deployments(room.log, labels=labels)
+        for name, document, counts in deployments_seen(request, labels)
     ]
 
 
@@ -162,7 +162,10 @@ async def desired(
             if found.outcome == version:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(event.wait(), wait)
-    is_own = caller_of(request).device_id is not None
+    caller = caller_of(request)
+    if caller.scope is not None and not await run_in_threadpool(room.reaches, caller.scope, device_id):
+        raise DeviceNotFound(device_id)  # It left the scope while they waited.
+    is_own = caller.device_id is not None
     return await run_in_threadpool(_desired, room, device_id, version, is_own=is_own)
 
 
@@ -271,9 +274,8 @@ def update(
 @router.get("/deployments/{name}/status", response_model=None, responses=answers(described.Counts))
 def status(request: Request, name: DeploymentId) -> JsonObject:
     """How many devices are in each status; each count is that of its list."""
-    room = room_of(request)
-    deployment_of(room, name)
-    return {"id": name, "counts": dict(room.view.status(name)[name])}
+    _, counts = deployment_seen(request, name)
+    return {"id": name, "counts": dict(counts)}
 
 
 @router.get("/deployments/{name}/series", response_model=None, responses=answers(described.Series))
@@ -284,6 +286,9 @@ def series(
     limit: Annotated[int, Query(ge=1, le=SAMPLES_MAX)] = SAMPLES_MAX,
 ) -> JsonObject:
     """The course of a deployment's counts and metrics, sampled about once a minute; times in milliseconds."""
+    if caller_of(request).scope is not None:
+        # Samples are of the whole fleet.
+        raise Forbidden
     room = room_of(request)
     deployment_of(room, name)
     samples = SeriesStore(room.log.client).read(name, since=since, limit=limit)
@@ -301,9 +306,12 @@ def members(
     """Who is in a status, page by page: no device twice, and none missed that stood throughout."""
     if which not in STATUSES:
         raise NotFound(f"no status {which[:40]!r}; there are {', '.join(STATUSES)}")
-    room = room_of(request)
-    deployment_of(room, name)
-    found, place = room.view.page(name, which, after=_place(continuation), limit=top)
+    room, within = room_of(request), room_of(request).within(caller_of(request))
+    if within is None:
+        deployment_of(room, name)
+    else:
+        deployment_seen(request, name)
+    found, place = room.view.page(name, which, after=_place(continuation), limit=top, within=within)
     return {"devices": found, "continuation": None if place is None else _token(*place)}
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import msgspec
 
 from events.device.commands import DeviceCommand
-from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
+from services.api.callers import Author
 from services.api.room import Room
 
 BATCH_MAX = 256
@@ -19,7 +19,7 @@ BATCH_MAX = 256
 
 class _Job(msgspec.Struct, frozen=True, eq=False):
     command: DeviceCommand
-    by: Principal
+    author: Author
     loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[Stored]"
 
@@ -43,14 +43,14 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
-    async def do(self, command: DeviceCommand, by: Principal) -> Stored:
+    async def do(self, command: DeviceCommand, author: Author) -> Stored:
         """Write a command on a device; answers what the log knows of the device after it.
 
         Raises:
             Exception: the error that refuses it, LogUnavailable or ConflictPersists.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(command, by, loop, loop.create_future())
+        job = _Job(command, author, loop, loop.create_future())
         self._jobs.put(job)
         return await job.answer
 
@@ -74,11 +74,11 @@ class Writer:
 
     def _write_all(self, jobs: Sequence[_Job]) -> None:
         # A batch has one author; who writes on one device several times is written in order all the same.
-        for by, some in itertools.groupby(jobs, key=lambda job: job.by):
-            self._write(by, list(some))
+        for author, some in itertools.groupby(jobs, key=lambda job: job.author):
+            self._write(author, list(some))
 
-    def _write(self, by: Principal, jobs: Sequence[_Job]) -> None:
-        with self._room.producer(by) as producer:
+    def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
+        with self._room.producer(author) as producer:
             report = producer.submit(job.command for job in jobs)
         errors = {one.index: one.error for one in report.refused}
         names = list(dict.fromkeys(job.command.device_id for job in jobs))

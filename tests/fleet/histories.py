@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from events.deployment.facts import (
     AdmissionChanged,
@@ -118,6 +119,7 @@ _closed_or_some = st.one_of(
 admissions = st.integers(0, 7).flatmap(lambda number: _closed_or_some if number == 5 else st.just(Everyone()))
 _wide = st.sampled_from(["*", "tags.env = 'prod' OR tags.env = 'test'", "tags.n >= 0", "deviceId >= 'd1'"])
 _targets = st.one_of(_wide, conditions)
+_scopes = st.integers(0, 7).flatmap(lambda rare: conditions if rare == 7 else st.just(UNSET))
 _agent_reports = st.builds(
     lambda version, code, status: {
         "lastDesiredVersion": version,
@@ -183,6 +185,7 @@ def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str])
                 target_condition=draw(_targets),
                 priority=priority,
                 admission=draw(admissions),
+                scope=draw(_scopes),
             ),
         )
         return
@@ -277,8 +280,13 @@ class Model:
                 del self.deployments[name]
 
     def targets(self, name: str) -> set[str]:
-        condition = parse(self.deployments[name][1].target_condition)
-        return {twin.device_id for twin in self.twins.values() if twin.edge and evaluate(condition, twin) is True}
+        deployment = self.deployments[name][1]
+        texts = [deployment.target_condition, *([] if deployment.scope is UNSET else [deployment.scope])]
+        return {
+            twin.device_id
+            for twin in self.twins.values()
+            if twin.edge and all(evaluate(parse(text), twin) is True for text in texts)
+        }
 
     def stack(self, device_id: str) -> tuple[str, ...]:
         """Base and layers of one device, by the words of contract/hub.md §3.3."""

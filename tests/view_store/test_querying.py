@@ -18,6 +18,7 @@ from events import (
     UpdateDeployment,
     UpdateDevice,
 )
+from events.access.scope import Scope
 from events.canonical import JsonObject
 from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
 from events.envelope import Principal
@@ -53,7 +54,20 @@ class Fleet:
 
     def do(self, *commands: Command) -> None:
         """Write what is not refused, and fold it."""
+        self.write(*commands)
+        self._fold()
+
+    def write(self, *commands: Command) -> None:
+        """Write what is not refused, and leave the views behind."""
         self._producer.submit(commands)
+
+    def do_within(self, scope: Scope, *commands: Command) -> None:
+        """As `do`, for somebody scoped; nothing may be refused."""
+        scoped = Producer(self.log, by=Principal.parse("user:bo"), scope=scope, clock=lambda: 1)
+        scoped.submit(commands).raise_if_refused()
+        self._fold()
+
+    def _fold(self) -> None:
         projector = next(self._projectors)
         for number in range(PARTITIONS):
             assert projector.drain(number, go_on=lambda: True)

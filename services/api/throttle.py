@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 
 _NAMES_MAX = 10_000
+_NOTHING = 1e-9
 
 
 class Throttle:
@@ -23,8 +24,9 @@ class Throttle:
         per_second = self._per_minute / 60
         held, at = self._buckets.get(name, (float(self._per_minute), now))
         held = min(float(self._per_minute), held + (now - at) * per_second)
-        lacking = max(0.0, 1 - held)
-        self._buckets[name] = (held if lacking else held - 1, now)
+        # A billionth short is what adding times up leaves over.
+        lacking = 1 - held if 1 - held > _NOTHING else 0.0
+        self._buckets[name] = (held if lacking else max(0.0, held - 1), now)
         self._buckets.move_to_end(name)
         while len(self._buckets) > _NAMES_MAX:
             self._buckets.popitem(last=False)

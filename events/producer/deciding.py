@@ -1,5 +1,6 @@
 """From commands and what stands to proposed facts."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -10,7 +11,7 @@ from events.access.commands import AccessCommand
 from events.access.errors import AccessError
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
-from events.deployment.commands import DeploymentCommand
+from events.deployment.commands import CreateDeployment, DeploymentCommand
 from events.deployment.errors import DeploymentError
 from events.device import decide as device_decide
 from events.device import state as device_state
@@ -26,6 +27,7 @@ from events.manifest.hub_rules import content_problems
 from events.producer.errors import Command, CommandInvalid, NoVault
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
+from events.view_store.deployments import deployments
 
 REFUSALS = (
     DeviceError,
@@ -59,6 +61,13 @@ def load(log: Log, commands: Iterable[Command]) -> Standings:
         if names:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
     return found
+
+
+def deployments_left(log: Log, commands: Iterable[Command], deployments_max: int) -> float:
+    """How many more deployments some commands may create; without a maximum (0) any number."""
+    if not deployments_max or not any(isinstance(command, CreateDeployment) for command in commands):
+        return math.inf
+    return max(0, deployments_max - sum(1 for _ in deployments(log)))
 
 
 def propose(command: Command, standings: Standings) -> Proposed:

@@ -10,8 +10,9 @@ from events.targeting.tree import Condition
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whoever is behind a request. `device_id` and `module_id` are set where it is a device or a module itself.
+    """Whoever is behind a request.
 
+    `device_id` and `module_id` are set where it is a device or a module itself, `policy` where they signed with its key.
     `scope` is the target condition that a scoped token is limited to; `None` for everybody else.
     """
 
@@ -19,6 +20,7 @@ class Caller(msgspec.Struct, frozen=True):
     rights: frozenset[Right]
     device_id: str | None = None
     module_id: str | None = None
+    policy: str | None = None
     scope: Condition | None = None
 
     @property

@@ -47,7 +47,7 @@ from services.api.bodies import (
     TwinBody,
 )
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, ContentMissing, EtagMissing
+from services.api.errors import BodyInvalid, ContentMissing, EtagMissing, ModulesOutOfReach
 from services.api.keys import authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
 from services.api.registry import identity_command, in_bulk
@@ -80,12 +80,27 @@ def known_version(
         raise BodyInvalid(f"api-version is one of {', '.join(API_VERSIONS)}, not {version[:40]!r}")
 
 
+def modules_in_reach(request: Request, device_id: DeviceId) -> None:
+    """Turn away a policy's signature from the modules of a device that is missing or disabled (contract/hub.md §1.5).
+
+    Raises:
+        ModulesOutOfReach: it is. Everybody else gets what the operation itself says of such a device.
+    """
+    if caller_of(request).policy is None:
+        return
+    (stored,) = room_of(request).log.load([device_id])
+    document = None if stored.snapshot is None else decode_device(stored.snapshot)
+    if document is None or document.retired or not document.enabled:
+        raise ModulesOutOfReach(device_id)
+
+
 router = APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer), dependencies=[Depends(known_version)])
 
 IfMatch = Annotated[str | None, Header()]
 IfMatchToDelete = Annotated[str | None, Header(examples=["*"])]
 
 BULK_MAX = 100
+LISTED_MAX = 1000
 _WAITS, _WAIT_SECONDS = 100, 0.02
 _BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": True}, "tags": {"site": "north"}}]
 
@@ -94,10 +109,10 @@ _BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": Tr
 
 
 @router.get("/devices", response_model=None, responses=answers(list[described.DeviceIdentity]))
-def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1000) -> list[JsonObject]:
-    """Identities of devices that the workers know, at most `top`."""
+def list_devices(request: Request, top: int = LISTED_MAX) -> list[JsonObject]:
+    """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
     room = room_of(request)
-    names, _ = room.view.devices(limit=top)
+    names, _ = room.view.devices(limit=top if 1 <= top <= LISTED_MAX else LISTED_MAX)
     found = zip(names, room.log.load(names), strict=True)
     documents = [(name, decode_device(one.snapshot)) for name, one in found if one.snapshot is not None]
     standing = [(name, document) for name, document in documents if not document.retired]
@@ -176,7 +191,12 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     room_of(request).do(RetireDevice(device_id, if_match), author_of(request))
 
 
-@router.get("/devices/{device_id}/modules", response_model=None, responses=answers(list[described.ModuleIdentity]))
+@router.get(
+    "/devices/{device_id}/modules",
+    response_model=None,
+    responses=answers(list[described.ModuleIdentity]),
+    dependencies=[Depends(modules_in_reach)],
+)
 def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     """The identities of a device's modules, with their keys."""
     room = room_of(request)
@@ -185,7 +205,10 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
 
 
 @router.get(
-    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+    "/devices/{device_id}/modules/{module_id}",
+    response_model=None,
+    responses=answers(described.ModuleIdentity),
+    dependencies=[Depends(modules_in_reach)],
 )
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
     """A module's identity, with its keys."""
@@ -199,7 +222,10 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
 
 
 @router.put(
-    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+    "/devices/{device_id}/modules/{module_id}",
+    response_model=None,
+    responses=answers(described.ModuleIdentity),
+    dependencies=[Depends(modules_in_reach)],
 )
 def put_module(
     request: Request,
@@ -221,7 +247,7 @@ def put_module(
     return get_module(request, response, device_id, module_id)
 
 
-@router.delete("/devices/{device_id}/modules/{module_id}", status_code=204)
+@router.delete("/devices/{device_id}/modules/{module_id}", status_code=204, dependencies=[Depends(modules_in_reach)])
 def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if_match: IfMatchToDelete = None) -> None:
     """Remove a module made by hand."""
     if if_match is None:
@@ -317,11 +343,12 @@ def list_configurations(request: Request) -> list[JsonObject]:
 
 @router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
-    """One deployment."""
-    room = room_of(request)
-    document = deployment_of(room, name)
-    response.headers["ETag"] = f'"{etag_text(document.etag)}"'
-    return shapes.configuration(name, document, room.view.status(name)[name])
+    """One deployment, with the number of rows of each of its custom metrics."""
+    room, limit = room_of(request), caller_of(request).limit
+    shown = _configuration(room, response, name)
+    queries = shown["metrics"]["queries"]
+    counted = {metric: room.querying.count(parse_query(text), scope=limit) for metric, text in queries.items()}
+    return {**shown, "metrics": {"results": counted, "queries": queries}}
 
 
 @router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
@@ -350,7 +377,7 @@ def put_configuration(
         )
     else:
         room.do(UpdateDeployment(name, condition, body.priority, labels, metrics, if_match), by)
-    return get_configuration(request, response, name)
+    return _configuration(room, response, name)
 
 
 @router.delete("/configurations/{name}", status_code=204)
@@ -377,6 +404,12 @@ def _condition_error(text: str) -> str | None:
         return "the condition * cannot be tried; it targets every device" if parse(text) == Everyone() else None
     except ConditionInvalid as refused:
         return str(refused)
+
+
+def _configuration(room: Room, response: Response, name: str) -> JsonObject:
+    document = deployment_of(room, name)
+    response.headers["ETag"] = f'"{etag_text(document.etag)}"'
+    return shapes.configuration(name, document, room.view.status(name)[name])
 
 
 def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:

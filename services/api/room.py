@@ -51,7 +51,14 @@ class Room(msgspec.Struct, frozen=True):
     @contextlib.contextmanager
     def producer(self, by: Principal) -> Iterator[Producer]:
         """A producer for one request; it is used by one thread at a time."""
-        producer = Producer(self.log, by=by, waker=self.waker, take_secrets=self.vault.take_out, attempts=_ATTEMPTS)
+        producer = Producer(
+            self.log,
+            by=by,
+            waker=self.waker,
+            take_secrets=self.vault.take_out,
+            attempts=_ATTEMPTS,
+            deployments_max=self.settings.configurations_max,
+        )
         try:
             yield producer
         finally:

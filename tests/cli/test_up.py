@@ -4,6 +4,8 @@ import contextlib
 import datetime as dt
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -181,3 +183,20 @@ def test_open_access_asks_nobody_and_leaves_no_token(data: Path) -> None:
     with up(data, "--no-tls", TWINFOLD_OPEN_ACCESS="true") as (_, http, _):
         assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices").is_success
         assert not (data / "admin.token").exists()
+
+
+def test_a_client_that_was_told_goodbye_before_does_not_hold_up_the_end(data: Path) -> None:
+    # A line that is idle is closed from this side; the client does not take part in the end of TLS.
+    with up(data, TWINFOLD_REQUEST_SECONDS_MAX="0.2", TWINFOLD_LOG_LEVEL="error") as (process, http, _):
+        context = ssl.create_default_context(cafile=data / "tls" / "ca.pem")
+        address = (http.base_url.host, http.base_url.port)
+        with (
+            socket.create_connection(address, timeout=30) as wire,
+            context.wrap_socket(wire, server_hostname="localhost") as line,
+        ):
+            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while line.recv(4096):
+                pass
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+    assert "timeout graceful shutdown exceeded" not in said

@@ -48,8 +48,6 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._looking.cancel()
         self.config.app.state.waiting.end()  # type: ignore[union-attr]
-        # A transport of TLS that is closed for a second time cannot be aborted any more, so this comes first.
-        self._leave_closing()
         hanging_up = asyncio.create_task(self._hang_up())
         await super().shutdown(sockets)
         hanging_up.cancel()
@@ -58,12 +56,9 @@ class Server(uvicorn.Server):
         """Leave clients that have their answer and do not take part in the end of TLS, as those that keep a line open."""
         while True:
             await asyncio.sleep(_GOODBYE_SECONDS)
-            self._leave_closing()
-
-    def _leave_closing(self) -> None:
-        for connection in tuple(self.server_state.connections):
-            if connection.transport.is_closing():
-                connection.transport.abort()
+            for connection in tuple(self.server_state.connections):
+                if connection.transport.is_closing():
+                    connection.transport.abort()
 
     async def _renew(self) -> None:
         context = self.config.ssl

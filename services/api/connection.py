@@ -45,6 +45,12 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
                 self._wait_for_a_request()
 
         @override
+        def shutdown(self) -> None:
+            # A transport of TLS that is closed for a second time cannot be aborted any more, and the server would wait.
+            if not self.transport.is_closing():
+                super().shutdown()
+
+        @override
         def send_400_response(self, msg: str) -> None:
             if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
                 self.transport.close()  # In the middle of an answer there is no place for another.
@@ -64,7 +70,11 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
 
         def _wait_for_a_request(self) -> None:
             self._wait_no_more()
-            self._until_request = self.loop.call_later(seconds_max, self.transport.close)
+            self._until_request = self.loop.call_later(seconds_max, self._end)
+
+        def _end(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.close()
 
         def _wait_no_more(self) -> None:
             if self._until_request is not None:

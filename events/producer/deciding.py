@@ -146,7 +146,8 @@ def check(command: Command) -> None:
     members = {name: getattr(command, name) for name in command.__struct_fields__}
     try:
         msgspec.convert(members, type(command))
-    except msgspec.ValidationError as error:
+    # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)

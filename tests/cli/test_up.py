@@ -17,7 +17,7 @@ import pytest
 
 from services import certificates
 from services.local import token_id
-from tests.api.serving import free_port
+from tests.api.serving import API_VERSION, free_port
 from tests.cli.running import bearer, command, up
 from tests.servers import eventually
 from tests.workers.system import base
@@ -131,7 +131,7 @@ def test_without_tls_nothing_is_to_be_trusted_and_credentials_are_shown_all_the_
         assert said[2] == f"api    http://localhost:{http.base_url.port}\n"
         plain = f"http://127.0.0.1:{http.base_url.port}/devices"
         assert httpx.get(plain).status_code == 401
-        assert httpx.get(plain, headers=bearer(data)).is_success
+        assert httpx.get(plain, headers=bearer(data), params=API_VERSION).is_success
         ran = subprocess.run(
             [sys.executable, "-m", "services.cli", "ca", "--data", str(data)],
             capture_output=True,
@@ -181,7 +181,7 @@ def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> Non
 
 def test_open_access_asks_nobody_and_leaves_no_token(data: Path) -> None:
     with up(data, "--no-tls", TWINFOLD_OPEN_ACCESS="true") as (_, http, _):
-        assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices").is_success
+        assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices", params=API_VERSION).is_success
         assert not (data / "admin.token").exists()
 
 

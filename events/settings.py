@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     request_seconds_max: float = Field(default=30.0, ge=0.1, le=3600.0)
     """How long the API waits for the headers of a request, and for its body."""
 
+    configurations_max: int = Field(default=0, ge=0, le=1_000_000)
+    """How many deployments there may be, of all kinds together; 0 is any number."""
+
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 

@@ -59,7 +59,7 @@ class FleetFacts:
                 more = self._read(_FLEET_BATCH)
             except (UnreadableFact, LogLostItsTail) as error:
                 position = position_of(error)
-                self._read(position - 1 - len(self._facts))
+                self._read(max(0, position - 1 - len(self._facts)))
                 self._look_ahead(position)
                 if position not in self.skipped(FLEET):
                     raise

@@ -2,7 +2,7 @@
 
 DeploymentError
 ├── DeploymentIdInvalid · PriorityInvalid · LabelsInvalid · MetricsInvalid · SchemaVersionInvalid · AdmissionInvalid
-├── DeploymentExists · DeploymentNotFound
+├── DeploymentExists · DeploymentNotFound · DeploymentsFull
 └── DeploymentEtagMismatch
 Conditions and contents are refused by their own rooms: ConditionInvalid, ManifestInvalid.
 """
@@ -86,6 +86,14 @@ class DeploymentNotFound(DeploymentError):
     def __init__(self, deployment_id: str) -> None:
         super().__init__(f"there is no deployment {deployment_id!r}")
         self.deployment_id = deployment_id
+
+
+class DeploymentsFull(DeploymentError):
+    """There are as many deployments as the settings allow; the text is the hub's (contract/hub.md §1.3)."""
+
+    def __init__(self, deployments_max: int) -> None:
+        super().__init__(f"Number of deployments exceed the maximum quota {deployments_max} for this IotHub.")
+        self.deployments_max = deployments_max
 
 
 class DeploymentEtagMismatch(DeploymentError):

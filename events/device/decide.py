@@ -30,6 +30,7 @@ from events.device.errors import (
     ModuleNotFound,
     NotEdgeCapable,
     SystemModuleReserved,
+    TooManyModules,
     TwinLimitExceeded,
 )
 from events.device.etags import matches, twin_etag
@@ -58,6 +59,9 @@ from events.properties import (
 
 TEXT_CHARACTERS_MAX = 128
 """What the registry keeps of a reason or an owner, as it does of an id (contract/hub.md §6)."""
+
+MODULES_MAX = 50
+"""How many modules made by hand a device can have (contract/hub.md §6); those of deployments have a limit of their own."""
 
 
 def check(command: DeviceCommand) -> None:
@@ -174,6 +178,8 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
         case CreateModule(device_id, module_id, managed_by, authentication):
             if module_id in device.modules:
                 raise ModuleExists(device_id, module_id)
+            if len(device.modules) >= MODULES_MAX:
+                raise TooManyModules(device_id, MODULES_MAX)
             return ModuleCreated(module_id, managed_by, _said(authentication))
         case SetConfiguration(device_id, content):
             if not device.edge:

@@ -3,7 +3,7 @@
 DeviceError
 ├── DeviceIdInvalid · ModuleIdInvalid · IdentityTextInvalid · AuthenticationInvalid
 ├── DeviceExists · DeviceNotFound
-├── ModuleExists · ModuleNotFound
+├── ModuleExists · ModuleNotFound · TooManyModules
 ├── SystemModuleReserved   written by deployments alone
 ├── EtagMismatch
 └── TwinLimitExceeded      with every problem found
@@ -52,7 +52,7 @@ class DeviceExists(DeviceError):
     """The device is registered already."""
 
     def __init__(self, device_id: str) -> None:
-        super().__init__(f"a device with id {device_id!r} is already registered")
+        super().__init__(f"A device with ID {device_id!r} is already registered.")
         self.device_id = device_id
 
 
@@ -80,12 +80,21 @@ class ModuleNotFound(DeviceError):
         self.device_id, self.module_id = device_id, module_id
 
 
+class TooManyModules(DeviceError):
+    """The device has as many modules made by hand as it can have (contract/hub.md §6)."""
+
+    def __init__(self, device_id: str, modules_max: int) -> None:
+        super().__init__(f"device {device_id!r} has {modules_max} modules made by hand, and can have no more")
+        self.device_id, self.modules_max = device_id, modules_max
+
+
 class SystemModuleReserved(DeviceError):
     """The desired properties of `$edgeAgent` and `$edgeHub` come from deployments alone (contract/hub.md §1.6)."""
 
     def __init__(self, device_id: str, module_id: str) -> None:
         super().__init__(
-            f"{device_id}/{module_id} is a system module: create a deployment to change what it should run"
+            f"Unauthorized to modify reserved module. {device_id}/{module_id} is a system module: create a deployment to "
+            "change what it should run"
         )
         self.device_id, self.module_id = device_id, module_id
 

@@ -1,5 +1,6 @@
 """From commands and what stands to proposed facts."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -11,7 +12,7 @@ from events.access.errors import AccessError
 from events.access.scope import Scope
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
-from events.deployment.commands import DeploymentCommand
+from events.deployment.commands import CreateDeployment, DeploymentCommand
 from events.deployment.errors import DeploymentError
 from events.device import decide as device_decide
 from events.device import state as device_state
@@ -27,6 +28,7 @@ from events.manifest.hub_rules import content_problems
 from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
+from events.view_store.deployments import deployments
 
 REFUSALS = (
     DeviceError,
@@ -61,6 +63,13 @@ def load(log: Log, commands: Iterable[Command]) -> Standings:
         if names:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
     return found
+
+
+def deployments_left(log: Log, commands: Iterable[Command], deployments_max: int) -> float:
+    """How many more deployments some commands may create; without a maximum (0) any number."""
+    if not deployments_max or not any(isinstance(command, CreateDeployment) for command in commands):
+        return math.inf
+    return max(0, deployments_max - sum(1 for _ in deployments(log)))
 
 
 def propose(command: Command, standings: Standings, scope: Scope | None = None) -> Proposed:
@@ -155,6 +164,7 @@ def check(command: Command) -> None:
     members = {name: getattr(command, name) for name in command.__struct_fields__}
     try:
         msgspec.convert(members, type(command))
+    # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
     if isinstance(command, DeploymentCommand):

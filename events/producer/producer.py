@@ -13,6 +13,8 @@ import msgspec
 
 from events.access.scope import Scope
 from events.deployment.advice import Advice
+from events.deployment.errors import DeploymentsFull
+from events.deployment.facts import DeploymentCreated
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved
@@ -21,7 +23,7 @@ from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
 from events.producer.advising import advise
-from events.producer.deciding import REFUSALS, check, load, propose, subjects_of
+from events.producer.deciding import REFUSALS, check, deployments_left, load, propose, subjects_of
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
 
@@ -81,6 +83,7 @@ class Producer:
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
+        deployments_max: int = 0,
     ) -> None:
         self._log = log
         self._by = by
@@ -92,6 +95,7 @@ class Producer:
         self._take_secrets = take_secrets
         self._batch_commands = batch_commands
         self._attempts = attempts
+        self._deployments_max = deployments_max
         self._buffer: list[Command] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -220,11 +224,16 @@ class Producer:
 
     def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
         standings = load(self._log, [command for _, command in commands])
+        left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         proposed, authors = [], []
         for index, command in commands:
             try:
                 fact = propose(command, standings, self._scope)
                 check_size(fact)
+                if isinstance(fact.fact, DeploymentCreated):
+                    if not left:
+                        raise DeploymentsFull(self._deployments_max)
+                    left -= 1
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
                 continue

@@ -30,6 +30,7 @@ from services.api.errors import (
     PathInvalid,
     answer_of,
     answer_of_status,
+    hub_body,
     text_of,
 )
 from services.api.gate import Gate
@@ -157,9 +158,8 @@ def _answer(request: Request, answer: Answer, message: str, more: dict[str, str]
     if request.scope["path"].startswith("/v1/"):
         body: JsonObject = {"error": {"code": answer.code, "message": message, "requestId": request_id}}
     else:
-        body = {"Message": f"ErrorCode:{answer.code};{message}", "ExceptionMessage": f"Tracking ID:{request_id}"}
-        if answer.number:
-            body["errorCode"] = answer.number
+        room: Room = request.app.state.room
+        body = hub_body(answer, message, request_id=request_id, at=room.clock())
     return JSONResponse(body, answer.status, headers)
 
 

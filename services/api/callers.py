@@ -19,8 +19,9 @@ class Author(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whoever is behind a request. `device_id` and `module_id` are set where it is a device or a module itself.
+    """Whoever is behind a request.
 
+    `device_id` and `module_id` are set where it is a device or a module itself, `policy` where they signed with its key.
     `scope` is what a scoped token is limited to; `None` for everybody else.
     """
 
@@ -28,6 +29,7 @@ class Caller(msgspec.Struct, frozen=True):
     rights: frozenset[Right]
     device_id: str | None = None
     module_id: str | None = None
+    policy: str | None = None
     scope: Scope | None = None
 
     @property

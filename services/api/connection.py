@@ -1,6 +1,7 @@
 """One HTTP connection: uvicorn's, with a limit on the time until a request begins, and our words for what is no HTTP."""
 
 import asyncio
+import time
 from typing import Any
 
 import h11
@@ -8,7 +9,7 @@ import msgspec
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.api.errors import BAD_REQUEST
+from services.api.errors import BAD_REQUEST, hub_body
 
 
 def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
@@ -44,13 +45,18 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
                 self._wait_for_a_request()
 
         @override
+        def shutdown(self) -> None:
+            # A transport of TLS that is closed for a second time cannot be aborted any more, and the server would wait.
+            if not self.transport.is_closing():
+                super().shutdown()
+
+        @override
         def send_400_response(self, msg: str) -> None:
             if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
                 self.transport.close()  # In the middle of an answer there is no place for another.
                 return
-            body = msgspec.json.encode(
-                {"Message": f"ErrorCode:{BAD_REQUEST.code};{msg}", "ExceptionMessage": "Tracking ID:"}
-            )
+            at = time.time_ns() // 1_000_000
+            body = msgspec.json.encode(hub_body(BAD_REQUEST, msg, request_id="none", at=at))
             headers = [
                 ("content-type", "application/json"),
                 ("content-length", str(len(body))),
@@ -64,7 +70,11 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
 
         def _wait_for_a_request(self) -> None:
             self._wait_no_more()
-            self._until_request = self.loop.call_later(seconds_max, self.transport.close)
+            self._until_request = self.loop.call_later(seconds_max, self._end)
+
+        def _end(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.close()
 
         def _wait_no_more(self) -> None:
             if self._until_request is not None:

@@ -1,8 +1,11 @@
 """One table from typed errors to statuses and codes (contract/hub.md §1.10)."""
 
+import datetime as dt
+
 import msgspec
 
 from events.access import errors as access
+from events.canonical import JsonObject
 from events.deployment import errors as deployment
 from events.device import errors as device
 from events.log import errors as log
@@ -18,7 +21,7 @@ _TEXT_CHARACTERS_MAX = 4000
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """How an error is told over HTTP; `temporary` ones come with Retry-After. `number` is 0 where the hub's is not told."""
+    """How an error is told over HTTP; `temporary` ones come with Retry-After. `number` is 0 where the hub's is not known."""
 
     status: int
     code: str
@@ -62,6 +65,14 @@ class Forbidden(Exception):
         super().__init__("these credentials do not allow that")
 
 
+class ModulesOutOfReach(Exception):
+    """A policy's signature reaches no modules of a device that is missing or disabled (contract/hub.md §1.5)."""
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(f"device {device_id[:140]!r} is not registered, or is disabled")
+        self.device_id = device_id
+
+
 class Throttled(Exception):
     """They ask too much (contract/hub.md §1.10); the text is the hub's, which clients look at."""
 
@@ -79,33 +90,37 @@ class NotFound(Exception):
         super().__init__(what)
 
 
-_ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid")
-_PRECONDITION = Answer(412, "PreconditionFailed")
+_ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid", number=400004)
+_PRECONDITION = Answer(412, "PreconditionFailed", number=412001)
+_UNAUTHORIZED = Answer(401, "IotHubUnauthorizedAccess", number=401002)
+_TOO_LARGE = Answer(413, "MessageTooLarge", number=413001)
 _BUSY = Answer(503, "ServiceUnavailable", temporary=True)
 INTERNAL = Answer(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
 _BY_STATUS = {
-    404: "NotFound",
-    METHOD_NOT_ALLOWED: "MethodNotAllowed",
-    408: "RequestTimeout",
-    413: "MessageTooLarge",
+    404: Answer(404, "NotFound"),
+    METHOD_NOT_ALLOWED: Answer(METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+    408: Answer(408, "RequestTimeout"),
+    413: _TOO_LARGE,
 }
 
 _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
-    ((device.DeviceNotFound,), Answer(404, "DeviceNotFound")),
-    ((device.ModuleNotFound,), Answer(404, "ModuleNotFound")),
+    ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
+    ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
     ((NotFound,), Answer(404, "NotFound")),
     ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
-    ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists")),
-    ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice")),
+    ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
+    ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
     ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),
+    ((device.TooManyModules,), Answer(413, "TooManyModulesOnDevice", number=413003)),
+    ((deployment.DeploymentsFull,), Answer(413, "ConfigurationCountLimitExceeded")),
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
     ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
     ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
     ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
-    ((log.FactTooLarge,), Answer(413, "MessageTooLarge")),
+    ((log.FactTooLarge,), _TOO_LARGE),
     ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), _BUSY),
     (
         (
@@ -118,7 +133,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         _ARGUMENT,
     ),
     ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid), _ARGUMENT),
-    ((Unauthorized, Forbidden), Answer(401, "IotHubUnauthorizedAccess")),
+    ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
 )
@@ -139,4 +154,14 @@ def text_of(error: Exception) -> str:
 
 def answer_of_status(status: int) -> Answer:
     """The code of what the web framework refuses."""
-    return Answer(status, _BY_STATUS.get(status, _ARGUMENT.code))
+    return _BY_STATUS.get(status, Answer(status, _ARGUMENT.code))
+
+
+def hub_body(answer: Answer, message: str, *, request_id: str, at: int) -> JsonObject:
+    """The envelope of the hub's paths (contract/hub.md §1.10); `at` is in milliseconds."""
+    time = dt.datetime.fromtimestamp(at / 1000, dt.UTC).strftime("%m/%d/%Y %H:%M:%S")
+    body: JsonObject = {
+        "Message": f"ErrorCode:{answer.code};{message}",
+        "ExceptionMessage": f"Tracking ID:{request_id}-G:0-TimeStamp:{time}",
+    }
+    return {**body, "errorCode": answer.number} if answer.number else body

@@ -159,7 +159,7 @@ class Gate:
         if not isinstance(holder.document, PolicyDocument) or not _made_by(signature, holder):
             raise Unauthorized(_NO_ENTRY)
         rights = with_implied(rights_of(holder.document.rights))
-        return Caller(Principal.parse(f"user:{signature.policy}"), rights)
+        return Caller(Principal.parse(f"user:{signature.policy}"), rights, policy=signature.policy)
 
     async def _device(self, signature: Signature) -> Caller:
         found = _DEVICE_PATH.fullmatch(signature.path)

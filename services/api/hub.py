@@ -50,7 +50,7 @@ from services.api.bodies import (
     TwinBody,
 )
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, ContentMissing, EtagMissing
+from services.api.errors import BodyInvalid, ContentMissing, EtagMissing, ModulesOutOfReach
 from services.api.keys import authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
 from services.api.registry import identity_command, in_bulk
@@ -83,6 +83,20 @@ def known_version(
         raise BodyInvalid(f"api-version is one of {', '.join(API_VERSIONS)}, not {version[:40]!r}")
 
 
+def modules_in_reach(request: Request, device_id: DeviceId) -> None:
+    """Turn away a policy's signature from the modules of a device that is missing or disabled (contract/hub.md §1.5).
+
+    Raises:
+        ModulesOutOfReach: it is. Everybody else gets what the operation itself says of such a device.
+    """
+    if caller_of(request).policy is None:
+        return
+    (stored,) = room_of(request).log.load([device_id])
+    document = None if stored.snapshot is None else decode_device(stored.snapshot)
+    if document is None or document.retired or not document.enabled:
+        raise ModulesOutOfReach(device_id)
+
+
 router = APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer), dependencies=[Depends(known_version)])
 
 IfMatch = Annotated[str | None, Header()]
@@ -92,6 +106,7 @@ BULK_MAX = 100
 COUNTING_SECONDS = 1.0
 """So long a list of configurations runs queries of metrics that are not kept."""
 
+LISTED_MAX = 1000
 _WAITS, _WAIT_SECONDS = 100, 0.02
 _BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": True}, "tags": {"site": "north"}}]
 
@@ -100,10 +115,11 @@ _BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": Tr
 
 
 @router.get("/devices", response_model=None, responses=answers(list[described.DeviceIdentity]))
-def list_devices(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 1000) -> list[JsonObject]:
-    """Identities of devices that the workers know, at most `top`."""
+def list_devices(request: Request, top: int = LISTED_MAX) -> list[JsonObject]:
+    """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
     room, caller = room_of(request), caller_of(request)
-    names, _ = room.view.devices(limit=top, within=room.within(caller))
+    limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
+    names, _ = room.view.devices(limit=limit, within=room.within(caller))
     found = zip(names, room.log.load(names), strict=True)
     documents = [(name, decode_device(one.snapshot)) for name, one in found if one.snapshot is not None]
     standing = [(name, document) for name, document in documents if not document.retired]
@@ -185,7 +201,12 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     room_of(request).do(RetireDevice(device_id, if_match), author_of(request))
 
 
-@router.get("/devices/{device_id}/modules", response_model=None, responses=answers(list[described.ModuleIdentity]))
+@router.get(
+    "/devices/{device_id}/modules",
+    response_model=None,
+    responses=answers(list[described.ModuleIdentity]),
+    dependencies=[Depends(modules_in_reach)],
+)
 def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     """The identities of a device's modules, with their keys."""
     room = room_of(request)
@@ -194,7 +215,10 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
 
 
 @router.get(
-    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+    "/devices/{device_id}/modules/{module_id}",
+    response_model=None,
+    responses=answers(described.ModuleIdentity),
+    dependencies=[Depends(modules_in_reach)],
 )
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
     """A module's identity, with its keys."""
@@ -208,7 +232,10 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
 
 
 @router.put(
-    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+    "/devices/{device_id}/modules/{module_id}",
+    response_model=None,
+    responses=answers(described.ModuleIdentity),
+    dependencies=[Depends(modules_in_reach)],
 )
 def put_module(
     request: Request,
@@ -230,7 +257,7 @@ def put_module(
     return get_module(request, response, device_id, module_id)
 
 
-@router.delete("/devices/{device_id}/modules/{module_id}", status_code=204)
+@router.delete("/devices/{device_id}/modules/{module_id}", status_code=204, dependencies=[Depends(modules_in_reach)])
 def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if_match: IfMatchToDelete = None) -> None:
     """Remove a module made by hand."""
     if if_match is None:
@@ -337,11 +364,8 @@ def _results(
 
 @router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
-    """One deployment."""
-    document, counts = deployment_seen(request, name)
-    response.headers["ETag"] = f'"{etag_text(document.etag)}"'
-    results = _results(request, document, room_of(request).view.metrics().get(name, {}))
-    return shapes.configuration(name, document, counts, results)
+    """One deployment, with the number of rows of each of its custom metrics."""
+    return _configuration(request, response, name)
 
 
 @router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
@@ -370,7 +394,8 @@ def put_configuration(
         )
     else:
         room.do(UpdateDeployment(name, condition, body.priority, labels, metrics, if_match), by)
-    return get_configuration(request, response, name)
+    # Queries that are not kept are run for those who ask for the configuration.
+    return _configuration(request, response, name, until=-math.inf)
 
 
 @router.delete("/configurations/{name}", status_code=204)
@@ -397,6 +422,13 @@ def _condition_error(text: str) -> str | None:
         return "the condition * cannot be tried; it targets every device" if parse(text) == Everyone() else None
     except ConditionInvalid as refused:
         return str(refused)
+
+
+def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> JsonObject:
+    document, counts = deployment_seen(request, name)
+    response.headers["ETag"] = f'"{etag_text(document.etag)}"'
+    results = _results(request, document, room_of(request).view.metrics().get(name, {}), until=until)
+    return shapes.configuration(name, document, counts, results)
 
 
 def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:

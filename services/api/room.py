@@ -63,6 +63,7 @@ class Room(msgspec.Struct, frozen=True):
             waker=self.waker,
             take_secrets=self.vault.take_out,
             attempts=_ATTEMPTS,
+            deployments_max=self.settings.configurations_max,
         )
         try:
             yield producer

@@ -89,9 +89,11 @@ def refused(answer: httpx.Response, *, said: str = "the credentials are missing,
     if answer.url.path.startswith("/v1/"):
         told = {"error": {"code": "IotHubUnauthorizedAccess", "message": said, "requestId": request_id}}
     else:
+        time = answer.json()["ExceptionMessage"].rpartition("-TimeStamp:")[2]
         told = {
             "Message": f"ErrorCode:IotHubUnauthorizedAccess;{said}",
-            "ExceptionMessage": f"Tracking ID:{request_id}",
+            "ExceptionMessage": f"Tracking ID:{request_id}-G:0-TimeStamp:{time}",
+            "errorCode": 401002,
         }
     assert answer.json() == told
     return True

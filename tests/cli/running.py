@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from services.local import token
-from tests.api.serving import free_port
+from tests.api.serving import API_VERSION, free_port
 
 
 def command(data: Path, port: int, *flags: str) -> list[str]:
@@ -23,7 +23,9 @@ def client(data: Path, port: int, *, trusting: Path | None) -> httpx.Client:
     """A client that trusts an authority, the directory's own if none is given, and shows the directory's token."""
     ca = trusting or data / "tls" / "ca.pem"
     trusted = ssl.create_default_context(cafile=ca if ca.exists() else None)
-    return httpx.Client(base_url=f"https://127.0.0.1:{port}", headers=bearer(data), verify=trusted, timeout=30)
+    return httpx.Client(
+        base_url=f"https://127.0.0.1:{port}", headers=bearer(data), params=API_VERSION, verify=trusted, timeout=30
+    )
 
 
 def bearer(data: Path) -> dict[str, str]:

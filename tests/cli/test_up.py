@@ -4,6 +4,8 @@ import contextlib
 import datetime as dt
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,7 @@ import pytest
 
 from services import certificates
 from services.local import token_id
-from tests.api.serving import free_port
+from tests.api.serving import API_VERSION, free_port
 from tests.cli.running import bearer, command, up
 from tests.servers import eventually
 from tests.workers.system import base
@@ -129,7 +131,7 @@ def test_without_tls_nothing_is_to_be_trusted_and_credentials_are_shown_all_the_
         assert said[2] == f"api    http://localhost:{http.base_url.port}\n"
         plain = f"http://127.0.0.1:{http.base_url.port}/devices"
         assert httpx.get(plain).status_code == 401
-        assert httpx.get(plain, headers=bearer(data)).is_success
+        assert httpx.get(plain, headers=bearer(data), params=API_VERSION).is_success
         ran = subprocess.run(
             [sys.executable, "-m", "services.cli", "ca", "--data", str(data)],
             capture_output=True,
@@ -179,5 +181,22 @@ def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> Non
 
 def test_open_access_asks_nobody_and_leaves_no_token(data: Path) -> None:
     with up(data, "--no-tls", TWINFOLD_OPEN_ACCESS="true") as (_, http, _):
-        assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices").is_success
+        assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices", params=API_VERSION).is_success
         assert not (data / "admin.token").exists()
+
+
+def test_a_client_that_was_told_goodbye_before_does_not_hold_up_the_end(data: Path) -> None:
+    # A line that is idle is closed from this side; the client does not take part in the end of TLS.
+    with up(data, TWINFOLD_REQUEST_SECONDS_MAX="0.2", TWINFOLD_LOG_LEVEL="error") as (process, http, _):
+        context = ssl.create_default_context(cafile=data / "tls" / "ca.pem")
+        address = (http.base_url.host, http.base_url.port)
+        with (
+            socket.create_connection(address, timeout=30) as wire,
+            context.wrap_socket(wire, server_hostname="localhost") as line,
+        ):
+            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while line.recv(4096):
+                pass
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+    assert "timeout graceful shutdown exceeded" not in said

@@ -71,11 +71,11 @@ class Rows:
         if sure and self._shown_only_ids:
             yield from ({"deviceId": name} for name in names)
             return
-        stored = self._log.load(names)
+        snapshots = self._log.snapshots(self._index.number, names)
         hubs: Iterable[JsonObject] = self._hub_answers(names) if self._overlaid else ({} for _ in names)
         build = self._light if self._is_light else self._full
-        for name, one, hub in zip(names, stored, hubs, strict=True):
-            row = None if one.snapshot is None else build(name, one.snapshot)
+        for name, snapshot, hub in zip(names, snapshots, hubs, strict=True):
+            row = None if snapshot is None else build(name, snapshot)
             if row is not None and hub and row["capabilities"]["iotEdge"]:
                 row = _overlaid(row, hub, plain=self._whole)
             yield row
@@ -124,8 +124,8 @@ class Rows:
         return None if document.retired else device_twin(device_id, document)
 
     def _hub_answers(self, names: Sequence[str]) -> Iterator[JsonObject]:
-        for one in self._log.load([module_subject(name, HUB) for name in names]):
-            reported = {} if one.snapshot is None else msgspec.json.decode(one.snapshot, type=_Reported).reported
+        for snapshot in self._log.snapshots(self._index.number, [module_subject(name, HUB) for name in names]):
+            reported = {} if snapshot is None else msgspec.json.decode(snapshot, type=_Reported).reported
             yield {name: reported[name] for name in EDGE_ANSWER if name in reported}
 
     def names(self, ordinals: Sequence[int]) -> list[str]:
@@ -143,18 +143,19 @@ class Rows:
         """The rows of some (ordinal, module); `None` where a device or its module is gone."""
         ordinals = list(dict.fromkeys(ordinal for ordinal, _ in wanted))
         names = dict(zip(ordinals, self.names(ordinals), strict=True))
-        stored = self._log.load([names[ordinal] for ordinal in ordinals])
+        snapshots = self._log.snapshots(self._index.number, [names[ordinal] for ordinal in ordinals])
         documents = {
-            ordinal: None if one.snapshot is None else decode_device(one.snapshot)
-            for ordinal, one in zip(ordinals, stored, strict=True)
+            ordinal: None if snapshot is None else decode_device(snapshot)
+            for ordinal, snapshot in zip(ordinals, snapshots, strict=True)
         }
-        own = self._log.load([module_subject(names[ordinal], module_id) for ordinal, module_id in wanted])
-        for (ordinal, module_id), one in zip(wanted, own, strict=True):
+        subjects = [module_subject(names[ordinal], module_id) for ordinal, module_id in wanted]
+        own = self._log.snapshots(self._index.number, subjects)
+        for (ordinal, module_id), snapshot in zip(wanted, own, strict=True):
             document = documents[ordinal]
             if document is None or document.retired:
                 yield None
                 continue
-            module = None if one.snapshot is None else decode_module(one.snapshot)
+            module = None if snapshot is None else decode_module(snapshot)
             yield self._module(ordinal, names[ordinal], module_id, document, module)
 
     def _module(

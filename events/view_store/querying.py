@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -40,8 +40,8 @@ from events.query.tree import (
 )
 from events.targeting.tree import Op
 from events.view_store.deployments import deployments
-from events.view_store.port import ViewStore
-from events.view_store.query_index import ModuleIndex, PartitionIndex
+from events.view_store.port import Selection, ViewStore
+from events.view_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.view_store.query_rows import Rows
 
 PAGE_DEFAULT = 100
@@ -49,7 +49,7 @@ PAGE_MAX = 1000
 LOOKING_SECONDS = 0.1
 """A page that has to look at documents is handed out after this time, however few rows it has; the next one goes on."""
 
-_CHUNK = 500
+_CHUNK = 2000
 _LAST = "\U0010ffff"
 """Behind the name of any module."""
 
@@ -123,7 +123,7 @@ class Querying:
 
     def devices(self, number: int, where: Expression) -> BitMap:
         """The ordinals of one partition for whose devices a condition is true."""
-        index = PartitionIndex(self._views, number)
+        (index,) = indexes(self._views, [number], where)
         return self._exact(index, where)
 
     # -- pages
@@ -131,7 +131,8 @@ class Querying:
     def _place(self, query: Query, continuation: str | None) -> _Place:
         digest = hashlib.sha256(printed(query).encode()).hexdigest()[:16]
         if continuation is None:
-            bounds = tuple(self._views.checkpoint(number).ordinals for number in range(self._log.partitions))
+            everywhere = self._views.read_each(range(self._log.partitions), Selection())
+            bounds = tuple(kept.checkpoint.ordinals for kept in everywhere)
             return _Place(digest, 0, -1, "", -1 if query.top is None else query.top, bounds)
         try:
             place = msgspec.json.decode(base64.urlsafe_b64decode(continuation.encode("ascii")), type=_Place)
@@ -157,12 +158,10 @@ class Querying:
                 for ordinal, name, row in part.rows(ordinals):
                     if ordinal == behind and name <= module:
                         continue
-                    place = msgspec.structs.replace(place, partition=part.number, ordinal=ordinal, module=name)
-                    if row is not None:
-                        if len(rows) == size:
-                            return rows, last
-                        rows.append(row)
-                    last = place
+                    if len(rows) == size:
+                        return rows, last
+                    rows.append(row)
+                    last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinal, module=name)
                 if len(rows) < size:
                     last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinals[-1], module=_LAST)
                     if self._clock() > end:
@@ -174,8 +173,8 @@ class Querying:
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
         test = compiled(query.where)
-        for number in range(first, self._log.partitions):
-            index = PartitionIndex(self._views, number)
+        for index in self._indexes(query, scope, first):
+            number = index.number
             allowed = None if scope is None else self._exact(index, scope)
             rows = Rows(self._log, self._views, index, query)
             if query.source is Source.DEVICES:
@@ -183,6 +182,13 @@ class Querying:
                 yield _Part(number, query, {"": _within(bounds, allowed)}, rows, test)
             else:
                 yield _Part(number, query, self._of_modules(query, index, rows, documents, allowed), rows, test)
+
+    def _indexes(self, query: Query, scope: Expression | None, first: int) -> Iterator[PartitionIndex]:
+        """All at once where all are needed; a page often ends in the partition that it begins with."""
+        ahead = 0 if is_aggregate(query) else 1
+        for numbers in (range(first, first + ahead), range(first + ahead, self._log.partitions)):
+            if numbers:
+                yield from indexes(self._views, numbers, query.where, scope)
 
     def _of_modules(
         self,
@@ -222,14 +228,14 @@ class Querying:
         found = BitMap(bounds.sure)
         ahead = iter(doubtful)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
-            found.update(ordinal for ordinal, _, row in part.rows(ordinals) if row is not None)
+            found.update(ordinal for ordinal, _, _ in part.rows(ordinals))
         return found
 
     # -- numbers
 
     def _counted(self, part: "_Part") -> int:
         sure = sum(len(bounds.sure) for bounds in part.bounds.values())
-        return sure + sum(1 for row in part.doubtful() if row is not None)
+        return sure + sum(1 for _ in part.doubtful())
 
     def _aggregated(self, query: Query, scope: Expression | None) -> list[JsonObject]:
         result = Aggregating(query)
@@ -274,25 +280,21 @@ class _Part:
         """How many ordinals to take at once: as many as rows are wanted, where each is known to be one."""
         return max(1, wanted + 1) if self._is_sure else _CHUNK
 
-    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject | None]]:
-        """(ordinal, module, result), in order; `None` for those that were looked at in vain."""
+    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+        """(ordinal, module, result) of those that fulfil the condition, in order."""
         query = self._query
         for ordinal, name, row in self._raw(ordinals):
-            if row is None:
-                yield ordinal, name, None
-            else:
-                yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
+            yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
 
     def raw(self) -> Iterator[JsonObject]:
         """Every row that fulfils the condition, as it is evaluated."""
         ahead = self.ahead(-1, 2**32, again=False)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
             for _, _, row in self._raw(ordinals):
-                if row is not None:
-                    yield row
+                yield row
 
-    def doubtful(self) -> Iterator[JsonObject | None]:
-        """The rows of those whom the index leaves in doubt; `None` for those that do not fulfil the condition."""
+    def doubtful(self) -> Iterator[JsonObject]:
+        """The rows of those whom the index leaves in doubt and that fulfil the condition."""
         every = {name: one.maybe - one.sure for name, one in self.bounds.items()}
         ahead = iter(BitMap().union(*every.values()))
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
@@ -300,15 +302,18 @@ class _Part:
                 if ordinal in every[name]:
                     yield row
 
-    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject | None]]:
-        wanted = [(ordinal, name) for ordinal in ordinals for name, one in self.bounds.items() if ordinal in one.maybe]
-        ordinals = [ordinal for ordinal, _ in wanted]
-        built = self._rows.modules(wanted) if self._modules else self._rows.devices(ordinals, sure=self._is_sure)
+    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+        test = self._test
+        wanted: Iterable[tuple[int, str]]
+        if self._modules:
+            wanted = tuple((at, name) for at in ordinals for name, one in self.bounds.items() if at in one.maybe)
+            built = self._rows.modules(wanted)
+        else:
+            wanted = zip(ordinals, itertools.repeat(""), strict=False)
+            built = self._rows.devices(ordinals, sure=self._is_sure)
         for (ordinal, name), row in zip(wanted, built, strict=True):
-            if row is None:
-                continue
-            sure = ordinal in self.bounds[name].sure
-            yield ordinal, name, row if sure or self._test(row) else None
+            if row is not None and (ordinal in self.bounds[name].sure or test(row)):
+                yield ordinal, name, row
 
 
 def module_ids_asked(where: Expression | None) -> frozenset[str] | None:

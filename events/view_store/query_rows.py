@@ -89,34 +89,42 @@ class Rows:
         )
 
     @cached_property
+    def _wanted(self) -> frozenset[str]:
+        """The sections of a document that are asked for."""
+        roots = {path[0] if path[0] == "tags" else path[1] for path in self._asked if path[0] in {"tags", "properties"}}
+        return frozenset(roots)
+
+    @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:
-        """Reads of a document just the sections that are asked for."""
-        wanted = {
-            path[0] if path[0] == "tags" else path[1] for path in self._asked if path[0] in {"tags", "properties"}
-        }
-        fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in wanted]
+        """Reads of a document just what is asked for."""
+        fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in self._wanted]
         return msgspec.json.Decoder(msgspec.defstruct("Light", fields))
+
+    @cached_property
+    def _asks_plain(self) -> bool:
+        """Whether anything of a device is asked for that is not in a section."""
+        return self._overlaid or any(path[0] not in {"deviceId", "tags", "properties"} for path in self._asked)
 
     def _light(self, device_id: str, snapshot: bytes) -> JsonObject | None:
         document = self._decoder.decode(snapshot)
         if document.retired:
             return None
-        row: JsonObject = {
-            "deviceId": device_id,
-            "status": "enabled" if document.enabled else "disabled",
-            "statusReason": document.status_reason,
-            "version": document.twin_version,
-            "capabilities": {"iotEdge": document.edge},
-            "properties": {},
-        }
-        tags = getattr(document, "tags", None)
-        if tags:
-            row["tags"] = tags
-        for section, version in (("desired", document.desired_version), ("reported", document.reported_version)):
-            values = getattr(document, section, None)
-            if values is not None:
-                values["$version"] = version
-                row["properties"][section] = values
+        row: JsonObject = {"deviceId": device_id}
+        if self._asks_plain:
+            row["status"] = "enabled" if document.enabled else "disabled"
+            row["statusReason"] = document.status_reason
+            row["version"] = document.twin_version
+            row["capabilities"] = {"iotEdge": document.edge}
+        wanted = self._wanted
+        if "tags" in wanted and document.tags:
+            row["tags"] = document.tags
+        properties = row["properties"] = {}
+        if "desired" in wanted:
+            properties["desired"] = document.desired
+            document.desired["$version"] = document.desired_version
+        if "reported" in wanted:
+            properties["reported"] = document.reported
+            document.reported["$version"] = document.reported_version
         return row
 
     def _full(self, device_id: str, snapshot: bytes) -> JsonObject | None:

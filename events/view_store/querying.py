@@ -18,6 +18,7 @@ from pyroaring import BitMap
 from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
+from events.fleet.index import PRIMITIVE_KINDS
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
@@ -25,6 +26,7 @@ from events.query.compile import compiled
 from events.query.evaluate import projected
 from events.query.plan import Bounds, true_bounds
 from events.query.tree import (
+    UNDEFINED,
     And,
     Comparison,
     Constant,
@@ -174,14 +176,13 @@ class Querying:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
         test = compiled(query.where)
         for index in self._indexes(query, scope, first):
-            number = index.number
             allowed = None if scope is None else self._exact(index, scope)
             rows = Rows(self._log, self._views, index, query)
             if query.source is Source.DEVICES:
                 bounds = true_bounds(query.where, index)
-                yield _Part(number, query, {"": _within(bounds, allowed)}, rows, test)
+                yield _Part(index, query, {"": _within(bounds, allowed)}, rows, test)
             else:
-                yield _Part(number, query, self._of_modules(query, index, rows, documents, allowed), rows, test)
+                yield _Part(index, query, self._of_modules(query, index, rows, documents, allowed), rows, test)
 
     def _indexes(self, query: Query, scope: Expression | None, first: int) -> Iterator[PartitionIndex]:
         """All at once where all are needed; a page often ends in the partition that it begins with."""
@@ -219,7 +220,7 @@ class Querying:
             return BitMap(bounds.sure)
         query = Query(select=(Projection(("deviceId",)),), where=where)
         part = _Part(
-            index.number,
+            index,
             query,
             {"": Bounds(BitMap(), doubtful)},
             Rows(self._log, self._views, index, query),
@@ -245,11 +246,11 @@ class Querying:
             if not isinstance(item, Projection)
         )
         for part in self._parts(query, scope):
-            if counting and not query.group_by:
-                result.add_count(None, self._counted(part))
-            else:
-                for row in part.raw():
-                    result.add(row)
+            groups = part.groups() if counting else None
+            for group_key, count in groups or ():
+                result.add_count(group_key, count)
+            for row in part.raw() if groups is None else part.doubtful():
+                result.add(row)
         return result.results()
 
 
@@ -258,14 +259,14 @@ class _Part:
 
     def __init__(
         self,
-        number: int,
+        index: PartitionIndex,
         query: Query,
         bounds: dict[str, Bounds],
         rows: Rows,
         test: Callable[[JsonObject], bool],
     ) -> None:
-        self.number, self.bounds = number, bounds
-        self._query, self._rows, self._test = query, rows, test
+        self.number, self.bounds = index.number, bounds
+        self._index, self._query, self._rows, self._test = index, query, rows, test
         self._is_sure = all(one.sure == one.maybe for one in bounds.values())
         self._modules = query.source is Source.MODULES
 
@@ -292,6 +293,23 @@ class _Part:
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
             for _, _, row in self._raw(ordinals):
                 yield row
+
+    def groups(self) -> list[tuple[tuple[object, ...] | None, int]] | None:
+        """How many rows that are known to fulfil the condition are in each group; `None` where the index cannot tell."""
+        sure = [one.sure for one in self.bounds.values()]
+        match self._query.group_by:
+            case ():
+                return [(None, sum(map(len, sure)))]
+            case (path,) if not self._modules and (column := self._index.column(path)) is not None:
+                known: list[tuple[tuple[object, ...] | None, int]] = [
+                    ((value,), sure[0].intersection_cardinality(members))
+                    for (kind, value), members in column.items()
+                    if kind in PRIMITIVE_KINDS
+                ]
+                # An object or an array counts as nothing there.
+                return [*known, ((UNDEFINED,), len(sure[0]) - sum(count for _, count in known))]
+            case _:
+                return None
 
     def doubtful(self) -> Iterator[JsonObject]:
         """The rows of those whom the index leaves in doubt and that fulfil the condition."""

@@ -30,7 +30,8 @@ SECONDS = 3.0
 CONNECTIONS = (1, 8, 32)
 WAITING = 1000
 GUARDED_CONNECTIONS = 8
-GUARDED_ROUNDS = 5
+GUARDED_ROUNDS = 12
+GUARDED_SECONDS = 1.0
 
 VERSION = urlencode(API_VERSION)
 
@@ -97,9 +98,11 @@ def _guarded(system: System, plain: str, count: int) -> Iterator[Figure]:
         ratios: dict[str, list[float]] = {what: [] for what in makes}
         rates: dict[str, float] = {}
         for _ in range(GUARDED_ROUNDS):
-            base, _ = asyncio.run(_load(plain, patch(plain, str), GUARDED_CONNECTIONS))
+            base, _ = asyncio.run(_load(plain, patch(plain, str), GUARDED_CONNECTIONS, during_seconds=GUARDED_SECONDS))
             for what, make in makes.items():
-                rates[what], _ = asyncio.run(_load(place, make, GUARDED_CONNECTIONS, trusted))
+                rates[what], _ = asyncio.run(
+                    _load(place, make, GUARDED_CONNECTIONS, trusted=trusted, during_seconds=GUARDED_SECONDS)
+                )
                 ratios[what].append(rates[what] / base)
     for what, some in ratios.items():
         beside = f"{min(some):.2f} to {max(some):.2f} in {len(some)} rounds; last {rates[what]:,.0f}/s of {base:,.0f}/s"
@@ -149,12 +152,12 @@ def request(place: str, method: str, path: str, body: bytes = b"", authorization
 
 
 async def _load(
-    place: str, make: Make, connections: int, trusted: ssl.SSLContext | None = None
+    place: str, make: Make, connections: int, *, trusted: ssl.SSLContext | None = None, during_seconds: float = SECONDS
 ) -> tuple[float, list[float]]:
     """Requests a second, and how long each took, with so many connections at once; over TLS where there is trust."""
     seconds: list[float] = []
     numbers = itertools.count()
-    until = time.perf_counter() + SECONDS
+    until = time.perf_counter() + during_seconds
 
     async def one() -> None:
         reader, writer = await connect(place, trusted)

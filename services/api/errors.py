@@ -81,7 +81,7 @@ class NotFound(Exception):
 
 _ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid")
 _PRECONDITION = Answer(412, "PreconditionFailed")
-_BUSY = Answer(503, "ServiceUnavailable", temporary=True)
+BUSY = Answer(503, "ServiceUnavailable", temporary=True)
 INTERNAL = Answer(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
 _BY_STATUS = {
@@ -105,7 +105,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
     ((log.FactTooLarge,), Answer(413, "MessageTooLarge")),
-    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), _BUSY),
+    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), BUSY),
     (
         (
             device.DeviceError,

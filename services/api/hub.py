@@ -46,7 +46,7 @@ from services.api.bodies import (
     TestQueriesBody,
     TwinBody,
 )
-from services.api.described import answers, refusals
+from services.api.described import ETAG, PAGED, answers, refusals
 from services.api.errors import BodyInvalid, ContentMissing, EtagMissing
 from services.api.keys import authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
@@ -118,7 +118,17 @@ def count_connected() -> JsonObject:
     return {"connectedDeviceCount": 0}
 
 
-@router.post("/devices", response_model=None, responses=answers(described.BulkResult))
+@router.post(
+    "/devices",
+    response_model=None,
+    responses={
+        **answers(described.BulkResult),
+        400: {
+            "model": described.BulkResult | described.HubErrorAnswer,
+            "description": "Some of it was refused, or all as the request breaks a rule.",
+        },
+    },
+)
 def change_many(
     request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
 ) -> JSONResponse:
@@ -128,7 +138,7 @@ def change_many(
     return JSONResponse(told, 400 if errors else 200)
 
 
-@router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]]))
+@router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]], headers=PAGED))
 def run_query(
     request: Request,
     body: QueryBody,
@@ -152,13 +162,13 @@ def _item_type(query: tree.Query) -> str:
     return "Raw" if query.select else "Twin"
 
 
-@router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
+@router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
 def get_device(request: Request, response: Response, device_id: DeviceId) -> JsonObject:
     """A device's identity, with its keys."""
     return _identity(room_of(request), response, device_id)
 
 
-@router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
+@router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
 def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> JsonObject:
@@ -185,7 +195,9 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
 
 
 @router.get(
-    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+    "/devices/{device_id}/modules/{module_id}",
+    response_model=None,
+    responses=answers(described.ModuleIdentity, headers=ETAG),
 )
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
     """A module's identity, with its keys."""
@@ -199,7 +211,9 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
 
 
 @router.put(
-    "/devices/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleIdentity)
+    "/devices/{device_id}/modules/{module_id}",
+    response_model=None,
+    responses=answers(described.ModuleIdentity, headers=ETAG),
 )
 def put_module(
     request: Request,
@@ -315,7 +329,7 @@ def list_configurations(request: Request) -> list[JsonObject]:
     return [shapes.configuration(name, one, counts.get(name)) for name, one in deployments(room.log)]
 
 
-@router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
+@router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration, headers=ETAG))
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
     """One deployment."""
     room = room_of(request)
@@ -324,7 +338,7 @@ def get_configuration(request: Request, response: Response, name: DeploymentId) 
     return shapes.configuration(name, document, room.view.status(name)[name])
 
 
-@router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
+@router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration, headers=ETAG))
 def put_configuration(
     request: Request, response: Response, name: DeploymentId, body: ConfigurationBody, if_match: IfMatch = None
 ) -> JsonObject:

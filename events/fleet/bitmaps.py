@@ -19,6 +19,11 @@ def from_bytes(data: bytes) -> BitMap:
     return _without_runs(BitMap.deserialize(data))
 
 
+def seen(data: bytes) -> BitMap:
+    """The set that `to_bytes` wrote, to look at: its containers are as they came, which takes a tenth of the time."""
+    return BitMap.deserialize(data)
+
+
 def _without_runs(members: BitMap) -> BitMap:
     """A copy made of arrays and bitsets, whose choice follows from their sizes."""
     if members.get_statistics()["n_run_containers"]:

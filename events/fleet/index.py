@@ -25,6 +25,7 @@ CARDINALITY_BUDGET = 1000
 
 # A value key is (kind, value). The kind keeps true, 1 and "1" apart: in Python, True == 1 == 1.0.
 STRING, NUMBER, BOOLEAN = "string", "number", "boolean"
+PRIMITIVE_KINDS = frozenset({STRING, NUMBER, BOOLEAN})
 ValueKey = tuple[str, Any]
 OBJECT_KEY: ValueKey = ("object", None)
 ARRAY_KEY: ValueKey = ("array", None)

@@ -116,6 +116,11 @@ class MemoryLog:
             found.append(Stored(stream.heads.get(subject, Head()), stream.snapshots.get(subject)))
         return found
 
+    def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
+        """Snapshots of subjects of one partition, in their order."""
+        stored = self._streams[partition].snapshots
+        return [stored.get(subject) for subject in subjects]
+
     def subjects(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a snapshot."""
         return list(self._streams[stream].snapshots)

@@ -117,6 +117,10 @@ class Log(Protocol):
         """Heads and snapshots of device-side subjects, or of deployments with `fleet`; unknown ones are `Stored()`."""
         ...
 
+    def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
+        """Snapshots of subjects of one partition, in their order: for who looks at many, and decides nothing on them."""
+        ...
+
     def subjects(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a snapshot, in no particular order."""
         ...

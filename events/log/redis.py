@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
@@ -140,6 +140,13 @@ class RedisLog:
             _queue_load(pipe, stream, [subjects[index] for index in indices])
         flat = pipe.execute()
         return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
+        """Snapshots of subjects of one partition, in their order."""
+        if not subjects:
+            return []
+        with answering():
+            return cast("list[bytes | None]", self.client.hmget(key(partition, "snapshots"), list(subjects)))
 
     def subjects(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a snapshot."""

@@ -184,6 +184,22 @@ def paths_of(expression: Expression | None) -> frozenset[Path]:
             return paths_of(term)
 
 
+def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], ...]:
+    """Every (property, value) that an expression compares for equality, wherever it does."""
+    match expression:
+        case And(terms) | Or(terms):
+            return tuple(found for term in terms for found in equalities(term))
+        case Not(term):
+            return equalities(term)
+        case Comparison(PathOf(path), Op.EQ, Constant(literal)) | Comparison(Constant(literal), Op.EQ, PathOf(path)):
+            literals: tuple[Literal, ...] = (literal,)
+        case In(PathOf(path), literals):
+            pass
+        case _:
+            return ()
+    return tuple((path, one) for one in literals if one is not None and not isinstance(one, Undefined))
+
+
 def where_paths(query: Query) -> frozenset[Path]:
     """Every property that the condition names."""
     return paths_of(query.where)

@@ -35,6 +35,10 @@ class MemoryViewStore:
         arrays = {name: bytes(self._arrays.get((partition, name), b"")) for name in wanted.arrays}
         return Kept(self.checkpoint(partition), hashes, arrays)
 
+    def read_each(self, partitions: Sequence[int], wanted: Selection) -> list[Kept]:
+        """The same part of several partitions."""
+        return [self.read(partition, wanted) for partition in partitions]
+
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields that a hash of a partition has."""
         return list(self._hashes.get((partition, hash_name), {}))

@@ -60,6 +60,10 @@ class ViewStore(Protocol):
         """A part of what is kept of a partition, as of one moment; fields that are not there are left out."""
         ...
 
+    def read_each(self, partitions: Sequence[int], wanted: Selection) -> list[Kept]:
+        """The same part of several partitions, each as `read` answers it, in one round trip where one server has them all."""
+        ...
+
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields that a hash of a partition has, in no particular order."""
         ...

@@ -1,6 +1,6 @@
 """What the views of one partition can answer of a query: sets by property, fetched as they are asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import msgspec
@@ -8,12 +8,12 @@ import numpy as np
 from pyroaring import BitMap
 
 from events.fleet.answers import OTHER
-from events.fleet.bitmaps import from_bytes
+from events.fleet.bitmaps import seen
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import BOOLEAN, REPORTED, STRING, ValueKey, value_key
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.fleet.rows import Row
-from events.query.tree import Comparison, In, PathOf, Primitive
+from events.query.tree import Comparison, Expression, In, PathOf, Primitive, equalities
 from events.targeting.tree import Op, Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
@@ -33,16 +33,38 @@ _COMPARES = {
 }
 
 
+def indexes(views: ViewStore, numbers: Sequence[int], *wheres: Expression | None) -> list["PartitionIndex"]:
+    """The indexes of some partitions, with the sets of all equalities in some conditions, read at once."""
+    compared = [one for where in wheres for one in equalities(where) if _is_property(one[0])]
+    fields = tuple(sorted({index_field(path, value_key(literal)) for path, literal in compared}))
+    wanted = Selection(fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
+    return [
+        PartitionIndex(views, number, kept, fields)
+        for number, kept in zip(numbers, views.read_each(numbers, wanted), strict=True)
+    ]
+
+
+def _is_property(path: Path) -> bool:
+    """Whether a path is one that the index may have."""
+    match path:
+        case ("properties", "reported", name, *_):
+            return name not in EDGE_ANSWER
+        case ("tags", _, *_):
+            return True
+        case _:
+            return False
+
+
 class PartitionIndex:
     """`QueryIndex` over the devices of a partition. Each read is as of one moment, one after the other."""
 
-    def __init__(self, views: ViewStore, number: int) -> None:
+    def __init__(self, views: ViewStore, number: int, kept: Kept, fields: Sequence[str]) -> None:
+        """`kept` has the sets of everybody, and of the index these fields, as far as they are there."""
         self._views = views
         self.number = number
-        kept = views.read(number, Selection(fields=(("sets", ("live", "edge", "enabled")),)))
-        self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
-        self.ordinals = kept.checkpoint.ordinals
-        self._columns: dict[Path, dict[ValueKey, BitMap]] = {}
+        self._kept, self._fields = kept, frozenset(fields)
+        self._sets = {name: seen(data) for name, data in kept.hashes["sets"].items()}
+        self._columns: dict[Path, dict[ValueKey, BitMap] | None] = {}
 
     def everyone(self) -> BitMap:
         """Every device."""
@@ -65,12 +87,8 @@ class PartitionIndex:
                 return _of_two(op, literal, {True: self.edge, False: self.everyone() - self.edge})
             case ("configurations", *_) | ("moduleId",):
                 return _NOBODY
-            case ("properties", "reported", name, *_) if name in EDGE_ANSWER:
-                return None
-            case ("tags", _, *_) | ("properties", "reported", _, *_):
-                return self._compare_indexed(path, op, literal)
             case _:
-                return None
+                return self._compare_indexed(path, op, literal) if _is_property(path) else None
 
     def defined(self, path: Path) -> BitMap | None:
         """Who has a property; `None` where the path is not indexed."""
@@ -79,13 +97,9 @@ class PartitionIndex:
                 return self.everyone()
             case ("configurations", *_) | ("moduleId",):
                 return _NOBODY
-            case ("properties", "reported", name, *_) if name in EDGE_ANSWER:
-                return None
-            case ("tags", _, *_) | ("properties", "reported", _, *_):
+            case _:
                 column = self.column(path)
                 return None if column is None else BitMap().union(*column.values())
-            case _:
-                return None
 
     def special(self, _expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
         """There is nothing special about devices."""
@@ -97,11 +111,13 @@ class PartitionIndex:
         wanted = value_key(literal)
         if op is Op.EQ:
             field = index_field(path, wanted)
-            kept = self._views.read(self.number, Selection(fields=(("index", (field,)),)))
+            kept = self._kept
+            if field not in self._fields:
+                kept = self._views.read(self.number, Selection(fields=(("index", (field,)),)))
             if not kept.checkpoint.is_indexed(path):
                 return None
             data = kept.hashes["index"].get(field)
-            return _NOBODY if data is None else from_bytes(data)
+            return _NOBODY if data is None else seen(data)
         column = self.column(path)
         if column is None:
             return None
@@ -111,15 +127,16 @@ class PartitionIndex:
         )
 
     def column(self, path: Path) -> dict[ValueKey, BitMap] | None:
-        """Every typed value of a path with who has it; `None` where the path is not indexed."""
+        """Every typed value of a property with who has it; `None` where the path is not indexed."""
         if path not in self._columns:
-            prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
-            fields = tuple(name for name in self._views.field_names(self.number, "index") if name.startswith(prefix))
-            kept = self._views.read(self.number, Selection(fields=(("index", fields),)))
-            if not kept.checkpoint.is_indexed(path):
-                return None
-            self._columns[path] = dict(_decoded(kept))
+            self._columns[path] = self._read_column(path) if _is_property(path) else None
         return self._columns[path]
+
+    def _read_column(self, path: Path) -> dict[ValueKey, BitMap] | None:
+        prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
+        fields = tuple(name for name in self._views.field_names(self.number, "index") if name.startswith(prefix))
+        kept = self._views.read(self.number, Selection(fields=(("index", fields),)))
+        return dict(_decoded(kept)) if kept.checkpoint.is_indexed(path) else None
 
     # -- ids
 
@@ -161,7 +178,7 @@ class ModuleIndex:
             Selection(hashes=("rows",), fields=(("modules", (self._module_id,)),), arrays=("row_of",)),
         )
         by_hand = kept.hashes["modules"].get(self._module_id)
-        found = _NOBODY if by_hand is None else from_bytes(by_hand)
+        found = _NOBODY if by_hand is None else seen(by_hand)
         return (found & self._devices.everyone()) | (self._configured(kept) & self._devices.edge)
 
     def _configured(self, kept: Kept) -> BitMap:
@@ -262,4 +279,4 @@ def _decoded(kept: Kept) -> Iterator[tuple[ValueKey, BitMap]]:
         _, kind, value = msgspec.json.decode(
             field, type=tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
         )
-        yield (kind, value), from_bytes(data)
+        yield (kind, value), seen(data)

@@ -78,11 +78,11 @@ class Rows:
         if sure and self._shown_only_ids:
             yield from ({"deviceId": name} for name in names)
             return
-        stored = self._log.load(names)
+        snapshots = self._log.snapshots(self._index.number, names)
         hubs: Iterable[JsonObject] = self._hub_answers(names) if self._overlaid else ({} for _ in names)
         build = self._light if self._is_light else self._full
-        for name, one, hub in zip(names, stored, hubs, strict=True):
-            row = None if one.snapshot is None else build(name, one.snapshot)
+        for name, snapshot, hub in zip(names, snapshots, hubs, strict=True):
+            row = None if snapshot is None else build(name, snapshot)
             if row is not None and hub and row["capabilities"]["iotEdge"]:
                 row = _overlaid(row, hub, plain=self._whole)
             yield row
@@ -96,34 +96,42 @@ class Rows:
         )
 
     @cached_property
+    def _wanted(self) -> frozenset[str]:
+        """The sections of a document that are asked for."""
+        roots = {path[0] if path[0] == "tags" else path[1] for path in self._asked if path[0] in {"tags", "properties"}}
+        return frozenset(roots)
+
+    @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:
-        """Reads of a document just the sections that are asked for."""
-        wanted = {
-            path[0] if path[0] == "tags" else path[1] for path in self._asked if path[0] in {"tags", "properties"}
-        }
-        fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in wanted]
+        """Reads of a document just what is asked for."""
+        fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in self._wanted]
         return msgspec.json.Decoder(msgspec.defstruct("Light", fields))
+
+    @cached_property
+    def _asks_plain(self) -> bool:
+        """Whether anything of a device is asked for that is not in a section."""
+        return self._overlaid or any(path[0] not in {"deviceId", "tags", "properties"} for path in self._asked)
 
     def _light(self, device_id: str, snapshot: bytes) -> JsonObject | None:
         document = self._decoder.decode(snapshot)
         if document.retired:
             return None
-        row: JsonObject = {
-            "deviceId": device_id,
-            "status": "enabled" if document.enabled else "disabled",
-            "statusReason": document.status_reason,
-            "version": document.twin_version,
-            "capabilities": {"iotEdge": document.edge},
-            "properties": {},
-        }
-        tags = getattr(document, "tags", None)
-        if tags:
-            row["tags"] = tags
-        for name, version in (("desired", document.desired_version), ("reported", document.reported_version)):
-            values = getattr(document, name, None)
-            if values is not None:
-                values["$version"] = version
-                row["properties"][name] = values
+        row: JsonObject = {"deviceId": device_id}
+        if self._asks_plain:
+            row["status"] = "enabled" if document.enabled else "disabled"
+            row["statusReason"] = document.status_reason
+            row["version"] = document.twin_version
+            row["capabilities"] = {"iotEdge": document.edge}
+        wanted = self._wanted
+        if "tags" in wanted and document.tags:
+            row["tags"] = document.tags
+        properties = row["properties"] = {}
+        if "desired" in wanted:
+            properties["desired"] = document.desired
+            document.desired["$version"] = document.desired_version
+        if "reported" in wanted:
+            properties["reported"] = document.reported
+            document.reported["$version"] = document.reported_version
         return row
 
     def _full(self, device_id: str, snapshot: bytes) -> JsonObject | None:
@@ -141,8 +149,8 @@ class Rows:
         return frozenset(found)
 
     def _hub_answers(self, names: Sequence[str]) -> Iterator[JsonObject]:
-        for one in self._log.load([module_subject(name, HUB) for name in names]):
-            reported = {} if one.snapshot is None else msgspec.json.decode(one.snapshot, type=_Reported).reported
+        for snapshot in self._log.snapshots(self._index.number, [module_subject(name, HUB) for name in names]):
+            reported = {} if snapshot is None else msgspec.json.decode(snapshot, type=_Reported).reported
             yield {name: reported[name] for name in EDGE_ANSWER if name in reported}
 
     def names(self, ordinals: Sequence[int]) -> list[str]:
@@ -160,18 +168,19 @@ class Rows:
         """The rows of some (ordinal, module); `None` where a device or its module is gone."""
         ordinals = list(dict.fromkeys(ordinal for ordinal, _ in wanted))
         names = dict(zip(ordinals, self.names(ordinals), strict=True))
-        stored = self._log.load([names[ordinal] for ordinal in ordinals])
+        snapshots = self._log.snapshots(self._index.number, [names[ordinal] for ordinal in ordinals])
         documents = {
-            ordinal: None if one.snapshot is None else decode_device(one.snapshot)
-            for ordinal, one in zip(ordinals, stored, strict=True)
+            ordinal: None if snapshot is None else decode_device(snapshot)
+            for ordinal, snapshot in zip(ordinals, snapshots, strict=True)
         }
-        own = self._log.load([module_subject(names[ordinal], module_id) for ordinal, module_id in wanted])
-        for (ordinal, module_id), one in zip(wanted, own, strict=True):
+        subjects = [module_subject(names[ordinal], module_id) for ordinal, module_id in wanted]
+        own = self._log.snapshots(self._index.number, subjects)
+        for (ordinal, module_id), snapshot in zip(wanted, own, strict=True):
             document = documents[ordinal]
             if document is None or document.retired:
                 yield None
                 continue
-            module = None if one.snapshot is None else decode_module(one.snapshot)
+            module = None if snapshot is None else decode_module(snapshot)
             yield self._module(ordinal, names[ordinal], module_id, document, module)
 
     def _module(

@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from pyroaring import BitMap
 from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
+from events.fleet.index import PRIMITIVE_KINDS
 from events.fleet.metric_plan import module_ids_asked
 from events.log.port import Log
 from events.manifest.merge import contributes
@@ -26,6 +27,7 @@ from events.query.compile import compiled
 from events.query.evaluate import projected
 from events.query.plan import Bounds, true_bounds
 from events.query.tree import (
+    UNDEFINED,
     And,
     Expression,
     Function,
@@ -36,8 +38,8 @@ from events.query.tree import (
     printed,
 )
 from events.view_store.deployments import deployments
-from events.view_store.port import ViewStore
-from events.view_store.query_index import ModuleIndex, PartitionIndex
+from events.view_store.port import Selection, ViewStore
+from events.view_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.view_store.query_rows import Rows
 
 PAGE_DEFAULT = 100
@@ -45,7 +47,7 @@ PAGE_MAX = 1000
 LOOKING_SECONDS = 0.1
 """A page that has to look at documents is handed out after this time, however few rows it has; the next one goes on."""
 
-_CHUNK = 500
+_CHUNK = 2000
 _LAST = "\U0010ffff"
 """Behind the name of any module."""
 
@@ -119,19 +121,21 @@ class Querying:
 
     def devices(self, number: int, where: Expression) -> BitMap:
         """The ordinals of one partition for whose devices a condition is true."""
-        index = PartitionIndex(self._views, number)
+        (index,) = indexes(self._views, [number], where)
         return self._exact(index, where)
 
     def within(self, number: int, scope: Expression) -> BitMap:
         """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
-        return self._exact(PartitionIndex(self._views, number), scope, overlaid=False)
+        (index,) = indexes(self._views, [number], scope)
+        return self._exact(index, scope, overlaid=False)
 
     # -- pages
 
     def _place(self, query: Query, continuation: str | None) -> _Place:
         digest = hashlib.sha256(printed(query).encode()).hexdigest()[:16]
         if continuation is None:
-            bounds = tuple(self._views.checkpoint(number).ordinals for number in range(self._log.partitions))
+            everywhere = self._views.read_each(range(self._log.partitions), Selection())
+            bounds = tuple(kept.checkpoint.ordinals for kept in everywhere)
             return _Place(digest, 0, -1, "", -1 if query.top is None else query.top, bounds)
         try:
             place = msgspec.json.decode(base64.urlsafe_b64decode(continuation.encode("ascii")), type=_Place)
@@ -157,12 +161,10 @@ class Querying:
                 for ordinal, name, row in part.rows(ordinals):
                     if ordinal == behind and name <= module:
                         continue
-                    place = msgspec.structs.replace(place, partition=part.number, ordinal=ordinal, module=name)
-                    if row is not None:
-                        if len(rows) == size:
-                            return rows, last
-                        rows.append(row)
-                    last = place
+                    if len(rows) == size:
+                        return rows, last
+                    rows.append(row)
+                    last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinal, module=name)
                 if len(rows) < size:
                     last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinals[-1], module=_LAST)
                     if self._clock() > end:
@@ -174,17 +176,21 @@ class Querying:
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
         test, still = compiled(query.where), None if scope is None else compiled(scope)
-        for number in range(first, self._log.partitions):
-            index = PartitionIndex(self._views, number)
+        for index in self._indexes(query, scope, first):
             allowed = None if scope is None else self._exact(index, scope, overlaid=False)
             rows = Rows(self._log, self._views, index, query)
             if query.source is Source.DEVICES:
-                bounds = true_bounds(query.where, index)
-                yield _Part(number, query, {"": _within(bounds, allowed)}, rows, test, still=still)
+                bounds = {"": _within(true_bounds(query.where, index), allowed)}
             else:
-                yield _Part(
-                    number, query, self._of_modules(query, index, rows, documents, allowed), rows, test, still=still
-                )
+                bounds = self._of_modules(query, index, rows, documents, allowed)
+            yield _Part(index, query, bounds, rows, test, still=still)
+
+    def _indexes(self, query: Query, scope: Expression | None, first: int) -> Iterator[PartitionIndex]:
+        """All at once where all are needed; a page often ends in the partition that it begins with."""
+        ahead = 0 if is_aggregate(query) else 1
+        for numbers in (range(first, first + ahead), range(first + ahead, self._log.partitions)):
+            if numbers:
+                yield from indexes(self._views, numbers, query.where, scope)
 
     def _of_modules(
         self,
@@ -215,7 +221,7 @@ class Querying:
             return BitMap(bounds.sure)
         query = Query(select=(Projection(("deviceId",)),), where=where)
         part = _Part(
-            index.number,
+            index,
             query,
             {"": Bounds(BitMap(), doubtful)},
             Rows(self._log, self._views, index, query, overlaid=overlaid),
@@ -224,14 +230,14 @@ class Querying:
         found = BitMap(bounds.sure)
         ahead = iter(doubtful)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
-            found.update(ordinal for ordinal, _, row in part.rows(ordinals) if row is not None)
+            found.update(ordinal for ordinal, _, _ in part.rows(ordinals))
         return found
 
     # -- numbers
 
     def _counted(self, part: "_Part") -> int:
         sure = sum(len(bounds.sure) for bounds in part.bounds.values())
-        return sure + sum(1 for row in part.doubtful() if row is not None)
+        return sure + sum(1 for _ in part.doubtful())
 
     def _aggregated(self, query: Query, scope: Expression | None) -> list[JsonObject]:
         result = Aggregating(query)
@@ -241,11 +247,11 @@ class Querying:
             if not isinstance(item, Projection)
         )
         for part in self._parts(query, scope):
-            if counting and not query.group_by:
-                result.add_count(None, self._counted(part))
-            else:
-                for row in part.raw():
-                    result.add(row)
+            groups = part.groups() if counting else None
+            for group_key, count in groups or ():
+                result.add_count(group_key, count)
+            for row in part.raw() if groups is None else part.doubtful():
+                result.add(row)
         return result.results()
 
 
@@ -254,7 +260,7 @@ class _Part:
 
     def __init__(
         self,
-        number: int,
+        index: PartitionIndex,
         query: Query,
         bounds: dict[str, Bounds],
         rows: Rows,
@@ -264,8 +270,8 @@ class _Part:
     ) -> None:
         """`still` is the scope: it is held against the documents too, which may be ahead of the views."""
         self._still = still
-        self.number, self.bounds = number, bounds
-        self._query, self._rows, self._test = query, rows, test
+        self.number, self.bounds = index.number, bounds
+        self._index, self._query, self._rows, self._test = index, query, rows, test
         self._is_sure = all(one.sure == one.maybe for one in bounds.values())
         self._modules = query.source is Source.MODULES
 
@@ -280,25 +286,38 @@ class _Part:
         """How many ordinals to take at once: as many as rows are wanted, where each is known to be one."""
         return max(1, wanted + 1) if self._is_sure else _CHUNK
 
-    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject | None]]:
-        """(ordinal, module, result), in order; `None` for those that were looked at in vain."""
+    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+        """(ordinal, module, result) of those that fulfil the condition, in order."""
         query = self._query
         for ordinal, name, row in self._raw(ordinals):
-            if row is None:
-                yield ordinal, name, None
-            else:
-                yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
+            yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
 
     def raw(self) -> Iterator[JsonObject]:
         """Every row that fulfils the condition, as it is evaluated."""
         ahead = self.ahead(-1, 2**32, again=False)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
             for _, _, row in self._raw(ordinals):
-                if row is not None:
-                    yield row
+                yield row
 
-    def doubtful(self) -> Iterator[JsonObject | None]:
-        """The rows of those whom the index leaves in doubt; `None` for those that do not fulfil the condition."""
+    def groups(self) -> list[tuple[tuple[object, ...] | None, int]] | None:
+        """How many rows that are known to fulfil the condition are in each group; `None` where the index cannot tell."""
+        sure = [one.sure for one in self.bounds.values()]
+        match self._query.group_by:
+            case ():
+                return [(None, sum(map(len, sure)))]
+            case (path,) if not self._modules and (column := self._index.column(path)) is not None:
+                known: list[tuple[tuple[object, ...] | None, int]] = [
+                    ((value,), sure[0].intersection_cardinality(members))
+                    for (kind, value), members in column.items()
+                    if kind in PRIMITIVE_KINDS
+                ]
+                # An object or an array counts as nothing there.
+                return [*known, ((UNDEFINED,), len(sure[0]) - sum(count for _, count in known))]
+            case _:
+                return None
+
+    def doubtful(self) -> Iterator[JsonObject]:
+        """The rows of those whom the index leaves in doubt and that fulfil the condition."""
         every = {name: one.maybe - one.sure for name, one in self.bounds.items()}
         ahead = iter(BitMap().union(*every.values()))
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
@@ -306,16 +325,19 @@ class _Part:
                 if ordinal in every[name]:
                     yield row
 
-    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject | None]]:
-        wanted = [(ordinal, name) for ordinal in ordinals for name, one in self.bounds.items() if ordinal in one.maybe]
-        ordinals = [ordinal for ordinal, _ in wanted]
+    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+        test = self._test
+        wanted: Iterable[tuple[int, str]]
+        if self._modules:
+            wanted = tuple((at, name) for at in ordinals for name, one in self.bounds.items() if at in one.maybe)
+            built = self._rows.modules(wanted)
+        else:
+            wanted = zip(ordinals, itertools.repeat(""), strict=False)
+            built = self._rows.devices(ordinals, sure=self._is_sure)
         gone = frozenset() if self._still is None else self._rows.gone(ordinals, self._still)
-        built = self._rows.modules(wanted) if self._modules else self._rows.devices(ordinals, sure=self._is_sure)
         for (ordinal, name), row in zip(wanted, built, strict=True):
-            if row is None:
-                continue
-            holds = ordinal not in gone and (ordinal in self.bounds[name].sure or self._test(row))
-            yield ordinal, name, row if holds else None
+            if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
+                yield ordinal, name, row
 
 
 def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:

@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any, cast
 
 import msgspec
+from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events import canonical
@@ -55,27 +56,22 @@ class RedisViewStore:
 
     def read(self, partition: int, wanted: Selection) -> Kept:
         """A part of what is kept of a partition, as of one moment."""
-        named = [(hash_name, fields) for hash_name, fields in wanted.fields if fields]
+        (kept,) = self.read_each([partition], wanted)
+        return kept
+
+    def read_each(self, partitions: Sequence[int], wanted: Selection) -> list[Kept]:
+        """The same part of several partitions, in one transaction where one server has them all."""
+        if isinstance(self._client, RedisCluster):
+            return [kept for partition in partitions for kept in self._read([partition], wanted)]
+        return self._read(partitions, wanted)
+
+    def _read(self, partitions: Sequence[int], wanted: Selection) -> list[Kept]:
         with answering():
             pipe = self._client.pipeline(transaction=True)
-            pipe.get(_view(partition, "checkpoint"))
-            for hash_name in wanted.hashes:
-                pipe.hgetall(_view(partition, hash_name))
-            for hash_name, fields in named:
-                pipe.hmget(_view(partition, hash_name), list(fields))
-            for array_name in wanted.arrays:
-                pipe.get(_view(partition, array_name))
+            for partition in partitions:
+                _queue_read(pipe, partition, wanted)
             answers = iter(pipe.execute())
-        checkpoint = _checkpoint(next(answers))
-        hashes: dict[str, dict[str, bytes]] = {
-            hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in wanted.hashes
-        }
-        for hash_name, fields in named:
-            found = zip(fields, next(answers), strict=True)
-            hashes.setdefault(hash_name, {}).update({field: value for field, value in found if value is not None})
-        hashes = {**{hash_name: {} for hash_name, _ in wanted.fields}, **hashes}
-        arrays = {array_name: next(answers) or b"" for array_name in wanted.arrays}
-        return Kept(checkpoint, hashes, arrays)
+        return [_kept(answers, wanted) for _ in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields that a hash of a partition has, in no particular order."""
@@ -156,6 +152,30 @@ def _view(partition: int, what: str) -> str:
 
 def _checkpoint(data: bytes | None) -> Checkpoint:
     return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
+
+
+def _queue_read(pipe: Any, partition: int, wanted: Selection) -> None:
+    pipe.get(_view(partition, "checkpoint"))
+    for hash_name in wanted.hashes:
+        pipe.hgetall(_view(partition, hash_name))
+    for hash_name, fields in wanted.fields:
+        if fields:
+            pipe.hmget(_view(partition, hash_name), list(fields))
+    for array_name in wanted.arrays:
+        pipe.get(_view(partition, array_name))
+
+
+def _kept(answers: Iterator[Any], wanted: Selection) -> Kept:
+    """What was queued for one partition, from the answers in the same order."""
+    checkpoint = _checkpoint(next(answers))
+    hashes: dict[str, dict[str, bytes]] = {
+        hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in wanted.hashes
+    }
+    for hash_name, fields in wanted.fields:
+        found = zip(fields, next(answers), strict=True) if fields else ()
+        stored = hashes.setdefault(hash_name, {})
+        stored.update({field: value for field, value in found if value is not None})
+    return Kept(checkpoint, hashes, {array_name: next(answers) or b"" for array_name in wanted.arrays})
 
 
 def _outcome_arguments(partition: int, outcome: OutcomeEntry | None) -> list[Any]:

@@ -20,7 +20,10 @@ from events.log.keys import FLEET, name
 from services.api import hub, v1
 from services.api.answers import JsonAnswer
 from services.api.callers import NOBODY
+from services.api.described import header
 from services.api.errors import (
+    BAD_REQUEST,
+    BUSY,
     EXPECTED,
     INTERNAL,
     METHOD_NOT_ALLOWED,
@@ -81,13 +84,28 @@ def create_app(room: Room) -> FastAPI:
 
 
 def _describe(app: FastAPI) -> None:
-    """What FastAPI would say of a body that it refuses is not what we answer: that is a 400, as of every bad input."""
+    """What FastAPI would say of a body that it refuses is not what we answer: that is a 400, as of every bad input.
+
+    Every answer has an id, and every refusal its code.
+    """
     described = app.openapi()
     for path in described["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+            for status, answer in operation["responses"].items():
+                answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
+
+
+def _headers_of(status: int) -> dict[str, JsonObject]:
+    said = {REQUEST_ID: header("The id under which the log has the request.")}
+    if status >= BAD_REQUEST.status:
+        # A bulk change that is refused in parts is no error as a whole.
+        said["iothub-errorcode"] = header("The code of the error.", required=status != BAD_REQUEST.status)
+    if status == BUSY.status:
+        said["Retry-After"] = header("After so many seconds it is worth another try.")
+    return said
 
 
 def _healthy() -> PlainTextResponse:

@@ -64,7 +64,7 @@ class DeviceBody(Body):
 
     model_config = _example({"deviceId": "edge-1", "status": "enabled", "capabilities": {"iotEdge": True}})
 
-    status: str = "enabled"
+    status: str = Field(default="enabled", json_schema_extra={"enum": ["enabled", "disabled"]})
     status_reason: str | None = Field(default=None, alias="statusReason")
     capabilities: Capabilities | None = None
     authentication: AuthenticationBody | None = None

@@ -400,9 +400,23 @@ class Written(Answered):
     refused: list[Refused]
 
 
-def answers(model: Any, status: int = 200, **others: str) -> dict[int | str, dict[str, Any]]:
-    """The entry of a route: its answer, and what else may come, as in `s204="nothing new"`."""
-    said: dict[int | str, dict[str, Any]] = {status: {"model": model}}
+def header(text: str, *, required: bool = True) -> dict[str, Any]:
+    """A header of an answer."""
+    return {"description": text, "required": required, "schema": {"type": "string"}}
+
+
+ETAG = {"ETag": header("What If-Match takes, in quotes.")}
+PAGED = {
+    "x-ms-item-type": header("Twin, Raw or DeviceJob."),
+    "x-ms-continuation": header("Asks for the next page; not there on the last one.", required=False),
+}
+
+
+def answers(
+    model: Any, status: int = 200, *, headers: dict[str, Any] | None = None, **others: str
+) -> dict[int | str, dict[str, Any]]:
+    """The entry of a route: its answer with its own headers, and what else may come, as in `s204="nothing new"`."""
+    said: dict[int | str, dict[str, Any]] = {status: {"model": model, **({"headers": headers} if headers else {})}}
     return {**said, **{int(name[1:]): {"description": text} for name, text in others.items()}}
 
 
@@ -410,11 +424,13 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """How every path of a router refuses."""
     said = {
         400: "The request breaks a rule; the message names the element and the rule.",
-        401: "It is not for you to change.",
+        401: "Nobody knows who the request is from, or it is not for them.",
         404: "There is no such thing.",
         409: "There is one already.",
+        408: "The body did not come in time; send it again.",
         412: "The etag is not the one that stands, or a delete came without.",
-        413: "It does not fit into one fact.",
+        413: "It does not fit into one fact, or into one request.",
+        429: "It is too much at once; the message says how long to wait.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",
     }
     return {status: {"model": model, "description": text} for status, text in said.items()}

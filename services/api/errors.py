@@ -94,7 +94,7 @@ _ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid", number=400004)
 _PRECONDITION = Answer(412, "PreconditionFailed", number=412001)
 _UNAUTHORIZED = Answer(401, "IotHubUnauthorizedAccess", number=401002)
 _TOO_LARGE = Answer(413, "MessageTooLarge", number=413001)
-_BUSY = Answer(503, "ServiceUnavailable", temporary=True)
+BUSY = Answer(503, "ServiceUnavailable", temporary=True)
 INTERNAL = Answer(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
 _BY_STATUS = {
@@ -121,7 +121,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
     ((log.FactTooLarge,), _TOO_LARGE),
-    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), _BUSY),
+    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), BUSY),
     (
         (
             device.DeviceError,

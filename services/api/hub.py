@@ -49,7 +49,7 @@ from services.api.bodies import (
     TestQueriesBody,
     TwinBody,
 )
-from services.api.described import answers, refusals
+from services.api.described import ETAG, PAGED, answers, refusals
 from services.api.errors import BodyInvalid, ContentMissing, EtagMissing, ModulesOutOfReach
 from services.api.keys import authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
@@ -143,7 +143,17 @@ def count_connected() -> JsonObject:
     return {"connectedDeviceCount": 0}
 
 
-@router.post("/devices", response_model=None, responses=answers(described.BulkResult))
+@router.post(
+    "/devices",
+    response_model=None,
+    responses={
+        **answers(described.BulkResult),
+        400: {
+            "model": described.BulkResult | described.HubErrorAnswer,
+            "description": "Some of it was refused, or all as the request breaks a rule.",
+        },
+    },
+)
 def change_many(
     request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
 ) -> JSONResponse:
@@ -153,7 +163,7 @@ def change_many(
     return JSONResponse(told, 400 if errors else 200)
 
 
-@router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]]))
+@router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]], headers=PAGED))
 def run_query(
     request: Request,
     body: QueryBody,
@@ -177,13 +187,13 @@ def _item_type(query: tree.Query) -> str:
     return "Raw" if query.select else "Twin"
 
 
-@router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
+@router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
 def get_device(request: Request, response: Response, device_id: DeviceId) -> JsonObject:
     """A device's identity, with its keys."""
     return _identity(room_of(request), response, device_id)
 
 
-@router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity))
+@router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
 def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> JsonObject:
@@ -217,7 +227,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
 @router.get(
     "/devices/{device_id}/modules/{module_id}",
     response_model=None,
-    responses=answers(described.ModuleIdentity),
+    responses=answers(described.ModuleIdentity, headers=ETAG),
     dependencies=[Depends(modules_in_reach)],
 )
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
@@ -234,7 +244,7 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
 @router.put(
     "/devices/{device_id}/modules/{module_id}",
     response_model=None,
-    responses=answers(described.ModuleIdentity),
+    responses=answers(described.ModuleIdentity, headers=ETAG),
     dependencies=[Depends(modules_in_reach)],
 )
 def put_module(
@@ -362,13 +372,13 @@ def _results(
     return counting.results(document, kept if scope is None else {}, until=until, scope=scope)
 
 
-@router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
+@router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration, headers=ETAG))
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
     """One deployment, with the number of rows of each of its custom metrics."""
     return _configuration(request, response, name)
 
 
-@router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration))
+@router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration, headers=ETAG))
 def put_configuration(
     request: Request, response: Response, name: DeploymentId, body: ConfigurationBody, if_match: IfMatch = None
 ) -> JsonObject:

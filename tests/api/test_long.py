@@ -16,8 +16,8 @@ import pytest
 from events import RegisterDevice
 from events.log.keys import key
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import free_port, served
-from tests.benchmarks.http import connect, exchange, request
+from tests.api.serving import API_VERSION, free_port, served
+from tests.benchmarks.http import VERSION, connect, exchange, request
 from tests.servers import eventually, redis_server
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy
 
@@ -87,7 +87,7 @@ def test_api_and_workers_killed_in_turn_under_load_lose_no_acknowledged_write() 
         system.do(*(deploy(f"odd{number}", base(f"m{number}"), f"tags.n = {number}", number) for number in range(10)))
         with restarting(system, port) as roles:
             acknowledged = asyncio.run(_load(names, f"127.0.0.1:{port}", roles, draw))
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, params=API_VERSION) as http:
                 eventually(lambda: _reaches(http), what="the API is back")
                 system.settle()
                 for name, versions in acknowledged.items():
@@ -123,7 +123,9 @@ async def _load(names: list[str], place: str, roles: dict[str, Any], draw: rando
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 reader, writer = await connect(place)
                 with contextlib.closing(writer):
-                    status, _ = await exchange(reader, writer, request(place, "PATCH", f"/twins/{name}", body))
+                    status, _ = await exchange(
+                        reader, writer, request(place, "PATCH", f"/twins/{name}?{VERSION}", body)
+                    )
                 if status == httpx.codes.OK:
                     acknowledged[name].append(number)
             await asyncio.sleep(8 / RATE)

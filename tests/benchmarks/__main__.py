@@ -4,11 +4,17 @@ import argparse
 
 import msgspec
 
-from tests.benchmarks import http, large_fleet, metrics, one_partition
+from tests.benchmarks import http, large_fleet, metrics, one_partition, queries
 from tests.benchmarks.measuring import show
 from tests.benchmarks.scale import Scale
 
-_ROOMS = {"one": one_partition.run, "large": large_fleet.run, "http": http.run, "metrics": metrics.run}
+_ROOMS = {
+    "one": one_partition.run,
+    "large": large_fleet.run,
+    "queries": queries.run,
+    "http": http.run,
+    "metrics": metrics.run,
+}
 
 
 def main() -> None:
@@ -19,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=sorted(_ROOMS),
-        help="the rows of one partition, those of the large fleet, those of the API, or those of custom metrics",
+        help="the rows of one partition, of the large fleet, of queries, of the API, or of custom metrics",
     )
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     given = parser.parse_args()

@@ -1,23 +1,39 @@
 """The rows of the API: requests over real HTTP, beside a no-op of the same process, and devices that wait."""
 
 import asyncio
+import contextlib
 import itertools
 import json
+import ssl
+import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import httpx
 
 from events import CreateDeployment, RegisterDevice
-from tests.api.serving import api
+from events.producer.secrecy import LazyVault
+from events.secrets.redis import RedisSecretStore
+from services.credentials import policy_key
+from tests.api.serving import API_VERSION, api, free_port
+from tests.api.signing import signed
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_least, at_most, quantile
 from tests.benchmarks.scale import Scale, say
-from tests.servers import redis_server
+from tests.servers import eventually, redis_server
 from tests.workers.system import System
 
 SECONDS = 3.0
 CONNECTIONS = (1, 8, 32)
 WAITING = 1000
+GUARDED_CONNECTIONS = 8
+GUARDED_ROUNDS = 12
+GUARDED_SECONDS = 1.0
+
+VERSION = urlencode(API_VERSION)
 
 Make = Callable[[int], bytes]
 
@@ -33,6 +49,7 @@ def run(scale: Scale) -> Iterator[Figure]:
             system.settle()
             place = urlsplit(str(client.base_url)).netloc
             yield from _requests(place, count)
+            yield from _guarded(system, place, count)
             yield _waiting(system, place, count)
         system.close()
 
@@ -42,7 +59,9 @@ def _requests(place: str, count: int) -> Iterator[Figure]:
         return request(place, "GET", "/healthz")
 
     def patch(number: int) -> bytes:
-        return request(place, "PATCH", f"/twins/d{number % count}", json.dumps({"tags": {"n": number}}).encode())
+        return request(
+            place, "PATCH", f"/twins/d{number % count}?{VERSION}", json.dumps({"tags": {"n": number}}).encode()
+        )
 
     def effective(number: int) -> bytes:
         return request(place, "GET", f"/v1/devices/d{number % count}/effective")
@@ -56,22 +75,95 @@ def _requests(place: str, count: int) -> Iterator[Figure]:
             yield at_least(f"{what} ÷ no-op", f"{connections} connections", rate / base, "", aim=aim, beside=beside)
 
 
-def request(place: str, method: str, path: str, body: bytes = b"") -> bytes:
+def _guarded(system: System, plain: str, count: int) -> Iterator[Figure]:
+    """HTTPS with signatures beside plain HTTP that asks nobody: of each round the ratio, of the rounds the median."""
+
+    def patch(place: str, authorization: Callable[[], str]) -> Make:
+        def make(number: int) -> bytes:
+            body = json.dumps({"tags": {"n": number}}).encode()
+            return request(place, "PATCH", f"/twins/d{number % count}?{VERSION}", body, authorization())
+
+        return make
+
+    say("HTTPS with signatures")
+    with _https(system) as (place, trusted, key):
+        ends = itertools.count(3600)
+        once = signed(key, place, policy="service")
+        makes = {
+            "the same signature again": patch(place, lambda: once),
+            "a signature for each request": patch(
+                place, lambda: signed(key, place, policy="service", seconds=next(ends))
+            ),
+        }
+        ratios: dict[str, list[float]] = {what: [] for what in makes}
+        rates: dict[str, float] = {}
+        for _ in range(GUARDED_ROUNDS):
+            base, _ = asyncio.run(_load(plain, patch(plain, str), GUARDED_CONNECTIONS, during_seconds=GUARDED_SECONDS))
+            for what, make in makes.items():
+                rates[what], _ = asyncio.run(
+                    _load(place, make, GUARDED_CONNECTIONS, trusted=trusted, during_seconds=GUARDED_SECONDS)
+                )
+                ratios[what].append(rates[what] / base)
+    for what, some in ratios.items():
+        beside = f"{min(some):.2f} to {max(some):.2f} in {len(some)} rounds; last {rates[what]:,.0f}/s of {base:,.0f}/s"
+        yield at_least(
+            "PATCH over HTTPS with SAS ÷ plain without",
+            f"{GUARDED_CONNECTIONS} connections, {what}",
+            statistics.median(some),
+            "",
+            aim=0.7,
+            beside=beside,
+        )
+
+
+@contextlib.contextmanager
+def _https(system: System) -> Iterator[tuple[str, ssl.SSLContext, str]]:
+    """An API process with TLS that asks who calls; its place, what trusts it, and a policy's key."""
+    with tempfile.TemporaryDirectory(prefix="twinfold-benchmark-") as directory:
+        port = free_port()
+        environment = {
+            "TWINFOLD_PORT": str(port),
+            "TWINFOLD_TLS": "local",
+            "TWINFOLD_DATA_DIR": directory,
+            "TWINFOLD_LOG_LEVEL": "warning",
+        }
+        with system.process("-m", "services.api", **environment):
+            authority = Path(directory) / "tls" / "ca.pem"
+
+            def answers() -> bool:
+                with contextlib.suppress(OSError, httpx.TransportError):
+                    return httpx.get(
+                        f"https://127.0.0.1:{port}/healthz", verify=ssl.create_default_context(cafile=authority)
+                    ).is_success
+                return False
+
+            eventually(answers, what="the API answers")
+            vault = LazyVault(RedisSecretStore(system.log.client), Path(directory) / "master.key")
+            trusted = ssl.create_default_context(cafile=authority)
+            yield f"127.0.0.1:{port}", trusted, policy_key(system.log, vault, "service")
+
+
+def request(place: str, method: str, path: str, body: bytes = b"", authorization: str = "") -> bytes:
     """A request as it goes over the wire."""
     head = f"{method} {path} HTTP/1.1\r\nHost: {place}\r\nContent-Length: {len(body)}\r\n"
+    if authorization:
+        head += f"Authorization: {authorization}\r\n"
     return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
 
 
-async def _load(place: str, make: Make, connections: int) -> tuple[float, list[float]]:
-    """Requests a second, and how long each took, with so many connections at once."""
+async def _load(
+    place: str, make: Make, connections: int, *, trusted: ssl.SSLContext | None = None, during_seconds: float = SECONDS
+) -> tuple[float, list[float]]:
+    """Requests a second, and how long each took, with so many connections at once; over TLS where there is trust."""
     seconds: list[float] = []
     numbers = itertools.count()
-    until = time.perf_counter() + SECONDS
+    until = time.perf_counter() + during_seconds
 
     async def one() -> None:
-        reader, writer = await connect(place)
+        reader, writer = await connect(place, trusted)
         while (start := time.perf_counter()) < until:
-            await exchange(reader, writer, make(next(numbers)))
+            status, _ = await exchange(reader, writer, make(next(numbers)))
+            assert status == httpx.codes.OK
             seconds.append(time.perf_counter() - start)
         writer.close()
 
@@ -80,10 +172,12 @@ async def _load(place: str, make: Make, connections: int) -> tuple[float, list[f
     return len(seconds) / (time.perf_counter() - start), seconds
 
 
-async def connect(place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(
+    place: str, trusted: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to keep."""
     host, _, port = place.partition(":")
-    return await asyncio.open_connection(host, int(port))
+    return await asyncio.open_connection(host, int(port), ssl=trusted)
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes) -> tuple[int, bytes]:

@@ -34,7 +34,7 @@ ROUNDS = 5
 def run(scale: Scale) -> Iterator[Figure]:
     """Grow the fleet once, then measure under both durability settings."""
     with redis_server() as server:
-        fleet = _Fleet(server, scale)
+        fleet = Fleet(server, scale)
         with fleet.pool():
             say(f"growing a fleet of {scale.devices:,} devices and {scale.deployments:,} deployments")
             fleet.grow()
@@ -47,7 +47,9 @@ def run(scale: Scale) -> Iterator[Figure]:
         yield fleet.resident()
 
 
-class _Fleet:
+class Fleet:
+    """A Redis with a fleet of some scale, and who writes to it."""
+
     def __init__(self, server: EmbeddedRedis, scale: Scale) -> None:
         self.scale = scale
         self.url = server.url

@@ -170,6 +170,18 @@ def test_snapshots_can_be_listed(log: Log) -> None:
     assert list(log.subjects(1)) == [first]
 
 
+def test_snapshots_are_read_without_heads_in_the_order_asked_for(log: Log) -> None:
+    first, second, third = names_in(1, 3)
+    append(
+        log,
+        register(first, snapshots=((first, b"{}"),)),
+        register(second),
+        register(third, snapshots=((third, b"[]"),)),
+    )
+    assert log.snapshots(1, [third, second, first, "unknown"]) == [b"[]", None, b"{}", None]
+    assert log.snapshots(1, []) == []
+
+
 def test_reading_beyond_the_head_is_a_lost_tail(log: Log) -> None:
     append(log, register(names_in(0, 1)[0]))
     assert log.read(0, after=1, limit=10) == []

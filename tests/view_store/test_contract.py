@@ -109,6 +109,16 @@ def test_a_reader_gets_just_what_it_asks_for(store: ViewStore) -> None:
     assert (kept.arrays, kept.checkpoint) == ({"moved_by": b""}, ONE)
 
 
+def test_several_partitions_are_read_as_each_is(store: ViewStore) -> None:
+    for number in (0, 2):
+        store.commit(number, writes(hashes={"rows": {"1": str(number).encode()}}, arrays={"row_of": ((0, b"1234"),)}))
+    wanted = Selection(hashes=("ids",), fields=(("rows", ("1",)), ("sets", ())), arrays=("row_of",))
+    kept = store.read_each((2, 1, 0), wanted)
+    assert kept == [store.read(number, wanted) for number in (2, 1, 0)]
+    assert [one.hashes["rows"].get("1") for one in kept] == [b"2", None, b"0"]
+    assert store.read_each((), wanted) == []
+
+
 def test_a_commit_of_thousands_of_fields_is_one_commit(store: ViewStore) -> None:
     fields: dict[str, bytes | None] = {str(number): b"x" for number in range(5000)}
     assert store.commit(0, writes(hashes={"ordinals": fields}))

@@ -69,7 +69,7 @@ API_VERSIONS = (
 """What clients send (contract/hub.md §1, §5); all of them get the same answers."""
 
 
-def known_version(
+async def known_version(
     version: Annotated[
         str, Query(alias="api-version", examples=[API_VERSIONS[0]], json_schema_extra={"enum": list(API_VERSIONS)})
     ],

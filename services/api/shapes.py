@@ -1,7 +1,6 @@
 """What answers look like in the hub's own shapes (contract/hub.md §1.2-1.6)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument, etag_text
@@ -9,11 +8,13 @@ from events.device.etags import twin_etag
 from events.device.state import DeviceDocument, ModuleIdentity
 from events.device.times import NEVER, time_text
 from events.device.twin import device_scope, generation_id
-from events.targeting.query_text import targeted_query
+from events.manifest.document import Kind
+from events.targeting.query_text import own_targeted_query, targeted_query
 
 _APPLIED = (
     "select deviceId from devices.modules where moduleId = '$edgeAgent' and configurations.[[{}]].status = 'Applied'"
 )
+_OWN_APPLIED = "select deviceId from devices where configurations.[[{}]].status = 'Applied'"
 _ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredVersion"
 _CODE = " and properties.reported.lastDesiredStatus.code {} 200"
 
@@ -58,21 +59,8 @@ def module_identity(device_id: str, module_id: str, document: DeviceDocument, au
 
 def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, int] | None) -> JsonObject:
     """A deployment as a Configuration; secrets show as references, and results are empty until the workers know it."""
-    applied = _APPLIED.format(name)
-    queries = {
-        "appliedCount": applied,
-        "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
-        "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
-        "targetedCount": targeted_query(document.target_condition),
-    }
-    results: dict[str, Any] = {}
-    if counts is not None:
-        results = {
-            "targetedCount": counts["target"],
-            "appliedCount": counts["actual"],
-            "reportedSuccessfulCount": counts["reportedSuccessful"],
-            "reportedFailedCount": counts["reportedFailed"],
-        }
+    queries = _own_queries(name, document) if document.kind is Kind.DEVICE else _edge_queries(name, document)
+    results = {} if counts is None else {query: counts[status] for query, status in _RESULTS.items() if query in queries}
     return {
         "id": name,
         "schemaVersion": document.schema_version,
@@ -87,3 +75,26 @@ def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, 
         "metrics": {"results": {}, "queries": document.metrics},
         "etag": etag_text(document.etag),
     }
+
+
+_RESULTS = {
+    "targetedCount": "target",
+    "appliedCount": "actual",
+    "reportedSuccessfulCount": "reportedSuccessful",
+    "reportedFailedCount": "reportedFailed",
+}
+
+
+def _edge_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    applied = _APPLIED.format(name)
+    return {
+        "appliedCount": applied,
+        "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
+        "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
+        "targetedCount": targeted_query(document.target_condition),
+    }
+
+
+def _own_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    """Nobody answers for a device's own twin, so there are no others (contract/hub.md §1.3)."""
+    return {"appliedCount": _OWN_APPLIED.format(name), "targetedCount": own_targeted_query(document.target_condition)}

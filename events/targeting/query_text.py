@@ -16,7 +16,7 @@ from events.targeting.tree import (
 )
 
 _ALL = "select deviceId from devices"
-_EDGE = f"{_ALL} where capabilities.iotEdge = true"  # noqa: S608 - not SQL
+_EDGE = f"{_ALL} where capabilities.iotEdge = true"
 
 
 def targeted_query(condition_text: str) -> str:

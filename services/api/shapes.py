@@ -60,7 +60,9 @@ def module_identity(device_id: str, module_id: str, document: DeviceDocument, au
 def configuration(name: str, document: DeploymentDocument, counts: Mapping[str, int] | None) -> JsonObject:
     """A deployment as a Configuration; secrets show as references, and results are empty until the workers know it."""
     queries = _own_queries(name, document) if document.kind is Kind.DEVICE else _edge_queries(name, document)
-    results = {} if counts is None else {query: counts[status] for query, status in _RESULTS.items() if query in queries}
+    results = (
+        {} if counts is None else {query: counts[status] for query, status in _RESULTS.items() if query in queries}
+    )
     return {
         "id": name,
         "schemaVersion": document.schema_version,

@@ -35,12 +35,17 @@ def edge_content_problems(content: Json) -> tuple[Problem, ...]:
     return found or tuple(_limit_problems(content))
 
 
+def is_of_modules(content: Json) -> bool:
+    """Whether a content is of the kind that is not supported."""
+    return isinstance(content, dict) and [kind for kind in Kind if content.get(kind.value) is not None] == [Kind.MODULE]
+
+
 def _shape_problems(content: Json, allowed: tuple[Kind, ...], rule: str) -> Iterator[Problem]:
     if not isinstance(content, dict):
         yield Problem("content", "type", f"must be an object, not {type_name(content)}")
         return
     kinds = [kind for kind in Kind if content.get(kind.value) is not None]
-    if kinds == [Kind.MODULE] and Kind.DEVICE in allowed:
+    if is_of_modules(content) and Kind.DEVICE in allowed:
         yield Problem(Kind.MODULE.value, "kind", _NO_MODULE_KIND)
     elif len(kinds) != 1 or kinds[0] not in allowed:
         found = " and ".join(kind.value for kind in kinds) or "nothing"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from events.deployment.state import DeploymentDocument
+from events.manifest.document import Kind
 from events.manifest.validate import problems
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
@@ -80,9 +81,11 @@ def outranked(
     A layer applies only with a priority strictly above its device's base (contract/hub.md §3.3). Whether the two target a
     device in common is not looked at: that can change with any tag.
     """
-    found = []
+    found: list[Advice] = []
+    if document.kind is not Kind.EDGE:
+        return found
     for other_name, other in sorted(others, key=lambda pair: pair[0]):
-        if other_name == name or other.layered == document.layered:
+        if other_name == name or other.kind is not Kind.EDGE or other.layered == document.layered:
             continue
         layer, base = (name, other_name) if document.layered else (other_name, name)
         layer_priority, base_priority = (

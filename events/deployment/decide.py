@@ -37,7 +37,7 @@ from events.deployment.state import DeploymentDocument, etag_text
 from events.device.errors import DeviceIdInvalid
 from events.device.identifiers import check_device_id
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import content_problems
+from events.manifest.hub_rules import content_problems, is_of_modules
 from events.manifest.validate import validate
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
@@ -60,6 +60,9 @@ def check(command: DeploymentCommand) -> None:
     name: Any = command.deployment_id
     if not isinstance(name, str) or not _ID.fullmatch(name):
         raise DeploymentIdInvalid(name)
+    if isinstance(command, CreateDeployment) and is_of_modules(command.content):
+        # Before its condition, which is written as no other kind's.
+        raise ManifestInvalid(content_problems(command.content))
     if isinstance(command, CreateDeployment | UpdateDeployment):
         for value, rule in (
             (command.priority, _check_priority),

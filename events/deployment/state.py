@@ -15,7 +15,7 @@ from events.deployment.facts import (
     DeploymentFact,
     DeploymentUpdated,
 )
-from events.manifest.document import is_layered
+from events.manifest.document import Kind, is_layered, kind_of
 
 
 class DeploymentDocument(msgspec.Struct, frozen=True):
@@ -37,6 +37,11 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     updated_at: int
     etag: int = 1
     scope: str | UnsetType = UNSET
+
+    @property
+    def kind(self) -> Kind:
+        """What it is for: the modules of edge devices, or devices' own twins."""
+        return kind_of(self.content)
 
 
 _decoder = msgspec.json.Decoder(DeploymentDocument)

@@ -11,6 +11,7 @@ from events.device.etags import twin_etag
 from events.device.stamps import Stamp, metadata
 from events.device.state import DeviceDocument, ModuleDocument, section
 from events.device.times import NEVER, ticks, time_text
+from events.properties import merge_patch
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -21,7 +22,7 @@ class Author(msgspec.Struct, frozen=True):
 
 
 class Configured(msgspec.Struct, frozen=True):
-    """What a device's effective configuration gives one of its modules: its section, and what is known of it.
+    """What configurations give one twin, a module's or the device's own: its section, and what is known of it.
 
     `version` counts the section's changes from 1; `since` (milliseconds) is when the device got it; `author` tells who is
     behind a leaf of the section; `standings` is what each deployment that targets the device is to this twin.
@@ -34,7 +35,8 @@ class Configured(msgspec.Struct, frozen=True):
     standings: Mapping[str, str] = {}
 
 
-_NO_STANDINGS: Mapping[str, str] = {}
+_NOTHING: Mapping[str, Any] = {}
+NOT_CONFIGURED = Configured()
 
 
 def generation_id(document: DeviceDocument) -> str:
@@ -47,8 +49,12 @@ def device_scope(device_id: str, document: DeviceDocument) -> str | None:
     return f"ms-azure-iot-edge://{device_id}-{generation_id(document)}" if document.edge else None
 
 
-def device_twin(device_id: str, document: DeviceDocument, standings: Mapping[str, str] = _NO_STANDINGS) -> JsonObject:
-    """A device's twin; `tags`, `configurations` and `deviceScope` are left out where there is nothing to say."""
+def device_twin(device_id: str, document: DeviceDocument, configured: Configured = NOT_CONFIGURED) -> JsonObject:
+    """A device's twin; `tags`, `configurations` and `deviceScope` are left out where there is nothing to say.
+
+    What configurations give lies over what was set by hand as a merge patch does, and `$version` counts the changes of
+    either.
+    """
     authentication = document.authentication if isinstance(document.authentication, dict) else {}
     twin: JsonObject = {
         "deviceId": device_id,
@@ -64,17 +70,19 @@ def device_twin(device_id: str, document: DeviceDocument, standings: Mapping[str
     tags = section(document.tags)
     if tags:
         twin["tags"] = tags
-    desired = section(document.desired)
+    desired, version = section(document.desired), document.desired_version + max(configured.version - 1, 0)
+    stamps = _own_metadata(document, desired, document.registered_at)
+    if configured.section:
+        newer = max(document.desired_at, configured.since)
+        stamps = _configured_metadata(configured.section, (), configured, version, under=stamps)
+        stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
+        desired = merge_patch(desired, configured.section)
     twin["properties"] = {
-        "desired": {
-            **desired,
-            "$metadata": _own_metadata(document, desired, document.registered_at),
-            "$version": document.desired_version,
-        },
+        "desired": {**desired, "$metadata": stamps, "$version": version},
         "reported": _reported(document, document.registered_at),
     }
-    if standings:
-        twin["configurations"] = _shown(standings)
+    if configured.standings:
+        twin["configurations"] = _shown(configured.standings)
     twin["capabilities"] = {"iotEdge": document.edge}
     scope = device_scope(device_id, document)
     return twin if scope is None else {**twin, "deviceScope": scope}
@@ -152,14 +160,22 @@ def _reported(document: DeviceDocument | ModuleDocument, born_at: int, *, times:
 
 
 def _configured_metadata(
-    value: Mapping[str, Any], path: tuple[str, ...], configured: Configured, version: int
+    value: Mapping[str, Any],
+    path: tuple[str, ...],
+    configured: Configured,
+    version: int,
+    *,
+    under: Mapping[str, Any] = _NOTHING,
 ) -> JsonObject:
-    shown: JsonObject = {}
+    """The stamps of what configurations give, over those of what it lies on."""
+    shown: JsonObject = dict(under)
     for name, item in value.items():
         at = (*path, name)
-        shown[name] = {"$lastUpdated": time_text(configured.since), "$lastUpdatedVersion": version}
+        stamp: JsonObject = {"$lastUpdated": time_text(configured.since), "$lastUpdatedVersion": version}
+        shown[name] = stamp
         if isinstance(item, dict):
-            shown[name] |= _configured_metadata(item, at, configured, version)
+            below = under.get(name, {})
+            shown[name] = {**_configured_metadata(item, at, configured, version, under=below), **stamp}
         elif (author := configured.author(at)) is not None:
             shown[name]["$lastUpdatedBy"] = author.deployment_id
             shown[name]["$lastUpdatedByDigest"] = str(ticks(author.at))

@@ -8,7 +8,7 @@ import msgspec
 from events import canonical
 from events.canonical import JsonObject
 from events.fleet.deployments import Deployment
-from events.manifest.document import desired_status
+from events.manifest.document import DEVICE, desired_status
 from events.manifest.merge import merge, over_limit
 
 AGENT = "$edgeAgent"
@@ -49,7 +49,7 @@ class Configuration(msgspec.Struct, frozen=True, eq=False):
 def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:
     """The modules that a configuration names: those with a section, and those that the agent is to run."""
     listed = sections.get(AGENT, {}).get("modules")
-    return set(sections) | (set(listed) if isinstance(listed, dict) else set())
+    return (set(sections) - {DEVICE}) | (set(listed) if isinstance(listed, dict) else set())
 
 
 class HeldBack(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from events.deployment.facts import (
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
 from events.fleet.metric_plan import plan_of
-from events.manifest.document import is_layered
+from events.manifest.document import Kind, by_module, is_layered, kind_of
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.targeting.select import compile_true
@@ -64,6 +64,7 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     """One deployment at one moment. `created` is the fleet position of its creation: later ones win ties.
 
     It targets whom both its condition and its scope are true for.
+    `content` is paths and values by module; one of kind DEVICE, for the device's own twin, has the one module `DEVICE`.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     content: JsonObject
     metrics: dict[str, str]
     scope: str | UnsetType = UNSET
+    kind: Kind = Kind.EDGE
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -118,6 +120,9 @@ class Deployments:
         self.by_id: dict[str, Deployment] = {}
         self.layers_ascending: list[Deployment] = []
         self.bases_descending: list[Deployment] = []
+        self.own_ascending: list[Deployment] = []
+        self.has_had_own = False
+        """Whether there ever was a configuration of devices' own twins: what one gave counts for good in `$version`."""
         self._by_path: dict[Path, set[str]] = {}
         self._by_value: dict[tuple[Path, ValueKey], set[str]] = {}
         self._names: Counter[Path] = Counter()
@@ -138,10 +143,13 @@ class Deployments:
             if new is not None:
                 self.by_id[deployment_id] = new
                 self._remember(new)
+                self.has_had_own |= new.kind is Kind.DEVICE
         if before:
             ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
-            self.layers_ascending = [deployment for deployment in ranked if deployment.layered]
-            self.bases_descending = [deployment for deployment in reversed(ranked) if not deployment.layered]
+            edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
+            self.layers_ascending = [deployment for deployment in edge if deployment.layered]
+            self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
+            self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
         return {name: Change(old, self.by_id.get(name)) for name, old in before.items()}
 
     def affected(self, touched: dict[Path, set[ValueKey]]) -> set[str]:
@@ -221,9 +229,10 @@ def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str,
             is_layered(fact.content),
             fact.target_condition,
             fact.admission,
-            fact.content.get(CONTENT_KEY, {}),
+            by_module(fact.content),
             fact.metrics,
             fact.scope,
+            kind_of(fact.content),
         )
         return _readable(new)
     if old is None:

@@ -19,6 +19,7 @@ from events.fleet.index import REPORTED, Index, ValueKey
 from events.fleet.metric_plan import Plan, indexed, plan_of
 from events.fleet.packed import Packed
 from events.fleet.rows import Layer, Row, Rows, Standing
+from events.manifest.document import Kind
 from events.manifest.merge import contributes
 from events.query.plan import true_bounds
 from events.query.tree import Comparison, In, PathOf, Primitive
@@ -146,7 +147,7 @@ class _Within:
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
-        if deployment is None:
+        if deployment is None or deployment.kind is not Kind.EDGE:
             return _NOBODY, _NOBODY
         targeted = self._state.eligible(deployment_id) & self._within
         if self._plan.module is None or not contributes(deployment.content, self._plan.module):

@@ -39,8 +39,9 @@ from events.fleet.index import DEVICE_ID, Index, ValueKey
 from events.fleet.metrics import Metrics, State
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
-from events.fleet.resolve import resolve
+from events.fleet.resolve import resolve, resolve_own
 from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, stack_key
+from events.manifest.document import Kind
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
@@ -311,8 +312,8 @@ class Partition:
         changes, touched, renewed = self._changes, self._touched, self._renewed | self._gone
         sets = self.index.take_touched()
         concerned = self._retarget(sets)
-        standing = concerned | self.answers.stale
-        moves = self._assign(concerned)
+        standing = concerned[Kind.EDGE] | concerned[Kind.DEVICE] | self.answers.stale
+        moves = self._assign(concerned[Kind.EDGE], concerned[Kind.DEVICE])
         standing |= self.answers.stale
         self._count(changes, sets, touched, renewed, standing)
         self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
@@ -324,29 +325,33 @@ class Partition:
         before, self.decided = self.decided, self.vector
         return Outcome(self.number, before, self.vector, moves)
 
-    def _retarget(self, sets: dict[Path, set[ValueKey]]) -> BitMap:
-        """Bring targets up to date with changed sets of the index; answers whose assignment may have changed."""
-        concerned = BitMap()
-        edge = self.directory.edge
+    def _retarget(self, sets: dict[Path, set[ValueKey]]) -> dict[Kind, BitMap]:
+        """Bring targets up to date with changed sets of the index; answers, by kind, whose assignment may have changed."""
+        concerned = {Kind.EDGE: BitMap(), Kind.DEVICE: BitMap()}
         for name, change in self._changes.items():
             old = self.eligible.pop(name, BitMap())
             self.targets.pop(name, None)
             stood = {(one.created, name) for one in (change.before, change.after) if one is not None}
             self.changed_targets |= stood
             self.changed_deployments |= stood
+            kinds = {one.kind for one in (change.before, change.after) if one is not None}
             if change.after is None:
-                concerned |= old
+                for kind in kinds:
+                    concerned[kind] |= old
                 continue
-            self.targets[name] = change.after.target.select(self.index, edge)
+            self.targets[name] = change.after.target.select(self.index, self._candidates(change.after))
             new = self.eligible[name] = self._admitted(change.after, self.targets[name])
-            concerned |= old ^ new if _same_but_target(change) else old | new
+            for kind in kinds:
+                concerned[kind] |= old ^ new if _same_but_target(change) else old | new
         if self._renewed or self._gone:
             unchanged = self.deployments.by_id.keys() - self._changes.keys()
-            concerned |= self._retarget_within(self._renewed, unchanged) | self._renewed
-            self._retarget_within(self._gone, unchanged)
+            self._retarget_within(self._renewed, unchanged, concerned)
+            for kind in concerned:
+                concerned[kind] |= self._renewed
+            self._retarget_within(self._gone, unchanged, concerned)
         touched = self._touched - self._renewed
         affected = self.deployments.affected(sets) - self._changes.keys()
-        concerned |= self._retarget_within(touched, affected)
+        self._retarget_within(touched, affected, concerned)
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
         return concerned
 
@@ -376,25 +381,26 @@ class Partition:
         deployment = self.deployments.by_id[name]
         return BitMap() if isinstance(deployment.admission, NotStarted | Ended) else self.targets[name]
 
-    def _retarget_within(self, ordinals: BitMap, names: Iterable[str]) -> BitMap:
-        concerned = BitMap()
+    def _candidates(self, deployment: Deployment) -> BitMap:
+        """Whom a deployment can target at all: what is for modules, edge-capable devices alone."""
+        return self.directory.edge if deployment.kind is Kind.EDGE else self.directory.live
+
+    def _retarget_within(self, ordinals: BitMap, names: Iterable[str], concerned: dict[Kind, BitMap]) -> None:
         if not ordinals:
-            return concerned
-        candidates = ordinals & self.directory.edge
+            return
         by_id = self.deployments.by_id
         for name in names:
             deployment = by_id[name]
             target = self.targets[name]
-            new = deployment.target.select(self.index, candidates)
+            new = deployment.target.select(self.index, ordinals & self._candidates(deployment))
             old = target & ordinals
             if new == old:
                 continue
             difference = new ^ old
-            concerned |= difference
+            concerned[deployment.kind] |= difference
             target ^= difference
             self.changed_targets.add((deployment.created, name))
             self.eligible[name] = self._admitted(deployment, target)
-        return concerned
 
     def _admitted(self, deployment: Deployment, target: BitMap) -> BitMap:
         match deployment.admission:
@@ -408,7 +414,7 @@ class Partition:
             case _:
                 assert_never(deployment.admission)
 
-    def _assign(self, concerned: BitMap) -> tuple[Moved, ...]:
+    def _assign(self, concerned: BitMap, own_concerned: BitMap) -> tuple[Moved, ...]:
         moved: dict[tuple[int, bytes], tuple[Row, BitMap]] = {}
         concerned &= self.directory.live
         for stack, ordinals in resolve(
@@ -422,6 +428,8 @@ class Partition:
                 row = self.rows.after(old, stack, self._merge)
                 if row is not self.rows.by_number[old] and row != self.rows.by_number[old]:
                     _collect(moved, old, row, ordinals[rows == old])
+        if self.deployments.has_had_own:
+            moved = self._with_own(moved, own_concerned & self.directory.live)
         self._assign_by_hand(moved)
         gone = np.array(self._gone, dtype=np.uint32)
         rows = self.row_of.take(gone)
@@ -430,6 +438,35 @@ class Partition:
                 _collect(moved, old, self.rows.by_number[UNASSIGNED], gone[rows == old])
         self._gone = BitMap()
         return self._move(moved)
+
+    def _with_own(
+        self, moved: dict[tuple[int, bytes], tuple[Row, BitMap]], concerned: BitMap
+    ) -> dict[tuple[int, bytes], tuple[Row, BitMap]]:
+        """What is planned so far, with the own twins of those concerned decided too."""
+        result: dict[tuple[int, bytes], tuple[Row, BitMap]] = {}
+        planned = BitMap()
+        stacks = [
+            (stack, BitMap(ordinals))
+            for stack, ordinals in resolve_own(
+                concerned, ascending=self.deployments.own_ascending, eligible=self.eligible
+            )
+        ]
+        for (old, _), (row, members) in moved.items():
+            planned |= members
+            for stack, those in stacks:
+                if some := members & those:
+                    _collect(result, old, self.rows.after_own(row, stack, self._merge), some)
+            if rest := members - concerned:
+                _collect(result, old, row, rest)
+        for stack, those in stacks:
+            ordinals = np.array(those - planned, dtype=np.uint32)
+            rows = self.row_of.take(ordinals)
+            for old in np.unique(rows).tolist():
+                former = self.rows.by_number[old]
+                row = self.rows.after_own(former, stack, self._merge)
+                if row != former:
+                    _collect(result, old, row, ordinals[rows == old])
+        return result
 
     def _assign_by_hand(self, moved: dict[tuple[int, bytes], tuple[Row, BitMap]]) -> None:
         """Lay what was set by hand since the last call over what follows from the deployments."""

@@ -1,4 +1,4 @@
-"""Who gets what: the base with the highest priority, then the layers above it, by sets."""
+"""Who gets what, by sets: the base with the highest priority, then the layers above it; of one's own twin, every one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -52,6 +52,22 @@ def resolve(
                 taken = free & members
                 free = free - taken
                 groups.push(layer, _places(ordinals, taken))
+    yield from groups.split(ordinals)
+
+
+def resolve_own(
+    within: BitMap, *, ascending: Sequence[Deployment], eligible: Mapping[str, BitMap]
+) -> Iterator[tuple[Stack, Ordinals]]:
+    """The configurations of its own twin that every ordinal of `within` has, grouped by stack, ascending.
+
+    Whoever is eligible has it, whatever else applies; nobody's come as an empty stack.
+    """
+    ordinals = np.array(within, dtype=np.uint32)
+    groups = _Groups(len(ordinals))
+    for deployment in ascending:
+        members = within & eligible[deployment.id]
+        if members:
+            groups.push(deployment, _places(ordinals, members))
     yield from groups.split(ordinals)
 
 

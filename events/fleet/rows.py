@@ -8,6 +8,7 @@ import enum
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 from events.fleet.configuration import AGENT, NOTHING, Configuration, HeldBack
@@ -35,13 +36,31 @@ class Layer(msgspec.Struct, frozen=True, array_like=True, order=True):
     created: int
 
 
+class Own(msgspec.Struct, frozen=True):
+    """What configurations give a device's own twin: all that target it, ascending.
+
+    `configuration` has the one section `DEVICE`; `version` counts its changes from 1 and goes on after it is gone. Over a
+    limit the former stack stays, `wanted` is the one that does not fit, and `reason` says why.
+    """
+
+    configuration: str = NOTHING.digest
+    stack: tuple[Layer, ...] = ()
+    version: int = 1
+    wanted: tuple[Layer, ...] = ()
+    reason: str = ""
+
+
+NOT_CONFIGURED = Own()
+
+
 class Row(msgspec.Struct, frozen=True):
     """An assignment.
 
     `stack` is the base and then its layers, ascending. Of an unmanaged device it is the last it had, and so it is of a
     held-back one, whose `wanted` stack was over a limit, for the `reason` given. A device configured by hand has no stack,
     and `wanted` is the one that it would have had. `versions` counts from 1, the empty
-    section every module twin is born with; a module keeps its count after its section is gone.
+    section every module twin is born with; a module keeps its count after its section is gone. `own` is not there where no
+    configuration of its own twin ever gave the device anything; the two parts know nothing of each other.
     """
 
     standing: Standing
@@ -50,11 +69,32 @@ class Row(msgspec.Struct, frozen=True):
     versions: dict[str, int]
     wanted: tuple[Layer, ...] = ()
     reason: str = ""
+    own: Own | UnsetType = UNSET
 
     @property
     def agent_version(self) -> int:
         """`$version` of the `$edgeAgent` twin: what an answer for this configuration must name."""
         return self.versions.get(AGENT, 0)
+
+    @property
+    def own_part(self) -> Own:
+        """What configurations give the device's own twin, if only nothing."""
+        return NOT_CONFIGURED if self.own is UNSET else self.own
+
+    @property
+    def was_assigned(self) -> bool:
+        """Whether there ever was a configuration of its modules, or is one that does not fit."""
+        return bool(self.versions) or self.standing is not Standing.UNMANAGED
+
+    def has(self, layer: Layer) -> bool:
+        """Whether a deployment is part of what a device with this row has."""
+        managed = self.standing is not Standing.UNMANAGED
+        return (managed and layer in self.stack) or layer in self.own_part.stack
+
+    @property
+    def configurations(self) -> tuple[str, ...]:
+        """The configurations that the row refers to."""
+        return (self.configuration,) if self.own is UNSET else (self.configuration, self.own.configuration)
 
 
 NO_ROW = Row(Standing.UNMANAGED, (), NOTHING.digest, {})
@@ -100,7 +140,20 @@ class Rows:
         if isinstance(merged, HeldBack):
             return msgspec.structs.replace(old, standing=Standing.HELD_BACK, wanted=key, reason=merged.reason)
         self.configurations.setdefault(merged.digest, merged)
-        return Row(Standing.MANAGED, key, merged.digest, self._versions(old, merged))
+        return Row(Standing.MANAGED, key, merged.digest, self._versions(old, merged), own=old.own)
+
+    def after_own(self, old: Row, stack: Sequence[Deployment], merge: Merge) -> Row:
+        """The row that follows when these configurations, ascending, are all that target the devices' own twins."""
+        own, key = old.own_part, stack_key(stack)
+        if own.stack == key and not own.wanted:
+            return old
+        merged = merge(stack) if stack else NOTHING
+        if isinstance(merged, HeldBack):
+            new = msgspec.structs.replace(own, wanted=key, reason=merged.reason)
+        else:
+            self.configurations.setdefault(merged.digest, merged)
+            new = Own(merged.digest, key, own.version + (merged.digest != own.configuration))
+        return msgspec.structs.replace(old, own=UNSET if new == NOT_CONFIGURED else new)
 
     def by_hand(self, row: Row, content: JsonObject) -> Row:
         """The row that follows when the modules that a content names are written by hand; over a limit, why not."""
@@ -113,7 +166,7 @@ class Rows:
             return msgspec.structs.replace(row, standing=Standing.HELD_BACK, wanted=stack, reason=str(excess))
         merged = Configuration.of(sections)
         self.configurations.setdefault(merged.digest, merged)
-        return Row(Standing.BY_HAND, (), merged.digest, self._versions(row, merged), stack)
+        return Row(Standing.BY_HAND, (), merged.digest, self._versions(row, merged), stack, own=row.own)
 
     def _versions(self, old: Row, new: Configuration) -> dict[str, int]:
         had = self.configurations[old.configuration].section_digests
@@ -140,15 +193,16 @@ class Rows:
     def _insert(self, number: int, row: Row, name: bytes) -> None:
         self._numbers[name] = number
         self.by_number[number] = row
-        if self._uses.get(row.configuration, 0) == 0:
-            self.changed_configurations.add(row.configuration)
-        self._uses[row.configuration] = self._uses.get(row.configuration, 0) + 1
+        for digest in row.configurations:
+            if self._uses.get(digest, 0) == 0:
+                self.changed_configurations.add(digest)
+            self._uses[digest] = self._uses.get(digest, 0) + 1
 
     def restore(self, number: int, row: Row, devices: int) -> None:
         """Put a stored row back; its configuration must be there already."""
         self._insert(number, row, msgspec.json.encode(row, order="deterministic"))
         self._devices[number] = devices
-        self.changed_configurations.discard(row.configuration)
+        self.changed_configurations.difference_update(row.configurations)
 
     def move(self, old: int, new: int, count: int) -> None:
         """Note that some devices went from one row to another."""
@@ -165,10 +219,11 @@ class Rows:
             del self._numbers[msgspec.json.encode(row, order="deterministic")]
             self._devices.pop(number, None)
             self.changed_rows.add(number)
-            self._uses[row.configuration] -= 1
-            if self._uses[row.configuration] == 0:
-                del self._uses[row.configuration]
-                self.changed_configurations.add(row.configuration)
-                if row.configuration != NOTHING.digest:
-                    del self.configurations[row.configuration]
+            for digest in row.configurations:
+                self._uses[digest] -= 1
+                if self._uses[digest] == 0:
+                    del self._uses[digest]
+                    self.changed_configurations.add(digest)
+                    if digest != NOTHING.digest:
+                        del self.configurations[digest]
         self._left.clear()

@@ -1,5 +1,6 @@
 """A manifest as a document: what it wraps, which kind it is, and what its system modules' sections say."""
 
+import enum
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,21 @@ from events.manifest import create_options, image
 _AGENT = "$edgeAgent"
 _HUB = "$edgeHub"
 _DESIRED = "properties.desired"
-_KINDS = ("modulesContent", "deviceContent", "moduleContent")
 _STATUSES = ("running", "stopped")
+
+DEVICE = "$device"
+"""Stands for the device's own twin where modules are named; no module can be called so."""
 
 STARTUP_ORDER_DEFAULT = 2**32 - 1
 ROUTE_PRIORITY_DEFAULT = 2_000_000_000
+
+
+class Kind(enum.Enum):
+    """The three kinds of content, by the member that holds it (contract/hub.md §1.2)."""
+
+    EDGE = "modulesContent"
+    DEVICE = "deviceContent"
+    MODULE = "moduleContent"
 
 
 class ModuleSpec(msgspec.Struct, frozen=True):
@@ -85,15 +96,29 @@ def content_of(document: Json) -> Json:
         content = document["content"]
     if not isinstance(content, dict):
         return content
-    kinds = {kind: content[kind] for kind in _KINDS if kind in content}
-    if list(kinds) == ["moduleContent"]:
-        return {"modulesContent": kinds["moduleContent"]}
+    kinds = {kind.value: content[kind.value] for kind in Kind if kind.value in content}
+    if list(kinds) == [Kind.MODULE.value]:
+        return {Kind.EDGE.value: kinds[Kind.MODULE.value]}
     return kinds
 
 
+def kind_of(content: JsonObject) -> Kind:
+    """The kind of a content that passed `content_problems`."""
+    return next((kind for kind in Kind if content.get(kind.value) is not None), Kind.EDGE)
+
+
+def by_module(content: JsonObject) -> JsonObject:
+    """What a content sets, as paths and values by module; of a device's own twin under `DEVICE`."""
+    kind = kind_of(content)
+    found: JsonObject = {DEVICE: content[kind.value]} if kind is Kind.DEVICE else content.get(kind.value, {})
+    return found
+
+
 def is_layered(content: Json) -> bool:
-    """Whether a content lies over a base instead of being one: `$edgeAgent` has no key `properties.desired`."""
-    modules = content.get("modulesContent") if isinstance(content, dict) else None
+    """Whether an edge content lies over a base instead of being one: `$edgeAgent` has no key `properties.desired`."""
+    if isinstance(content, dict) and kind_of(content) is not Kind.EDGE:
+        return False
+    modules = content.get(Kind.EDGE.value) if isinstance(content, dict) else None
     agent = modules.get(_AGENT) if isinstance(modules, dict) else None
     return not isinstance(agent, dict) or _DESIRED not in agent
 

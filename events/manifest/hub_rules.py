@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from events.canonical import Json, JsonObject
+from events.manifest.document import DEVICE, Kind, by_module
 from events.manifest.merge import MODULES_MAX, merge
 from events.manifest.problem import Problem
 from events.manifest.shape import join, shown, type_name
@@ -11,29 +12,51 @@ from events.properties import DESIRED_BYTES_MAX, SECRET, is_secret, problems_of
 
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
-CONTENT = "modulesContent"
+CONTENT = Kind.EDGE.value
 DESIRED = "properties.desired"
 
-_KINDS = ("modulesContent", "deviceContent", "moduleContent")
+_EDGE_ALONE = "an edge deployment has modulesContent and no other kind"
+_ONE_KIND = "a configuration has one of modulesContent and deviceContent"
+_NO_MODULE_KIND = (
+    "configurations of modules are not supported; an edge deployment sets the desired properties of its modules"
+)
 _module_id = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 
 
 def content_problems(content: Json) -> tuple[Problem, ...]:
-    """Everything for which the hub would answer 400; empty when it would take the content. Any value is answered."""
-    found = tuple(_shape_problems(content))
-    return found or tuple(_limit_problems(content[CONTENT]))
+    """Everything for which a configuration's content is refused; empty when it is taken. Any value is answered."""
+    found = tuple(_shape_problems(content, (Kind.EDGE, Kind.DEVICE), _ONE_KIND))
+    return found or tuple(_limit_problems(content))
 
 
-def _shape_problems(content: Json) -> Iterator[Problem]:
+def edge_content_problems(content: Json) -> tuple[Problem, ...]:
+    """As `content_problems`, where nothing but the content of an edge deployment will do."""
+    found = tuple(_shape_problems(content, (Kind.EDGE,), _EDGE_ALONE))
+    return found or tuple(_limit_problems(content))
+
+
+def is_of_modules(content: Json) -> bool:
+    """Whether a content is of the kind that is not supported."""
+    return isinstance(content, dict) and [kind for kind in Kind if content.get(kind.value) is not None] == [Kind.MODULE]
+
+
+def _shape_problems(content: Json, allowed: tuple[Kind, ...], rule: str) -> Iterator[Problem]:
     if not isinstance(content, dict):
         yield Problem("content", "type", f"must be an object, not {type_name(content)}")
         return
-    kinds = [kind for kind in _KINDS if content.get(kind) is not None]
-    if kinds != [CONTENT]:
-        found = " and ".join(kinds) or "nothing"
-        yield Problem("content", "kind", f"an edge deployment has modulesContent and no other kind; this has {found}")
-        return
-    modules = content[CONTENT]
+    kinds = [kind for kind in Kind if content.get(kind.value) is not None]
+    if is_of_modules(content) and Kind.DEVICE in allowed:
+        yield Problem(Kind.MODULE.value, "kind", _NO_MODULE_KIND)
+    elif len(kinds) != 1 or kinds[0] not in allowed:
+        found = " and ".join(kind.value for kind in kinds) or "nothing"
+        yield Problem("content", "kind", f"{rule}; this has {found}")
+    elif kinds == [Kind.DEVICE]:
+        yield from _paths_problems(content[Kind.DEVICE.value], Kind.DEVICE.value)
+    else:
+        yield from _module_problems(content[CONTENT])
+
+
+def _module_problems(modules: Json) -> Iterator[Problem]:
     if not isinstance(modules, dict):
         yield Problem(CONTENT, "type", f"must be an object, not {type_name(modules)}")
         return
@@ -42,11 +65,15 @@ def _shape_problems(content: Json) -> Iterator[Problem]:
     for module, paths in modules.items():
         if not _module_id.fullmatch(module) or (module.startswith("$") and module not in (AGENT, HUB)):
             yield Problem(join(CONTENT, module), "module-id", f"{shown(module)!r} is no name for a module")
-        if not isinstance(paths, dict):
-            yield Problem(join(CONTENT, module), "type", f"must be an object, not {type_name(paths)}")
-            continue
-        for path, value in paths.items():
-            yield from _path_problems(path, value, join(CONTENT, module))
+        yield from _paths_problems(paths, join(CONTENT, module))
+
+
+def _paths_problems(paths: Json, at: str) -> Iterator[Problem]:
+    if not isinstance(paths, dict):
+        yield Problem(at, "type", f"must be an object, not {type_name(paths)}")
+        return
+    for path, value in paths.items():
+        yield from _path_problems(path, value, at)
 
 
 def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
@@ -58,9 +85,9 @@ def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
         yield Problem(join(at, path), "type", f"must be an object, not {type_name(value)}")
 
 
-def _limit_problems(modules: JsonObject) -> Iterator[Problem]:
-    for module, section in merge({}, [modules]).sections.items():
-        path = f"{CONTENT}.{module}.{DESIRED}"
+def _limit_problems(content: JsonObject) -> Iterator[Problem]:
+    for module, section in merge({}, [by_module(content)]).sections.items():
+        path = f"{Kind.DEVICE.value}.{DESIRED}" if module == DEVICE else f"{CONTENT}.{module}.{DESIRED}"
         if module == AGENT:
             _lift_secrets(section)
             user_modules = section.get("modules")

@@ -16,7 +16,7 @@ __all__ = ["content_problems", "problems", "section_problems", "validate"]
 
 
 def problems(content: Json) -> tuple[Problem, ...]:
-    """All problems of a standard or layered content, errors and warnings; empty when there is none.
+    """All problems of a content of any kind, errors and warnings; empty when there is none.
 
     They are `content_problems` and what the system modules would refuse: by the schema of the version that
     `properties.desired` declares, or by the newest where a layer declares none. Any value is answered.

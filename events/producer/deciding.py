@@ -24,7 +24,7 @@ from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import content_problems
+from events.manifest.hub_rules import edge_content_problems
 from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
@@ -173,7 +173,7 @@ def check(command: Command) -> None:
         access_decide.check(command)
     else:
         device_decide.check(command)
-        if isinstance(command, SetConfiguration) and (found := content_problems(command.content)):
+        if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
             raise ManifestInvalid(found)
 
 

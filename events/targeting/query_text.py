@@ -1,4 +1,4 @@
-"""A condition in the query language: the stored text of the targetedCount system metric (DESIGN §7)."""
+"""A condition in the query language: the stored texts of the targetedCount system metric (DESIGN §7)."""
 
 from events.targeting.parse import parse
 from events.targeting.tree import (
@@ -16,7 +16,8 @@ from events.targeting.tree import (
     printed_path,
 )
 
-_EDGE = "select deviceId from devices where capabilities.iotEdge = true"
+_ALL = "select deviceId from devices"
+_EDGE = f"{_ALL} where capabilities.iotEdge = true"
 
 
 def targeted_query(condition_text: str, scope_text: str = "*") -> str:
@@ -29,6 +30,18 @@ def targeted_query(condition_text: str, scope_text: str = "*") -> str:
     if isinstance(condition, Nobody):
         return ""
     return _EDGE if isinstance(condition, Everyone) else f"{_EDGE} and ({_query(condition)})"
+
+
+def own_targeted_query(condition_text: str, scope_text: str = "*") -> str:
+    """The query whose rows are the devices, edge-capable or not, whose own twins a configuration targets within a scope.
+
+    Raises:
+        ConditionInvalid: the text is not a condition.
+    """
+    condition = both(parse(condition_text), parse(scope_text))
+    if isinstance(condition, Nobody):
+        return ""
+    return _ALL if isinstance(condition, Everyone) else f"{_ALL} where {_query(condition)}"
 
 
 def _query(condition: Condition) -> str:

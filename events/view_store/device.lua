@@ -1,7 +1,7 @@
 -- What is kept of one device, at one moment and in one round trip.
 -- KEYS: 1 checkpoint, 2 ordinals, 3 row_of, 4 moved_by, 5 rows, 6 configurations, 7 outcomes. ARGV: 1 device id.
 -- Answers nothing where the device is not known; else checkpoint, ordinal, row ('' for none), outcome's position,
--- configuration ('' for none), and time and cause of the outcome.
+-- configuration ('' for none), time and cause of the outcome, and the configuration of the device's own twin ('' for none).
 local ordinal = redis.call('HGET', KEYS[2], ARGV[1])
 if not ordinal then return {} end
 
@@ -13,12 +13,14 @@ local function number(key)
   return a + b * 256 + c * 65536 + d * 16777216
 end
 
-local row, digest, configuration = '', '', ''
+local row, digest, configuration, own = '', '', '', ''
 local row_number, outcome = number(KEYS[3]), number(KEYS[4])
 if row_number > 0 then
   row = redis.call('HGET', KEYS[5], tostring(row_number))
   digest = string.match(row, '"configuration":"(%x+)"')
   configuration = redis.call('HGET', KEYS[6], digest) or ''
+  digest = string.match(row, '"own":{"configuration":"(%x+)"')
+  if digest then own = redis.call('HGET', KEYS[6], digest) or '' end
 end
 local at, cause = '0', ''
 if outcome > 0 then
@@ -30,4 +32,4 @@ if outcome > 0 then
     end
   end
 end
-return {redis.call('GET', KEYS[1]), ordinal, row, outcome, configuration, at, cause}
+return {redis.call('GET', KEYS[1]), ordinal, row, outcome, configuration, at, cause, own}

@@ -1,6 +1,7 @@
 """The fleet as readers ask for it: one device's assignment, and the status of deployments over all partitions."""
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ from events.envelope import Vector
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row, Standing
 from events.log.keys import partition_of
+from events.manifest.document import DEVICE
 from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
 from events.views.kept import Checkpoint
 from events.views.reading import (
@@ -29,6 +31,8 @@ from events.views.reading import (
 )
 
 _OUTCOMES = 200
+LATELY_SECONDS = 1.0
+"""For how long it counts as known that no own twin of a partition has anything from a configuration."""
 
 Within = Callable[[int], BitMap]
 """The ordinals of a partition that a reader is kept within; `None` in its place is the whole fleet."""
@@ -48,6 +52,8 @@ class Effective(msgspec.Struct, frozen=True):
     outcome: int
     since: int
     cause: str
+    own: JsonObject | None = None
+    """The desired properties that configurations give the device's own twin; `None` where they give none."""
 
     @property
     def vector(self) -> Vector:
@@ -63,10 +69,12 @@ class Effective(msgspec.Struct, frozen=True):
 class FleetView:
     """Reads the views of all partitions."""
 
-    def __init__(self, views: ViewStore, *, partitions: int) -> None:
+    def __init__(self, views: ViewStore, *, partitions: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._views = views
         self._partitions = partitions
+        self._clock = clock
         self._targeting: dict[int, Targeting] = {}
+        self._looked_in_vain: dict[int, float] = {}
 
     def assignment(self, device_id: str) -> Assignment | None:
         """What a device runs; `None` when the views do not know it (yet)."""
@@ -87,9 +95,24 @@ class FleetView:
         if found is None:
             return None
         sections: dict[str, JsonObject] = msgspec.json.decode(found.configuration) if found.configuration else {}
+        own: JsonObject | None = msgspec.json.decode(found.own).get(DEVICE) if found.own else None
         return Effective(
-            device_id, found.ordinal, found.checkpoint, _row(found), sections, found.outcome, found.at, found.cause
+            device_id, found.ordinal, found.checkpoint, _row(found), sections, found.outcome, found.at, found.cause, own
         )
+
+    def has_own(self, device_id: str) -> bool:
+        """Whether configurations can have given the device's own twin anything: there is one, or was."""
+        number = partition_of(device_id, self._partitions)
+        if self._views.checkpoint(number).has_own is True:
+            self._looked_in_vain.pop(number, None)
+            return True
+        self._looked_in_vain[number] = self._clock()
+        return False
+
+    def had_no_own_lately(self, device_id: str) -> bool:
+        """Whether `has_own` said no a moment ago for the device's partition; asks nobody."""
+        looked = self._looked_in_vain.get(partition_of(device_id, self._partitions))
+        return looked is not None and self._clock() - looked < LATELY_SECONDS
 
     def passed_over(self, device_id: str) -> tuple[PassedOver, ...]:
         """The deployments that target a device and do not apply, each with its reason; none where it is not known."""
@@ -105,12 +128,19 @@ class FleetView:
 
     def standings(self, effective: Effective) -> dict[str, bool]:
         """The deployments that target a device, and whether each is part of what it runs, as of now."""
+        return self._targeting_of(effective).standings(effective.ordinal, effective.row)
+
+    def own_standings(self, effective: Effective) -> dict[str, bool]:
+        """As `standings`, of the configurations of its own twin."""
+        return self._targeting_of(effective).own_standings(effective.ordinal, effective.row)
+
+    def _targeting_of(self, effective: Effective) -> Targeting:
         number = partition_of(effective.device_id, self._partitions)
         known = self._targeting.get(number)
         if known is None or known.checkpoint != effective.checkpoint:
             known = Targeting(self._views.read(number, Selection(hashes=PASSED_OVER_HASHES)))
             self._targeting[number] = known
-        return known.standings(effective.ordinal, effective.row)
+        return known
 
     def status(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
         """Counts by status of some deployments, or of all of them; each is the number of `members`."""

@@ -56,11 +56,12 @@ class MemoryViewStore:
         ordinal = int(hashes["ordinals"][device_id])
         number, outcome = self.numbers(partition, ordinal, ("row_of", "moved_by"))
         row = hashes["rows"].get(str(number), b"")
-        digest = msgspec.json.decode(row)["configuration"] if row else ""
+        found = msgspec.json.decode(row) if row else {}
         entries = self.outcomes(partition, after=outcome - 1, limit=1) if outcome else ()
         at, cause = (entries[0].at, entries[0].cause) if entries else (0, "")
-        configuration = hashes["configurations"].get(digest, b"")
-        return DeviceKept(self.checkpoint(partition), ordinal, row, configuration, outcome, at, cause)
+        configuration = hashes["configurations"].get(found.get("configuration", ""), b"")
+        own = hashes["configurations"].get(found.get("own", {}).get("configuration", ""), b"")
+        return DeviceKept(self.checkpoint(partition), ordinal, row, configuration, outcome, at, cause, own)
 
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing."""

@@ -33,7 +33,8 @@ class Selection(msgspec.Struct, frozen=True):
 class DeviceKept(msgspec.Struct, frozen=True):
     """What is kept of one device; `row` and `configuration` are empty where it never had one.
 
-    `outcome` is the position of the outcome that gave it, with its time and cause; 0 where there is none.
+    `outcome` is the position of the outcome that gave it, with its time and cause; 0 where there is none. `own` is the
+    configuration of its own twin, empty as well where there is none.
     """
 
     checkpoint: Checkpoint
@@ -43,6 +44,7 @@ class DeviceKept(msgspec.Struct, frozen=True):
     outcome: int
     at: int
     cause: str
+    own: bytes = b""
 
 
 class ViewStore(Protocol):

@@ -65,6 +65,7 @@ class PartitionIndex:
         self._kept, self._fields = kept, frozenset(fields)
         self._sets = {name: seen(data) for name, data in kept.hashes["sets"].items()}
         self._columns: dict[Path, dict[ValueKey, BitMap] | None] = {}
+        self.has_own = kept.checkpoint.has_own is True
 
     def everyone(self) -> BitMap:
         """Every device."""
@@ -85,6 +86,9 @@ class PartitionIndex:
                 return _of_two(op, literal, {"enabled": enabled, "disabled": self.everyone() - enabled})
             case ("capabilities", "iotEdge"):
                 return _of_two(op, literal, {True: self.edge, False: self.everyone() - self.edge})
+            case ("configurations", name, "status") if self.has_own:
+                applied, targeted = self._own_standing(name)
+                return _of_two(op, literal, {"Applied": applied, "Targeted": targeted - applied})
             case ("configurations", *_) | ("moduleId",):
                 return _NOBODY
             case _:
@@ -95,6 +99,11 @@ class PartitionIndex:
         match path:
             case ("deviceId",) | ("status",) | ("capabilities", "iotEdge"):
                 return self.everyone()
+            case ("configurations",) if self.has_own:
+                kept = self._views.read(self.number, Selection(hashes=("deployments", "targets")))
+                return Targeting(kept).own_members()
+            case ("configurations", name) | ("configurations", name, "status") if self.has_own:
+                return self._own_standing(name)[1]
             case ("configurations", *_) | ("moduleId",):
                 return _NOBODY
             case _:
@@ -104,6 +113,11 @@ class PartitionIndex:
     def special(self, _expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
         """There is nothing special about devices."""
         return None
+
+    def _own_standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
+        """To whose own twin a configuration is applied, and whose it targets."""
+        kept = _kept_of(self._views, self.number, deployment_id)
+        return Targeting(kept).own_standing(deployment_id, kept)
 
     # -- indexed properties
 
@@ -240,13 +254,7 @@ class ModuleIndex:
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """Whom a deployment is applied to in this module's twin, and whom it targets."""
-        number = self._devices.number
-        named = (name for name in self._views.field_names(number, "targets") if name.partition(":")[2] == deployment_id)
-        fields = tuple(named)
-        kept = self._views.read(
-            number,
-            Selection(hashes=("rows",), fields=(("deployments", fields), ("targets", fields)), arrays=("row_of",)),
-        )
+        kept = _kept_of(self._views, self._devices.number, deployment_id)
         applied, targeted = Targeting(kept).standing(deployment_id, kept)
         return (applied if deployment_id in self._contributing else _NOBODY), targeted
 
@@ -261,6 +269,13 @@ class ModuleIndex:
             return None
         holds = _COMPARES[op](codes, literal) & (codes != 0)
         return BitMap(np.flatnonzero(holds).astype(np.uint32)) & self.everyone()
+
+
+def _kept_of(views: ViewStore, number: int, deployment_id: str) -> Kept:
+    """What is kept of one deployment, beside all assignments."""
+    fields = tuple(name for name in views.field_names(number, "targets") if name.partition(":")[2] == deployment_id)
+    wanted = Selection(hashes=("rows",), fields=(("deployments", fields), ("targets", fields)), arrays=("row_of",))
+    return views.read(number, wanted)
 
 
 def _of_two(op: Op, literal: Primitive, sets: dict[str, BitMap] | dict[bool, BitMap]) -> BitMap:

@@ -14,13 +14,14 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
 from events.device.twin import Author, Configured, device_twin, module_twin
 from events.fleet.configuration import HUB, module_ids
-from events.fleet.deployments import CONTENT_KEY
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
 from events.fleet.packed import PAGE_ITEMS
-from events.fleet.rows import NO_ROW, Row
+from events.fleet.rows import NO_ROW, Layer, Row
 from events.log.port import Log
+from events.manifest.document import DEVICE, by_module
 from events.manifest.merge import contributes, last_setter
+from events.properties import merge_patch
 from events.query.tree import Query, paths
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
@@ -81,8 +82,8 @@ class Rows:
         snapshots = self._log.snapshots(self._index.number, names)
         hubs: Iterable[JsonObject] = self._hub_answers(names) if self._overlaid else ({} for _ in names)
         build = self._light if self._is_light else self._full
-        for name, snapshot, hub in zip(names, snapshots, hubs, strict=True):
-            row = None if snapshot is None else build(name, snapshot)
+        for ordinal, name, snapshot, hub in zip(ordinals, names, snapshots, hubs, strict=True):
+            row = None if snapshot is None else build(ordinal, name, snapshot)
             if row is not None and hub and row["capabilities"]["iotEdge"]:
                 row = _overlaid(row, hub, plain=self._whole)
             yield row
@@ -112,7 +113,7 @@ class Rows:
         """Whether anything of a device is asked for that is not in a section."""
         return self._overlaid or any(path[0] not in {"deviceId", "tags", "properties"} for path in self._asked)
 
-    def _light(self, device_id: str, snapshot: bytes) -> JsonObject | None:
+    def _light(self, ordinal: int, device_id: str, snapshot: bytes) -> JsonObject | None:
         document = self._decoder.decode(snapshot)
         if document.retired:
             return None
@@ -132,11 +133,31 @@ class Rows:
         if "reported" in wanted:
             properties["reported"] = document.reported
             document.reported["$version"] = document.reported_version
+        if self._index.has_own:
+            self._lay_own(row, ordinal)
         return row
 
-    def _full(self, device_id: str, snapshot: bytes) -> JsonObject | None:
+    def _lay_own(self, row: JsonObject, ordinal: int) -> None:
+        """Lay what configurations give the device's own twin over a light row."""
+        own, desired = self._row(ordinal), row["properties"].get("desired")
+        if desired is not None:
+            given = self._sections(own.own_part.configuration).get(DEVICE, {})
+            version = desired["$version"] + own.own_part.version - 1
+            row["properties"]["desired"] = {**merge_patch(desired, given), "$version": version}
+        standings = self._own_standings(ordinal, own)
+        if standings:
+            row["configurations"] = {name: {"status": status} for name, status in statuses(standings).items()}
+
+    def _full(self, ordinal: int, device_id: str, snapshot: bytes) -> JsonObject | None:
         document = decode_device(snapshot)
-        return None if document.retired else device_twin(device_id, document)
+        if document.retired:
+            return None
+        if not self._index.has_own:
+            return device_twin(device_id, document)
+        row = self._row(ordinal)
+        sections, standings = self._sections(row.own_part.configuration), self._own_standings(ordinal, row)
+        assigned = Assigned(row, sections, self._since(ordinal), standings, self.deployments)
+        return built_device(device_id, document, assigned)
 
     def gone(self, ordinals: Sequence[int], scope: Callable[[JsonObject], bool]) -> frozenset[int]:
         """Those of some devices whose documents say that they are in a scope no more, whatever the views know of it."""
@@ -190,17 +211,18 @@ class Rows:
         sections = self._sections(row.configuration)
         if module_id not in modules_of(document, sections):
             return None
-        since = -1
-        if self._times:
-            moved = self._assignments.moved_by
-            since = self._outcome_at(int(moved[ordinal])) if ordinal < len(moved) else -1
-        assigned = Assigned(row, sections, since, self._standings(ordinal, row), self.deployments)
+        assigned = Assigned(row, sections, self._since(ordinal), self._standings(ordinal, row), self.deployments)
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
+    def _since(self, ordinal: int) -> int:
+        moved = self._assignments.moved_by
+        return self._outcome_at(int(moved[ordinal])) if self._times and ordinal < len(moved) else -1
+
     def _standings(self, ordinal: int, row: Row) -> dict[str, bool]:
-        if not self._whole and not any(path[0] == "configurations" for path in self._asked):
-            return {}
-        return self._targeting.standings(ordinal, row)
+        return self._targeting.standings(ordinal, row) if self._needs_standings else {}
+
+    def _own_standings(self, ordinal: int, row: Row) -> dict[str, bool]:
+        return self._targeting.own_standings(ordinal, row) if self._needs_standings else {}
 
     def _row(self, ordinal: int) -> Row:
         row_of = self._assignments.row_of
@@ -244,9 +266,10 @@ class Rows:
     @cached_property
     def deployments(self) -> dict[str, DeploymentDocument]:
         """The deployments that rows of this partition name."""
-        names = sorted({layer.id for row in self._assignments.rows.values() for layer in row.stack})
-        names = sorted({*names, *(self._targeting.names() if self._needs_standings else ())})
-        return documents_of(self._log, names)
+        rows = self._assignments.rows.values()
+        names = {layer.id for row in rows for layer in (*row.stack, *row.own_part.stack)}
+        names.update(self._targeting.names() if self._needs_standings else ())
+        return documents_of(self._log, sorted(names))
 
     @property
     def _needs_standings(self) -> bool:
@@ -306,22 +329,17 @@ def built_module(
     device_id, module_id = subject
     row, known = assigned.row, assigned.known
     own = module if module is not None and module.generation == document.generation else None
-    contents = {name: one.content.get(CONTENT_KEY, {}) for name, one in known.items()}
-    stack = [layer.id for layer in row.stack if layer.id in known]
-
-    def author(path: Path) -> Author | None:
-        setter = last_setter([contents[name] for name in stack], module_id, path)
-        return None if setter < 0 else Author(stack[setter], known[stack[setter]].updated_at)
-
     configured = Configured(
         assigned.sections.get(module_id),
         row.versions.get(module_id, 0),
         assigned.since,
-        author,
-        {
-            name: APPLIED if applied and contributes(contents.get(name, {}), module_id) else TARGETED
-            for name, applied in assigned.standings.items()
-        },
+        _author_in(row.stack, known, module_id),
+        statuses(
+            {
+                name: applied and name in known and contributes(by_module(known[name].content), module_id)
+                for name, applied in assigned.standings.items()
+            }
+        ),
     )
     identity = document.modules.get(module_id)
     if identity is None:
@@ -336,6 +354,38 @@ def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
     """As much of a device's row as a target condition can name."""
     reported = {"reported": section(document.reported)}
     return {"deviceId": device_id, "tags": section(document.tags), "properties": reported}
+
+
+def built_device(device_id: str, document: DeviceDocument, assigned: Assigned) -> JsonObject:
+    """A device's twin, as the views and its document make it; `assigned` has what is for its own twin alone."""
+    own = assigned.row.own_part
+    configured = Configured(
+        assigned.sections.get(DEVICE),
+        own.version,
+        assigned.since,
+        _author_in(own.stack, assigned.known, DEVICE),
+        statuses(assigned.standings),
+    )
+    return device_twin(device_id, document, configured)
+
+
+def statuses(standings: dict[str, bool]) -> dict[str, str]:
+    """Standings by the words of contract/hub.md §1.7, by id."""
+    return {name: APPLIED if standings[name] else TARGETED for name in sorted(standings)}
+
+
+def _author_in(
+    layers: Sequence[Layer], known: dict[str, DeploymentDocument], module_id: str
+) -> Callable[[Path], Author | None]:
+    """Tells who of a stack was the last to set a property of a module."""
+    stack = [layer.id for layer in layers if layer.id in known]
+    contents = [by_module(known[name].content) for name in stack]
+
+    def author(path: Path) -> Author | None:
+        setter = last_setter(contents, module_id, path)
+        return None if setter < 0 else Author(stack[setter], known[stack[setter]].updated_at)
+
+    return author
 
 
 def _overlaid(row: JsonObject, hub: JsonObject, *, plain: bool) -> JsonObject:

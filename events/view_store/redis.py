@@ -94,9 +94,9 @@ class RedisViewStore:
             answer = self._device.run(self._client, keys, [device_id])
         if not answer:
             return None
-        checkpoint, ordinal, row, outcome, configuration, at, cause = answer
+        checkpoint, ordinal, row, outcome, configuration, at, cause, own = answer
         return DeviceKept(
-            _checkpoint(checkpoint), int(ordinal), row, configuration, int(outcome), int(at), cause.decode()
+            _checkpoint(checkpoint), int(ordinal), row, configuration, int(outcome), int(at), cause.decode(), own
         )
 
     def commit(self, partition: int, writes: Writes) -> bool:

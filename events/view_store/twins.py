@@ -8,8 +8,9 @@ from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
 from events.device.twin import device_twin
 from events.log.port import Log
+from events.manifest.document import DEVICE
 from events.view_store.fleet_view import Effective, FleetView
-from events.view_store.query_rows import Assigned, built_module, documents_of, modules_of
+from events.view_store.query_rows import Assigned, built_device, built_module, documents_of, modules_of
 
 
 class TwinView:
@@ -22,7 +23,22 @@ class TwinView:
     def device(self, device_id: str) -> JsonObject | None:
         """A device's twin (contract/hub.md §1.6); `None` where no such device is registered."""
         document = self._document(device_id)
-        return None if document is None else device_twin(device_id, document)
+        return None if document is None else self.of(device_id, document)
+
+    def of(self, device_id: str, document: DeviceDocument) -> JsonObject:
+        """The twin of a device whose document is at hand."""
+        effective = self._view.effective(device_id) if self._view.has_own(device_id) else None
+        if effective is None:
+            return device_twin(device_id, document)
+        standings = self._view.own_standings(effective)
+        names = sorted({layer.id for layer in effective.row.own_part.stack} | standings.keys())
+        sections = {} if effective.own is None else {DEVICE: effective.own}
+        known = documents_of(self._log, names)
+        return built_device(device_id, document, Assigned(effective.row, sections, effective.since, standings, known))
+
+    def is_plain(self, device_id: str) -> bool:
+        """Whether it is known, without asking anybody, that a device's twin is its document alone."""
+        return self._view.had_no_own_lately(device_id)
 
     def module_ids(self, device_id: str) -> Sequence[str]:
         """The modules of a device: the system modules, those of its configuration and those made by hand; sorted."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from events import canonical
 from events.canonical import JsonObject
@@ -17,6 +18,7 @@ from events.fleet.outcome import Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import MergeCache, Partition
 from events.fleet.rows import UNASSIGNED, Row
+from events.manifest.document import Kind
 from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes
 
 _json = msgspec.json
@@ -34,6 +36,7 @@ def checkpoint_of(partition: Partition) -> Checkpoint:
         partition.answers.signatures.next_number,
         tuple(sorted(partition.index.over_budget)),
         tuple(sorted(partition.deployments.named_paths())),
+        True if partition.deployments.has_had_own else UNSET,
     )
 
 
@@ -138,7 +141,8 @@ def _place(partition: Partition, created: int, name: str) -> bytes | None:
     deployment = partition.deployments.by_id.get(name)
     if deployment is None or deployment.created != created:
         return None
-    return canonical.encode(Place(deployment.priority, deployment.layered, type(deployment.admission).__name__))
+    own = deployment.kind is Kind.DEVICE
+    return Place(deployment.priority, deployment.layered, type(deployment.admission).__name__, own).to_bytes()
 
 
 def metric_field(created: int, deployment_id: str, metric: str) -> str:

@@ -1,7 +1,9 @@
 """The kept form of a partition: named hashes, packed arrays and a checkpoint, the same bytes for the same state."""
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from events import canonical
 from events.envelope import Vector
 
 HASHES = (
@@ -37,6 +39,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     next_signature: int = 1
     over_budget: tuple[tuple[str, ...], ...] = ()
     named: tuple[tuple[str, ...], ...] = ()
+    has_own: bool | UnsetType = UNSET
+    """Set once there was a configuration of devices' own twins; until then no row has anything for one."""
 
     def is_indexed(self, path: tuple[str, ...]) -> bool:
         """Whether the index has a path: a tag within the budget, or what a deployment names."""
@@ -44,11 +48,20 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """Where a deployment stands among others, beside the time of its creation; `admission` is the tag of its admission."""
+    """Where a deployment stands among others, beside the time of its creation; `admission` is the tag of its admission.
+
+    `own` ones are for devices' own twins, and no others' rivals.
+    """
 
     priority: int
     layered: bool
     admission: str
+    own: bool = False
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes, as they were before there were `own` ones wherever it is not one."""
+        members = (self.priority, self.layered, self.admission)
+        return canonical.encode((*members, True) if self.own else members)
 
     @property
     def is_open(self) -> bool:

@@ -51,7 +51,10 @@ class PassedOver(msgspec.Struct, frozen=True):
 
 
 class StatusSets(msgspec.Struct, frozen=True):
-    """The status sets of one deployment in one partition (DESIGN §3); each count is the size of a set."""
+    """The status sets of one deployment in one partition (DESIGN §3); each count is the size of a set.
+
+    Nobody answers for a device's own twin: of a configuration of those, all but `target` and `actual` are empty.
+    """
 
     target: BitMap
     actual: BitMap
@@ -87,11 +90,12 @@ class PartitionReading:
         for field, data in kept.hashes["targets"].items():
             created, _, deployment_id = field.partition(":")
             self._targets[deployment_id] = (int(created), from_bytes(data))
-        self._closed = {
-            field.partition(":")[2]
+        places = {
+            field.partition(":")[2]: msgspec.json.decode(data, type=Place)
             for field, data in kept.hashes["deployments"].items()
-            if not msgspec.json.decode(data, type=Place).is_open
         }
+        self._closed = {name for name, place in places.items() if not place.is_open}
+        self._own = {name for name, place in places.items() if place.own}
         self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
 
@@ -107,15 +111,13 @@ class PartitionReading:
         """The status sets of a deployment; empty where it is not known at this vector."""
         created, target = self._targets.get(deployment_id, (0, BitMap()))
         layer = Layer(deployment_id, created)
-        numbers = [
-            number
-            for number, row in self._rows.items()
-            if layer in row.stack and row.standing is not Standing.UNMANAGED
-        ]
+        numbers = [number for number, row in self._rows.items() if row.has(layer)]
         if deployment_id in self._closed:
             # Before its start and after its end a deployment targets nobody.
             target = BitMap()
         actual = target & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
+        if deployment_id in self._own:
+            return StatusSets(target, actual, *(BitMap() for _ in range(len(STATUSES) - 2)))
         healthy, unhealthy = actual & self.set("healthy"), actual & self.set("unhealthy")
         return StatusSets(
             target=target,
@@ -130,12 +132,13 @@ class PartitionReading:
 
     def standing(self, standing: Standing) -> BitMap:
         """Live devices of a standing; unmanaged ones that never had a configuration are not among them."""
-        numbers = [number for number, row in self._rows.items() if row.standing is standing]
+        numbers = [number for number, row in self._rows.items() if row.standing is standing and row.was_assigned]
         return self.set("live") & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
 
     def never_assigned(self) -> BitMap:
-        """Live devices that never had a configuration."""
-        return self.set("live") & BitMap(np.flatnonzero(self._row_of == UNASSIGNED).astype(np.uint32))
+        """Live devices whose modules never had a configuration."""
+        numbers = [UNASSIGNED, *(number for number, row in self._rows.items() if not row.was_assigned)]
+        return self.set("live") & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
 
 
 def pages_of(ordinals: BitMap) -> tuple[str, ...]:
@@ -156,7 +159,7 @@ def ids_of(ordinals: BitMap, kept: Kept) -> Iterator[str]:
 def having(layer: Layer, kept: Kept) -> BitMap:
     """The ordinals whose assignment has a deployment in its stack, targeted or not; `kept` holds `rows` and `row_of`."""
     rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
-    numbers = [number for number, row in rows if layer in row.stack and row.standing is not Standing.UNMANAGED]
+    numbers = [number for number, row in rows if row.has(layer)]
     row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
     return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
 
@@ -170,26 +173,44 @@ class Targeting:
     def __init__(self, kept: Kept) -> None:
         self.checkpoint = kept.checkpoint
         self._targets: list[tuple[Layer, BitMap]] = []
+        self._own: list[tuple[Layer, BitMap]] = []
         for field, data in kept.hashes["deployments"].items():
             created, _, name = field.partition(":")
-            if msgspec.json.decode(data, type=Place).is_open:
-                self._targets.append((Layer(name, int(created)), from_bytes(kept.hashes["targets"][field])))
+            place = msgspec.json.decode(data, type=Place)
+            if place.is_open:
+                chosen = self._own if place.own else self._targets
+                chosen.append((Layer(name, int(created)), from_bytes(kept.hashes["targets"][field])))
 
     def names(self) -> list[str]:
         """The deployments that are open to whom they target."""
-        return [layer.id for layer, _ in self._targets]
+        return [layer.id for layer, _ in (*self._targets, *self._own)]
 
     def standing(self, deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
         """Whom a deployment is part of what they run, and whom it targets; `kept` holds `rows` and `row_of`, too."""
-        for layer, members in self._targets:
-            if layer.id == deployment_id:
-                return members & having(layer, kept), members
-        return BitMap(), BitMap()
+        return _standing(self._targets, deployment_id, kept)
+
+    def own_standing(self, deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
+        """As `standing`, of a configuration of devices' own twins."""
+        return _standing(self._own, deployment_id, kept)
+
+    def own_members(self) -> BitMap:
+        """Whom any configuration of devices' own twins targets."""
+        return BitMap().union(*(members for _, members in self._own))
 
     def standings(self, ordinal: int, row: Row) -> dict[str, bool]:
         """The deployments that target a device, and whether each is part of what it runs."""
-        managed = row.standing is not Standing.UNMANAGED
-        return {layer.id: managed and layer in row.stack for layer, members in self._targets if ordinal in members}
+        return {layer.id: row.has(layer) for layer, members in self._targets if ordinal in members}
+
+    def own_standings(self, ordinal: int, row: Row) -> dict[str, bool]:
+        """As `standings`, of the configurations of its own twin."""
+        return {layer.id: row.has(layer) for layer, members in self._own if ordinal in members}
+
+
+def _standing(targets: list[tuple[Layer, BitMap]], deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
+    for layer, members in targets:
+        if layer.id == deployment_id:
+            return members & having(layer, kept), members
+    return BitMap(), BitMap()
 
 
 def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
@@ -210,7 +231,9 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
         stack = ()
     found = []
     for layer in sorted(targeting):
-        if layer not in stack:
+        if places[layer].own:
+            found += _passed_own(layer, row, places[layer])
+        elif layer not in stack:
             found.append(_passed(layer, stack, places))
         elif row.standing is Standing.HELD_BACK:
             found.append(PassedOver(layer.id, Why.OVER_LIMIT))
@@ -219,10 +242,24 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
     return tuple(found)
 
 
+def _passed_own(layer: Layer, row: Row, place: Place) -> list[PassedOver]:
+    """Every configuration of its own twin that targets a device applies, unless it is not admitted or all do not fit."""
+    own = row.own_part
+    if layer in (own.wanted or own.stack):
+        return [PassedOver(layer.id, Why.OVER_LIMIT)] if own.wanted else []
+    return [PassedOver(layer.id, _shut_out(place))]
+
+
+def _shut_out(place: Place) -> Why:
+    if place.is_open:
+        return Why.NOT_ADMITTED
+    return Why.NOT_STARTED if place.admission == "NotStarted" else Why.ENDED
+
+
 def _passed(layer: Layer, stack: tuple[Layer, ...], places: Mapping[Layer, Place]) -> PassedOver:
     place = places[layer]
     if not place.is_open:
-        return PassedOver(layer.id, Why.NOT_STARTED if place.admission == "NotStarted" else Why.ENDED)
+        return PassedOver(layer.id, _shut_out(place))
     if not stack:
         return PassedOver(layer.id, Why.NO_BASE if place.layered else Why.NOT_ADMITTED)
     base, *layers = stack

@@ -240,6 +240,7 @@ class DeploymentLine(Answered):
     id: str
     priority: int
     layered: bool
+    kind: Literal["edge", "device"]
     target_condition: str
     scope: str | None
     labels: dict[str, str]
@@ -253,8 +254,25 @@ class AsOf(Answered):
     fleet: int
 
 
+class OwnLine(Answered):
+    """The configurations that give the device's own twin something, ascending, and how often that changed, from 1."""
+
+    version: int
+    layers: list[str]
+
+
+class OwnPart(OwnLine):
+    """What they give, and why it is not what they should give, if so."""
+
+    desired: dict[str, Any]
+    reason: str | None
+
+
 class EffectiveConfiguration(Answered):
-    """What a device should run. `versions` has each module's `$version`; `since` is in milliseconds, `cause` a position."""
+    """What a device should run. `versions` has each module's `$version`; `since` is in milliseconds, `cause` a position.
+
+    `device` is for its own twin, and left out where no configuration ever gave that anything.
+    """
 
     device_id: str
     managed: bool
@@ -264,6 +282,7 @@ class EffectiveConfiguration(Answered):
     versions: dict[str, int]
     configuration: str
     modules: Kept
+    device: OwnPart | None = None
     outcome: int
     since: int
     cause: str
@@ -294,6 +313,7 @@ class Change(Answered):
     layers: list[str]
     configuration: str
     versions: dict[str, int]
+    device: OwnLine | None = None
 
 
 class ChangeList(Answered):
@@ -317,6 +337,7 @@ class Desired(Answered):
     version: int
     changes: list[Change]
     modules: dict[str, Section]
+    device: OwnPart | None = None
 
 
 class ModuleStatus(Answered):

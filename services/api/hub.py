@@ -316,7 +316,10 @@ async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_mat
 
 async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> Response:
     stored = await writer_of(request).do(command, author_of(request))
-    return JsonAnswer(device_twin(command.device_id, _registered(command.device_id, stored)))
+    document, twins = _registered(command.device_id, stored), room_of(request).twins
+    if twins.is_plain(command.device_id):
+        return JsonAnswer(device_twin(command.device_id, document))
+    return JsonAnswer(await run_in_threadpool(twins.of, command.device_id, document))
 
 
 @router.get("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))

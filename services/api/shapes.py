@@ -1,7 +1,6 @@
 """What answers look like in the hub's own shapes (contract/hub.md §1.2-1.6)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from msgspec import UNSET
 
@@ -13,12 +12,14 @@ from events.device.state import DeviceDocument, ModuleIdentity
 from events.device.times import NEVER, time_text
 from events.device.twin import device_scope, generation_id
 from events.fleet.deployments import CONTENT_KEY
+from events.manifest.document import Kind
 from events.manifest.merge import contributes
-from events.targeting.query_text import targeted_query
+from events.targeting.query_text import own_targeted_query, targeted_query
 
 _APPLIED = (
     "select deviceId from devices.modules where moduleId = '$edgeAgent' and configurations.[[{}]].status = 'Applied'"
 )
+_OWN_APPLIED = "select deviceId from devices where configurations.[[{}]].status = 'Applied'"
 _ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredVersion"
 _CODE = " and properties.reported.lastDesiredStatus.code {} 200"
 
@@ -69,21 +70,15 @@ def configuration(
     Results are as many as the rows of the queries beside them: three of these ask what the deployment is to the `$edgeAgent`
     twin, and one that sets nothing there is applied to none.
     """
-    applied = _APPLIED.format(name)
-    queries = {
-        "appliedCount": applied,
-        "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
-        "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
-        "targetedCount": targeted_query(document.target_condition, "*" if document.scope is UNSET else document.scope),
-    }
-    of_agent = contributes(document.content.get(CONTENT_KEY, {}), AGENT)
-    results: dict[str, Any] = {}
+    own = document.kind is Kind.DEVICE
+    queries = _own_queries(name, document) if own else _edge_queries(name, document)
+    of_agent = own or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
+    results = {}
     if counts is not None:
         results = {
-            "targetedCount": counts["target"],
-            "appliedCount": counts["actual"] if of_agent else 0,
-            "reportedSuccessfulCount": counts["reportedSuccessful"] if of_agent else 0,
-            "reportedFailedCount": counts["reportedFailed"] if of_agent else 0,
+            query: counts[status] if of_agent or query == "targetedCount" else 0
+            for query, status in _RESULTS.items()
+            if query in queries
         }
     return {
         "id": name,
@@ -99,3 +94,33 @@ def configuration(
         "metrics": {"results": dict(metrics), "queries": document.metrics},
         "etag": etag_text(document.etag),
     }
+
+
+_RESULTS = {
+    "targetedCount": "target",
+    "appliedCount": "actual",
+    "reportedSuccessfulCount": "reportedSuccessful",
+    "reportedFailedCount": "reportedFailed",
+}
+
+
+def _edge_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    applied = _APPLIED.format(name)
+    return {
+        "appliedCount": applied,
+        "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
+        "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
+        "targetedCount": targeted_query(document.target_condition, _scope(document)),
+    }
+
+
+def _own_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    """Nobody answers for a device's own twin, so there are no others (contract/hub.md §1.3)."""
+    return {
+        "appliedCount": _OWN_APPLIED.format(name),
+        "targetedCount": own_targeted_query(document.target_condition, _scope(document)),
+    }
+
+
+def _scope(document: DeploymentDocument) -> str:
+    return "*" if document.scope is UNSET else document.scope

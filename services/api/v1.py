@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
+from msgspec import UNSET
 from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
@@ -17,9 +18,11 @@ from events.deployment.advice import Advice
 from events.deployment.commands import CreateDeployment, DeploymentCommand, UpdateDeployment
 from events.device.commands import DeviceCommand, ReportProperties
 from events.device.errors import DeviceNotFound
+from events.fleet.rows import Own
 from events.log.errors import LogUnavailable
 from events.log.keys import partition_of
-from events.manifest.merge import conflicts
+from events.manifest.document import by_module
+from events.manifest.merge import Conflict, conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
 from events.secrets.references import extract, mask, references
@@ -86,6 +89,7 @@ def list_deployments(request: Request, label: Annotated[list[str] | None, Query(
             "id": name,
             "priority": document.priority,
             "layered": document.layered,
+            "kind": document.kind.name.lower(),
             "targetCondition": document.target_condition,
             "scope": None if document.scope is msgspec.UNSET else document.scope,
             "labels": document.labels,
@@ -117,6 +121,7 @@ def effective(request: Request, device_id: DeviceId) -> Response:
             "versions": found.row.versions,
             "configuration": found.row.configuration,
             "modules": mask(found.sections),
+            **_device_part(found),
             "outcome": found.outcome,
             "since": found.since,
             "cause": found.cause,
@@ -186,8 +191,21 @@ def _desired(room: Room, device_id: str, version: int | None, *, is_own: bool) -
                 name: {"desired": section, "version": found.row.versions.get(name, 1)}
                 for name, section in sections.items()
             },
+            **_device_part(found),
         }
     )
+
+
+def _device_part(found: Effective) -> JsonObject:
+    """What configurations give the device's own twin; nothing where none ever gave it anything."""
+    own = found.row.own
+    if own is UNSET:
+        return {}
+    return {"device": {"desired": found.own or {}, **_own_line(own), "reason": own.reason or None}}
+
+
+def _own_line(own: Own) -> JsonObject:
+    return {"version": own.version, "layers": [layer.id for layer in own.stack]}
 
 
 def _assignment(room: Room, device_id: str) -> Assignment:
@@ -223,8 +241,10 @@ def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
     """On which properties the device's deployments disagree, and who wins."""
     room = room_of(request)
     found = _effective(room, device_id)
-    stack = [(layer.id, deployment_of(room, layer.id).content["modulesContent"]) for layer in found.row.stack]
-    return {"deviceId": device_id, "conflicts": [msgspec.to_builtins(one) for one in conflicts(stack)]}
+    both: list[Conflict] = []
+    for layers in (found.row.own_part.stack, found.row.stack):
+        both += conflicts([(layer.id, by_module(deployment_of(room, layer.id).content)) for layer in layers])
+    return {"deviceId": device_id, "conflicts": [msgspec.to_builtins(one) for one in both]}
 
 
 @router.post("/devices/{device_id}/reports", status_code=204)
@@ -407,6 +427,7 @@ def _changes(room: Room, partition: int, ordinal: int, after: int, *, upto: int 
                     "layers": [layer.id for layer in change.after.stack],
                     "configuration": change.after.configuration,
                     "versions": change.after.versions,
+                    **({} if change.after.own is UNSET else {"device": _own_line(change.after.own)}),
                 }
 
 

@@ -144,7 +144,7 @@ def _table(deployments: list[dict[str, Any]]) -> Table:
     for column in COLUMNS:
         table.add_column(column, justify="right")
     for one in deployments:
-        kind = " (layer)" if one["layered"] else ""
+        kind = " (own twins)" if one["kind"] == "device" else " (layer)" if one["layered"] else ""
         counts = (str(one["counts"].get(column, 0)) for column in COLUMNS)
         table.add_row(f"{one['id']}{kind}", str(one["priority"]), one["targetCondition"] or "-", *counts)
     return table

@@ -125,6 +125,43 @@ def test_a_configuration_reaches_a_device_and_its_counts_are_in_the_answer(
     assert [one["id"] for one in http.get("/configurations", params={"top": 1}).json()] == ["dep1"]
 
 
+def test_a_configuration_of_own_twins_reaches_every_device_and_its_counts_are_what_its_queries_find(
+    serving: tuple[System, httpx.Client], http: httpx.Client
+) -> None:
+    system, _ = serving
+    for name, edge in (("edge1", True), ("edge2", False)):
+        http.put(f"/devices/{name}", json={"deviceId": name, "capabilities": {"iotEdge": edge}})
+        http.patch(f"/twins/{name}", json={"tags": {"environment": "test"}})
+    http.put("/configurations/dep1", json=configuration())
+    own = {"deviceContent": {"properties.desired.water.limit": 38, "properties.desired.on": True}}
+    assert http.put("/configurations/water", json=configuration("water", content=own)).status_code == 200
+    system.settle()
+    found = http.get("/configurations/water").json()
+    metrics = found["systemMetrics"]
+    assert (found["content"], metrics["results"]) == (own, {"targetedCount": 2, "appliedCount": 2})
+    for metric, query in metrics["queries"].items():
+        rows = http.post("/devices/query", json={"query": query}).json()
+        assert sorted(row["deviceId"] for row in rows) == ["edge1", "edge2"], metric
+    twin = http.get("/twins/edge2").json()
+    assert plain(twin) == {"water": {"limit": 38}, "on": True, "$version": 2}
+    assert twin["configurations"] == {"water": {"status": "Applied"}}
+    patched = http.patch("/twins/edge2", json={"properties": {"desired": {"water": {"limit": 1, "mine": 2}}}}).json()
+    assert plain(patched) == {"water": {"limit": 38, "mine": 2}, "on": True, "$version": 3}
+    assert http.get("/twins/edge2").json() == patched
+    assert "water" not in http.get("/twins/edge1/modules/%24edgeAgent").json()["configurations"]
+    effective, desired = (http.get(f"/v1/devices/edge1/{path}").json() for path in ("effective", "desired"))
+    told_of = {"desired": {"water": {"limit": 38}, "on": True}, "version": 2, "layers": ["water"], "reason": None}
+    assert effective["device"] == desired["device"] == told_of
+    assert (effective["layers"], set(effective["modules"])) == (["dep1"], {"$edgeAgent", "$edgeHub"})
+    kinds = {one["id"]: (one["kind"], one["layered"]) for one in http.get("/v1/deployments").json()}
+    assert kinds == {"dep1": ("edge", False), "water": ("device", False)}
+    http.delete("/configurations/water")
+    system.settle()
+    left = http.get("/twins/edge2").json()
+    assert plain(left) == {"water": {"limit": 1, "mine": 2}, "$version": 4}
+    assert "configurations" not in left
+
+
 def test_the_etag_table_of_configurations_and_what_an_update_may_change(http: httpx.Client) -> None:
     assert told(http.put("/configurations/dep1", json=configuration(), headers={"If-Match": "*"})) == (
         404,
@@ -152,6 +189,12 @@ def test_the_etag_table_of_configurations_and_what_an_update_may_change(http: ht
         ({"targetCondition": "tags.a IN ['x']"}, "InvalidConfigurationTargetCondition"),
         ({"content": None}, "InvalidConfigurationContent"),
         ({"content": {"modulesContent": {}}}, "InvalidConfigurationContent"),
+        ({"content": {"deviceContent": {"tags.x": 1}}}, "InvalidConfigurationContent"),
+        ({"content": {"deviceContent": {}, "modulesContent": {"$edgeAgent": {}}}}, "InvalidConfigurationContent"),
+        (
+            {"content": {"moduleContent": {}}, "targetCondition": "FROM devices.modules WHERE moduleId = 'm'"},
+            "InvalidConfigurationContent",
+        ),
         ({"content": {"modulesContent": {"$edgeAgent": {"tags.x": 1}}}}, "InvalidConfigurationContent"),
         ({"priority": -1}, "ArgumentInvalid"),
         ({"priority": "high"}, "ArgumentInvalid"),

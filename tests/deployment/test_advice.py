@@ -1,6 +1,7 @@
 from events.deployment.advice import Advice, advice, outranked
 from events.deployment.facts import DeploymentCreated
 from events.deployment.state import DeploymentDocument
+from events.manifest.document import Kind
 from tests.deployment.given import standing
 from tests.manifest.contents import agent, content, layer, module
 
@@ -43,6 +44,13 @@ def test_creating_a_base_anew_with_a_higher_priority_names_the_layers_it_leaves_
 def test_layers_are_not_compared_with_layers_nor_bases_with_bases_nor_one_with_itself() -> None:
     assert outranked("base", base(10), [("other", base(10)), ("base", over(1))]) == []
     assert outranked("extra", over(10), [("other", over(10))]) == []
+
+
+def test_a_configuration_of_devices_own_twins_is_neither_base_nor_layer() -> None:
+    own = standing(DeploymentCreated({"deviceContent": {"properties.desired.a": 1}}, "*", 10))
+    assert (own.layered, own.kind) == (False, Kind.DEVICE)
+    assert advice("own", own, [("extra", over(9)), ("base", base(11))]) == ()
+    assert outranked("extra", over(9), [("own", own)]) == []
 
 
 def test_an_empty_condition_is_pointed_out() -> None:

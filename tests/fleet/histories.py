@@ -19,6 +19,7 @@ from events.deployment.facts import (
     NotStarted,
 )
 from events.device.facts import (
+    ConfigurationSet,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -97,9 +98,27 @@ _beginnings = st.fixed_dictionaries(
 _modules = st.sampled_from(["a", "b"])
 
 
+_own_values = st.one_of(
+    st.integers(0, 2), st.fixed_dictionaries({}, optional={"y": st.integers(0, 2), "z": st.just(1)})
+)
+_own_contents = st.one_of(
+    *[
+        st.dictionaries(
+            st.sampled_from(["properties.desired.x", "properties.desired.x.y", "properties.desired.w"]), _own_values
+        )
+    ]
+    * 5,
+    st.builds(lambda value: {"properties.desired": {"x": value}}, _own_values),
+    # Two of these together are over the limit of a twin.
+    st.builds(lambda name: {f"properties.desired.{name}": "x" * 20_000}, st.sampled_from(["long", "longer"])),
+)
+
+
 @st.composite
-def contents(draw: st.DrawFn) -> dict[str, Any]:
+def contents(draw: st.DrawFn, own_of_ten: int = 2) -> dict[str, Any]:
     module = draw(_modules)
+    if draw(st.integers(1, 10)) > 10 - own_of_ten:
+        return {"deviceContent": draw(_own_contents)}
     if draw(st.booleans()):
         modules = {module: {"status": draw(st.sampled_from(["running", "stopped"])), "v": draw(st.integers(0, 2))}}
         agent = {"systemModules": {"edgeAgent": {}, "edgeHub": {}}, "modules": modules if draw(st.booleans()) else {}}
@@ -154,7 +173,7 @@ class History:
 
 
 @st.composite
-def histories(draw: st.DrawFn, *, facts: int = 30) -> History:
+def histories(draw: st.DrawFn, *, facts: int = 30, own_of_ten: int = 2, by_hand: bool = False) -> History:
     history, live, deployed = History(), set(), set()
     for device in DEVICES:
         if draw(st.integers(0, 5)):
@@ -163,17 +182,20 @@ def histories(draw: st.DrawFn, *, facts: int = 30) -> History:
             history.device(device, TwinPatched(tags=_compact(draw(_beginnings))))
             if draw(st.booleans()):
                 history.device(device, PropertiesReported(patch=draw(_beginnings)))
-    for _ in range(draw(st.integers(2, 6))):
-        _draw_deployment_fact(draw, history, deployed)
+    for _ in range(draw(st.integers(4, 8))):
+        _draw_deployment_fact(draw, history, deployed, own_of_ten)
     for _ in range(draw(st.integers(5, facts))):
         if draw(st.integers(0, 2)) == 0:
-            _draw_deployment_fact(draw, history, deployed)
+            _draw_deployment_fact(draw, history, deployed, own_of_ten)
         else:
             _draw_device_fact(draw, history, live)
+        if by_hand and live and draw(st.integers(0, 3)) == 0:
+            content = draw(contents(own_of_ten=0))
+            history.device(draw(st.sampled_from(sorted(live))), ConfigurationSet(content))
     return history
 
 
-def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str]) -> None:
+def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str], own_of_ten: int) -> None:
     name = draw(st.sampled_from("abcdefgh"))
     priority = draw(st.integers(0, 3))
     if name not in deployed:
@@ -181,7 +203,7 @@ def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str])
         history.deployment(
             name,
             DeploymentCreated(
-                content=draw(contents()),
+                content=draw(contents(own_of_ten)),
                 target_condition=draw(_targets),
                 priority=priority,
                 admission=draw(admissions),
@@ -282,16 +304,19 @@ class Model:
     def targets(self, name: str) -> set[str]:
         deployment = self.deployments[name][1]
         texts = [deployment.target_condition, *([] if deployment.scope is UNSET else [deployment.scope])]
+        own = "deviceContent" in deployment.content
         return {
             twin.device_id
             for twin in self.twins.values()
-            if twin.edge and all(evaluate(parse(text), twin) is True for text in texts)
+            if (twin.edge or own) and all(evaluate(parse(text), twin) is True for text in texts)
         }
 
     def stack(self, device_id: str) -> tuple[str, ...]:
         """Base and layers of one device, by the words of contract/hub.md §3.3."""
         ranked = []
         for name, (created, deployment) in self.deployments.items():
+            if "deviceContent" in deployment.content:
+                continue
             if device_id in self.targets(name) and _admits(deployment.admission, device_id):
                 layered = "properties.desired" not in deployment.content["modulesContent"]["$edgeAgent"]
                 ranked.append((deployment.priority, created, name, layered))
@@ -302,6 +327,32 @@ class Model:
         base = bases[-1]
         newest = {priority: name for priority, _, name, layered in ranked if layered and priority > base[0]}
         return (base[2], *(newest[priority] for priority in sorted(newest)))
+
+    def own_stack(self, device_id: str) -> tuple[str, ...]:
+        """Every configuration that targets one device's own twin, in the order in which they are laid."""
+        ranked = [
+            (deployment.priority, created, name)
+            for name, (created, deployment) in self.deployments.items()
+            if "deviceContent" in deployment.content
+            and device_id in self.targets(name)
+            and _admits(deployment.admission, device_id)
+        ]
+        return tuple(name for _, _, name in sorted(ranked))
+
+    def own_section(self, stack: tuple[str, ...]) -> dict[str, Any]:
+        """What these configurations make of a twin: property by property, the last to set one wins."""
+        section: dict[str, Any] = {}
+        for name in stack:
+            paths = self.deployments[name][1].content["deviceContent"]
+            for path in sorted(paths, key=len):
+                *above, last = path.split(".")[1:]
+                holder: dict[str, Any] = {"desired": section}
+                node = holder
+                for one in above:
+                    node[one] = node = node[one] if isinstance(node.get(one), dict) else {}
+                node[last] = msgspec.json.decode(msgspec.json.encode(paths[path]))
+                section = holder["desired"]
+        return section
 
     def sections(self, stack: tuple[str, ...]) -> dict[str, Any]:
         contents = [self.deployments[name][1].content["modulesContent"] for name in stack]

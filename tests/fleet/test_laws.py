@@ -1,10 +1,13 @@
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 from pyroaring import BitMap
 
+from events.deployment.facts import DeploymentCreated
 from events.envelope import Vector
 from events.fleet.bitmaps import from_bytes, to_bytes
 from events.fleet.configuration import Configuration
@@ -12,6 +15,9 @@ from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, Partition
 from events.fleet.resolve import resolve
 from events.fleet.rows import Standing
+from events.log.facts import BlockResolved
+from events.manifest.document import DEVICE
+from events.properties import DESIRED_BYTES_MAX, size_of
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
 from events.targeting.select import compile_true, select
@@ -140,6 +146,76 @@ def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:
             assert tuple(layer.id for layer in row.stack) == stack
             assert row.configuration == Configuration.of(model.sections(stack)).digest
     return [len(model.stack(name)) for name in model.twins]
+
+
+def test_every_device_edge_capable_or_not_has_all_configurations_of_its_own_twin_that_target_it() -> None:
+    heights: list[int] = []
+    held_back: list[bool] = []
+
+    @LAWS
+    @given(data=st.data(), history=histories(own_of_ten=5))
+    def hold(data: st.DataObject, history: History) -> None:
+        store = MemoryViewStore()
+        run(history, data.draw(steps(history)), store=store)
+        partition = restore(0, store.load(0), history.fleet)
+        model = Model(history)
+        for name, ordinal in partition.directory.ordinal_of.items():
+            own, stack = partition.rows.by_number[partition.row_of[ordinal]].own_part, model.own_stack(name)
+            section = model.own_section(stack)
+            heights.append(len(stack))
+            held_back.append(size_of(section) > DESIRED_BYTES_MAX)
+            if held_back[-1]:
+                assert tuple(layer.id for layer in own.wanted) == stack
+                assert "more than 32768" in own.reason
+                continue
+            assert (tuple(layer.id for layer in own.stack), own.wanted, own.reason) == (stack, (), "")
+            assert (
+                own.configuration
+                == Configuration.of({DEVICE: section} if section or is_set(model, stack) else {}).digest
+            )
+
+    hold()
+    assert len([height for height in heights if height > 1]) >= len(heights) / 20
+
+
+def is_set(model: Model, stack: tuple[str, ...]) -> bool:
+    return any(model.deployments[name][1].content["deviceContent"] for name in stack)
+
+
+@pytest.mark.parametrize("kind", ["deviceContent", "modulesContent"])
+def test_neither_modules_nor_own_twins_are_disturbed_by_what_is_for_the_others(kind: str) -> None:
+    changes: list[int] = []
+
+    @LAWS
+    @given(data=st.data(), history=histories(own_of_ten=4, by_hand=True))
+    def hold(data: st.DataObject, history: History) -> None:
+        alone = History()
+        alone.partition = history.partition
+        created: dict[str, bool] = {}
+        for envelope in history.fleet:
+            if isinstance(envelope.fact, DeploymentCreated):
+                created[envelope.subject] = kind in envelope.fact.content
+            of_kind = created[envelope.subject]
+            alone.fleet.append(msgspec.structs.replace(envelope, fact=ELSEWHERE) if of_kind else envelope)
+        vectors = data.draw(steps(history))
+        with_others, without = (parts(one, vectors, own=kind == "modulesContent") for one in (history, alone))
+        assert with_others == without
+        changes.append(len({msgspec.json.encode(part) for part in with_others.values()}))
+
+    hold()
+    assert max(changes) > 1
+
+
+ELSEWHERE = BlockResolved(0, 1, "a fact that is no deployment's")
+
+
+def parts(history: History, vectors: list[Vector], *, own: bool) -> dict[str, Any]:
+    """What each device has for its own twin, or for its modules."""
+    store = MemoryViewStore()
+    run(history, vectors, store=store)
+    partition = restore(0, store.load(0), history.fleet)
+    rows = {name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()}
+    return {name: row.own_part if own else msgspec.structs.replace(row, own=UNSET) for name, row in rows.items()}
 
 
 @LAWS

@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 
 from events.manifest.document import (
+    DEVICE,
     ROUTE_PRIORITY_DEFAULT,
     STARTUP_ORDER_DEFAULT,
+    Kind,
+    by_module,
     content_of,
     desired_status,
     is_layered,
+    kind_of,
     read_agent,
     read_hub,
 )
@@ -43,7 +47,16 @@ def test_what_is_no_content_is_answered_as_it_is(document: Any) -> None:
 def test_a_content_is_layered_unless_it_sets_the_agents_whole_section() -> None:
     assert not is_layered(content())
     assert is_layered(layer({"modules.camera": module()}))
-    assert is_layered({"modulesContent": {"$edgeAgent": {}}})
+    assert is_layered({"modulesContent": {"$edgeAgent": {}}, "deviceContent": None})
+
+
+def test_a_content_for_devices_own_twins_is_neither_a_base_nor_a_layer() -> None:
+    own = {"deviceContent": {"properties.desired.x": 1}, "modulesContent": None}
+    assert kind_of(own) is Kind.DEVICE
+    assert kind_of(content()) is Kind.EDGE
+    assert not is_layered(own)
+    assert by_module(own) == {DEVICE: {"properties.desired.x": 1}}
+    assert by_module(content()) == content()["modulesContent"]
 
 
 def test_an_agent_section_is_read_with_the_agents_defaults() -> None:

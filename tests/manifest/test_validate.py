@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from events.manifest.document import content_of
 from events.manifest.errors import ManifestInvalid
+from events.manifest.hub_rules import edge_content_problems
 from events.manifest.merge import merge
 from events.manifest.problem import Problem, Severity
 from events.manifest.validate import content_problems, problems, validate
@@ -65,7 +66,12 @@ def test_a_valid_layer_has_no_problem() -> None:
         ([], "content", "type"),
         ("text", "content", "type"),
         ({}, "content", "kind"),
-        ({"deviceContent": {}}, "content", "kind"),
+        ({"moduleContent": {}}, "moduleContent", "kind"),
+        ({"moduleContent": {}, "deviceContent": {}}, "content", "kind"),
+        ({"deviceContent": []}, "deviceContent", "type"),
+        ({"deviceContent": {"tags.x": 1}}, "deviceContent.tags.x", "path"),
+        ({"deviceContent": {"properties.desired": 1}}, "deviceContent.properties.desired", "type"),
+        ({"deviceContent": {"properties.desired.": 1}}, "deviceContent.properties.desired.", "path"),
         ({"modulesContent": {"$edgeAgent": {}}, "deviceContent": {}}, "content", "kind"),
         ({"modulesContent": None}, "content", "kind"),
         ({"modulesContent": []}, "modulesContent", "type"),
@@ -92,7 +98,7 @@ def test_a_valid_layer_has_no_problem() -> None:
         ),
     ],
 )
-def test_the_hub_refuses_what_is_no_edge_content(value: Any, path: str, rule: str) -> None:
+def test_the_hub_refuses_what_is_no_content(value: Any, path: str, rule: str) -> None:
     assert [(problem.path, problem.rule) for problem in content_problems(value)] == [(path, rule)]
     assert (path, rule) in found(value)
 
@@ -112,6 +118,22 @@ def test_the_hub_keeps_the_limits_of_twins(section: dict[str, Any], path: str, r
     value = content(m={"properties.desired": section})
     expected = [(f"modulesContent.m.properties.desired{path}", rule)]
     assert [(problem.path, problem.rule) for problem in content_problems(value)] == expected
+
+
+def test_a_content_for_devices_own_twins_is_taken_within_the_limits_of_a_twin() -> None:
+    assert problems({"deviceContent": {"properties.desired.a.b": 1, "properties.desired": {"c": "x"}}}) == ()
+    assert problems({"deviceContent": {}, "modulesContent": None}) == ()
+    many = {"deviceContent": {f"properties.desired.k{number}": "x" * 4096 for number in range(8)}}
+    assert found(many) == [("deviceContent.properties.desired", "limit-size")]
+    assert found({"deviceContent": {"properties.desired.a b": 1}}) == [
+        ("deviceContent.properties.desired.a b", "limit-key-characters")
+    ]
+
+
+def test_what_is_set_by_hand_is_of_an_edge_deployments_kind() -> None:
+    assert edge_content_problems(content()) == ()
+    for kind in ("deviceContent", "moduleContent"):
+        assert [problem.rule for problem in edge_content_problems({kind: {}})] == ["kind"]
 
 
 def test_limits_hold_for_the_paths_of_a_layer_together() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
-from events.targeting.query_text import targeted_query
+from events.targeting.query_text import own_targeted_query, targeted_query
 
 
 class Twin(msgspec.Struct):
@@ -121,3 +121,10 @@ def test_being_defined_is_never_unknown(text: str, expected: bool) -> None:  # n
 )
 def test_a_condition_is_stored_as_a_query_of_the_same_meaning(condition: str, query: str) -> None:
     assert targeted_query(condition) == query
+
+
+def test_whom_a_configuration_of_own_twins_targets_is_a_query_of_all_devices() -> None:
+    assert own_targeted_query(" ") == ""
+    assert own_targeted_query("*") == "select deviceId from devices"
+    condition = "tags.a = 'x' OR NOT tags.b = 1"
+    assert own_targeted_query(condition) == "select deviceId from devices where tags.a = 'x' or not tags.b = 1"

@@ -148,14 +148,14 @@ def test_a_block_stands_until_it_is_lifted(store: ViewStore) -> None:
 
 def test_one_device_is_read_as_of_one_moment(store: ViewStore) -> None:
     assert store.device(0, "d") is None
-    row = b'{"configuration":"00ff","standing":"managed"}'
+    row = b'{"configuration":"00ff","standing":"managed","own":{"configuration":"00aa"}}'
     hashes: dict[str, dict[str, bytes | None]] = {
         "ordinals": {"d": b"2", "new": b"0"},
         "rows": {"258": row},
-        "configurations": {"00ff": b'{"m":{}}'},
+        "configurations": {"00ff": b'{"m":{}}', "00aa": b'{"$device":{}}'},
     }
     arrays = {"row_of": ((8, b"\x02\x01\x00\x00"),), "moved_by": ((8, b"\x01\x00\x00\x00"),)}
     store.commit(0, writes(hashes=hashes, arrays=arrays, outcome=OutcomeEntry(1, 17, "p00:1-1", b"{}")))
-    assert store.device(0, "d") == DeviceKept(ONE, 2, row, b'{"m":{}}', 1, 17, "p00:1-1")
+    assert store.device(0, "d") == DeviceKept(ONE, 2, row, b'{"m":{}}', 1, 17, "p00:1-1", b'{"$device":{}}')
     assert store.device(0, "new") == DeviceKept(ONE, 0, b"", b"", 0, 0, "")
     assert store.device(1, "d") is None

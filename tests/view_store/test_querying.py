@@ -125,6 +125,10 @@ DEVICE_LEAVES = [
     *("capabilities.iotEdge = true", "capabilities.iotEdge", "version > 3", "properties.desired.$version = 1"),
     *("properties.reported.lastDesiredStatus.code = 200", "properties.reported.lastDesiredVersion >= 2"),
     *("configurations.one.status = 'Applied'", "moduleId = 'm'", "is_defined(configurations)"),
+    *("configurations.[[four]].status = 'Applied'", "configurations.three.status != 'Applied'"),
+    *("is_defined(configurations.four)", "is_defined(configurations.four.status)", "configurations.four = 'Applied'"),
+    *("properties.desired.x = 1", "properties.desired.a.b > 1", "properties.desired.a.c = 1"),
+    *("configurations.four.status = 'Applied' and properties.desired.$version = 2",),
 ]
 MODULE_LEAVES = [
     *(
@@ -207,6 +211,21 @@ commands = st.one_of(
         priority=st.integers(0, 3),
         metrics=metrics,
     ),
+    st.builds(
+        CreateDeployment,
+        st.sampled_from(["three", "four", "five"]),
+        st.sampled_from(
+            [
+                {"deviceContent": {"properties.desired.a": {"b": 2}, "properties.desired.x": 1}},
+                {"deviceContent": {"properties.desired": {"x": {"y": 2}}}},
+                {"deviceContent": {}},
+            ]
+        ),
+        target_condition=st.sampled_from(["*", "tags.a = 'x'", "properties.reported.r = 'x'"]),
+        priority=st.integers(0, 3),
+    ),
+    st.builds(PatchTwin, devices, st.none(), st.none(), st.sampled_from([{"a": {"b": 1, "c": 1}}, {"x": 2}, {"a": 1}])),
+    st.builds(DeleteDeployment, st.sampled_from(["one", "four", "five"])),
     st.builds(UpdateDeployment, st.sampled_from(["one", "two"]), metrics=metrics),
     st.builds(DeleteDeployment, st.sampled_from(["one", "two"])),
     st.builds(DeleteModule, devices, st.sampled_from(["n", "o"])),
@@ -242,6 +261,7 @@ USUAL: list[Command] = [
     *(ReportProperties(name, OK, "$edgeAgent") for name in NAMES[1:3]),
     ReportProperties(NAMES[3], FAILED, "$edgeAgent"),
     *(ReportProperties(name, FAILED, "$edgeHub") for name in NAMES[:3]),
+    CreateDeployment("four", {"deviceContent": {"properties.desired.x": 1}}, "tags.c > 1", priority=1),
 ]
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,11 @@ def test_whoever_has_the_answer_to_a_write_reads_that_write(system: System) -> N
     assert (twin["tags"], twin["etag"], twin["capabilities"]) == ({"site": "north"}, "AAAAAAAAAAI=", {"iotEdge": True})
 
 
+def plain(section: dict[str, Any]) -> dict[str, Any]:
+    """A section without its times."""
+    return {name: value for name, value in section.items() if name != "$metadata"}
+
+
 def test_a_module_twin_is_its_own_document_under_the_section_of_the_configuration(system: System) -> None:
     twins = TwinView(system.log, system.view)
     system.do(*join("d"), deploy("a", base("camera")), deploy("b", layer("camera", rate=5), priority=2))
@@ -59,15 +65,15 @@ def test_a_module_twin_is_its_own_document_under_the_section_of_the_configuratio
     camera, agent = twins.module("d", "camera"), twins.module("d", "$edgeAgent")
     assert camera is not None
     assert agent is not None
-    assert camera["properties"]["desired"] == {"byhand": True, "rate": 5, "$version": 3}
-    assert camera["properties"]["reported"] == {"seen": 1, "$version": 2}
+    assert plain(camera["properties"]["desired"]) == {"byhand": True, "rate": 5, "$version": 3}
+    assert plain(camera["properties"]["reported"]) == {"seen": 1, "$version": 2}
     assert agent["properties"]["desired"]["$version"] == agent["properties"]["reported"]["lastDesiredVersion"]
     assert agent["properties"]["desired"]["modules"]["camera"]["status"] == "running"
     system.do(DeleteDeployment("b"))
     system.settle()
     camera = twins.module("d", "camera")
     assert camera is not None
-    assert camera["properties"]["desired"] == {"byhand": True, "rate": 1, "$version": 4}
+    assert plain(camera["properties"]["desired"]) == {"byhand": True, "rate": 1, "$version": 4}
 
 
 def test_a_module_begins_anew_with_each_registration_of_its_device(system: System) -> None:
@@ -82,7 +88,7 @@ def test_a_module_begins_anew_with_each_registration_of_its_device(system: Syste
     system.do(CreateModule("d", "m"))
     again = twins.module("d", "m")
     assert again is not None
-    assert again["properties"]["desired"] == {"$version": 1}
+    assert plain(again["properties"]["desired"]) == {"$version": 1}
     system.do(DeleteModule("d", "m"))
     assert twins.module("d", "m") is None
 

@@ -51,7 +51,19 @@ def value_key(value: object) -> ValueKey:
 class Column:
     """One property path: which value each ordinal has, and which ordinals each value has."""
 
-    __slots__ = ("_free", "_numbers", "_pages", "_sorted", "dirty", "keys", "kinds", "members", "present", "touched")
+    __slots__ = (
+        "_free",
+        "_moved",
+        "_numbers",
+        "_pages",
+        "_sorted",
+        "_touched",
+        "dirty",
+        "keys",
+        "kinds",
+        "members",
+        "present",
+    )
 
     def __init__(self) -> None:
         self._pages: dict[int, array[int]] = {}
@@ -64,7 +76,22 @@ class Column:
         self.kinds: dict[str, BitMap] = {}
         self.present = BitMap()
         self.dirty: set[ValueKey] = set()
-        self.touched: set[ValueKey] = set()
+        self._touched: set[ValueKey] = set()
+        # The same by number, which is quicker to note; a number given to another value is taken out.
+        self._moved: set[int] = set()
+
+    @property
+    def touched(self) -> set[ValueKey]:
+        """The values that an ordinal took or left since the last `take_touched`."""
+        return self._touched | {self.keys[number] for number in self._moved}
+
+    def take_touched(self) -> set[ValueKey]:
+        """`touched`, once; they go on being dirty."""
+        touched = self.touched
+        self._touched.clear()
+        self._moved.clear()
+        self.dirty |= touched
+        return touched
 
     def __len__(self) -> int:
         """How many distinct values there are now."""
@@ -102,8 +129,8 @@ class Column:
                 members.discard(ordinal)
                 self.members[number].add(ordinal)
                 page[slot] = number
-                self.touched.add(former)
-                self.touched.add(key)
+                self._moved.add(old)
+                self._moved.add(number)
                 return True
             self._leave(ordinal, old, key[0])
         number = page[slot] = self._number(key)
@@ -111,7 +138,7 @@ class Column:
         if not old:
             self.present.add(ordinal)
             self._of_kind(key[0]).add(ordinal)
-        self.touched.add(key)
+        self._touched.add(key)
         return True
 
     def clear(self, ordinal: int) -> bool:
@@ -128,7 +155,7 @@ class Column:
         key = self.keys[number]
         members = self.members[number]
         members.discard(ordinal)
-        self.touched.add(key)
+        self._touched.add(key)
         if key[0] != new_kind:
             self.kinds[key[0]].discard(ordinal)
             if new_kind is not None:
@@ -136,6 +163,7 @@ class Column:
         if not members:
             del self._numbers[key]
             self._free.append(number)
+            self._moved.discard(number)
             self._sorted.pop(key[0], None)
 
     def _of_kind(self, kind: str) -> BitMap:
@@ -168,9 +196,7 @@ class Column:
 
     def ordered(self, kind: str, op: Op, literal: Any) -> BitMap:
         """The ordinals whose value is of a kind and compares so with a literal."""
-        values = self._sorted.get(kind)
-        if values is None:
-            values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
+        values = self.values(kind)
         match op:
             case Op.LT:
                 chosen = values[: bisect_left(values, literal)]
@@ -183,6 +209,13 @@ class Column:
             case _:
                 raise AssertionError(op)
         return BitMap.union(*[self.members[self._numbers[kind, value]] for value in chosen]) if chosen else BitMap()
+
+    def values(self, kind: str) -> list[Any]:
+        """The values of a kind, sorted; not to be changed."""
+        values = self._sorted.get(kind)
+        if values is None:
+            values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
+        return values
 
 
 class Node:
@@ -292,7 +325,9 @@ class Index:
                         changed |= self._clear(ordinal, grandchild)
                 # Only tags have a budget: what is named is kept, however many values there are.
                 column = child.column
-                if column is not None and column.put(ordinal, value_key(value)):
+                kind = type(value)
+                key = (STRING, value) if kind is str else (NUMBER, value) if kind is int else value_key(value)
+                if column is not None and column.put(ordinal, key):
                     self._dirty_columns.add(child.path)
                     changed = True
         return changed
@@ -418,10 +453,8 @@ class Index:
         touched = {}
         for path in self._dirty_columns:
             column = self.columns.get(path)
-            if column is not None and column.touched:
-                touched[path] = column.touched
-                column.dirty |= column.touched
-                column.touched = set()
+            if column is not None and (keys := column.take_touched()):
+                touched[path] = keys
         return touched
 
     def paths(self) -> list[Path]:
@@ -455,6 +488,11 @@ class Index:
             return self._directory.live
         column = self.columns.get(path)
         return _EMPTY if column is None else column.present
+
+    def values(self, path: Path, kind: Kind) -> list[Any]:
+        """The values of a kind that a path has, sorted; not to be changed."""
+        column = self.columns.get(path)
+        return [] if column is None else column.values(_KIND_OF[kind])
 
     def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
         """Ordinals whose value is of the literal's kind and compares so with it."""

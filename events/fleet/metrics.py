@@ -5,7 +5,9 @@ about one module of each device by what it reports and by what deployments are t
 asked for.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,15 +17,15 @@ from events.fleet.answers import Answers
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
-from events.fleet.index import REPORTED, Index, ValueKey
+from events.fleet.index import DEVICE_ID, REPORTED, Index, ValueKey, value_key
 from events.fleet.metric_plan import Plan, indexed, plan_of
 from events.fleet.packed import Packed
 from events.fleet.rows import Layer, Row, Rows, Standing
-from events.manifest.document import Kind
+from events.manifest import document
 from events.manifest.merge import contributes
 from events.query.plan import true_bounds
 from events.query.tree import Comparison, In, PathOf, Primitive
-from events.targeting.select import kind_of
+from events.targeting.select import Kind, kind_of
 from events.targeting.tree import Op, Path
 
 _NOBODY = BitMap()
@@ -42,13 +44,70 @@ class State(msgspec.Struct, frozen=True, eq=False):
     eligible: Callable[[str], BitMap]
 
 
+class _Slices:
+    """Sets of the index, cut down to some ordinals once for all the metrics that ask for them."""
+
+    def __init__(self, index: Index, within: BitMap | None) -> None:
+        self._index = index
+        self.within = within
+        self.live = index.everyone() if within is None else index.everyone() & within
+        self._known: dict[object, BitMap] = {}
+        self._orders: dict[tuple[Path, Kind], tuple[list[Any], list[BitMap]]] = {}
+
+    def equal(self, path: Path, literal: Primitive) -> BitMap:
+        key = (path, value_key(literal))
+        found = self._known.get(key)
+        return self._cut(key, self._index.equal(path, literal)) if found is None else found
+
+    def of_kind(self, path: Path, kind: Kind) -> BitMap:
+        key = (path, kind)
+        found = self._known.get(key)
+        return self._cut(key, self._index.of_kind(path, kind)) if found is None else found
+
+    def present(self, path: Path) -> BitMap:
+        found = self._known.get(path)
+        return self._cut(path, self._index.present(path)) if found is None else found
+
+    def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
+        if self.within is None or path == DEVICE_ID:
+            return self._index.ordered(path, op, literal)
+        kind = kind_of(literal)
+        values, upto = self._upto(path, kind)
+        match op:
+            case Op.LT:
+                return upto[bisect_left(values, literal)]
+            case Op.LE:
+                return upto[bisect_right(values, literal)]
+            case Op.GT:
+                return upto[-1] - upto[bisect_right(values, literal)]
+            case _:
+                return upto[-1] - upto[bisect_left(values, literal)]
+
+    def _upto(self, path: Path, kind: Kind) -> tuple[list[Any], list[BitMap]]:
+        """The values of a path, sorted, and who has one of the first so many of them."""
+        found = self._orders.get((path, kind))
+        if found is None:
+            values, upto = self._index.values(path, kind), [BitMap()]
+            for value in values:
+                upto.append(upto[-1] | self.equal(path, value))
+            found = self._orders[path, kind] = (values, upto)
+        return found
+
+    def _cut(self, key: object, members: BitMap) -> BitMap:
+        found = self._known[key] = members if self.within is None else members & self.within
+        return found
+
+
 class _Within:
     """`QueryIndex` of one metric over some ordinals."""
 
-    def __init__(self, state: State, plan: Plan, within: BitMap | None) -> None:
-        self._state, self._plan = state, plan
-        members = state.directory.live if plan.module is None else self._having(plan.module)
-        self._within = members if within is None else members & within
+    def __init__(self, state: State, plan: Plan, slices: _Slices) -> None:
+        self._state, self._plan, self._slices = state, plan, slices
+        if plan.module is None:
+            self._within = slices.live
+        else:
+            members = self._having(plan.module)
+            self._within = members if slices.within is None else members & slices.within
 
     def everyone(self) -> BitMap:
         return self._within
@@ -88,9 +147,9 @@ class _Within:
                 return self._standing(name)[1] & self._within
             case _:
                 first, *rest = indexed(path, self._plan.module)
-                own = self._state.index.present(first)
+                own = self._slices.present(first)
                 for other in rest:
-                    theirs = self._state.index.present(other) & self._state.directory.edge
+                    theirs = self._slices.present(other) & self._state.directory.edge
                     own = own | (theirs - self._shown_itself(path))
                 return own & self._within
 
@@ -110,10 +169,10 @@ class _Within:
 
     def _shown_itself(self, path: Path) -> BitMap:
         """Who reports the overlaid property itself: then nothing of the hub's is seen below it."""
-        return self._state.index.present(path[: len(REPORTED) + 1])
+        return self._slices.present(path[: len(REPORTED) + 1])
 
     def _indexed(self, path: Path, op: Op, literal: Primitive) -> BitMap:
-        index = self._state.index
+        index = self._slices
         match op:
             case Op.EQ:
                 return index.equal(path, literal)
@@ -147,7 +206,7 @@ class _Within:
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
-        if deployment is None or deployment.kind is not Kind.EDGE:
+        if deployment is None or deployment.kind is not document.Kind.EDGE:
             return _NOBODY, _NOBODY
         targeted = self._state.eligible(deployment_id) & self._within
         if self._plan.module is None or not contributes(deployment.content, self._plan.module):
@@ -205,7 +264,8 @@ class Metrics:
 
     def fill(self) -> None:
         """Find the rows of all metrics anew, as after `define` on a state that was put back."""
-        self.sets = {name: self._selected(plan, None) for name, plan in self._plans.items()}
+        slices = _Slices(self._state.index, None)
+        self.sets = {name: BitMap(self._selected(plan, slices)) for name, plan in self._plans.items()}
         self.changed.clear()
 
     def update(
@@ -220,21 +280,23 @@ class Metrics:
         if standing:
             names |= self._by_standing
         within = ordinals | renewed | standing
+        slices = _Slices(self._state.index, within)
         for name in names:
             old = self.sets.get(name)
             if old is None:
                 continue
-            new = self._selected(self._plans[name], within)
+            new = self._selected(self._plans[name], slices)
             before = old & within
             if new != before:
-                self.sets[name] = (old - before) | new
+                # Few change, of many: in place.
+                old ^= new ^ before
                 self.changed.add(name)
         for name in self._plans.keys() - self.sets.keys():
-            self.sets[name] = self._selected(self._plans[name], None)
+            self.sets[name] = BitMap(self._selected(self._plans[name], _Slices(self._state.index, None)))
             self.changed.add(name)
 
-    def _selected(self, plan: Plan, within: BitMap | None) -> BitMap:
-        index = _Within(self._state, plan, within)
+    def _selected(self, plan: Plan, slices: _Slices) -> BitMap:
+        index = _Within(self._state, plan, slices)
         return true_bounds(plan.query.where, index).sure & index.everyone()
 
     def _affected(self, touched: Mapping[Path, Iterable[ValueKey]]) -> set[Name]:

@@ -1,8 +1,10 @@
 """The tour of five minutes, each block run as it stands."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,24 +33,30 @@ def test_the_tour_works_as_it_is_written() -> None:
         environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}", "PYTHONPATH": str(Path.cwd())}
         # The port of the page may be taken here.
         commands = script().replace("8099", str(free_port()))
-        ran = subprocess.run(
+        with subprocess.Popen(
             ["bash", "-c", commands],
             cwd=directory,
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=120,
-        )
+            start_new_session=True,
+        ) as shell:
+            try:
+                stdout, stderr = shell.communicate(timeout=120)
+            finally:
+                # What a tour that broke off has left running.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(shell.pid, signal.SIGTERM)
         up = (Path(directory) / "up.log").read_text()
-    assert ran.returncode == 0, ran.stderr + up
-    assert "gateway-1 is managed; it runs north" in ran.stdout
-    assert "note: layer cameras (priority 10) is not applied on devices of north (priority 10)" in ran.stdout
-    assert "it runs north + cameras" in ran.stdout
-    assert "gateway-2 is unmanaged; it runs north" in ran.stdout
-    assert "DeploymentDeleted" in ran.stdout
-    assert '"deviceId":"gateway-1"' in ran.stdout.replace(" ", "")
-    assert "twinfold_lag_facts" in ran.stdout
-    assert ";SharedAccessKeyName=service\n" in ran.stdout
-    assert ";DeviceId=gateway-1\n" in ran.stdout
+    assert shell.returncode == 0, stderr + up
+    assert "gateway-1 is managed; it runs north" in stdout
+    assert "note: layer cameras (priority 10) is not applied on devices of north (priority 10)" in stdout
+    assert "it runs north + cameras" in stdout
+    assert "gateway-2 is unmanaged; it runs north" in stdout
+    assert "DeploymentDeleted" in stdout
+    assert '"deviceId":"gateway-1"' in stdout.replace(" ", "")
+    assert "twinfold_lag_facts" in stdout
+    assert ";SharedAccessKeyName=service\n" in stdout
+    assert ";DeviceId=gateway-1\n" in stdout
     assert up.rstrip().endswith("stopped")

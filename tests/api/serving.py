@@ -21,6 +21,8 @@ from tests.api.signing import signed
 from tests.servers import eventually
 from tests.workers.system import System, fresh_system
 
+# An idle connection is not used again for longer than any of these processes keeps it.
+_LIMITS = httpx.Limits(keepalive_expiry=1.0)
 API_VERSION = {"api-version": "2021-04-12"}
 
 _OPEN = {"TWINFOLD_LOG_LEVEL": "warning", "TWINFOLD_OPEN_ACCESS": "true"}
@@ -43,7 +45,7 @@ def api(system: System, *, says: IO[bytes] | None = None, **environment: str) ->
             system.process(
                 "-m", "services.api", says=says, **{**_OPEN, "TWINFOLD_PORT": str(port), **environment}
             ) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, params=API_VERSION) as client,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, params=API_VERSION, limits=_LIMITS) as client,
         ):
             eventually(lambda: process.poll() is not None or _answers(client), what="the API answers")
             if process.poll() is None:

@@ -20,6 +20,7 @@ from events import (
 )
 from events.access.scope import Scope
 from events.canonical import JsonObject
+from events.deployment.facts import Admitted, Ended, Everyone
 from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
 from events.envelope import Principal
 from events.fleet.metric_plan import plan_of
@@ -126,6 +127,7 @@ DEVICE_LEAVES = [
     *("properties.reported.lastDesiredStatus.code = 200", "properties.reported.lastDesiredVersion >= 2"),
     *("configurations.one.status = 'Applied'", "moduleId = 'm'", "is_defined(configurations)"),
     *("configurations.[[four]].status = 'Applied'", "configurations.three.status != 'Applied'"),
+    *("configurations.six.status = 'Applied'", "is_defined(configurations.six)"),
     *("is_defined(configurations.four)", "is_defined(configurations.four.status)", "configurations.four = 'Applied'"),
     *("properties.desired.x = 1", "properties.desired.a.b > 1", "properties.desired.a.c = 1"),
     *("configurations.four.status = 'Applied' and properties.desired.$version = 2",),
@@ -148,6 +150,9 @@ MODULE_LEAVES = [
         "properties.reported.lastDesiredStatus.code in [200, '200']",
     ),
     "properties.desired.x = 1",
+    *("configurations.six.status = 'Applied'", "configurations.[[seven]].status = 'Targeted'"),
+    *("is_defined(configurations.six)", "is_defined(configurations.seven.status)", "is_defined(configurations)"),
+    *("properties.desired.a.b > 1", "properties.desired.$version = 2", "configurations.six.status != 'Applied'"),
 ]
 
 
@@ -184,6 +189,16 @@ answers = st.fixed_dictionaries(
     },
 )
 modules = st.sampled_from(["$edgeAgent", "$edgeHub", "m", "n"])
+module_conditions = st.sampled_from(
+    [
+        "FROM devices.modules WHERE moduleId = 'm'",
+        "FROM devices.modules WHERE moduleId = 'n'",
+        "from devices.modules where moduleId = 'm' and properties.reported.r = 'x'",
+        "from devices.modules where not properties.reported.r = 'x' and moduleId = 'n'",
+        "from devices.modules where moduleId = 'n' and (deviceId > 'd1' or is_defined(properties.reported.r))",
+        "",
+    ]
+)
 commands = st.one_of(
     st.builds(RegisterDevice, devices, edge=st.booleans(), enabled=st.booleans()),
     st.builds(PatchTags, devices, st.dictionaries(st.sampled_from(["a", "c"]), values, max_size=2)),
@@ -224,6 +239,23 @@ commands = st.one_of(
         target_condition=st.sampled_from(["*", "tags.a = 'x'", "properties.reported.r = 'x'"]),
         priority=st.integers(0, 3),
     ),
+    st.builds(
+        CreateDeployment,
+        st.sampled_from(["three", "six", "seven"]),
+        st.sampled_from(
+            [
+                {"moduleContent": {"properties.desired.a": {"b": 2}, "properties.desired.x": 1}},
+                {"moduleContent": {"properties.desired": {"x": {"y": 2}}}},
+                {"moduleContent": {}},
+            ]
+        ),
+        target_condition=module_conditions,
+        priority=st.integers(0, 3),
+        admission=st.sampled_from([Everyone()] * 3 + [Admitted(("d1", "d2")), Ended()]),
+    ),
+    st.builds(UpdateDeployment, st.sampled_from(["six", "seven"]), target_condition=module_conditions),
+    st.builds(DeleteDeployment, st.sampled_from(["six", "seven"])),
+    st.builds(ReportProperties, devices, st.sampled_from([{"r": "x"}, {"r": 2}, {"r": None}]), modules),
     st.builds(PatchTwin, devices, st.none(), st.none(), st.sampled_from([{"a": {"b": 1, "c": 1}}, {"x": 2}, {"a": 1}])),
     st.builds(DeleteDeployment, st.sampled_from(["one", "four", "five"])),
     st.builds(UpdateDeployment, st.sampled_from(["one", "two"]), metrics=metrics),
@@ -250,6 +282,8 @@ queries = st.one_of(
 ).map(lambda three: three[0].format(f"{three[1]} where {three[2]}"))
 histories = st.lists(commands, min_size=5, max_size=30)
 OK, FAILED = ({"lastDesiredVersion": 2, "lastDesiredStatus": {"code": code}} for code in (200, 400))
+OF_M = "FROM devices.modules WHERE moduleId = 'm' and deviceId > 'd1'"
+OF_N = "FROM devices.modules WHERE moduleId = 'n'"
 USUAL: list[Command] = [
     *(RegisterDevice(name) for name in NAMES[:4]),
     *(PatchTags(name, {"a": "x" if number else "y", "c": number}) for number, name in enumerate(NAMES[:4])),
@@ -262,6 +296,9 @@ USUAL: list[Command] = [
     ReportProperties(NAMES[3], FAILED, "$edgeAgent"),
     *(ReportProperties(name, FAILED, "$edgeHub") for name in NAMES[:3]),
     CreateDeployment("four", {"deviceContent": {"properties.desired.x": 1}}, "tags.c > 1", priority=1),
+    CreateDeployment("six", {"moduleContent": {"properties.desired.a.b": 2}}, OF_M, priority=1),
+    CreateDeployment("seven", {"moduleContent": {"properties.desired.x": 2}}, OF_N, admission=Admitted(("d3",))),
+    *(CreateModule(name, "n") for name in NAMES[:2]),
 ]
 
 
@@ -349,7 +386,12 @@ STEPS: list[list[Command]] = [
     [UpdateDeployment("one", target_condition="tags.a = 'x'")],
     [DeleteDeployment("two")],
     [CreateDeployment("two", layer("n", x=1), target_condition="*", priority=1)],
+    [UpdateDeployment("six", target_condition=OF_N), ReportProperties("d0", {"r": "x"}, "n")],
+    [UpdateDeployment("six", target_condition=f"{OF_N} and properties.reported.r = 'x'")],
+    [ReportProperties("d3", {"r": "y"}, "n")],
+    [UpdateDeployment("six", target_condition=OF_M)],
     [DeleteDeployment("one")],
+    [DeleteDeployment("six")],
 ]
 
 

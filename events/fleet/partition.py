@@ -365,15 +365,17 @@ class Partition:
                 new = self.eligible[name] = self._admitted(after, self.targets[name])
             for part in {_part(one) for one in (before, after) if one is not None}:
                 concerned[part] |= old ^ new if _same_but_target(before, after) else old | new
-        unchanged = [name for name, one in self.deployments.by_id.items() if chosen(one) and name not in news.changes]
+        by_id = self.deployments.by_id
         if news.renewed or news.gone:
+            unchanged = [name for name in by_id.keys() - news.changes.keys() if chosen(by_id[name])]
             self._retarget_within(news.renewed, unchanged, concerned, candidates)
             self._retarget_within(news.gone, unchanged, concerned, candidates)
         if not of_modules:
             for kind in (Kind.EDGE, Kind.DEVICE):
                 concerned[kind] |= news.renewed
-        affected = self.deployments.affected(news.sets) & set(unchanged)
-        self._retarget_within(news.touched - news.renewed, affected, concerned, candidates)
+        affected = self.deployments.affected(news.sets) - news.changes.keys()
+        some = [name for name in affected if chosen(by_id[name])]
+        self._retarget_within(news.touched - news.renewed, some, concerned, candidates)
         return concerned
 
     def _retarget_modules(self, news: "_News", moved: Planned) -> dict[Part, BitMap]:

@@ -39,8 +39,8 @@ class Layer(msgspec.Struct, frozen=True, array_like=True, order=True):
 class Own(msgspec.Struct, frozen=True):
     """What configurations give one twin, a device's own or a module's: all that target it, ascending.
 
-    `configuration` has the one section `DEVICE` or `MODULE`; `version` counts its changes from 1 and goes on after it is gone. Over a
-    limit the former stack stays, `wanted` is the one that does not fit, and `reason` says why.
+    `configuration` has the one section `DEVICE` or `MODULE`; `version` counts its changes from 1 and goes on after it is
+    gone. Over a limit the former stack stays, `wanted` is the one that does not fit, and `reason` says why.
     """
 
     configuration: str = NOTHING.digest
@@ -68,10 +68,9 @@ class Row(msgspec.Struct, frozen=True):
 
     `stack` is the base and then its layers, ascending. Of an unmanaged device it is the last it had, and so it is of a
     held-back one, whose `wanted` stack was over a limit, for the `reason` given. A device configured by hand has no stack,
-    and `wanted` is the one that it would have had. `versions` counts from 1, the empty
-    section every module twin is born with; a module keeps its count after its section is gone. `own` is not there where no
-    configuration of its own twin ever gave the device anything, and `modules`, by module, where none of a module did; these
-    parts know nothing of each other.
+    and `wanted` is the one that it would have had. `versions` counts from 1, the empty section every module twin is born
+    with; a module keeps its count after its section is gone. `own` is not there where no configuration of its own twin ever
+    gave the device anything, and `modules`, by module, where none of a module did; these parts know nothing of each other.
     """
 
     standing: Standing

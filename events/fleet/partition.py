@@ -321,7 +321,9 @@ class Partition:
         moved = self._assign_devices(concerned)
         concerned |= self._retarget_modules(news, moved)
         moves = self._move(self._with_gone(self._with_modules(moved, concerned)))
-        standing = BitMap().union(*concerned.values()) | self.answers.stale
+        # Whom a deployment targets and does not admit, its twin shows all the same.
+        targeted = news.targeted.union(*(self.targets[name] for name in news.changes if name in self.targets))
+        standing = targeted.union(*concerned.values()) | self.answers.stale
         self._count(news, standing)
         self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
         if not moves:
@@ -334,10 +336,11 @@ class Partition:
 
     def _take_news(self) -> "_News":
         changes = self._changes
-        for name in changes:
-            self.targets.pop(name, None)
+        targeted = BitMap().union(*(self.targets.pop(name, BitMap()) for name in changes))
         former = {name: self.eligible.pop(name, BitMap()) for name in changes}
-        news = _News(changes, former, self.index.take_touched(), self._touched, self._renewed, BitMap(self._gone))
+        news = _News(
+            changes, former, targeted, self.index.take_touched(), self._touched, self._renewed, BitMap(self._gone)
+        )
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
         return news
 
@@ -576,10 +579,14 @@ def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str
 
 
 class _News(msgspec.Struct, frozen=True, eq=False):
-    """What was folded since the last call of `resolve`; `former` has who was eligible of the deployments that changed."""
+    """What was folded since the last call of `resolve`.
+
+    Of the deployments that changed, `former` has who was eligible, and `targeted` whom any of them targeted.
+    """
 
     changes: Mapping[str, Change]
     former: Mapping[str, BitMap]
+    targeted: BitMap
     sets: dict[Path, set[ValueKey]]
     touched: BitMap
     renewed: BitMap

@@ -20,7 +20,8 @@ from events import (
 )
 from events.access.scope import Scope
 from events.canonical import JsonObject
-from events.deployment.facts import Admitted, Ended, Everyone
+from events.deployment.commands import ChangeAdmission
+from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
 from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
 from events.envelope import Principal
 from events.fleet.metric_plan import plan_of
@@ -420,6 +421,27 @@ def test_every_kind_of_metric_is_right_at_every_checkpoint(*, first: bool) -> No
     kept = {int(number) for metrics in fleet.view.metrics().values() for number in metrics}
     assert kept == {number for number, text in enumerate(EVERY_METRIC) if plan_of(text) is not None}
     assert len(kept) > len(EVERY_METRIC) / 2
+
+
+@pytest.mark.parametrize(
+    ("module", "content", "condition"),
+    [("$edgeAgent", base("m"), "*"), ("n", {"moduleContent": {"properties.desired.x": 1}}, OF_N)],
+)
+def test_metrics_follow_whom_a_deployment_targets_without_admitting_them(
+    module: str, content: dict[str, Any], condition: str
+) -> None:
+    text = f"select * from devices.modules where moduleId = '{module}' and configurations.late.status = 'Targeted'"  # noqa: S608 - not SQL
+    fleet = Fleet()
+    fleet.do(*USUAL, CreateDeployment("m", layer("z"), metrics={"late": text}))
+    fleet.do(CreateDeployment("late", content, condition, admission=NotStarted()))
+    found = []
+    for admission in (Admitted(()), Admitted(("d0",)), NotStarted(), Admitted(()), Ended(), Admitted(())):
+        fleet.do(ChangeAdmission("late", admission))
+        found.append(fleet.view.metrics()["m"]["late"])
+        assert found[-1] == len(fleet.reference(parse(text))), admission
+    assert found[0] > 0
+    fleet.do(DeleteDeployment("late"))
+    assert fleet.view.metrics()["m"]["late"] == 0
 
 
 def test_groups_and_sums() -> None:

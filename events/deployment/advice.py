@@ -32,11 +32,15 @@ def advice(
         ConditionInvalid: the condition cannot be read (one that was accepted can).
     """
     found = []
+    of_module = document.kind is Kind.MODULE
     if not document.target_condition.strip():
-        found.append(Advice("empty-condition", f"{name} has no target condition, so it targets nobody; * targets all"))
+        all_of_them = (
+            "FROM devices.modules WHERE moduleId = 'm' targets all modules m" if of_module else "* targets all"
+        )
+        found.append(Advice("empty-condition", f"{name} has no target condition, so it targets nobody; {all_of_them}"))
     found += [
         Advice("implicit-and", f"{name}: column {note.column}: {note.message}")
-        for note in lint(document.target_condition)
+        for note in (() if of_module else lint(document.target_condition))
     ]
     found += [
         Advice("metric-never-matches", f"{name}: metric {metric}: {why}")
@@ -65,7 +69,9 @@ def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
                 f"{'.'.join(path[:3])} is reported by the edge agent, not by the device; "
                 "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
             )
-        if path[:2] == ("configurations", name) and "modulesContent" in document.content:
+        if path[:2] == ("configurations", name) and document.kind is Kind.MODULE:
+            return "whether it applies stands in the twins of modules; ask FROM devices.modules WHERE moduleId = …"
+        if path[:2] == ("configurations", name) and document.kind is Kind.EDGE:
             return (
                 "whether an edge deployment applies stands in the twins of modules; "
                 "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"

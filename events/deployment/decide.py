@@ -13,6 +13,7 @@ from events.deployment.commands import (
     UpdateDeployment,
     Validation,
 )
+from events.deployment.condition import check_any_condition, check_condition
 from events.deployment.errors import (
     AdmissionInvalid,
     DeploymentEtagMismatch,
@@ -36,13 +37,13 @@ from events.deployment.facts import (
 from events.deployment.state import DeploymentDocument, etag_text
 from events.device.errors import DeviceIdInvalid
 from events.device.identifiers import check_device_id
+from events.manifest.document import kind_of
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import content_problems, is_of_modules
+from events.manifest.hub_rules import content_problems
 from events.manifest.validate import validate
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
 from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
 
 _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 PRIORITY_MAX = 2**31 - 1
@@ -60,9 +61,6 @@ def check(command: DeploymentCommand) -> None:
     name: Any = command.deployment_id
     if not isinstance(name, str) or not _ID.fullmatch(name):
         raise DeploymentIdInvalid(name)
-    if isinstance(command, CreateDeployment) and is_of_modules(command.content):
-        # Before its condition, which is written as no other kind's.
-        raise ManifestInvalid(content_problems(command.content))
     if isinstance(command, CreateDeployment | UpdateDeployment):
         for value, rule in (
             (command.priority, _check_priority),
@@ -82,6 +80,7 @@ def check(command: DeploymentCommand) -> None:
             validate(command.content)
         elif found := content_problems(command.content):
             raise ManifestInvalid(found)
+        check_condition(command.target_condition, kind_of(command.content))
 
 
 def decide(
@@ -94,6 +93,7 @@ def decide(
 
     Raises:
         DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch: the command may not happen as things stand.
+        ConditionInvalid: the new condition is that of another kind.
     """
     name = command.deployment_id
     if isinstance(command, CreateDeployment):
@@ -114,6 +114,8 @@ def decide(
     match command:
         case UpdateDeployment():
             _check_etag(name, command.if_match, document)
+            if command.target_condition is not None:
+                check_condition(command.target_condition, document.kind)
             return DeploymentUpdated(
                 document.target_condition if command.target_condition is None else command.target_condition,
                 document.priority if command.priority is None else command.priority,
@@ -176,7 +178,7 @@ def _check_metrics(name: str, metrics: object) -> None:
 def _check_condition(name: str, condition: object) -> None:
     if not isinstance(condition, str):
         raise ConditionInvalid(str(condition)[:140], column=1, reason=f"the condition of {name} is a text")
-    parse(condition)
+    check_any_condition(condition)
 
 
 def _is_text(value: object) -> bool:

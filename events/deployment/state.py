@@ -40,7 +40,7 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> Kind:
-        """What it is for: the modules of edge devices, or devices' own twins."""
+        """What it is for: the modules of edge devices, devices' own twins, or the twins of one module."""
         return kind_of(self.content)
 
 

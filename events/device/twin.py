@@ -94,23 +94,31 @@ def module_twin(
     document: ModuleDocument | None,
     configured: Configured,
     *,
+    over: Configured = NOT_CONFIGURED,
     identity_etag: int = 1,
     authentication: JsonObject | None = None,
     times: bool = True,
 ) -> JsonObject:
     """A module's twin: its own document under the section that its device's effective configuration gives it.
 
-    Both counts of versions begin at 1, and the twin's counts the changes by hand and those by deployments. Without
-    `times` there is no `$metadata`.
+    What configurations of modules give lies `over` both as a merge patch does. Each count of versions begins at 1, and the
+    twin's counts the changes of all three. Without `times` there is no `$metadata`.
     """
     own = document or ModuleDocument(0, 0)
     mine, given = section(own.desired), configured.section or {}
-    version = own.desired_version + max(configured.version - 1, 0)
+    version = own.desired_version + max(configured.version - 1, 0) + max(over.version - 1, 0)
     stamps = _own_metadata(own, mine, own.desired_at) if times else {}
+    desired = {**mine, **given}
     if times and configured.section is not None:
         newer = max(own.desired_at, configured.since)
         stamps |= _configured_metadata(given, (), configured, version)
         stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
+    if over.section:
+        desired = merge_patch(desired, over.section)
+        if times:
+            newer = max(own.desired_at, over.since)
+            stamps = _configured_metadata(over.section, (), over, version, under=stamps)
+            stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
     twin: JsonObject = {
         "deviceId": device_id,
         "moduleId": module_id,
@@ -123,7 +131,7 @@ def module_twin(
         "version": own.twin_version,
         **({"tags": tags} if (tags := section(own.tags)) else {}),
         "properties": {
-            "desired": {**mine, **given, **({"$metadata": stamps} if times else {}), "$version": version},
+            "desired": {**desired, **({"$metadata": stamps} if times else {}), "$version": version},
             "reported": _reported(own, own.reported_at, times=times),
         },
     }
@@ -174,7 +182,7 @@ def _configured_metadata(
         stamp: JsonObject = {"$lastUpdated": time_text(configured.since), "$lastUpdatedVersion": version}
         shown[name] = stamp
         if isinstance(item, dict):
-            below = under.get(name, {})
+            below = {key: each for key, each in under.get(name, {}).items() if not key.startswith("$")}
             shown[name] = {**_configured_metadata(item, at, configured, version, under=below), **stamp}
         elif (author := configured.author(at)) is not None:
             shown[name]["$lastUpdatedBy"] = author.deployment_id

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
 from events import canonical
 from events.canonical import JsonObject
 from events.fleet.deployments import Deployment
-from events.manifest.document import DEVICE, desired_status
+from events.manifest.document import DEVICE, MODULE, desired_status
 from events.manifest.merge import merge, over_limit
 
 AGENT = "$edgeAgent"
@@ -36,6 +37,11 @@ class Configuration(msgspec.Struct, frozen=True, eq=False):
             tuple(sorted(desired_status(sections).items())),
         )
 
+    @property
+    def module_ids(self) -> frozenset[str]:
+        """The modules that it names: those with a section, and those that the agent is to run."""
+        return _named_in(bytes(self.sections.get(AGENT, b"{}"))) | (self.sections.keys() - {DEVICE, MODULE})
+
     def to_bytes(self) -> bytes:
         """Canonical bytes of the sections."""
         return canonical.encode(self.sections)
@@ -49,7 +55,12 @@ class Configuration(msgspec.Struct, frozen=True, eq=False):
 def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:
     """The modules that a configuration names: those with a section, and those that the agent is to run."""
     listed = sections.get(AGENT, {}).get("modules")
-    return (set(sections) - {DEVICE}) | (set(listed) if isinstance(listed, dict) else set())
+    return (set(sections) - {DEVICE, MODULE}) | (set(listed) if isinstance(listed, dict) else set())
+
+
+@lru_cache(maxsize=4096)
+def _named_in(agent: bytes) -> frozenset[str]:
+    return frozenset(module_ids({AGENT: msgspec.json.decode(agent)})) - {AGENT}
 
 
 class HeldBack(msgspec.Struct, frozen=True):

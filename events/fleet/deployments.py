@@ -18,12 +18,13 @@ from events.deployment.facts import (
 )
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
-from events.fleet.metric_plan import plan_of
+from events.fleet.metric_plan import indexed, plan_of
 from events.manifest.document import Kind, by_module, is_layered, kind_of
+from events.query.module_condition import is_module_condition, parse_module_condition
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.targeting.select import compile_true
-from events.targeting.tree import Path, both, equalities, is_monotone, paths
+from events.targeting.tree import Condition, Path, both, equalities, is_monotone, paths, renamed
 
 Select = Callable[[Index, BitMap | None], BitMap]
 
@@ -34,12 +35,14 @@ class Target(msgspec.Struct, frozen=True):
     """A target condition made ready: how it selects, and what can change its answer.
 
     `values` are the (path, value) pairs whose sets a monotone condition is made of; `values` is `None` where any
-    change of a path in `paths` may matter.
+    change of a path in `paths` may matter. `module` is the module that a condition for modules names: it selects among the
+    devices that have it.
     """
 
     select: Select
     paths: frozenset[Path]
     values: frozenset[tuple[Path, ValueKey]] | None
+    module: str = ""
 
 
 _targets: dict[tuple[str, str | UnsetType], Target] = {}
@@ -52,19 +55,31 @@ def target_of(text: str, scope: str | UnsetType = UNSET) -> Target:
     if found is None:
         if len(_targets) >= _TARGETS_MAX:
             _targets.clear()
-        condition = parse(text) if scope is UNSET else both(parse(text), parse(scope))
+        condition, module = _condition_of(text)
+        if scope is not UNSET:
+            condition = both(condition, parse(scope))
         values = None
         if is_monotone(condition):
             values = frozenset((path, value_key(literal)) for path, literal in equalities(condition))
-        found = _targets[text, scope] = Target(compile_true(condition), paths(condition), values)
+        found = _targets[text, scope] = Target(compile_true(condition), paths(condition), values, module)
     return found
+
+
+def _condition_of(text: str) -> tuple[Condition, str]:
+    """A condition over what the index has, and the module that it is for."""
+    if not is_module_condition(text):
+        return parse(text), ""
+    found = parse_module_condition(text)
+    module = found.module_id
+    return renamed(found.condition, lambda path: path if path == DEVICE_ID else indexed(path, module)[0]), module
 
 
 class Deployment(msgspec.Struct, frozen=True, eq=False):
     """One deployment at one moment. `created` is the fleet position of its creation: later ones win ties.
 
     It targets whom both its condition and its scope are true for.
-    `content` is paths and values by module; one of kind DEVICE, for the device's own twin, has the one module `DEVICE`.
+    `content` is paths and values by module; one of kind DEVICE, for the device's own twin, has the one module `DEVICE`, and
+    one of kind MODULE the one module `MODULE`, which stands for the one that its condition names.
     """
 
     id: str
@@ -87,6 +102,11 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     def target(self) -> Target:
         """The condition within the scope, ready to select."""
         return target_of(self.condition, self.scope)
+
+    @property
+    def module(self) -> str:
+        """The module that one of kind MODULE is for; empty where it targets nobody, and of other kinds."""
+        return self.target.module
 
 
 def paths_in(fact: DeploymentFact) -> frozenset[Path]:
@@ -121,6 +141,8 @@ class Deployments:
         self.layers_ascending: list[Deployment] = []
         self.bases_descending: list[Deployment] = []
         self.own_ascending: list[Deployment] = []
+        self.of_module_ascending: dict[str, list[Deployment]] = {}
+        """Configurations of one module each, by the module."""
         self.has_had_own = False
         """Whether there ever was a configuration of devices' own twins: what one gave counts for good in `$version`."""
         self._by_path: dict[Path, set[str]] = {}
@@ -150,6 +172,10 @@ class Deployments:
             self.layers_ascending = [deployment for deployment in edge if deployment.layered]
             self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
             self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
+            self.of_module_ascending = {}
+            for deployment in ranked:
+                if deployment.kind is Kind.MODULE and deployment.module:
+                    self.of_module_ascending.setdefault(deployment.module, []).append(deployment)
         return {name: Change(old, self.by_id.get(name)) for name, old in before.items()}
 
     def affected(self, touched: dict[Path, set[ValueKey]]) -> set[str]:

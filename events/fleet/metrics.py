@@ -14,14 +14,14 @@ import numpy as np
 from pyroaring import BitMap
 
 from events.fleet.answers import Answers
-from events.fleet.configuration import AGENT, HUB, module_ids
-from events.fleet.deployments import Deployments
+from events.fleet.configuration import AGENT, HUB
+from events.fleet.deployments import Deployment, Deployments
 from events.fleet.directory import Directory
 from events.fleet.index import DEVICE_ID, REPORTED, Index, ValueKey, value_key
 from events.fleet.metric_plan import Plan, indexed, plan_of
 from events.fleet.packed import Packed
 from events.fleet.rows import Layer, Row, Rows, Standing
-from events.manifest import document
+from events.manifest.document import Kind as DeploymentKind
 from events.manifest.merge import contributes
 from events.query.plan import true_bounds
 from events.query.tree import Comparison, In, PathOf, Primitive
@@ -190,30 +190,41 @@ class _Within:
         if module in {AGENT, HUB}:
             return state.directory.edge
         found = state.modules.get(module, _NOBODY) & state.directory.live
-        configured = self._with_rows(lambda row: module in self._named_by(row), state.directory.edge)
+        configurations = state.rows.configurations
+        configured = self._with_rows(
+            lambda row: module in configurations[row.configuration].module_ids, state.directory.edge
+        )
         return found | configured
 
-    def _named_by(self, row: Row) -> set[str]:
-        sections = self._state.rows.configurations[row.configuration].sections
-        return module_ids(
-            {name: msgspec.json.decode(section) if name == AGENT else {} for name, section in sections.items()}
-        )
-
     def _with_rows(self, holds: Callable[[Row], bool], among: BitMap) -> BitMap:
-        numbers = [number for number, row in self._state.rows.by_number.items() if holds(row)]
-        ordinals = np.array(among, dtype=np.uint32)
-        return BitMap(ordinals[np.isin(self._state.row_of.take(ordinals), numbers)])
+        return with_rows(holds, among, rows=self._state.rows, row_of=self._state.row_of)
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
-        if deployment is None or deployment.kind is not document.Kind.EDGE:
+        if deployment is None or deployment.kind is DeploymentKind.DEVICE:
             return _NOBODY, _NOBODY
         targeted = self._state.eligible(deployment_id) & self._within
+        if deployment.kind is DeploymentKind.MODULE:
+            return self._standing_of_module(deployment, targeted)
         if self._plan.module is None or not contributes(deployment.content, self._plan.module):
             return _NOBODY, targeted
         layer = Layer(deployment.id, deployment.created)
         managed = (Standing.MANAGED, Standing.HELD_BACK)
         return self._with_rows(lambda row: row.standing in managed and layer in row.stack, targeted), targeted
+
+    def _standing_of_module(self, deployment: Deployment, targeted: BitMap) -> tuple[BitMap, BitMap]:
+        module = deployment.module
+        if not module or module != self._plan.module:
+            return _NOBODY, _NOBODY
+        layer = Layer(deployment.id, deployment.created)
+        return self._with_rows(lambda row: row.has(layer, module), targeted), targeted
+
+
+def with_rows(holds: Callable[[Row], bool], among: BitMap, *, rows: Rows, row_of: Packed) -> BitMap:
+    """Those of some ordinals for whose rows something holds."""
+    numbers = [number for number, row in rows.by_number.items() if holds(row)]
+    ordinals = np.array(among, dtype=np.uint32)
+    return BitMap(ordinals[np.isin(row_of.take(ordinals), numbers)])
 
 
 def _holds(value: str | bool, op: Op, literal: Primitive) -> bool:  # noqa: FBT001 - a value of a property

@@ -1,7 +1,8 @@
 """One partition of the fleet: the fold of its own facts and the fleet's, and what every device runs in consequence."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, assert_never
 
 import msgspec
@@ -36,15 +37,21 @@ from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployment
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey
-from events.fleet.metrics import Metrics, State
+from events.fleet.metrics import Metrics, State, with_rows
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
-from events.fleet.resolve import resolve, resolve_own
+from events.fleet.resolve import Stack, resolve, resolve_own
 from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, stack_key
 from events.manifest.document import Kind
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
+
+Part = Kind | str
+"""What a deployment is for: the modules of edge devices, own twins, or the twins of the module of this name."""
+
+Planned = dict[tuple[int, bytes], tuple[Row, BitMap]]
+"""Who goes from which row to which; by the number of the one and the bytes of the other."""
 
 
 class DeviceText(msgspec.Struct, frozen=True):
@@ -309,13 +316,15 @@ class Partition:
 
     def resolve(self) -> Outcome | None:
         """Decide anew for whoever may be concerned since the last call; `None` when no assignment changed."""
-        changes, touched, renewed = self._changes, self._touched, self._renewed | self._gone
-        sets = self.index.take_touched()
-        concerned = self._retarget(sets)
-        standing = concerned[Kind.EDGE] | concerned[Kind.DEVICE] | self.answers.stale
-        moves = self._assign(concerned[Kind.EDGE], concerned[Kind.DEVICE])
-        standing |= self.answers.stale
-        self._count(changes, sets, touched, renewed, standing)
+        news = self._take_news()
+        concerned = self._retarget(news, self._candidates, of_modules=False)
+        moved = self._assign_devices(concerned)
+        concerned |= self._retarget_modules(news, moved)
+        moves = self._move(self._with_gone(self._with_modules(moved, concerned)))
+        # Whom a deployment targets and does not admit, its twin shows all the same.
+        targeted = news.targeted.union(*(self.targets[name] for name in news.changes if name in self.targets))
+        standing = targeted.union(*concerned.values()) | self.answers.stale
+        self._count(news, standing)
         self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
         if not moves:
             return None
@@ -325,51 +334,87 @@ class Partition:
         before, self.decided = self.decided, self.vector
         return Outcome(self.number, before, self.vector, moves)
 
-    def _retarget(self, sets: dict[Path, set[ValueKey]]) -> dict[Kind, BitMap]:
-        """Bring targets up to date with changed sets of the index; answers, by kind, whose assignment may have changed."""
-        concerned = {Kind.EDGE: BitMap(), Kind.DEVICE: BitMap()}
-        for name, change in self._changes.items():
-            old = self.eligible.pop(name, BitMap())
-            self.targets.pop(name, None)
-            stood = {(one.created, name) for one in (change.before, change.after) if one is not None}
+    def _take_news(self) -> "_News":
+        changes = self._changes
+        targeted = BitMap().union(*(self.targets.pop(name, BitMap()) for name in changes))
+        former = {name: self.eligible.pop(name, BitMap()) for name in changes}
+        news = _News(
+            changes, former, targeted, self.index.take_touched(), self._touched, self._renewed, BitMap(self._gone)
+        )
+        self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
+        return news
+
+    def _retarget(
+        self, news: "_News", candidates: Callable[[Deployment], BitMap], *, of_modules: bool
+    ) -> dict[Part, BitMap]:
+        """Bring targets up to date, those of configurations of modules or all others.
+
+        Answers whose assignment may have changed, by the part of it.
+        """
+
+        def chosen(deployment: Deployment | None) -> Deployment | None:
+            suits = deployment is not None and (deployment.kind is Kind.MODULE) is of_modules
+            return deployment if suits else None
+
+        concerned: dict[Part, BitMap] = defaultdict(BitMap)
+        for name, change in news.changes.items():
+            before, after = chosen(change.before), chosen(change.after)
+            old, new = BitMap() if before is None else news.former[name], BitMap()
+            stood = {(one.created, name) for one in (before, after) if one is not None}
             self.changed_targets |= stood
             self.changed_deployments |= stood
-            kinds = {one.kind for one in (change.before, change.after) if one is not None}
-            if change.after is None:
-                for kind in kinds:
-                    concerned[kind] |= old
-                continue
-            self.targets[name] = change.after.target.select(self.index, self._candidates(change.after))
-            new = self.eligible[name] = self._admitted(change.after, self.targets[name])
-            for kind in kinds:
-                concerned[kind] |= old ^ new if _same_but_target(change) else old | new
-        if self._renewed or self._gone:
-            unchanged = self.deployments.by_id.keys() - self._changes.keys()
-            self._retarget_within(self._renewed, unchanged, concerned)
-            for kind in concerned:
-                concerned[kind] |= self._renewed
-            self._retarget_within(self._gone, unchanged, concerned)
-        touched = self._touched - self._renewed
-        affected = self.deployments.affected(sets) - self._changes.keys()
-        self._retarget_within(touched, affected, concerned)
-        self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
+            if after is not None:
+                self.targets[name] = after.target.select(self.index, candidates(after))
+                new = self.eligible[name] = self._admitted(after, self.targets[name])
+            for part in {_part(one) for one in (before, after) if one is not None}:
+                concerned[part] |= old ^ new if _same_but_target(before, after) else old | new
+        by_id = self.deployments.by_id
+        if news.renewed or news.gone:
+            unchanged = [name for name in by_id.keys() - news.changes.keys() if chosen(by_id[name])]
+            self._retarget_within(news.renewed, unchanged, concerned, candidates)
+            self._retarget_within(news.gone, unchanged, concerned, candidates)
+        if not of_modules:
+            for kind in (Kind.EDGE, Kind.DEVICE):
+                concerned[kind] |= news.renewed
+        affected = self.deployments.affected(news.sets) - news.changes.keys()
+        some = [name for name in affected if chosen(by_id[name])]
+        self._retarget_within(news.touched - news.renewed, some, concerned, candidates)
         return concerned
 
-    def _count(
-        self,
-        changes: Mapping[str, Change],
-        sets: dict[Path, set[ValueKey]],
-        touched: BitMap,
-        renewed: BitMap,
-        standing: BitMap,
-    ) -> None:
-        for name, change in changes.items():
+    def _retarget_modules(self, news: "_News", moved: Planned) -> dict[Part, BitMap]:
+        """`_retarget` for configurations of modules, once it is planned who has which module."""
+        stood = (one for change in news.changes.values() for one in (change.before, change.after))
+        if not self.deployments.of_module_ascending and not any(one and one.kind is Kind.MODULE for one in stood):
+            return {}
+        renewed = news.renewed.union(*(members for _, members in moved.values()))
+        having = self._having(moved)
+        return self._retarget(
+            msgspec.structs.replace(news, renewed=renewed), lambda one: having(one.module), of_modules=True
+        )
+
+    def _having(self, moved: Planned) -> Callable[[str], BitMap]:
+        """Who has a module once what is planned is done: made by hand, or as an edge device by what it runs."""
+        configurations, planned = self.rows.configurations, BitMap().union(*(members for _, members in moved.values()))
+
+        @cache
+        def having(module: str) -> BitMap:
+            def names(row: Row) -> bool:
+                return module in configurations[row.configuration].module_ids
+
+            found = with_rows(names, self.directory.edge - planned, rows=self.rows, row_of=self.row_of)
+            found = found.union(*(members for row, members in moved.values() if names(row))) & self.directory.edge
+            return found | (self.modules.get(module, BitMap()) & self.directory.live)
+
+        return having
+
+    def _count(self, news: "_News", standing: BitMap) -> None:
+        for name, change in news.changes.items():
             before, after = change.before, change.after
             if before is not None and (after is None or after.created != before.created):
                 self.metrics.define(before.created, name, {})
             if after is not None:
                 self.metrics.define(after.created, name, after.metrics)
-        self.metrics.update(sets, touched, renewed, standing)
+        self.metrics.update(news.sets, news.touched, news.renewed | news.gone, standing)
 
     def count_anew(self) -> None:
         """Find the rows of all metrics, on a state that was put back."""
@@ -385,19 +430,25 @@ class Partition:
         """Whom a deployment can target at all: what is for modules, edge-capable devices alone."""
         return self.directory.edge if deployment.kind is Kind.EDGE else self.directory.live
 
-    def _retarget_within(self, ordinals: BitMap, names: Iterable[str], concerned: dict[Kind, BitMap]) -> None:
+    def _retarget_within(
+        self,
+        ordinals: BitMap,
+        names: Iterable[str],
+        concerned: dict[Part, BitMap],
+        candidates: Callable[[Deployment], BitMap],
+    ) -> None:
         if not ordinals:
             return
         by_id = self.deployments.by_id
         for name in names:
             deployment = by_id[name]
             target = self.targets[name]
-            new = deployment.target.select(self.index, ordinals & self._candidates(deployment))
+            new = deployment.target.select(self.index, ordinals & candidates(deployment))
             old = target & ordinals
             if new == old:
                 continue
             difference = new ^ old
-            concerned[deployment.kind] |= difference
+            concerned[_part(deployment)] |= difference
             target ^= difference
             self.changed_targets.add((deployment.created, name))
             self.eligible[name] = self._admitted(deployment, target)
@@ -414,11 +465,11 @@ class Partition:
             case _:
                 assert_never(deployment.admission)
 
-    def _assign(self, concerned: BitMap, own_concerned: BitMap) -> tuple[Moved, ...]:
-        moved: dict[tuple[int, bytes], tuple[Row, BitMap]] = {}
-        concerned &= self.directory.live
+    def _assign_devices(self, concerned: Mapping[Part, BitMap]) -> Planned:
+        """What follows for the modules that deployments and hands name, and for the devices' own twins."""
+        moved: Planned = {}
         for stack, ordinals in resolve(
-            concerned,
+            concerned[Kind.EDGE] & self.directory.live,
             bases_descending=self.deployments.bases_descending,
             layers_ascending=self.deployments.layers_ascending,
             eligible=self.eligible,
@@ -429,33 +480,37 @@ class Partition:
                 if row is not self.rows.by_number[old] and row != self.rows.by_number[old]:
                     _collect(moved, old, row, ordinals[rows == old])
         if self.deployments.has_had_own:
-            moved = self._with_own(moved, own_concerned & self.directory.live)
+            own, ascending = concerned[Kind.DEVICE], self.deployments.own_ascending
+            moved = self._with_part(
+                moved, own, ascending, lambda row, stack: self.rows.after_own(row, stack, self._merge)
+            )
         self._assign_by_hand(moved)
-        gone = np.array(self._gone, dtype=np.uint32)
-        rows = self.row_of.take(gone)
-        for old in np.unique(rows).tolist():
-            if old != UNASSIGNED:
-                _collect(moved, old, self.rows.by_number[UNASSIGNED], gone[rows == old])
-        self._gone = BitMap()
-        return self._move(moved)
+        return moved
 
-    def _with_own(
-        self, moved: dict[tuple[int, bytes], tuple[Row, BitMap]], concerned: BitMap
-    ) -> dict[tuple[int, bytes], tuple[Row, BitMap]]:
-        """What is planned so far, with the own twins of those concerned decided too."""
-        result: dict[tuple[int, bytes], tuple[Row, BitMap]] = {}
+    def _with_modules(self, moved: Planned, concerned: Mapping[Part, BitMap]) -> Planned:
+        """What is planned so far, with what configurations of modules give to those concerned."""
+        for module in sorted(part for part in concerned if isinstance(part, str)):
+            ascending = self.deployments.of_module_ascending.get(module, [])
+            after = partial(self.rows.after_module, module, merge=self._merge)
+            moved = self._with_part(moved, concerned[module], ascending, after)
+        return moved
+
+    def _with_part(
+        self, moved: Planned, concerned: BitMap, ascending: Sequence[Deployment], after: Callable[[Row, Stack], Row]
+    ) -> Planned:
+        """What is planned so far, with the configurations of one twin each decided for those concerned too."""
+        result: Planned = {}
         planned = BitMap()
+        concerned = concerned & self.directory.live
         stacks = [
             (stack, BitMap(ordinals))
-            for stack, ordinals in resolve_own(
-                concerned, ascending=self.deployments.own_ascending, eligible=self.eligible
-            )
+            for stack, ordinals in resolve_own(concerned, ascending=ascending, eligible=self.eligible)
         ]
         for (old, _), (row, members) in moved.items():
             planned |= members
             for stack, those in stacks:
                 if some := members & those:
-                    _collect(result, old, self.rows.after_own(row, stack, self._merge), some)
+                    _collect(result, old, after(row, stack), some)
             if rest := members - concerned:
                 _collect(result, old, row, rest)
         for stack, those in stacks:
@@ -463,12 +518,12 @@ class Partition:
             rows = self.row_of.take(ordinals)
             for old in np.unique(rows).tolist():
                 former = self.rows.by_number[old]
-                row = self.rows.after_own(former, stack, self._merge)
+                row = after(former, stack)
                 if row != former:
                     _collect(result, old, row, ordinals[rows == old])
         return result
 
-    def _assign_by_hand(self, moved: dict[tuple[int, bytes], tuple[Row, BitMap]]) -> None:
+    def _assign_by_hand(self, moved: Planned) -> None:
         """Lay what was set by hand since the last call over what follows from the deployments."""
         for ordinal, contents in self._by_hand.items():
             old = self.row_of[ordinal]
@@ -486,7 +541,16 @@ class Partition:
                 _collect(moved, old, row, [ordinal])
         self._by_hand = {}
 
-    def _move(self, moved: Mapping[tuple[int, bytes], tuple[Row, BitMap]]) -> tuple[Moved, ...]:
+    def _with_gone(self, moved: Planned) -> Planned:
+        gone = np.array(self._gone, dtype=np.uint32)
+        rows = self.row_of.take(gone)
+        for old in np.unique(rows).tolist():
+            if old != UNASSIGNED:
+                _collect(moved, old, self.rows.by_number[UNASSIGNED], gone[rows == old])
+        self._gone = BitMap()
+        return moved
+
+    def _move(self, moved: Planned) -> tuple[Moved, ...]:
         # Rows are numbered in the order of the lowest ordinal that moved, whatever order they were found in.
         moves = []
         in_order = sorted(
@@ -514,12 +578,30 @@ def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str
             yield envelope.position, envelope.subject, envelope.fact
 
 
-def _same_but_target(change: Change) -> bool:
-    before, after = change.before, change.after
-    return before is not None and after is not None and before.rank == after.rank
+class _News(msgspec.Struct, frozen=True, eq=False):
+    """What was folded since the last call of `resolve`.
+
+    Of the deployments that changed, `former` has who was eligible, and `targeted` whom any of them targeted.
+    """
+
+    changes: Mapping[str, Change]
+    former: Mapping[str, BitMap]
+    targeted: BitMap
+    sets: dict[Path, set[ValueKey]]
+    touched: BitMap
+    renewed: BitMap
+    gone: BitMap
 
 
-def _collect(moved: dict[tuple[int, bytes], tuple[Row, BitMap]], old: int, row: Row, ordinals: Any) -> None:
+def _part(deployment: Deployment) -> Part:
+    return deployment.module if deployment.kind is Kind.MODULE else deployment.kind
+
+
+def _same_but_target(before: Deployment | None, after: Deployment | None) -> bool:
+    return before is not None and after is not None and (before.rank, _part(before)) == (after.rank, _part(after))
+
+
+def _collect(moved: Planned, old: int, row: Row, ordinals: Any) -> None:
     key = (old, msgspec.json.encode(row, order="deterministic"))
     members = BitMap(ordinals)
     if key in moved:

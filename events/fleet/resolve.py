@@ -58,7 +58,7 @@ def resolve(
 def resolve_own(
     within: BitMap, *, ascending: Sequence[Deployment], eligible: Mapping[str, BitMap]
 ) -> Iterator[tuple[Stack, Ordinals]]:
-    """The configurations of its own twin that every ordinal of `within` has, grouped by stack, ascending.
+    """The configurations of one twin each, its own or one module's, that every ordinal of `within` has, grouped by stack.
 
     Whoever is eligible has it, whatever else applies; nobody's come as an empty stack.
     """

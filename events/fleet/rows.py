@@ -5,7 +5,7 @@ a million devices then makes a few rows and rewrites one packed array per partit
 """
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -37,10 +37,10 @@ class Layer(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 
 class Own(msgspec.Struct, frozen=True):
-    """What configurations give a device's own twin: all that target it, ascending.
+    """What configurations give one twin, a device's own or a module's: all that target it, ascending.
 
-    `configuration` has the one section `DEVICE`; `version` counts its changes from 1 and goes on after it is gone. Over a
-    limit the former stack stays, `wanted` is the one that does not fit, and `reason` says why.
+    `configuration` has the one section `DEVICE` or `MODULE`; `version` counts its changes from 1 and goes on after it is
+    gone. Over a limit the former stack stays, `wanted` is the one that does not fit, and `reason` says why.
     """
 
     configuration: str = NOTHING.digest
@@ -48,6 +48,16 @@ class Own(msgspec.Struct, frozen=True):
     version: int = 1
     wanted: tuple[Layer, ...] = ()
     reason: str = ""
+
+    def after(self, stack: Sequence[Deployment], merge: "Merge") -> tuple["Own", Configuration]:
+        """What follows when these configurations, ascending, are all that target the twin; with what they merge to."""
+        key = stack_key(stack)
+        if self.stack == key and not self.wanted:
+            return self, NOTHING
+        merged = merge(stack) if stack else NOTHING
+        if isinstance(merged, HeldBack):
+            return msgspec.structs.replace(self, wanted=key, reason=merged.reason), NOTHING
+        return Own(merged.digest, key, self.version + (merged.digest != self.configuration)), merged
 
 
 NOT_CONFIGURED = Own()
@@ -58,9 +68,9 @@ class Row(msgspec.Struct, frozen=True):
 
     `stack` is the base and then its layers, ascending. Of an unmanaged device it is the last it had, and so it is of a
     held-back one, whose `wanted` stack was over a limit, for the `reason` given. A device configured by hand has no stack,
-    and `wanted` is the one that it would have had. `versions` counts from 1, the empty
-    section every module twin is born with; a module keeps its count after its section is gone. `own` is not there where no
-    configuration of its own twin ever gave the device anything; the two parts know nothing of each other.
+    and `wanted` is the one that it would have had. `versions` counts from 1, the empty section every module twin is born
+    with; a module keeps its count after its section is gone. `own` is not there where no configuration of its own twin ever
+    gave the device anything, and `modules`, by module, where none of a module did; these parts know nothing of each other.
     """
 
     standing: Standing
@@ -70,6 +80,7 @@ class Row(msgspec.Struct, frozen=True):
     wanted: tuple[Layer, ...] = ()
     reason: str = ""
     own: Own | UnsetType = UNSET
+    modules: dict[str, Own] | UnsetType = UNSET
 
     @property
     def agent_version(self) -> int:
@@ -81,20 +92,47 @@ class Row(msgspec.Struct, frozen=True):
         """What configurations give the device's own twin, if only nothing."""
         return NOT_CONFIGURED if self.own is UNSET else self.own
 
+    def module_part(self, module_id: str) -> Own:
+        """What configurations give a module's twin beside edge deployments, if only nothing."""
+        return NOT_CONFIGURED if self.modules is UNSET else self.modules.get(module_id, NOT_CONFIGURED)
+
+    @property
+    def module_parts(self) -> dict[str, Own]:
+        """Each module that configurations ever gave something."""
+        return {} if self.modules is UNSET else self.modules
+
+    @property
+    def module_versions(self) -> dict[str, int]:
+        """By module, how often what it is given has changed, whoever gives it; counted from 1."""
+        versions = dict(self.versions)
+        for module_id, part in self.module_parts.items():
+            versions[module_id] = versions.get(module_id, 1) + part.version - 1
+        return versions
+
     @property
     def was_assigned(self) -> bool:
         """Whether there ever was a configuration of its modules, or is one that does not fit."""
         return bool(self.versions) or self.standing is not Standing.UNMANAGED
 
-    def has(self, layer: Layer) -> bool:
-        """Whether a deployment is part of what a device with this row has."""
+    def has(self, layer: Layer, module_id: str = "") -> bool:
+        """Whether a deployment is part of what a device with this row has; one for a module, of what that module has."""
+        if module_id:
+            return layer in self.module_part(module_id).stack
         managed = self.standing is not Standing.UNMANAGED
         return (managed and layer in self.stack) or layer in self.own_part.stack
 
     @property
+    def layers(self) -> Iterator[Layer]:
+        """Every deployment that it names as part of what a device or a module has."""
+        yield from self.stack
+        for part in (self.own_part, *self.module_parts.values()):
+            yield from part.stack
+
+    @property
     def configurations(self) -> tuple[str, ...]:
         """The configurations that the row refers to."""
-        return (self.configuration,) if self.own is UNSET else (self.configuration, self.own.configuration)
+        own = () if self.own is UNSET else (self.own.configuration,)
+        return (self.configuration, *own, *(part.configuration for part in self.module_parts.values()))
 
 
 NO_ROW = Row(Standing.UNMANAGED, (), NOTHING.digest, {})
@@ -140,20 +178,23 @@ class Rows:
         if isinstance(merged, HeldBack):
             return msgspec.structs.replace(old, standing=Standing.HELD_BACK, wanted=key, reason=merged.reason)
         self.configurations.setdefault(merged.digest, merged)
-        return Row(Standing.MANAGED, key, merged.digest, self._versions(old, merged), own=old.own)
+        versions = self._versions(old, merged)
+        return Row(Standing.MANAGED, key, merged.digest, versions, own=old.own, modules=old.modules)
 
     def after_own(self, old: Row, stack: Sequence[Deployment], merge: Merge) -> Row:
         """The row that follows when these configurations, ascending, are all that target the devices' own twins."""
-        own, key = old.own_part, stack_key(stack)
-        if own.stack == key and not own.wanted:
-            return old
-        merged = merge(stack) if stack else NOTHING
-        if isinstance(merged, HeldBack):
-            new = msgspec.structs.replace(own, wanted=key, reason=merged.reason)
-        else:
-            self.configurations.setdefault(merged.digest, merged)
-            new = Own(merged.digest, key, own.version + (merged.digest != own.configuration))
+        new, merged = old.own_part.after(stack, merge)
+        self.configurations.setdefault(merged.digest, merged)
         return msgspec.structs.replace(old, own=UNSET if new == NOT_CONFIGURED else new)
+
+    def after_module(self, module_id: str, old: Row, stack: Sequence[Deployment], merge: Merge) -> Row:
+        """As `after_own`, of the twins of one module."""
+        new, merged = old.module_part(module_id).after(stack, merge)
+        self.configurations.setdefault(merged.digest, merged)
+        parts = {name: part for name, part in old.module_parts.items() if name != module_id}
+        if new != NOT_CONFIGURED:
+            parts[module_id] = new
+        return msgspec.structs.replace(old, modules=parts or UNSET)
 
     def by_hand(self, row: Row, content: JsonObject) -> Row:
         """The row that follows when the modules that a content names are written by hand; over a limit, why not."""
@@ -166,7 +207,8 @@ class Rows:
             return msgspec.structs.replace(row, standing=Standing.HELD_BACK, wanted=stack, reason=str(excess))
         merged = Configuration.of(sections)
         self.configurations.setdefault(merged.digest, merged)
-        return Row(Standing.BY_HAND, (), merged.digest, self._versions(row, merged), stack, own=row.own)
+        versions = self._versions(row, merged)
+        return Row(Standing.BY_HAND, (), merged.digest, versions, stack, own=row.own, modules=row.modules)
 
     def _versions(self, old: Row, new: Configuration) -> dict[str, int]:
         had = self.configurations[old.configuration].section_digests

@@ -17,6 +17,9 @@ _STATUSES = ("running", "stopped")
 DEVICE = "$device"
 """Stands for the device's own twin where modules are named; no module can be called so."""
 
+MODULE = "$module"
+"""Stands for the module that a configuration's condition names, which an update may change; no module can be called so."""
+
 STARTUP_ORDER_DEFAULT = 2**32 - 1
 ROUTE_PRIORITY_DEFAULT = 2_000_000_000
 
@@ -89,7 +92,8 @@ def content_of(document: Json) -> Json:
     """The content in a file as the CLI takes it (contract/hub.md §3.1).
 
     A `{"content": …}` wrapper is taken off, whatever stands beside the content is left out, and the old spelling
-    `moduleContent` is read as `modulesContent`. What is no content is answered as it is, for `problems` to name.
+    `moduleContent`, with `$edgeAgent` in it, is read as `modulesContent`. What is no content is answered as it is, for
+    `problems` to name.
     """
     content = document
     if isinstance(document, dict) and "content" in document:
@@ -97,8 +101,9 @@ def content_of(document: Json) -> Json:
     if not isinstance(content, dict):
         return content
     kinds = {kind.value: content[kind.value] for kind in Kind if kind.value in content}
-    if list(kinds) == [Kind.MODULE.value]:
-        return {Kind.EDGE.value: kinds[Kind.MODULE.value]}
+    modules = kinds.get(Kind.MODULE.value)
+    if len(kinds) == 1 and isinstance(modules, dict) and _AGENT in modules:
+        return {Kind.EDGE.value: modules}
     return kinds
 
 
@@ -108,10 +113,16 @@ def kind_of(content: JsonObject) -> Kind:
 
 
 def by_module(content: JsonObject) -> JsonObject:
-    """What a content sets, as paths and values by module; of a device's own twin under `DEVICE`."""
+    """What a content sets, as paths and values by module; of a device's own twin under `DEVICE`, of one module under `MODULE`."""
     kind = kind_of(content)
-    found: JsonObject = {DEVICE: content[kind.value]} if kind is Kind.DEVICE else content.get(kind.value, {})
-    return found
+    match kind:
+        case Kind.EDGE:
+            found: JsonObject = content.get(kind.value, {})
+            return found
+        case Kind.DEVICE:
+            return {DEVICE: content[kind.value]}
+        case Kind.MODULE:
+            return {MODULE: content[kind.value]}
 
 
 def is_layered(content: Json) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from events.canonical import Json, JsonObject
-from events.manifest.document import DEVICE, Kind, by_module
+from events.manifest.document import DEVICE, MODULE, Kind, by_module
 from events.manifest.merge import MODULES_MAX, merge
 from events.manifest.problem import Problem
 from events.manifest.shape import join, shown, type_name
@@ -16,16 +16,13 @@ CONTENT = Kind.EDGE.value
 DESIRED = "properties.desired"
 
 _EDGE_ALONE = "an edge deployment has modulesContent and no other kind"
-_ONE_KIND = "a configuration has one of modulesContent and deviceContent"
-_NO_MODULE_KIND = (
-    "configurations of modules are not supported; an edge deployment sets the desired properties of its modules"
-)
+_ONE_KIND = "a configuration has one of modulesContent, deviceContent and moduleContent"
 _module_id = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 
 
 def content_problems(content: Json) -> tuple[Problem, ...]:
     """Everything for which a configuration's content is refused; empty when it is taken. Any value is answered."""
-    found = tuple(_shape_problems(content, (Kind.EDGE, Kind.DEVICE), _ONE_KIND))
+    found = tuple(_shape_problems(content, tuple(Kind), _ONE_KIND))
     return found or tuple(_limit_problems(content))
 
 
@@ -35,25 +32,18 @@ def edge_content_problems(content: Json) -> tuple[Problem, ...]:
     return found or tuple(_limit_problems(content))
 
 
-def is_of_modules(content: Json) -> bool:
-    """Whether a content is of the kind that is not supported."""
-    return isinstance(content, dict) and [kind for kind in Kind if content.get(kind.value) is not None] == [Kind.MODULE]
-
-
 def _shape_problems(content: Json, allowed: tuple[Kind, ...], rule: str) -> Iterator[Problem]:
     if not isinstance(content, dict):
         yield Problem("content", "type", f"must be an object, not {type_name(content)}")
         return
     kinds = [kind for kind in Kind if content.get(kind.value) is not None]
-    if is_of_modules(content) and Kind.DEVICE in allowed:
-        yield Problem(Kind.MODULE.value, "kind", _NO_MODULE_KIND)
-    elif len(kinds) != 1 or kinds[0] not in allowed:
+    if len(kinds) != 1 or kinds[0] not in allowed:
         found = " and ".join(kind.value for kind in kinds) or "nothing"
         yield Problem("content", "kind", f"{rule}; this has {found}")
-    elif kinds == [Kind.DEVICE]:
-        yield from _paths_problems(content[Kind.DEVICE.value], Kind.DEVICE.value)
-    else:
+    elif kinds == [Kind.EDGE]:
         yield from _module_problems(content[CONTENT])
+    else:
+        yield from _paths_problems(content[kinds[0].value], kinds[0].value)
 
 
 def _module_problems(modules: Json) -> Iterator[Problem]:
@@ -87,7 +77,8 @@ def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
 
 def _limit_problems(content: JsonObject) -> Iterator[Problem]:
     for module, section in merge({}, [by_module(content)]).sections.items():
-        path = f"{Kind.DEVICE.value}.{DESIRED}" if module == DEVICE else f"{CONTENT}.{module}.{DESIRED}"
+        holder = {DEVICE: Kind.DEVICE.value, MODULE: Kind.MODULE.value}.get(module, f"{CONTENT}.{module}")
+        path = f"{holder}.{DESIRED}"
         if module == AGENT:
             _lift_secrets(section)
             user_modules = section.get("modules")

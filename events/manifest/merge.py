@@ -6,7 +6,7 @@ import msgspec
 from typing_extensions import override
 
 from events.canonical import Json, JsonObject
-from events.manifest.document import DEVICE
+from events.manifest.document import DEVICE, MODULE
 from events.properties import DESIRED_BYTES_MAX, is_secret, merge_patch, size_of
 
 MODULES_MAX = 50
@@ -36,6 +36,8 @@ class OverLimit(msgspec.Struct, frozen=True):
             return f"{self.actual} modules are more than the {self.limit} a device can have"
         if self.module == DEVICE:
             return f"the device's own desired properties have {self.actual} bytes, more than {self.limit}"
+        if self.module == MODULE:
+            return f"what configurations give the module has {self.actual} bytes, more than {self.limit}"
         return f"the desired properties of {self.module} have {self.actual} bytes, more than {self.limit}"
 
 

@@ -1,6 +1,7 @@
 """The syntax tree of a target condition."""
 
 import enum
+from collections.abc import Callable
 
 import msgspec
 
@@ -69,6 +70,21 @@ def both(one: Condition, other: Condition) -> Condition:
     if isinstance(other, Everyone) or isinstance(one, Nobody):
         return one
     return And(tuple(term for part in (one, other) for term in (part.terms if isinstance(part, And) else (part,))))
+
+
+def renamed(condition: Condition, name: Callable[[Path], Path]) -> Condition:
+    """The same condition over properties of other names."""
+    match condition:
+        case Comparison(path) | IsDefined(path):
+            return msgspec.structs.replace(condition, path=name(path))
+        case And(terms):
+            return And(tuple(renamed(term, name) for term in terms))
+        case Or(terms):
+            return Or(tuple(renamed(term, name) for term in terms))
+        case Not(term):
+            return Not(renamed(term, name))
+        case Everyone() | Nobody():
+            return condition
 
 
 def leaves(condition: Condition) -> tuple[Comparison | IsDefined, ...]:

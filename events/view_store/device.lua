@@ -19,7 +19,8 @@ if row_number > 0 then
   row = redis.call('HGET', KEYS[5], tostring(row_number))
   digest = string.match(row, '"configuration":"(%x+)"')
   configuration = redis.call('HGET', KEYS[6], digest) or ''
-  digest = string.match(row, '"own":{"configuration":"(%x+)"')
+  -- The parts of modules come last, and one of them can be called own.
+  digest = string.match(string.match(row, '^(.-),"modules":{') or row, '"own":{"configuration":"(%x+)"')
   if digest then own = redis.call('HGET', KEYS[6], digest) or '' end
 end
 local at, cause = '0', ''

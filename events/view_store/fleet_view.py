@@ -10,10 +10,12 @@ from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.envelope import Vector
+from events.fleet.configuration import NOTHING
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row, Standing
 from events.log.keys import partition_of
-from events.manifest.document import DEVICE
+from events.manifest.document import DEVICE, MODULE
+from events.properties import merge_patch
 from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
 from events.views.kept import Checkpoint
 from events.views.reading import (
@@ -54,11 +56,19 @@ class Effective(msgspec.Struct, frozen=True):
     cause: str
     own: JsonObject | None = None
     """The desired properties that configurations give the device's own twin; `None` where they give none."""
+    given: dict[str, JsonObject] = {}
+    """By module, what configurations of modules lie over its section."""
 
     @property
     def vector(self) -> Vector:
         """What the answer is as of."""
         return self.checkpoint.vector
+
+    @property
+    def modules(self) -> dict[str, JsonObject]:
+        """The desired properties of each module, whoever gives them."""
+        laid = {name: merge_patch(self.sections.get(name, {}), given) for name, given in self.given.items()}
+        return {**self.sections, **laid}
 
     @property
     def managed(self) -> bool:
@@ -91,14 +101,41 @@ class FleetView:
 
     def effective(self, device_id: str) -> Effective | None:
         """A device's effective configuration; `None` when the views do not know the device (yet)."""
-        found = self._views.device(partition_of(device_id, self._partitions), device_id)
-        if found is None:
-            return None
+        number = partition_of(device_id, self._partitions)
+        while True:
+            found = self._views.device(number, device_id)
+            if found is None:
+                return None
+            given = self._given(number, _row(found))
+            # Otherwise a commit came between, and what the modules had is gone.
+            if given is not None:
+                break
         sections: dict[str, JsonObject] = msgspec.json.decode(found.configuration) if found.configuration else {}
         own: JsonObject | None = msgspec.json.decode(found.own).get(DEVICE) if found.own else None
         return Effective(
-            device_id, found.ordinal, found.checkpoint, _row(found), sections, found.outcome, found.at, found.cause, own
+            device_id,
+            found.ordinal,
+            found.checkpoint,
+            _row(found),
+            sections,
+            found.outcome,
+            found.at,
+            found.cause,
+            own,
+            given,
         )
+
+    def _given(self, number: int, row: Row) -> dict[str, JsonObject] | None:
+        """What configurations of modules give, by module; `None` where it is not kept any more."""
+        wanted = {name: part.configuration for name, part in row.module_parts.items()}
+        wanted = {name: digest for name, digest in wanted.items() if digest != NOTHING.digest}
+        if not wanted:
+            return {}
+        fields = tuple(sorted(set(wanted.values())))
+        kept = self._views.read(number, Selection(fields=(("configurations", fields),))).hashes["configurations"]
+        if kept.keys() != set(fields):
+            return None
+        return {name: msgspec.json.decode(kept[digest]).get(MODULE, {}) for name, digest in wanted.items()}
 
     def has_own(self, device_id: str) -> bool:
         """Whether configurations can have given the device's own twin anything: there is one, or was."""
@@ -133,6 +170,10 @@ class FleetView:
     def own_standings(self, effective: Effective) -> dict[str, bool]:
         """As `standings`, of the configurations of its own twin."""
         return self._targeting_of(effective).own_standings(effective.ordinal, effective.row)
+
+    def module_standings(self, module_id: str, effective: Effective) -> dict[str, bool]:
+        """As `standings`, of the configurations of one of its modules."""
+        return self._targeting_of(effective).module_standings(module_id, effective.ordinal, effective.row)
 
     def _targeting_of(self, effective: Effective) -> Targeting:
         number = partition_of(effective.device_id, self._partitions)

@@ -255,7 +255,11 @@ class ModuleIndex:
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """Whom a deployment is applied to in this module's twin, and whom it targets."""
         kept = _kept_of(self._views, self._devices.number, deployment_id)
-        applied, targeted = Targeting(kept).standing(deployment_id, kept)
+        targeting = Targeting(kept)
+        if targeting.has_of_module(self._module_id):
+            # One deployment is kept here, and it is for this module.
+            return targeting.module_standing(self._module_id, deployment_id, kept)
+        applied, targeted = targeting.standing(deployment_id, kept)
         return (applied if deployment_id in self._contributing else _NOBODY), targeted
 
     def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:

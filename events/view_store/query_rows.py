@@ -19,7 +19,7 @@ from events.fleet.metric_plan import EDGE_ANSWER
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, Layer, Row
 from events.log.port import Log
-from events.manifest.document import DEVICE, by_module
+from events.manifest.document import DEVICE, MODULE, by_module
 from events.manifest.merge import contributes, last_setter
 from events.properties import merge_patch
 from events.query.tree import Query, paths
@@ -211,7 +211,15 @@ class Rows:
         sections = self._sections(row.configuration)
         if module_id not in modules_of(document, sections):
             return None
-        assigned = Assigned(row, sections, self._since(ordinal), self._standings(ordinal, row), self.deployments)
+        assigned = Assigned(
+            row,
+            sections,
+            self._since(ordinal),
+            self._standings(ordinal, row),
+            self.deployments,
+            given=self._sections(row.module_part(module_id).configuration).get(MODULE),
+            of_module=self._targeting.module_standings(module_id, ordinal, row) if self._needs_standings else {},
+        )
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
     def _since(self, ordinal: int) -> int:
@@ -267,7 +275,7 @@ class Rows:
     def deployments(self) -> dict[str, DeploymentDocument]:
         """The deployments that rows of this partition name."""
         rows = self._assignments.rows.values()
-        names = {layer.id for row in rows for layer in (*row.stack, *row.own_part.stack)}
+        names = {layer.id for row in rows for layer in row.layers}
         names.update(self._targeting.names() if self._needs_standings else ())
         return documents_of(self._log, sorted(names))
 
@@ -315,6 +323,9 @@ class Assigned(msgspec.Struct, frozen=True):
     since: int = -1
     standings: dict[str, bool] = {}
     known: dict[str, DeploymentDocument] = {}
+    given: JsonObject | None = None
+    """What configurations of the module in question give it, and what each that targets it is to it."""
+    of_module: dict[str, bool] = {}
 
 
 def built_module(
@@ -339,14 +350,24 @@ def built_module(
                 name: applied and name in known and contributes(by_module(known[name].content), module_id)
                 for name, applied in assigned.standings.items()
             }
+            | assigned.of_module
         ),
     )
+    part = row.module_part(module_id)
+    over = Configured(assigned.given, part.version, assigned.since, _author_in(part.stack, known, MODULE))
     identity = document.modules.get(module_id)
     if identity is None:
-        return module_twin(device_id, module_id, own, configured, times=times)
+        return module_twin(device_id, module_id, own, configured, over=over, times=times)
     authentication = identity.authentication if isinstance(identity.authentication, dict) else None
     return module_twin(
-        device_id, module_id, own, configured, identity_etag=identity.etag, authentication=authentication, times=times
+        device_id,
+        module_id,
+        own,
+        configured,
+        over=over,
+        identity_etag=identity.etag,
+        authentication=authentication,
+        times=times,
     )
 
 

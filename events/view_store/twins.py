@@ -61,9 +61,18 @@ class TwinView:
         if effective is None:
             return built_module((device_id, module_id), document, own, Assigned())
         standings = self._view.standings(effective)
-        names = sorted({layer.id for layer in effective.row.stack} | standings.keys())
-        known = documents_of(self._log, names)
-        assigned = Assigned(effective.row, effective.sections, effective.since, standings, known)
+        of_module, part = self._view.module_standings(module_id, effective), effective.row.module_part(module_id)
+        layers = (*effective.row.stack, *part.stack)
+        names = sorted({layer.id for layer in layers} | standings.keys() | of_module.keys())
+        assigned = Assigned(
+            effective.row,
+            effective.sections,
+            effective.since,
+            standings,
+            documents_of(self._log, names),
+            given=effective.given.get(module_id),
+            of_module=of_module,
+        )
         return built_module((device_id, module_id), document, own, assigned)
 
     def _document(self, device_id: str) -> DeviceDocument | None:

@@ -141,8 +141,8 @@ def _place(partition: Partition, created: int, name: str) -> bytes | None:
     deployment = partition.deployments.by_id.get(name)
     if deployment is None or deployment.created != created:
         return None
-    own = deployment.kind is Kind.DEVICE
-    return Place(deployment.priority, deployment.layered, type(deployment.admission).__name__, own).to_bytes()
+    own, admission = deployment.kind is not Kind.EDGE, type(deployment.admission).__name__
+    return Place(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
 
 
 def metric_field(created: int, deployment_id: str, metric: str) -> str:

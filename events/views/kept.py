@@ -50,18 +50,19 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True, array_like=True):
     """Where a deployment stands among others, beside the time of its creation; `admission` is the tag of its admission.
 
-    `own` ones are for devices' own twins, and no others' rivals.
+    `own` ones are for one twin of a device and no others' rivals: its own, or that of a `module`.
     """
 
     priority: int
     layered: bool
     admission: str
     own: bool = False
+    module: str = ""
 
     def to_bytes(self) -> bytes:
-        """Canonical bytes, as they were before there were `own` ones wherever it is not one."""
-        members = (self.priority, self.layered, self.admission)
-        return canonical.encode((*members, True) if self.own else members)
+        """Canonical bytes; what is as it is for edge deployments is left out."""
+        own = (self.own, self.module) if self.module else (self.own,) if self.own else ()
+        return canonical.encode((self.priority, self.layered, self.admission, *own))
 
     @property
     def is_open(self) -> bool:

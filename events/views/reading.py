@@ -1,6 +1,7 @@
 """What readers make of the kept form: a device's assignment, and the status sets of deployments with their counts."""
 
 import enum
+import itertools
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -53,7 +54,7 @@ class PassedOver(msgspec.Struct, frozen=True):
 class StatusSets(msgspec.Struct, frozen=True):
     """The status sets of one deployment in one partition (DESIGN §3); each count is the size of a set.
 
-    Nobody answers for a device's own twin: of a configuration of those, all but `target` and `actual` are empty.
+    Nobody answers for what configurations of own twins and of modules give: of those, all but `target` and `actual` are empty.
     """
 
     target: BitMap
@@ -95,7 +96,7 @@ class PartitionReading:
             for field, data in kept.hashes["deployments"].items()
         }
         self._closed = {name for name, place in places.items() if not place.is_open}
-        self._own = {name for name, place in places.items() if place.own}
+        self._own = {name: place.module for name, place in places.items() if place.own}
         self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
 
@@ -111,7 +112,8 @@ class PartitionReading:
         """The status sets of a deployment; empty where it is not known at this vector."""
         created, target = self._targets.get(deployment_id, (0, BitMap()))
         layer = Layer(deployment_id, created)
-        numbers = [number for number, row in self._rows.items() if row.has(layer)]
+        module = self._own.get(deployment_id, "")
+        numbers = [number for number, row in self._rows.items() if row.has(layer, module)]
         if deployment_id in self._closed:
             # Before its start and after its end a deployment targets nobody.
             target = BitMap()
@@ -156,10 +158,13 @@ def ids_of(ordinals: BitMap, kept: Kept) -> Iterator[str]:
         yield names[ordinal % PAGE_ITEMS]
 
 
-def having(layer: Layer, kept: Kept) -> BitMap:
-    """The ordinals whose assignment has a deployment in its stack, targeted or not; `kept` holds `rows` and `row_of`."""
+def having(layer: Layer, kept: Kept, *, module_id: str = "") -> BitMap:
+    """The ordinals whose assignment has a deployment in its stack, or in that of a module, targeted or not.
+
+    `kept` holds `rows` and `row_of`.
+    """
     rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
-    numbers = [number for number, row in rows if row.has(layer)]
+    numbers = [number for number, row in rows if row.has(layer, module_id)]
     row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
     return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
 
@@ -174,16 +179,20 @@ class Targeting:
         self.checkpoint = kept.checkpoint
         self._targets: list[tuple[Layer, BitMap]] = []
         self._own: list[tuple[Layer, BitMap]] = []
+        self._of_modules: dict[str, list[tuple[Layer, BitMap]]] = {}
         for field, data in kept.hashes["deployments"].items():
             created, _, name = field.partition(":")
             place = msgspec.json.decode(data, type=Place)
             if place.is_open:
                 chosen = self._own if place.own else self._targets
+                if place.module:
+                    chosen = self._of_modules.setdefault(place.module, [])
                 chosen.append((Layer(name, int(created)), from_bytes(kept.hashes["targets"][field])))
 
     def names(self) -> list[str]:
         """The deployments that are open to whom they target."""
-        return [layer.id for layer, _ in (*self._targets, *self._own)]
+        of_modules = itertools.chain(*self._of_modules.values())
+        return [layer.id for layer, _ in (*self._targets, *self._own, *of_modules)]
 
     def standing(self, deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
         """Whom a deployment is part of what they run, and whom it targets; `kept` holds `rows` and `row_of`, too."""
@@ -192,6 +201,14 @@ class Targeting:
     def own_standing(self, deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
         """As `standing`, of a configuration of devices' own twins."""
         return _standing(self._own, deployment_id, kept)
+
+    def module_standing(self, module_id: str, deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
+        """As `standing`, of a configuration of one module."""
+        return _standing(self._of_modules.get(module_id, []), deployment_id, kept, module_id=module_id)
+
+    def has_of_module(self, module_id: str) -> bool:
+        """Whether any configuration is for a module."""
+        return module_id in self._of_modules
 
     def own_members(self) -> BitMap:
         """Whom any configuration of devices' own twins targets."""
@@ -205,11 +222,18 @@ class Targeting:
         """As `standings`, of the configurations of its own twin."""
         return {layer.id: row.has(layer) for layer, members in self._own if ordinal in members}
 
+    def module_standings(self, module_id: str, ordinal: int, row: Row) -> dict[str, bool]:
+        """As `standings`, of the configurations of one of its modules."""
+        chosen = self._of_modules.get(module_id, [])
+        return {layer.id: row.has(layer, module_id) for layer, members in chosen if ordinal in members}
 
-def _standing(targets: list[tuple[Layer, BitMap]], deployment_id: str, kept: Kept) -> tuple[BitMap, BitMap]:
+
+def _standing(
+    targets: list[tuple[Layer, BitMap]], deployment_id: str, kept: Kept, *, module_id: str = ""
+) -> tuple[BitMap, BitMap]:
     for layer, members in targets:
         if layer.id == deployment_id:
-            return members & having(layer, kept), members
+            return members & having(layer, kept, module_id=module_id), members
     return BitMap(), BitMap()
 
 
@@ -243,8 +267,8 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
 
 
 def _passed_own(layer: Layer, row: Row, place: Place) -> list[PassedOver]:
-    """Every configuration of its own twin that targets a device applies, unless it is not admitted or all do not fit."""
-    own = row.own_part
+    """Every configuration that targets one twin of a device applies, unless it is not admitted or all do not fit."""
+    own = row.module_part(place.module) if place.module else row.own_part
     if layer in (own.wanted or own.stack):
         return [PassedOver(layer.id, Why.OVER_LIMIT)] if own.wanted else []
     return [PassedOver(layer.id, _shut_out(place))]

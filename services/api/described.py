@@ -240,7 +240,7 @@ class DeploymentLine(Answered):
     id: str
     priority: int
     layered: bool
-    kind: Literal["edge", "device"]
+    kind: Literal["edge", "device", "module"]
     target_condition: str
     scope: str | None
     labels: dict[str, str]
@@ -261,6 +261,12 @@ class OwnLine(Answered):
     layers: list[str]
 
 
+class ModuleLine(OwnLine):
+    """The same of one module, and why it is not what they should give, if so."""
+
+    reason: str | None
+
+
 class OwnPart(OwnLine):
     """What they give, and why it is not what they should give, if so."""
 
@@ -271,7 +277,8 @@ class OwnPart(OwnLine):
 class EffectiveConfiguration(Answered):
     """What a device should run. `versions` has each module's `$version`; `since` is in milliseconds, `cause` a position.
 
-    `device` is for its own twin, and left out where no configuration ever gave that anything.
+    `device` is for its own twin, and left out where no configuration ever gave that anything; `byModule` has what is given
+    by configurations of single modules, which is part of `modules` and `versions`.
     """
 
     device_id: str
@@ -283,6 +290,7 @@ class EffectiveConfiguration(Answered):
     configuration: str
     modules: Kept
     device: OwnPart | None = None
+    by_module: dict[str, ModuleLine] | None = None
     outcome: int
     since: int
     cause: str
@@ -314,6 +322,7 @@ class Change(Answered):
     configuration: str
     versions: dict[str, int]
     device: OwnLine | None = None
+    by_module: dict[str, ModuleLine] | None = None
 
 
 class ChangeList(Answered):
@@ -338,6 +347,7 @@ class Desired(Answered):
     changes: list[Change]
     modules: dict[str, Section]
     device: OwnPart | None = None
+    by_module: dict[str, ModuleLine] | None = None
 
 
 class ModuleStatus(Answered):

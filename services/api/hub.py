@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
+from events.deployment.condition import check_any_condition
 from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import DeploymentDocument, decode, etag_text
 from events.device.commands import (
@@ -32,8 +33,6 @@ from events.query import tree
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
 from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
-from events.targeting.tree import Everyone
 from events.view_store.deployments import deployments
 from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
 from services.api import described, shapes
@@ -431,10 +430,11 @@ def try_queries(body: TestQueriesBody) -> JsonObject:
 
 def _condition_error(text: str) -> str | None:
     try:
-        # A configuration may target everyone so, and yet the hub does not let it be tried (contract/hub.md §1.3).
-        return "the condition * cannot be tried; it targets every device" if parse(text) == Everyone() else None
+        check_any_condition(text)
     except ConditionInvalid as refused:
         return str(refused)
+    # A configuration may target everyone so, and yet the hub does not let it be tried (contract/hub.md §1.3).
+    return "the condition * cannot be tried; it targets every device" if text.strip() == "*" else None
 
 
 def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> JsonObject:

@@ -14,6 +14,7 @@ from events.device.twin import device_scope, generation_id
 from events.fleet.deployments import CONTENT_KEY
 from events.manifest.document import Kind
 from events.manifest.merge import contributes
+from events.query.module_condition import module_applied_query, module_targeted_query
 from events.targeting.query_text import own_targeted_query, targeted_query
 
 _APPLIED = (
@@ -70,9 +71,8 @@ def configuration(
     Results are as many as the rows of the queries beside them: three of these ask what the deployment is to the `$edgeAgent`
     twin, and one that sets nothing there is applied to none.
     """
-    own = document.kind is Kind.DEVICE
-    queries = _own_queries(name, document) if own else _edge_queries(name, document)
-    of_agent = own or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
+    queries = _QUERIES[document.kind](name, document)
+    of_agent = document.kind is not Kind.EDGE or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
     results = {}
     if counts is not None:
         results = {
@@ -120,6 +120,17 @@ def _own_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
         "appliedCount": _OWN_APPLIED.format(name),
         "targetedCount": own_targeted_query(document.target_condition, _scope(document)),
     }
+
+
+def _module_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    """The condition of one of a module is a query's as it stands; a scope, which is of devices, cannot be in it."""
+    return {
+        "appliedCount": module_applied_query(document.target_condition, name),
+        "targetedCount": module_targeted_query(document.target_condition),
+    }
+
+
+_QUERIES = {Kind.EDGE: _edge_queries, Kind.DEVICE: _own_queries, Kind.MODULE: _module_queries}
 
 
 def _scope(document: DeploymentDocument) -> str:

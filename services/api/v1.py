@@ -18,10 +18,10 @@ from events.deployment.advice import Advice
 from events.deployment.commands import CreateDeployment, DeploymentCommand, UpdateDeployment
 from events.device.commands import DeviceCommand, ReportProperties
 from events.device.errors import DeviceNotFound
-from events.fleet.rows import Own
+from events.fleet.rows import Own, Row
 from events.log.errors import LogUnavailable
 from events.log.keys import partition_of
-from events.manifest.document import by_module
+from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
@@ -118,10 +118,10 @@ def effective(request: Request, device_id: DeviceId) -> Response:
             "standing": found.row.standing.value,
             "reason": found.row.reason or None,
             "layers": [layer.id for layer in found.row.stack],
-            "versions": found.row.versions,
+            "versions": found.row.module_versions,
             "configuration": found.row.configuration,
-            "modules": mask(found.sections),
-            **_device_part(found),
+            "modules": mask(found.modules),
+            **_parts(found),
             "outcome": found.outcome,
             "since": found.since,
             "cause": found.cause,
@@ -181,27 +181,33 @@ def _desired(room: Room, device_id: str, version: int | None, *, is_own: bool) -
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
     # The device's own answer is the one place where it gets what its modules need.
-    sections: Any = room.vault.opened.reveal(found.sections) if is_own else mask(found.sections)
+    sections: Any = room.vault.opened.reveal(found.modules) if is_own else mask(found.modules)
     return JsonAnswer(
         {
             "deviceId": device_id,
             "version": found.outcome,
             "changes": list(changes),
             "modules": {
-                name: {"desired": section, "version": found.row.versions.get(name, 1)}
+                name: {"desired": section, "version": found.row.module_versions.get(name, 1)}
                 for name, section in sections.items()
             },
-            **_device_part(found),
+            **_parts(found),
         }
     )
 
 
-def _device_part(found: Effective) -> JsonObject:
-    """What configurations give the device's own twin; nothing where none ever gave it anything."""
-    own = found.row.own
-    if own is UNSET:
-        return {}
-    return {"device": {"desired": found.own or {}, **_own_line(own), "reason": own.reason or None}}
+def _parts(found: Effective) -> JsonObject:
+    """What configurations give the device's own twin, and single modules; nothing where none ever gave them anything."""
+    own, shown = found.row.own, _module_lines(found.row)
+    if own is not UNSET:
+        shown["device"] = {"desired": found.own or {}, **_own_line(own), "reason": own.reason or None}
+    return shown
+
+
+def _module_lines(row: Row) -> JsonObject:
+    parts = row.module_parts
+    lines = {name: {**_own_line(part), "reason": part.reason or None} for name, part in sorted(parts.items())}
+    return {"byModule": lines} if lines else {}
 
 
 def _own_line(own: Own) -> JsonObject:
@@ -244,6 +250,9 @@ def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
     both: list[Conflict] = []
     for layers in (found.row.own_part.stack, found.row.stack):
         both += conflicts([(layer.id, by_module(deployment_of(room, layer.id).content)) for layer in layers])
+    for module_id, part in sorted(found.row.module_parts.items()):
+        contents = ((layer.id, deployment_of(room, layer.id).content) for layer in part.stack)
+        both += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])
     return {"deviceId": device_id, "conflicts": [msgspec.to_builtins(one) for one in both]}
 
 
@@ -426,8 +435,9 @@ def _changes(room: Room, partition: int, ordinal: int, after: int, *, upto: int 
                     "standing": change.after.standing.value,
                     "layers": [layer.id for layer in change.after.stack],
                     "configuration": change.after.configuration,
-                    "versions": change.after.versions,
+                    "versions": change.after.module_versions,
                     **({} if change.after.own is UNSET else {"device": _own_line(change.after.own)}),
+                    **_module_lines(change.after),
                 }
 
 

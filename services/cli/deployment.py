@@ -139,12 +139,15 @@ def _labels(given: list[str] | None) -> dict[str, str]:
     return found
 
 
+_KINDS = {"device": " (own twins)", "module": " (module)"}
+
+
 def _table(deployments: list[dict[str, Any]]) -> Table:
     table = Table("deployment", "priority", "condition")
     for column in COLUMNS:
         table.add_column(column, justify="right")
     for one in deployments:
-        kind = " (own twins)" if one["kind"] == "device" else " (layer)" if one["layered"] else ""
+        kind = _KINDS.get(one["kind"], " (layer)" if one["layered"] else "")
         counts = (str(one["counts"].get(column, 0)) for column in COLUMNS)
         table.add_row(f"{one['id']}{kind}", str(one["priority"]), one["targetCondition"] or "-", *counts)
     return table

@@ -12,6 +12,7 @@ from tests.workers.system import System, base
 
 pytestmark = pytest.mark.redis_server
 
+OF_TEMP = "FROM devices.modules WHERE moduleId = 'temp'"
 EDGE = {"deviceId": "edge1", "status": "enabled", "capabilities": {"iotEdge": True}}
 
 
@@ -182,6 +183,53 @@ def test_the_etag_table_of_configurations_and_what_an_update_may_change(http: ht
     assert told(http.delete("/configurations/dep1")) == (404, "ConfigurationNotFound")
 
 
+def test_a_configuration_of_a_module_reaches_it_wherever_it_is_and_its_counts_are_what_its_queries_find(
+    serving: tuple[System, httpx.Client], http: httpx.Client
+) -> None:
+    system, _ = serving
+    for name, edge in (("edge1", True), ("edge2", False)):
+        http.put(f"/devices/{name}", json={"deviceId": name, "capabilities": {"iotEdge": edge}})
+        http.patch(f"/twins/{name}", json={"tags": {"environment": "test"}})
+    http.put("/devices/edge2/modules/temp", json={"deviceId": "edge2", "moduleId": "temp"})
+    http.put("/configurations/dep1", json=configuration())
+    one = {"moduleContent": {"properties.desired.water.limit": 38, "properties.desired.on": True}}
+    put = http.put("/configurations/water", json=configuration("water", content=one, targetCondition=OF_TEMP))
+    assert put.status_code == 200
+    system.settle()
+    found = http.get("/configurations/water").json()
+    metrics = found["systemMetrics"]
+    assert (found["content"], metrics["results"]) == (one, {"targetedCount": 2, "appliedCount": 2})
+    for metric, query in metrics["queries"].items():
+        rows = http.post("/devices/query", json={"query": query}).json()
+        assert sorted(row["deviceId"] for row in rows) == ["edge1", "edge2"], metric
+    for name, others in (("edge1", {"dep1": {"status": "Targeted"}}), ("edge2", {})):
+        twin = http.get(f"/twins/{name}/modules/temp").json()
+        assert plain(twin) == {"water": {"limit": 38}, "on": True, "$version": 2}
+        assert twin["configurations"] == {"water": {"status": "Applied"}, **others}
+    assert "water" not in http.get("/twins/edge1/modules/%24edgeAgent").json()["configurations"]
+    assert "configurations" not in http.get("/twins/edge1").json()
+    effective, desired = (http.get(f"/v1/devices/edge1/{path}").json() for path in ("effective", "desired"))
+    line = {"temp": {"version": 2, "layers": ["water"], "reason": None}}
+    assert effective["byModule"] == desired["byModule"] == line
+    assert (effective["modules"]["temp"], effective["versions"]["temp"]) == ({"water": {"limit": 38}, "on": True}, 2)
+    assert desired["modules"]["temp"] == {"desired": {"water": {"limit": 38}, "on": True}, "version": 2}
+    assert http.get("/v1/devices/edge1/outcomes").json()["outcomes"][-1]["byModule"] == line
+    kinds = {one["id"]: one["kind"] for one in http.get("/v1/deployments").json()}
+    assert kinds == {"dep1": "edge", "water": "module"}
+    changed = configuration("water", content=one, targetCondition=f"{OF_TEMP} and deviceId = 'edge1'")
+    for_devices = {**changed, "targetCondition": "tags.environment='test'"}
+    assert told(http.put("/configurations/water", json=for_devices, headers={"If-Match": "*"})) == (
+        400,
+        "InvalidConfigurationTargetCondition",
+    )
+    assert http.put("/configurations/water", json=changed, headers={"If-Match": "*"}).status_code == 200
+    system.settle()
+    assert plain(http.get("/twins/edge2/modules/temp").json()) == {"$version": 3}
+    http.delete("/configurations/water")
+    system.settle()
+    assert plain(http.get("/twins/edge1/modules/temp").json()) == {"$version": 3}
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -191,9 +239,14 @@ def test_the_etag_table_of_configurations_and_what_an_update_may_change(http: ht
         ({"content": {"modulesContent": {}}}, "InvalidConfigurationContent"),
         ({"content": {"deviceContent": {"tags.x": 1}}}, "InvalidConfigurationContent"),
         ({"content": {"deviceContent": {}, "modulesContent": {"$edgeAgent": {}}}}, "InvalidConfigurationContent"),
+        ({"content": {"moduleContent": {"x": 1}}, "targetCondition": OF_TEMP}, "InvalidConfigurationContent"),
+        ({"content": {"moduleContent": {}}, "targetCondition": "*"}, "InvalidConfigurationTargetCondition"),
+        ({"content": {"moduleContent": {}}, "targetCondition": "tags.a = 1"}, "InvalidConfigurationTargetCondition"),
+        ({"content": {"deviceContent": {}}, "targetCondition": OF_TEMP}, "InvalidConfigurationTargetCondition"),
+        ({"targetCondition": OF_TEMP}, "InvalidConfigurationTargetCondition"),
         (
-            {"content": {"moduleContent": {}}, "targetCondition": "FROM devices.modules WHERE moduleId = 'm'"},
-            "InvalidConfigurationContent",
+            {"content": {"moduleContent": {}}, "targetCondition": f"{OF_TEMP} and tags.a = 1"},
+            "InvalidConfigurationTargetCondition",
         ),
         ({"content": {"modulesContent": {"$edgeAgent": {"tags.x": 1}}}}, "InvalidConfigurationContent"),
         ({"priority": -1}, "ArgumentInvalid"),
@@ -221,8 +274,11 @@ def test_conditions_can_be_tried(http: httpx.Client) -> None:
         "/configurations/testQueries", json={"targetCondition": "tags.env='test'", "customMetricQueries": {}}
     )
     assert good.json() == {"targetConditionError": None, "customMetricQueryErrors": {}}
-    bad = http.post("/configurations/testQueries", json={"targetCondition": "tags.env=="})
-    assert "column" in bad.json()["targetConditionError"]
+    for wrong in ("tags.env==", "*", "from devices.modules where tags.a = 1"):
+        bad = http.post("/configurations/testQueries", json={"targetCondition": wrong})
+        assert bad.json()["targetConditionError"]
+    of_modules = http.post("/configurations/testQueries", json={"targetCondition": OF_TEMP})
+    assert of_modules.json() == {"targetConditionError": None, "customMetricQueryErrors": {}}
 
 
 def test_devices_are_listed_and_counted_once_the_workers_know_them(

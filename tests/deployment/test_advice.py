@@ -53,6 +53,17 @@ def test_a_configuration_of_devices_own_twins_is_neither_base_nor_layer() -> Non
     assert outranked("extra", over(9), [("own", own)]) == []
 
 
+def test_a_configuration_of_a_module_is_neither_and_its_condition_is_read_as_its_own_kind() -> None:
+    content = {"moduleContent": {"properties.desired.a": 1}}
+    metrics = {"mine": "SELECT deviceId FROM devices WHERE configurations.one.status = 'Applied'"}
+    one = standing(DeploymentCreated(content, "FROM devices.modules WHERE moduleId = 'm'", 10, metrics=metrics))
+    assert (one.layered, one.kind) == (False, Kind.MODULE)
+    (only,) = advice("one", one, [("extra", over(9)), ("base", base(11))])
+    assert (only.rule, "FROM devices.modules" in only.message) == ("metric-never-matches", True)
+    (empty,) = advice("one", standing(DeploymentCreated(content, " ")), [])
+    assert (empty.rule, "FROM devices.modules" in empty.message) == ("empty-condition", True)
+
+
 def test_an_empty_condition_is_pointed_out() -> None:
     for blank in ("", "  "):
         (only,) = advice("base", base(condition=blank), [])

@@ -124,6 +124,27 @@ def test_a_condition_that_is_none_is_refused_at_creation(condition: Any) -> None
     given().when(create(target_condition=condition)).refused(ConditionInvalid)
 
 
+OF_M = "FROM devices.modules WHERE moduleId = 'm'"
+OF_MODULE = {"moduleContent": {"properties.desired.a": 1}}
+
+
+@pytest.mark.parametrize("condition", ["", OF_M, f"{OF_M} AND properties.reported.a = 1"])
+def test_a_configuration_of_a_module_has_a_condition_of_its_kind(condition: str) -> None:
+    created = DeploymentCreated(OF_MODULE, condition)
+    given().when(create(content=OF_MODULE, target_condition=condition)).then(created)
+    update = UpdateDeployment("base", target_condition=OF_M)
+    given(created).when(update).then(DeploymentUpdated(OF_M, 0, {}, {}))
+
+
+def test_conditions_of_modules_and_of_devices_do_not_stand_for_each_other() -> None:
+    for condition in ("*", "tags.a = 1", "FROM devices WHERE tags.a = 1"):
+        given().when(create(content=OF_MODULE, target_condition=condition)).refused(ConditionInvalid)
+    given().when(create(target_condition=OF_M)).refused(ConditionInvalid)
+    given(CREATED).when(UpdateDeployment("base", target_condition=OF_M)).refused(ConditionInvalid)
+    wrong = UpdateDeployment("base", target_condition="*")
+    given(DeploymentCreated(OF_MODULE, OF_M)).when(wrong).refused(ConditionInvalid)
+
+
 @pytest.mark.parametrize("condition", ["", "*", "tags.a = 'x' NOT deviceId = 'y'"])
 def test_an_odd_condition_is_taken_as_it_was_written(condition: str) -> None:
     given().when(create(target_condition=condition)).then(DeploymentCreated(content(), condition))

@@ -24,6 +24,8 @@ from events.device.facts import (
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
     PropertiesReported,
     TwinPatched,
     TwinReplaced,
@@ -31,6 +33,8 @@ from events.device.facts import (
 from events.envelope import Envelope, Principal, PrincipalKind
 from events.manifest.merge import merge
 from events.properties import merge_patch
+from events.query.evaluate import holds
+from events.query.parse import parse as parse_query
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
 
@@ -114,11 +118,51 @@ _own_contents = st.one_of(
 )
 
 
+_module_atoms = st.one_of(
+    st.builds(
+        "properties.reported.{} {} {}".format,
+        st.sampled_from(["s", "s", "n", "s.deep"]),
+        st.sampled_from(["=", "=", "=", "!=", "<", ">="]),
+        st.sampled_from(["'x'", "'x'", "'y'", "1", "2"]),
+    ),
+    st.sampled_from(
+        [
+            *("properties.reported.s in ['x', 1]", "is_defined(properties.reported.n)", "properties.reported.n"),
+            *("deviceId > 'd1'", "deviceId != 'd2'", "2 > properties.reported.n", "deviceId nin ['d0', 'd3']"),
+        ]
+    ),
+)
+_module_wheres = st.recursive(
+    _module_atoms,
+    lambda inner: st.one_of(
+        inner.map("not ({})".format),
+        st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda three: "({}) {} ({})".format(*three)),
+    ),
+    max_leaves=3,
+)
+module_conditions = st.one_of(
+    st.builds("FROM devices.modules WHERE moduleId = '{}'".format, _modules),
+    *[st.builds("from Devices.Modules where moduleId = '{}' AND ({})".format, _modules, _module_wheres)] * 3,
+    st.builds("FROM devices.modules WHERE {} and moduleId = '{}'".format, _module_atoms, _modules),
+    st.just(""),
+)
+_module_reports = st.fixed_dictionaries(
+    {},
+    optional={
+        "s": st.sampled_from(["x", "x", "y", 1, True, None, {"deep": "x"}, {"deep": None}]),
+        "n": st.sampled_from([1, 2, 1.0, True, "x", None, ["x"]]),
+    },
+)
+
+
 @st.composite
-def contents(draw: st.DrawFn, own_of_ten: int = 2) -> dict[str, Any]:
+def contents(draw: st.DrawFn, own_of_ten: int = 2, modules_of_ten: int = 1) -> dict[str, Any]:
     module = draw(_modules)
-    if draw(st.integers(1, 10)) > 10 - own_of_ten:
+    kind = draw(st.integers(1, 10))
+    if kind > 10 - own_of_ten:
         return {"deviceContent": draw(_own_contents)}
+    if kind <= modules_of_ten:
+        return {"moduleContent": draw(_own_contents)}
     if draw(st.booleans()):
         modules = {module: {"status": draw(st.sampled_from(["running", "stopped"])), "v": draw(st.integers(0, 2))}}
         agent = {"systemModules": {"edgeAgent": {}, "edgeHub": {}}, "modules": modules if draw(st.booleans()) else {}}
@@ -173,8 +217,12 @@ class History:
 
 
 @st.composite
-def histories(draw: st.DrawFn, *, facts: int = 30, own_of_ten: int = 2, by_hand: bool = False) -> History:
-    history, live, deployed = History(), set(), set()
+def histories(
+    draw: st.DrawFn, *, facts: int = 30, own_of_ten: int = 2, modules_of_ten: int = 1, by_hand: bool = False
+) -> History:
+    history, live, deployed = History(), set(), {}
+    made: set[tuple[str, str]] = set()
+    kinds = (own_of_ten, modules_of_ten)
     for device in DEVICES:
         if draw(st.integers(0, 5)):
             live.add(device)
@@ -183,28 +231,44 @@ def histories(draw: st.DrawFn, *, facts: int = 30, own_of_ten: int = 2, by_hand:
             if draw(st.booleans()):
                 history.device(device, PropertiesReported(patch=draw(_beginnings)))
     for _ in range(draw(st.integers(4, 8))):
-        _draw_deployment_fact(draw, history, deployed, own_of_ten)
+        _draw_deployment_fact(draw, history, deployed, kinds)
     for _ in range(draw(st.integers(5, facts))):
         if draw(st.integers(0, 2)) == 0:
-            _draw_deployment_fact(draw, history, deployed, own_of_ten)
+            _draw_deployment_fact(draw, history, deployed, kinds)
+        elif modules_of_ten and live and draw(st.integers(0, 2)) == 0:
+            _draw_module_fact(draw, history, live, made)
         else:
             _draw_device_fact(draw, history, live)
+            made = {(device, module) for device, module in made if device in live}
         if by_hand and live and draw(st.integers(0, 3)) == 0:
-            content = draw(contents(own_of_ten=0))
+            content = draw(contents(own_of_ten=0, modules_of_ten=0))
             history.device(draw(st.sampled_from(sorted(live))), ConfigurationSet(content))
     return history
 
 
-def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str], own_of_ten: int) -> None:
+def _draw_module_fact(draw: st.DrawFn, history: History, live: set[str], made: set[tuple[str, str]]) -> None:
+    device, module = draw(st.sampled_from(sorted(live))), draw(_modules)
+    if draw(st.integers(0, 2)):
+        history.device(f"{device}/{module}", PropertiesReported(patch=draw(_module_reports)))
+    elif (device, module) in made:
+        made.discard((device, module))
+        history.device(device, ModuleDeleted(module))
+    else:
+        made.add((device, module))
+        history.device(device, ModuleCreated(module))
+
+
+def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: dict[str, bool], kinds: tuple[int, int]) -> None:
     name = draw(st.sampled_from("abcdefgh"))
     priority = draw(st.integers(0, 3))
     if name not in deployed:
-        deployed.add(name)
+        content = draw(contents(*kinds))
+        deployed[name] = "moduleContent" in content
         history.deployment(
             name,
             DeploymentCreated(
-                content=draw(contents(own_of_ten)),
-                target_condition=draw(_targets),
+                content=content,
+                target_condition=draw(module_conditions if deployed[name] else _targets),
                 priority=priority,
                 admission=draw(admissions),
                 scope=draw(_scopes),
@@ -213,12 +277,12 @@ def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: set[str],
         return
     match draw(st.integers(0, 5)):
         case 0:
-            deployed.discard(name)
+            del deployed[name]
             history.deployment(name, DeploymentDeleted())
         case 1 | 2 | 3:
+            condition = draw(module_conditions if deployed[name] else _targets)
             history.deployment(
-                name,
-                DeploymentUpdated(target_condition=draw(_targets), priority=priority, labels={}, metrics={}),
+                name, DeploymentUpdated(target_condition=condition, priority=priority, labels={}, metrics={})
             )
         case _:
             history.deployment(name, AdmissionChanged(admission=draw(admissions)))
@@ -264,6 +328,8 @@ class Model:
 
     def __init__(self, history: History) -> None:
         self.twins: dict[str, ModelTwin] = {}
+        self.by_hand: set[tuple[str, str]] = set()
+        self.module_reports: dict[tuple[str, str], dict[str, Any]] = {}
         self.deployments: dict[str, tuple[int, DeploymentCreated]] = {}
         for envelope in history.partition:
             self._device(envelope.subject, envelope.fact)
@@ -278,6 +344,17 @@ class Model:
                 self.twins[subject].edge = fact.edge
             case DeviceRetired():
                 del self.twins[subject]
+                self.by_hand = {one for one in self.by_hand if one[0] != subject}
+                self.module_reports = {one: said for one, said in self.module_reports.items() if one[0] != subject}
+            case ModuleCreated(module):
+                self.by_hand.add((subject, module))
+            case ModuleDeleted(module):
+                self.by_hand.discard((subject, module))
+                self.module_reports.pop((subject, module), None)
+            case PropertiesReported() if "/" in subject:
+                device, _, module = subject.partition("/")
+                said = self.module_reports.get((device, module), {})
+                self.module_reports[device, module] = merge_patch(said, fact.patch)
             case TwinPatched():
                 self.twins[subject].tags = merge_patch(self.twins[subject].tags, fact.tags or {})
             case TwinReplaced():
@@ -311,11 +388,40 @@ class Model:
             if (twin.edge or own) and all(evaluate(parse(text), twin) is True for text in texts)
         }
 
+    def targets_of_module(self, name: str, module_id: str, having: set[str]) -> set[str]:
+        """The devices whose module one targets, of those that have the module: by the query that its condition is."""
+        deployment = self.deployments[name][1]
+        if not deployment.target_condition:
+            return set()
+        where = parse_query(f"select * {deployment.target_condition}").where
+        scope = "*" if deployment.scope is UNSET else deployment.scope
+        return {
+            device
+            for device in having
+            if holds(where, self._module_row(device, module_id)) is True
+            and evaluate(parse(scope), self.twins[device]) is True
+        }
+
+    def _module_row(self, device_id: str, module_id: str) -> dict[str, Any]:
+        reported = self.module_reports.get((device_id, module_id), {})
+        return {"deviceId": device_id, "moduleId": module_id, "properties": {"reported": reported}}
+
+    def module_stack(self, device_id: str, module_id: str, having: set[str]) -> tuple[str, ...]:
+        """Every configuration that targets a module of one device, in the order in which they are laid."""
+        ranked = [
+            (deployment.priority, created, name)
+            for name, (created, deployment) in self.deployments.items()
+            if "moduleContent" in deployment.content
+            and device_id in self.targets_of_module(name, module_id, having)
+            and _admits(deployment.admission, device_id)
+        ]
+        return tuple(name for _, _, name in sorted(ranked))
+
     def stack(self, device_id: str) -> tuple[str, ...]:
         """Base and layers of one device, by the words of contract/hub.md §3.3."""
         ranked = []
         for name, (created, deployment) in self.deployments.items():
-            if "deviceContent" in deployment.content:
+            if "modulesContent" not in deployment.content:
                 continue
             if device_id in self.targets(name) and _admits(deployment.admission, device_id):
                 layered = "properties.desired" not in deployment.content["modulesContent"]["$edgeAgent"]
@@ -339,11 +445,11 @@ class Model:
         ]
         return tuple(name for _, _, name in sorted(ranked))
 
-    def own_section(self, stack: tuple[str, ...]) -> dict[str, Any]:
+    def own_section(self, stack: tuple[str, ...], member: str = "deviceContent") -> dict[str, Any]:
         """What these configurations make of a twin: property by property, the last to set one wins."""
         section: dict[str, Any] = {}
         for name in stack:
-            paths = self.deployments[name][1].content["deviceContent"]
+            paths = self.deployments[name][1].content[member]
             for path in sorted(paths, key=len):
                 *above, last = path.split(".")[1:]
                 holder: dict[str, Any] = {"desired": section}

@@ -10,17 +10,18 @@ from pyroaring import BitMap
 from events.deployment.facts import DeploymentCreated
 from events.envelope import Vector
 from events.fleet.bitmaps import from_bytes, to_bytes
-from events.fleet.configuration import Configuration
+from events.fleet.configuration import Configuration, module_ids
 from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, Partition
 from events.fleet.resolve import resolve
 from events.fleet.rows import Standing
 from events.log.facts import BlockResolved
-from events.manifest.document import DEVICE
+from events.manifest.document import DEVICE, MODULE
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
 from events.targeting.select import compile_true, select
+from events.targeting.tree import Path
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Kept
@@ -42,6 +43,17 @@ def documents_at(history: History, position: int) -> dict[str, DeviceText]:
     }
 
 
+def of_devices(paths: frozenset[Path]) -> frozenset[Path]:
+    return frozenset(path for path in paths if path[0] != "modules")
+
+
+def reports_at(history: History, position: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """What modules have reported, by device and module."""
+    prefix = History()
+    prefix.partition = history.partition[:position]
+    return Model(prefix).module_reports
+
+
 def fold_to(partition: Partition, history: History, vector: Vector) -> None:
     """Fold on to a vector, filling newly named paths as the worker does."""
     partition.fold(history.partition[partition.vector.partition : vector.partition])
@@ -50,7 +62,11 @@ def fold_to(partition: Partition, history: History, vector: Vector) -> None:
     if paths:
         partition.open_paths(paths)
         for name, document in documents_at(history, vector.partition).items():
-            assert partition.fill(paths, name, document)
+            assert partition.fill(of_devices(paths), name, document)
+        for path in paths - of_devices(paths):
+            for (name, module), reported in reports_at(history, vector.partition).items():
+                if module == path[1]:
+                    partition.fill_module([path], name, reported)
     partition.fold_fleet(fleet)
 
 
@@ -137,7 +153,9 @@ def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:
     partition = restore(0, store.load(0), history.fleet)
     model = Model(history)
     assert set(partition.directory.ordinal_of) == set(model.twins)
-    for name in model.deployments:
+    for name, (_, deployment) in model.deployments.items():
+        if "moduleContent" in deployment.content:
+            continue
         assert {partition.directory.ids[ordinal] for ordinal in partition.targets[name]} == model.targets(name)
     for name, ordinal in partition.directory.ordinal_of.items():
         row, stack = partition.rows.by_number[partition.row_of[ordinal]], model.stack(name)
@@ -178,16 +196,62 @@ def test_every_device_edge_capable_or_not_has_all_configurations_of_its_own_twin
     assert len([height for height in heights if height > 1]) >= len(heights) / 20
 
 
-def is_set(model: Model, stack: tuple[str, ...]) -> bool:
-    return any(model.deployments[name][1].content["deviceContent"] for name in stack)
+def is_set(model: Model, stack: tuple[str, ...], member: str = "deviceContent") -> bool:
+    return any(model.deployments[name][1].content[member] for name in stack)
 
 
-@pytest.mark.parametrize("kind", ["deviceContent", "modulesContent"])
+def test_every_module_whoever_made_it_has_all_configurations_that_target_it() -> None:
+    heights: list[int] = []
+
+    @LAWS
+    @given(data=st.data(), history=histories(own_of_ten=0, modules_of_ten=6, by_hand=True))
+    def hold(data: st.DataObject, history: History) -> None:
+        store = MemoryViewStore()
+        run(history, data.draw(steps(history)), store=store)
+        partition = restore(0, store.load(0), history.fleet)
+        model, ids = Model(history), partition.directory.ids
+        rows = {
+            name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()
+        }
+        for module in "ab":
+            having = {
+                name
+                for name, row in rows.items()
+                if (name, module) in model.by_hand
+                or (model.twins[name].edge and module in named_by(partition, row.configuration))
+            }
+            for name, (_, deployment) in model.deployments.items():
+                if f"moduleId = '{module}'" in deployment.target_condition:
+                    targets = {ids[at] for at in partition.targets[name]}
+                    assert targets == model.targets_of_module(name, module, having)
+            for name, row in rows.items():
+                stack, part = model.module_stack(name, module, having), row.module_part(module)
+                section = model.own_section(stack, "moduleContent")
+                heights.append(len(stack))
+                if size_of(section) > DESIRED_BYTES_MAX:
+                    assert tuple(layer.id for layer in part.wanted) == stack
+                    assert "more than 32768" in part.reason
+                    continue
+                assert (tuple(layer.id for layer in part.stack), part.wanted, part.reason) == (stack, (), "")
+                given = {MODULE: section} if section or is_set(model, stack, "moduleContent") else {}
+                assert part.configuration == Configuration.of(given).digest
+
+    hold()
+    assert len([height for height in heights if height]) >= len(heights) / 10
+    assert len([height for height in heights if height > 1]) >= len(heights) / 50
+
+
+def named_by(partition: Partition, digest: str) -> set[str]:
+    sections = partition.rows.configurations[digest].sections
+    return module_ids({name: msgspec.json.decode(section) for name, section in sections.items()})
+
+
+@pytest.mark.parametrize("kind", ["deviceContent", "modulesContent", "moduleContent"])
 def test_neither_modules_nor_own_twins_are_disturbed_by_what_is_for_the_others(kind: str) -> None:
     changes: list[int] = []
 
     @LAWS
-    @given(data=st.data(), history=histories(own_of_ten=4, by_hand=True))
+    @given(data=st.data(), history=histories(own_of_ten=3, modules_of_ten=3, by_hand=True))
     def hold(data: st.DataObject, history: History) -> None:
         alone = History()
         alone.partition = history.partition
@@ -198,7 +262,7 @@ def test_neither_modules_nor_own_twins_are_disturbed_by_what_is_for_the_others(k
             of_kind = created[envelope.subject]
             alone.fleet.append(msgspec.structs.replace(envelope, fact=ELSEWHERE) if of_kind else envelope)
         vectors = data.draw(steps(history))
-        with_others, without = (parts(one, vectors, own=kind == "modulesContent") for one in (history, alone))
+        with_others, without = (parts(one, vectors, without=kind) for one in (history, alone))
         assert with_others == without
         changes.append(len({msgspec.json.encode(part) for part in with_others.values()}))
 
@@ -209,13 +273,16 @@ def test_neither_modules_nor_own_twins_are_disturbed_by_what_is_for_the_others(k
 ELSEWHERE = BlockResolved(0, 1, "a fact that is no deployment's")
 
 
-def parts(history: History, vectors: list[Vector], *, own: bool) -> dict[str, Any]:
-    """What each device has for its own twin, or for its modules."""
+def parts(history: History, vectors: list[Vector], *, without: str) -> dict[str, Any]:
+    """What each device has that a kind of configurations must leave alone; edge deployments decide who has which module."""
     store = MemoryViewStore()
     run(history, vectors, store=store)
     partition = restore(0, store.load(0), history.fleet)
     rows = {name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()}
-    return {name: row.own_part if own else msgspec.structs.replace(row, own=UNSET) for name, row in rows.items()}
+    if without == "modulesContent":
+        return {name: row.own_part for name, row in rows.items()}
+    kept: Any = {"modules": UNSET} if without == "moduleContent" else {"own": UNSET}
+    return {name: msgspec.structs.replace(row, **kept) for name, row in rows.items()}
 
 
 @LAWS

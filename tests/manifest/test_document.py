@@ -33,6 +33,11 @@ def test_the_old_spelling_is_read_as_the_new_one() -> None:
     assert content_of({"content": {"moduleContent": modules}}) == {"modulesContent": modules}
 
 
+def test_what_sets_the_properties_of_one_module_is_no_old_spelling() -> None:
+    one = {"moduleContent": {"properties.desired.x": 1}}
+    assert content_of({"content": one, "priority": 1}) == one
+
+
 def test_two_kinds_stay_two_for_validation_to_refuse() -> None:
     both = {"modulesContent": {}, "moduleContent": {}}
     assert content_of(both) == both

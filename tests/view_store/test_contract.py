@@ -159,3 +159,17 @@ def test_one_device_is_read_as_of_one_moment(store: ViewStore) -> None:
     assert store.device(0, "d") == DeviceKept(ONE, 2, row, b'{"m":{}}', 1, 17, "p00:1-1", b'{"$device":{}}')
     assert store.device(0, "new") == DeviceKept(ONE, 0, b"", b"", 0, 0, "")
     assert store.device(1, "d") is None
+
+
+@pytest.mark.parametrize("own", [b"", b'"own":{"configuration":"00aa"},'])
+def test_a_module_that_is_called_own_is_not_the_own_twin(store: ViewStore, own: bytes) -> None:
+    row = b'{"configuration":"00ff",%s"modules":{"own":{"configuration":"00bb"}}}' % own
+    hashes: dict[str, dict[str, bytes | None]] = {
+        "ordinals": {"d": b"0"},
+        "rows": {"1": row},
+        "configurations": {"00ff": b"{}", "00aa": b'{"$device":{}}', "00bb": b'{"$module":{}}'},
+    }
+    store.commit(0, writes(hashes=hashes, arrays={"row_of": ((0, b"\x01\x00\x00\x00"),)}))
+    found = store.device(0, "d")
+    assert found is not None
+    assert found.own == (b'{"$device":{}}' if own else b"")

@@ -20,6 +20,8 @@ from events import (
 )
 from events.access.scope import Scope
 from events.canonical import JsonObject
+from events.deployment.commands import ChangeAdmission
+from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
 from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
 from events.envelope import Principal
 from events.fleet.metric_plan import plan_of
@@ -126,6 +128,7 @@ DEVICE_LEAVES = [
     *("properties.reported.lastDesiredStatus.code = 200", "properties.reported.lastDesiredVersion >= 2"),
     *("configurations.one.status = 'Applied'", "moduleId = 'm'", "is_defined(configurations)"),
     *("configurations.[[four]].status = 'Applied'", "configurations.three.status != 'Applied'"),
+    *("configurations.six.status = 'Applied'", "is_defined(configurations.six)"),
     *("is_defined(configurations.four)", "is_defined(configurations.four.status)", "configurations.four = 'Applied'"),
     *("properties.desired.x = 1", "properties.desired.a.b > 1", "properties.desired.a.c = 1"),
     *("configurations.four.status = 'Applied' and properties.desired.$version = 2",),
@@ -148,6 +151,9 @@ MODULE_LEAVES = [
         "properties.reported.lastDesiredStatus.code in [200, '200']",
     ),
     "properties.desired.x = 1",
+    *("configurations.six.status = 'Applied'", "configurations.[[seven]].status = 'Targeted'"),
+    *("is_defined(configurations.six)", "is_defined(configurations.seven.status)", "is_defined(configurations)"),
+    *("properties.desired.a.b > 1", "properties.desired.$version = 2", "configurations.six.status != 'Applied'"),
 ]
 
 
@@ -184,6 +190,16 @@ answers = st.fixed_dictionaries(
     },
 )
 modules = st.sampled_from(["$edgeAgent", "$edgeHub", "m", "n"])
+module_conditions = st.sampled_from(
+    [
+        "FROM devices.modules WHERE moduleId = 'm'",
+        "FROM devices.modules WHERE moduleId = 'n'",
+        "from devices.modules where moduleId = 'm' and properties.reported.r = 'x'",
+        "from devices.modules where not properties.reported.r = 'x' and moduleId = 'n'",
+        "from devices.modules where moduleId = 'n' and (deviceId > 'd1' or is_defined(properties.reported.r))",
+        "",
+    ]
+)
 commands = st.one_of(
     st.builds(RegisterDevice, devices, edge=st.booleans(), enabled=st.booleans()),
     st.builds(PatchTags, devices, st.dictionaries(st.sampled_from(["a", "c"]), values, max_size=2)),
@@ -224,6 +240,23 @@ commands = st.one_of(
         target_condition=st.sampled_from(["*", "tags.a = 'x'", "properties.reported.r = 'x'"]),
         priority=st.integers(0, 3),
     ),
+    st.builds(
+        CreateDeployment,
+        st.sampled_from(["three", "six", "seven"]),
+        st.sampled_from(
+            [
+                {"moduleContent": {"properties.desired.a": {"b": 2}, "properties.desired.x": 1}},
+                {"moduleContent": {"properties.desired": {"x": {"y": 2}}}},
+                {"moduleContent": {}},
+            ]
+        ),
+        target_condition=module_conditions,
+        priority=st.integers(0, 3),
+        admission=st.sampled_from([Everyone()] * 3 + [Admitted(("d1", "d2")), Ended()]),
+    ),
+    st.builds(UpdateDeployment, st.sampled_from(["six", "seven"]), target_condition=module_conditions),
+    st.builds(DeleteDeployment, st.sampled_from(["six", "seven"])),
+    st.builds(ReportProperties, devices, st.sampled_from([{"r": "x"}, {"r": 2}, {"r": None}]), modules),
     st.builds(PatchTwin, devices, st.none(), st.none(), st.sampled_from([{"a": {"b": 1, "c": 1}}, {"x": 2}, {"a": 1}])),
     st.builds(DeleteDeployment, st.sampled_from(["one", "four", "five"])),
     st.builds(UpdateDeployment, st.sampled_from(["one", "two"]), metrics=metrics),
@@ -250,6 +283,8 @@ queries = st.one_of(
 ).map(lambda three: three[0].format(f"{three[1]} where {three[2]}"))
 histories = st.lists(commands, min_size=5, max_size=30)
 OK, FAILED = ({"lastDesiredVersion": 2, "lastDesiredStatus": {"code": code}} for code in (200, 400))
+OF_M = "FROM devices.modules WHERE moduleId = 'm' and deviceId > 'd1'"
+OF_N = "FROM devices.modules WHERE moduleId = 'n'"
 USUAL: list[Command] = [
     *(RegisterDevice(name) for name in NAMES[:4]),
     *(PatchTags(name, {"a": "x" if number else "y", "c": number}) for number, name in enumerate(NAMES[:4])),
@@ -262,6 +297,9 @@ USUAL: list[Command] = [
     ReportProperties(NAMES[3], FAILED, "$edgeAgent"),
     *(ReportProperties(name, FAILED, "$edgeHub") for name in NAMES[:3]),
     CreateDeployment("four", {"deviceContent": {"properties.desired.x": 1}}, "tags.c > 1", priority=1),
+    CreateDeployment("six", {"moduleContent": {"properties.desired.a.b": 2}}, OF_M, priority=1),
+    CreateDeployment("seven", {"moduleContent": {"properties.desired.x": 2}}, OF_N, admission=Admitted(("d3",))),
+    *(CreateModule(name, "n") for name in NAMES[:2]),
 ]
 
 
@@ -349,7 +387,12 @@ STEPS: list[list[Command]] = [
     [UpdateDeployment("one", target_condition="tags.a = 'x'")],
     [DeleteDeployment("two")],
     [CreateDeployment("two", layer("n", x=1), target_condition="*", priority=1)],
+    [UpdateDeployment("six", target_condition=OF_N), ReportProperties("d0", {"r": "x"}, "n")],
+    [UpdateDeployment("six", target_condition=f"{OF_N} and properties.reported.r = 'x'")],
+    [ReportProperties("d3", {"r": "y"}, "n")],
+    [UpdateDeployment("six", target_condition=OF_M)],
     [DeleteDeployment("one")],
+    [DeleteDeployment("six")],
 ]
 
 
@@ -378,6 +421,27 @@ def test_every_kind_of_metric_is_right_at_every_checkpoint(*, first: bool) -> No
     kept = {int(number) for metrics in fleet.view.metrics().values() for number in metrics}
     assert kept == {number for number, text in enumerate(EVERY_METRIC) if plan_of(text) is not None}
     assert len(kept) > len(EVERY_METRIC) / 2
+
+
+@pytest.mark.parametrize(
+    ("module", "content", "condition"),
+    [("$edgeAgent", base("m"), "*"), ("n", {"moduleContent": {"properties.desired.x": 1}}, OF_N)],
+)
+def test_metrics_follow_whom_a_deployment_targets_without_admitting_them(
+    module: str, content: dict[str, Any], condition: str
+) -> None:
+    text = f"select * from devices.modules where moduleId = '{module}' and configurations.late.status = 'Targeted'"  # noqa: S608 - not SQL
+    fleet = Fleet()
+    fleet.do(*USUAL, CreateDeployment("m", layer("z"), metrics={"late": text}))
+    fleet.do(CreateDeployment("late", content, condition, admission=NotStarted()))
+    found = []
+    for admission in (Admitted(()), Admitted(("d0",)), NotStarted(), Admitted(()), Ended(), Admitted(())):
+        fleet.do(ChangeAdmission("late", admission))
+        found.append(fleet.view.metrics()["m"]["late"])
+        assert found[-1] == len(fleet.reference(parse(text))), admission
+    assert found[0] > 0
+    fleet.do(DeleteDeployment("late"))
+    assert fleet.view.metrics()["m"]["late"] == 0
 
 
 def test_groups_and_sums() -> None:

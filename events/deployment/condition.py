@@ -1,0 +1,30 @@
+"""Which target conditions a deployment can have: those for modules are written in another way than all others."""
+
+from events.manifest.document import Kind
+from events.query.module_condition import is_module_condition, parse_module_condition
+from events.targeting.errors import ConditionInvalid
+from events.targeting.parse import parse
+
+
+def check_condition(text: str, kind: Kind) -> None:
+    """Refuse a condition that a deployment of a kind cannot have. Blank text, which targets nobody, any can.
+
+    Raises:
+        ConditionInvalid: it is none, or that of another kind.
+    """
+    if kind is Kind.MODULE and text.strip():
+        parse_module_condition(text)
+    elif is_module_condition(text):
+        reason = "a condition FROM devices.modules is one of configurations with moduleContent"
+        raise ConditionInvalid(text, column=1, reason=reason)
+    else:
+        parse(text)
+
+
+def check_any_condition(text: str) -> None:
+    """Refuse what is a condition of no kind.
+
+    Raises:
+        ConditionInvalid: says why not.
+    """
+    check_condition(text, Kind.MODULE if is_module_condition(text) else Kind.EDGE)

@@ -1,0 +1,173 @@
+"""Twins of modules under configurations of their own: whom these target, what lies over what, and what is left of it."""
+
+from typing import Any
+
+import pytest
+
+from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice, ReportProperties
+from events.access.scope import Scope
+from events.canonical import JsonObject
+from events.deployment.commands import ChangeAdmission, UpdateDeployment
+from events.deployment.facts import Ended
+from events.device.commands import CreateModule, DeleteModule, PatchTwin, SetConfiguration, UpdateDevice
+from events.fleet.rows import Standing
+from events.views.reading import PassedOver, Why
+from tests.view_store.test_querying import Fleet
+from tests.workers.system import base, layer
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    fleet = Fleet()
+    fleet.do(RegisterDevice("edge"), RegisterDevice("leaf", edge=False), CreateModule("leaf", "m"))
+    fleet.do(CreateDeployment("base", base("m"), target_condition="*"))
+    return fleet
+
+
+def of(module: str, where: str = "") -> str:
+    return f"FROM devices.modules WHERE moduleId = '{module}'{where and ' and '}{where}"
+
+
+def given(name: str, condition: str = of("m"), priority: int = 0, **desired: Any) -> CreateDeployment:
+    content = {f"properties.desired.{path.replace('__', '.')}": value for path, value in desired.items()}
+    return CreateDeployment(name, {"moduleContent": content}, target_condition=condition, priority=priority)
+
+
+def twin(fleet: Fleet, device_id: str = "leaf", module: str = "m") -> JsonObject:
+    found = fleet.twins.module(device_id, module)
+    assert found is not None
+    return found
+
+
+def desired(fleet: Fleet, device_id: str = "leaf", module: str = "m") -> JsonObject:
+    section = twin(fleet, device_id, module)["properties"]["desired"]
+    return {name: value for name, value in section.items() if name != "$metadata"}
+
+
+def statuses(fleet: Fleet, device_id: str = "leaf", module: str = "m") -> dict[str, str]:
+    return {name: one["status"] for name, one in twin(fleet, device_id, module).get("configurations", {}).items()}
+
+
+def test_all_that_target_a_module_apply_and_the_highest_priority_or_else_the_newest_wins_a_property(
+    fleet: Fleet,
+) -> None:
+    fleet.do(given("high", priority=2, x=2), given("low", priority=1, x=1, y__a=1), given("newer", priority=1, y__a=2))
+    assert desired(fleet) == {"x": 2, "y": {"a": 2}, "$version": 2}
+    assert statuses(fleet) == {"high": "Applied", "low": "Applied", "newer": "Applied"}
+    assert statuses(fleet, "edge") == {"base": "Targeted", **statuses(fleet)}
+    fleet.do(UpdateDeployment("low", priority=3))
+    assert desired(fleet) == desired(fleet, "edge") == {"x": 1, "y": {"a": 1}, "$version": 3}
+
+
+def test_they_lie_over_the_edge_deployment_and_that_over_what_is_set_by_hand_and_all_shows_again(fleet: Fleet) -> None:
+    fleet.do(PatchTwin("edge", "m", None, {"x": 0, "mine": 1}))
+    fleet.do(CreateDeployment("extra", layer("m", x=1, y={"a": 1}, z=1), target_condition="*", priority=1))
+    below = desired(fleet, "edge")
+    assert below == {"x": 1, "mine": 1, "y": {"a": 1}, "z": 1, "$version": 3}
+    fleet.do(given("one", x=2, y__b=2))
+    assert desired(fleet, "edge") == {"x": 2, "mine": 1, "y": {"a": 1, "b": 2}, "z": 1, "$version": 4}
+    stamps = twin(fleet, "edge")["properties"]["desired"]["$metadata"]
+    assert (stamps["x"]["$lastUpdatedBy"], stamps["y"]["a"]["$lastUpdatedBy"]) == ("one", "extra")
+    assert (stamps["y"]["b"]["$lastUpdatedBy"], stamps["z"]["$lastUpdatedBy"]) == ("one", "extra")
+    assert stamps["$lastUpdatedVersion"] == 4
+    assert "$lastUpdatedBy" not in stamps["mine"]
+    effective = fleet.view.effective("edge")
+    assert effective is not None
+    assert effective.modules["m"] == {"x": 2, "y": {"a": 1, "b": 2}, "z": 1}
+    assert effective.row.module_versions["m"] == 3
+    fleet.do(DeleteDeployment("one"))
+    assert desired(fleet, "edge") == {**below, "$version": 5}
+    assert statuses(fleet, "edge") == {"base": "Targeted", "extra": "Applied"}
+
+
+def test_it_targets_whoever_has_the_module_by_hand_or_by_a_deployment_and_nobody_else(fleet: Fleet) -> None:
+    fleet.do(given("one", x=1))
+    assert sorted(fleet.view.members("one", "actual")) == ["edge", "leaf"]
+    fleet.do(DeleteModule("leaf", "m"))
+    assert list(fleet.view.members("one", "target")) == ["edge"]
+    fleet.do(SetConfiguration("edge", base("other")))
+    assert fleet.twins.module_ids("edge") == ("$edgeAgent", "$edgeHub", "other")
+    assert list(fleet.view.members("one", "target")) == []
+    fleet.do(CreateModule("leaf", "m"), CreateDeployment("next", base("m", "n"), target_condition="*", priority=9))
+    assert sorted(fleet.view.members("one", "actual")) == ["edge", "leaf"]
+    assert (desired(fleet)["$version"], desired(fleet, "edge")["$version"]) == (4, 4)
+    fleet.do(DeleteDeployment("next"), UpdateDevice("edge", edge=False))
+    assert list(fleet.view.members("one", "target")) == ["leaf"]
+    fleet.do(UpdateDevice("edge", edge=True))
+    assert sorted(fleet.view.members("one", "actual")) == ["edge", "leaf"]
+
+
+def test_what_the_module_reports_decides(fleet: Fleet) -> None:
+    fleet.do(given("one", of("m", "properties.reported.v >= 2"), x=1))
+    fleet.do(ReportProperties("leaf", {"v": 2}, "m"), ReportProperties("edge", {"v": 1}, "m"))
+    assert (desired(fleet), desired(fleet, "edge")) == ({"x": 1, "$version": 2}, {"$version": 1})
+    fleet.do(ReportProperties("leaf", {"v": 1}, "m"), given("two", of("m", "properties.reported.v = 1"), y=1))
+    assert (desired(fleet), desired(fleet, "edge")) == ({"y": 1, "$version": 3}, {"y": 1, "$version": 2})
+
+
+def test_an_update_can_name_another_module(fleet: Fleet) -> None:
+    fleet.do(CreateModule("leaf", "own"), given("one", x=1), given("stays", of("own"), z=1))
+    fleet.do(UpdateDeployment("one", target_condition=of("own")))
+    assert (desired(fleet), desired(fleet, module="own")) == ({"$version": 3}, {"x": 1, "z": 1, "$version": 3})
+    assert (statuses(fleet), statuses(fleet, module="own")) == ({}, {"one": "Applied", "stays": "Applied"})
+    fleet.do(UpdateDeployment("one", target_condition=""))
+    assert (desired(fleet, module="own")["z"], statuses(fleet, module="own")) == (1, {"stays": "Applied"})
+    assert fleet.view.status("one")["one"]["target"] == 0
+
+
+def test_what_is_over_the_limit_is_held_back_with_a_reason(fleet: Fleet) -> None:
+    many = {f"k{number}": "x" * 4000 for number in range(5)}
+    fleet.do(given("one", **many))
+    fleet.do(given("two", **{f"{name}b": value for name, value in many.items()}))
+    effective = fleet.view.effective("leaf")
+    assert effective is not None
+    assert "what configurations give the module has" in effective.row.module_part("m").reason
+    assert desired(fleet) == {**many, "$version": 2}
+    assert statuses(fleet) == {"one": "Applied", "two": "Targeted"}
+    assert fleet.view.passed_over("leaf") == (PassedOver("one", Why.OVER_LIMIT), PassedOver("two", Why.OVER_LIMIT))
+    fleet.do(DeleteDeployment("one"))
+    assert desired(fleet)["$version"] == 3
+    assert fleet.view.passed_over("leaf") == ()
+
+
+def test_one_that_has_ended_gives_nothing_and_says_so(fleet: Fleet) -> None:
+    fleet.do(given("one", x=1), given("empty"), ChangeAdmission("one", Ended()))
+    assert (desired(fleet), statuses(fleet)) == ({"$version": 1}, {"empty": "Applied"})
+    assert fleet.view.passed_over("leaf") == (PassedOver("one", Why.ENDED),)
+
+
+def test_a_scope_is_of_the_device(fleet: Fleet) -> None:
+    fleet.do(PatchTags("leaf", {"site": "north"}))
+    fleet.do_within(Scope("tags.site = 'north'"), given("one", x=1))
+    assert list(fleet.view.members("one", "target")) == ["leaf"]
+    fleet.do(PatchTags("edge", {"site": "north"}), PatchTags("leaf", {"site": "south"}))
+    assert (list(fleet.view.members("one", "actual")), desired(fleet, "edge")["x"]) == (["edge"], 1)
+
+
+def test_edge_deployments_and_own_twins_are_not_disturbed(fleet: Fleet) -> None:
+    before = fleet.view.effective("edge")
+    assert before is not None
+    fleet.do(given("one", of("own"), x=1), CreateModule("edge", "own"))
+    fleet.do(CreateDeployment("two", {"deviceContent": {"properties.desired.x": 2}}, target_condition="*"))
+    after = fleet.view.effective("edge")
+    assert after is not None
+    assert (after.row.stack, after.row.versions, after.sections) == (
+        before.row.stack,
+        before.row.versions,
+        before.sections,
+    )
+    device = fleet.twins.device("edge")
+    assert device is not None
+    assert (device["properties"]["desired"]["x"], device["configurations"].keys()) == (2, {"two"})
+    assert (desired(fleet, "edge", "own")["x"], statuses(fleet, "edge", "own")["one"]) == (1, "Applied")
+    fleet.do(DeleteDeployment("base"))
+    assert (list(fleet.view.standing(Standing.UNMANAGED)), desired(fleet, "edge", "own")["x"]) == (["edge"], 1)
+
+
+def test_a_module_of_any_name_has_its_part(fleet: Fleet) -> None:
+    fleet.do(CreateModule("leaf", "own"), CreateModule("leaf", "configuration"), CreateModule("leaf", "modules"))
+    fleet.do(*(given(name, of(name), x=at) for at, name in enumerate(["own", "configuration", "modules"])))
+    assert [desired(fleet, module=name)["x"] for name in ("own", "configuration", "modules")] == [0, 1, 2]
+    device = fleet.twins.device("leaf")
+    assert device is not None
+    assert "x" not in device["properties"]["desired"]

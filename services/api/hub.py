@@ -170,13 +170,12 @@ def run_query(
     continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
 ) -> Response:
     """One page of a query; `x-ms-continuation` of the answer, where there is one, asks for the next."""
-    query = parse_query(body.query)
-    page = room_of(request).querying.page(
-        query, size=min(size, PAGE_MAX), continuation=continuation or None, scope=caller_of(request).limit
-    )
+    room, query = room_of(request), parse_query(body.query)
+    place = room.continuations.open(continuation)
+    page = room.querying.page(query, size=min(size, PAGE_MAX), continuation=place, scope=caller_of(request).limit)
     headers = {"x-ms-item-type": _item_type(query)}
     if page.continuation is not None:
-        headers["x-ms-continuation"] = page.continuation
+        headers["x-ms-continuation"] = room.continuations.seal(page.continuation)
     return JsonAnswer(page.rows, headers=headers)
 
 

@@ -26,6 +26,7 @@ from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
 from events.view_store.work import WorkCounts
 from services.api.callers import Author, Caller
+from services.api.continuations import Continuations
 from services.api.counting import Counting
 from services.api.recent import Recent
 from services.api.waking import BackgroundWaker
@@ -46,6 +47,7 @@ class Room(msgspec.Struct, frozen=True):
     twins: TwinView
     querying: Querying
     counting: Counting
+    continuations: Continuations
     waker: BackgroundWaker
     vault: LazyVault
     recent: Recent
@@ -112,6 +114,7 @@ def open_room(settings: Settings) -> Room:
         twins=TwinView(log, view),
         querying=querying,
         counting=Counting(querying),
+        continuations=Continuations(log.client),
         waker=waker,
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
         recent=Recent(view),

@@ -1,8 +1,6 @@
 """Our own paths: what devices run and why, who is in a status, outcomes, reports, and facts from other languages."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import re
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from events.producer.errors import Command
 from events.producer.producer import Producer, Report
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
+from events.view_store.querying import ContinuationInvalid
 from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.views.reading import STATUSES, Assignment
 from services.api import described
@@ -76,8 +75,11 @@ def devices(
     """The ids of all devices, page by page."""
     room = room_of(request)
     within = room.within(caller_of(request))
-    found, place = room.view.devices(after=_place(continuation), limit=top, within=within)
-    return {"devices": found, "continuation": None if place is None else _token(*place)}
+    found, place = room.view.devices(after=_place(room.continuations.open(continuation)), limit=top, within=within)
+    return {
+        "devices": found,
+        "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
+    }
 
 
 @router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
@@ -340,8 +342,13 @@ def members(
         deployment_of(room, name)
     else:
         deployment_seen(request, name)
-    found, place = room.view.page(name, which, after=_place(continuation), limit=top, within=within)
-    return {"devices": found, "continuation": None if place is None else _token(*place)}
+    found, place = room.view.page(
+        name, which, after=_place(room.continuations.open(continuation)), limit=top, within=within
+    )
+    return {
+        "devices": found,
+        "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
+    }
 
 
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
@@ -454,15 +461,10 @@ def _member(value: object, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
 
 
-def _token(partition: int, ordinal: int) -> str:
-    return base64.urlsafe_b64encode(f"{partition}:{ordinal}".encode()).decode()
-
-
-def _place(continuation: str | None) -> tuple[int, int]:
-    if continuation is None:
+def _place(place: str | None) -> tuple[int, int]:
+    if place is None:
         return (0, -1)
-    with contextlib.suppress(binascii.Error, ValueError):
-        found = _PLACE.fullmatch(base64.urlsafe_b64decode(continuation).decode())
-        if found is not None:
-            return int(found[1]), int(found[2])
-    raise BodyInvalid("the continuation is none that was given out")
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise ContinuationInvalid
+    return int(found[1]), int(found[2])

@@ -1,5 +1,6 @@
 """Somebody scoped does their work within the scope, and finds out nothing of what is outside, by no path."""
 
+import base64
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -126,6 +127,22 @@ def test_a_continuation_from_somebody_for_everything_opens_nothing(fleet: Fleet)
     assert {row["deviceId"] for row in rest.json()} <= NORTHERN
     page = fleet.get(fleet.everybody, "/v1/devices", top=1)
     assert set(fleet.get(fleet.north, "/v1/devices", continuation=page["continuation"])["devices"]) <= NORTHERN
+
+
+def test_a_continuation_tells_nothing_and_is_taken_only_as_it_was_given(fleet: Fleet) -> None:
+    text = "select deviceId from devices"
+    token = fleet.query(fleet.north, text, **{"x-ms-max-item-count": "1"}).headers["x-ms-continuation"]
+    listed = fleet.get(fleet.north, "/v1/devices", top=1)["continuation"]
+    # A place is text: its punctuation would show, if it were only encoded.
+    for given in (token, listed):
+        assert not base64.urlsafe_b64decode(given).isascii()
+    again = fleet.query(fleet.north, text, **{"x-ms-max-item-count": "1"}).headers["x-ms-continuation"]
+    assert again != token
+    for wrong in (listed, token[:-8], token.swapcase(), f"A{token[1:]}", "MDow", "x" * 40_000):
+        assert fleet.query(fleet.north, text, **{"x-ms-continuation": wrong}).status_code == 400
+    for wrong in (token, "MDow", listed.swapcase()):
+        asked = fleet.ask(fleet.north, "GET", "/v1/devices", params={"continuation": wrong})
+        assert asked.status_code == 400
 
 
 def test_deployments_show_what_they_do_within_the_scope(fleet: Fleet) -> None:

@@ -69,7 +69,7 @@ def restarting(system: System, port: int) -> Iterator[dict[str, Any]]:
 
         def start(name: str) -> None:
             module = {"api": "services.api", "workers": "workers.pool"}[name]
-            environment = {"TWINFOLD_PORT": str(port), "TWINFOLD_LOG_LEVEL": "error"}
+            environment = {"TWINFOLD_PORT": str(port), "TWINFOLD_LOG_LEVEL": "error", "TWINFOLD_OPEN_ACCESS": "true"}
             roles[name] = stack.enter_context(system.process("-m", module, **environment))
 
         roles["start"] = start

@@ -19,6 +19,7 @@ from events.deployment.facts import (
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
 from events.fleet.metric_plan import indexed, plan_of
+from events.fleet.watch import Watch
 from events.manifest.document import Kind, by_module, is_layered, kind_of
 from events.query.module_condition import is_module_condition, parse_module_condition
 from events.targeting.errors import ConditionInvalid
@@ -145,8 +146,7 @@ class Deployments:
         """Configurations of one module each, by the module."""
         self.has_had_own = False
         """Whether there ever was a configuration of devices' own twins: what one gave counts for good in `$version`."""
-        self._by_path: dict[Path, set[str]] = {}
-        self._by_value: dict[tuple[Path, ValueKey], set[str]] = {}
+        self._watch: Watch[str] = Watch()
         self._names: Counter[Path] = Counter()
 
     def fold(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> dict[str, Change]:
@@ -180,15 +180,7 @@ class Deployments:
 
     def affected(self, touched: dict[Path, set[ValueKey]]) -> set[str]:
         """The deployments whose target can have changed with these sets of the index."""
-        found: set[str] = set()
-        for path, keys in touched.items():
-            found |= self._by_path.get(path, frozenset())
-            if len(self._by_value) < len(keys):
-                found.update(*(ids for (where, key), ids in self._by_value.items() if where == path and key in keys))
-            else:
-                for key in keys:
-                    found |= self._by_value.get((path, key), frozenset())
-        return found
+        return self._watch.affected(touched)
 
     def named_paths(self) -> set[Path]:
         """Every tag or reported path that a live condition names."""
@@ -213,12 +205,7 @@ class Deployments:
     def _remember(self, deployment: Deployment) -> None:
         target = deployment.target
         self._names.update(_named(deployment))
-        if target.values is None:
-            for path in target.paths:
-                self._by_path.setdefault(path, set()).add(deployment.id)
-        else:
-            for pair in target.values:
-                self._by_value.setdefault(pair, set()).add(deployment.id)
+        self._watch.add(deployment.id, target.paths, target.values)
 
     def _forget(self, deployment: Deployment | None) -> None:
         if deployment is None:
@@ -228,13 +215,7 @@ class Deployments:
             self._names[path] -= 1
             if not self._names[path]:
                 del self._names[path]
-        for path in target.paths:
-            self._by_path.get(path, set()).discard(deployment.id)
-        for pair in target.values or ():
-            ids = self._by_value[pair]
-            ids.discard(deployment.id)
-            if not ids:
-                del self._by_value[pair]
+        self._watch.remove(deployment.id, target.paths, target.values)
 
 
 def _named(deployment: Deployment | None) -> frozenset[Path]:

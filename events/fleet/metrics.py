@@ -6,7 +6,7 @@ asked for.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,8 +21,10 @@ from events.fleet.index import DEVICE_ID, REPORTED, Index, ValueKey, value_key
 from events.fleet.metric_plan import Plan, indexed, plan_of
 from events.fleet.packed import Packed
 from events.fleet.rows import Layer, Row, Rows, Standing
+from events.fleet.watch import Watch
 from events.manifest.document import Kind as DeploymentKind
 from events.manifest.merge import contributes
+from events.query.evaluate import compared
 from events.query.plan import true_bounds
 from events.query.tree import Comparison, In, PathOf, Primitive
 from events.targeting.select import Kind, kind_of
@@ -117,7 +119,7 @@ class _Within:
         match path:
             case ("moduleId",):
                 name = self._plan.module
-                return within if name is not None and _holds(name, op, literal) else _NOBODY
+                return within if name is not None and compared(name, op, literal) is True else _NOBODY
             case ("status",):
                 return self._of_two(
                     op, literal, ("enabled", directory.enabled), ("disabled", within - directory.enabled)
@@ -182,7 +184,9 @@ class _Within:
                 return _NOBODY if isinstance(literal, bool) else index.ordered(path, op, literal)
 
     def _of_two(self, op: Op, literal: Primitive, *sets: tuple[str | bool, BitMap]) -> BitMap:
-        return BitMap().union(*(members for value, members in sets if _holds(value, op, literal))) & self._within
+        return (
+            BitMap().union(*(members for value, members in sets if compared(value, op, literal) is True)) & self._within
+        )
 
     def _having(self, module: str) -> BitMap:
         """Who has a module: made by hand, or as an edge device by what it runs."""
@@ -227,26 +231,6 @@ def with_rows(holds: Callable[[Row], bool], among: BitMap, *, rows: Rows, row_of
     return BitMap(ordinals[np.isin(row_of.take(ordinals), numbers)])
 
 
-def _holds(value: str | bool, op: Op, literal: Primitive) -> bool:  # noqa: FBT001 - a value of a property
-    if type(value) is not type(literal):
-        return False
-    match op:
-        case Op.EQ:
-            return value == literal
-        case Op.NE:
-            return value != literal
-        case _ if isinstance(value, bool) or not isinstance(literal, str):
-            return False
-        case Op.LT:
-            return value < literal
-        case Op.LE:
-            return value <= literal
-        case Op.GT:
-            return value > literal
-        case Op.GE:
-            return value >= literal
-
-
 Name = tuple[int, str, str]
 """A metric: fleet position of its deployment's creation, the deployment's id, the metric's name."""
 
@@ -258,8 +242,7 @@ class Metrics:
         self._state = state
         self.sets: dict[Name, BitMap] = {}
         self._plans: dict[Name, Plan] = {}
-        self._by_path: dict[Path, set[Name]] = {}
-        self._by_value: dict[tuple[Path, ValueKey], set[Name]] = {}
+        self._watch: Watch[Name] = Watch()
         self._by_standing: set[Name] = set()
         self.changed: set[Name] = set()
 
@@ -280,14 +263,14 @@ class Metrics:
         self.changed.clear()
 
     def update(
-        self, touched: Mapping[Path, Iterable[ValueKey]], ordinals: BitMap, renewed: BitMap, standing: BitMap
+        self, touched: Mapping[Path, set[ValueKey]], ordinals: BitMap, renewed: BitMap, standing: BitMap
     ) -> None:
         """Find the rows again among those that a fold may have changed.
 
         `touched` are the sets of the index that `ordinals` went in or out of; `renewed` came, changed or went in the
         registry; `standing` may have another assignment, targets or answers.
         """
-        names = set(self._plans) if renewed else self._affected(touched)
+        names = set(self._plans) if renewed else self._watch.affected(touched)
         if standing:
             names |= self._by_standing
         within = ordinals | renewed | standing
@@ -310,31 +293,15 @@ class Metrics:
         index = _Within(self._state, plan, slices)
         return true_bounds(plan.query.where, index).sure & index.everyone()
 
-    def _affected(self, touched: Mapping[Path, Iterable[ValueKey]]) -> set[Name]:
-        found: set[Name] = set()
-        for path, keys in touched.items():
-            found |= self._by_path.get(path, set())
-            for key in keys:
-                found |= self._by_value.get((path, key), set())
-        return found
-
     def _add(self, name: Name, plan: Plan) -> None:
         self._plans[name] = plan
         if plan.standings or (plan.module is not None and plan.module not in {AGENT, HUB}):
             self._by_standing.add(name)
-        if plan.values is None:
-            for path in plan.paths:
-                self._by_path.setdefault(path, set()).add(name)
-        else:
-            for pair in plan.values:
-                self._by_value.setdefault(pair, set()).add(name)
+        self._watch.add(name, plan.paths, plan.values)
 
     def _drop(self, name: Name) -> None:
         plan = self._plans.pop(name)
         self.sets.pop(name, None)
         self._by_standing.discard(name)
-        for path in plan.paths:
-            self._by_path.get(path, set()).discard(name)
-        for pair in plan.values or ():
-            self._by_value[pair].discard(name)
+        self._watch.remove(name, plan.paths, plan.values)
         self.changed.add(name)

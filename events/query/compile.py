@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from events.query.evaluate import COMPARE, Row, compared, computed, found, holds, value
+from events.query.evaluate import Row, compared, computed, found, holds, value
 from events.query.tree import (
     MIRRORED,
     OPPOSITE,
@@ -19,6 +19,7 @@ from events.query.tree import (
     Or,
     PathOf,
 )
+from events.targeting.evaluate import COMPARE
 from events.targeting.tree import Op, Path
 
 Test = Callable[[Row], bool]

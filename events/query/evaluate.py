@@ -23,18 +23,10 @@ from events.query.tree import (
     is_aggregate,
     keys,
 )
+from events.targeting.evaluate import COMPARE
 from events.targeting.tree import Op, Path
 
 Row = Mapping[str, Any]
-
-COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
-    Op.EQ: operator.eq,
-    Op.NE: operator.ne,
-    Op.LT: operator.lt,
-    Op.LE: operator.le,
-    Op.GT: operator.gt,
-    Op.GE: operator.ge,
-}
 
 
 def holds(where: Expression | None, row: Row) -> bool | None:

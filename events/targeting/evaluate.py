@@ -27,7 +27,7 @@ class TwinLike(Protocol):
 
 
 _MISSING = object()
-_COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
+COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
     Op.EQ: operator.eq,
     Op.NE: operator.ne,
     Op.LT: operator.lt,
@@ -87,4 +87,4 @@ def _compare(actual: object, op: Op, literal: Literal) -> bool | None:
         comparable = isinstance(actual, str)
     else:
         comparable = isinstance(actual, int | float)
-    return _COMPARE[op](actual, literal) if comparable else None
+    return COMPARE[op](actual, literal) if comparable else None

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import msgspec
 from pyroaring import BitMap
@@ -28,7 +27,6 @@ from events.query.evaluate import projected
 from events.query.plan import Bounds, true_bounds
 from events.query.tree import (
     UNDEFINED,
-    And,
     Expression,
     Function,
     Projection,
@@ -346,9 +344,3 @@ def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:
 
 def _token(place: _Place) -> str:
     return base64.urlsafe_b64encode(canonical.encode(place)).decode()
-
-
-def all_of(*terms: Expression | None) -> Expression | None:
-    """Some conditions joined by AND; `None` where there are none."""
-    given: tuple[Any, ...] = tuple(term for term in terms if term is not None)
-    return And(given) if len(given) > 1 else given[0] if given else None

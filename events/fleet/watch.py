@@ -1,0 +1,60 @@
+"""Who is to be looked at again when sets of the index change."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+from events.fleet.index import ValueKey
+from events.targeting.tree import Path
+
+N = TypeVar("N", bound=Hashable)
+Values = frozenset[tuple[Path, ValueKey]]
+
+
+class Watch(Generic[N]):
+    """Names by what they watch: (path, value) pairs where these alone matter, else whole paths."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[Path, set[N]] = {}
+        self._by_value: dict[tuple[Path, ValueKey], set[N]] = {}
+
+    def add(self, name: N, paths: Iterable[Path], values: Values | None) -> None:
+        """Watch some pairs, or where they are `None` some paths."""
+        if values is None:
+            for path in paths:
+                self._by_path.setdefault(path, set()).add(name)
+        else:
+            for pair in values:
+                self._by_value.setdefault(pair, set()).add(name)
+
+    def remove(self, name: N, paths: Iterable[Path], values: Values | None) -> None:
+        """Take back what `add` was told."""
+        if values is None:
+            for path in paths:
+                _discard(self._by_path, path, name)
+        else:
+            for pair in values:
+                _discard(self._by_value, pair, name)
+
+    def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[N]:
+        """Whoever watches one of these sets."""
+        found: set[N] = set()
+        for path, keys in touched.items():
+            found |= self._by_path.get(path, frozenset())
+            if len(self._by_value) < len(keys):
+                found.update(
+                    *(names for (where, key), names in self._by_value.items() if where == path and key in keys)
+                )
+            else:
+                for key in keys:
+                    found |= self._by_value.get((path, key), frozenset())
+        return found
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+def _discard(names_by: dict[K, set[N]], key: K, name: N) -> None:
+    names = names_by[key]
+    names.discard(name)
+    if not names:
+        del names_by[key]

@@ -21,6 +21,7 @@ from events.query.tree import (
     Query,
     Source,
     is_aggregate,
+    module_ids_asked,
     paths_of,
 )
 from events.targeting.tree import Op, Path
@@ -72,22 +73,6 @@ def plan_of(text: str) -> Plan | None:
     )
     values = None if standings or query.where is None else _values(query.where, module)
     return Plan(query, module, indexed, values, standings)
-
-
-def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
-    """The module ids that a condition limits itself to; `None` where it may be about any."""
-    match where:
-        case And(terms):
-            known = [asked for asked in map(module_ids_asked, terms) if asked is not None]
-            return frozenset.intersection(*known) if known else None
-        case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
-            Constant(str(name)), Op.EQ, PathOf(("moduleId",))
-        ):
-            return frozenset({name})
-        case In(PathOf(("moduleId",)), literals):
-            return frozenset(one for one in literals if isinstance(one, str))
-        case _:
-            return None
 
 
 def _is_known(where: Expression, module: str | None) -> bool:

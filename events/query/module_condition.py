@@ -19,6 +19,7 @@ from events.query.tree import (
     Or,
     PathOf,
     Source,
+    module_ids_asked,
     printed_expression,
     printed_literal,
 )
@@ -65,10 +66,10 @@ def parse_module_condition(text: str) -> ModuleCondition:
     if query.source is not Source.MODULES or query.where is None or query.group_by:
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
     terms = query.where.terms if isinstance(query.where, And) else (query.where,)
-    named = [(place, name) for place, term in enumerate(terms) if (name := _module_id(term)) is not None]
-    if len(named) != 1:
+    named = [(place, asked) for place, term in enumerate(terms) if (asked := module_ids_asked(term)) is not None]
+    if len(named) != 1 or len(named[0][1]) != 1:
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
-    ((place, module_id),) = named
+    ((place, (module_id,)),) = named
     if not _MODULE_ID.fullmatch(module_id):
         reason = f"{module_id[:140]!r} is no module that a configuration can be for; system modules are not"
         raise ConditionInvalid(text, column=1, reason=reason)
@@ -92,16 +93,6 @@ def module_applied_query(text: str, deployment_id: str) -> str:
 
 def _query_text(text: str) -> str:
     return _SELECT + text.strip()
-
-
-def _module_id(term: Expression) -> str | None:
-    match term:
-        case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
-            Constant(str(name)), Op.EQ, PathOf(("moduleId",))
-        ):
-            return name
-        case _:
-            return None
 
 
 def _condition(where: Expression, text: str, depth: int) -> Condition:

@@ -200,6 +200,22 @@ def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], .
     return tuple((path, one) for one in literals if one is not None and not isinstance(one, Undefined))
 
 
+def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
+    """The module ids that a condition limits itself to; `None` where it may be about any."""
+    match where:
+        case And(terms):
+            known = [asked for asked in map(module_ids_asked, terms) if asked is not None]
+            return frozenset.intersection(*known) if known else None
+        case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
+            Constant(str(name)), Op.EQ, PathOf(("moduleId",))
+        ):
+            return frozenset({name})
+        case In(PathOf(("moduleId",)), literals):
+            return frozenset(one for one in literals if isinstance(one, str))
+        case _:
+            return None
+
+
 def where_paths(query: Query) -> frozenset[Path]:
     """Every property that the condition names."""
     return paths_of(query.where)

@@ -20,8 +20,10 @@ _ALL = "select deviceId from devices"
 _EDGE = f"{_ALL} where capabilities.iotEdge = true"
 
 
-def targeted_query(condition_text: str, scope_text: str = "*") -> str:
-    """The query whose rows are the devices that an edge deployment targets within a scope; empty where it is nobody.
+def targeted_query(condition_text: str, scope_text: str = "*", *, own: bool = False) -> str:
+    """The query whose rows are the devices that a deployment targets within a scope; empty where it is nobody.
+
+    An edge deployment targets edge-capable devices; a configuration of devices' `own` twins, any.
 
     Raises:
         ConditionInvalid: the text is not a condition.
@@ -29,19 +31,9 @@ def targeted_query(condition_text: str, scope_text: str = "*") -> str:
     condition = both(parse(condition_text), parse(scope_text))
     if isinstance(condition, Nobody):
         return ""
-    return _EDGE if isinstance(condition, Everyone) else f"{_EDGE} and ({_query(condition)})"
-
-
-def own_targeted_query(condition_text: str, scope_text: str = "*") -> str:
-    """The query whose rows are the devices, edge-capable or not, whose own twins a configuration targets within a scope.
-
-    Raises:
-        ConditionInvalid: the text is not a condition.
-    """
-    condition = both(parse(condition_text), parse(scope_text))
-    if isinstance(condition, Nobody):
-        return ""
-    return _ALL if isinstance(condition, Everyone) else f"{_ALL} where {_query(condition)}"
+    if isinstance(condition, Everyone):
+        return _ALL if own else _EDGE
+    return f"{_ALL} where {_query(condition)}" if own else f"{_EDGE} and ({_query(condition)})"
 
 
 def _query(condition: Condition) -> str:

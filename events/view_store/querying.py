@@ -18,7 +18,6 @@ from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.fleet.index import PRIMITIVE_KINDS
-from events.fleet.metric_plan import module_ids_asked
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
@@ -33,6 +32,7 @@ from events.query.tree import (
     Query,
     Source,
     is_aggregate,
+    module_ids_asked,
     printed,
 )
 from events.view_store.deployments import deployments

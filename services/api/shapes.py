@@ -15,7 +15,7 @@ from events.fleet.deployments import CONTENT_KEY
 from events.manifest.document import Kind
 from events.manifest.merge import contributes
 from events.query.module_condition import module_applied_query, module_targeted_query
-from events.targeting.query_text import own_targeted_query, targeted_query
+from events.targeting.query_text import targeted_query
 
 _APPLIED = (
     "select deviceId from devices.modules where moduleId = '$edgeAgent' and configurations.[[{}]].status = 'Applied'"
@@ -118,7 +118,7 @@ def _own_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
     """Nobody answers for a device's own twin, so there are no others (contract/hub.md §1.3)."""
     return {
         "appliedCount": _OWN_APPLIED.format(name),
-        "targetedCount": own_targeted_query(document.target_condition, _scope(document)),
+        "targetedCount": targeted_query(document.target_condition, _scope(document), own=True),
     }
 
 

@@ -44,7 +44,7 @@ def test_a_condition_for_modules_is_one_over_what_the_module_reports(where: str,
             f"FROM devices.modules WHERE {where}"
             for where in [
                 *("", "*", "deviceId = 'd'", "moduleId = 'm' or moduleId = 'n'", "moduleId = 'm' and moduleId = 'n'"),
-                *("moduleId != 'm'", "moduleId in ['m']", "moduleId = '$edgeAgent'", "moduleId = '$edgeHub'"),
+                *("moduleId != 'm'", "moduleId = '$edgeAgent'", "moduleId = '$edgeHub'"),
                 *("moduleId = 1", "moduleId = 'a/b'", "not moduleId = 'm'"),
                 *(
                     f"moduleId = 'm' and {rest}"

@@ -7,7 +7,7 @@ import pytest
 
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
-from events.targeting.query_text import own_targeted_query, targeted_query
+from events.targeting.query_text import targeted_query
 
 
 class Twin(msgspec.Struct):
@@ -124,7 +124,7 @@ def test_a_condition_is_stored_as_a_query_of_the_same_meaning(condition: str, qu
 
 
 def test_whom_a_configuration_of_own_twins_targets_is_a_query_of_all_devices() -> None:
-    assert own_targeted_query(" ") == ""
-    assert own_targeted_query("*") == "select deviceId from devices"
+    assert targeted_query(" ", own=True) == ""
+    assert targeted_query("*", own=True) == "select deviceId from devices"
     condition = "tags.a = 'x' OR NOT tags.b = 1"
-    assert own_targeted_query(condition) == "select deviceId from devices where tags.a = 'x' or not tags.b = 1"
+    assert targeted_query(condition, own=True) == "select deviceId from devices where tags.a = 'x' or not tags.b = 1"

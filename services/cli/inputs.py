@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from events.canonical import Json, JsonObject
+from events.canonical import JsonObject
 
 STANDARD_INPUT = "-"
 
@@ -30,25 +30,16 @@ def read_text(place: str) -> str:
         raise InputUnreadable(place, str(error)) from error
 
 
-def parse_json(place: str, text: str) -> Json:
-    """The JSON value of a text that was read at a place.
-
-    Raises:
-        InputUnreadable: it is none.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputUnreadable(place, str(error)) from error
-
-
 def read_json(place: str) -> JsonObject:
     """The JSON object in a file, or on standard input for `-`.
 
     Raises:
         InputUnreadable: there is none.
     """
-    found = parse_json(place, read_text(place))
+    try:
+        found = json.loads(read_text(place))
+    except (ValueError, RecursionError) as error:
+        raise InputUnreadable(place, str(error)) from error
     if not isinstance(found, dict):
         raise InputUnreadable(place, "a JSON object is wanted")
     return found

@@ -12,12 +12,14 @@ _FINGERPRINT_DIGITS = 16
 class Place(msgspec.Struct, frozen=True):
     """An element of a document, or the nearest thing above where it would be.
 
-    `whole` says that the element itself is there. `document` is a number in the subject's documents.
+    `whole` says that the element itself is there, `open` that it is an object, which can be given members. `document` is
+    a number in the subject's documents.
     """
 
     document: int
     pointer: str
     whole: bool
+    open: bool = False
 
 
 class Hit(msgspec.Struct, frozen=True):

@@ -213,8 +213,9 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
             for setting in self._settings.get((number, twin), ()):
                 reached = _reached(setting, path)
                 if reached is not None and reached[0] >= depth:
-                    depth = reached[0]
-                    best = Place(number, reached[1], whole=depth == len(path))
+                    depth, at, value = reached
+                    whole = depth == len(path)
+                    best = Place(number, at, whole=whole, open=whole and isinstance(value, dict))
                 elif depth < 0 and setting.path[: len(path)] == tuple(path):
                     # Some of the element is set, nowhere the element itself.
                     best = Place(number, setting.pointer, whole=False)
@@ -253,6 +254,8 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
         for known in range(len(path) - 1, -1, -1):
             above = self.place(twin, path[:known])
             if above.whole and above.document == place.document:
+                if not above.open:
+                    break
                 for name in reversed(path[known + 1 :]):
                     value = {name: value}
                 return (Operation("add", above.pointer + pointer(path[known]), value),)
@@ -269,7 +272,7 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
         Text that does not fit into one string of a twin is cut into chunks. `as_text` also makes text of an object.
         """
         place = self.place(AGENT, (*module.path, "settings"))
-        if not self._ours(place):
+        if not self._ours(place) or not place.open:
             return ()
         written = module.chunks
         if not as_text and any(isinstance(value, dict) for value in written.values()):
@@ -415,8 +418,8 @@ def _parsed(text: str) -> Route | RouteInvalid:
         return error
 
 
-def _reached(setting: Setting, path: Sequence[str]) -> tuple[int, str] | None:
-    """How far towards a path a setting goes, and where that is; `None` if it sets something else."""
+def _reached(setting: Setting, path: Sequence[str]) -> tuple[int, str, Json] | None:
+    """How far towards a path a setting goes, where that is, and what is there; `None` if it sets something else."""
     if len(setting.path) > len(path) or tuple(path[: len(setting.path)]) != setting.path:
         return None
     value, at, depth = setting.value, setting.pointer, len(setting.path)
@@ -425,4 +428,4 @@ def _reached(setting: Setting, path: Sequence[str]) -> tuple[int, str] | None:
             break
         value, depth = value[name], depth + 1
         at += pointer(name)
-    return depth, at
+    return depth, at, value

@@ -22,7 +22,7 @@ _reference = re.compile(
     rf"(?:[A-Za-z0-9$][A-Za-z0-9.-]*(?::\d+)?/)?{_component}(?:/{_component})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
 ).fullmatch
 _three_numbers = re.compile(r"\d+\.\d+\.\d+").match
-_debug = re.compile(r"(?:^|[.\-_])debug(?:$|[.\-_}])", re.IGNORECASE).search
+_debug = re.compile(r"(?:^|[.:\-_])debug(?:$|[.\-_}])", re.IGNORECASE).search
 
 
 def tag_of(reference: str) -> str:
@@ -169,7 +169,7 @@ def tag_rolling_runtime(subject: Subject, module: Module) -> Iterator[Hit]:
 )
 def runtime_registry(subject: Subject) -> Iterator[Hit]:
     """System modules from the public registry beside others from a registry with credentials."""
-    own = {credential.get("address") for credential in subject.registries.values()} - {None}
+    own = [credential.get("address") for credential in subject.registries.values()]
     used = sorted(
         registry
         for module in subject.user_modules

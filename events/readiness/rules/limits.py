@@ -90,7 +90,7 @@ def create_options_size(subject: Subject, module: Module) -> Iterator[Hit]:
     Severity.INFO,
     fixes=True,
     reason=f"Hubs may keep strings of {CHUNK_CHARACTERS} characters alone; the agent joins what is cut.",
-    remedy="Cut the text into createOptions, createOptions01, …",
+    remedy="Cut the text into createOptions, createOptions01 and so on.",
     source=_SOURCE,
 )
 def create_options_unchunked(subject: Subject, module: Module) -> Iterator[Hit]:

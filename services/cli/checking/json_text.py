@@ -131,7 +131,7 @@ def _last_member(places: dict[str, Span], above: str) -> Span | None:
 def _written(value: Json, text: str, margin: str | None) -> str:
     if margin is None or not isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, separators=_separators(text))
-    lines = json.dumps(value, ensure_ascii=False, indent=_step(text)).splitlines()
+    lines = json.dumps(value, ensure_ascii=False, indent=_step(text)).split("\n")
     return f"{_break(text)}{margin}".join(lines)
 
 

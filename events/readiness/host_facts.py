@@ -55,5 +55,5 @@ def read_host_facts(section: Json) -> HostFacts | str:
     """The facts in a reported section, or why it cannot be read; anything is answered."""
     try:
         return msgspec.convert(section, HostFacts)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as error:
         return str(error)

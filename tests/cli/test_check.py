@@ -99,7 +99,7 @@ def test_text_groups_findings_by_rule_with_lines_and_remedy(put: Any) -> None:
     put("m.json", manifest(*((f"agent/modules/{name}/settings/image", "x:latest") for name in ("temp", "alarm"))))
     lines = check("m.json").stdout.splitlines()
     assert lines[0] == "m.json (production)"
-    assert lines[1].split() == ["warning", "tag-latest", *"No image has the tag latest".split()]
+    assert lines[1].split() == ["warning", "tag-latest", *("No", "image", "has", "the", "tag", "latest")]
     assert [line.split("  ")[-1] for line in lines[2:4]] == ["line 67", "line 76"]
     assert lines[4].strip().startswith("→ Use a specific tag")
     assert lines[-1] == "1 file: 2 warnings"

@@ -113,6 +113,7 @@ def test_any_create_options_are_answered(options: Any, as_text: bool) -> None:  
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(section=anything)
+@example({"upstreamProtocol": "\ud800"})
 def test_any_facts_of_a_host_are_answered(section: Any) -> None:
     read = read_host_facts(section)
     assert isinstance(read, HostFacts | str)

@@ -127,3 +127,5 @@ def test_a_template_may_have_placeholders_and_objects() -> None:
     assert rules == {"privileged", "log-config", "res-memory", "res-cpu"}
     temp_module["settings"]["image"] = "${MODULES.temp.debug}"
     assert found(subject(template), "image-debug") != []
+    template["modulesContent"]["$edgeHub"]["properties.desired"]["schemaVersion"] = "${VERSION}"
+    assert found(subject(template), "schema-version") == []

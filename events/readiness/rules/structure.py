@@ -17,7 +17,8 @@ from events.readiness.subject import Module, Subject
 _POLICIES = ("never", "on-failure", "on-unhealthy", "always")
 
 _name_fits = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]+").fullmatch
-_env_value = re.compile(r"\.env\.|\.registryCredentials\.|\.createOptions").search
+_may_be_secret = re.compile(r"\.env\.|\.registryCredentials\.|\.createOptions").search
+_QUOTES_NO_VALUE = ("required", "type", "blank", "name", "limit-string-length", "limit-null", "limit-depth")
 
 # What rules of their own say better, by the name of the problem's rule and the end of its path.
 _SAID = (
@@ -98,7 +99,8 @@ def schema_version(subject: Subject) -> Iterator[Hit]:
     """A version of another form or number."""
     for twin, schema in ((AGENT, agent_schema), (HUB, hub_schema)):
         version = subject.sections.get(twin, {}).get("schemaVersion")
-        if isinstance(version, str) and schema.minor_of(version) is None:
+        is_open = isinstance(version, str) and subject.template and placeholders.inside(version)
+        if isinstance(version, str) and not is_open and schema.minor_of(version) is None:
             message = f"{twin} does not know schema version {shown(version)!r}"
             yield subject.hit(message, module=twin, twin=twin, path=("schemaVersion",))
 
@@ -212,10 +214,9 @@ def _of_layer_system(problem: Problem) -> bool:
 def _problem_hit(subject: Subject, problem: Problem) -> Hit:
     at = _resolved(subject.last.content, problem.path)
     message = f"{problem.path}: {problem.message}"
-    if _env_value(problem.path):
-        # What is said of a value may quote it.
-        said = "is still to be filled in" if problem.rule == "template-placeholder" else f"breaks {problem.rule}"
-        message = f"{problem.path}: {said}"
+    if _may_be_secret(problem.path) and problem.rule not in _QUOTES_NO_VALUE:
+        is_open = problem.rule == "template-placeholder"
+        message = f"{problem.path}: {'is still to be filled in' if is_open else f'breaks the rule {problem.rule}'}"
     names = [name for name in at if name not in (kind.value for kind in Kind)]
     place = Place(len(subject.documents) - 1, _root_of(subject, at), whole=True)
     return Hit(names[0] if names else "", message, place, path=tuple(at), detail=f"{problem.rule} {problem.path}")

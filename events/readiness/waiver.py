@@ -3,6 +3,7 @@
 import datetime as dt
 
 import msgspec
+from typing_extensions import override
 
 from events.readiness.finding import Finding
 
@@ -19,6 +20,11 @@ class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: dt.date
     module: str | None = None
     deployment: str | None = None
+
+    @override
+    def __str__(self) -> str:
+        of = "".join(f" of {name}" for name in (self.module, self.deployment) if name)
+        return f"{self.who}, for {self.rule}{of}, until {self.until}: {self.why}"
 
     def applies(self, finding: Finding, now: int) -> bool:
         """Whether a finding is waived at a time in milliseconds."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
-from importlib.metadata import version as installed_version
 from typing import Annotated, Any
 
 import typer
@@ -82,6 +81,8 @@ def _nothing() -> None: ...
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
     if asked:
+        from importlib.metadata import version as installed_version  # noqa: PLC0415 - slow, and wanted here alone
+
         typer.echo(f"twinfold {installed_version('twinfold')}")
         raise typer.Exit
 

@@ -54,14 +54,6 @@ class Format(enum.StrEnum):
     junit = "junit"
 
 
-class FailOn(enum.StrEnum):
-    """Severities."""
-
-    error = "error"
-    warning = "warning"
-    info = "info"
-
-
 def check(
     files: Annotated[list[str], typer.Argument(help="Manifests or templates, or - for standard input.")],
     *,
@@ -75,7 +67,7 @@ def check(
     write_baseline_to: Annotated[
         str | None, typer.Option("--write-baseline", help="Write today's findings to this file.")
     ] = None,
-    fail_on: Annotated[FailOn, typer.Option(help="The least severity that counts.")] = FailOn.warning,
+    fail_on: Annotated[Severity, typer.Option(help="The least severity that counts.")] = Severity.WARNING,
     waivers: Annotated[str | None, typer.Option(help="A file of waivers, in TOML or JSON.")] = None,
 ) -> None:
     """Check manifests against the production checklist. It leaves with 1 if there are findings that count.
@@ -83,7 +75,6 @@ def check(
     Example: twinfold check deployment.json --profile constrained --fail-on error
     """
     now = int(time.time() * 1000)
-    severity = Severity(fail_on.value)
     try:
         given = read_waivers(waivers) if waivers else ()
         known = read_baseline(baseline) if baseline else None
@@ -94,13 +85,14 @@ def check(
         if write_baseline_to:
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
+        # Here and not in services.cli.exits, which knows all that can go wrong with Redis.
         sys.stderr.write(f"twinfold: {error}\n")
         raise typer.Exit(UNREADABLE) from error
     mended_input = fix and STANDARD_INPUT in files
     if mended_input:
         sys.stdout.write(next(one.source.text for one in checked if one.source.place == STANDARD_INPUT))
-    _report(checked, format_, severity, to_errors=mended_input)
-    if not write_baseline_to and failing(checked, severity):
+    _report(checked, format_, fail_on, to_errors=mended_input)
+    if not write_baseline_to and failing(checked, fail_on):
         raise typer.Exit(FOUND)
 
 

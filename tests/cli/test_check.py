@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from events.readiness.catalogue import RULES
+from events.readiness.profile import PROFILES
 from services.cli.app import app
+from services.cli.check import ProfileName
 from tests.readiness.manifests import (
     ABSENT,
     LIMITS,
@@ -145,6 +147,7 @@ SARIF: dict[str, Any] = {
                 "required": ["tool", "results"],
                 "additionalProperties": False,
                 "properties": {
+                    "properties": {"type": "object"},
                     "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
                     "tool": {
                         "type": "object",
@@ -416,6 +419,10 @@ def test_a_baseline_is_the_same_for_the_same_findings(put: Any) -> None:
     assert Path("one.json").read_text() == Path("two.json").read_text()
 
 
+def test_every_profile_can_be_asked_for() -> None:
+    assert set(ProfileName) == set(PROFILES)
+
+
 # Waivers
 
 WAIVER = """
@@ -435,8 +442,8 @@ def test_waivers_come_from_a_file(put: Any, name: str) -> None:
     put(name, WAIVER if name == "w.toml" else {"waivers": [one]})
     ran = check("m.json", "--waivers", name)
     assert ran.exit_code == 0
-    assert "waived   tag-latest: " in ran.stdout
-    assert "ada, until 9999-12-31: the vendor has no other" in ran.stdout
+    assert "waived   'registry.example.com/temp:latest' of temp has the tag latest (ada, for tag-latest" in ran.stdout
+    assert "until 9999-12-31: the vendor has no other)" in ran.stdout
 
 
 def test_a_waiver_whose_time_is_over_does_not_count_and_is_shown(put: Any) -> None:
@@ -444,7 +451,9 @@ def test_a_waiver_whose_time_is_over_does_not_count_and_is_shown(put: Any) -> No
     put("w.toml", WAIVER.replace("9999-12-31", "2020-02-29"))
     ran = check("m.json", "--waivers", "w.toml")
     assert ran.exit_code == 1
-    assert "expired  the waiver of ada for tag-latest of temp ended with 2020-02-29" in ran.stdout
+    assert "expired  the waiver of ada, for tag-latest of temp, until 2020-02-29: the vendor" in ran.stdout
+    for name in ("json", "sarif", "junit"):
+        assert "2020-02-29" in check("m.json", "--waivers", "w.toml", "--format", name).stdout
 
 
 @pytest.mark.parametrize(

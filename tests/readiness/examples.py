@@ -80,6 +80,7 @@ EXAMPLES: dict[str, tuple[Subject, Subject]] = {
     "manifest-invalid": (one(temp("status", "asleep")), one(temp("status", "stopped"))),
     "unknown-member": (one(temp("note", "x")), one(temp("version", "x"))),
     "placeholder": (one(temp("env/URL/value", "${URL}")), one(temp("env/URL/value", "${URL}"), template=True)),
+    "placeholder-strict": (one(temp("status", "${STATUS}")), one(temp("status", "${STATUS}"), template=True)),
     "schema-version": (one(manifest(("agent/schemaVersion", "1.2"))), one(manifest(("hub/schemaVersion", "1.2")))),
     "ea-missing": (
         one(manifest(("agent/systemModules/edgeAgent", ABSENT))),

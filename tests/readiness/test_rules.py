@@ -85,6 +85,11 @@ MORE = [
     ("module-name", manifest(("agent/modules/-m", module()))),
     ("hub-ttl-missing", manifest(("hub/storeAndForwardConfiguration", {}))),
     ("manifest-invalid", {}),
+    ("manifest-invalid", manifest(("agent/modules/temp/env/A B", {"value": "c"}))),
+    ("manifest-invalid", create_options('{"Labels": {"note": "' + "x" * 4096 + '"}}')),
+    ("placeholder-strict", manifest(("hub/routes/up", "FROM /* INTO ${SINK}"))),
+    ("placeholder", manifest(("temp/properties.desired/url", "${URL}"))),
+    ("runtime-registry", manifest(("agent/systemModules/edgeAgent/settings/image", "mcr.microsoft.com/agent:1.5.4"))),
     ("manifest-invalid", 7),
     ("manifest-invalid", {"modulesContent": {"$edgeAgent": []}}),
 ]

@@ -8,10 +8,8 @@ from events.manifest.errors import ImageInvalid
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
-from events.readiness.rule import LooksAt, module_rule, rule
+from events.readiness.rule import module_rule
 from events.readiness.subject import Module, Subject
-
-MICROSOFT = "mcr.microsoft.com"
 
 _MODULE_IMAGES = "seed 003, Use correct module images in deployment manifests"
 _TAGS = "seed 003, Use tags to manage versions"
@@ -156,26 +154,3 @@ def tag_rolling_runtime(subject: Subject, module: Module) -> Iterator[Hit]:
     if module.system and rolls and tag not in ("", "latest"):
         message = f"the tag {shown(tag)} of {module.name} is no version of three numbers"
         yield subject.module_hit(module, message, "settings", "image")
-
-
-@rule(
-    "runtime-registry",
-    "The runtime's images come from the registry of your own",
-    Severity.INFO,
-    looks_at=LooksAt.WHOLE,
-    reason="Devices behind a tight firewall may reach your registry and not the public one.",
-    remedy=f"Copy the images of edgeAgent and edgeHub from {MICROSOFT} into the registry that serves your modules.",
-    source="seed 003, Store runtime containers in your private registry",
-)
-def runtime_registry(subject: Subject) -> Iterator[Hit]:
-    """System modules from the public registry beside others from a registry with credentials."""
-    own = [credential.get("address") for credential in subject.registries.values()]
-    used = sorted(
-        registry
-        for module in subject.user_modules
-        if (registry := image.registry_of(module.image)) is not None and registry in own
-    )
-    for module in subject.system_modules.values():
-        if used and image.registry_of(module.image) == MICROSOFT:
-            message = f"{module.name} comes from {MICROSOFT}, other modules from {shown(used[0])}"
-            yield subject.module_hit(module, message, "settings", "image")

@@ -8,8 +8,10 @@ from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
 from events.readiness.rule import LooksAt, rule
-from events.readiness.rules.images import MICROSOFT, readable
+from events.readiness.rules.images import readable
 from events.readiness.subject import Subject
+
+MICROSOFT = "mcr.microsoft.com"
 
 _SOURCE = "seed 003, Manage access to your container registry"
 _PUBLIC = {
@@ -38,7 +40,7 @@ def registry_credentials_missing(subject: Subject) -> Iterator[Hit]:
     addresses = {address.lower() for address in known if isinstance(address, str)}
     for module in subject.modules:
         registry = image.registry_of(module.image) if readable(module.image) else None
-        if registry is not None and registry.lower() not in _PUBLIC | addresses and not _is_near(registry):
+        if registry is not None and _is_private(registry) and registry.lower() not in addresses:
             message = f"{module.name} comes from {shown(registry)}, for which there are no credentials"
             yield subject.module_hit(module, message, "settings", "image", detail=registry)
 
@@ -102,7 +104,26 @@ def registry_password_clear(subject: Subject) -> Iterator[Hit]:
             yield subject.hit(message, module=AGENT, twin=AGENT, path=(*_AT, name, "password"))
 
 
-def _is_near(registry: str) -> bool:
-    # A parent of nested devices, or a registry on the device or in its own network.
+@rule(
+    "runtime-registry",
+    "The runtime's images come from the registry of your own",
+    Severity.INFO,
+    looks_at=LooksAt.WHOLE,
+    reason="Devices behind a tight firewall may reach your registry and not the public one.",
+    remedy=f"Copy the images of edgeAgent and edgeHub from {MICROSOFT} into the registry that serves your modules.",
+    source="seed 003, Store runtime containers in your private registry",
+)
+def runtime_registry(subject: Subject) -> Iterator[Hit]:
+    """System modules from the public registry beside others from a private one."""
+    images = [module.image for module in subject.user_modules if readable(module.image)]
+    used = sorted(registry for one in images if (registry := image.registry_of(one)) and _is_private(registry))
+    for module in subject.system_modules.values():
+        if used and image.registry_of(module.image) == MICROSOFT:
+            message = f"{module.name} comes from {MICROSOFT}, other modules from {shown(used[0])}"
+            yield subject.module_hit(module, message, "settings", "image")
+
+
+def _is_private(registry: str) -> bool:
+    # A parent of nested devices and a registry on the device itself are neither public nor far away.
     host = registry.partition(":")[0].lower()
-    return host in ("localhost", "127.0.0.1", "$upstream") or registry.startswith("$")
+    return registry.lower() not in _PUBLIC and host not in ("localhost", "127.0.0.1") and not host.startswith("$")

@@ -35,7 +35,6 @@ _SAID = (
     ("agent-missing", ""),
     ("modules-max", ""),
     ("limit-size", ""),
-    ("limit-string-length", ".createOptions"),
     ("store-and-forward", ""),
     ("unknown-member", ""),
 )
@@ -68,8 +67,21 @@ def manifest_invalid(subject: Subject) -> Iterator[Hit]:
 def unknown_member(subject: Subject) -> Iterator[Hit]:
     """A member of another name."""
     for problem in subject.problems:
-        if problem.rule == "unknown-member" and not _of_layer_system(problem):
+        if problem.rule == "unknown-member":
             yield _problem_hit(subject, problem)
+
+
+@rule(
+    "placeholder-strict",
+    "No placeholder stands where only fixed words will do",
+    Severity.ERROR,
+    reason="Nobody fills in a placeholder of a manifest that is deployed, and here it makes the whole manifest unreadable.",
+    remedy="Deploy what the build makes of the template.",
+    source="contract/edge.md §1.1, §2",
+)
+def placeholder_strict(subject: Subject) -> Iterator[Hit]:
+    """A placeholder in a status, a route or their like, outside of templates."""
+    yield from _placeholders(subject, Severity.ERROR)
 
 
 @rule(
@@ -81,10 +93,8 @@ def unknown_member(subject: Subject) -> Iterator[Hit]:
     source="seed 003, Use correct module images in deployment manifests",
 )
 def placeholder(subject: Subject) -> Iterator[Hit]:
-    """A placeholder anywhere but in an image, outside of templates."""
-    for problem in () if subject.template else subject.problems:
-        if problem.rule == "template-placeholder" and not problem.path.endswith(".image"):
-            yield _problem_hit(subject, problem)
+    """A placeholder in a value, outside of templates."""
+    yield from _placeholders(subject, Severity.WARNING)
 
 
 @rule(
@@ -202,13 +212,21 @@ def startup_order_schema(subject: Subject) -> Iterator[Hit]:
                 yield subject.module_hit(module, f"{name} of {module.name} needs schema version 1.1", name)
 
 
+def _placeholders(subject: Subject, severity: Severity) -> Iterator[Hit]:
+    for problem in () if subject.template else subject.problems:
+        # Images have a rule of their own.
+        if (
+            problem.rule == "template-placeholder"
+            and problem.severity is severity
+            and not problem.path.endswith(".image")
+        ):
+            yield _problem_hit(subject, problem)
+
+
 def _unsaid(problem: Problem) -> bool:
-    # The rule on names is about modules alone.
-    return problem.rule == "name" and ".properties.desired.modules." not in problem.path
-
-
-def _of_layer_system(problem: Problem) -> bool:
-    return problem.path.endswith(".systemModules")
+    # The rule on names is about modules alone, not about their variables.
+    _, _, below = problem.path.partition(".properties.desired.modules.")
+    return problem.rule == "name" and (not below or ".env." in below)
 
 
 def _problem_hit(subject: Subject, problem: Problem) -> Hit:

@@ -1,7 +1,6 @@
 """A report for programs: JSON, and SARIF 2.1.0 for those that show findings beside code."""
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,18 +27,25 @@ def as_json(files: Sequence[Checked]) -> str:
 
 def as_sarif(files: Sequence[Checked]) -> str:
     """One run. Waived findings are suppressed, those of a baseline unchanged."""
+    from importlib.metadata import version  # noqa: PLC0415 - slow, and wanted here alone
+
     results = [_result(checked, finding) for checked in files for finding in checked.report.findings]
     for checked in files:
         for waived in checked.report.waived:
-            why = f"{waived.waiver.who}, until {waived.waiver.until}: {waived.waiver.why}"
-            suppression = {"kind": "external", "status": "accepted", "justification": why}
+            suppression = {"kind": "external", "status": "accepted", "justification": str(waived.waiver)}
             results.append({**_result(checked, waived.finding), "suppressions": [suppression]})
     driver = {
         "name": "twinfold",
         "version": version("twinfold"),
         "rules": [_sarif_rule(rule) for rule in RULES],
     }
-    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    expired = {waiver for checked in files for waiver in checked.report.expired}
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": results,
+        "properties": {"expiredWaivers": msgspec.to_builtins(sorted(expired, key=str))},
+    }
     return _text({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
 
 

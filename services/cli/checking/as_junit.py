@@ -26,6 +26,10 @@ def as_junit(files: Sequence[Checked], fail_on: Severity) -> str:
 
 def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
     suite = ET.SubElement(suites, "testsuite", name=_clean(checked.source.place))
+    if checked.report.expired:
+        properties = ET.SubElement(suite, "properties")
+        for waiver in checked.report.expired:
+            ET.SubElement(properties, "property", name="expired waiver", value=_clean(str(waiver)))
     for rule in RULES:
         if rule.looks_at in _NO_CASE:
             continue
@@ -42,7 +46,7 @@ def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
             ET.SubElement(case, "skipped", message=_clean("; ".join(finding.message for finding in let)))
         elif new:
             ET.SubElement(case, "system-out").text = _clean("\n".join(finding.message for finding in new))
-    cases = list(suite)
+    cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
     suite.set("skipped", str(sum(case.find("skipped") is not None for case in cases)))

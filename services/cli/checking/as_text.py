@@ -31,18 +31,15 @@ def _show_file(console: Console, checked: Checked) -> None:
     for rule_id, found in groupby(new, key=lambda finding: finding.rule):
         _show_rule(console, checked, rule_id, list(found))
     for waived in checked.report.waived:
-        waiver = waived.waiver
-        said = f"{waived.finding.rule}: {waived.finding.message}; {waiver.who}, until {waiver.until}: {waiver.why}"
+        said = f"{waived.finding.message} ({waived.waiver})"
         _line(console, 0, Text.assemble((f"{'waived':<{_COLUMN}}", "dim"), said))
     for waiver in checked.report.expired:
-        of = "".join(f" of {name}" for name in (waiver.module, waiver.deployment) if name)
-        said = f"the waiver of {waiver.who} for {waiver.rule}{of} ended with {waiver.until}: {waiver.why}"
-        _line(console, 0, Text.assemble((f"{'expired':<{_COLUMN}}", "magenta"), said))
+        _line(console, 0, Text.assemble((f"{'expired':<{_COLUMN}}", "magenta"), f"the waiver of {waiver}"))
     for label in checked.report.unknown_labels:
         _line(console, 0, Text(f"{'label':<{_COLUMN}}{label} names no rule, profile or severity"))
     if not new:
         _line(console, 0, Text("nothing to say", "green"))
-    console.print()
+    _line(console, 0, Text())
 
 
 def _show_rule(console: Console, checked: Checked, rule_id: str, findings: Sequence[Finding]) -> None:
@@ -69,4 +66,4 @@ def _line(console: Console, indent: int, text: Text) -> None:
     if console.is_terminal:
         console.print(Padding(text, (0, 0, 0, indent), expand=False))
     else:
-        console.print(Text(" " * indent).append_text(text), soft_wrap=True)
+        console.file.write(f"{' ' * indent}{text.plain}\n")

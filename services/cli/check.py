@@ -1,10 +1,11 @@
 """`twinfold check`: manifests held against the production checklist, without a server."""
 
 import enum
+import io
 import sys
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -13,7 +14,7 @@ from events.manifest.problem import Severity
 from events.readiness import check as readiness
 from events.readiness.finding import Finding
 from events.readiness.profile import PROFILES
-from events.readiness.subject import Document, Subject
+from events.readiness.subject import Subject
 from events.readiness.waiver import Waiver
 from services.cli.checking.as_json import as_json, as_sarif
 from services.cli.checking.as_junit import as_junit
@@ -88,10 +89,10 @@ def check(
         # Here and not in services.cli.exits, which knows all that can go wrong with Redis.
         sys.stderr.write(f"twinfold: {error}\n")
         raise typer.Exit(UNREADABLE) from error
-    mended_input = fix and STANDARD_INPUT in files
-    if mended_input:
-        sys.stdout.write(next(one.source.text for one in checked if one.source.place == STANDARD_INPUT))
-    _report(checked, format_, fail_on, to_errors=mended_input)
+    mended = next((one.source.text for one in checked if fix and one.source.place == STANDARD_INPUT), None)
+    if mended is not None:
+        sys.stdout.buffer.write(mended.encode())
+    _report(checked, format_, fail_on, sys.stdout if mended is None else sys.stderr)
     if not write_baseline_to and failing(checked, fail_on):
         raise typer.Exit(FOUND)
 
@@ -112,7 +113,7 @@ def _checked(
     document = document_of(source)
     fixed: list[Finding] = []
     for _ in range(_PASSES_MAX if fix else 0):
-        found = readiness.fixes(_subject(below, document), profile, now=now, waivers=waivers)
+        found = readiness.fixes(Subject((*below, document)), profile, now=now, waivers=waivers)
         if not found:
             break
         text = edited(source.text, [operation for _, operations in found for operation in operations])
@@ -121,17 +122,15 @@ def _checked(
         fixed += (finding for finding, _ in found)
     if fixed and place != STANDARD_INPUT:
         write_manifest(source)
-    report = readiness.check(_subject(below, document), profile, now=now, waivers=waivers)
+    report = readiness.check(Subject((*below, document)), profile, now=now, waivers=waivers)
     sources = {one.name: base for one, base in zip(below, bases, strict=True)} | {document.name: source}
     return Checked(source, sources, report, known, tuple(fixed))
 
 
-def _subject(below: Sequence[Document], document: Document) -> Subject:
-    return Subject((*below, document))
-
-
-def _report(files: Sequence[Checked], format_: Format, fail_on: Severity, *, to_errors: bool) -> None:
-    stream = sys.stderr if to_errors else sys.stdout
+def _report(files: Sequence[Checked], format_: Format, fail_on: Severity, stream: TextIO) -> None:
+    if isinstance(stream, io.TextIOWrapper):
+        # Names in a manifest can have characters that a terminal has not.
+        stream.reconfigure(errors="backslashreplace")
     match format_:
         case Format.text:
             show(Console(file=stream, highlight=False, markup=False, emoji=False), files)

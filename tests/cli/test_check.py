@@ -1,6 +1,9 @@
 """`twinfold check`: what it reads, prints, mends and leaves with."""
 
+import copy
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +11,21 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from events.readiness import check as readiness
 from events.readiness.catalogue import RULES
 from events.readiness.profile import PROFILES
+from events.readiness.subject import Subject
 from services.cli.app import app
 from services.cli.check import ProfileName
+from services.cli.checking.as_text import show
+from services.cli.checking.checked import Checked, Source
+from services.cli.checking.reading import document_of
+from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import (
     ABSENT,
     LIMITS,
@@ -25,6 +37,7 @@ from tests.readiness.manifests import (
     manifest,
     temp,
 )
+from tests.readiness.test_anything import LEAVES, places
 
 LATEST = image("registry.example.com/temp:latest")
 RESTARTING = create_options({"Labels": {"a": "ä"}, "HostConfig": {**LIMITS, "RestartPolicy": {"Name": "always"}}})
@@ -103,13 +116,35 @@ def test_text_groups_findings_by_rule_with_lines_and_remedy(put: Any) -> None:
     assert lines[0] == "m.json (production)"
     assert lines[1].split() == ["warning", "tag-latest", *("No", "image", "has", "the", "tag", "latest")]
     assert [line.split("  ")[-1] for line in lines[2:4]] == ["line 67", "line 76"]
-    assert lines[4].strip().startswith("→ Use a specific tag")
+    assert lines[4].strip().startswith("Remedy: Use a specific tag")
     assert lines[-1] == "1 file: 2 warnings"
 
 
 def test_text_for_a_pipe_is_not_wrapped(put: Any) -> None:
     put("m.json", image("registry.example.com/" + "long/" * 60 + "temp:latest"))
     assert sum("of temp has the tag latest" in line for line in check("m.json").stdout.splitlines()) == 1
+
+
+def test_text_for_a_terminal_keeps_its_indentation(put: Any) -> None:
+    path = put("m.json", LATEST)
+    document = document_of(source := Source(str(path), path.read_text()))
+    report = readiness.check(Subject((document,)), PROFILES["production"], now=0)
+    screen = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
+    show(screen, [Checked(source, {}, report)])
+    assert isinstance(screen.file, io.StringIO)
+    lines = [line.rstrip() for line in screen.file.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 40
+    start = next(number for number, line in enumerate(lines) if "registry.example.com" in line)
+    assert all(line.startswith(" " * 9) for line in lines[start : lines.index("")])
+
+
+def test_a_terminal_without_the_characters_of_a_name_shows_their_numbers(put: Any) -> None:
+    put("m.json", image("x:latest\u20ac"))
+    clean = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "services.cli", "check", "m.json"]
+    ran = subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert r"x:latest\u20ac" in ran.stdout
 
 
 def test_square_brackets_are_no_markup(put: Any) -> None:
@@ -307,6 +342,25 @@ def test_a_fixed_standard_input_goes_to_standard_output() -> None:
 def test_standard_input_with_nothing_to_fix_comes_out_as_it_is() -> None:
     text = json.dumps(READY, indent=7) + "\n\n"
     assert check("-", "--fix", text=text).stdout == text
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(data=st.data())
+def test_whatever_is_fixed_comes_out_as_json_that_stays_as_it_is(data: st.DataObject) -> None:
+    document = copy.deepcopy(data.draw(st.sampled_from([asked.last.content for asked, _ in EXAMPLES.values()])))
+    for _ in range(data.draw(st.integers(0, 2))):
+        if candidates := places(document):
+            holder, key = data.draw(st.sampled_from(candidates))
+            holder[key] = data.draw(LEAVES.filter(lambda value: "Infinity" not in json.dumps(value)))
+    text = json.dumps(document, indent=data.draw(st.sampled_from([None, 1, "\t"])))
+    if "NaN" in text or "Infinity" in text:
+        return
+    once = check("-", "--fix", "--profile", "constrained", text=text)
+    assert once.exit_code in (0, 1), once.output
+    again = check("-", "--fix", "--profile", "constrained", text=once.stdout)
+    assert (again.exit_code, again.stdout) == (once.exit_code, once.stdout)
+    if "fixed" not in once.stderr:
+        assert once.stdout == text
 
 
 # Fixes in files

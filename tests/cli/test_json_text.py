@@ -79,6 +79,7 @@ def test_a_patch_that_leads_nowhere_is_refused(step: Operation) -> None:
         ('{\n  "a": 1,\n  "b": 2\n}', Operation("remove", "/b"), '{\n  "a": 1\n}'),
         ('{\n  "a": 1\n}', Operation("remove", "/a"), "{}"),
         ('{"a": 1, "b": [ ]}', Operation("replace", "/a", "é"), '{"a": "é", "b": [ ]}'),
+        ('{"a": 1}', Operation("add", "/b\ud800", "é\ud800"), '{"a": 1, "b\\ud800": "\\u00e9\\ud800"}'),
     ],
 )
 def test_what_is_written_looks_like_what_is_beside_it(text: str, step: Operation, after: str) -> None:

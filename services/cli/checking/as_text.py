@@ -39,7 +39,7 @@ def _show_file(console: Console, checked: Checked) -> None:
         _line(console, 0, Text(f"{'label':<{_COLUMN}}{label} names no rule, profile or severity"))
     if not new:
         _line(console, 0, Text("nothing to say", "green"))
-    _line(console, 0, Text())
+    console.print()
 
 
 def _show_rule(console: Console, checked: Checked, rule_id: str, findings: Sequence[Finding]) -> None:
@@ -51,7 +51,7 @@ def _show_rule(console: Console, checked: Checked, rule_id: str, findings: Seque
         at = _at(checked, finding)
         fixable = " [can be fixed]" if finding.fixable else ""
         _line(console, _COLUMN, Text.assemble(finding.message, (fixable, "green"), (f"  {at}", "dim")))
-    _line(console, _COLUMN, Text(f"→ {rule.remedy}", "italic"))
+    _line(console, _COLUMN, Text(f"Remedy: {rule.remedy}", "italic"))
 
 
 def _at(checked: Checked, finding: Finding) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from events.readiness.pointer import Operation, names_of, pointer
 
 _space = re.compile(r"[ \t\r\n]*").match
 _scalar = re.compile(r"[^\s,\]}]+").match
+_surrogate_in = re.compile("[\ud800-\udfff]").search
 _INDENT = "  "
 
 
@@ -102,7 +104,7 @@ def _with(text: str, operation: Operation, holder: Span, *, last: Span | None) -
     margin = _margin(text, last.name) if last is not None else outer + _step(text)
     value = _written(operation.value, text, None if inline else margin)
     comma, colon = _separators(text)
-    member = f"{json.dumps(name, ensure_ascii=False)}{colon}{value}"
+    member = f"{_dumped(name)}{colon}{value}"
     line = "" if inline else f"{_break(text)}{margin}"
     if last is None:
         closing = "" if inline else f"{_break(text)}{outer}"
@@ -130,9 +132,15 @@ def _last_member(places: dict[str, Span], above: str) -> Span | None:
 
 def _written(value: Json, text: str, margin: str | None) -> str:
     if margin is None or not isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, separators=_separators(text))
-    lines = json.dumps(value, ensure_ascii=False, indent=_step(text)).split("\n")
+        return _dumped(value, separators=_separators(text))
+    lines = _dumped(value, indent=_step(text)).split("\n")
     return f"{_break(text)}{margin}".join(lines)
+
+
+def _dumped(value: Json, **how: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, **how)
+    # Half a surrogate pair can be escaped and not encoded.
+    return json.dumps(value, **how) if _surrogate_in(text) else text
 
 
 def _margin(text: str, offset: int) -> str:

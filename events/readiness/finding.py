@@ -58,19 +58,21 @@ class Finding(msgspec.Struct, frozen=True):
 
 def finding(hit: Hit, *, rule: str, severity: Severity, document: str) -> Finding:
     """A hit as a finding of a rule in a document."""
-    identity = digest([_whole(part) for part in (rule, document, hit.module, hit.twin, *hit.path, hit.detail)])
+    identity = digest([_printable(part) for part in (rule, document, hit.module, hit.twin, *hit.path, hit.detail)])
     return Finding(
         rule=rule,
         severity=severity,
-        module=_whole(hit.module),
-        document=_whole(document),
-        pointer=_whole(hit.place.pointer),
-        message=_whole(hit.message),
+        module=_printable(hit.module),
+        document=_printable(document),
+        pointer=hit.place.pointer.encode("utf-8", "backslashreplace").decode(),
+        message=_printable(hit.message),
         fingerprint=identity[:_FINGERPRINT_DIGITS],
         fixable=bool(hit.fix),
     )
 
 
-def _whole(text: str) -> str:
-    # JSON can name half a surrogate pair, and nothing can print it.
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+def _printable(text: str) -> str:
+    # A name in JSON can hold line breaks, a terminal's commands, and half a surrogate pair.
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

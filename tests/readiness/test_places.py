@@ -57,6 +57,13 @@ def test_a_slash_in_a_name_is_escaped() -> None:
     assert finding.pointer.endswith("/modules/a~1b~0")
 
 
+def test_a_name_cannot_write_to_a_terminal_or_break_a_line() -> None:
+    (finding,) = found(subject(manifest(("agent/modules", {"a\n\x1b[2J": module()}))), "module-name")
+    assert finding.module == r"a\n\x1b[2J"
+    assert finding.message.isprintable()
+    assert finding.pointer.endswith("/modules/a\n\x1b[2J")
+
+
 def test_in_a_merge_a_finding_leads_to_whoever_wrote_the_element_last() -> None:
     over = layer({"modules.temp.settings.image": "registry.example.com/temp"})
     merged = subject(image(LATEST), over)

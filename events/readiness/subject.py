@@ -90,6 +90,10 @@ class Module(msgspec.Struct, frozen=True, dict=True):
         """The value of an environment variable, in whatever case its name is written; `None` where there is none."""
         return member(self.env, name)
 
+    def at(self, name: str) -> tuple[str, str]:
+        """Where in the module an environment variable is set, in whatever case; or where it would be."""
+        return "env", next((key for key in self.env if key.lower() == name.lower()), name)
+
     @cached_property
     def chunks(self) -> dict[str, Json]:
         """Those of its settings that hold createOptions."""

@@ -106,7 +106,7 @@ def dev_up_protocol(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hi
     for name, module in subject.system_modules.items():
         if (protocol_of(module) or "amqp") != own:
             message = f"{name} uses another protocol than the device's own, {shown(PROTOCOLS.get(own, own))}"
-            yield subject.module_hit(module, message, "env")
+            yield subject.module_hit(module, message, *module.at("UpstreamProtocol"))
 
 
 @host_rule(
@@ -123,7 +123,7 @@ def dev_outbound_port(subject: Subject, host: HostFacts, _now: int) -> Iterator[
         port = PORTS.get(protocol_of(module) or "amqp")
         if port is not None and port not in (host.outbound_ports or ()):
             message = f"{name} needs port {port}, which the device does not reach its hub on"
-            yield subject.module_hit(module, message, "env")
+            yield subject.module_hit(module, message, *module.at("UpstreamProtocol"))
 
 
 @host_rule(

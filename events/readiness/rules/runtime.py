@@ -50,7 +50,7 @@ def up_protocol_value(subject: Subject, module: Module) -> Iterator[Hit]:
     protocol = protocol_of(module)
     if module.system and protocol is not None and protocol not in PROTOCOLS:
         message = f"{_PROTOCOL} of {module.name} is none of {', '.join(PROTOCOLS.values())}; Amqp would be used"
-        yield subject.module_hit(module, message, "env")
+        yield subject.module_hit(module, message, *module.at(_PROTOCOL))
 
 
 @rule(
@@ -77,7 +77,7 @@ def up_protocol_consistent(subject: Subject) -> Iterator[Hit]:
             yield subject.module_hit(other, message, "env", _PROTOCOL, fix=fix)
     mine, theirs = protocol_of(agent), protocol_of(hub)
     if mine is not None and theirs is not None and mine != theirs:
-        yield subject.module_hit(hub, f"{_PROTOCOL} of {AGENT} and {HUB} differ", "env", _PROTOCOL)
+        yield subject.module_hit(hub, f"{_PROTOCOL} of {AGENT} and {HUB} differ", *hub.at(_PROTOCOL))
 
 
 @module_rule(
@@ -115,7 +115,7 @@ def hub_optimize(subject: Subject, module: Module) -> Iterator[Hit]:
     if module.name != HUB or not module.system or not module.whole or is_false(module.variable(name)):
         return
     fix = subject.added(AGENT, (*module.path, "env", name), {"value": "false"}) if module.variable(name) is None else ()
-    yield subject.module_hit(module, f"{name} of {HUB} is not false", "env", name, fix=fix)
+    yield subject.module_hit(module, f"{name} of {HUB} is not false", *module.at(name), fix=fix)
 
 
 @module_rule(
@@ -244,7 +244,11 @@ def update_mode_value(subject: Subject, module: Module) -> Iterator[Hit]:
     value = module.variable("ModuleUpdateMode") if module.name == AGENT else None
     if value is None or (isinstance(value, str) and (value.lower() in _UPDATE_MODES or placeholders.inside(value))):
         return
-    yield subject.module_hit(module, f"ModuleUpdateMode of {AGENT} is neither NonBlocking nor WaitForAllPulls", "env")
+    yield subject.module_hit(
+        module,
+        f"ModuleUpdateMode of {AGENT} is neither NonBlocking nor WaitForAllPulls",
+        *module.at("ModuleUpdateMode"),
+    )
 
 
 @rule(
@@ -281,7 +285,7 @@ def proxy_protocol(subject: Subject, module: Module) -> Iterator[Hit]:
     protocol = protocol_of(module)
     if protocol in ("amqp", "mqtt") or (module.whole and module.variable(_PROTOCOL) is None):
         shown_as = PROTOCOLS.get(protocol or "", "Amqp")
-        yield subject.module_hit(module, f"{module.name} has a proxy and uses {shown_as}", "env")
+        yield subject.module_hit(module, f"{module.name} has a proxy and uses {shown_as}", *module.at(_PROTOCOL))
 
 
 def has_proxy(module: Module) -> bool:

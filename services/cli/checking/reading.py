@@ -4,6 +4,7 @@ import codecs
 import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import msgspec
 
@@ -36,7 +37,7 @@ class Known(msgspec.Struct, frozen=True):
 class Baseline(msgspec.Struct, frozen=True):
     """The file of `--baseline`."""
 
-    version: int
+    version: Literal[1]
     findings: tuple[Known, ...]
 
 

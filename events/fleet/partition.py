@@ -12,7 +12,6 @@ from pyroaring import BitMap
 from events.canonical import JsonObject
 from events.deployment.facts import (
     Admitted,
-    DeploymentFact,
     Ended,
     Everyone,
     NotStarted,
@@ -33,7 +32,16 @@ from events.device.facts import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Answers, Signature, as_desired
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
-from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployments, paths_in
+from events.fleet.deployments import (
+    CONTENT_KEY,
+    Change,
+    Deployment,
+    Deployments,
+    Phased,
+    TargetingFact,
+    deployment_of,
+    paths_in,
+)
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey
@@ -41,8 +49,9 @@ from events.fleet.metrics import Metrics, State, with_rows
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.resolve import Stack, resolve, resolve_own
-from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, stack_key
+from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, Standing, stack_key
 from events.manifest.document import Kind
+from events.rollout.facts import DevicesRetried
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
@@ -99,7 +108,7 @@ class Partition:
         self.decided = Vector()
         self.directory = Directory()
         self.index = Index(self.directory)
-        self.deployments = Deployments()
+        self.deployments = Deployments(number)
         self.targets: dict[str, BitMap] = {}
         self.eligible: dict[str, BitMap] = {}
         self.rows = Rows()
@@ -121,6 +130,10 @@ class Partition:
         self._gone = BitMap()
         self._changes: dict[str, Change] = {}
         self._by_hand: dict[int, list[JsonObject]] = {}
+        self._retried = BitMap()
+        self.already: dict[Layer, BitMap] = {}
+        """By the deployment that is rolled out in phases, who ran the same already when they were admitted."""
+        self.changed_already: set[Layer] = set()
         self.metrics = Metrics(
             State(
                 self.directory,
@@ -291,6 +304,9 @@ class Partition:
         for name, change in self.deployments.fold(_deployment_facts(facts)).items():
             former = self._changes.get(name)
             self._changes[name] = Change(former.before if former else change.before, change.after)
+        for envelope in facts:
+            if isinstance(envelope.fact, DevicesRetried):
+                self._retried |= self.deployments.members(envelope.fact.devices)
         self.index.name(self.deployments.named_paths())
         self.vector = Vector(self.vector.partition, facts[-1].position)
         self.at = max(self.at, facts[-1].at)
@@ -459,6 +475,8 @@ class Partition:
                 return target
             case NotStarted() | Ended():
                 return BitMap()
+            case Phased(members):
+                return target & members
             case Admitted(device_ids):
                 known = (self.directory.ordinal_of.get(device_id) for device_id in device_ids)
                 return target & BitMap([ordinal for ordinal in known if ordinal is not None])
@@ -485,7 +503,7 @@ class Partition:
                 moved, own, ascending, lambda row, stack: self.rows.after_own(row, stack, self._merge)
             )
         self._assign_by_hand(moved)
-        return moved
+        return self._assign_again(moved)
 
     def _with_modules(self, moved: Planned, concerned: Mapping[Part, BitMap]) -> Planned:
         """What is planned so far, with what configurations of modules give to those concerned."""
@@ -541,6 +559,48 @@ class Partition:
                 _collect(moved, old, row, [ordinal])
         self._by_hand = {}
 
+    def _assign_again(self, moved: Planned) -> Planned:
+        """What is planned so far, with the same once more, under a new `$version`, for those who try again."""
+        retried, self._retried = self._retried & self.directory.live, BitMap()
+        if not retried:
+            return moved
+        result: Planned = {}
+        planned = BitMap()
+        for (old, _), (row, members) in moved.items():
+            planned |= members
+            for some, after in ((members & retried, row.again()), (members - retried, row)):
+                if some:
+                    _collect(result, old, after, some)
+        ordinals = np.array(retried - planned, dtype=np.uint32)
+        rows = self.row_of.take(ordinals)
+        for number in np.unique(rows).tolist():
+            former = self.rows.by_number[number]
+            if former.again() != former:
+                _collect(result, number, former.again(), ordinals[rows == number])
+        return result
+
+    def _note_already(self, old: Row, new: Row, members: BitMap) -> None:
+        """Who comes under a deployment that is rolled out, and runs what it gives already, is there already."""
+        came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
+        same = old.configuration == new.configuration and new.standing is Standing.MANAGED
+        for layer in came | left:
+            former = self.already.get(layer, BitMap())
+            after = former | members if layer in came and same and self._is_phased(layer) else former - members
+            if after != former:
+                self.already[layer] = after
+                self.changed_already.add(layer)
+
+    def _is_phased(self, layer: Layer) -> bool:
+        deployment = self.deployments.by_id.get(layer.id)
+        return (
+            deployment is not None and deployment.created == layer.created and isinstance(deployment.admission, Phased)
+        )
+
+    def _drop_already(self) -> None:
+        for layer in [layer for layer in self.already if not self._is_phased(layer)]:
+            del self.already[layer]
+            self.changed_already.add(layer)
+
     def _with_gone(self, moved: Planned) -> Planned:
         gone = np.array(self._gone, dtype=np.uint32)
         rows = self.row_of.take(gone)
@@ -561,8 +621,12 @@ class Partition:
             self.rows.move(old, new, len(members))
             self.row_of.put(np.array(members, dtype=np.uint32), new)
             self.answers.stale |= members
+            if row.stack != self.rows.by_number[old].stack or self.already:
+                self._note_already(self.rows.by_number[old], row, members)
             moves.append(Moved.of(self.rows.by_number[old], row, members))
         self.rows.drop_unused()
+        if self.already:
+            self._drop_already()
         return tuple(moves)
 
     def _agent_version(self, row: int) -> int:
@@ -572,10 +636,10 @@ class Partition:
         return as_desired(self.rows.configurations[self.rows.by_number[row].configuration].statuses, reported)
 
 
-def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str, DeploymentFact]]:
+def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str, TargetingFact]]:
     for envelope in facts:
-        if isinstance(envelope.fact, DeploymentFact):
-            yield envelope.position, envelope.subject, envelope.fact
+        if isinstance(envelope.fact, TargetingFact):
+            yield envelope.position, deployment_of(envelope.subject), envelope.fact
 
 
 class _News(msgspec.Struct, frozen=True, eq=False):

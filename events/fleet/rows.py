@@ -114,6 +114,12 @@ class Row(msgspec.Struct, frozen=True):
         """Whether there ever was a configuration of its modules, or is one that does not fit."""
         return bool(self.versions) or self.standing is not Standing.UNMANAGED
 
+    def again(self) -> "Row":
+        """The same under a new `$version` of the agent's twin, so that the device tries once more; for one that has anything."""
+        if AGENT not in self.versions:
+            return self
+        return msgspec.structs.replace(self, versions={**self.versions, AGENT: self.versions[AGENT] + 1})
+
     def has(self, layer: Layer, module_id: str = "") -> bool:
         """Whether a deployment is part of what a device with this row has; one for a module, of what that module has."""
         if module_id:

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import UNSET
 
 from events import canonical
+from events.bitmaps import from_bytes, to_bytes
 from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
-from events.fleet.bitmaps import from_bytes, to_bytes
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
@@ -17,7 +17,7 @@ from events.fleet.index import Index
 from events.fleet.outcome import Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import MergeCache, Partition
-from events.fleet.rows import UNASSIGNED, Row
+from events.fleet.rows import UNASSIGNED, Layer, Row
 from events.manifest.document import Kind
 from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes
 
@@ -79,6 +79,12 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, rows = partition.directory, partition.rows
     signatures = partition.answers.signatures
     changed: dict[str, dict[str, bytes | None]] = {
+        "already": {
+            target_field(layer.created, layer.id): to_bytes(partition.already[layer])
+            if partition.already.get(layer)
+            else None
+            for layer in partition.changed_already
+        },
         "configurations": {
             digest: rows.configurations[digest].to_bytes() if digest in rows.configurations else None
             for digest in rows.changed_configurations
@@ -126,6 +132,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         dirty.clear()
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
+    partition.changed_already.clear()
     partition.metrics.changed.clear()
     partition.changed_ids.clear()
     partition.changed_id_pages.clear()
@@ -195,6 +202,9 @@ def restore(
     partition.restore_targets({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
     for name, packed in _arrays(partition).items():
         packed.load(kept.arrays.get(name, b""))
+    for field, data in hashes["already"].items():
+        created, _, name = field.partition(":")
+        partition.already[Layer(name, int(created))] = from_bytes(data)
     _restore_rows(partition, hashes)
     _restore_answers(partition, hashes)
     partition.rows.next_number = checkpoint.next_row

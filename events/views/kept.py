@@ -7,6 +7,7 @@ from events import canonical
 from events.envelope import Vector
 
 HASHES = (
+    "already",
     "configurations",
     "deployments",
     "ids",
@@ -19,7 +20,8 @@ HASHES = (
     "signatures",
     "targets",
 )
-"""Field → bytes. `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
+"""Field → bytes. `already` deployment → who ran the same before they were admitted;
+`ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
 `sets` and `targets` name → set; `modules` module made by hand → who has it; `metrics` metric →
 how many rows; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
 

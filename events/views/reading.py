@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
+from events.bitmaps import from_bytes
 from events.envelope import Vector
-from events.fleet.bitmaps import from_bytes
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import UNASSIGNED, Layer, Row, Standing
 from events.views.kept import Kept, Place

@@ -40,6 +40,8 @@ _PAGE_MASK = (1 << _PAGE_BITS) - 1
 _FEW = 64
 """Up to so many ordinals are quicker to go through one by one than by arrays."""
 
+_Numbers = npt.NDArray[np.uint32]
+
 
 def value_key(value: object) -> ValueKey:
     """The typed key of a JSON value that is neither null nor an object."""
@@ -186,11 +188,8 @@ class Column:
                 self.changed.add(ordinal)
 
     def _put_many(self, values: dict[int, object]) -> None:
-        number_of = self._numbers.get
         ordinals = np.fromiter(values, dtype=np.uint32, count=len(values))
-        numbers = [number_of(key) or self._number(key) for key in _value_keys(values.values())]
-        order = np.argsort(ordinals)
-        ordinals, new = ordinals[order], np.array(numbers, dtype=np.uint32)[order]
+        ordinals, new = _sorted_pairs(ordinals, self._numbers_of(values.values()))
         old = self._exchange(ordinals, new)
         others = old != new
         ordinals, old, new = ordinals[others], old[others], new[others]
@@ -213,15 +212,24 @@ class Column:
         self.present |= changed
         self.changed |= changed
 
-    def _exchange(self, ordinals: npt.NDArray[np.uint32], new: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    def _numbers_of(self, values: Collection[object]) -> _Numbers:
+        try:
+            found = map(self._numbers.__getitem__, _value_keys(values))
+            return np.fromiter(found, dtype=np.uint32, count=len(values))
+        except KeyError:
+            # Some are new; mostly none is, and then nothing but the look-up is done for each.
+            return np.array([self._number(key) for key in _value_keys(values)], dtype=np.uint32)
+
+    def _exchange(self, ordinals: _Numbers, new: _Numbers) -> _Numbers:
         """Write the numbers of ascending ordinals; answers the former ones."""
         old = np.empty_like(new)
+        slots = ordinals & _PAGE_MASK
         turns = np.flatnonzero(np.diff(ordinals >> _PAGE_BITS)) + 1
         for start, end in pairwise([0, *turns.tolist(), len(ordinals)]):
             page = np.frombuffer(self._page(int(ordinals[start])), dtype=np.uint32)
-            slots = ordinals[start:end] & _PAGE_MASK
-            old[start:end] = page[slots]
-            page[slots] = new[start:end]
+            there = slots[start:end]
+            old[start:end] = page[there]
+            page[there] = new[start:end]
         return old
 
     def _page(self, ordinal: int) -> "array[int]":
@@ -299,16 +307,21 @@ class Column:
         return values
 
 
-def _groups(numbers: npt.NDArray[np.uint32], ordinals: npt.NDArray[np.uint32]) -> Iterator[tuple[int, BitMap]]:
-    """The ordinals of each number but 0, which stands for none."""
-    order = np.argsort(numbers, kind="stable")
-    numbers, ordinals = numbers[order], ordinals[order]
-    turns = np.flatnonzero(np.diff(numbers, prepend=0))
+def _sorted_pairs(first: _Numbers, second: _Numbers) -> tuple[_Numbers, _Numbers]:
+    """Pairs of numbers in ascending order. As one number of 64 bits each they sort several times as fast as by an argsort."""
+    pairs = np.sort(first.astype(np.uint64) << np.uint64(32) | second)
+    return (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
+
+
+def _groups(numbers: _Numbers, ordinals: _Numbers) -> Iterator[tuple[int, BitMap]]:
+    """The ordinals of each number but 0, which stands for no value."""
+    numbers, ordinals = _sorted_pairs(numbers, ordinals)
+    turns = np.flatnonzero(np.diff(numbers, prepend=np.uint32(0)))
     for start, end in pairwise([*turns.tolist(), len(numbers)]):
         yield int(numbers[start]), _bitmap(ordinals[start:end])
 
 
-def _bitmap(ordinals: npt.NDArray[np.uint32]) -> BitMap:
+def _bitmap(ordinals: _Numbers) -> BitMap:
     # Of an array a BitMap takes the memory, of anything else one item after the other.
     return BitMap(array("I", ordinals.tobytes()))
 
@@ -408,24 +421,28 @@ class Index:
 
     def _patch_named(self, ordinal: int, node: Node, patch: dict[str, Any]) -> bool:
         children, changed = node.children, False
-        for name in patch if len(patch) < len(children) else children:
-            if name not in children or name not in patch:
+        if len(patch) > len(children):
+            patch = {name: patch[name] for name in children if name in patch}
+        for name, value in patch.items():
+            child = children.get(name)
+            if child is None:
                 continue
-            child, value = children[name], patch[name]
             if value is None:
                 changed |= self._clear(ordinal, child)
-            elif isinstance(value, dict):
+            elif type(value) is dict:
                 changed |= self._put(ordinal, child, OBJECT_KEY)
                 changed |= self._patch_named(ordinal, child, value)
             else:
-                for grandchild in child.children.values():
-                    changed |= self._clear(ordinal, grandchild)
+                if child.children:
+                    for grandchild in child.children.values():
+                        changed |= self._clear(ordinal, grandchild)
                 # Only tags have a budget: what is named is kept, however many values there are, and can wait.
                 column = child.column
                 if column is not None:
-                    if not column.noted:
+                    noted = column.noted
+                    if not noted:
                         self._dirty_columns.add(child.path)
-                    column.noted[ordinal] = value
+                    noted[ordinal] = value
         return changed
 
     def forget(self, ordinal: int) -> None:

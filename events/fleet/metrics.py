@@ -246,6 +246,7 @@ class Metrics:
         self._watch: Watch[Plan] = Watch()
         self._by_standing: set[Plan] = set()
         self.changed: set[Name] = set()
+        """Whose count is another one; which rows these are is not kept beyond the process."""
 
     def count(self, name: Name) -> int | None:
         """How many rows a metric has; `None` where it is not kept."""
@@ -282,19 +283,19 @@ class Metrics:
         within = ordinals | renewed | standing
         slices = _Slices(self._state.index, within)
         for plan in plans:
-            old = self._rows[plan]
-            new = self._selected(plan, slices)
-            before = old & within
-            if new != before:
-                # Few change, of many: in place.
-                old ^= new ^ before
+            rows = self._rows[plan]
+            before = len(rows)
+            # Few change, of many: in place.
+            rows -= within
+            rows |= self._selected(plan, slices)
+            if len(rows) != before:
                 self.changed |= self._names[plan]
         for plan in self._names.keys() - self._rows.keys():
             self._rows[plan] = BitMap(self._selected(plan, _Slices(self._state.index, None)))
 
     def _selected(self, plan: Plan, slices: _Slices) -> BitMap:
-        index = _Within(self._state, plan, slices)
-        return true_bounds(plan.query.where, index).sure & index.everyone()
+        """The rows within the slices; not to be changed."""
+        return true_bounds(plan.query.where, _Within(self._state, plan, slices)).sure
 
     def _add(self, name: Name, plan: Plan) -> None:
         self._plans[name] = plan

@@ -259,7 +259,6 @@ class Partition:
         for module_id in [name for name, members in self.modules.items() if ordinal in members]:
             self._remove_module(ordinal, module_id)
         self.changed_ids.add(device_id)
-        self._touched.discard(ordinal)
         self._renewed.discard(ordinal)
         self._gone.add(ordinal)
 
@@ -367,9 +366,9 @@ class Partition:
         changes = self._changes
         targeted = BitMap().union(*(self.targets.pop(name, BitMap()) for name in changes))
         former = {name: self.eligible.pop(name, BitMap()) for name in changes}
-        news = _News(
-            changes, former, targeted, self.index.take_touched(), self._touched, self._renewed, BitMap(self._gone)
-        )
+        sets, noted = self.index.take_touched()
+        touched = (self._touched | noted) - self._gone
+        news = _News(changes, former, targeted, sets, touched, self._renewed, BitMap(self._gone))
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
         return news
 

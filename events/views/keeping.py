@@ -105,9 +105,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             for path, key, members in partition.index.changes()
         },
         "metrics": {
-            metric_field(*name): str(len(partition.metrics.sets[name])).encode()
-            if name in partition.metrics.sets
-            else None
+            metric_field(*name): None if (count := partition.metrics.count(name)) is None else str(count).encode()
             for name in partition.metrics.changed
         },
         "modules": {

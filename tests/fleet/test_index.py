@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pyroaring import BitMap
 
-from events.fleet.bitmaps import to_bytes
+from events.bitmaps import to_bytes
 from events.fleet.directory import Directory
 from events.fleet.index import ARRAY_KEY, OBJECT_KEY, REPORTED, Index, ValueKey
 from events.targeting.select import Kind

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
-from events.deployment.facts import Admission, Everyone
+from events.deployment.facts import Admission, Everyone, Schedule
 
 
 class Validation(enum.Enum):
@@ -35,6 +35,7 @@ class CreateDeployment(msgspec.Struct, frozen=True):
     schema_version: str = "1.0"
     admission: Admission = Everyone()
     validation: Validation = Validation.FULL
+    schedule: Schedule | None = None
 
     @override
     def __repr__(self) -> str:
@@ -57,10 +58,22 @@ class UpdateDeployment(msgspec.Struct, frozen=True):
 
 
 class ChangeAdmission(msgspec.Struct, frozen=True):
-    """Say who may receive the deployment: nobody yet, everyone, some, or nobody any more."""
+    """Say who may receive the deployment: nobody yet, everyone, some, or nobody any more.
+
+    `due_at` (milliseconds) is for the scheduler, and `late_ms` how long ago that was.
+    """
 
     deployment_id: str
     admission: Admission
+    due_at: int | None = None
+    late_ms: int | None = None
+
+
+class ScheduleDeployment(msgspec.Struct, frozen=True):
+    """Set when a deployment starts and ends; the start can be moved until then."""
+
+    deployment_id: str
+    schedule: Schedule
 
 
 class DeleteDeployment(msgspec.Struct, frozen=True):
@@ -70,4 +83,4 @@ class DeleteDeployment(msgspec.Struct, frozen=True):
     if_match: str | None = None
 
 
-DeploymentCommand = CreateDeployment | UpdateDeployment | ChangeAdmission | DeleteDeployment
+DeploymentCommand = CreateDeployment | UpdateDeployment | ChangeAdmission | ScheduleDeployment | DeleteDeployment

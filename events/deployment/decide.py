@@ -1,6 +1,7 @@
 """What may happen to a deployment: a command becomes a fact, or is refused."""
 
 import re
+import zoneinfo
 from typing import Any, assert_never
 
 from msgspec import UNSET
@@ -10,6 +11,7 @@ from events.deployment.commands import (
     CreateDeployment,
     DeleteDeployment,
     DeploymentCommand,
+    ScheduleDeployment,
     UpdateDeployment,
     Validation,
 )
@@ -23,6 +25,8 @@ from events.deployment.errors import (
     LabelsInvalid,
     MetricsInvalid,
     PriorityInvalid,
+    ScheduleForbidden,
+    ScheduleInvalid,
     SchemaVersionInvalid,
 )
 from events.deployment.facts import (
@@ -32,7 +36,12 @@ from events.deployment.facts import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentFact,
+    DeploymentScheduled,
     DeploymentUpdated,
+    Ended,
+    Everyone,
+    NotStarted,
+    Schedule,
 )
 from events.deployment.state import DeploymentDocument, etag_text
 from events.device.errors import DeviceIdInvalid
@@ -49,6 +58,8 @@ _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 PRIORITY_MAX = 2**31 - 1
 METRICS_MAX = 5
 QUERY_CHARACTERS_MAX = 8192
+TIME_MAX = 253_402_300_799_999
+"""The end of the year 9999, in milliseconds."""
 
 
 def check(command: DeploymentCommand) -> None:
@@ -56,11 +67,11 @@ def check(command: DeploymentCommand) -> None:
 
     Raises:
         DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, SchemaVersionInvalid, AdmissionInvalid,
+        ScheduleInvalid,
         ConditionInvalid, ManifestInvalid.
     """
     name: Any = command.deployment_id
-    if not isinstance(name, str) or not _ID.fullmatch(name):
-        raise DeploymentIdInvalid(name)
+    check_id(name)
     if isinstance(command, CreateDeployment | UpdateDeployment):
         for value, rule in (
             (command.priority, _check_priority),
@@ -73,7 +84,13 @@ def check(command: DeploymentCommand) -> None:
                 rule(name, value)
     if isinstance(command, CreateDeployment | ChangeAdmission):
         _check_admission(name, command.admission)
+    if isinstance(command, CreateDeployment | ScheduleDeployment) and command.schedule is not None:
+        _check_schedule(name, command.schedule)
     if isinstance(command, CreateDeployment):
+        if command.schedule is not None and command.schedule.start_at and command.admission != Everyone():
+            raise ScheduleInvalid(
+                name, "start_at", "and an admission do not go together: until then it has not started"
+            )
         if not _is_text(command.schema_version):
             raise SchemaVersionInvalid(name, command.schema_version)
         if command.validation is Validation.FULL:
@@ -81,6 +98,16 @@ def check(command: DeploymentCommand) -> None:
         elif found := content_problems(command.content):
             raise ManifestInvalid(found)
         check_condition(command.target_condition, kind_of(command.content))
+
+
+def check_id(deployment_id: object) -> None:
+    """Refuse what is no id of a deployment.
+
+    Raises:
+        DeploymentIdInvalid: names the rule.
+    """
+    if not isinstance(deployment_id, str) or not _ID.fullmatch(deployment_id):
+        raise DeploymentIdInvalid(deployment_id)
 
 
 def decide(
@@ -92,13 +119,14 @@ def decide(
     deployment may be admitted again: only update deployments are canceled for good (DESIGN §7).
 
     Raises:
-        DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch: the command may not happen as things stand.
+        DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch, ScheduleForbidden: the command may not happen as things stand.
         ConditionInvalid: the new condition is that of another kind.
     """
     name = command.deployment_id
     if isinstance(command, CreateDeployment):
         if document is not None:
             raise DeploymentExists(name)
+        waits = command.schedule is not None and command.schedule.start_at
         return DeploymentCreated(
             command.content,
             command.target_condition,
@@ -106,8 +134,9 @@ def decide(
             command.labels,
             command.metrics,
             command.schema_version,
-            _in_order(command.admission),
+            NotStarted() if waits else _in_order(command.admission),
             UNSET if scope is None else scope,
+            UNSET if command.schedule is None else command.schedule,
         )
     if document is None or scope not in {None, document.scope}:
         raise DeploymentNotFound(name)
@@ -122,8 +151,17 @@ def decide(
                 document.labels if command.labels is None else command.labels,
                 document.metrics if command.metrics is None else command.metrics,
             )
-        case ChangeAdmission(_, admission):
-            return AdmissionChanged(_in_order(admission))
+        case ChangeAdmission(_, admission, due_at, late_ms):
+            if due_at is not None and due_at != (document.end_at if admission == Ended() else document.start_at):
+                raise ScheduleForbidden(name, "its time was moved, or it came")
+            return AdmissionChanged(_in_order(admission), UNSET if late_ms is None else late_ms)
+        case ScheduleDeployment(_, schedule):
+            former = Schedule() if document.schedule is UNSET else document.schedule
+            if isinstance(document.admission, Ended):
+                raise ScheduleForbidden(name, "it has ended; its times do not change any more")
+            if not isinstance(document.admission, NotStarted) and schedule.start_at != former.start_at:
+                raise ScheduleForbidden(name, "it has started; only its end can be moved")
+            return DeploymentScheduled(schedule)
         case DeleteDeployment():
             _check_etag(name, command.if_match, document)
             return DeploymentDeleted()
@@ -139,6 +177,18 @@ def _check_admission(name: str, admission: Admission) -> None:
             check_device_id(device_id)
         except DeviceIdInvalid as error:
             raise AdmissionInvalid(name, device_id) from error
+
+
+def _check_schedule(name: str, schedule: Schedule) -> None:
+    for element, time in (("start_at", schedule.start_at), ("end_at", schedule.end_at)):
+        if not 0 <= time <= TIME_MAX:
+            raise ScheduleInvalid(name, element, "is a time from 1970 to the year 9999, in milliseconds")
+    if schedule.end_at and schedule.end_at <= schedule.start_at:
+        raise ScheduleInvalid(name, "end_at", "is later than start_at")
+    try:
+        zoneinfo.ZoneInfo(schedule.zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ScheduleInvalid(name, "zone", "is a time zone of the IANA database, as Europe/Berlin is") from None
 
 
 def _in_order(admission: Admission) -> Admission:

@@ -2,6 +2,7 @@
 
 DeploymentError
 ├── DeploymentIdInvalid · PriorityInvalid · LabelsInvalid · MetricsInvalid · SchemaVersionInvalid · AdmissionInvalid
+├── ScheduleInvalid · ScheduleForbidden
 ├── DeploymentExists · DeploymentNotFound · DeploymentsFull
 └── DeploymentEtagMismatch
 Conditions and contents are refused by their own rooms: ConditionInvalid, ManifestInvalid.
@@ -68,6 +69,22 @@ class AdmissionInvalid(DeploymentError):
     def __init__(self, deployment_id: str, device_id: object) -> None:
         super().__init__(f"{deployment_id}: {str(device_id)[:140]!r} cannot be admitted, as no device can have this id")
         self.deployment_id, self.device_id = deployment_id, device_id
+
+
+class ScheduleInvalid(DeploymentError):
+    """A time or a time zone that cannot be."""
+
+    def __init__(self, deployment_id: str, element: str, rule: str) -> None:
+        super().__init__(f"{deployment_id}: schedule.{element} {rule}")
+        self.deployment_id, self.element, self.rule = deployment_id, element, rule
+
+
+class ScheduleForbidden(DeploymentError):
+    """The times of a deployment cannot be changed any more, or are not those that were acted on."""
+
+    def __init__(self, deployment_id: str, why: str) -> None:
+        super().__init__(f"{deployment_id}: {why}")
+        self.deployment_id, self.why = deployment_id, why
 
 
 class DeploymentExists(DeploymentError):

@@ -27,9 +27,18 @@ class Ended(msgspec.Struct, frozen=True, tag="Ended"):
 Admission = NotStarted | Everyone | Admitted | Ended
 
 
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a deployment starts and ends, in milliseconds since 1970; 0 is not set. `zone` is how people read these times."""
+
+    start_at: int = 0
+    end_at: int = 0
+    zone: str = "UTC"
+
+
 class DeploymentCreated(msgspec.Struct, frozen=True, tag="DeploymentCreated", forbid_unknown_fields=True):
     """A deployment exists from here on. `content` never changes; `{"$secret": id}` stands where a secret was.
 
+    `schedule` is left out where it has none.
     `scope` is that of whoever created it: a second condition, for as long as the deployment lives. Left out where they had none.
     """
 
@@ -41,6 +50,7 @@ class DeploymentCreated(msgspec.Struct, frozen=True, tag="DeploymentCreated", fo
     schema_version: str = "1.0"
     admission: Admission = Everyone()
     scope: str | UnsetType = UNSET
+    schedule: Schedule | UnsetType = UNSET
 
 
 class DeploymentUpdated(msgspec.Struct, frozen=True, tag="DeploymentUpdated", forbid_unknown_fields=True):
@@ -53,13 +63,20 @@ class DeploymentUpdated(msgspec.Struct, frozen=True, tag="DeploymentUpdated", fo
 
 
 class AdmissionChanged(msgspec.Struct, frozen=True, tag="AdmissionChanged", forbid_unknown_fields=True):
-    """Who may receive the deployment changed: it started, a phase opened, or it ended."""
+    """Who may receive the deployment changed: it started, or it ended; `late_ms` after it was due, where it was due at a time."""
 
     admission: Admission
+    late_ms: int | UnsetType = UNSET
+
+
+class DeploymentScheduled(msgspec.Struct, frozen=True, tag="DeploymentScheduled", forbid_unknown_fields=True):
+    """Its times are now these."""
+
+    schedule: Schedule
 
 
 class DeploymentDeleted(msgspec.Struct, frozen=True, tag="DeploymentDeleted", forbid_unknown_fields=True):
     """The deployment is gone; its devices fall back to what else targets them."""
 
 
-DeploymentFact = DeploymentCreated | DeploymentUpdated | AdmissionChanged | DeploymentDeleted
+DeploymentFact = DeploymentCreated | DeploymentUpdated | AdmissionChanged | DeploymentScheduled | DeploymentDeleted

@@ -13,7 +13,11 @@ from events.deployment.facts import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentFact,
+    DeploymentScheduled,
     DeploymentUpdated,
+    Ended,
+    NotStarted,
+    Schedule,
 )
 from events.manifest.document import Kind, is_layered, kind_of
 
@@ -37,6 +41,19 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     updated_at: int
     etag: int = 1
     scope: str | UnsetType = UNSET
+    schedule: Schedule | UnsetType = UNSET
+
+    @property
+    def start_at(self) -> int:
+        """When it is to start (milliseconds); 0 where it has started, or is not to by itself."""
+        waits = self.schedule is not UNSET and isinstance(self.admission, NotStarted)
+        return self.schedule.start_at if waits and self.schedule is not UNSET else 0
+
+    @property
+    def end_at(self) -> int:
+        """When it is to end (milliseconds); 0 where it has ended, or is not to by itself."""
+        ended = self.schedule is UNSET or isinstance(self.admission, Ended)
+        return 0 if ended or self.schedule is UNSET else self.schedule.end_at
 
     @property
     def kind(self) -> Kind:
@@ -75,6 +92,7 @@ def evolve(
             created_at=at,
             updated_at=at,
             scope=fact.scope,
+            schedule=fact.schedule,
         )
     assert document is not None
     match fact:
@@ -88,6 +106,10 @@ def evolve(
                 metrics=fact.metrics,
                 updated_at=at,
                 etag=document.etag + 1,
+            )
+        case DeploymentScheduled(schedule):
+            return msgspec.structs.replace(
+                document, version=version, schedule=schedule, updated_at=at, etag=document.etag + 1
             )
         case AdmissionChanged(admission):
             return msgspec.structs.replace(

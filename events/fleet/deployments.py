@@ -1,5 +1,6 @@
 """The deployments as a partition sees them: conditions parsed, in the order in which they win."""
 
+import base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -7,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pyroaring import BitMap
 
+from events.bitmaps import from_bytes
 from events.canonical import JsonObject
 from events.deployment.facts import (
     Admission,
@@ -14,7 +16,11 @@ from events.deployment.facts import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentFact,
+    DeploymentScheduled,
     DeploymentUpdated,
+    Ended,
+    Everyone,
+    NotStarted,
 )
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
@@ -22,6 +28,16 @@ from events.fleet.metric_plan import indexed, plan_of
 from events.fleet.watch import Watch
 from events.manifest.document import Kind, by_module, is_layered, kind_of
 from events.query.module_condition import is_module_condition, parse_module_condition
+from events.rollout.facts import (
+    Devices,
+    DevicesAdmitted,
+    RollbackBegan,
+    RolloutCompleted,
+    RolloutCreated,
+    RolloutFact,
+)
+from events.rollout.plan import Plan
+from events.rollout.state import ROLLOUT
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 from events.targeting.select import compile_true
@@ -75,6 +91,12 @@ def _condition_of(text: str) -> tuple[Condition, str]:
     return renamed(found.condition, lambda path: path if path == DEVICE_ID else indexed(path, module)[0]), module
 
 
+class Phased(msgspec.Struct, frozen=True, eq=False):
+    """These devices of the partition are admitted, as far as they are targeted: as far as a rollout has come."""
+
+    members: BitMap
+
+
 class Deployment(msgspec.Struct, frozen=True, eq=False):
     """One deployment at one moment. `created` is the fleet position of its creation: later ones win ties.
 
@@ -88,11 +110,13 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     priority: int
     layered: bool
     condition: str
-    admission: Admission
+    admission: Admission | Phased
     content: JsonObject
     metrics: dict[str, str]
     scope: str | UnsetType = UNSET
     kind: Kind = Kind.EDGE
+    rolled: frozenset[Path] = frozenset()
+    """The properties that its rollout names."""
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -110,15 +134,34 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
         return self.target.module
 
 
-def paths_in(fact: DeploymentFact) -> frozenset[Path]:
+TargetingFact = DeploymentFact | RolloutFact
+"""What can change whom a deployment targets, or who of them is admitted; those of rollouts, under the deployment's id."""
+
+
+def deployment_of(subject: str) -> str:
+    """The deployment that a fact's subject is, or is the rollout of."""
+    return subject.removeprefix(ROLLOUT)
+
+
+def paths_in(fact: TargetingFact) -> frozenset[Path]:
     """The properties that a fact makes a deployment name; those of its scope it names since its creation."""
     match fact:
         case DeploymentCreated():
             return target_of(fact.target_condition, fact.scope).paths | metric_paths(fact.metrics)
         case DeploymentUpdated():
             return target_of(fact.target_condition).paths | metric_paths(fact.metrics)
+        case RolloutCreated(plan):
+            return plan_paths(plan)
         case _:
             return frozenset()
+
+
+def plan_paths(plan: Plan) -> frozenset[Path]:
+    """The properties that a rollout looks at: those of its phases' conditions, and the tag that it spreads over."""
+    conditions = [parse(phase.condition) for phase in plan.phases if phase.condition is not None]
+    if plan.spread is not None:
+        conditions.append(parse(f"{plan.spread.tag} = ''"))
+    return frozenset().union(*map(paths, conditions)) - {DEVICE_ID}
 
 
 class Change(msgspec.Struct, frozen=True, eq=False):
@@ -135,21 +178,24 @@ def metric_paths(metrics: Mapping[str, str]) -> frozenset[Path]:
 
 
 class Deployments:
-    """The fold of the fleet's log as far as targeting needs it."""
+    """The fold of the fleet's log as far as targeting needs it, in the partition of a number."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        self._number = number
         self.by_id: dict[str, Deployment] = {}
         self.layers_ascending: list[Deployment] = []
         self.bases_descending: list[Deployment] = []
         self.own_ascending: list[Deployment] = []
         self.of_module_ascending: dict[str, list[Deployment]] = {}
         """Configurations of one module each, by the module."""
+        self.has_phased = False
+        """Whether any deployment is rolled out in phases."""
         self.has_had_own = False
         """Whether there ever was a configuration of devices' own twins: what one gave counts for good in `$version`."""
         self._watch: Watch[str] = Watch()
         self._names: Counter[Path] = Counter()
 
-    def fold(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> dict[str, Change]:
+    def fold(self, facts: Iterable[tuple[int, str, TargetingFact]]) -> dict[str, Change]:
         """Fold (position, deployment id, fact) and say, per deployment, what it was before and is after all of them.
 
         Raises:
@@ -159,7 +205,7 @@ class Deployments:
         for position, deployment_id, fact in facts:
             old = self.by_id.get(deployment_id)
             before.setdefault(deployment_id, old)
-            new = _evolve(old, fact, deployment_id=deployment_id, position=position)
+            new = self._evolve(old, fact, deployment_id=deployment_id, position=position)
             self._forget(old)
             self.by_id.pop(deployment_id, None)
             if new is not None:
@@ -167,6 +213,7 @@ class Deployments:
                 self._remember(new)
                 self.has_had_own |= new.kind is Kind.DEVICE
         if before:
+            self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
             ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
             edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
             self.layers_ascending = [deployment for deployment in edge if deployment.layered]
@@ -186,7 +233,7 @@ class Deployments:
         """Every tag or reported path that a live condition names."""
         return set(self._names)
 
-    def paths_named_after(self, facts: Iterable[tuple[int, str, DeploymentFact]]) -> set[Path]:
+    def paths_named_after(self, facts: Iterable[tuple[int, str, TargetingFact]]) -> set[Path]:
         """What `named_paths` would answer after some more facts, without folding them.
 
         Raises:
@@ -195,12 +242,38 @@ class Deployments:
         ahead: dict[str, Deployment | None] = {}
         for position, deployment_id, fact in facts:
             old = ahead[deployment_id] if deployment_id in ahead else self.by_id.get(deployment_id)
-            ahead[deployment_id] = _evolve(old, fact, deployment_id=deployment_id, position=position)
+            ahead[deployment_id] = self._evolve(old, fact, deployment_id=deployment_id, position=position)
         names = Counter(self._names) if ahead else self._names
         for deployment_id, new in ahead.items():
             names.subtract(_named(self.by_id.get(deployment_id)))
             names.update(_named(new))
         return {path for path, count in names.items() if count > 0}
+
+    def _evolve(
+        self, old: Deployment | None, fact: TargetingFact, *, deployment_id: str, position: int
+    ) -> Deployment | None:
+        if not isinstance(fact, RolloutFact):
+            return _evolve(old, fact, deployment_id=deployment_id, position=position)
+        # A rollout goes with its deployment; one whose admission was changed by hand says nothing any more.
+        if old is None:
+            return None
+        match fact:
+            case RolloutCreated(plan):
+                return msgspec.structs.replace(old, rolled=plan_paths(plan))
+            case DevicesAdmitted(_, devices) if isinstance(old.admission, NotStarted | Phased):
+                former = old.admission.members if isinstance(old.admission, Phased) else BitMap()
+                return msgspec.structs.replace(old, admission=Phased(former | self.members(devices)))
+            case RolloutCompleted() if isinstance(old.admission, NotStarted | Phased):
+                return msgspec.structs.replace(old, admission=Everyone(), rolled=frozenset())
+            case RollbackBegan():
+                return msgspec.structs.replace(old, admission=Ended(), rolled=frozenset())
+            case _:
+                return old
+
+    def members(self, devices: Devices) -> BitMap:
+        """The ordinals of this partition among some devices."""
+        data = devices.get(str(self._number))
+        return BitMap() if data is None else from_bytes(base64.b64decode(data))
 
     def _remember(self, deployment: Deployment) -> None:
         target = deployment.target
@@ -223,7 +296,7 @@ def _named(deployment: Deployment | None) -> frozenset[Path]:
     return (
         frozenset()
         if deployment is None
-        else (deployment.target.paths - {DEVICE_ID}) | metric_paths(deployment.metrics)
+        else (deployment.target.paths - {DEVICE_ID}) | metric_paths(deployment.metrics) | deployment.rolled
     )
 
 
@@ -254,6 +327,8 @@ def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str,
             )
         case AdmissionChanged():
             return msgspec.structs.replace(old, admission=fact.admission)
+        case DeploymentScheduled():
+            return old
         case DeploymentDeleted():
             return None
 

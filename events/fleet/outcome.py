@@ -5,8 +5,8 @@ import base64
 import msgspec
 from pyroaring import BitMap
 
+from events.bitmaps import from_bytes, to_bytes
 from events.envelope import Vector
-from events.fleet.bitmaps import from_bytes, to_bytes
 from events.fleet.rows import Row
 
 

@@ -12,7 +12,6 @@ from pyroaring import BitMap
 from events.canonical import JsonObject
 from events.deployment.facts import (
     Admitted,
-    DeploymentFact,
     Ended,
     Everyone,
     NotStarted,
@@ -33,7 +32,16 @@ from events.device.facts import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Answers, Signature, as_desired
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
-from events.fleet.deployments import CONTENT_KEY, Change, Deployment, Deployments, paths_in
+from events.fleet.deployments import (
+    CONTENT_KEY,
+    Change,
+    Deployment,
+    Deployments,
+    Phased,
+    TargetingFact,
+    deployment_of,
+    paths_in,
+)
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey
@@ -41,8 +49,9 @@ from events.fleet.metrics import Metrics, State, with_rows
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.resolve import Stack, resolve, resolve_own
-from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, stack_key
+from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, Standing, stack_key
 from events.manifest.document import Kind
+from events.rollout.facts import DevicesRetried, RollbackBegan
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
@@ -99,7 +108,7 @@ class Partition:
         self.decided = Vector()
         self.directory = Directory()
         self.index = Index(self.directory)
-        self.deployments = Deployments()
+        self.deployments = Deployments(number)
         self.targets: dict[str, BitMap] = {}
         self.eligible: dict[str, BitMap] = {}
         self.rows = Rows()
@@ -121,6 +130,14 @@ class Partition:
         self._gone = BitMap()
         self._changes: dict[str, Change] = {}
         self._by_hand: dict[int, list[JsonObject]] = {}
+        self._retried = BitMap()
+        self.already: dict[Layer, BitMap] = {}
+        """By the deployment that is rolled out in phases, who ran the same already when they were admitted."""
+        self.changed_already: set[Layer] = set()
+        self.before: dict[Layer, dict[str, BitMap]] = {}
+        """By the same, who had which configuration, and was well with it, when they were admitted."""
+        self.changed_before: set[tuple[Layer, str]] = set()
+        self._restoring: set[str] = set()
         self.metrics = Metrics(
             State(
                 self.directory,
@@ -242,7 +259,6 @@ class Partition:
         for module_id in [name for name, members in self.modules.items() if ordinal in members]:
             self._remove_module(ordinal, module_id)
         self.changed_ids.add(device_id)
-        self._touched.discard(ordinal)
         self._renewed.discard(ordinal)
         self._gone.add(ordinal)
 
@@ -291,6 +307,11 @@ class Partition:
         for name, change in self.deployments.fold(_deployment_facts(facts)).items():
             former = self._changes.get(name)
             self._changes[name] = Change(former.before if former else change.before, change.after)
+        for envelope in facts:
+            if isinstance(envelope.fact, DevicesRetried):
+                self._retried |= self.deployments.members(envelope.fact.devices)
+            elif isinstance(envelope.fact, RollbackBegan) and envelope.fact.restore is True:
+                self._restoring.add(deployment_of(envelope.subject))
         self.index.name(self.deployments.named_paths())
         self.vector = Vector(self.vector.partition, facts[-1].position)
         self.at = max(self.at, facts[-1].at)
@@ -320,12 +341,16 @@ class Partition:
         concerned = self._retarget(news, self._candidates, of_modules=False)
         moved = self._assign_devices(concerned)
         concerned |= self._retarget_modules(news, moved)
+        stale = self.answers.stale
+        if self.deployments.has_phased:
+            # Who is well shows with the reports that came until now, and with what they were about.
+            self._judge()
         moves = self._move(self._with_gone(self._with_modules(moved, concerned)))
         # Whom a deployment targets and does not admit, its twin shows all the same.
         targeted = news.targeted.union(*(self.targets[name] for name in news.changes if name in self.targets))
-        standing = targeted.union(*concerned.values()) | self.answers.stale
+        standing = targeted.union(*concerned.values()) | self.answers.stale | stale
         self._count(news, standing)
-        self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
+        self._judge()
         if not moves:
             return None
         self.outcomes += 1
@@ -334,13 +359,16 @@ class Partition:
         before, self.decided = self.decided, self.vector
         return Outcome(self.number, before, self.vector, moves)
 
+    def _judge(self) -> None:
+        self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
+
     def _take_news(self) -> "_News":
         changes = self._changes
         targeted = BitMap().union(*(self.targets.pop(name, BitMap()) for name in changes))
         former = {name: self.eligible.pop(name, BitMap()) for name in changes}
-        news = _News(
-            changes, former, targeted, self.index.take_touched(), self._touched, self._renewed, BitMap(self._gone)
-        )
+        sets, noted = self.index.take_touched()
+        touched = (self._touched | noted) - self._gone
+        news = _News(changes, former, targeted, sets, touched, self._renewed, BitMap(self._gone))
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
         return news
 
@@ -459,6 +487,8 @@ class Partition:
                 return target
             case NotStarted() | Ended():
                 return BitMap()
+            case Phased(members):
+                return target & members
             case Admitted(device_ids):
                 known = (self.directory.ordinal_of.get(device_id) for device_id in device_ids)
                 return target & BitMap([ordinal for ordinal in known if ordinal is not None])
@@ -484,8 +514,9 @@ class Partition:
             moved = self._with_part(
                 moved, own, ascending, lambda row, stack: self.rows.after_own(row, stack, self._merge)
             )
+        moved = self._assign_back(moved)
         self._assign_by_hand(moved)
-        return moved
+        return self._assign_again(moved)
 
     def _with_modules(self, moved: Planned, concerned: Mapping[Part, BitMap]) -> Planned:
         """What is planned so far, with what configurations of modules give to those concerned."""
@@ -541,6 +572,98 @@ class Partition:
                 _collect(moved, old, row, [ordinal])
         self._by_hand = {}
 
+    def _assign_back(self, moved: Planned) -> Planned:
+        """What is planned so far, with those restored whose deployment is rolled back to what each of them had."""
+        names, self._restoring = self._restoring, set()
+        former = [
+            (digest, members)
+            for layer, some in self.before.items()
+            if layer.id in names
+            for digest, members in some.items()
+        ]
+        if not former:
+            return moved
+        result: Planned = {}
+        for (old, _), (row, members) in moved.items():
+            rest = members
+            for digest, had in former:
+                if some := rest & had:
+                    rest = rest - some
+                    _collect(result, old, self.rows.restored(self.rows.by_number[old], row, digest), some)
+            if rest:
+                _collect(result, old, row, rest)
+        return result
+
+    def _assign_again(self, moved: Planned) -> Planned:
+        """What is planned so far, with the same once more, under a new `$version`, for those who try again."""
+        retried, self._retried = self._retried & self.directory.live, BitMap()
+        if not retried:
+            return moved
+        result: Planned = {}
+        planned = BitMap()
+        for (old, _), (row, members) in moved.items():
+            planned |= members
+            for some, after in ((members & retried, row.again()), (members - retried, row)):
+                if some:
+                    _collect(result, old, after, some)
+        ordinals = np.array(retried - planned, dtype=np.uint32)
+        rows = self.row_of.take(ordinals)
+        for number in np.unique(rows).tolist():
+            former = self.rows.by_number[number]
+            if former.again() != former:
+                _collect(result, number, former.again(), ordinals[rows == number])
+        return result
+
+    def _note_already(self, old: Row, new: Row, members: BitMap) -> None:
+        """Who comes under a deployment that is rolled out, and runs what it gives already, is there already."""
+        came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
+        same = old.configuration == new.configuration and new.standing is Standing.MANAGED
+        for layer in came | left:
+            former = self.already.get(layer, BitMap())
+            after = former | members if layer in came and same and self._is_phased(layer) else former - members
+            if after != former:
+                self.already[layer] = after
+                self.changed_already.add(layer)
+            if layer in came and self._is_phased(layer) and old.was_assigned:
+                self._note_before(layer, old.configuration, members & self.answers.sets["healthy"])
+            elif layer in left:
+                for digest in self.before.get(layer, {}):
+                    self._note_before(layer, digest, members, gone=True)
+
+    def _note_before(self, layer: Layer, digest: str, members: BitMap, *, gone: bool = False) -> None:
+        some = self.before.setdefault(layer, {})
+        former = some.get(digest, BitMap())
+        after = former - members if gone else former | members
+        if after == former:
+            return
+        if not former:
+            self.rows.hold(digest)
+        some[digest] = after
+        self.changed_before.add((layer, digest))
+
+    def _is_phased(self, layer: Layer) -> bool:
+        deployment = self.deployments.by_id.get(layer.id)
+        return (
+            deployment is not None and deployment.created == layer.created and isinstance(deployment.admission, Phased)
+        )
+
+    def _drop_notes(self) -> None:
+        """Forget who was there already once a rollout is over, and what was before once its deployment is."""
+        for layer in [layer for layer in self.already if not self._is_phased(layer)]:
+            del self.already[layer]
+            self.changed_already.add(layer)
+        for layer, some in list(self.before.items()):
+            deployment = self.deployments.by_id.get(layer.id)
+            is_over = (
+                deployment is None or deployment.created != layer.created or isinstance(deployment.admission, Ended)
+            )
+            for digest in [digest for digest, members in some.items() if is_over or not members]:
+                del some[digest]
+                self.rows.release(digest)
+                self.changed_before.add((layer, digest))
+            if not some:
+                del self.before[layer]
+
     def _with_gone(self, moved: Planned) -> Planned:
         gone = np.array(self._gone, dtype=np.uint32)
         rows = self.row_of.take(gone)
@@ -561,7 +684,10 @@ class Partition:
             self.rows.move(old, new, len(members))
             self.row_of.put(np.array(members, dtype=np.uint32), new)
             self.answers.stale |= members
+            if row.stack != self.rows.by_number[old].stack:
+                self._note_already(self.rows.by_number[old], row, members)
             moves.append(Moved.of(self.rows.by_number[old], row, members))
+        self._drop_notes()
         self.rows.drop_unused()
         return tuple(moves)
 
@@ -572,10 +698,10 @@ class Partition:
         return as_desired(self.rows.configurations[self.rows.by_number[row].configuration].statuses, reported)
 
 
-def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str, DeploymentFact]]:
+def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str, TargetingFact]]:
     for envelope in facts:
-        if isinstance(envelope.fact, DeploymentFact):
-            yield envelope.position, envelope.subject, envelope.fact
+        if isinstance(envelope.fact, TargetingFact):
+            yield envelope.position, deployment_of(envelope.subject), envelope.fact
 
 
 class _News(msgspec.Struct, frozen=True, eq=False):

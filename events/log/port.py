@@ -10,8 +10,9 @@ from events.deployment.facts import DeploymentFact
 from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
+from events.rollout.facts import RolloutFact
 
-Fact = DeviceFact | DeploymentFact | AccessFact | LogFact
+Fact = DeviceFact | DeploymentFact | RolloutFact | AccessFact | LogFact
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20
@@ -47,7 +48,8 @@ class Proposed(msgspec.Struct, frozen=True):
     `expected_version` is the subject's version that the decision saw; with several facts of one subject in a batch, each
     counts the ones before it. `snapshots` are the documents that follow (subject in the same partition, canonical bytes;
     `None` deletes); in them, `"…_at":AT_APPEND` becomes the time of the fact. `generation` becomes the subject's new
-    generation where it is not `None`. `guard` is another subject whose generation must still be the one named.
+    generation where it is not `None`. `guard` is another subject whose generation must still be the one named. One that `follows`
+    stands in the log together with the one before it, or neither does.
     """
 
     subject: str
@@ -56,6 +58,7 @@ class Proposed(msgspec.Struct, frozen=True):
     snapshots: tuple[tuple[str, bytes | None], ...] = ()
     generation: int | None = None
     guard: tuple[str, int] | None = None
+    follows: bool = False
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -98,7 +101,14 @@ class Log(Protocol):
         ...
 
     def append(
-        self, batch: Sequence[Proposed], *, command_id: str, by: Principal, at: int, cause: str = ""
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
     ) -> tuple[Chunk, ...]:
         """Append a batch, split by stream and then into chunks of at most 256 facts or 1 MiB.
 
@@ -110,6 +120,7 @@ class Log(Protocol):
         Raises:
             LogUnavailable: Redis did not answer; the batch may or may not be in the log: send it again.
             FactTooLarge: one fact alone is over 1 MiB.
+            Fenced: `fence` is older than one that was used on this stream; a newer holder has taken over.
         """
         ...
 

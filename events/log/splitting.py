@@ -8,6 +8,7 @@ from events.deployment.facts import DeploymentFact
 from events.log.codec import encode_fact
 from events.log.errors import FactTooLarge
 from events.log.port import CHUNK_BYTES_MAX, CHUNK_FACTS_MAX, Fact, Proposed
+from events.rollout.facts import RolloutFact
 
 _OVERHEAD_BYTES = 64
 
@@ -33,28 +34,42 @@ def check_size(proposed: Proposed) -> None:
     Raises:
         FactTooLarge: it is over the limit with its snapshots.
     """
-    # Only a deployment's content can be so big; twins have limits of their own far below.
-    if isinstance(proposed.fact, DeploymentFact):
+    # Only a deployment's content and a rollout's sets can be so big; twins have limits of their own far below.
+    if isinstance(proposed.fact, DeploymentFact | RolloutFact):
         _size(proposed, encode_fact(proposed.fact))
 
 
+def _together(batch: Sequence[Proposed]) -> Iterator[list[int]]:
+    some: list[int] = []
+    for index, proposed in enumerate(batch):
+        if some and not proposed.follows:
+            yield some
+            some = []
+        some.append(index)
+    if some:
+        yield some
+
+
 def split(batch: Sequence[Proposed], *, stream_of: Callable[[str, Fact], int]) -> Iterator[Piece]:
-    """Split a batch; order within a stream is kept.
+    """Split a batch; order within a stream is kept, and what follows another fact stays with it.
 
     Raises:
-        FactTooLarge: one fact alone, with its snapshots, is over the limit of a chunk.
+        FactTooLarge: one fact alone, or with those that follow it, is over the limit of a chunk with its snapshots.
     """
     open_pieces: dict[int, tuple[list[int], list[bytes], int]] = {}
-    for index, proposed in enumerate(batch):
-        data = encode_fact(proposed.fact)
-        size = _size(proposed, data)
-        stream = stream_of(proposed.subject, proposed.fact)
+    for some in _together(batch):
+        data = [encode_fact(batch[index].fact) for index in some]
+        size = sum(_size(batch[index], one) for index, one in zip(some, data, strict=True))
+        first = batch[some[0]]
+        if size > CHUNK_BYTES_MAX:
+            raise FactTooLarge(first.subject, size, CHUNK_BYTES_MAX)
+        stream = stream_of(first.subject, first.fact)
         indices, encoded, total = open_pieces.get(stream, ([], [], 0))
-        if len(indices) == CHUNK_FACTS_MAX or total + size > CHUNK_BYTES_MAX:
+        if len(indices) + len(some) > CHUNK_FACTS_MAX or total + size > CHUNK_BYTES_MAX:
             yield Piece(stream, tuple(indices), tuple(encoded))
             indices, encoded, total = [], [], 0
-        indices.append(index)
-        encoded.append(data)
+        indices += some
+        encoded += data
         open_pieces[stream] = (indices, encoded, total + size)
     for stream, (indices, encoded, _) in open_pieces.items():
         yield Piece(stream, tuple(indices), tuple(encoded))

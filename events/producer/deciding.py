@@ -12,8 +12,8 @@ from events.access.errors import AccessError
 from events.access.scope import Scope
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
-from events.deployment.commands import CreateDeployment, DeploymentCommand
-from events.deployment.errors import DeploymentError
+from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, DeploymentCommand
+from events.deployment.errors import DeploymentError, DeploymentNotFound
 from events.device import decide as device_decide
 from events.device import state as device_state
 from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
@@ -26,6 +26,11 @@ from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
 from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
+from events.rollout import decide as rollout_decide
+from events.rollout import state as rollout_state
+from events.rollout.commands import CreateRollout, RolloutCommand
+from events.rollout.errors import PlanInvalid, RolloutActive, RolloutError
+from events.rollout.facts import RolloutDeleted
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 from events.view_store.deployments import deployments
@@ -33,6 +38,7 @@ from events.view_store.deployments import deployments
 REFUSALS = (
     DeviceError,
     DeploymentError,
+    RolloutError,
     AccessError,
     ConditionInvalid,
     ManifestInvalid,
@@ -48,7 +54,7 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
-FleetCommand = DeploymentCommand | AccessCommand
+FleetCommand = DeploymentCommand | RolloutCommand | AccessCommand
 
 Standings = dict[tuple[bool, str], Stored]
 """What stands, by (is of the fleet, subject)."""
@@ -72,14 +78,24 @@ def deployments_left(log: Log, commands: Iterable[Command], deployments_max: int
     return max(0, deployments_max - sum(1 for _ in deployments(log)))
 
 
-def propose(command: Command, standings: Standings, scope: Scope | None = None) -> Proposed:
-    """Decide a checked command on what stands; of what is outside a `scope`, as if it were not there.
+def propose(
+    command: Command, standings: Standings, scope: Scope | None = None, *, by: str = ""
+) -> tuple[Proposed, ...]:
+    """Decide a checked command `by` somebody on what stands; of what is outside a `scope`, as if it were not there.
+
+    The facts stand in the log together, or none of them does.
 
     Raises:
         REFUSALS: the command breaks a rule.
     """
     if isinstance(command, DeploymentCommand):
-        return _propose_deployment(command, standings[True, command.deployment_id], scope)
+        return _propose_deployment(command, standings, scope)
+    if isinstance(command, RolloutCommand):
+        return (_propose_rollout(command, standings, scope, by),)
+    return (_propose_one(command, standings, scope),)
+
+
+def _propose_one(command: DeviceCommand | AccessCommand, standings: Standings, scope: Scope | None) -> Proposed:
     if isinstance(command, AccessCommand):
         if scope is not None:
             raise OutOfScope(access_decide.subject_of(command), "is in no scope")
@@ -137,13 +153,46 @@ def _propose_module(
     return Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation))
 
 
-def _propose_deployment(command: DeploymentCommand, stored: Stored, scope: Scope | None) -> Proposed:
+def _propose_deployment(command: DeploymentCommand, standings: Standings, scope: Scope | None) -> tuple[Proposed, ...]:
+    stored = standings[True, command.deployment_id]
     document = None if stored.snapshot is None else deployment_state.decode(stored.snapshot)
     fact = deployment_decide.decide(command, document, scope=None if scope is None else scope.text)
     version = stored.head.version
     after = deployment_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
     snapshot = None if after is None else deployment_state.encode(after)
-    return Proposed(command.deployment_id, version, fact, ((command.deployment_id, snapshot),))
+    proposed = Proposed(command.deployment_id, version, fact, ((command.deployment_id, snapshot),))
+    rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
+    if rollout.snapshot is None:
+        return (proposed,)
+    if isinstance(command, ChangeAdmission) and not rollout_state.decode(rollout.snapshot).is_over:
+        raise RolloutActive(command.deployment_id)
+    if isinstance(command, DeleteDeployment):
+        subject = rollout_state.subject_of(command.deployment_id)
+        return (
+            proposed,
+            Proposed(subject, rollout.head.version, RolloutDeleted(), ((subject, None),), follows=True),
+        )
+    return (proposed,)
+
+
+def _propose_rollout(command: RolloutCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
+    name, subject = command.deployment_id, rollout_state.subject_of(command.deployment_id)
+    deployment, stored = standings[True, name].snapshot, standings[True, subject]
+    found = None if deployment is None else deployment_state.decode(deployment)
+    if found is None or (scope is not None and found.scope != scope.text):
+        raise DeploymentNotFound(name)
+    if isinstance(command, CreateRollout) and command.plan.rollback_to:
+        beneath = standings[True, command.plan.rollback_to].snapshot
+        if beneath is None or (scope is not None and deployment_state.decode(beneath).scope != scope.text):
+            raise PlanInvalid(name, "rollback_to", f"names no deployment: {command.plan.rollback_to!r}")
+        other = deployment_state.decode(beneath)
+        if (other.kind, other.layered) != (found.kind, found.layered):
+            raise PlanInvalid(name, "rollback_to", "names a deployment of another kind")
+    document = None if stored.snapshot is None else rollout_state.decode(stored.snapshot)
+    fact = rollout_decide.decide(command, document, found, by=by)
+    after = rollout_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
+    snapshot = None if after is None else rollout_state.encode(after)
+    return Proposed(subject, stored.head.version, fact, ((subject, snapshot),))
 
 
 def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
@@ -169,6 +218,9 @@ def check(command: Command) -> None:
         raise CommandInvalid(type(command).__name__, str(error)) from error
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
+    elif isinstance(command, RolloutCommand):
+        deployment_decide.check_id(command.deployment_id)
+        rollout_decide.check(command)
     elif isinstance(command, AccessCommand):
         access_decide.check(command)
     else:
@@ -179,8 +231,13 @@ def check(command: Command) -> None:
 
 def subjects_of(command: Command) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
+    if isinstance(command, ChangeAdmission | DeleteDeployment):
+        return (command.deployment_id, rollout_state.subject_of(command.deployment_id))
     if isinstance(command, DeploymentCommand):
         return (command.deployment_id,)
+    if isinstance(command, RolloutCommand):
+        named = (command.plan.rollback_to,) if isinstance(command, CreateRollout) and command.plan.rollback_to else ()
+        return (rollout_state.subject_of(command.deployment_id), command.deployment_id, *named)
     if isinstance(command, AccessCommand):
         return (access_decide.subject_of(command),)
     return (command.device_id, device_decide.subject_of(command))

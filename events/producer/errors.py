@@ -14,8 +14,9 @@ import msgspec
 from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
+from events.rollout.commands import RolloutCommand
 
-Command = DeviceCommand | DeploymentCommand | AccessCommand
+Command = DeviceCommand | DeploymentCommand | RolloutCommand | AccessCommand
 
 _SHOWN = 5
 

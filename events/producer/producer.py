@@ -190,7 +190,7 @@ class Producer:
             again: list[Pending] = []
             for chunk in chunks:
                 if isinstance(chunk, Conflicted):
-                    again += [authors[index] for index in chunk.indices]
+                    again += {authors[index][0]: authors[index] for index in chunk.indices}.values()
                 else:
                     written += len(chunk.indices)
             self._wake(chunks)
@@ -225,20 +225,22 @@ class Producer:
     def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
         standings = load(self._log, [command for _, command in commands])
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
-        proposed, authors = [], []
+        proposed: list[Proposed] = []
+        authors: list[Pending] = []
         for index, command in commands:
             try:
-                fact = propose(command, standings, self._scope)
-                check_size(fact)
-                if isinstance(fact.fact, DeploymentCreated):
+                facts = propose(command, standings, self._scope, by=str(self._by))
+                for fact in facts:
+                    check_size(fact)
+                if isinstance(facts[0].fact, DeploymentCreated):
                     if not left:
                         raise DeploymentsFull(self._deployments_max)
                     left -= 1
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
                 continue
-            proposed.append(fact)
-            authors.append((index, command))
+            proposed += facts
+            authors += [(index, command)] * len(facts)
         return proposed, authors
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:

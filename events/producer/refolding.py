@@ -16,6 +16,9 @@ from events.envelope import Envelope
 from events.log.facts import LogFact
 from events.log.keys import device_of
 from events.log.port import Fact
+from events.rollout import state as rollout_state
+from events.rollout.facts import RolloutFact
+from events.rollout.state import RolloutDocument
 
 
 def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
@@ -24,11 +27,14 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     modules: dict[str, ModuleDocument] = {}
     deployments: dict[str, DeploymentDocument | None] = {}
     access: dict[str, AccessDocument | None] = {}
+    rollouts: dict[str, RolloutDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
         if isinstance(fact, DeploymentFact):
             deployments[subject] = deployment_state.evolve(deployments.get(subject), fact, version=version, at=at)
+        elif isinstance(fact, RolloutFact):
+            rollouts[subject] = rollout_state.evolve(rollouts.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
         elif isinstance(fact, LogFact):
@@ -45,5 +51,6 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: device_state.encode(document) for subject, document in devices.items()},
         **{subject: device_state.encode(document) for subject, document in modules.items()},
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
+        **{subject: rollout_state.encode(document) for subject, document in rollouts.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
     }

@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
+from events.bitmaps import seen
 from events.fleet.answers import OTHER
-from events.fleet.bitmaps import seen
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import BOOLEAN, REPORTED, STRING, ValueKey, value_key
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import UNSET
 
 from events import canonical
+from events.bitmaps import from_bytes, to_bytes
 from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
-from events.fleet.bitmaps import from_bytes, to_bytes
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
@@ -17,9 +17,9 @@ from events.fleet.index import Index
 from events.fleet.outcome import Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import MergeCache, Partition
-from events.fleet.rows import UNASSIGNED, Row
+from events.fleet.rows import UNASSIGNED, Layer, Row
 from events.manifest.document import Kind
-from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes
+from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes, target_field
 
 _json = msgspec.json
 
@@ -79,6 +79,18 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, rows = partition.directory, partition.rows
     signatures = partition.answers.signatures
     changed: dict[str, dict[str, bytes | None]] = {
+        "already": {
+            target_field(layer.created, layer.id): to_bytes(partition.already[layer])
+            if partition.already.get(layer)
+            else None
+            for layer in partition.changed_already
+        },
+        "before": {
+            _before_field(layer, digest): to_bytes(partition.before[layer][digest])
+            if partition.before.get(layer, {}).get(digest)
+            else None
+            for layer, digest in partition.changed_before
+        },
         "configurations": {
             digest: rows.configurations[digest].to_bytes() if digest in rows.configurations else None
             for digest in rows.changed_configurations
@@ -93,9 +105,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             for path, key, members in partition.index.changes()
         },
         "metrics": {
-            metric_field(*name): str(len(partition.metrics.sets[name])).encode()
-            if name in partition.metrics.sets
-            else None
+            metric_field(*name): None if (count := partition.metrics.count(name)) is None else str(count).encode()
             for name in partition.metrics.changed
         },
         "modules": {
@@ -126,6 +136,8 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         dirty.clear()
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
+    partition.changed_already.clear()
+    partition.changed_before.clear()
     partition.metrics.changed.clear()
     partition.changed_ids.clear()
     partition.changed_id_pages.clear()
@@ -145,14 +157,13 @@ def _place(partition: Partition, created: int, name: str) -> bytes | None:
     return Place(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
 
 
+def _before_field(layer: Layer, digest: str) -> str:
+    return canonical.encode([layer.created, layer.id, digest]).decode()
+
+
 def metric_field(created: int, deployment_id: str, metric: str) -> str:
     """`[17,"prod","slow"]`: a metric of a deployment, which the fleet position of its creation tells from another."""
     return canonical.encode([created, deployment_id, metric]).decode()
-
-
-def target_field(created: int, deployment_id: str) -> str:
-    """`17:prod`: a deployment and the fleet position of its creation, which tells it from another of the same id."""
-    return f"{created}:{deployment_id}"
 
 
 def _changed_sets(partition: Partition) -> dict[str, bytes | None]:
@@ -195,7 +206,14 @@ def restore(
     partition.restore_targets({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
     for name, packed in _arrays(partition).items():
         packed.load(kept.arrays.get(name, b""))
+    for field, data in hashes["already"].items():
+        created, _, name = field.partition(":")
+        partition.already[Layer(name, int(created))] = from_bytes(data)
     _restore_rows(partition, hashes)
+    for field, data in hashes["before"].items():
+        at, deployment_id, digest = _json.decode(field, type=tuple[int, str, str])
+        partition.before.setdefault(Layer(deployment_id, at), {})[digest] = from_bytes(data)
+        partition.rows.hold(digest)
     _restore_answers(partition, hashes)
     partition.rows.next_number = checkpoint.next_row
     partition.answers.signatures.next_number = checkpoint.next_signature

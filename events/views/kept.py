@@ -7,6 +7,8 @@ from events import canonical
 from events.envelope import Vector
 
 HASHES = (
+    "already",
+    "before",
     "configurations",
     "deployments",
     "ids",
@@ -19,12 +21,19 @@ HASHES = (
     "signatures",
     "targets",
 )
-"""Field → bytes. `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
+"""Field → bytes. `already` deployment → who ran the same before they were admitted; `before` [deployment, configuration] →
+who had it, and was well, before they were admitted;
+`ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
 `sets` and `targets` name → set; `modules` module made by hand → who has it; `metrics` metric →
 how many rows; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
 
 ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
 """Little-endian unsigned 32-bit numbers by ordinal."""
+
+
+def target_field(created: int, deployment_id: str) -> str:
+    """`17:prod`: a deployment and the fleet position of its creation, which tells it from another of the same id."""
+    return f"{created}:{deployment_id}"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

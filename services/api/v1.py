@@ -23,6 +23,7 @@ from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
+from events.rollout.commands import RolloutCommand
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
 from events.view_store.querying import ContinuationInvalid
@@ -62,7 +63,7 @@ FACTS_BODY: JsonObject = {
     }
 }
 _KINDS: dict[str, type[Command]] = {
-    kind.__name__: kind for union in (DeviceCommand, DeploymentCommand) for kind in union.__args__
+    kind.__name__: kind for union in (DeviceCommand, DeploymentCommand, RolloutCommand) for kind in union.__args__
 }
 
 

@@ -12,6 +12,7 @@ COMMANDS = {
     "up": "services.cli.up:up",
     "api": "services.cli.api:api",
     "worker": "services.cli.worker:worker",
+    "scheduler": "services.cli.scheduler:scheduler",
     "blocked": "services.cli.blocked:blocked",
     "demo": "services.cli.demo:demo",
     "init": "services.cli.init:init",
@@ -104,3 +105,4 @@ def twinfold(
 ) -> None:
     """Automatic deployments for edge fleets, on a log you keep yourself."""
     del version  # The callback has answered it.
+

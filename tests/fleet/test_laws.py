@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from pyroaring import BitMap
 
+from events.bitmaps import from_bytes, to_bytes
 from events.deployment.facts import DeploymentCreated
 from events.envelope import Vector
-from events.fleet.bitmaps import from_bytes, to_bytes
 from events.fleet.configuration import Configuration, module_ids
 from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, Partition

@@ -1,0 +1,238 @@
+"""The fold of a rollout's facts: the document that stands as a snapshot beside the fleet's log."""
+
+import enum
+from typing import assert_never
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from events import canonical
+from events.rollout.facts import (
+    Devices,
+    DevicesAdmitted,
+    DevicesRetried,
+    PhaseApproved,
+    PhaseOpened,
+    PhasePassed,
+    RetryAsked,
+    RollbackAsked,
+    RollbackBegan,
+    RollbackEnded,
+    RolloutAborted,
+    RolloutCompleted,
+    RolloutCreated,
+    RolloutDeleted,
+    RolloutFact,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutStarted,
+    SoakBegan,
+    SoakBroken,
+)
+from events.rollout.plan import Phase, Plan
+from events.rollout.sets import FleetSet
+
+ROLLOUT = "rollout:"
+"""What the subjects of rollouts begin with; no deployment's id has a colon."""
+
+BATCHES_MAX = 50
+"""How many times of admission are told apart; of more, the two oldest count as the younger of them."""
+
+
+class State(enum.Enum):
+    """Where a rollout stands. After ROLLED_BACK nothing follows; a HALTED rollback waits for somebody."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    ROLLING_BACK = "rolling back"
+    ROLLED_BACK = "rolled back"
+    HALTED = "halted"
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Devices that were admitted together, or that try again since then."""
+
+    admitted_at: int
+    devices: Devices
+
+
+class RolloutDocument(msgspec.Struct, frozen=True):
+    """A rollout as its facts made it; `*_at` are milliseconds, 0 for not yet.
+
+    `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
+    when `paced` devices were admitted at the plan's rate. `reason` is what the last fact gave as one.
+    """
+
+    version: int
+    plan: Plan
+    author: str
+    state: State
+    created_at: int
+    changed_at: int
+    started_at: int = 0
+    phase: int = -1
+    is_open: bool = False
+    phase_at: int = 0
+    soak_at: int = 0
+    paced_at: int = 0
+    paced: int = 0
+    approved: tuple[int, ...] = ()
+    pool: Devices | UnsetType = UNSET
+    batches: tuple[Batch, ...] = ()
+    retry_asked: bool = False
+    retries: int = 0
+    rollback_asked: bool = False
+    rollback: str = ""
+    rollback_at: int = 0
+    reason: str = ""
+
+    @property
+    def admitted(self) -> FleetSet:
+        """Whoever was admitted so far."""
+        return FleetSet.union(FleetSet.of(batch.devices) for batch in self.batches)
+
+    @property
+    def current(self) -> Phase:
+        """The phase that was opened last; not before the first."""
+        return self.plan.phases[self.phase]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether who is admitted does not follow from it any more."""
+        return self.state in {State.COMPLETED, State.ABORTED, State.ROLLED_BACK}
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the scheduler has something to do with it, or will have."""
+        return self.state in {State.RUNNING, State.ROLLING_BACK} or self.retry_asked or self.rollback_asked
+
+
+_decoder = msgspec.json.Decoder(RolloutDocument)
+
+
+def subject_of(deployment_id: str) -> str:
+    """`prod` -> `rollout:prod`."""
+    return ROLLOUT + deployment_id
+
+
+def is_rollout(subject: str) -> bool:
+    """Whether a subject of the fleet's stream is a rollout."""
+    return subject.startswith(ROLLOUT)
+
+
+def encode(document: RolloutDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return canonical.encode(document)
+
+
+def decode(data: bytes) -> RolloutDocument:
+    """Read what `encode` wrote."""
+    return _decoder.decode(data)
+
+
+def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int, at: int) -> RolloutDocument | None:
+    """The rollout after one more fact; `None` when it is gone with its deployment. No arithmetic on `at`: see AT_APPEND."""
+    if isinstance(fact, RolloutCreated):
+        return RolloutDocument(version, fact.plan, fact.author, State.CREATED, created_at=at, changed_at=at)
+    assert document is not None
+    changes: dict[str, object]
+    match fact:
+        case RolloutDeleted():
+            return None
+        case RolloutStarted():
+            changes = {"state": State.RUNNING, "started_at": at}
+        case RolloutPaused(reason):
+            changes = {"state": State.PAUSED, "reason": reason, "soak_at": 0}
+        case RolloutResumed():
+            # Who is late gets the whole time again; otherwise what paused it would at once do so again.
+            changes = {
+                "state": State.RUNNING,
+                "reason": "",
+                "phase_at": at,
+                "paced_at": at,
+                "paced": 0,
+                "batches": _batches((), at, document.admitted),
+            }
+        case PhaseApproved(phase):
+            changes = {"approved": tuple(sorted({*document.approved, phase}))}
+        case PhaseOpened(phase, _, pool):
+            changes = {
+                "phase": phase,
+                "is_open": True,
+                "phase_at": at,
+                "soak_at": 0,
+                "paced_at": at,
+                "paced": 0,
+                "pool": document.pool if pool is UNSET else pool,
+            }
+        case DevicesAdmitted(_, devices, count, reason):
+            changes = {
+                "batches": _batches(document.batches, at, FleetSet.of(devices)),
+                "paced": document.paced + count,
+                "soak_at": 0,
+                "reason": reason,
+            }
+        case SoakBegan():
+            changes = {"soak_at": at}
+        case SoakBroken():
+            changes = {"soak_at": 0}
+        case PhasePassed(_, reason):
+            changes = {"is_open": False, "soak_at": 0, "reason": reason}
+        case RetryAsked():
+            changes = {"retry_asked": True}
+        case DevicesRetried(devices):
+            again = FleetSet.of(devices)
+            changes = {
+                "retry_asked": False,
+                "retries": document.retries + 1,
+                "soak_at": 0,
+                "batches": _batches(document.batches, at, again),
+            }
+        case RollbackAsked(reason):
+            changes = {"rollback_asked": True, "reason": reason}
+        case RollbackBegan(reason, deployment):
+            changes = {
+                "state": State.ROLLING_BACK,
+                "rollback_asked": False,
+                "reason": reason,
+                "rollback": deployment,
+                "rollback_at": at,
+                "is_open": False,
+                "soak_at": 0,
+            }
+        case RollbackEnded(succeeded, reason):
+            changes = {
+                "state": State.ROLLED_BACK if succeeded else State.HALTED,
+                "reason": reason,
+                "retry_asked": False,
+            }
+        case RolloutAborted(reason):
+            changes = {
+                "state": State.ABORTED, "reason": reason, "is_open": False, "soak_at": 0, "retry_asked": False
+            }  # fmt: skip
+        case RolloutCompleted():
+            changes = {"state": State.COMPLETED, "reason": "", "is_open": False, "soak_at": 0}
+        case _:
+            assert_never(fact)
+    return msgspec.structs.replace(document, version=version, changed_at=at, **changes)
+
+
+def _batches(batches: tuple[Batch, ...], at: int, devices: FleetSet) -> tuple[Batch, ...]:
+    """With some devices as of now, and in no other batch."""
+    if not devices:
+        return batches
+    left = [(batch, FleetSet.of(batch.devices)) for batch in batches]
+    kept = [
+        batch if not members & devices else Batch(batch.admitted_at, (members - devices).devices())
+        for batch, members in left
+        if members - devices
+    ]
+    kept.append(Batch(at, devices.devices()))
+    while len(kept) > BATCHES_MAX:
+        first, second, *rest = kept
+        both = FleetSet.of(first.devices) | FleetSet.of(second.devices)
+        kept = [Batch(second.admitted_at, both.devices()), *rest]
+    return tuple(kept)

@@ -10,9 +10,10 @@ from events.deployment.facts import DeploymentFact
 from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
+from events.readiness.facts import WaiverFact
 from events.rollout.facts import RolloutFact
 
-Fact = DeviceFact | DeploymentFact | RolloutFact | AccessFact | LogFact
+Fact = DeviceFact | DeploymentFact | RolloutFact | AccessFact | WaiverFact | LogFact
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20

@@ -5,11 +5,12 @@ from events.deployment.facts import DeploymentFact
 from events.log.facts import LogFact
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.port import Fact
+from events.readiness.facts import WaiverFact
 from events.rollout.facts import RolloutFact
 
 
 def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:
-    """The fleet's stream for deployments, rollouts, access and the log itself, else the partition of the subject's device."""
-    if isinstance(fact, DeploymentFact | RolloutFact | AccessFact | LogFact):
+    """The fleet's stream for deployments, rollouts, access, waivers and the log itself, else the partition of the subject's device."""
+    if isinstance(fact, DeploymentFact | RolloutFact | AccessFact | WaiverFact | LogFact):
         return FLEET
     return partition_of(device_of(subject), partitions)

@@ -26,6 +26,10 @@ from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
 from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
+from events.readiness import decide as readiness_decide
+from events.readiness import state as readiness_state
+from events.readiness.commands import WaiverCommand
+from events.readiness.errors import ReadinessError
 from events.rollout import decide as rollout_decide
 from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, RolloutCommand
@@ -40,6 +44,7 @@ REFUSALS = (
     DeploymentError,
     RolloutError,
     AccessError,
+    ReadinessError,
     ConditionInvalid,
     ManifestInvalid,
     SecretTextInvalid,
@@ -54,7 +59,7 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
-FleetCommand = DeploymentCommand | RolloutCommand | AccessCommand
+FleetCommand = DeploymentCommand | RolloutCommand | AccessCommand | WaiverCommand
 
 Standings = dict[tuple[bool, str], Stored]
 """What stands, by (is of the fleet, subject)."""
@@ -92,6 +97,8 @@ def propose(
         return _propose_deployment(command, standings, scope)
     if isinstance(command, RolloutCommand):
         return (_propose_rollout(command, standings, scope, by),)
+    if isinstance(command, WaiverCommand):
+        return (_propose_waiver(command, standings, scope, by),)
     return (_propose_one(command, standings, scope),)
 
 
@@ -204,6 +211,19 @@ def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
     return Proposed(subject, version, fact, ((subject, snapshot),))
 
 
+def _propose_waiver(command: WaiverCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
+    subject = readiness_decide.subject_of(command)
+    if scope is not None:
+        raise OutOfScope(subject, "is in no scope")
+    stored = standings[True, subject]
+    document = None if stored.snapshot is None else readiness_state.decode(stored.snapshot)
+    fact = readiness_decide.decide(command, document)
+    version = stored.head.version
+    after = readiness_state.evolve(fact, version=version + 1, at=AT_APPEND, by=by)
+    snapshot = None if after is None else readiness_state.encode(after)
+    return Proposed(subject, version, fact, ((subject, snapshot),))
+
+
 def check(command: Command) -> None:
     """Refuse a command that no state could allow, before anything is looked up.
 
@@ -223,6 +243,8 @@ def check(command: Command) -> None:
         rollout_decide.check(command)
     elif isinstance(command, AccessCommand):
         access_decide.check(command)
+    elif isinstance(command, WaiverCommand):
+        readiness_decide.check(command)
     else:
         device_decide.check(command)
         if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
@@ -240,4 +262,6 @@ def subjects_of(command: Command) -> Sequence[str]:
         return (rollout_state.subject_of(command.deployment_id), command.deployment_id, *named)
     if isinstance(command, AccessCommand):
         return (access_decide.subject_of(command),)
+    if isinstance(command, WaiverCommand):
+        return (readiness_decide.subject_of(command),)
     return (command.device_id, device_decide.subject_of(command))

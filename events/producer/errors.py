@@ -14,9 +14,10 @@ import msgspec
 from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
+from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
 
-Command = DeviceCommand | DeploymentCommand | RolloutCommand | AccessCommand
+Command = DeviceCommand | DeploymentCommand | RolloutCommand | AccessCommand | WaiverCommand
 
 _SHOWN = 5
 

@@ -16,6 +16,9 @@ from events.envelope import Envelope
 from events.log.facts import LogFact
 from events.log.keys import device_of
 from events.log.port import Fact
+from events.readiness import state as readiness_state
+from events.readiness.facts import WaiverFact
+from events.readiness.state import WaiverDocument
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
@@ -28,6 +31,7 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     deployments: dict[str, DeploymentDocument | None] = {}
     access: dict[str, AccessDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
+    waivers: dict[str, WaiverDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -37,6 +41,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             rollouts[subject] = rollout_state.evolve(rollouts.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
+        elif isinstance(fact, WaiverFact):
+            waivers[subject] = readiness_state.evolve(fact, version=version, at=at, by=str(envelope.by))
         elif isinstance(fact, LogFact):
             continue
         elif "/" in subject:
@@ -53,4 +59,5 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
         **{subject: rollout_state.encode(document) for subject, document in rollouts.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
+        **{subject: readiness_state.encode(document) for subject, document in waivers.items() if document},
     }

@@ -1,5 +1,6 @@
 """Whatever is wrong gets a typed error, and nothing of it reaches the log."""
 
+import datetime as dt
 from typing import Any
 
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, Revok
 from events.deployment.facts import Admitted
 from events.log.memory import MemoryLog
 from events.producer.deciding import REFUSALS
+from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from tests.manifest.contents import content
 from tests.manifest.values import anything
 from tests.producer.logs import producer
@@ -45,6 +47,7 @@ authentications = st.none() | st.fixed_dictionaries(
         "more": anything,
     },
 )
+END = dt.date(2027, 3, 31)
 policies = st.sampled_from(["service", "iothubowner", "mine"]) | ids
 rights = st.lists(st.sampled_from(["RegistryRead", "Admin", "ServiceConnect"]) | text, max_size=3).map(tuple)
 commands: st.SearchStrategy[Any] = st.one_of(
@@ -63,6 +66,16 @@ commands: st.SearchStrategy[Any] = st.one_of(
         conditions,
     ),
     st.builds(RevokeToken, ids),
+    st.builds(
+        GrantWaiver,
+        ids,
+        text | st.just("privileged"),
+        text,
+        st.dates(),
+        module=st.none() | ids,
+        deployment=st.none() | ids,
+    ),
+    st.builds(WithdrawWaiver, ids),
     st.builds(RetireDevice, ids),
     st.builds(CreateModule, ids, ids, managed_by=st.none() | text),
     st.builds(DeleteModule, ids, ids),
@@ -130,6 +143,12 @@ def test_values_of_wrong_types_are_refused_as_well(value: Any) -> None:
         IssueToken("0", "ada", "read", "0f" * 32, value),
         IssueToken("0", "ada", "read", "0f" * 32, 0, value),
         RevokeToken(value),
+        GrantWaiver(value, "privileged", "so be it", END),
+        GrantWaiver("one", value, "so be it", END),
+        GrantWaiver("two", "privileged", value, END),
+        GrantWaiver("three", "privileged", "so be it", value),
+        GrantWaiver("four", "privileged", "so be it", END, module=value, deployment=value),
+        WithdrawWaiver(value),
         PatchTags("a", value),
         ReportProperties("a", value),
         PatchTwin("a", module_id=value, desired={}),

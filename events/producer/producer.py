@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -13,6 +14,7 @@ import msgspec
 
 from events.access.scope import Scope
 from events.deployment.advice import Advice
+from events.deployment.commands import CreateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
 from events.envelope import Principal
@@ -25,7 +27,9 @@ from events.log.wake import WakeFailed
 from events.producer.advising import advise
 from events.producer.deciding import REFUSALS, check, deployments_left, load, propose, subjects_of
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
+from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
+from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -67,7 +71,8 @@ class Producer:
 
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
-    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there.
+    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
+    a new deployment has to pass it.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Producer:
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
+        bar: Bar | None = None,
     ) -> None:
         self._log = log
         self._by = by
@@ -96,6 +102,7 @@ class Producer:
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._deployments_max = deployments_max
+        self._bar = bar
         self._buffer: list[Command] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -212,11 +219,14 @@ class Producer:
     def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
         """The commands that a state could allow, without the secrets in them; and the others."""
         fine, refused = [], []
+        waivers = cache(lambda: tuple(document.waiver for _, document in waivers_of(self._log)))
         for index, command in commands:
             try:
                 check(in_references(command))
                 if self._scope is not None:
                     refuse_references(command)
+                if self._bar is not None and isinstance(command, CreateDeployment):
+                    self._bar.insist(command, waivers=waivers(), now=self._clock())
                 fine.append((index, self._take_secrets(command)))
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))

@@ -5,14 +5,20 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 from pyroaring import BitMap
 
+from events.canonical import JsonObject
 from events.fleet.configuration import Configuration
 from events.fleet.rows import Layer, Row
 from events.log.port import Log
+from events.readiness.catalogue import BY_ID
+from events.readiness.check import Report, check
 from events.readiness.effective import findings_of, written_in
 from events.readiness.finding import Finding
-from events.readiness.subject import Subject, read_document
+from events.readiness.host_facts import SECTION, read_host_facts
+from events.readiness.profile import Profile
+from events.readiness.rule import LooksAt
+from events.readiness.subject import Subject, read_document, subject_of_sections
 from events.readiness.waiver import Waiver
-from events.view_store.fleet_view import FleetView, Within, size_within
+from events.view_store.fleet_view import Effective, FleetView, Within, size_within
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_rows import documents_of
 from events.views.readiness import READINESS_ARRAYS, READINESS_HASHES, ReadinessReading, Stopped
@@ -34,12 +40,16 @@ class Authors:
     def attributed(self, row: Row, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """Findings on the configuration of a row, under the id of the deployment that wrote the element of each.
 
-        Where the deployments do not stand any more, or do not make this configuration, findings stay as they are.
+        Where the deployments do not stand any more, or do not make this configuration, findings stay as they are; so do
+        those on the host, which nobody deployed.
         """
         stack = self._stack(row)
         if stack is None:
             return tuple(findings)
-        return tuple(msgspec.structs.replace(one, document=written_in(stack, one.pointer)) for one in findings)
+        return tuple(
+            one if _is_of_host(one) else msgspec.structs.replace(one, document=written_in(stack, one.pointer))
+            for one in findings
+        )
 
     def _stack(self, row: Row) -> Subject | None:
         names = [layer.id for layer in row.stack]
@@ -93,6 +103,17 @@ class FleetReadiness:
             within=within,
         )
 
+    def report(
+        self, effective: Effective, reported: JsonObject, profile: Profile, *, waivers: Sequence[Waiver], now: int
+    ) -> Report:
+        """Everything there is to say of one device: of what it should run, and of the host facts among what it reports."""
+        host = read_host_facts(reported[SECTION]) if SECTION in reported else None
+        subject = subject_of_sections(effective.sections, name=effective.device_id, host=host)
+        report = check(subject, profile, now=now)
+        # Of a device that never had a configuration there is none to say anything of.
+        found = [one for one in report.findings if effective.sections or _is_of_host(one)]
+        return report.on(self.authors.attributed(effective.row, found), now=now, waivers=waivers)
+
     def _reading(self, number: int, waiving: "_Waiving") -> ReadinessReading:
         every = (*READINESS_HASHES, "configurations")
         hashes = every if waiving.is_confined else READINESS_HASHES
@@ -100,6 +121,10 @@ class FleetReadiness:
         if reading.is_stale:
             return ReadinessReading(self._views.read(number, Selection(hashes=every, arrays=READINESS_ARRAYS)))
         return reading
+
+
+def _is_of_host(finding: Finding) -> bool:
+    return BY_ID[finding.rule].looks_at is LooksAt.HOST
 
 
 class _Waiving:

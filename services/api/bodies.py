@@ -203,3 +203,22 @@ class CreateBody(Body):
     priority: int = 0
     labels: dict[str, str] = {}
     metrics: dict[str, str] = {}
+
+
+class WaiverBody(Body):
+    """A decision that findings of a rule may stand, up to and including a day (UTC); `null` stands for any."""
+
+    model_config = _example(
+        {
+            "rule": "privileged",
+            "module": "driver",
+            "reason": "the driver of the press needs it until its next release",
+            "until": "2027-03-31",
+        }
+    )
+
+    rule: str
+    reason: str
+    until: str = Field(json_schema_extra={"format": "date"})
+    module: str | None = None
+    deployment: str | None = None

@@ -12,6 +12,7 @@ from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
 from events.producer import errors as producer
 from events.query.errors import QueryInvalid
+from events.readiness import errors as readiness
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
 from events.view_store.querying import ContinuationInvalid
@@ -108,6 +109,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
+    ((readiness.WaiverNotFound,), Answer(404, "WaiverNotFound")),
     ((NotFound,), Answer(404, "NotFound")),
     ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
@@ -118,7 +120,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
     ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
     ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
-    ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
+    ((ManifestInvalid, ContentMissing, readiness.NotReady), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
     ((log.FactTooLarge,), _TOO_LARGE),
     ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), BUSY),
@@ -129,6 +131,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
             producer.ProducerError,
             secrets.SecretsError,
             access.AccessError,
+            readiness.ReadinessError,
         ),
         _ARGUMENT,
     ),

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -23,10 +22,11 @@ from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
+from events.producer.readiness import report_on
+from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
-from events.view_store.querying import ContinuationInvalid
 from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.views.reading import STATUSES, Assignment
 from services.api import described
@@ -38,16 +38,16 @@ from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
 from services.api.needs import needed_for
+from services.api.paging import PAGE_MAX, opened, page
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
+from services.api.readiness import report_shape, waivers_at
 from services.api.room import Room
 from services.api.waiting import Waiting
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
-PAGE_MAX = 1000
 WAIT_SECONDS_MAX = 300.0
 POSITION_MAX = 2**53 - 1
-_PLACE = re.compile(r"([0-9]{1,3}):(-1|[0-9]{1,9})", re.ASCII)
 _BATCH_LINES = 1000
 _LINE_BYTES_MAX = 1 << 20
 FACTS_BODY: JsonObject = {
@@ -63,7 +63,9 @@ FACTS_BODY: JsonObject = {
     }
 }
 _KINDS: dict[str, type[Command]] = {
-    kind.__name__: kind for union in (DeviceCommand, DeploymentCommand, RolloutCommand) for kind in union.__args__
+    kind.__name__: kind
+    for union in (DeviceCommand, DeploymentCommand, RolloutCommand, WaiverCommand)
+    for kind in union.__args__
 }
 
 
@@ -76,11 +78,7 @@ def devices(
     """The ids of all devices, page by page."""
     room = room_of(request)
     within = room.within(caller_of(request))
-    found, place = room.view.devices(after=_place(room.continuations.open(continuation)), limit=top, within=within)
-    return {
-        "devices": found,
-        "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
-    }
+    return page(room, room.view.devices(after=opened(room, continuation), limit=top, within=within))
 
 
 @router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
@@ -278,12 +276,16 @@ def outcomes(
 
 @router.post("/deployments/{name}", status_code=201, response_model=None, responses=answers(described.Created, 201))
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObject:
-    """Create a deployment, validated in full; answers what its author should know."""
-    advice = room_of(request).do(
-        CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics),
-        author_of(request),
-    )
-    return {"id": name, "advice": [msgspec.to_builtins(one) for one in advice]}
+    """Create a deployment, validated in full; answers what its author should know, and what readiness says of it."""
+    room = room_of(request)
+    command = CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics)
+    advice, waivers = room.do(command, author_of(request)), waivers_at(room)
+    report = report_on(command, room.profile, waivers=waivers.all, now=waivers.now)
+    return {
+        "id": name,
+        "advice": [msgspec.to_builtins(one) for one in advice],
+        "readiness": report_shape(request, report, waivers),
+    }
 
 
 def _masked(content: JsonObject) -> Any:
@@ -343,13 +345,7 @@ def members(
         deployment_of(room, name)
     else:
         deployment_seen(request, name)
-    found, place = room.view.page(
-        name, which, after=_place(room.continuations.open(continuation)), limit=top, within=within
-    )
-    return {
-        "devices": found,
-        "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
-    }
+    return page(room, room.view.page(name, which, after=opened(room, continuation), limit=top, within=within))
 
 
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
@@ -460,12 +456,3 @@ def _by_name(section: JsonObject) -> JsonObject:
 
 def _member(value: object, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
-
-
-def _place(place: str | None) -> tuple[int, int]:
-    if place is None:
-        return (0, -1)
-    found = _PLACE.fullmatch(place)
-    if found is None:
-        raise ContinuationInvalid
-    return int(found[1]), int(found[2])

@@ -105,4 +105,3 @@ def twinfold(
 ) -> None:
     """Automatic deployments for edge fleets, on a log you keep yourself."""
     del version  # The callback has answered it.
-

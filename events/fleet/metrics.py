@@ -15,7 +15,7 @@ from pyroaring import BitMap
 
 from events.fleet.answers import Answers
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.deployments import Deployment, Deployments
+from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
 from events.fleet.index import DEVICE_ID, REPORTED, Index, ValueKey, value_key
 from events.fleet.metric_plan import Plan, indexed, plan_of
@@ -43,7 +43,8 @@ class State(msgspec.Struct, frozen=True, eq=False):
     rows: Rows
     row_of: Packed
     answers: Answers
-    eligible: Callable[[str], BitMap]
+    targeted: Callable[[str, str], BitMap]
+    """Whom a deployment targets openly; one of modules, those of this name."""
 
 
 class _Slices:
@@ -207,21 +208,15 @@ class _Within:
         deployment = self._state.deployments.by_id.get(deployment_id)
         if deployment is None or deployment.kind is DeploymentKind.DEVICE:
             return _NOBODY, _NOBODY
-        targeted = self._state.eligible(deployment_id) & self._within
-        if deployment.kind is DeploymentKind.MODULE:
-            return self._standing_of_module(deployment, targeted)
-        if self._plan.module is None or not contributes(deployment.content, self._plan.module):
-            return _NOBODY, targeted
+        module = self._plan.module or ""
+        targeted = self._state.targeted(deployment_id, module) & self._within
         layer = Layer(deployment.id, deployment.created)
+        if deployment.kind is DeploymentKind.MODULE:
+            return self._with_rows(lambda row: row.has(layer, module), targeted), targeted
+        if not contributes(deployment.content, module):
+            return _NOBODY, targeted
         managed = (Standing.MANAGED, Standing.HELD_BACK)
         return self._with_rows(lambda row: row.standing in managed and layer in row.stack, targeted), targeted
-
-    def _standing_of_module(self, deployment: Deployment, targeted: BitMap) -> tuple[BitMap, BitMap]:
-        module = deployment.module
-        if not module or module != self._plan.module:
-            return _NOBODY, _NOBODY
-        layer = Layer(deployment.id, deployment.created)
-        return self._with_rows(lambda row: row.has(layer, module), targeted), targeted
 
 
 def with_rows(holds: Callable[[Row], bool], among: BitMap, *, rows: Rows, row_of: Packed) -> BitMap:

@@ -14,7 +14,9 @@ from events import (
     RetireDevice,
     UpdateDeployment,
 )
+from events.device.commands import CreateModule, DeleteModule, PatchTwin, ReplaceTwin
 from events.log.memory import MemoryLog
+from events.properties import merge_patch
 from events.view_store.memory import MemoryViewStore
 from tests.producer.logs import producer
 from tests.workers.system import answer_of, base, layer
@@ -30,6 +32,14 @@ conditions = st.sampled_from(
         *("properties.reported.model = 'm'", "is_defined(properties.reported.model) AND tags.a = 1"),
     ]
 )
+modules = st.sampled_from(["m", "n", "o", "$edgeAgent"])
+of_modules = st.sampled_from(["four", "five"])
+module_conditions = st.sampled_from(
+    [
+        *("tags.a = 1", "moduleId != 'm' AND tags.a = 1", "NOT tags.b = 'x'", "is_defined(tags.a) OR deviceId > 'd4'"),
+        *("moduleId = 'm' AND tags.a = 1", "properties.reported.model = 'm'", "moduleId IN ['n', 'o']"),
+    ]
+).map("FROM devices.modules WHERE {}".format)
 contents = st.sampled_from([base("m"), base("m", "n"), layer("x", v=1), layer("y", v=2)])
 patches = st.fixed_dictionaries({}, optional={"a": st.sampled_from([1, 2, None]), "b": st.sampled_from(["x", None])})
 commands: st.SearchStrategy[Any] = st.one_of(
@@ -44,6 +54,19 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(CreateDeployment, names, contents, conditions, st.integers(0, 3)),
     st.builds(UpdateDeployment, names, conditions, st.integers(0, 3)),
     st.builds(DeleteDeployment, names),
+    st.builds(CreateModule, devices, st.sampled_from(["n", "o"])),
+    st.builds(DeleteModule, devices, st.sampled_from(["n", "o"])),
+    *[st.builds(PatchTwin, devices, modules, patches)] * 3,
+    st.builds(ReplaceTwin, devices, st.sampled_from(["m", "n"]), patches.map(lambda patch: merge_patch({}, patch))),
+    st.builds(ReportProperties, devices, st.sampled_from([{"model": "m"}, {"model": None}]), modules),
+    *[
+        st.builds(
+            CreateDeployment, of_modules, st.just({"moduleContent": {"properties.desired.x": 1}}), module_conditions
+        )
+    ]
+    * 2,
+    st.builds(UpdateDeployment, of_modules, module_conditions),
+    st.builds(DeleteDeployment, of_modules),
 )
 turns = st.lists(
     st.tuples(st.lists(commands, min_size=1, max_size=8), st.integers(0, 2), st.lists(st.integers(0, 1), max_size=2)),

@@ -1,8 +1,8 @@
 """Custom metrics kept up with every fold: the rows of a deployment's metric queries as sets of ordinals.
 
 A metric is kept where the index can answer its query: about devices by tags, reported properties and what the registry says;
-about one module of each device by what it reports and by what deployments are to it. The others are counted when they are
-asked for.
+about one module of each device by its tags, by what it reports and by what deployments are to it. The others are counted
+when they are asked for.
 """
 
 from bisect import bisect_left, bisect_right

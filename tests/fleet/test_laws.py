@@ -215,6 +215,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
         rows = {
             name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()
         }
+        assert {module for sets in partition.of_modules.targets.values() for module in sets} <= set("abc")
         for module in "abc":
             having = {
                 name

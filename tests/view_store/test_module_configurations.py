@@ -186,6 +186,14 @@ def test_names_are_compared_and_a_name_that_nobody_knew_is_found_when_it_comes(f
     assert list(fleet.view.members("one", "actual")) == ["leaf"]
 
 
+def test_system_modules_are_no_configurations(fleet: Fleet) -> None:
+    fleet.do(given("one", where("deviceId != ''"), x=1), PatchTwin("edge", "$edgeAgent", {"site": "north"}))
+    fleet.do(given("two", where("tags.site = 'north' or moduleId > '$edge'"), x=1))
+    assert fleet.view.twins("one", "two") == dict.fromkeys(["one", "two"], {"target": 2, "actual": 2})
+    assert statuses(fleet, "edge", "$edgeAgent") == {"base": "Applied"}
+    assert "x" not in desired(fleet, "edge", "$edgeAgent")
+
+
 def test_a_device_counts_once_for_each_of_its_modules_and_is_listed_once(fleet: Fleet) -> None:
     condition = where("moduleId in ['m', 'n'] and deviceId != ''")
     fleet.do(CreateModule("leaf", "n"), given("one", condition, x=1))

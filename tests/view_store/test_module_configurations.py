@@ -189,7 +189,8 @@ def test_names_are_compared_and_a_name_that_nobody_knew_is_found_when_it_comes(f
 def test_system_modules_are_no_configurations(fleet: Fleet) -> None:
     fleet.do(given("one", where("deviceId != ''"), x=1), PatchTwin("edge", "$edgeAgent", {"site": "north"}))
     fleet.do(given("two", where("tags.site = 'north' or moduleId > '$edge'"), x=1))
-    assert fleet.view.twins("one", "two") == dict.fromkeys(["one", "two"], {"target": 2, "actual": 2})
+    twins = {"target": 2, "actual": 2}
+    assert fleet.view.twins("one", "two") == {"one": twins, "two": twins}
     assert statuses(fleet, "edge", "$edgeAgent") == {"base": "Applied"}
     assert "x" not in desired(fleet, "edge", "$edgeAgent")
 

@@ -42,6 +42,10 @@ def of_module(path: Path, module_id: str) -> Path:
     return (*MODULES, module_id, *path[len(MODULES) + 1 :])
 
 
+def _names_every_module(path: Path) -> bool:
+    return path[0] == MODULES[0] and path[1] == EVERY_MODULE
+
+
 def value_key(value: object) -> ValueKey:
     """The typed key of a JSON value that is neither null nor an object."""
     if isinstance(value, str):
@@ -428,8 +432,8 @@ class Index:
             return
         gone = self.named - paths
         self.named = set(paths)
-        self._of_every_module = sorted(path for path in paths if path[: len(MODULES) + 1] == (*MODULES, EVERY_MODULE))
-        every_gone = {path for path in gone if path[: len(MODULES) + 1] == (*MODULES, EVERY_MODULE)}
+        self._of_every_module = sorted(filter(_names_every_module, paths))
+        every_gone = [*filter(_names_every_module, gone)]
         gone |= {of_module(path, module_id) for path in every_gone for module_id in self._modules.children} - paths
         for path in gone:
             if path in self.columns and self._is_kept_for_its_name(path) and not self._is_of_every(path):

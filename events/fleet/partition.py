@@ -349,6 +349,10 @@ class Partition:
     def _take_news(self) -> News:
         news = News(self._changes, self.index.take_touched(), self._touched, self._renewed, BitMap(self._gone))
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
+        for name, change in news.changes.items():
+            self.changed_deployments |= {
+                (one.created, name) for one in (change.before, change.after) if one is not None
+            }
         return news
 
     def _targeted(self, names: Iterable[str]) -> BitMap:
@@ -363,23 +367,15 @@ class Partition:
         """
         concerned: dict[Kind, BitMap] = defaultdict(BitMap)
         for name, change in news.changes.items():
+            before, after = _of_devices(change.before), _of_devices(change.after)
+            old, new = self.eligible.pop(name, BitMap()), BitMap()
             self.targets.pop(name, None)
-            before, after, old = (
-                _of_devices(change.before),
-                _of_devices(change.after),
-                self.eligible.pop(name, BitMap()),
-            )
-            new = BitMap()
-            stood = {(one.created, name) for one in (before, after) if one is not None}
-            self.changed_targets |= stood
+            self.changed_targets |= {(one.created, name) for one in (before, after) if one is not None}
             if after is not None:
                 self.targets[name] = after.target.select(self.index, self._candidates(after))
                 new = self.eligible[name] = self._admitted(after, self.targets[name])
             for kind in {one.kind for one in (before, after) if one is not None}:
                 concerned[kind] |= old ^ new if _same_but_target(before, after) else old | new
-            self.changed_deployments |= {
-                (one.created, name) for one in (change.before, change.after) if one is not None
-            }
         by_id = self.deployments.by_id
         if news.renewed or news.gone:
             unchanged = by_id.keys() - news.changes.keys()

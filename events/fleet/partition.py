@@ -1,9 +1,8 @@
 """One partition of the fleet: the fold of its own facts and the fleet's, and what every device runs in consequence."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, assert_never
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 import numpy as np
@@ -42,12 +41,13 @@ from events.fleet.metrics import Metrics, State
 from events.fleet.module_targets import ModuleTargets, News
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
-from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own
+from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
 from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, stack_key
 from events.manifest.document import Kind
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
+T = TypeVar("T")
 
 
 class DeviceText(msgspec.Struct, frozen=True):
@@ -480,18 +480,27 @@ class Partition:
 
     def _with_modules(self, moved: Planned, concerned: Mapping[str, BitMap]) -> Planned:
         """What is planned so far, with what configurations of modules give to those concerned."""
+        if not concerned:
+            return moved
+        return self._with_part(moved, together(self._decided(concerned)), self._after_modules)
+
+    def _decided(self, concerned: Mapping[str, BitMap]) -> Iterator[tuple[tuple[str, Stack], Ordinals]]:
         for module in sorted(concerned):
             eligible = self.of_modules.eligible_for(module)
             ascending = [one for one in self.deployments.of_modules_ascending if one.id in eligible]
             within = concerned[module] & self.directory.live
-            after = partial(self.rows.after_module, module, merge=self._merge)
-            moved = self._with_part(moved, resolve_own(within, ascending=ascending, eligible=eligible), after)
-        return moved
+            for stack, ordinals in resolve_own(within, ascending=ascending, eligible=eligible):
+                yield (module, stack), ordinals
+
+    def _after_modules(self, row: Row, stacks: tuple[tuple[str, Stack], ...]) -> Row:
+        for module, stack in stacks:
+            row = self.rows.after_module(module, row, stack, self._merge)
+        return row
 
     def _with_part(
-        self, moved: Planned, decided: Iterable[tuple[Stack, Ordinals]], after: Callable[[Row, Stack], Row]
+        self, moved: Planned, decided: Iterable[tuple[T, Ordinals]], after: Callable[[Row, T], Row]
     ) -> Planned:
-        """What is planned so far, with the configurations of one twin each, as decided for some, laid upon it."""
+        """What is planned so far, with what is decided for some twins of each laid upon it; nobody is decided for twice."""
         result: Planned = {}
         stacks = [(stack, BitMap(ordinals)) for stack, ordinals in decided]
         concerned = BitMap().union(*(those for _, those in stacks))

@@ -70,6 +70,7 @@ def fold_to(partition: Partition, history: History, vector: Vector) -> None:
                 if path[1] == module or (path[1] == EVERY_MODULE and can_be_for(module)):
                     partition.fill_module([path], name, module, document)
     partition.fold_fleet(fleet)
+    assert not partition.paths_to_fill([])
 
 
 def run(history: History, vectors: list[Vector], *, store: MemoryViewStore, reload: bool = False) -> list[Outcome]:

@@ -451,10 +451,10 @@ class Index:
 
     def _has(self, path: Path) -> bool:
         """Whether what there is of a path is kept; of a module that nothing was ever told of, there is no column."""
-        return path in self.columns or (path[0] == MODULES[0] and (path in self.named or self._is_of_every(path)))
+        return path in self.columns or self._is_of_every(path)
 
     def _is_of_every(self, path: Path) -> bool:
-        """Whether a path is named as one of every module."""
+        """Whether a path is named as one of every module, or names every module itself."""
         return (
             bool(self._of_every_module)
             and path[0] == MODULES[0]

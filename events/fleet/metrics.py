@@ -202,7 +202,10 @@ class _Within:
         return found | configured
 
     def _with_rows(self, holds: Callable[[Row], bool], among: BitMap) -> BitMap:
-        return with_rows(holds, among, rows=self._state.rows, row_of=self._state.row_of)
+        """Those of some ordinals for whose rows something holds."""
+        numbers = [number for number, row in self._state.rows.by_number.items() if holds(row)]
+        ordinals = np.array(among, dtype=np.uint32)
+        return BitMap(ordinals[np.isin(self._state.row_of.take(ordinals), numbers)])
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
@@ -217,13 +220,6 @@ class _Within:
             return _NOBODY, targeted
         managed = (Standing.MANAGED, Standing.HELD_BACK)
         return self._with_rows(lambda row: row.standing in managed and layer in row.stack, targeted), targeted
-
-
-def with_rows(holds: Callable[[Row], bool], among: BitMap, *, rows: Rows, row_of: Packed) -> BitMap:
-    """Those of some ordinals for whose rows something holds."""
-    numbers = [number for number, row in rows.by_number.items() if holds(row)]
-    ordinals = np.array(among, dtype=np.uint32)
-    return BitMap(ordinals[np.isin(row_of.take(ordinals), numbers)])
 
 
 Name = tuple[int, str, str]

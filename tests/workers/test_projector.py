@@ -1,5 +1,6 @@
 """Whoever folds, with warm copies or without, alone or in turn with others: the same bytes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from events import (
 from events.device.commands import CreateModule, DeleteModule, PatchTwin, ReplaceTwin
 from events.log.memory import MemoryLog
 from events.properties import merge_patch
+from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
 from tests.producer.logs import producer
 from tests.workers.system import answer_of, base, layer
@@ -116,3 +118,31 @@ def test_a_warm_copy_that_missed_a_new_path_does_not_go_on_with_an_empty_index()
         assert projector.drain(0, go_on=lambda: True)
         assert Projector(log, plain, clock=lambda: 0).drain(0, go_on=lambda: True)
         assert views.load(0) == plain.load(0)
+
+
+def test_documents_of_modules_that_run_ahead_of_what_is_folded_are_brought_in_all_the_same() -> None:
+    meanwhile: list[Any] = []
+
+    class Busy(MemoryLog):
+        """Somebody writes while it is asked what there is."""
+
+        def subjects(self, stream: int) -> Iterable[str]:
+            producer(self).submit(meanwhile).raise_if_refused()
+            meanwhile.clear()
+            return super().subjects(stream)
+
+    log, views, elsewhere = Busy(partitions=1), MemoryViewStore(), MemoryViewStore()
+    of_tagged = {"moduleContent": {"properties.desired.x": 1}}, "FROM devices.modules WHERE tags.a = 1"
+    producer(log).submit(
+        [
+            *(RegisterDevice("d"), *(CreateModule("d", name) for name in ("m", "n", "o", "stays"))),
+            *(PatchTwin("d", name, {"a": 1}) for name in ("m", "n", "stays")),
+            CreateDeployment("tagged", *of_tagged),
+        ]
+    ).raise_if_refused()
+    meanwhile += [PatchTwin("d", "m", {"a": 2}), PatchTwin("d", "n", {"a": None}), PatchTwin("d", "o", {"a": 1})]
+    assert Projector(log, views, clock=lambda: 0).drain(0, go_on=lambda: True)
+    assert not meanwhile
+    assert FleetView(views, partitions=1).twins("tagged")["tagged"] == {"target": 2, "actual": 2}
+    rebuild(0, log=log, recorded=views, into=elsewhere)
+    assert elsewhere.load(0) == views.load(0)

@@ -61,7 +61,7 @@ def manifest_invalid(subject: Subject) -> Iterator[Hit]:
     "The manifest has no members that nothing reads",
     Severity.WARNING,
     reason="Agent and hub take no notice of a member they do not know; from schema version 1.1 tools refuse it.",
-    remedy="Correct the name, or remove the member; for a note there is the name of a file beside it.",
+    remedy="Correct the name, or remove the member; keep notes in a file beside the manifest.",
     source="contract/edge.md §1.1",
 )
 def unknown_member(subject: Subject) -> Iterator[Hit]:

@@ -82,7 +82,7 @@ def check(command: RolloutCommand) -> None:
             _check_plan(name, plan)
         case ApprovePhase(_, phase) | SkipPhase(_, phase):
             if not 0 <= phase < PHASES_MAX:
-                raise RolloutForbidden(name, f"there is no phase {phase}")
+                raise RolloutForbidden(name, f"there is no phase {phase + 1}")
         case PauseRollout(_, reason) | AbortRollout(_, reason) | RollBack(_, reason):
             if len(reason) > REASON_CHARACTERS_MAX:
                 raise RolloutForbidden(name, f"a reason has at most {REASON_CHARACTERS_MAX} characters")
@@ -134,6 +134,8 @@ def decide(
         case AbortRollout(_, reason):
             return RolloutAborted(reason or "aborted by hand")
         case RollBack(_, reason):
+            if document.rollback_asked:
+                raise RolloutForbidden(name, "it is about to be rolled back")
             return RollbackAsked(reason or f"rolled back by {by}")
         case _:
             assert_never(command)

@@ -101,7 +101,14 @@ class Log(Protocol):
         ...
 
     def append(
-        self, batch: Sequence[Proposed], *, command_id: str, by: Principal, at: int, cause: str = ""
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
     ) -> tuple[Chunk, ...]:
         """Append a batch, split by stream and then into chunks of at most 256 facts or 1 MiB.
 
@@ -113,6 +120,7 @@ class Log(Protocol):
         Raises:
             LogUnavailable: Redis did not answer; the batch may or may not be in the log: send it again.
             FactTooLarge: one fact alone is over 1 MiB.
+            Fenced: `fence` is older than one that was used on this stream; a newer holder has taken over.
         """
         ...
 

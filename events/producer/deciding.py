@@ -185,6 +185,9 @@ def _propose_rollout(command: RolloutCommand, standings: Standings, scope: Scope
         beneath = standings[True, command.plan.rollback_to].snapshot
         if beneath is None or (scope is not None and deployment_state.decode(beneath).scope != scope.text):
             raise PlanInvalid(name, "rollback_to", f"names no deployment: {command.plan.rollback_to!r}")
+        other = deployment_state.decode(beneath)
+        if (other.kind, other.layered) != (found.kind, found.layered):
+            raise PlanInvalid(name, "rollback_to", "names a deployment of another kind")
     document = None if stored.snapshot is None else rollout_state.decode(stored.snapshot)
     fact = rollout_decide.decide(command, document, found, by=by)
     after = rollout_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)

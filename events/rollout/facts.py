@@ -25,6 +25,7 @@ class Counts(msgspec.Struct, frozen=True):
     timed_out: int = 0
     silent: int = 0
     pending: int = 0
+    outranked: int = 0
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import MergeCache, Partition
 from events.fleet.rows import UNASSIGNED, Layer, Row
 from events.manifest.document import Kind
-from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes
+from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes, target_field
 
 _json = msgspec.json
 
@@ -155,11 +155,6 @@ def _place(partition: Partition, created: int, name: str) -> bytes | None:
 def metric_field(created: int, deployment_id: str, metric: str) -> str:
     """`[17,"prod","slow"]`: a metric of a deployment, which the fleet position of its creation tells from another."""
     return canonical.encode([created, deployment_id, metric]).decode()
-
-
-def target_field(created: int, deployment_id: str) -> str:
-    """`17:prod`: a deployment and the fleet position of its creation, which tells it from another of the same id."""
-    return f"{created}:{deployment_id}"
 
 
 def _changed_sets(partition: Partition) -> dict[str, bytes | None]:

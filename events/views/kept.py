@@ -29,6 +29,11 @@ ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "r
 """Little-endian unsigned 32-bit numbers by ordinal."""
 
 
+def target_field(created: int, deployment_id: str) -> str:
+    """`17:prod`: a deployment and the fleet position of its creation, which tells it from another of the same id."""
+    return f"{created}:{deployment_id}"
+
+
 class Checkpoint(msgspec.Struct, frozen=True):
     """How far a partition is folded, and the few numbers that its state has beside sets and arrays."""
 

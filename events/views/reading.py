@@ -2,7 +2,7 @@
 
 import enum
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -12,11 +12,14 @@ from events.bitmaps import from_bytes
 from events.envelope import Vector
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import UNASSIGNED, Layer, Row, Standing
-from events.views.kept import Kept, Place
+from events.views.kept import Kept, Place, target_field
 
 STATUS_HASHES = ("deployments", "rows", "sets", "targets")
 STATUS_ARRAYS = ("row_of",)
 STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
+
+
+_NOBODY = BitMap()
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -86,6 +89,7 @@ class PartitionReading:
 
     def __init__(self, kept: Kept) -> None:
         self.vector = kept.checkpoint.vector
+        self._kept = kept
         self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
         self._targets = {}
         for field, data in kept.hashes["targets"].items():
@@ -131,6 +135,29 @@ class PartitionReading:
             unknown=actual - healthy - unhealthy,
             pending=actual - self.set("answered"),
         )
+
+    def targeted(self, deployment_id: str) -> BitMap:
+        """Whom the condition of a deployment is true for, though it may not have started or may have ended."""
+        return self._targets.get(deployment_id, (0, _NOBODY))[1]
+
+    def held_back(self, deployment_id: str) -> BitMap:
+        """Whom a deployment is over a limit for."""
+        layer = Layer(deployment_id, self._targets.get(deployment_id, (0, _NOBODY))[0])
+        return self._in_rows(lambda row: row.standing is Standing.HELD_BACK and layer in row.wanted)
+
+    def already(self, deployment_id: str) -> BitMap:
+        """Who ran what a deployment gives before they were admitted; the `already` hash must be there."""
+        field = target_field(self._targets.get(deployment_id, (0, _NOBODY))[0], deployment_id)
+        data = self._kept.hashes["already"].get(field)
+        return _NOBODY if data is None else from_bytes(data)
+
+    def is_answered_for(self, deployment_id: str) -> bool:
+        """Whether devices answer for what a deployment gives: nobody does for own twins and single modules."""
+        return deployment_id not in self._own
+
+    def _in_rows(self, wanted: Callable[[Row], bool]) -> BitMap:
+        numbers = [number for number, row in self._rows.items() if wanted(row)]
+        return BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32)) if numbers else BitMap()
 
     def standing(self, standing: Standing) -> BitMap:
         """Live devices of a standing; unmanaged ones that never had a configuration are not among them."""

@@ -1,0 +1,56 @@
+"""The order in which a rollout takes devices: by a stable hash of both, the same for good, and another one for every rollout."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from events.rollout.sets import FleetSet
+
+Hashes = npt.NDArray[np.uint64]
+
+_GOLDEN, _FIRST, _SECOND = (
+    np.uint64(0x9E3779B97F4A7C15),
+    np.uint64(0xBF58476D1CE4E5B9),
+    np.uint64(0x94D049BB133111EB),
+)
+
+
+def hashes_of(device_ids: Iterable[str]) -> Hashes:
+    """64 bits of the BLAKE2b digest of each id; they stay the same, so that whoever keeps them hashes a device once."""
+    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in device_ids)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def ranks(rollout: str, hashes: Hashes) -> Hashes:
+    """Where each device comes in a rollout's order, lowest first: the mix of both hashes (splitmix64)."""
+    mixed: Hashes = hashes ^ hashes_of([rollout])[0]
+    with np.errstate(over="ignore"):
+        mixed = mixed + _GOLDEN
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def first(candidates: FleetSet, limit: int, rollout: str, hashes: dict[int, Hashes]) -> FleetSet:
+    """Those of some devices who come first in a rollout's order, at most `limit`; `hashes` by partition and ordinal."""
+    if limit <= 0:
+        return FleetSet({})
+    if limit >= len(candidates):
+        return candidates
+    numbers = sorted(candidates.by_partition)
+    ordinals = [np.array(candidates.of_partition(number), dtype=np.uint32) for number in numbers]
+    ranked = np.concatenate(
+        [ranks(rollout, hashes[number][some]) for number, some in zip(numbers, ordinals, strict=True)]
+    )
+    # Of equal ranks the lower partition and ordinal come first, so that a limit is kept to the device.
+    chosen = np.zeros(len(ranked), dtype=bool)
+    chosen[np.argsort(ranked, kind="stable")[:limit]] = True
+    found, start = {}, 0
+    for number, some in zip(numbers, ordinals, strict=True):
+        found[number] = BitMap(some[chosen[start : start + len(some)]])
+        start += len(some)
+    return FleetSet(found)

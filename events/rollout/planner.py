@@ -1,0 +1,376 @@
+"""What a rollout does next by itself: a pure function of the rollout, the fleet as it was read, and the time."""
+
+import math
+
+import msgspec
+from msgspec import UNSET
+
+from events.rollout import saying
+from events.rollout.census import Census
+from events.rollout.cohort import first
+from events.rollout.facts import (
+    Counts,
+    DevicesAdmitted,
+    DevicesRetried,
+    Evidence,
+    PhaseOpened,
+    PhasePassed,
+    RollbackBegan,
+    RollbackEnded,
+    RolloutCompleted,
+    RolloutFact,
+    RolloutPaused,
+    SoakBegan,
+    SoakBroken,
+)
+from events.rollout.plan import Gate, Joiners, Offline, OnFailure, Plan
+from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.state import RolloutDocument, State, evolve
+from events.rollout.windows import closes_at, opens_at
+
+_STEPS_MAX = 4
+_MOVING = (DevicesAdmitted, DevicesRetried, RollbackBegan, RolloutCompleted)
+_SECOND_MS = 1000
+_MINUTE_MS = 60_000
+_ROUNDING = 1e-9
+
+
+class Tally(msgspec.Struct, frozen=True, eq=False):
+    """Who of the admitted stands how; every count is the size of one of these sets.
+
+    `healthy`, `already`, `failed`, `silent`, `pending` and `outranked` come to `admitted`, and `timed_out` is a part of `failed`.
+    `counted` is the denominator, `waited` whom the gate waits for.
+    """
+
+    target: FleetSet
+    admitted: FleetSet
+    counted: FleetSet
+    healthy: FleetSet
+    already: FleetSet
+    failed: FleetSet
+    timed_out: FleetSet
+    silent: FleetSet
+    pending: FleetSet
+    outranked: FleetSet
+    waited: FleetSet
+
+    @property
+    def counts(self) -> Counts:
+        """The sizes."""
+        return Counts(**{name: len(getattr(self, name)) for name in Counts.__struct_fields__})
+
+    @property
+    def succeeded(self) -> int:
+        """How many are as they are meant to be."""
+        return len(self.healthy) + len(self.already)
+
+    @property
+    def answered(self) -> int:
+        """How many have said how it went."""
+        return len(self.healthy) + len(self.failed) - len(self.timed_out)
+
+
+class Judgement(msgspec.Struct, frozen=True, eq=False):
+    """What follows now: the facts, in order, and what is waited for where there are none, as a sentence."""
+
+    tally: Tally
+    facts: tuple[RolloutFact, ...]
+    says: str
+
+    @property
+    def counts(self) -> Counts:
+        """The sizes of the sets that it was judged on."""
+        return self.tally.counts
+
+
+def judge(name: str, document: RolloutDocument, census: Census, now: int) -> Judgement:
+    """What a rollout does at a time (milliseconds), and why it does not do more; `name` is its deployment."""
+    facts: list[RolloutFact] = []
+    while True:
+        turn = _Turn(name, document, census, now)
+        fact = turn.act()
+        if fact is None or len(facts) == _STEPS_MAX:
+            return Judgement(turn.tally, tuple(facts), turn.says)
+        facts.append(fact)
+        if isinstance(fact, _MOVING):
+            # Whom it moves shows in the next census.
+            return Judgement(turn.tally, tuple(facts), turn.says)
+        after = evolve(document, fact, version=document.version + 1, at=now)
+        assert after is not None
+        document = after
+
+
+class _Turn:
+    """One look at a rollout: at most one fact follows."""
+
+    def __init__(self, name: str, document: RolloutDocument, census: Census, now: int) -> None:
+        self._name, self._document, self._census, self._now = name, document, census, now
+        self._plan: Plan = document.plan
+        gates = [phase.gate for phase in document.plan.phases]
+        self._gate: Gate = gates[max(0, document.phase)]
+        self.tally = tally(document, census, now)
+        self.says = ""
+
+    @property
+    def _evidence(self) -> Evidence:
+        return Evidence(self.tally.counts, self._census.vectors)
+
+    def act(self) -> RolloutFact | None:
+        document = self._document
+        if self._census.lagging:
+            # What is not folded yet, or cannot be, could turn the scale.
+            return self._wait(saying.lagging(self._census.lagging))
+        if document.rollback_asked:
+            return self._roll_back(document.reason, UNSET)
+        if document.retry_asked:
+            failed = self.tally.failed
+            return DevicesRetried(failed.devices(), len(failed))
+        match document.state:
+            case State.RUNNING if document.is_open:
+                return self._go_on()
+            case State.RUNNING:
+                return self._open_next()
+            case State.ROLLING_BACK:
+                return self._judge_rollback()
+            case _:
+                return self._wait(saying.standing(document))
+
+    def _wait(self, says: str) -> RolloutFact | None:
+        self.says = says
+        return None
+
+    # -- between phases
+
+    def _open_next(self) -> RolloutFact | None:
+        number = self._document.phase + 1
+        if number == len(self._plan.phases):
+            return RolloutCompleted(self._evidence)
+        if self._plan.phases[number].approval and number not in self._document.approved:
+            return self._wait(saying.approval(number, self._plan))
+        if not self._census.target:
+            return self._wait(saying.nobody(number, self._plan))
+        waits = number == 0 and self._plan.joiners is Joiners.END
+        return PhaseOpened(number, self._evidence, self._census.target.devices() if waits else UNSET)
+
+    # -- within a phase
+
+    def _go_on(self) -> RolloutFact | None:
+        if why := self._failure():
+            return self._fail(why)
+        # Who joins while success has to last comes with the next phase: it would never have lasted.
+        wanted = NOBODY if self._document.soak_at else self._wanted()
+        holds = not wanted and self._holds()
+        if not holds and (why := self._timed_out() or ("" if wanted else self._out_of_reach())):
+            return self._fail(why)
+        if wanted:
+            return self._admit(wanted)
+        return self._hold() if holds else self._miss()
+
+    def _wanted(self) -> FleetSet:
+        """Whom the open phase is for, and who is not admitted yet."""
+        universe, phase = self._universe(), self._document.current
+        free = universe - self._document.admitted
+        if not free:
+            return NOBODY
+        if phase.condition is not None:
+            return free & self._census.fleet.where(phase.condition)
+        room = self._cap(universe) - len(universe & self._document.admitted)
+        return first(free, room, self._order, self._census.fleet.hashes()) if room > 0 else NOBODY
+
+    def _universe(self) -> FleetSet:
+        pool = self._document.pool
+        return self._census.target if pool is UNSET else self._census.target & FleetSet.of(pool)
+
+    def _cap(self, universe: FleetSet) -> int:
+        phase = self._document.current
+        if phase.percent is not None:
+            return math.ceil(len(universe) * phase.percent / 100 - _ROUNDING)
+        assert phase.count is not None
+        return min(phase.count, len(universe))
+
+    @property
+    def _order(self) -> str:
+        return f"{self._name}:{self._document.created_at}"
+
+    def _admit(self, wanted: FleetSet) -> RolloutFact | None:
+        windows = self._plan.windows
+        if windows and closes_at(windows, self._now) is None:
+            return self._wait(self._sentence(saying.window(opens_at(windows, self._now), windows[0].zone, self._now)))
+        some = self._spread_out(wanted)
+        if not some:
+            return self._wait(self._sentence(saying.spread(self._plan)))
+        allowance = self._allowance()
+        if allowance is not None and allowance < len(some):
+            if not allowance:
+                return self._wait(self._sentence(saying.rate(self._plan)))
+            some = first(some, allowance, self._order, self._census.fleet.hashes())
+        reason = saying.admitted(self._document, len(some), len(wanted) - len(some))
+        return DevicesAdmitted(self._document.phase, some.devices(), len(some), reason, self._census.vectors)
+
+    def _spread_out(self, wanted: FleetSet) -> FleetSet:
+        """As many of each value of the plan's tag as there is room for; whoever has no value is not limited."""
+        spread = self._plan.spread
+        if spread is None:
+            return wanted
+        rest, chosen = wanted, NOBODY
+        for members in self._census.fleet.by_value(spread.tag).values():
+            some = wanted & members
+            if some:
+                rest -= some
+                room = spread.at_most - len(self.tally.waited & members)
+                chosen |= first(some, room, self._order, self._census.fleet.hashes())
+        return chosen | rest
+
+    def _allowance(self) -> int | None:
+        rate = self._plan.rate
+        if rate is None:
+            return None
+        minutes = (self._now - self._document.paced_at) / _MINUTE_MS
+        growth = math.log1p(rate.growth_percent / 100)
+        # Growing all the time, so that no minute begins with a jump.
+        total = rate.per_minute * (math.expm1(growth * minutes) / growth if growth else minutes)
+        return max(0, math.floor(total + _ROUNDING) - self._document.paced)
+
+    # -- the gate
+
+    def _hold(self) -> RolloutFact | None:
+        document, gate = self._document, self._gate
+        if gate.soak_seconds and not document.soak_at:
+            return SoakBegan(self._evidence)
+        left = document.soak_at + gate.soak_seconds * _SECOND_MS - self._now
+        if gate.soak_seconds and left > 0:
+            return self._wait(self._sentence(saying.soak(left)))
+        return PhasePassed(document.phase, self._sentence(saying.passed(gate)), self._evidence)
+
+    def _miss(self) -> RolloutFact | None:
+        if self._document.soak_at:
+            return SoakBroken(self._evidence)
+        return self._wait(self._sentence(""))
+
+    def _timed_out(self) -> str:
+        left = self._left()
+        return saying.phase_timeout(self._gate) if left is not None and left <= 0 else ""
+
+    def _left(self) -> int | None:
+        """How long the open phase may take yet; `None` where it has no limit."""
+        timeout = self._gate.phase_timeout_seconds * _SECOND_MS
+        return self._document.phase_at + timeout - self._now if timeout and self._document.is_open else None
+
+    def _needed(self) -> int:
+        return math.ceil(len(self.tally.counted) * self._gate.success_percent / 100 - _ROUNDING)
+
+    def _holds(self) -> bool:
+        tally = self.tally
+        # Whoever was there already never answers anew, and is no evidence.
+        answered_min = min(self._gate.answered_min, len(tally.counted) - len(tally.already))
+        return tally.succeeded >= self._needed() and tally.answered >= answered_min
+
+    def _failure(self) -> str:
+        """Why the rollout has failed by its thresholds; both have to be reached (DESIGN §7)."""
+        failure, failed, counted = self._plan.failure, len(self.tally.failed), len(self.tally.counted)
+        reached = failed >= failure.count and failed * 100 >= failure.percent * counted - _ROUNDING
+        if failed and reached and self.tally.answered >= min(failure.answered_min, counted):
+            return saying.failed(failure, self.tally.counts)
+        return ""
+
+    def _out_of_reach(self) -> str:
+        """Why the gate cannot hold any more, whoever answers yet."""
+        tally, timeout = self.tally, self._gate.device_timeout_seconds * _SECOND_MS
+        recent = FleetSet.union(
+            FleetSet.of(batch.devices) for batch in self._document.batches if self._now - batch.admitted_at < timeout
+        )
+        # A device that failed may still recover, as long as it has time.
+        hopeful = len(tally.waited) + len(recent & (tally.failed - tally.timed_out))
+        if tally.succeeded + hopeful < self._needed():
+            return saying.out_of_reach(self._gate, tally.counts)
+        return ""
+
+    def _fail(self, why: str) -> RolloutFact:
+        if self._plan.failure.then is OnFailure.ROLL_BACK:
+            return self._roll_back(why, self._evidence)
+        return RolloutPaused(f"{self._sentence('')}; {why}", self._evidence)
+
+    # -- going back
+
+    def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutFact:
+        if self._plan.rollback_to and not self._census.rollback_id:
+            gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
+            return RolloutPaused(gone, self._evidence)
+        return RollbackBegan(why, self._census.rollback_id, evidence)
+
+    def _judge_rollback(self) -> RolloutFact | None:
+        back, document = self._census.back, self._document
+        late = self._late_since(document.rollback_at)
+        pending = back.devices - back.healthy - back.unhealthy - back.unmanaged
+        waits = self._plan.offline is Offline.WAIT
+        is_old = self._now - document.rollback_at >= self._plan.offline_seconds * _SECOND_MS
+        silent = pending if is_old and not waits else NOBODY
+        timed_out = pending - silent if late else NOBODY
+        failed = back.unhealthy | timed_out
+        waited = pending - silent - timed_out
+        counts = Counts(
+            target=len(back.devices),
+            admitted=len(back.devices),
+            counted=len(back.devices) - len(silent),
+            healthy=len(back.healthy),
+            failed=len(failed) + len(back.unmanaged),
+            timed_out=len(timed_out),
+            silent=len(silent),
+            pending=len(waited),
+        )
+        evidence = Evidence(counts, self._census.vectors)
+        failure = self._plan.failure
+        reached = len(failed) >= failure.count and len(failed) * 100 >= failure.percent * counts.counted - _ROUNDING
+        if failed and reached:
+            return RollbackEnded(succeeded=False, reason=saying.rollback_failed(counts), evidence=evidence)
+        if waited:
+            return self._wait(saying.rolling_back(document, counts))
+        succeeded = not failed and not back.unmanaged
+        reason = saying.rolled_back(counts) if succeeded else saying.rollback_failed(counts, len(back.unmanaged))
+        return RollbackEnded(succeeded=succeeded, reason=reason, evidence=evidence)
+
+    def _late_since(self, at: int) -> bool:
+        timeout = self._gate.device_timeout_seconds * _SECOND_MS
+        return bool(timeout) and self._now - at >= timeout
+
+    def _sentence(self, rest: str) -> str:
+        left = self._left()
+        limit = "" if left is None or left <= 0 else saying.until_timeout(left)
+        return saying.phase(self._document, self._gate, self.tally.counts, *(one for one in (rest, limit) if one))
+
+
+def tally(document: RolloutDocument, census: Census, now: int) -> Tally:
+    """Who of the admitted stands how at a time (milliseconds)."""
+    plan = document.plan
+    gate = plan.phases[max(0, document.phase)].gate
+    admitted = document.admitted & census.target
+    outranked = admitted - census.actual - census.held if not census.lagging else NOBODY
+    well = admitted & census.healthy
+    reported = admitted & (census.unhealthy | census.held)
+    rest = admitted - well - reported - outranked
+    late, quiet = NOBODY, NOBODY
+    for batch in document.batches:
+        age = now - batch.admitted_at
+        if age >= plan.offline_seconds * _SECOND_MS:
+            quiet |= FleetSet.of(batch.devices)
+        if gate.device_timeout_seconds and age >= gate.device_timeout_seconds * _SECOND_MS:
+            late |= FleetSet.of(batch.devices)
+    silent = rest & quiet
+    timed_out = rest & late if plan.offline is Offline.WAIT else (rest - silent) & late
+    silent -= timed_out
+    pending = rest - silent - timed_out
+    already = well & census.already
+    excluded = outranked | silent if plan.offline is Offline.EXCLUDE else outranked
+    return Tally(
+        target=census.target,
+        admitted=admitted,
+        counted=admitted - excluded,
+        healthy=well - already,
+        already=already,
+        failed=reported | timed_out,
+        timed_out=timed_out,
+        silent=silent,
+        pending=pending,
+        outranked=outranked,
+        waited=pending | silent if plan.offline is Offline.WAIT else pending,
+    )

@@ -1,0 +1,162 @@
+"""What a rollout says of itself, in sentences with the numbers that count."""
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Sequence
+
+from events.rollout.facts import Counts
+from events.rollout.plan import Failure, Gate, Plan
+from events.rollout.state import RolloutDocument, State
+
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+
+
+def duration(milliseconds: int) -> str:
+    """`4_320_000` -> `1 h 12 min`: the two largest units; less than a second is `0 s`."""
+    parts, rest = [], max(0, milliseconds)
+    for size, unit in _UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def moment(milliseconds: int, zone: str) -> str:
+    """A time as RFC 3339 in a zone, to the second."""
+    return dt.datetime.fromtimestamp(milliseconds // 1000, zoneinfo.ZoneInfo(zone)).isoformat()
+
+
+def phase(document: RolloutDocument, gate: Gate, counts: Counts, *rest: str) -> str:
+    """`phase 2 of 4: 37 of 40 healthy (92 %), gate 95 % of 40, 3 pending`, and the rest."""
+    well = counts.healthy + counts.already
+    share = f" ({100 * well // counts.counted} %)" if counts.counted else ""
+    said = [
+        f"phase {document.phase + 1} of {len(document.plan.phases)}: {well} of {counts.counted} healthy{share}",
+        f"gate {gate.success_percent:g} % of {counts.counted}",
+    ]
+    for name, count in (
+        ("already there", counts.already),
+        ("failed", counts.failed),
+        ("pending", counts.pending),
+        (f"silent, {_SILENT[document.plan.offline.value]}", counts.silent),
+        ("outranked", counts.outranked),
+    ):
+        if count:
+            said.append(f"{count} {name}")
+    return ", ".join([*said, *rest])
+
+
+_SILENT = {"wait": "waited for", "exclude": "not counted", "unknown": "counted as unknown"}
+
+
+def standing(document: RolloutDocument) -> str:
+    """What a rollout says that does nothing by itself."""
+    because = f": {document.reason}" if document.reason else ""
+    match document.state:
+        case State.CREATED:
+            return "waits to be started"
+        case State.PAUSED:
+            return f"paused{because}"
+        case State.COMPLETED:
+            return "completed: whoever is targeted gets it"
+        case State.ABORTED:
+            return f"aborted{because}; who was admitted keeps it, and nobody else gets it"
+        case State.ROLLED_BACK:
+            return f"rolled back{because}"
+        case State.HALTED:
+            return f"halted{because}; somebody has to look"
+        case _:
+            return str(document.state.value)
+
+
+def lagging(partitions: Sequence[str]) -> str:
+    """Waits for partitions."""
+    return f"waits for {', '.join(partitions)}: behind or stopped"
+
+
+def approval(number: int, plan: Plan) -> str:
+    """Waits for a person."""
+    who = "somebody other than its author" if plan.approval_by_another else "somebody"
+    return f"phase {number + 1} of {len(plan.phases)} waits for {who} to approve of it"
+
+
+def nobody(number: int, plan: Plan) -> str:
+    """Waits for devices at all."""
+    return f"phase {number + 1} of {len(plan.phases)} waits for devices: the deployment targets nobody who is enabled"
+
+
+def window(opens: int, zone: str, now: int) -> str:
+    """Waits for a maintenance window."""
+    return f"the next window opens {moment(opens, zone)}, in {duration(opens - now)}"
+
+
+def spread(plan: Plan) -> str:
+    """Waits for others of the same tag."""
+    assert plan.spread is not None
+    return f"more are admitted as others answer: {plan.spread.at_most} at once of each {plan.spread.tag}"
+
+
+def rate(plan: Plan) -> str:
+    """Waits for the clock."""
+    assert plan.rate is not None
+    return f"more are admitted at {plan.rate.per_minute:g} a minute"
+
+
+def admitted(document: RolloutDocument, count: int, left: int) -> str:
+    """Why some were admitted."""
+    return f"phase {document.phase + 1} of {len(document.plan.phases)} admits {count}" + (
+        f", {left} later" if left else ""
+    )
+
+
+def passed(gate: Gate) -> str:
+    """Why a phase passed."""
+    return f"held for {duration(gate.soak_seconds * 1000)}" if gate.soak_seconds else "the gate holds"
+
+
+def soak(left: int) -> str:
+    """How long success must last yet."""
+    return f"the gate holds and has to for another {duration(left)}"
+
+
+def until_timeout(left: int) -> str:
+    """How long a phase may take yet."""
+    return f"{duration(left)} until timeout"
+
+
+def phase_timeout(gate: Gate) -> str:
+    """Why a phase failed."""
+    return f"it has not passed within {duration(gate.phase_timeout_seconds * 1000)}"
+
+
+def failed(failure: Failure, counts: Counts) -> str:
+    """Why a rollout failed."""
+    late = f", {counts.timed_out} of them as they were late" if counts.timed_out else ""
+    share = 100 * counts.failed / counts.counted if counts.counted else 0.0
+    return (
+        f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: "
+        f"the limit is {failure.percent:g} % and {failure.count}"
+    )
+
+
+def out_of_reach(gate: Gate, counts: Counts) -> str:
+    """Why a gate cannot hold any more."""
+    return f"the gate of {gate.success_percent:g} % cannot be reached: {counts.failed} of {counts.counted} failed"
+
+
+def rolling_back(document: RolloutDocument, counts: Counts) -> str:
+    """How a rollback goes."""
+    to = f" to {document.rollback}" if document.rollback else ""
+    return f"rolling back{to}: {counts.healthy} of {counts.target} are back, {counts.failed} failed, {counts.pending} pending"
+
+
+def rolled_back(counts: Counts) -> str:
+    """How a rollback went."""
+    silent = f", {counts.silent} silent" if counts.silent else ""
+    return f"{counts.healthy} of {counts.target} are back{silent}"
+
+
+def rollback_failed(counts: Counts, unmanaged: int = 0) -> str:
+    """How a rollback went wrong."""
+    nothing = f"; nothing else targets {unmanaged} of them, which keep what they have" if unmanaged else ""
+    return f"the rollback failed: {counts.failed} of {counts.target} are not back{nothing}"

@@ -1,0 +1,145 @@
+"""The fleet as rollouts are judged on it: read once for all of them, partition by partition as their checkpoints move."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from events.envelope import Vector
+from events.fleet.packed import PAGE_ITEMS
+from events.fleet.rows import Standing
+from events.log.keys import FLEET, name
+from events.log.port import Log
+from events.query.conditions import expression_of
+from events.rollout.census import Back, Census
+from events.rollout.cohort import Hashes, hashes_of
+from events.rollout.decide import tag_path
+from events.rollout.sets import FleetSet
+from events.rollout.state import RolloutDocument
+from events.targeting.parse import parse
+from events.view_store.port import Selection, ViewStore
+from events.view_store.query_index import indexes
+from events.view_store.querying import Querying
+from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
+
+_WANTED = Selection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
+
+
+class CensusReader:
+    """Reads what rollouts are judged on. One for each thread; `look` before the censuses of a round."""
+
+    def __init__(self, log: Log, views: ViewStore) -> None:
+        self._log, self._views = log, views
+        self._querying = Querying(log, views)
+        self._readings: dict[int, PartitionReading] = {}
+        self._hashes: dict[int, list[Hashes]] = {}
+        self.lagging: tuple[str, ...] = ()
+
+    def heads(self) -> dict[int, int]:
+        """Where the streams stand."""
+        return dict(self._log.heads())
+
+    def look(self, heads: Mapping[int, int]) -> bool:
+        """Read what moved since the last look; answers whether every partition is at these heads, and none is stopped.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        lagging = []
+        for number in range(self._log.partitions):
+            reading = self._readings.get(number)
+            if reading is None or reading.vector != self._views.checkpoint(number).vector:
+                reading = self._readings[number] = PartitionReading(self._views.read(number, _WANTED))
+            wanted = Vector(heads[number], heads[FLEET])
+            behind = reading.vector.partition < wanted.partition or reading.vector.fleet < wanted.fleet
+            if behind or self._views.blocked(number) is not None:
+                lagging.append(name(number))
+        self.lagging = tuple(lagging)
+        return not lagging
+
+    def of(self, name: str, document: RolloutDocument, *, rollback_id: str = "") -> Census:
+        """What a rollout is judged on, as of the last look."""
+        readings = self._readings.items()
+        enabled = {number: reading.set("enabled") for number, reading in readings}
+        sets = {number: reading.status(name) for number, reading in readings}
+        answered_for = all(reading.is_answered_for(name) for _, reading in readings)
+        actual = FleetSet({number: one.actual for number, one in sets.items()})
+        return Census(
+            self,
+            tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings)),
+            self.lagging,
+            FleetSet({number: reading.targeted(name) & enabled[number] for number, reading in readings}),
+            actual,
+            FleetSet({number: one.healthy for number, one in sets.items()}) if answered_for else actual,
+            FleetSet({number: one.unhealthy for number, one in sets.items()}),
+            FleetSet({number: reading.held_back(name) for number, reading in readings}),
+            FleetSet({number: reading.already(name) for number, reading in readings}),
+            self._back(document) if document.rollback_at else Back(),
+            rollback_id,
+        )
+
+    def _back(self, document: RolloutDocument) -> Back:
+        if not document.rollback:
+            enabled = FleetSet({number: reading.set("enabled") for number, reading in self._readings.items()})
+            devices = document.admitted & enabled
+            return Back(
+                devices,
+                devices & self._partition_wide("healthy"),
+                devices & self._partition_wide("unhealthy"),
+                devices & FleetSet({n: reading.standing(Standing.UNMANAGED) for n, reading in self._readings.items()}),
+            )
+        census = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
+        # Whoever something else wins is not the rollback's to bring back.
+        devices = census.target & (census.actual | census.held)
+        return Back(devices, devices & census.healthy, devices & (census.unhealthy | census.held))
+
+    def _partition_wide(self, status: str) -> FleetSet:
+        return FleetSet({number: reading.set(status) for number, reading in self._readings.items()})
+
+    # -- events.rollout.census.Fleet
+
+    def where(self, condition: str) -> FleetSet:
+        """The devices that a target condition is true for."""
+        expression = expression_of(parse(condition))
+        return FleetSet({number: self._querying.within(number, expression) for number in range(self._log.partitions)})
+
+    def by_value(self, tag: str) -> Mapping[object, FleetSet]:
+        """The devices by their value of a tag."""
+        path = tag_path(tag)
+        assert path is not None
+        found: dict[object, dict[int, BitMap]] = {}
+        for index in indexes(self._views, range(self._log.partitions)):
+            for key, members in (index.column(path) or {}).items():
+                found.setdefault(key, {})[index.number] = members
+        return {key: FleetSet(by_partition) for key, by_partition in found.items()}
+
+    def hashes(self) -> dict[int, Hashes]:
+        """By partition and ordinal, the hashes of the ids of devices."""
+        return {number: np.concatenate([*self._pages_of(number)]) for number in range(self._log.partitions)}
+
+    def _pages_of(self, number: int) -> Iterable[Hashes]:
+        """Ordinals are never given twice, so a full page stays as it is."""
+        pages = self._hashes.setdefault(number, [np.zeros(0, dtype=np.uint64)])
+        ordinals = self._views.checkpoint(number).ordinals
+        known = sum(map(len, pages))
+        if known < ordinals:
+            full = known // PAGE_ITEMS
+            wanted = tuple(str(page) for page in range(full, -(-ordinals // PAGE_ITEMS)))
+            kept = self._views.read(number, Selection(fields=(("ids", wanted),))).hashes["ids"]
+            fresh = [hashes_of(msgspec.json.decode(kept[page], type=list[str])) for page in wanted]
+            merged = np.concatenate([*pages])[: full * PAGE_ITEMS]
+            self._hashes[number] = [merged, *fresh]
+        return self._hashes[number]
+
+
+def rollback_id(log: Log, name: str, document: RolloutDocument) -> str:
+    """What the deployment of a rollback is to be called; empty where none is wanted, or what it goes back to is not there."""
+    beneath = document.plan.rollback_to
+    if not beneath:
+        return ""
+    ids = [f"{name[:117]}-rollback{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 10)))]
+    (stored, *taken) = log.load([beneath, *ids], fleet=True)
+    if stored.snapshot is None:
+        return ""
+    return next((one for one, other in zip(ids, taken, strict=True) if other.snapshot is None), "")

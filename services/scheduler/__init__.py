@@ -1,0 +1,1 @@
+"""The scheduler: what happens by itself, and when."""

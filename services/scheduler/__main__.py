@@ -1,0 +1,76 @@
+"""The scheduler as a process: `python -m services.scheduler`, or `twinfold scheduler`. Settings come from TWINFOLD_* variables."""
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+
+import structlog
+from redis import Redis
+
+from events import logs
+from events.log.errors import Fenced, LogError, LogUnavailable
+from events.log.opening import open_log
+from events.log.wake import Waker
+from events.settings import Settings, read_settings
+from events.view_store.redis import RedisViewStore
+from services.cli import exits
+from services.scheduler.engine import Engine
+from services.scheduler.lease import Lease
+
+TICK_SECONDS = 1.0
+
+logger = structlog.get_logger()
+
+
+def run(settings: Settings, stopping: threading.Event) -> None:
+    """Schedule until told to stop, whenever it is this process's turn.
+
+    Raises:
+        LogNotInitialised, UnsafeRedis, LogUnavailable: there is no log to work on.
+    """
+    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    engine = Engine(log, RedisViewStore(log.client), clock=lambda: time.time_ns() // 1_000_000, waker=waker)
+    lease = Lease(log)
+    holds = False
+    while not stopping.wait(TICK_SECONDS):
+        try:
+            fence = lease.take()
+            if (fence is not None) is not holds:
+                holds = fence is not None
+                logger.info("scheduling" if holds else "another process schedules", fence=fence)
+            if fence is not None:
+                engine.tick(fence)
+        except Fenced as error:
+            holds = False
+            logger.warning("another process has taken over", error=str(error))
+        except LogUnavailable as error:
+            logger.warning("a round was left out", error=str(error))
+        except LogError as error:
+            logger.error("the fleet's facts cannot be read", error=str(error))  # noqa: TRY400 - expected
+        if settings.heartbeat_file is not None:
+            with contextlib.suppress(OSError):
+                settings.heartbeat_file.touch()
+    with contextlib.suppress(LogUnavailable):
+        lease.leave()
+
+
+def main() -> int:
+    """Schedule until SIGINT or SIGTERM; a round that is under way ends first."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _signum, _frame: stopping.set())
+    try:
+        settings = read_settings()
+        logs.configure(settings.log_level)
+        run(settings, stopping)
+    except exits.EXPECTED as error:
+        sys.stderr.write(f"twinfold scheduler: {error}\n")
+        return exits.code_of(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

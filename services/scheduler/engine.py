@@ -1,0 +1,183 @@
+"""One round of the scheduler: what is due, and what follows for each rollout. It holds nothing that is not in the log."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from events.deployment import state as deployment_state
+from events.deployment.commands import ChangeAdmission, DeploymentCommand
+from events.deployment.facts import DeploymentCreated, Ended, Everyone
+from events.deployment.state import DeploymentDocument
+from events.envelope import Principal
+from events.log.keys import FLEET
+from events.log.port import AT_APPEND, Conflicted, Log, Proposed
+from events.log.wake import WakeFailed
+from events.producer.deciding import REFUSALS, load, propose
+from events.producer.producer import WakerLike
+from events.rollout import state as rollout_state
+from events.rollout.commands import AbortRollout, RolloutCommand, StartRollout
+from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutFact, RolloutPaused
+from events.rollout.planner import Judgement, judge
+from events.rollout.state import RolloutDocument, State
+from events.view_store.census import CensusReader, rollback_id
+from events.view_store.port import ViewStore
+from services.scheduler.standing import Standing
+
+AUTHOR = Principal.parse("system:scheduler")
+ROLLBACK_LABEL = "twinfold.rollback-of"
+SETTLE_SECONDS = 0.5
+_SETTLE_LOOK_SECONDS = 0.02
+
+logger = structlog.get_logger()
+
+
+class Engine:
+    """Executes what follows, under a fence: an older holder's acts are refused by the log."""
+
+    def __init__(
+        self,
+        log: Log,
+        views: ViewStore,
+        *,
+        clock: Callable[[], int],
+        waker: WakerLike | None = None,
+        settle: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._log, self._clock, self._waker, self._settle = log, clock, waker, settle
+        self._standing = Standing(log)
+        self._census = CensusReader(log, views)
+
+    def tick(self, fence: int | None = None) -> int:
+        """Do all that is due and all that follows now; answers how many facts were written.
+
+        Raises:
+            Fenced: another process has taken over.
+            LogUnavailable: Redis did not answer; what is due then is due at the next tick.
+            UnreadableFact, LogLostItsTail: the fleet's stream stops at a fact.
+        """
+        standing = self._standing
+        standing.refresh()
+        # The log's time never goes back, so that a clock that does changes nothing that was decided.
+        now = max(self._clock(), standing.at)
+        written = sum(
+            self._begin_or_end(name, document, now, fence) for name, document in sorted(standing.timed.items())
+        )
+        active = {name: one for name, one in sorted(standing.rollouts.items()) if one.is_active}
+        if active:
+            heads = self._census.heads()
+            if not self._census.look(heads):
+                self._wait_for(heads)
+            written += sum(self._go_on(name, document, now, fence) for name, document in active.items())
+        return written
+
+    def _wait_for(self, heads: dict[int, int]) -> None:
+        """Give the workers a moment: a fleet that reports all the time is always a little ahead of its views."""
+        waited = 0.0
+        while waited < SETTLE_SECONDS:
+            self._settle(_SETTLE_LOOK_SECONDS)
+            waited += _SETTLE_LOOK_SECONDS
+            if self._census.look(heads):
+                return
+
+    # -- times
+
+    def _begin_or_end(self, name: str, document: DeploymentDocument, now: int, fence: int | None) -> int:
+        end, start = document.end_at, document.start_at
+        if end and end <= now:
+            rollout = self._standing.rollouts.get(name)
+            if rollout is not None and not rollout.is_over:
+                # Its admission is the rollout's, until that is over; the end follows in the next round.
+                return self._command(AbortRollout(name, "the deployment's time came to end"), fence, now)
+            return self._command(ChangeAdmission(name, Ended(), end, now - end), fence, now)
+        if start and start <= now:
+            rollout = self._standing.rollouts.get(name)
+            if rollout is None:
+                return self._command(ChangeAdmission(name, Everyone(), start, now - start), fence, now)
+            if rollout.state is State.CREATED:
+                return self._command(StartRollout(name, start, now - start), fence, now)
+        return 0
+
+    def _command(self, command: DeploymentCommand | RolloutCommand, fence: int | None, now: int) -> int:
+        """Decide a command on what stands, and write it; somebody who was faster has their way."""
+        try:
+            proposed = propose(command, load(self._log, [command]), by=str(AUTHOR))
+        except REFUSALS as error:
+            logger.info("not done", command=type(command).__name__, deployment=command.deployment_id, why=str(error))
+            return 0
+        return self._append(command.deployment_id, proposed, now, fence)
+
+    # -- rollouts
+
+    def judged(self, name: str, document: RolloutDocument, now: int) -> Judgement:
+        """What follows for a rollout as of the last look at the fleet."""
+        is_back = document.state is State.ROLLING_BACK
+        free = "" if is_back else rollback_id(self._log, name, document)
+        return judge(name, document, self._census.of(name, document, rollback_id=free), now)
+
+    def _go_on(self, name: str, document: RolloutDocument, now: int, fence: int | None) -> int:
+        judgement = self.judged(name, document, now)
+        if not judgement.facts:
+            return 0
+        proposed = list(self._proposed(name, document, judgement.facts))
+        for fact in judgement.facts:
+            if isinstance(fact, RollbackBegan) and fact.deployment:
+                proposed += self._rollback_deployment(name, document, fact.deployment)
+        written = self._append(name, proposed, now, fence)
+        if written:
+            _report(name, judgement.facts)
+        return written
+
+    def _proposed(self, name: str, document: RolloutDocument, facts: Iterable[RolloutFact]) -> Iterable[Proposed]:
+        subject, after = rollout_state.subject_of(name), document
+        for fact in facts:
+            evolved = rollout_state.evolve(after, fact, version=after.version + 1, at=AT_APPEND)
+            assert evolved is not None
+            snapshot = ((subject, rollout_state.encode(evolved)),)
+            yield Proposed(subject, after.version, fact, snapshot, follows=after is not document)
+            after = evolved
+
+    def _rollback_deployment(self, name: str, document: RolloutDocument, rollback: str) -> Iterable[Proposed]:
+        """The content to go back to, for whom the deployment that failed was for, in its place."""
+        failed, beneath, free = self._log.load([name, document.plan.rollback_to, rollback], fleet=True)
+        if failed.snapshot is None or beneath.snapshot is None:
+            return
+        old, back = deployment_state.decode(failed.snapshot), deployment_state.decode(beneath.snapshot)
+        fact = DeploymentCreated(
+            back.content,
+            old.target_condition,
+            old.priority,
+            {ROLLBACK_LABEL: name},
+            {},
+            back.schema_version,
+            scope=old.scope,
+        )
+        after = deployment_state.evolve(None, fact, version=free.head.version + 1, at=AT_APPEND)
+        assert after is not None
+        yield Proposed(rollback, free.head.version, fact, ((rollback, deployment_state.encode(after)),), follows=True)
+
+    # -- writing
+
+    def _append(self, name: str, proposed: Iterable[Proposed], now: int, fence: int | None) -> int:
+        batch = list(proposed)
+        first = batch[0]
+        # The same decision on the same version is the same command, whoever comes to it, however often.
+        command_id = f"scheduler:{first.subject}:{first.expected_version}"
+        chunks = self._log.append(batch, command_id=command_id, by=AUTHOR, at=now, cause=name, fence=fence)
+        written = [chunk for chunk in chunks if not isinstance(chunk, Conflicted) and not chunk.repeated]
+        if written and self._waker is not None:
+            try:
+                self._waker.wake([FLEET])
+            except WakeFailed:
+                logger.debug("not woken; the sweep does it")
+        return sum(len(chunk.indices) for chunk in written)
+
+
+def _report(name: str, facts: Iterable[RolloutFact]) -> None:
+    for fact in facts:
+        fields = {"deployment": name, "act": type(fact).__name__}
+        reason = getattr(fact, "reason", "")
+        if isinstance(fact, RolloutPaused) or (isinstance(fact, RollbackEnded) and not fact.succeeded):
+            logger.error("rollout stopped", **fields, reason=reason)
+        else:
+            logger.info("rollout", **fields, reason=reason)

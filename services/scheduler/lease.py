@@ -1,0 +1,60 @@
+"""Who schedules: one process at a time, with a fence that whoever comes after it has a higher one of."""
+
+import secrets
+
+from events.log.connect import answering
+from events.log.keys import FLEET, key
+from events.log.redis import RedisLog
+
+LEASE_MS = 5000
+
+# The fence is counted beside the log, and never below one that the log has seen.
+_TAKE = """
+local holder = redis.call('HGET', KEYS[1], 'holder')
+if holder == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return tonumber(redis.call('HGET', KEYS[1], 'fence'))
+end
+if holder then return 0 end
+local seen = tonumber(redis.call('HGET', KEYS[3], 'fence') or '0')
+local fence = tonumber(redis.call('INCR', KEYS[2]))
+if fence <= seen then
+  fence = seen + 1
+  redis.call('SET', KEYS[2], fence)
+end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'fence', fence)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return fence
+"""
+
+_LEAVE = """
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
+
+class Lease:
+    """One process's hold on scheduling."""
+
+    def __init__(self, log: RedisLog) -> None:
+        self._log = log
+        self._holder = secrets.token_hex(8)
+
+    def take(self) -> int | None:
+        """Take or keep the lease for LEASE_MS; answers the fence, or `None` while another process has it.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        keys = (key(FLEET, "lease:scheduler"), key(FLEET, "fence:scheduler"), key(FLEET, "meta"))
+        with answering():
+            fence = int(self._log.client.eval(_TAKE, len(keys), *keys, self._holder, LEASE_MS))
+        return fence or None
+
+    def leave(self) -> None:
+        """Give the lease up, so that another process need not wait for its end.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        with answering():
+            self._log.client.eval(_LEAVE, 1, key(FLEET, "lease:scheduler"), self._holder)

@@ -1,0 +1,64 @@
+"""What the scheduler looks after: deployments with times, and rollouts that are not over. A view, kept up by the fleet's facts."""
+
+from collections.abc import Iterable
+
+from events.deployment import state as deployment_state
+from events.deployment.state import DeploymentDocument
+from events.log.keys import FLEET
+from events.log.port import Log
+from events.rollout import state as rollout_state
+from events.rollout.state import ROLLOUT, RolloutDocument
+
+_BATCH = 1000
+
+
+class Standing:
+    """The documents as of the position that was read last."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._position = -1
+        self.at = 0
+        """The time of the newest fact of the fleet; nothing happens before it."""
+        self.timed: dict[str, DeploymentDocument] = {}
+        """Deployments that are to start or to end at a time."""
+        self.rollouts: dict[str, RolloutDocument] = {}
+        """Rollouts by deployment; those that are over as long as nothing is left to do."""
+
+    def refresh(self) -> None:
+        """Read on to the head.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+            UnreadableFact, LogLostItsTail: the fleet's stream stops there.
+        """
+        if self._position < 0:
+            position = self._log.head(FLEET)
+            self._read(self._log.subjects(FLEET))
+            newest = self._log.read(FLEET, after=position - 1, limit=1) if position else []
+            self.at = newest[0].at if newest else 0
+            self._position = position
+        while facts := self._log.read(FLEET, after=self._position, limit=_BATCH):
+            self._read(envelope.subject for envelope in facts)
+            self._position, self.at = facts[-1].position, max(self.at, facts[-1].at)
+
+    def _read(self, subjects: Iterable[str]) -> None:
+        # A deployment's times and its rollout are looked at together; policies and the like have other colons.
+        names = {subject.removeprefix(ROLLOUT) for subject in subjects}
+        wanted = sorted(name for name in names if ":" not in name)
+        stored = self._log.load(wanted, fleet=True)
+        rollouts = self._log.load([rollout_state.subject_of(name) for name in wanted], fleet=True)
+        for name, one, rollout in zip(wanted, stored, rollouts, strict=True):
+            self.timed.pop(name, None)
+            self.rollouts.pop(name, None)
+            if rollout.snapshot is not None:
+                document = rollout_state.decode(rollout.snapshot)
+                if document.is_active or not document.is_over:
+                    self.rollouts[name] = document
+            if one.snapshot is not None and is_timed(found := deployment_state.decode(one.snapshot)):
+                self.timed[name] = found
+
+
+def is_timed(document: DeploymentDocument) -> bool:
+    """Whether the clock has something to do with a deployment yet."""
+    return bool(document.start_at or document.end_at)

@@ -1,0 +1,181 @@
+"""A fleet in virtual time: the real log contract, workers' fold, views and scheduler in one process, and devices that report."""
+
+import heapq
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from events.deployment.commands import CreateDeployment
+from events.deployment.facts import NotStarted
+from events.device.commands import PatchTags, RegisterDevice, ReportProperties
+from events.envelope import Principal
+from events.fleet.outcome import Outcome
+from events.log.keys import FLEET
+from events.log.memory import MemoryLog
+from events.producer.errors import Command
+from events.producer.producer import Producer
+from events.rollout import state as rollout_state
+from events.rollout.commands import CreateRollout, StartRollout
+from events.rollout.facts import Counts, RolloutFact
+from events.rollout.plan import Plan
+from events.rollout.planner import Judgement, tally
+from events.rollout.state import RolloutDocument
+from events.view_store.census import CensusReader
+from events.view_store.fleet_view import FleetView
+from events.view_store.memory import MemoryViewStore
+from events.views.reading import ids_of
+from services.scheduler.engine import Engine
+from tests.workers.system import answer_of, base
+from workers.projector import Projector
+
+PARTITIONS = 4
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+START = 1_763_726_400_000
+"""2025-11-21T12:00:00Z"""
+
+Behave = Callable[[str, str], tuple[int, int] | None]
+"""(device, configuration) → (milliseconds until it answers, code), or `None` for silence."""
+
+
+def well(_device: str, _configuration: str) -> tuple[int, int] | None:
+    """Every device answers after half a minute that all is well."""
+    return MINUTE // 2, 200
+
+
+class Simulation:
+    """The open ends of a simulated twinfold; `now` only moves by `run`, `step` and tests."""
+
+    def __init__(self, devices: int = 0, *, behave: Behave = well, seed: int = 1, tags: Any = None) -> None:
+        self.log, self.views = MemoryLog(partitions=PARTITIONS), MemoryViewStore()
+        self.view = FleetView(self.views, partitions=PARTITIONS)
+        self.now = START
+        self.behave = behave
+        self.random = random.Random(seed)  # noqa: S311
+        self._projector = Projector(self.log, self.views, clock=lambda: self.now)
+        self._seen = [0] * PARTITIONS
+        self._ids: dict[int, list[str]] = {}
+        self._reports: list[tuple[int, str, int, int]] = []
+        self._latest: dict[str, int] = {}
+        self.clock_back = 0
+        numbers = iter(range(10**9))
+        self._of = {
+            by: Producer(
+                self.log, by=Principal.parse(by), clock=lambda: self.now, ids=lambda: f"test:{next(numbers)}"
+            )
+            for by in ("user:ada", "user:bo", "device:any")
+        }
+        self.engine = self.fresh_engine()
+        names = [f"d{number}" for number in range(devices)]
+        self.do(*(RegisterDevice(name) for name in names))
+        self.do(*(PatchTags(name, tags(number)) for number, name in enumerate(names) if tags is not None))
+        self.drain()
+
+    def fresh_engine(self) -> Engine:
+        """A scheduler that knows nothing yet, as after a restart."""
+        return Engine(
+            self.log, self.views, clock=lambda: self.now - self.clock_back, settle=lambda _seconds: self.drain()
+        )
+
+    def do(self, *commands: Command, by: str = "user:ada") -> None:
+        """Write commands; every one must go through."""
+        self._of[by].submit(commands).raise_if_refused()
+
+    def create(self, name: str, plan: Plan, *, condition: str = "*", start: bool = True, **more: Any) -> None:
+        """A deployment that is rolled out."""
+        content = more.pop("content", base("m", image=f"example.com/{name}:1"))
+        self.do(
+            CreateDeployment(name, content, condition, more.pop("priority", 10), admission=NotStarted(), **more),
+            CreateRollout(name, plan),
+        )
+        if start:
+            self.do(StartRollout(name))
+
+    def drain(self) -> None:
+        """Let the workers fold everything, and the devices hear of it."""
+        for number in range(PARTITIONS):
+            while not self._projector.drain(number, go_on=lambda: True):
+                pass
+            self._hear(number)
+
+    def _hear(self, number: int) -> None:
+        for entry in self.views.outcomes(number, after=self._seen[number], limit=10**6):
+            self._seen[number] = entry.position
+            for move in msgspec.json.decode(entry.data, type=Outcome).moves:
+                if move.after.agent_version == move.before.agent_version:
+                    continue
+                for name in self._names(number, move.ordinals()):
+                    answered = self.behave(name, ",".join(layer.id for layer in move.after.stack))
+                    self._latest[name] = move.after.agent_version
+                    if answered is not None:
+                        delay, code = answered
+                        heapq.heappush(self._reports, (self.now + delay, name, move.after.agent_version, code))
+
+    def _names(self, number: int, ordinals: Iterable[int]) -> list[str]:
+        names = self._ids.get(number, [])
+        if any(ordinal >= len(names) for ordinal in ordinals):
+            kept = self.views.load(number)
+            every = range(kept.checkpoint.ordinals)
+            names = self._ids[number] = list(ids_of(every, kept))  # type: ignore[arg-type]
+        return [names[ordinal] for ordinal in ordinals]
+
+    def report(self, name: str, code: int = 200, **statuses: str) -> None:
+        """A device says now how it is, for the version it heard of last."""
+        patch = answer_of(self._latest.get(name, 1), code=code, **(statuses or {"m": "running"}))
+        self.do(ReportProperties(name, patch, module_id="$edgeAgent"), by="device:any")
+
+    def step(self, milliseconds: int = MINUTE) -> int:
+        """Let time pass, devices answer, workers fold, and the scheduler act once; answers how much it wrote."""
+        self.now += milliseconds
+        due: list[Command] = []
+        while self._reports and self._reports[0][0] <= self.now:
+            _, name, version, code = heapq.heappop(self._reports)
+            patch = answer_of(version, code=code, m="running" if code == 200 else "failed")
+            due.append(ReportProperties(name, patch, module_id="$edgeAgent"))
+        if due:
+            self.do(*due, by="device:any")
+        self.drain()
+        written = self.engine.tick()
+        self.drain()
+        return written
+
+    def run(self, *, until: Callable[[], bool], step: int = MINUTE, most: int = 10_000) -> None:
+        """Step until something holds."""
+        for _ in range(most):
+            if until():
+                return
+            self.step(step)
+        raise AssertionError("it never came to that")
+
+    def document(self, name: str) -> RolloutDocument:
+        """A rollout as it stands."""
+        (stored,) = self.log.load([rollout_state.subject_of(name)], fleet=True)
+        assert stored.snapshot is not None
+        return rollout_state.decode(stored.snapshot)
+
+    def judged(self, name: str) -> Judgement:
+        """What the scheduler thinks of a rollout now."""
+        engine = self.fresh_engine()
+        engine._census.look(self.log.heads())  # noqa: SLF001
+        return engine.judged(name, self.document(name), self.now)
+
+    def counts(self, name: str) -> Counts:
+        """The counts of a rollout now."""
+        reader = CensusReader(self.log, self.views)
+        assert reader.look(reader.heads())
+        document = self.document(name)
+        return tally(document, reader.of(name, document), self.now).counts
+
+    def facts(self, name: str) -> Sequence[RolloutFact]:
+        """What happened to a rollout."""
+        subject = rollout_state.subject_of(name)
+        return [one.fact for one in self.log.read(FLEET, after=0, limit=10**6) if one.subject == subject]  # type: ignore[misc]
+
+    def kinds(self, name: str) -> list[str]:
+        """The same by name."""
+        return [type(fact).__name__ for fact in self.facts(name)]
+
+    def running(self, name: str) -> set[str]:
+        """Who has a deployment."""
+        return set(self.view.members(name, "actual"))

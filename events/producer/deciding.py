@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from events.access import decide as access_decide
 from events.access import state as access_state
@@ -12,8 +13,15 @@ from events.access.errors import AccessError
 from events.access.scope import Scope
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
-from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, DeploymentCommand
-from events.deployment.errors import DeploymentError, DeploymentNotFound
+from events.deployment.commands import (
+    ChangeAdmission,
+    CreateDeployment,
+    DeleteDeployment,
+    DeploymentCommand,
+    ScheduleDeployment,
+)
+from events.deployment.errors import DeploymentError, DeploymentNotFound, ScheduleForbidden
+from events.deployment.state import DeploymentDocument
 from events.device import decide as device_decide
 from events.device import state as device_state
 from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
@@ -31,6 +39,7 @@ from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, RolloutCommand
 from events.rollout.errors import PlanInvalid, RolloutActive, RolloutError
 from events.rollout.facts import RolloutDeleted
+from events.rollout.state import RolloutDocument, State
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 from events.view_store.deployments import deployments
@@ -93,6 +102,23 @@ def propose(
     if isinstance(command, RolloutCommand):
         return (_propose_rollout(command, standings, scope, by),)
     return (_propose_one(command, standings, scope),)
+
+
+def propose_together(
+    commands: Sequence[FleetCommand], standings: Standings, scope: Scope | None = None, *, by: str = ""
+) -> tuple[Proposed, ...]:
+    """As `propose`, each command on what the ones before it make of the fleet; all facts stand together, or none does.
+
+    Raises:
+        REFUSALS: one of the commands breaks a rule.
+    """
+    standings, proposed = dict(standings), list[Proposed]()
+    for command in commands:
+        for fact in propose(command, standings, scope, by=by):
+            proposed.append(msgspec.structs.replace(fact, follows=bool(proposed)))
+            head = Head(fact.expected_version + 1)
+            standings |= {(True, subject): Stored(head, snapshot) for subject, snapshot in fact.snapshots}
+    return tuple(proposed)
 
 
 def _propose_one(command: DeviceCommand | AccessCommand, standings: Standings, scope: Scope | None) -> Proposed:
@@ -164,8 +190,11 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
     rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
     if rollout.snapshot is None:
         return (proposed,)
-    if isinstance(command, ChangeAdmission) and not rollout_state.decode(rollout.snapshot).is_over:
+    rolled_out = rollout_state.decode(rollout.snapshot)
+    if isinstance(command, ChangeAdmission) and not rolled_out.is_over:
         raise RolloutActive(command.deployment_id)
+    if isinstance(command, ScheduleDeployment) and document is not None:
+        _check_moved(command, document, rolled_out)
     if isinstance(command, DeleteDeployment):
         subject = rollout_state.subject_of(command.deployment_id)
         return (
@@ -173,6 +202,13 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
             Proposed(subject, rollout.head.version, RolloutDeleted(), ((subject, None),), follows=True),
         )
     return (proposed,)
+
+
+def _check_moved(command: ScheduleDeployment, document: DeploymentDocument, rollout: RolloutDocument) -> None:
+    # The deployment itself has not started, whomever its rollout has reached.
+    start_at = 0 if document.schedule is UNSET else document.schedule.start_at
+    if rollout.state is not State.CREATED and command.schedule.start_at != start_at:
+        raise ScheduleForbidden(command.deployment_id, "its rollout has started; only the end can be moved")
 
 
 def _propose_rollout(command: RolloutCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
@@ -231,7 +267,7 @@ def check(command: Command) -> None:
 
 def subjects_of(command: Command) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
-    if isinstance(command, ChangeAdmission | DeleteDeployment):
+    if isinstance(command, ChangeAdmission | ScheduleDeployment | DeleteDeployment):
         return (command.deployment_id, rollout_state.subject_of(command.deployment_id))
     if isinstance(command, DeploymentCommand):
         return (command.deployment_id,)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -246,12 +247,14 @@ def check(command: Command) -> None:
     Raises:
         REFUSALS: names the element and the rule.
     """
-    members = {name: getattr(command, name) for name in command.__struct_fields__}
+    members = {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__}
     try:
-        msgspec.convert(members, type(command))
+        read = msgspec.convert(members, type(command))
     # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
+    if not _is_made_of(command, read):
+        raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
     elif isinstance(command, RolloutCommand):
@@ -263,6 +266,24 @@ def check(command: Command) -> None:
         device_decide.check(command)
         if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
             raise ManifestInvalid(found)
+
+
+def _unfolded(value: Any) -> Any:
+    """A plan or a schedule as its members, which are looked at as well; what is a value of such a type is taken as it is."""
+    if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is None:
+        return {name: _unfolded(getattr(value, name)) for name in value.__struct_fields__}
+    return tuple(map(_unfolded, value)) if isinstance(value, tuple) else value
+
+
+def _is_made_of(given: Any, read: Any) -> bool:
+    """Whether values of our types stand where they were read as such, and not objects that read alike."""
+    if isinstance(read, msgspec.Struct):
+        return type(given) is type(read) and all(
+            _is_made_of(getattr(given, name), getattr(read, name)) for name in read.__struct_fields__
+        )
+    if isinstance(read, tuple):
+        return isinstance(given, tuple) and all(map(_is_made_of, given, read))
+    return True
 
 
 def subjects_of(command: Command) -> Sequence[str]:

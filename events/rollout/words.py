@@ -1,4 +1,4 @@
-"""Times and durations as people write and read them, and in a sentence where a deployment stands."""
+"""Times and durations as people write them, and in a sentence where a deployment stands."""
 
 import datetime as dt
 import re
@@ -6,6 +6,7 @@ import zoneinfo
 
 from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
 from events.deployment.state import DeploymentDocument
+from events.rollout import saying
 from events.rollout.state import RolloutDocument, State
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
@@ -30,19 +31,6 @@ class DurationUnreadable(Exception):
         self.text = text
 
 
-def duration(seconds: float) -> str:
-    """`4320` -> `1 h 12 min`: the two largest units, rounded down; what is less than a second is `0 s`."""
-    left = max(0, int(seconds))
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count} {unit}")
-        if len(parts) == 2 or (parts and not count):  # noqa: PLR2004 - 1 d 3 min says no more than 1 d
-            break
-    return " ".join(parts) or "0 s"
-
-
 def read_duration(text: str) -> int:
     """`90s`, `15m`, `2h`, `1d` or a number of seconds, as seconds.
 
@@ -53,12 +41,6 @@ def read_duration(text: str) -> int:
     if found is None:
         raise DurationUnreadable(text)
     return int(found[1]) * _SECONDS[found[2] or "s"]
-
-
-def time_in(at: int, zone: str) -> str:
-    """Milliseconds as RFC 3339 in an IANA time zone, to the second where that is exact."""
-    moment = (_EPOCH + dt.timedelta(milliseconds=at)).astimezone(zoneinfo.ZoneInfo(zone))
-    return moment.isoformat(timespec="milliseconds" if at % 1000 else "seconds")
 
 
 def read_time(text: str, zone: str) -> int:
@@ -104,40 +86,37 @@ def _starts(document: DeploymentDocument, now: int) -> str:
         return ""
     when = _when(document.start_at, document)
     if document.start_at <= now:
-        return f"was to start {when}, {duration((now - document.start_at) / 1000)} ago: it targets nobody yet"
-    return f"starts {when}, in {duration((document.start_at - now) / 1000)}: until then it targets nobody"
+        return f"was to start {when}, {saying.duration(now - document.start_at)} ago: it targets nobody yet"
+    return f"starts {when}, in {saying.duration(document.start_at - now)}: until then it targets nobody"
 
 
 def _until(document: DeploymentDocument, now: int) -> str:
     if not document.end_at:
         return ""
-    return f"; ends {_when(document.end_at, document)}, in {duration((document.end_at - now) / 1000)}"
+    return f"; ends {_when(document.end_at, document)}, in {saying.duration(document.end_at - now)}"
 
 
 def _when(at: int, document: DeploymentDocument) -> str:
     assert document.schedule
-    return f"{time_in(at, document.schedule.zone)} ({document.schedule.zone})"
+    return f"{saying.moment(at, document.schedule.zone)} ({document.schedule.zone})"
 
 
 def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int) -> str:
     if isinstance(document.admission, Ended):
         return "has ended: it targets nobody"
-    because = f": {rollout.reason}" if rollout.reason else ""
     match rollout.state:
         case State.CREATED:
             return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
         case State.RUNNING:
-            return f"is rolled out: {_phase(rollout)}{_until(document, now)}"
+            return f"{_phase(rollout)}{_until(document, now)}"
         case State.COMPLETED:
-            return f"is rolled out, and for everybody whom it targets{_until(document, now)}"
-        case State.HALTED:
-            return f"its rollback has halted{because}"
-        case State.PAUSED | State.ABORTED | State.ROLLING_BACK | State.ROLLED_BACK:
-            return f"its rollout is {rollout.state.value}{because}"
+            return f"{saying.standing(rollout)}{_until(document, now)}"
+        case _:
+            return saying.standing(rollout)
 
 
 def _phase(rollout: RolloutDocument) -> str:
     phases = len(rollout.plan.phases)
     if rollout.phase < 0:
-        return f"the first of {phases} phases opens next"
+        return f"phase 1 of {phases} opens next"
     return f"phase {rollout.phase + 1} of {phases} {'is open' if rollout.is_open else 'has passed'}"

@@ -66,8 +66,16 @@ _LEADING_TO: dict[State, tuple[RolloutFact, ...]] = {
     State.COMPLETED: (*_RUNNING, RolloutCompleted(EVIDENCE)),
     State.ABORTED: (*_RUNNING, RolloutAborted("no more")),
     State.ROLLING_BACK: (*_RUNNING, RollbackBegan("it hurts", "")),
-    State.ROLLED_BACK: (*_RUNNING, RollbackBegan("it hurts", ""), RollbackEnded(True, "", EVIDENCE)),
-    State.HALTED: (*_RUNNING, RollbackBegan("it hurts", ""), RollbackEnded(False, "", EVIDENCE)),
+    State.ROLLED_BACK: (
+        *_RUNNING,
+        RollbackBegan("it hurts", ""),
+        RollbackEnded(succeeded=True, reason="", evidence=EVIDENCE),
+    ),
+    State.HALTED: (
+        *_RUNNING,
+        RollbackBegan("it hurts", ""),
+        RollbackEnded(succeeded=False, reason="", evidence=EVIDENCE),
+    ),
 }
 
 

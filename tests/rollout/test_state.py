@@ -72,8 +72,8 @@ def test_a_rollout_begins_with_its_plan_and_its_author_and_nobody() -> None:
         (DevicesRetried(devices(1), 1), {"retry_asked": False, "retries": 1}),
         (RollbackAsked("hurts"), {"rollback_asked": True, "reason": "hurts", "state": State.RUNNING}),
         (RollbackBegan("hurts", "back"), {"state": State.ROLLING_BACK, "rollback": "back", "rollback_at": 5000}),
-        (RollbackEnded(True, "", EVIDENCE), {"state": State.ROLLED_BACK}),  # noqa: FBT003
-        (RollbackEnded(False, "no", EVIDENCE), {"state": State.HALTED, "reason": "no"}),  # noqa: FBT003
+        (RollbackEnded(succeeded=True, reason="", evidence=EVIDENCE), {"state": State.ROLLED_BACK}),
+        (RollbackEnded(succeeded=False, reason="no", evidence=EVIDENCE), {"state": State.HALTED, "reason": "no"}),
         (RolloutAborted("over"), {"state": State.ABORTED, "reason": "over", "is_open": False}),
         (RolloutCompleted(EVIDENCE), {"state": State.COMPLETED, "reason": "", "is_open": False}),
     ],

@@ -3,8 +3,9 @@
 import pytest
 
 from events.rollout.plan import Window
+from events.rollout.saying import moment
 from events.rollout.windows import closes_at, opens_at
-from events.rollout.words import read_time, time_in
+from events.rollout.words import read_time
 
 BERLIN = "Europe/Berlin"
 NIGHTLY = Window("0 22 * * *", BERLIN, 240)
@@ -17,11 +18,11 @@ def at(text: str) -> int:
 
 def closes(*windows: Window, now: str) -> str | None:
     found = closes_at(windows, at(now))
-    return None if found is None else time_in(found, BERLIN)
+    return None if found is None else moment(found, BERLIN)
 
 
 def opens(*windows: Window, now: str) -> str:
-    return time_in(opens_at(windows, at(now)), BERLIN)
+    return moment(opens_at(windows, at(now)), BERLIN)
 
 
 @pytest.mark.parametrize(

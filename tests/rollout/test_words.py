@@ -4,39 +4,20 @@ from hypothesis import strategies as st
 
 from events.deployment.decide import TIME_MAX
 from events.deployment.facts import Admitted, Ended, Everyone, NotStarted, Schedule
+from events.rollout.saying import moment
 from events.rollout.state import State
 from events.rollout.words import (
     DurationUnreadable,
     TimeUnreadable,
-    duration,
     read_duration,
     read_time,
     standing,
-    time_in,
 )
 from tests.rollout.given import deployment, in_state
 
 BERLIN = "Europe/Berlin"
 EIGHT = 1_795_244_400_000
 """08:00 in Berlin on 21 November 2026."""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.9, "0 s"),
-        (-5, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (90, "1 min 30 s"),
-        (4320, "1 h 12 min"),
-        (3605, "1 h"),
-        (86_400 + 3 * 3600 + 59, "1 d 3 h"),
-    ],
-)
-def test_a_duration_is_said_in_its_two_largest_units(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -72,7 +53,7 @@ def test_a_time_is_read_with_its_offset_or_in_the_zone(text: str) -> None:
     ["", "tomorrow", "2026-11-21", "2026-W47-6T08:00", "2026-13-01T00:00", "2026-11-21T24:30", "20261121T080000"],
 )
 def test_what_is_no_time_says_what_one_is(text: str) -> None:
-    with pytest.raises(TimeUnreadable, match="is a time such as|is no time"):
+    with pytest.raises(TimeUnreadable, match=r"is a time such as|is no time"):
         read_time(text, BERLIN)
 
 
@@ -91,7 +72,7 @@ def test_a_time_that_clocks_jump_over_is_refused_and_of_one_that_comes_twice_the
 # Until 1972 some offsets had seconds, which RFC 3339 cannot say.
 @for_all(st.integers(94_694_400_000, TIME_MAX), st.sampled_from(["UTC", BERLIN, "America/St_Johns", "Pacific/Apia"]))
 def test_a_time_is_read_as_it_is_written(at: int, zone: str) -> None:
-    assert read_time(time_in(at, zone), "UTC") == at
+    assert read_time(moment(at, zone), "UTC") == at - at % 1000
 
 
 SCHEDULE = Schedule(EIGHT, EIGHT + 86_400_000, BERLIN)
@@ -126,11 +107,11 @@ def test_every_state_of_a_rollout_is_said_in_a_sentence(state: State) -> None:
         State.CREATED: "until its rollout is started",
         State.RUNNING: "phase 1 of 2 is open",
         State.PAUSED: "paused: too hot",
-        State.COMPLETED: "everybody whom it targets",
+        State.COMPLETED: "completed: whoever is targeted gets it",
         State.ABORTED: "aborted: no more",
-        State.ROLLING_BACK: "rolling back: it hurts",
+        State.ROLLING_BACK: "rolling back",
         State.ROLLED_BACK: "rolled back",
-        State.HALTED: "has halted",
+        State.HALTED: "halted",
     }
     assert expected[state] in told
 

@@ -104,19 +104,17 @@ def _when(at: int, document: DeploymentDocument) -> str:
 def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int) -> str:
     if isinstance(document.admission, Ended):
         return "has ended: it targets nobody"
-    match rollout.state:
-        case State.CREATED:
-            return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
-        case State.RUNNING:
-            return f"{_phase(rollout)}{_until(document, now)}"
-        case State.COMPLETED:
-            return f"{saying.standing(rollout)}{_until(document, now)}"
-        case _:
-            return saying.standing(rollout)
+    if rollout.state is State.CREATED:
+        return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
+    moves = rollout.state in {State.RUNNING, State.COMPLETED}
+    return progress(rollout) + (_until(document, now) if moves else "")
 
 
-def _phase(rollout: RolloutDocument) -> str:
+def progress(rollout: RolloutDocument) -> str:
+    """How far a rollout is, without a look at its devices."""
     phases = len(rollout.plan.phases)
+    if rollout.state is not State.RUNNING:
+        return saying.standing(rollout)
     if rollout.phase < 0:
         return f"phase 1 of {phases} opens next"
     return f"phase {rollout.phase + 1} of {phases} {'is open' if rollout.is_open else 'has passed'}"

@@ -30,7 +30,7 @@ from events.rollout.facts import Counts
 from events.rollout.plan import Phase
 from events.rollout.planner import Judgement
 from events.rollout.state import RolloutDocument, State, decode, subject_of
-from events.rollout.words import TimeUnreadable, read_time, standing
+from events.rollout.words import TimeUnreadable, progress, read_time, standing
 from events.view_store.deployments import deployments
 from services.api import described
 from services.api.asking import author_of, caller_of, room_of
@@ -351,11 +351,10 @@ def _judged(request: Request, name: str, document: RolloutDocument) -> Judgement
 
 
 def _says(document: RolloutDocument, judged: Judgement) -> str:
-    """What it waits for, or what it is about to do."""
-    if judged.says:
+    """What it waits for; where something follows, why that, as it is about to be done."""
+    if not judged.facts:
         return judged.says
-    fact = judged.facts[-1]
-    return getattr(fact, "reason", "") or document.reason or f"next: {type(fact).__name__}"
+    return getattr(judged.facts[0], "reason", "") or progress(document)
 
 
 def _rollout_line(request: Request, name: str, document: RolloutDocument) -> JsonObject:
@@ -366,7 +365,7 @@ def _rollout_line(request: Request, name: str, document: RolloutDocument) -> Jso
         "phase": document.phase + 1,
         "phases": len(document.plan.phases),
         "counts": None if judged is None else _camel(judged.counts),
-        "says": saying.standing(document) if judged is None else _says(document, judged),
+        "says": progress(document) if judged is None else _says(document, judged),
     }
 
 

@@ -307,6 +307,7 @@ class PlanBody(_PlanPart):
     phases: list[Annotated[PhaseBody, BeforeValidator(_phase, json_schema_input_type=PhaseBody | int | str)]]
     failure: FailureBody = FailureBody()
     rollback_to: str = ""
+    restore: bool = False
     offline: Literal["wait", "exclude", "unknown"] = "wait"
     offline_seconds: Seconds = 3600
     joiners: Literal["cohort", "end"] = "cohort"

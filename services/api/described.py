@@ -390,7 +390,7 @@ class EffectiveConfiguration(Answered):
 
     device_id: str
     managed: bool
-    standing: Literal["managed", "unmanaged", "held back", "by hand"]
+    standing: Literal["managed", "unmanaged", "held back", "by hand", "restored"]
     reason: str | None
     layers: list[str]
     versions: dict[str, int]

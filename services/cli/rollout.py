@@ -71,6 +71,9 @@ def create(
     fail_count: Annotated[int, typer.Option(min=1, help="… and at least so many devices.")] = 1,
     on_failure: Annotated[OnFailure, typer.Option(help="What it does then.")] = OnFailure.PAUSE,
     rollback_to: Annotated[str, typer.Option(help="The deployment whose content a rollback brings.")] = "",
+    restore: Annotated[
+        bool, typer.Option("--restore", help="A rollback brings each device what it had and was well with.")
+    ] = False,
     window: Annotated[list[str] | None, typer.Option(help="Admit from these times on, as a cron expression.")] = None,
     zone: Annotated[str, typer.Option(help="The time zone of the windows.")] = "UTC",
     window_minutes: Annotated[int, typer.Option(min=1, help="How long a window is open.")] = 60,
@@ -106,6 +109,7 @@ def create(
             "then": "pause" if on_failure is OnFailure.PAUSE else "roll back",
         },
         "rollbackTo": rollback_to,
+        "restore": restore,
         "windows": [{"cron": one, "zone": zone, "minutes": window_minutes} for one in window or []],
         "rate": None if rate is None else {"perMinute": rate},
         "spread": None if per_tag is None else _spread(per_tag),

@@ -169,7 +169,7 @@ def test_all_that_a_plan_can_say_is_said_by_flags_or_by_a_file(twinfold: Run, tm
     ]
     assert plan["phases"][0]["gate"] == gate
     assert plan["failure"] == {"percent": 5.0, "count": 3, "answeredMin": 0, "then": "roll back"}
-    assert plan["rollbackTo"] == "before"
+    assert (plan["rollbackTo"], plan["restore"]) == ("before", False)
     assert plan["windows"] == [{"cron": "0 22 * * *", "zone": "Europe/Berlin", "minutes": 240}]
     assert (plan["rate"]["perMinute"], plan["spread"]) == (100.0, {"tag": "tags.site", "atMost": 2})
     assert (plan["offline"], plan["offlineSeconds"], plan["approvalByAnother"]) == ("exclude", 86_400, True)

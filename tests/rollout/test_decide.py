@@ -240,6 +240,7 @@ WRONG: list[tuple[Plan, str, str]] = [
     (plan(windows=(Window("0 22 * * *", minutes=0),)), "windows[0]", "minutes"),
     (plan(windows=(Window("0 22 * * *", minutes=7 * 24 * 60 + 1),)), "windows[0]", "minutes"),
     (plan(rollback_to="Not An Id"), "rollback_to", "the id of a deployment"),
+    (plan(rollback_to="before", restore=True), "restore", "do not go together"),
     (plan(rollback_to="prod"), "rollback_to", "another deployment"),
     (plan(rate=Rate(0.0)), "rate.per_minute", "positive"),
     (plan(rate=Rate(float("nan"))), "rate.per_minute", "positive"),

@@ -1,5 +1,6 @@
 """Our own paths of deployments with a time, and of rollouts."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -61,10 +62,10 @@ def deployment(request: Request, name: DeploymentId) -> JsonObject:
     document, counts = deployment_seen(request, name)
     rollout = rollouts_of(room_of(request), name)[name]
     line = line_of(request, name, document, dict(counts), rollout)
-    shown = None if rollout is None or not _is_theirs(request, document) else _rollout_line(request, name, rollout)
+    shown = {} if rollout is None or not _is_theirs(request, document) else {name: rollout}
     return {
         **line,
-        "rolledOut": shown,
+        "rolledOut": next(iter(_rollout_lines(room_of(request), shown)), None),
         "createdAt": document.created_at,
         "updatedAt": document.updated_at,
         "etag": etag_text(document.etag),
@@ -115,7 +116,8 @@ def create_of(name: str, body: CreateBody) -> tuple[CreateDeployment, CreateRoll
         ScheduleInvalid: a time cannot be read.
     """
     times = None if body.schedule is None else schedule_of(name, body.schedule, Schedule())
-    waits = body.hold or (body.rollout is not None and not (times and times.start_at))
+    # What has a time to start waits for it anyway.
+    waits = (body.hold or body.rollout is not None) and not (times and times.start_at)
     create = CreateDeployment(
         name,
         body.content,
@@ -214,11 +216,12 @@ def list_rollouts(request: Request) -> list[JsonObject]:
     """All rollouts, each with its phase, its counts, and the sentence that says what it waits for."""
     room = room_of(request)
     documents = dict(deployments(room.log))
-    return [
-        _rollout_line(request, name, rollout)
-        for name, rollout in rollouts_of(room, *documents).items()
-        if rollout is not None and _is_theirs(request, documents[name])
-    ]
+    found = {
+        name: one
+        for name, one in rollouts_of(room, *documents).items()
+        if one is not None and _is_theirs(request, documents[name])
+    }
+    return _rollout_lines(room, found)
 
 
 @router.put("/deployments/{name}/rollout", response_model=None, responses=answers(described.RolloutAnswer))
@@ -234,7 +237,7 @@ def rollout(
 ) -> JsonObject:
     """A rollout: its plan, how far each phase is, whom it was judged on, what it waits for, and its last acts."""
     document = _rollout_seen(request, name)
-    judged, past = _judged(request, name, document), room_of(request).history.of(name)
+    judged, past = _judged(room_of(request), name, document), room_of(request).history.of(name)
     passed = {line.phase: line.counts for line in past.lines if line.act == "PhasePassed" and line.counts is not None}
     phases = [
         _phase(document, number, judged.counts, passed.get(number))
@@ -286,7 +289,7 @@ def devices(
     if which not in TALLIED:
         raise NotFound(f"no count {which[:40]!r}; there are {', '.join(TALLIED)}")
     room = room_of(request)
-    members = getattr(_judged(request, name, _rollout_seen(request, name)).tally, to_snake(which))
+    members = getattr(_judged(room, name, _rollout_seen(request, name)).tally, to_snake(which))
     after = place_of(room.continuations.open(continuation))
     return page(room, room.view.page_of(members, after=after, limit=top))
 
@@ -345,9 +348,8 @@ def _rollout_seen(request: Request, name: str) -> RolloutDocument:
     return found
 
 
-def _judged(request: Request, name: str, document: RolloutDocument) -> Judgement:
-    room = room_of(request)
-    return room.judging.judged(name, document, room.clock())
+def _judged(room: Room, name: str, document: RolloutDocument) -> Judgement:
+    return room.judging.judged({name: document}, room.clock())[name]
 
 
 def _says(document: RolloutDocument, judged: Judgement) -> str:
@@ -357,16 +359,21 @@ def _says(document: RolloutDocument, judged: Judgement) -> str:
     return getattr(judged.facts[0], "reason", "") or progress(document)
 
 
-def _rollout_line(request: Request, name: str, document: RolloutDocument) -> JsonObject:
-    judged = None if document.is_over and not document.is_active else _judged(request, name, document)
-    return {
-        "id": name,
-        "state": document.state.value,
-        "phase": document.phase + 1,
-        "phases": len(document.plan.phases),
-        "counts": None if judged is None else _camel(judged.counts),
-        "says": progress(document) if judged is None else _says(document, judged),
-    }
+def _rollout_lines(room: Room, rollouts: Mapping[str, RolloutDocument]) -> list[JsonObject]:
+    """Rollouts in a list; those with which nothing happens any more are not judged."""
+    going = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
+    judged = room.judging.judged(going, room.clock())
+    return [
+        {
+            "id": name,
+            "state": document.state.value,
+            "phase": document.phase + 1,
+            "phases": len(document.plan.phases),
+            "counts": _camel(judged[name].counts) if name in judged else None,
+            "says": _says(document, judged[name]) if name in judged else progress(document),
+        }
+        for name, document in rollouts.items()
+    ]
 
 
 def _phase(document: RolloutDocument, number: int, now: Counts, passed: Counts | None) -> JsonObject:

@@ -51,6 +51,8 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/devices/a/desired", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/devices/a/reports", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/deployments/a", READ, WRITE),
+        ("/v1/deployments/a/rollout/start", READ, WRITE),
+        ("/v1/rollouts", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/nowhere", READ, WRITE),

@@ -155,6 +155,8 @@ def test_a_deployment_can_be_held_until_somebody_starts_it(rolling: Rolling) -> 
     name = rolling.create(hold=True)
     assert rolling.ask("GET", f"/v1/deployments/{name}")["admission"] == "NotStarted"
     rolling.ask("POST", f"/v1/deployments/{name}/start")
+    both = rolling.create(hold=True, schedule={"start": FAR})
+    assert "starts 2099" in rolling.ask("GET", f"/v1/deployments/{both}")["says"]
 
 
 @pytest.mark.parametrize(

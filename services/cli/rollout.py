@@ -22,11 +22,11 @@ from services.cli.client import (
     Watch,
     console,
     quoted,
-    read_json,
     show_json,
     show_table,
 )
 from services.cli.exits import REFUSED
+from services.cli.inputs import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 

@@ -61,10 +61,10 @@ def test_a_rollout_begins_with_its_plan_and_its_author_and_nobody() -> None:
     ("fact", "changes"),
     [
         (RolloutPaused("hot"), {"state": State.PAUSED, "reason": "hot", "soak_at": 0}),
-        (RolloutResumed(), {"state": State.RUNNING, "reason": "", "phase_at": 5000, "paced_at": 5000, "paced": 0}),
+        (RolloutResumed(), {"state": State.RUNNING, "reason": "", "phase_at": 5000, "paced_at": 5000}),
         (PhaseApproved(1, BOB), {"approved": (1,)}),
-        (PhaseOpened(1, EVIDENCE), {"phase": 1, "is_open": True, "phase_at": 5000, "paced_at": 5000, "paced": 0}),
-        (admitted(3), {"paced": 3, "soak_at": 0}),
+        (PhaseOpened(1, EVIDENCE), {"phase": 1, "is_open": True, "phase_at": 5000, "paced_at": 5000}),
+        (admitted(3), {"soak_at": 0, "reason": ""}),
         (SoakBegan(EVIDENCE), {"soak_at": 5000}),
         (SoakBroken(EVIDENCE), {"soak_at": 0}),
         (PhasePassed(0, "held", EVIDENCE), {"is_open": False, "reason": "held"}),

@@ -67,7 +67,8 @@ def read_time(text: str, zone: str) -> int:
 
 def standing(document: DeploymentDocument, rollout: RolloutDocument | None, now: int) -> str:
     """In a sentence, who may receive a deployment as of now (milliseconds), and what changes that."""
-    if rollout is not None:
+    # Whoever changed its admission by hand when the rollout was over has the last word.
+    if rollout is not None and isinstance(document.admission, NotStarted):
         return _rolled_out(document, rollout, now)
     match document.admission:
         case NotStarted():
@@ -102,8 +103,6 @@ def _when(at: int, document: DeploymentDocument) -> str:
 
 
 def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int) -> str:
-    if isinstance(document.admission, Ended):
-        return "has ended: it targets nobody"
     if rollout.state is State.CREATED:
         return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
     moves = rollout.state in {State.RUNNING, State.COMPLETED}

@@ -54,7 +54,7 @@ def twinfold(
 
     def run(*words: str, given: str = "", code: int = 0) -> Ran:
         monkeypatch.setattr(sys, "argv", ["twinfold", *command(*words)[3:]])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
         with pytest.raises(SystemExit) as left:
             main()
         ran = Ran(*capsys.readouterr())

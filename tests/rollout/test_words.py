@@ -116,5 +116,6 @@ def test_every_state_of_a_rollout_is_said_in_a_sentence(state: State) -> None:
     assert expected[state] in told
 
 
-def test_a_deployment_that_ended_after_its_rollout_has_ended() -> None:
+def test_what_was_done_by_hand_after_a_rollout_is_what_is_said() -> None:
     assert "has ended" in standing(deployment(admission=Ended()), in_state(State.COMPLETED), EIGHT)
+    assert "everybody" in standing(deployment(admission=Everyone()), in_state(State.ABORTED), EIGHT)

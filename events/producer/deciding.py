@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from events.access import decide as access_decide
 from events.access import state as access_state
@@ -12,8 +14,15 @@ from events.access.errors import AccessError
 from events.access.scope import Scope
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
-from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, DeploymentCommand
-from events.deployment.errors import DeploymentError, DeploymentNotFound
+from events.deployment.commands import (
+    ChangeAdmission,
+    CreateDeployment,
+    DeleteDeployment,
+    DeploymentCommand,
+    ScheduleDeployment,
+)
+from events.deployment.errors import DeploymentError, DeploymentNotFound, ScheduleForbidden
+from events.deployment.state import DeploymentDocument
 from events.device import decide as device_decide
 from events.device import state as device_state
 from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
@@ -31,6 +40,7 @@ from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, RolloutCommand
 from events.rollout.errors import PlanInvalid, RolloutActive, RolloutError
 from events.rollout.facts import RolloutDeleted
+from events.rollout.state import RolloutDocument, State
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 from events.view_store.deployments import deployments
@@ -93,6 +103,23 @@ def propose(
     if isinstance(command, RolloutCommand):
         return (_propose_rollout(command, standings, scope, by),)
     return (_propose_one(command, standings, scope),)
+
+
+def propose_together(
+    commands: Sequence[FleetCommand], standings: Standings, scope: Scope | None = None, *, by: str = ""
+) -> tuple[Proposed, ...]:
+    """As `propose`, each command on what the ones before it make of the fleet; all facts stand together, or none does.
+
+    Raises:
+        REFUSALS: one of the commands breaks a rule.
+    """
+    standings, proposed = dict(standings), list[Proposed]()
+    for command in commands:
+        for fact in propose(command, standings, scope, by=by):
+            proposed.append(msgspec.structs.replace(fact, follows=bool(proposed)))
+            head = Head(fact.expected_version + 1)
+            standings |= {(True, subject): Stored(head, snapshot) for subject, snapshot in fact.snapshots}
+    return tuple(proposed)
 
 
 def _propose_one(command: DeviceCommand | AccessCommand, standings: Standings, scope: Scope | None) -> Proposed:
@@ -164,8 +191,11 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
     rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
     if rollout.snapshot is None:
         return (proposed,)
-    if isinstance(command, ChangeAdmission) and not rollout_state.decode(rollout.snapshot).is_over:
+    rolled_out = rollout_state.decode(rollout.snapshot)
+    if isinstance(command, ChangeAdmission) and not rolled_out.is_over:
         raise RolloutActive(command.deployment_id)
+    if isinstance(command, ScheduleDeployment) and document is not None:
+        _check_moved(command, document, rolled_out)
     if isinstance(command, DeleteDeployment):
         subject = rollout_state.subject_of(command.deployment_id)
         return (
@@ -173,6 +203,13 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
             Proposed(subject, rollout.head.version, RolloutDeleted(), ((subject, None),), follows=True),
         )
     return (proposed,)
+
+
+def _check_moved(command: ScheduleDeployment, document: DeploymentDocument, rollout: RolloutDocument) -> None:
+    # The deployment itself has not started, whomever its rollout has reached.
+    start_at = 0 if document.schedule is UNSET else document.schedule.start_at
+    if rollout.state is not State.CREATED and command.schedule.start_at != start_at:
+        raise ScheduleForbidden(command.deployment_id, "its rollout has started; only the end can be moved")
 
 
 def _propose_rollout(command: RolloutCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
@@ -210,12 +247,14 @@ def check(command: Command) -> None:
     Raises:
         REFUSALS: names the element and the rule.
     """
-    members = {name: getattr(command, name) for name in command.__struct_fields__}
+    members = {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__}
     try:
-        msgspec.convert(members, type(command))
+        read = msgspec.convert(members, type(command))
     # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
+    if not _is_made_of(command, read):
+        raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
     elif isinstance(command, RolloutCommand):
@@ -229,9 +268,27 @@ def check(command: Command) -> None:
             raise ManifestInvalid(found)
 
 
+def _unfolded(value: Any) -> Any:
+    """A plan or a schedule as its members, which are looked at as well; what is a value of such a type is taken as it is."""
+    if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is None:
+        return {name: _unfolded(getattr(value, name)) for name in value.__struct_fields__}
+    return tuple(map(_unfolded, value)) if isinstance(value, tuple) else value
+
+
+def _is_made_of(given: Any, read: Any) -> bool:
+    """Whether values of our types stand where they were read as such, and not objects that read alike."""
+    if isinstance(read, msgspec.Struct):
+        return type(given) is type(read) and all(
+            _is_made_of(getattr(given, name), getattr(read, name)) for name in read.__struct_fields__
+        )
+    if isinstance(read, tuple):
+        return isinstance(given, tuple) and all(map(_is_made_of, given, read))
+    return True
+
+
 def subjects_of(command: Command) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
-    if isinstance(command, ChangeAdmission | DeleteDeployment):
+    if isinstance(command, ChangeAdmission | ScheduleDeployment | DeleteDeployment):
         return (command.deployment_id, rollout_state.subject_of(command.deployment_id))
     if isinstance(command, DeploymentCommand):
         return (command.deployment_id,)

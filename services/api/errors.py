@@ -12,6 +12,7 @@ from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
 from events.producer import errors as producer
 from events.query.errors import QueryInvalid
+from events.rollout import errors as rollout
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
 from events.view_store.querying import ContinuationInvalid
@@ -108,11 +109,18 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
+    ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),
     ((NotFound,), Answer(404, "NotFound")),
     ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
     ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
     ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),
+    ((deployment.ScheduleForbidden,), Answer(409, "ConfigurationStateConflict")),
+    ((rollout.RolloutExists,), Answer(409, "RolloutAlreadyExists")),
+    (
+        (rollout.NotToBeRolledOut, rollout.RolloutForbidden, rollout.RolloutActive),
+        Answer(409, "RolloutStateConflict"),
+    ),
     ((device.TooManyModules,), Answer(413, "TooManyModulesOnDevice", number=413003)),
     ((deployment.DeploymentsFull,), Answer(413, "ConfigurationCountLimitExceeded")),
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
@@ -120,12 +128,15 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
     ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
+    ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
+    ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
     ((log.FactTooLarge,), _TOO_LARGE),
     ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), BUSY),
     (
         (
             device.DeviceError,
             deployment.DeploymentError,
+            rollout.RolloutError,
             producer.ProducerError,
             secrets.SecretsError,
             access.AccessError,

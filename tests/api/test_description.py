@@ -9,9 +9,11 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from events import CreateDeployment
+from events.deployment.facts import NotStarted
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import served
-from tests.workers.system import System
+from tests.workers.system import System, base
 
 pytestmark = pytest.mark.redis_server
 
@@ -31,6 +33,8 @@ class Operation(NamedTuple):
 @pytest.fixture(scope="module")
 def serving(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
     with served(shared_redis) as both:
+        # What examples refer to that have not started.
+        both[0].do(*(CreateDeployment(name, base("m"), "*", admission=NotStarted()) for name in ("held", "phased")))
         yield both
 
 

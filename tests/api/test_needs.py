@@ -20,7 +20,10 @@ from events import (
 )
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.access.rights import Right
+from events.deployment.commands import ScheduleDeployment
 from events.device.commands import SetConfiguration
+from events.rollout.commands import AbortRollout, CreateRollout, RolloutCommand
+from events.rollout.plan import Phase, Plan
 from services.api.needs import Needed, Open, Own, device_of, needed, needed_for, owner
 from services.api.v1 import _KINDS
 
@@ -48,6 +51,8 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/devices/a/desired", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/devices/a/reports", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/deployments/a", READ, WRITE),
+        ("/v1/deployments/a/rollout/start", READ, WRITE),
+        ("/v1/rollouts", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/nowhere", READ, WRITE),
@@ -105,7 +110,8 @@ def test_every_command_needs_the_right_of_its_path() -> None:
     of_twins = {PatchTags, PatchTwin, ReplaceTwin, ReportProperties}
     of_the_registry = {
         *(RegisterDevice, UpdateDevice, RetireDevice, CreateModule, UpdateModule, DeleteModule, SetConfiguration),
-        *(CreateDeployment, UpdateDeployment, ChangeAdmission, DeleteDeployment),
+        *(CreateDeployment, UpdateDeployment, ChangeAdmission, ScheduleDeployment, DeleteDeployment),
+        *RolloutCommand.__args__,
     }
     assert set(_KINDS.values()) == of_twins | of_the_registry
     assert needed_for(PatchTags("a", {})) == TWIN_WRITE
@@ -115,6 +121,7 @@ def test_every_command_needs_the_right_of_its_path() -> None:
     assert needed_for(UpdateDevice("a")) == WRITE
     assert needed_for(CreateModule("a", "m")) == WRITE
     assert needed_for(CreateDeployment("a", {}, "*")) == WRITE
+    assert needed_for(CreateRollout("a", Plan((Phase(percent=100.0),)))) == needed_for(AbortRollout("a")) == WRITE
     for command in (
         DefinePolicy("a", (), None, None),
         DeletePolicy("a"),

@@ -5,10 +5,11 @@ from events.deployment.facts import DeploymentFact
 from events.log.facts import LogFact
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.port import Fact
+from events.webhook.facts import WebhookFact
 
 
 def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:
-    """The fleet's stream for deployments, access and the log itself, else the partition of the subject's device."""
-    if isinstance(fact, DeploymentFact | AccessFact | LogFact):
+    """The fleet's stream for deployments, access, webhooks and the log itself, else the partition of the subject's device."""
+    if isinstance(fact, DeploymentFact | AccessFact | WebhookFact | LogFact):
         return FLEET
     return partition_of(device_of(subject), partitions)

@@ -22,6 +22,7 @@ from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
+from events.log.kinds import KINDS
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
@@ -29,11 +30,16 @@ from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 from events.view_store.deployments import deployments
+from events.webhook import decide as webhook_decide
+from events.webhook import state as webhook_state
+from events.webhook.commands import WebhookCommand
+from events.webhook.errors import WebhookError
 
 REFUSALS = (
     DeviceError,
     DeploymentError,
     AccessError,
+    WebhookError,
     ConditionInvalid,
     ManifestInvalid,
     SecretTextInvalid,
@@ -48,7 +54,7 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
-FleetCommand = DeploymentCommand | AccessCommand
+FleetCommand = DeploymentCommand | AccessCommand | WebhookCommand
 
 Standings = dict[tuple[bool, str], Stored]
 """What stands, by (is of the fleet, subject)."""
@@ -80,10 +86,13 @@ def propose(command: Command, standings: Standings, scope: Scope | None = None) 
     """
     if isinstance(command, DeploymentCommand):
         return _propose_deployment(command, standings[True, command.deployment_id], scope)
-    if isinstance(command, AccessCommand):
+    if isinstance(command, AccessCommand | WebhookCommand):
+        (subject,) = subjects_of(command)
         if scope is not None:
-            raise OutOfScope(access_decide.subject_of(command), "is in no scope")
-        return _propose_access(command, standings[True, access_decide.subject_of(command)])
+            raise OutOfScope(subject, "is in no scope")
+        if isinstance(command, AccessCommand):
+            return _propose_access(command, standings[True, subject])
+        return _propose_webhook(command, standings[True, subject])
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = None if device.snapshot is None else device_state.decode_device(device.snapshot)
@@ -155,6 +164,15 @@ def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
     return Proposed(subject, version, fact, ((subject, snapshot),))
 
 
+def _propose_webhook(command: WebhookCommand, stored: Stored) -> Proposed:
+    subject, version = webhook_decide.subject_of(command), stored.head.version
+    document = None if stored.snapshot is None else webhook_state.decode(stored.snapshot)
+    fact = webhook_decide.decide(command, document)
+    after = webhook_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
+    snapshot = None if after is None else webhook_state.encode(after)
+    return Proposed(subject, version, fact, ((subject, snapshot),))
+
+
 def check(command: Command) -> None:
     """Refuse a command that no state could allow, before anything is looked up.
 
@@ -171,6 +189,8 @@ def check(command: Command) -> None:
         deployment_decide.check(command)
     elif isinstance(command, AccessCommand):
         access_decide.check(command)
+    elif isinstance(command, WebhookCommand):
+        webhook_decide.check(command, kinds=KINDS)
     else:
         device_decide.check(command)
         if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
@@ -183,4 +203,6 @@ def subjects_of(command: Command) -> Sequence[str]:
         return (command.deployment_id,)
     if isinstance(command, AccessCommand):
         return (access_decide.subject_of(command),)
+    if isinstance(command, WebhookCommand):
+        return (webhook_decide.subject_of(command),)
     return (command.device_id, device_decide.subject_of(command))

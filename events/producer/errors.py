@@ -14,8 +14,9 @@ import msgspec
 from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
+from events.webhook.commands import WebhookCommand
 
-Command = DeviceCommand | DeploymentCommand | AccessCommand
+Command = DeviceCommand | DeploymentCommand | AccessCommand | WebhookCommand
 
 _SHOWN = 5
 

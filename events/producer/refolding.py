@@ -16,6 +16,9 @@ from events.envelope import Envelope
 from events.log.facts import LogFact
 from events.log.keys import device_of
 from events.log.port import Fact
+from events.webhook import state as webhook_state
+from events.webhook.facts import WebhookFact
+from events.webhook.state import WebhookDocument
 
 
 def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
@@ -24,6 +27,7 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     modules: dict[str, ModuleDocument] = {}
     deployments: dict[str, DeploymentDocument | None] = {}
     access: dict[str, AccessDocument | None] = {}
+    webhooks: dict[str, WebhookDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -31,6 +35,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             deployments[subject] = deployment_state.evolve(deployments.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
+        elif isinstance(fact, WebhookFact):
+            webhooks[subject] = webhook_state.evolve(webhooks.get(subject), fact, version=version, at=at)
         elif isinstance(fact, LogFact):
             continue
         elif "/" in subject:
@@ -46,4 +52,5 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: device_state.encode(document) for subject, document in modules.items()},
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
+        **{subject: webhook_state.encode(document) for subject, document in webhooks.items() if document},
     }

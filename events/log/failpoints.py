@@ -1,4 +1,4 @@
-"""Every step between a command and its committed view, named, so that a test can kill the process at each."""
+"""Every step between a command and its committed view or its delivery, named, so that a test can kill the process at each."""
 
 import enum
 import os
@@ -22,6 +22,8 @@ class FailPoint(enum.Enum):
     COMMIT_BEFORE_SCRIPT = "commit_before_script"
     COMMIT_AFTER_SCRIPT = "commit_after_script"
     PROJECT_REQUEUED = "project_requeued"
+    DELIVERY_POSTED = "delivery_posted"
+    DELIVERY_NOTED = "delivery_noted"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

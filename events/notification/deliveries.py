@@ -9,7 +9,8 @@ import msgspec
 
 from events.log.connect import Client, answering, entries_of
 from events.log.keys import FLEET, key
-from events.notification.positions import Positions
+from events.notification.positions import Positions, of_names
+from events.webhook.state import WebhookDocument
 
 DELIVERIES_MAX = 1000
 """So many deliveries of each webhook are kept."""
@@ -36,6 +37,18 @@ class Progress(msgspec.Struct, frozen=True):
     failing_since: int = 0
     due_at: int = 0
     error: str = ""
+
+
+def begun(document: WebhookDocument, known: Progress | None, partitions: int) -> Progress:
+    """How far a webhook has come as it stands now: what is known of another one of its id does not count.
+
+    Whoever changed or resumed it wants it tried again at once.
+    """
+    if known is None or known.born != document.born:
+        return Progress(document.born, document.version, of_names(document.after, partitions))
+    if known.version != document.version:
+        return Progress(document.born, document.version, known.positions)
+    return known
 
 
 class Delivery(msgspec.Struct, frozen=True):

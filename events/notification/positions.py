@@ -45,6 +45,11 @@ def moved(positions: Positions, stream: int, position: int) -> Positions:
     return (*positions[:stream], position, *positions[stream + 1 :])
 
 
+def lag(positions: Positions, heads: Positions) -> int:
+    """How many facts and outcomes are between."""
+    return sum(max(0, head - position) for position, head in zip(positions, heads, strict=True))
+
+
 def encode(positions: Positions, *, epoch: str) -> str:
     """The id of an event: text that fits into a header. Numbers below 128 take a byte each before base64."""
     data = _of_epoch(epoch) + bytes(_varints(positions))

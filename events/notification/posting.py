@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import httpx
 import msgspec
 
 from events.notification.event import MEDIA_TYPE, Notification
+from events.settings import Settings
 from events.webhook import signing
 from events.webhook.errors import TargetRefused
 from events.webhook.targets import Address, Targets
@@ -50,15 +50,15 @@ class Answer(msgspec.Struct, frozen=True):
 class Posting:
     """Posts to the receiver of one webhook, over connections that are kept until the end of the block."""
 
-    def __init__(self, targets: Targets, *, ca_file: Path | None, timeout_seconds: float) -> None:
-        self._targets = targets
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, settings: Settings) -> None:
+        self._targets = Targets.parse(settings.webhook_private_targets)
+        self._timeout_seconds = settings.webhook_timeout_seconds
         trusted = ssl.create_default_context()
-        if ca_file is not None:
-            trusted.load_verify_locations(ca_file)
+        if settings.webhook_ca_file is not None:
+            trusted.load_verify_locations(settings.webhook_ca_file)
         # No proxy and no credentials of the environment: where it goes is decided here.
         self._client = httpx.AsyncClient(
-            verify=trusted, trust_env=False, follow_redirects=False, timeout=timeout_seconds
+            verify=trusted, trust_env=False, follow_redirects=False, timeout=self._timeout_seconds
         )
         self._stack = AsyncExitStack()
 

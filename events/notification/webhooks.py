@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from events.log.keys import FLEET
 from events.log.port import Log
+from events.secrets.vault import Vault
 from events.webhook import state
 from events.webhook.errors import WebhookNotFound
 from events.webhook.state import WEBHOOK, WebhookDocument
@@ -32,3 +33,14 @@ def webhook_of(log: Log, webhook_id: str) -> WebhookDocument:
     if stored.snapshot is None:
         raise WebhookNotFound(webhook_id)
     return state.decode(stored.snapshot)
+
+
+def opened(vault: Vault, document: WebhookDocument) -> tuple[str, str]:
+    """A webhook's URL with its query, and the secret that it is signed with.
+
+    Raises:
+        SecretsError: one of them does not open.
+    """
+    found = vault.reveal({"secret": document.secret, "query": document.query or ""})
+    assert isinstance(found, dict)
+    return f"{document.url}?{found['query']}" if document.query else document.url, found["secret"]

@@ -24,6 +24,14 @@ ModuleId = Annotated[
 ]
 DeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["north"], json_schema_extra=_DEPLOYMENT_FORM)]
 NewDeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["south"], json_schema_extra=_DEPLOYMENT_FORM)]
+WebhookId = Annotated[
+    str,
+    Path(
+        description="1 to 64 lower-case ASCII letters, digits and . _ -, a letter or digit first",
+        examples=["siem"],
+        json_schema_extra={"pattern": r"^[a-z0-9][a-z0-9._\-]{0,63}$"},
+    ),
+]
 StatusName = Annotated[
     str,
     Path(

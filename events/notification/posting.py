@@ -4,9 +4,10 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ import httpx
 import msgspec
 
 from events.notification.event import MEDIA_TYPE, Notification
-from events.settings import Settings
+from events.settings import ENV_PREFIX, Settings, SettingsInvalid
 from events.webhook import signing
 from events.webhook.errors import TargetRefused
 from events.webhook.targets import Address, Targets
@@ -47,15 +48,31 @@ class Answer(msgspec.Struct, frozen=True):
         return self.error if self.status is None else f"{self.status // 100}xx"
 
 
-class Posting:
-    """Posts to the receiver of one webhook, over connections that are kept until the end of the block."""
+async def resolve(host: str, port: int | str) -> list[Address]:
+    """The addresses that a host of a URL has at the moment.
 
-    def __init__(self, settings: Settings) -> None:
+    Raises:
+        socket.gaierror: it has none.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(place[0])) for *_, place in found]
+
+
+Resolve = Callable[[str, int | str], Awaitable[list[Address]]]
+
+
+class Posting:
+    """Posts to the receiver of one webhook, over connections that are kept until the end of the block.
+
+    Raises:
+        SettingsInvalid: the file of authorities cannot be read.
+    """
+
+    def __init__(self, settings: Settings, *, resolve: Resolve = resolve) -> None:
+        self._resolve = resolve
         self._targets = Targets.parse(settings.webhook_private_targets)
         self._timeout_seconds = settings.webhook_timeout_seconds
-        trusted = ssl.create_default_context()
-        if settings.webhook_ca_file is not None:
-            trusted.load_verify_locations(settings.webhook_ca_file)
+        trusted = _trusted(settings.webhook_ca_file)
         # No proxy and no credentials of the environment: where it goes is decided here.
         self._client = httpx.AsyncClient(
             verify=trusted, trust_env=False, follow_redirects=False, timeout=self._timeout_seconds
@@ -79,7 +96,9 @@ class Posting:
         signed = signing.headers(secret, message_id=message_id, at_seconds=at // 1000, body=one.body)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                status = await self._status(url, {**signed, "content-type": MEDIA_TYPE}, one.body)
+                answer = await self._answer(url, {**signed, "content-type": MEDIA_TYPE}, one.body)
+                status = answer.status_code
+                await _read_on(answer)
         except (TimeoutError, httpx.TimeoutException):
             error = TIMEOUT
         except socket.gaierror:
@@ -90,9 +109,9 @@ class Posting:
             error = TLS if _is_of_tls(failure) else NO_CONNECTION
         except httpx.HTTPError:
             error = BROKEN
-        return Answer(status, error, round(1000 * (time.perf_counter() - start)))
+        return Answer(status, error if status is None else "", round(1000 * (time.perf_counter() - start)))
 
-    async def _status(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+    async def _answer(self, url: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
         parts = urlsplit(url)
         addresses = await self._addresses(parts.hostname or "", parts.port or parts.scheme, scheme=parts.scheme)
         for number, address in enumerate(addresses, 1):
@@ -105,33 +124,41 @@ class Posting:
                 extensions={"sni_hostname": parts.hostname},
             )
             try:
-                return await self._send(request)
+                return await self._client.send(request, stream=True)
             except httpx.ConnectError:
                 if number == len(addresses):
                     raise
         raise AssertionError
 
-    async def _send(self, request: httpx.Request) -> int:
-        answer = await self._client.send(request, stream=True)
-        try:
-            read = 0
-            async for part in answer.aiter_raw():
-                read += len(part)
-                if read > ANSWER_BYTES_MAX:
-                    break
-        finally:
-            await answer.aclose()
-        return answer.status_code
-
     async def _addresses(self, host: str, port: int | str, *, scheme: str) -> list[Address]:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [ip_address(str(place[0])) for *_, place in found]
+        addresses = await self._resolve(host, port)
         for address in addresses:
             # One that is not allowed spoils the others: nobody's public receiver has one.
             if not self._targets.allow(address, scheme=scheme):
                 raise TargetRefused(str(address))
         return addresses
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+    except OSError as error:
+        variable = f"{ENV_PREFIX}WEBHOOK_CA_FILE"
+        raise SettingsInvalid(variable, f"{variable}: no certificates can be read there") from error
+    return context
+
+
+async def _read_on(answer: httpx.Response) -> None:
+    read = 0
+    try:
+        async for part in answer.aiter_raw():
+            read += len(part)
+            if read > ANSWER_BYTES_MAX:
+                break
+    finally:
+        await answer.aclose()
 
 
 def _is_of_tls(failure: BaseException | None) -> bool:

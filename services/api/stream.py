@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from events.access.rights import Right
+from events.canonical import JsonObject
 from events.device.errors import DeviceNotFound
 from events.log.kinds import GUARDED_KINDS, KINDS
 from events.notification.positions import Positions, decode
@@ -25,6 +26,10 @@ router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.Error
 
 Names = Annotated[list[str] | None, Query(max_length=NAMES_MAX)]
 _GUARD = frozenset({Right.ADMIN})
+_ANSWER: JsonObject = {
+    "description": "Server-sent events without an end, or to the heads.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 
 class EventStream(StreamingResponse):
@@ -33,7 +38,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-@router.get("/stream", response_class=EventStream)
+@router.get("/stream", response_class=Response, responses={200: _ANSWER})
 async def stream(
     request: Request,
     *,

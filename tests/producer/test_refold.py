@@ -24,6 +24,7 @@ from events.deployment.facts import Ended
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.producer.refolding import refold
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from tests.manifest.contents import content
 from tests.producer.logs import producer
 
@@ -57,6 +58,10 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(DeletePolicy, names),
     st.builds(IssueToken, names, st.just("ada"), st.sampled_from(["read", "admin"]), st.just("0f" * 32)),
     st.builds(RevokeToken, names),
+    st.builds(DefineWebhook, names, st.just("https://h.example/"), st.none() | st.just(KEY), devices=st.just(("a",))),
+    st.builds(PauseWebhook, names, st.just("why")),
+    st.builds(ResumeWebhook, names),
+    st.builds(DeleteWebhook, names),
 )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import api, blocked, credentials, demo, deployment, device, init, log, up, worker
+from services.cli import api, blocked, credentials, demo, deployment, device, init, log, up, webhook, worker
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
@@ -43,5 +43,6 @@ app.command()(credentials.ca)
 app.command()(log.log)
 app.add_typer(device.app, name="device")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(webhook.app, name="webhook")
 app.add_typer(credentials.token, name="token")
 app.add_typer(credentials.policy, name="policy")

@@ -10,6 +10,8 @@ from events.log.keys import partition_of
 from events.notification.event import Notification
 from events.view_store.port import Selection, ViewStore
 
+_KNOWN_MAX = 10_000
+
 
 class Ordinals:
     """The ordinals that device ids have had in their partitions, one for each registration; read as far as they are needed."""
@@ -35,6 +37,8 @@ class Ordinals:
                 names = msgspec.json.decode(kept[field], type=list[str])
                 own |= BitMap(page * PAGE_ITEMS + place for place, name in enumerate(names) if name == device_id)
                 seen = page * PAGE_ITEMS + len(names)
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
             self._known[device_id] = (seen, own)
         return bool(own & ordinals)
 

@@ -109,7 +109,9 @@ class Streams:
             # Of a burst the newest alone: what came before is read by whoever still wants it.
             each = _LOOK_MAX // sum(map(ne, before, heads)) or 1
             low = tuple(max(old, new - each) for old, new in zip(before, heads, strict=True))
-            self._newest.add(self._feed.read(low, heads, limit=_LOOK_MAX))
+            # Where something is missing, whoever comes to it is told.
+            with contextlib.suppress(LogLostItsTail):
+                self._newest.add(self._feed.read(low, heads, limit=_LOOK_MAX))
         return heads
 
     def _tell(self) -> None:

@@ -107,7 +107,7 @@ class Posting:
             error = NOT_ALLOWED
         except httpx.ConnectError as failure:
             error = TLS if _is_of_tls(failure) else NO_CONNECTION
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             error = BROKEN
         return Answer(status, error if status is None else "", round(1000 * (time.perf_counter() - start)))
 

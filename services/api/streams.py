@@ -146,12 +146,13 @@ class Streams:
             while not self._ended:
                 news = self._news
                 try:
-                    positions, text = await run_in_threadpool(self._read, positions, heads, chosen)
+                    behind, text = await run_in_threadpool(self._read, positions, heads, chosen)
                     if not await still_allowed():
                         return
                 except (LogUnavailable, SecretsUnavailable):
                     await asyncio.sleep(_PAUSE_SECONDS)
                     continue
+                positions = behind
                 if text or clock() >= silent_until or (positions == heads and not for_ever):
                     yield text or _HEARTBEAT + self._id(positions)
                     silent_until = clock() + self._heartbeat_seconds

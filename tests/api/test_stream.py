@@ -16,8 +16,12 @@ import pytest
 
 from events import CreateDeployment, PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import RevokeToken
+from events.log.errors import LogUnavailable
 from events.notification.feed import Feed
 from events.notification.positions import names_of
+from events.settings import read_settings
+from services.api.room import open_room
+from services.api.streams import Streams
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, api, guarded, served
 from tests.servers import eventually, redis_server
@@ -309,6 +313,27 @@ def test_a_stream_ends_when_the_api_does(shared_redis: EmbeddedRedis) -> None:
         assert time.monotonic() - start < 5
         # With a proper end, or reading on would raise.
         assert [list(one)[2:] for one in lines] == [[]] * 3
+
+
+def test_nothing_is_missed_while_it_cannot_be_told_who_is_allowed(shared_redis: EmbeddedRedis) -> None:
+    with fresh_system(shared_redis) as system:
+        system.do(*join("a"), *join("b"))
+        streams = Streams(open_room(read_settings(redis_url=system.url)))
+        asked = itertools.count()
+
+        async def sometimes() -> bool:
+            if next(asked) % 2 == 0:
+                raise LogUnavailable("asked at a bad moment")
+            return True
+
+        async def follow() -> bytes:
+            heads = streams.heads()
+            begin = (0,) * len(heads)
+            parts = streams.follow(begin, heads, lambda _one: True, still_allowed=sometimes, for_ever=False)
+            return b"".join([part async for part in parts])
+
+        text = asyncio.run(follow()).decode()
+        assert positions(list(told(iter(text.splitlines())))) == all_positions(system)
 
 
 @pytest.fixture

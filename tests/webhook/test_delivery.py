@@ -17,6 +17,7 @@ from tests.servers import eventually
 from tests.webhook.receiver import Receiver, receiver
 from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import PARTITIONS, base, deploy, join
+from workers.deliver import QUEUE, Hints
 
 pytestmark = pytest.mark.redis_server
 
@@ -127,10 +128,8 @@ def test_a_worker_killed_around_a_delivery_loses_nothing_and_keeps_the_order(
     start = beginning(serving)
     serving.define(url=hook.url, kinds=["DeviceRegistered", "TwinPatched"])
     work(serving, "a", "b", "c")
-    serving.deliveries.claim("siem")
-    queue = ("-m", "workers", "twinfold-deliver")
-    with serving.system.process(*queue, **serving.environment, **{VARIABLE: f"{point}:2"}) as worker:
-        give(serving)
+    with serving.system.process("-m", "workers", QUEUE, **serving.environment, **{VARIABLE: f"{point}:2"}) as worker:
+        Hints(serving.system.queue).give("siem")
         assert worker.wait(20) == -signal.SIGKILL
     before = hook.ids()
     assert len(before) == 2
@@ -142,12 +141,6 @@ def test_a_worker_killed_around_a_delivery_loses_nothing_and_keeps_the_order(
     repeated = before[-1:] if point == "delivery_posted" else []
     assert again[: len(repeated)] == repeated
     assert streams(before + again[len(repeated) :]) == dict(wanted)
-
-
-def give(serving: Notifying) -> None:
-    from workers.deliver import Hints  # noqa: PLC0415 - opens what only these tests need
-
-    Hints(serving.system.queue).give("siem")
 
 
 def test_whoever_is_gone_is_paused_at_once_and_goes_on_when_resumed(serving: Notifying, hook: Receiver) -> None:

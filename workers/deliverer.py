@@ -129,11 +129,18 @@ class Deliverer:
                             return True
                     else:
                         progress = _past(progress, one)
-                    if not go_on():
+                    if not go_on() or not self._stands(turn):
                         self._note(turn, progress, None)
                         return False
                 self._note(turn, progress, None)
         return True
+
+    def _stands(self, turn: _Turn) -> bool:
+        """Whether the webhook is still as it was: whoever pauses, changes or deletes it is heeded before the next event."""
+        try:
+            return webhook_of(self._log, turn.webhook_id).version == turn.document.version
+        except WebhookNotFound:
+            return False
 
     def _after(self, turn: _Turn, before: Progress, one: Notification, answer: Answer, at: int) -> Progress:
         """Keep what became of a delivery; pause where no other will go better."""

@@ -14,7 +14,7 @@ from events.log.failpoints import VARIABLE
 from events.notification.positions import names_of
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually
-from tests.webhook.receiver import Receiver, receiver
+from tests.webhook.receiver import Received, Receiver, receiver
 from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import PARTITIONS, base, deploy, join
 from workers.deliver import QUEUE, Hints
@@ -176,6 +176,25 @@ def test_a_webhook_that_fails_for_hours_is_paused_and_loses_nothing(
             serving.http.post("/v1/webhooks/siem/resume").raise_for_status()
             serving.settle()
         assert len(hook.taken) == 1
+
+
+def test_a_pause_is_heeded_before_the_next_event(serving: Notifying, hook: Receiver) -> None:
+    serving.define(url=hook.url, kinds=["TwinPatched"])
+    work(serving, *"abcdef")
+
+    def paused_at_the_second(_one: Received) -> int:
+        if len(hook.received) == 1:
+            serving.http.post("/v1/webhooks/siem/pause", json={"why": "enough"}).raise_for_status()
+        return 200
+
+    hook.answer = paused_at_the_second
+    with serving.pool():
+        eventually(lambda: serving.http.get("/v1/webhooks/siem").json()["paused"], what="it is paused")
+        eventually(lambda: not serving.system.log.client.exists("{fleet}:webhook:siem:lease"), what="nobody is at it")
+        assert len(hook.received) == 2
+        serving.http.post("/v1/webhooks/siem/resume").raise_for_status()
+        serving.settle()
+    assert sorted(one.event["subject"] for one in hook.received) == list("abcdef")
 
 
 def test_filters_choose_by_kind_deployment_and_device(serving: Notifying, hook: Receiver) -> None:

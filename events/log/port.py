@@ -11,8 +11,9 @@ from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
 from events.rollout.facts import RolloutFact
+from events.webhook.facts import WebhookFact
 
-Fact = DeviceFact | DeploymentFact | RolloutFact | AccessFact | LogFact
+Fact = DeviceFact | DeploymentFact | RolloutFact | AccessFact | WebhookFact | LogFact
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20
@@ -132,8 +133,8 @@ class Log(Protocol):
         """Snapshots of subjects of one partition, in their order: for who looks at many, and decides nothing on them."""
         ...
 
-    def subjects(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a snapshot, in no particular order."""
+    def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
+        """Every subject of a stream that has a snapshot and begins so, in no particular order."""
         ...
 
     def head(self, stream: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from events import canonical
 from events.access import decide as access_decide
 from events.access import state as access_state
 from events.access.commands import AccessCommand
@@ -31,6 +32,7 @@ from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
+from events.log.kinds import KINDS
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
@@ -44,12 +46,17 @@ from events.rollout.state import RolloutDocument, State
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 from events.view_store.deployments import deployments
+from events.webhook import decide as webhook_decide
+from events.webhook import state as webhook_state
+from events.webhook.commands import WebhookCommand
+from events.webhook.errors import WebhookError
 
 REFUSALS = (
     DeviceError,
     DeploymentError,
     RolloutError,
     AccessError,
+    WebhookError,
     ConditionInvalid,
     ManifestInvalid,
     SecretTextInvalid,
@@ -64,7 +71,7 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
-FleetCommand = DeploymentCommand | RolloutCommand | AccessCommand
+FleetCommand = DeploymentCommand | RolloutCommand | AccessCommand | WebhookCommand
 
 Standings = dict[tuple[bool, str], Stored]
 """What stands, by (is of the fleet, subject)."""
@@ -122,11 +129,16 @@ def propose_together(
     return tuple(proposed)
 
 
-def _propose_one(command: DeviceCommand | AccessCommand, standings: Standings, scope: Scope | None) -> Proposed:
-    if isinstance(command, AccessCommand):
+def _propose_one(
+    command: DeviceCommand | AccessCommand | WebhookCommand, standings: Standings, scope: Scope | None
+) -> Proposed:
+    if isinstance(command, AccessCommand | WebhookCommand):
+        (subject,) = subjects_of(command)
         if scope is not None:
-            raise OutOfScope(access_decide.subject_of(command), "is in no scope")
-        return _propose_access(command, standings[True, access_decide.subject_of(command)])
+            raise OutOfScope(subject, "is in no scope")
+        if isinstance(command, AccessCommand):
+            return _propose_access(command, standings[True, subject])
+        return _propose_webhook(command, standings[True, subject])
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = None if device.snapshot is None else device_state.decode_device(device.snapshot)
@@ -241,6 +253,15 @@ def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
     return Proposed(subject, version, fact, ((subject, snapshot),))
 
 
+def _propose_webhook(command: WebhookCommand, stored: Stored) -> Proposed:
+    subject, version = webhook_decide.subject_of(command), stored.head.version
+    document = None if stored.snapshot is None else webhook_state.decode(stored.snapshot)
+    fact = webhook_decide.decide(command, document)
+    after = webhook_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
+    snapshot = None if after is None else webhook_state.encode(after)
+    return Proposed(subject, version, fact, ((subject, snapshot),))
+
+
 def check(command: Command) -> None:
     """Refuse a command that no state could allow, before anything is looked up.
 
@@ -255,6 +276,8 @@ def check(command: Command) -> None:
         raise CommandInvalid(type(command).__name__, str(error)) from error
     if not _is_made_of(command, read):
         raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
+    if isinstance(command, RolloutCommand | WebhookCommand):
+        _check_texts(command)
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
     elif isinstance(command, RolloutCommand):
@@ -262,10 +285,20 @@ def check(command: Command) -> None:
         rollout_decide.check(command)
     elif isinstance(command, AccessCommand):
         access_decide.check(command)
+    elif isinstance(command, WebhookCommand):
+        webhook_decide.check(command, kinds=KINDS)
     else:
         device_decide.check(command)
         if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
             raise ManifestInvalid(found)
+
+
+def _check_texts(command: Command) -> None:
+    """Refuse texts that cannot be written, wherever they stand."""
+    try:
+        canonical.encode(command)
+    except UnicodeEncodeError as error:
+        raise CommandInvalid(type(command).__name__, "a text holds half a surrogate pair") from error
 
 
 def _unfolded(value: Any) -> Any:
@@ -297,4 +330,6 @@ def subjects_of(command: Command) -> Sequence[str]:
         return (rollout_state.subject_of(command.deployment_id), command.deployment_id, *named)
     if isinstance(command, AccessCommand):
         return (access_decide.subject_of(command),)
+    if isinstance(command, WebhookCommand):
+        return (webhook_decide.subject_of(command),)
     return (command.device_id, device_decide.subject_of(command))

@@ -19,6 +19,9 @@ from events.log.port import Fact
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
+from events.webhook import state as webhook_state
+from events.webhook.facts import WebhookFact
+from events.webhook.state import WebhookDocument
 
 
 def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
@@ -28,6 +31,7 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     deployments: dict[str, DeploymentDocument | None] = {}
     access: dict[str, AccessDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
+    webhooks: dict[str, WebhookDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -37,6 +41,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             rollouts[subject] = rollout_state.evolve(rollouts.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
+        elif isinstance(fact, WebhookFact):
+            webhooks[subject] = webhook_state.evolve(webhooks.get(subject), fact, version=version, at=at)
         elif isinstance(fact, LogFact):
             continue
         elif "/" in subject:
@@ -53,4 +59,5 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
         **{subject: rollout_state.encode(document) for subject, document in rollouts.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
+        **{subject: webhook_state.encode(document) for subject, document in webhooks.items() if document},
     }

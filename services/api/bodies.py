@@ -185,6 +185,28 @@ class ReportBody(Body):
     module_id: str | None = Field(default=None, alias="moduleId")
 
 
+class WebhookBody(Body):
+    """Whom to tell of what. No secret makes one, or keeps the one that stands; no names are any."""
+
+    model_config = _example(
+        {"url": "https://hooks.example/twinfold", "kinds": ["DeploymentCreated", "Outcome"], "deployments": ["north"]}
+    )
+
+    url: str
+    secret: str | None = None
+    kinds: tuple[str, ...] = Field(default=(), strict=False)
+    deployments: tuple[str, ...] = Field(default=(), strict=False)
+    devices: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class PauseBody(Body):
+    """Why nothing is to be delivered."""
+
+    model_config = _example({"why": "the receiver moves"})
+
+    why: str
+
+
 class UpdateBody(Body):
     """What changes of a deployment."""
 

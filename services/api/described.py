@@ -524,6 +524,56 @@ class Series(Answered):
     samples: list[Sample]
 
 
+class Webhook(Answered):
+    """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
+
+    `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the facts and outcomes that were not
+    looked at for it yet.
+    """
+
+    id: str
+    url: str
+    secret: str
+    kinds: list[str]
+    deployments: list[str]
+    devices: list[str]
+    paused: str | None
+    changed_at: int
+    lag: int
+    failures: int
+    failing_since: int | None
+    next_attempt_at: int | None
+    error: str | None
+
+
+class Delivery(Answered):
+    """One attempt to deliver an event; `result` is the class of the status, or the error where there was none."""
+
+    event: str
+    at: int
+    result: str
+    status: int | None
+    attempt: int
+    milliseconds: int
+
+
+class DeliveryList(Answered):
+    """The last ones of a webhook, newest first."""
+
+    id: str
+    deliveries: list[Delivery]
+
+
+class Tested(Answered):
+    """What became of a test event."""
+
+    id: str
+    delivered: bool
+    result: str
+    status: int | None
+    milliseconds: int
+
+
 class Refused(Answered):
     """A line that was refused, counted from 1."""
 

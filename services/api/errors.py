@@ -10,12 +10,14 @@ from events.deployment import errors as deployment
 from events.device import errors as device
 from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
+from events.notification.positions import PositionsInvalid
 from events.producer import errors as producer
 from events.query.errors import QueryInvalid
 from events.rollout import errors as rollout
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
 from events.view_store.querying import ContinuationInvalid
+from events.webhook.errors import WebhookError, WebhookNotFound
 
 RETRY_AFTER_SECONDS = 1
 _TEXT_CHARACTERS_MAX = 4000
@@ -110,7 +112,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
     ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),
-    ((NotFound,), Answer(404, "NotFound")),
+    ((NotFound, WebhookNotFound), Answer(404, "NotFound")),
     ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
     ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
@@ -140,10 +142,11 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
             producer.ProducerError,
             secrets.SecretsError,
             access.AccessError,
+            WebhookError,
         ),
         _ARGUMENT,
     ),
-    ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid), _ARGUMENT),
+    ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),

@@ -41,6 +41,14 @@ TalliedName = Annotated[
         json_schema_extra={"enum": list(TALLIED)},
     ),
 ]
+WebhookId = Annotated[
+    str,
+    Path(
+        description="1 to 64 lower-case ASCII letters, digits and . _ -, a letter or digit first",
+        examples=["siem"],
+        json_schema_extra={"pattern": r"^[a-z0-9][a-z0-9._\-]{0,63}$"},
+    ),
+]
 StatusName = Annotated[
     str,
     Path(

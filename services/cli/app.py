@@ -23,6 +23,7 @@ COMMANDS = {
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",
     "rollout": "services.cli.rollout:app",
+    "webhook": "services.cli.webhook:app",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

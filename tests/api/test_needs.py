@@ -24,7 +24,8 @@ from events.deployment.commands import ScheduleDeployment
 from events.device.commands import SetConfiguration
 from events.rollout.commands import AbortRollout, CreateRollout, RolloutCommand
 from events.rollout.plan import Phase, Plan
-from services.api.needs import Needed, Open, Own, device_of, needed, needed_for, owner
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
+from services.api.needs import Needed, Open, Own, device_of, heeds_scopes, needed, needed_for, owner
 from services.api.v1 import _KINDS
 
 READ, WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
@@ -55,6 +56,10 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/rollouts", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
+        ("/v1/webhooks", ADMIN, ADMIN),
+        ("/v1/webhooks/a", ADMIN, ADMIN),
+        ("/v1/webhooks/a/test", ADMIN, ADMIN),
+        ("/v1/stream", READ | CONNECT, READ | CONNECT),
         ("/nowhere", READ, WRITE),
         ("/healthz/..", READ, WRITE),
         ("*", READ, WRITE),
@@ -87,6 +92,11 @@ def test_what_is_asked_by_post_is_a_read_and_by_any_other_method_about_somebody_
 )
 def test_a_device_owns_its_desired_its_reports_and_its_modules(path: str, whose: tuple[str, str | None] | None) -> None:
     assert owner(path) == whose
+
+
+@pytest.mark.parametrize("path", ["/v1/stream", "/v1/webhooks", "/v1/webhooks/a", "/metrics", "/nowhere"])
+def test_a_path_that_does_not_know_scopes_is_closed_to_them(path: str) -> None:
+    assert not heeds_scopes("GET", path)
 
 
 @pytest.mark.parametrize(
@@ -127,5 +137,9 @@ def test_every_command_needs_the_right_of_its_path() -> None:
         DeletePolicy("a"),
         IssueToken("a", "a", "read", ""),
         RevokeToken("a"),
+        DefineWebhook("a", ""),
+        PauseWebhook("a", ""),
+        ResumeWebhook("a"),
+        DeleteWebhook("a"),
     ):
         assert needed_for(command) == ADMIN

@@ -37,6 +37,7 @@ from events.rollout.commands import (
     StartRollout,
 )
 from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from tests.manifest.contents import content
 from tests.producer.logs import producer
 from tests.rollout.simulation import MINUTE, Simulation
@@ -81,6 +82,10 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(DeletePolicy, names),
     st.builds(IssueToken, names, st.just("ada"), st.sampled_from(["read", "admin"]), st.just("0f" * 32)),
     st.builds(RevokeToken, names),
+    st.builds(DefineWebhook, names, st.just("https://h.example/"), st.none() | st.just(KEY), devices=st.just(("a",))),
+    st.builds(PauseWebhook, names, st.just("why")),
+    st.builds(ResumeWebhook, names),
+    st.builds(DeleteWebhook, names),
 )
 
 

@@ -16,8 +16,9 @@ from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
+from events.webhook.commands import WebhookCommand
 
-Command = DeviceCommand | DeploymentCommand | RolloutCommand | AccessCommand | WaiverCommand
+Command = DeviceCommand | DeploymentCommand | RolloutCommand | AccessCommand | WaiverCommand | WebhookCommand
 
 _SHOWN = 5
 

@@ -22,6 +22,9 @@ from events.readiness.state import WaiverDocument
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
+from events.webhook import state as webhook_state
+from events.webhook.facts import WebhookFact
+from events.webhook.state import WebhookDocument
 
 
 def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
@@ -32,6 +35,7 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     access: dict[str, AccessDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
     waivers: dict[str, WaiverDocument | None] = {}
+    webhooks: dict[str, WebhookDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -43,6 +47,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             access[subject] = access_state.evolve(fact, version=version, at=at)
         elif isinstance(fact, WaiverFact):
             waivers[subject] = readiness_state.evolve(fact, version=version, at=at, by=str(envelope.by))
+        elif isinstance(fact, WebhookFact):
+            webhooks[subject] = webhook_state.evolve(webhooks.get(subject), fact, version=version, at=at)
         elif isinstance(fact, LogFact):
             continue
         elif "/" in subject:
@@ -60,4 +66,5 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: rollout_state.encode(document) for subject, document in rollouts.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
         **{subject: readiness_state.encode(document) for subject, document in waivers.items() if document},
+        **{subject: webhook_state.encode(document) for subject, document in webhooks.items() if document},
     }

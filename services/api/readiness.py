@@ -25,7 +25,7 @@ from services.api.asking import author_of, caller_of, room_of
 from services.api.bodies import WaiverBody
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, NotFound
-from services.api.paging import PAGE_MAX, opened, page
+from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeviceId, RuleName, WaiverName
 from services.api.room import Room
 
@@ -143,7 +143,7 @@ def devices_of(
         members,
         waivers=waivers.all,
         now=waivers.now,
-        after=opened(room, continuation),
+        after=place_of(room.continuations.open(continuation)),
         limit=top,
         within=room.within(caller_of(request)),
     )

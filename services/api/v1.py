@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
 from events.deployment.advice import Advice
-from events.deployment.commands import CreateDeployment, DeploymentCommand, UpdateDeployment
+from events.deployment.commands import DeploymentCommand, UpdateDeployment
 from events.device.commands import DeviceCommand, ReportProperties
 from events.device.errors import DeviceNotFound
 from events.fleet.rows import Own, Row
@@ -38,9 +38,10 @@ from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
 from services.api.needs import needed_for
-from services.api.paging import PAGE_MAX, opened, page
+from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.readiness import report_shape, waivers_at
+from services.api.rollouts import create_of, line_of, rollouts_of
 from services.api.room import Room
 from services.api.waiting import Waiting
 
@@ -78,26 +79,17 @@ def devices(
     """The ids of all devices, page by page."""
     room = room_of(request)
     within = room.within(caller_of(request))
-    return page(room, room.view.devices(after=opened(room, continuation), limit=top, within=within))
+    after = place_of(room.continuations.open(continuation))
+    return page(room, room.view.devices(after=after, limit=top, within=within))
 
 
 @router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[JsonObject]:
-    """The deployments that carry all of some labels (`?label=team=x`), with their counts."""
+    """The deployments that carry all of some labels (`?label=team=x`), with their counts, times and rollouts in short."""
     labels = dict(_pair(one) for one in label or [])
-    return [
-        {
-            "id": name,
-            "priority": document.priority,
-            "layered": document.layered,
-            "kind": document.kind.name.lower(),
-            "targetCondition": document.target_condition,
-            "scope": None if document.scope is msgspec.UNSET else document.scope,
-            "labels": document.labels,
-            "counts": dict(counts or {}),
-        }
-        for name, document, counts in deployments_seen(request, labels)
-    ]
+    seen = list(deployments_seen(request, labels))
+    rollouts = rollouts_of(room_of(request), *(name for name, _, _ in seen))
+    return [line_of(request, name, document, dict(counts or {}), rollouts[name]) for name, document, counts in seen]
 
 
 def _pair(label: str) -> tuple[str, str]:
@@ -276,11 +268,15 @@ def outcomes(
 
 @router.post("/deployments/{name}", status_code=201, response_model=None, responses=answers(described.Created, 201))
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObject:
-    """Create a deployment, validated in full; answers what its author should know, and what readiness says of it."""
+    """Create a deployment, validated in full, with its times and its rollout; answers what its author should know.
+
+    `readiness` has what the rules find in its content.
+    """
     room = room_of(request)
-    command = CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics)
-    advice, waivers = room.do(command, author_of(request)), waivers_at(room)
-    report = report_on(command, room.profile, waivers=waivers.all, now=waivers.now)
+    deployment, rollout = create_of(name, body)
+    advice = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    waivers = waivers_at(room)
+    report = report_on(deployment, room.profile, waivers=waivers.all, now=waivers.now)
     return {
         "id": name,
         "advice": [msgspec.to_builtins(one) for one in advice],
@@ -345,7 +341,8 @@ def members(
         deployment_of(room, name)
     else:
         deployment_seen(request, name)
-    return page(room, room.view.page(name, which, after=opened(room, continuation), limit=top, within=within))
+    after = place_of(room.continuations.open(continuation))
+    return page(room, room.view.page(name, which, after=after, limit=top, within=within))
 
 
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)

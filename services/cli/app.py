@@ -22,6 +22,8 @@ COMMANDS = {
     "check": "services.cli.check:check",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",
+    "rollout": "services.cli.rollout:app",
+    "webhook": "services.cli.webhook:app",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

@@ -20,7 +20,9 @@ from events.access.rights import Right
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import SetConfiguration
 from events.readiness.commands import WaiverCommand, WithdrawWaiver
-from events.rollout.commands import RolloutCommand
+from events.rollout.commands import AbortRollout, CreateRollout, RolloutCommand
+from events.rollout.plan import Phase, Plan
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from services.api.needs import Needed, Open, Own, device_of, heeds_scopes, needed, needed_for, owner
 from services.api.v1 import _KINDS
 
@@ -48,6 +50,8 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/devices/a/desired", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/devices/a/reports", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/deployments/a", READ, WRITE),
+        ("/v1/deployments/a/rollout/start", READ, WRITE),
+        ("/v1/rollouts", READ, WRITE),
         ("/v1/readiness", READ, WRITE),
         ("/v1/readiness/privileged", READ, WRITE),
         ("/v1/devices/a/readiness", TWIN_READ, TWIN_WRITE),
@@ -55,6 +59,10 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/waivers/a", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
+        ("/v1/webhooks", ADMIN, ADMIN),
+        ("/v1/webhooks/a", ADMIN, ADMIN),
+        ("/v1/webhooks/a/test", ADMIN, ADMIN),
+        ("/v1/stream", READ | CONNECT, READ | CONNECT),
         ("/nowhere", READ, WRITE),
         ("/healthz/..", READ, WRITE),
         ("*", READ, WRITE),
@@ -87,6 +95,11 @@ def test_what_is_asked_by_post_is_a_read_and_by_any_other_method_about_somebody_
 )
 def test_a_device_owns_its_desired_its_reports_and_its_modules(path: str, whose: tuple[str, str | None] | None) -> None:
     assert owner(path) == whose
+
+
+@pytest.mark.parametrize("path", ["/v1/stream", "/v1/webhooks", "/v1/webhooks/a", "/metrics", "/nowhere"])
+def test_a_path_that_does_not_know_scopes_is_closed_to_them(path: str) -> None:
+    assert not heeds_scopes("GET", path)
 
 
 @pytest.mark.parametrize(
@@ -136,11 +149,16 @@ def test_every_command_needs_the_right_of_its_path() -> None:
     assert needed_for(UpdateDevice("a")) == WRITE
     assert needed_for(CreateModule("a", "m")) == WRITE
     assert needed_for(CreateDeployment("a", {}, "*")) == WRITE
+    assert needed_for(CreateRollout("a", Plan((Phase(percent=100.0),)))) == needed_for(AbortRollout("a")) == WRITE
     assert needed_for(WithdrawWaiver("a")) == WRITE
     for command in (
         DefinePolicy("a", (), None, None),
         DeletePolicy("a"),
         IssueToken("a", "a", "read", ""),
         RevokeToken("a"),
+        DefineWebhook("a", ""),
+        PauseWebhook("a", ""),
+        ResumeWebhook("a"),
+        DeleteWebhook("a"),
     ):
         assert needed_for(command) == ADMIN

@@ -90,7 +90,12 @@ def test_the_setting_names_the_profile_where_no_label_does(shared_redis: Embedde
 
 
 def test_a_deployment_below_the_bar_is_kept_out_on_every_way_in(shared_redis: EmbeddedRedis) -> None:
-    fact = {"command": "CreateDeployment", "deployment_id": "open", "content": privileged("press"), "target_condition": "*"}
+    fact = {
+        "command": "CreateDeployment",
+        "deployment_id": "open",
+        "content": privileged("press"),
+        "target_condition": "*",
+    }
     with fresh_system(shared_redis) as system, api(system, TWINFOLD_READINESS_REFUSE="warning") as http:
         heads = system.log.heads()
         ours = http.post("/v1/deployments/open", json=OPEN)
@@ -166,7 +171,10 @@ def test_a_rule_without_a_place_in_the_score_has_no_list(serving: tuple[System, 
 def test_one_device_shows_what_it_runs_what_it_reports_and_who_wrote_it(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     system.do(
-        *join("d"), RegisterDevice("idle"), deploy("base", base("m"), "*", 1), deploy("open", privileged("press"), "*", 5)
+        *join("d"),
+        RegisterDevice("idle"),
+        deploy("base", base("m"), "*", 1),
+        deploy("open", privileged("press"), "*", 5),
     )
     host = {"engine": {"name": "docker", "version": "1"}, "unusedVolumes": ["old"]}
     system.do(ReportProperties("d", {"host": host}), ReportProperties("idle", {"host": {"unusedVolumes": "all"}}))

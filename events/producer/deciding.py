@@ -294,11 +294,13 @@ def check(command: Command) -> None:
 
 
 def _check_texts(command: Command) -> None:
-    """Refuse texts that cannot be written, wherever they stand."""
+    """Refuse texts and numbers that cannot be written, wherever they stand."""
     try:
         canonical.encode(command)
     except UnicodeEncodeError as error:
         raise CommandInvalid(type(command).__name__, "a text holds half a surrogate pair") from error
+    except (OverflowError, ValueError) as error:
+        raise CommandInvalid(type(command).__name__, "a number has more than 64 bits") from error
 
 
 def _unfolded(value: Any) -> Any:

@@ -11,8 +11,9 @@ from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
 from events.rollout.facts import RolloutFact
+from events.update.facts import GroupFact, UpdateFact
 
-Fact = DeviceFact | DeploymentFact | RolloutFact | AccessFact | LogFact
+Fact = DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | LogFact
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20

@@ -15,8 +15,9 @@ from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
 from events.rollout.commands import RolloutCommand
+from events.update.commands import UpdateCommand
 
-Command = DeviceCommand | DeploymentCommand | RolloutCommand | AccessCommand
+Command = DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand
 
 _SHOWN = 5
 

@@ -19,6 +19,9 @@ from events.log.port import Fact
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
+from events.update import state as update_state
+from events.update.facts import GroupFact, UpdateFact
+from events.update.state import GroupDocument, UpdateDocument
 
 
 def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
@@ -28,6 +31,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     deployments: dict[str, DeploymentDocument | None] = {}
     access: dict[str, AccessDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
+    updates: dict[str, UpdateDocument | None] = {}
+    groups: dict[str, GroupDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -35,6 +40,10 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             deployments[subject] = deployment_state.evolve(deployments.get(subject), fact, version=version, at=at)
         elif isinstance(fact, RolloutFact):
             rollouts[subject] = rollout_state.evolve(rollouts.get(subject), fact, version=version, at=at)
+        elif isinstance(fact, UpdateFact):
+            updates[subject] = update_state.evolve_update(fact, version=version, at=at)
+        elif isinstance(fact, GroupFact):
+            groups[subject] = update_state.evolve_group(groups.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
         elif isinstance(fact, LogFact):
@@ -52,5 +61,7 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: device_state.encode(document) for subject, document in modules.items()},
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
         **{subject: rollout_state.encode(document) for subject, document in rollouts.items() if document},
+        **{subject: update_state.encode(document) for subject, document in updates.items() if document},
+        **{subject: update_state.encode(document) for subject, document in groups.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
     }

@@ -61,9 +61,7 @@ class Simulation:
         self.clock_back = 0
         numbers = iter(range(10**9))
         self._of = {
-            by: Producer(
-                self.log, by=Principal.parse(by), clock=lambda: self.now, ids=lambda: f"test:{next(numbers)}"
-            )
+            by: Producer(self.log, by=Principal.parse(by), clock=lambda: self.now, ids=lambda: f"test:{next(numbers)}")
             for by in ("user:ada", "user:bo", "device:any")
         }
         self.engine = self.fresh_engine()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import api, blocked, credentials, demo, deployment, device, init, log, up, worker
+from services.cli import api, blocked, credentials, demo, deployment, device, init, log, scheduler, up, worker
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
@@ -35,6 +35,7 @@ def twinfold(
 app.command()(up.up)
 app.command()(api.api)
 app.command()(worker.worker)
+app.command()(scheduler.scheduler)
 app.command()(blocked.blocked)
 app.command()(demo.demo)
 app.command()(init.init)

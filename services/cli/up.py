@@ -29,7 +29,7 @@ def up(
     tls_key: TlsKey = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Start Redis, the API and the workers, and keep them running until Ctrl-C.
+    """Start Redis, the API, the workers and the scheduler, and keep them running until Ctrl-C.
 
     Example: twinfold up --data ./twinfold-data --workers 4
     """

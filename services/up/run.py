@@ -19,7 +19,7 @@ from events.log.redis import RedisLog
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
-from events.settings import Settings, environment_of, hide_password
+from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
 from services import certificates, local
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
@@ -30,6 +30,7 @@ from services.up.roles import Role
 _TEND_SECONDS = 0.1
 _READY_SECONDS = 0.2
 _AUTHOR = Principal.parse("system:up")
+_HEARTBEAT = f"{ENV_PREFIX}HEARTBEAT_FILE"
 
 
 def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> None:
@@ -57,6 +58,8 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
         say(f"redis  {hide_password(url)} ({log.partitions} partitions)")
         roles = [
             Role("workers", "workers.pool", environment, say=say),
+            # The heartbeat file is the workers'.
+            Role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, say=say),
             Role("api", "services.api", environment, say=say),
         ]
         try:

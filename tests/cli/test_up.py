@@ -59,7 +59,7 @@ def test_one_command_runs_everything_and_what_was_written_is_there_after_a_resta
 
 def test_a_role_that_dies_is_started_again_and_it_is_said(data: Path) -> None:
     with up(data) as (process, http, _):
-        for module in ("services.api", "workers.pool"):
+        for module in ("services.api", "services.scheduler", "workers.pool"):
             (child,) = children(process.pid, module)
             os.kill(child, signal.SIGKILL)
             assert process.stdout is not None

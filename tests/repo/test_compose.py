@@ -21,7 +21,7 @@ from tests.servers import eventually
 
 COMPOSE: dict[str, Any] = yaml.safe_load(text(Path("compose.yaml")))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-LASTING = ("redis", "api", "worker")
+LASTING = ("redis", "api", "worker", "scheduler")
 
 
 def test_redis_keeps_what_it_acknowledges() -> None:
@@ -148,6 +148,9 @@ def test_the_commands_of_the_image_run_and_their_health_checks_hold(image: Path,
             ),
             what="init succeeds once redis answers",
         )
+        with running(command("scheduler"), environment, tmp_path):
+            eventually(lambda: healthy("scheduler"), what="the scheduler is healthy")
+        beat.unlink()
         with running(command("worker"), environment, tmp_path), running(command("api"), environment, tmp_path):
             eventually(lambda: healthy("api"), what="the API is healthy")
             eventually(lambda: healthy("worker"), what="the worker is healthy")

@@ -97,7 +97,8 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rollout as its author wants it.
 
-    `rollback_to` is the deployment whose content a rollback brings; empty goes back to what else targets each device.
+    `rollback_to` is the deployment whose content a rollback brings, or the update (`update:…`, where its group's policy says
+    so); empty goes back to what else targets each device.
     `approval_by_another`: who approves is not the author.
     """
 

@@ -302,10 +302,11 @@ def _deploy(command: DeployUpdate, group: GroupDocument | None, standing: Standi
 def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
     """How an update reaches a group: all at once where no plan is given, and failing as the policy says.
 
-    Without a policy nothing that fails stops it, and it is through when everyone was admitted; with one, when everyone is healthy.
+    Without a policy nothing that fails stops it, and it is through when everyone was admitted; with one, when everyone has answered.
+    No share of successes is asked for: what fails is for the thresholds alone to judge.
     """
     if plan is None:
-        gate = Gate(success_percent=0.0 if policy is None else 100.0)
+        gate = Gate(success_percent=0.0, answered_min=0 if policy is None else _COUNT_MAX)
         plan = Plan((Phase(percent=100.0, gate=gate),), Failure(count=_COUNT_MAX))
     if policy is None:
         return plan

@@ -22,6 +22,8 @@ class FailPoint(enum.Enum):
     COMMIT_BEFORE_SCRIPT = "commit_before_script"
     COMMIT_AFTER_SCRIPT = "commit_after_script"
     PROJECT_REQUEUED = "project_requeued"
+    SCHEDULE_LEASED = "schedule_leased"
+    SCHEDULE_JUDGED = "schedule_judged"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

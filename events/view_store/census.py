@@ -83,12 +83,10 @@ class CensusReader:
         if not document.rollback:
             enabled = FleetSet({number: reading.set("enabled") for number, reading in self._readings.items()})
             devices = document.admitted & enabled
-            return Back(
-                devices,
-                devices & self._partition_wide("healthy"),
-                devices & self._partition_wide("unhealthy"),
-                devices & FleetSet({n: reading.standing(Standing.UNMANAGED) for n, reading in self._readings.items()}),
-            )
+            unmanaged = devices & FleetSet({n: one.standing(Standing.UNMANAGED) for n, one in self._readings.items()})
+            managed = devices - unmanaged
+            healthy, unhealthy = self._partition_wide("healthy"), self._partition_wide("unhealthy")
+            return Back(devices, managed & healthy, managed & unhealthy, unmanaged)
         census = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
         # Whoever something else wins is not the rollback's to bring back.
         devices = census.target & (census.actual | census.held)

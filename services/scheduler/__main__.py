@@ -11,6 +11,7 @@ from redis import Redis
 
 from events import logs
 from events.log.errors import Fenced, LogError, LogUnavailable
+from events.log.failpoints import FailPoint, reached
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.settings import Settings, read_settings
@@ -42,6 +43,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
                 holds = fence is not None
                 logger.info("scheduling" if holds else "another process schedules", fence=fence)
             if fence is not None:
+                reached(FailPoint.SCHEDULE_LEASED)
                 engine.tick(fence)
         except Fenced as error:
             holds = False

@@ -10,6 +10,7 @@ from events.deployment.commands import ChangeAdmission, DeploymentCommand
 from events.deployment.facts import DeploymentCreated, Ended, Everyone
 from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
+from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Conflicted, Log, Proposed
 from events.log.wake import WakeFailed
@@ -162,6 +163,7 @@ class Engine:
 
     def _append(self, name: str, proposed: Iterable[Proposed], now: int, fence: int | None) -> int:
         batch = list(proposed)
+        reached(FailPoint.SCHEDULE_JUDGED)
         first = batch[0]
         # The same decision on the same version is the same command, whoever comes to it, however often.
         command_id = f"scheduler:{first.subject}:{first.expected_version}"

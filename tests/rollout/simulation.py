@@ -101,7 +101,7 @@ class Simulation:
         for entry in self.views.outcomes(number, after=self._seen[number], limit=10**6):
             self._seen[number] = entry.position
             for move in msgspec.json.decode(entry.data, type=Outcome).moves:
-                if move.after.agent_version == move.before.agent_version:
+                if move.after.agent_version in {0, move.before.agent_version}:
                     continue
                 for name in self._names(number, move.ordinals()):
                     answered = self.behave(name, ",".join(layer.id for layer in move.after.stack))
@@ -132,7 +132,8 @@ class Simulation:
             patch = answer_of(version, code=code, m="running" if code == 200 else "failed")
             due.append(ReportProperties(name, patch, module_id="$edgeAgent"))
         if due:
-            self.do(*due, by="device:any")
+            # One that was retired meanwhile is not heard any more.
+            self._of["device:any"].submit(due)
         self.drain()
         written = self.engine.tick()
         self.drain()
@@ -154,12 +155,14 @@ class Simulation:
 
     def judged(self, name: str) -> Judgement:
         """What the scheduler thinks of a rollout now."""
+        self.drain()
         engine = self.fresh_engine()
         engine._census.look(self.log.heads())  # noqa: SLF001
         return engine.judged(name, self.document(name), self.now)
 
     def counts(self, name: str) -> Counts:
         """The counts of a rollout now."""
+        self.drain()
         reader = CensusReader(self.log, self.views)
         assert reader.look(reader.heads())
         document = self.document(name)

@@ -22,7 +22,7 @@ from events.manifest.document import Kind, kind_of
 from events.manifest.validate import validate
 from events.rollout import decide as rollout_decide
 from events.rollout.commands import CreateRollout, RetryFailed
-from events.rollout.errors import RolloutError
+from events.rollout.errors import PlanInvalid, RolloutError
 from events.rollout.facts import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutFact, RolloutStarted
 from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
 from events.rollout.state import RolloutDocument
@@ -103,7 +103,6 @@ def check(command: UpdateCommand) -> None:
 
     Raises:
         UpdateInvalid, GroupInvalid, ManifestInvalid: names the element and the rule.
-        PlanInvalid: as of a rollout's.
     """
     match command:
         case ImportUpdate() | DeleteUpdate():
@@ -160,7 +159,10 @@ def _check_group(command: OfGroup) -> None:
             rule("policy.update", policy.update != command.update, "is another update than the one deployed")
         if command.plan is not None:
             rule("plan.rollback_to", not command.plan.rollback_to, "is said by the policy")
-            rollout_decide.check(CreateRollout(carrier_of(name, command.deployment), command.plan))
+            try:
+                rollout_decide.check(CreateRollout(carrier_of(name, command.deployment), command.plan))
+            except PlanInvalid as error:
+                raise GroupInvalid(name, f"plan.{error.element}", error.rule) from error
 
 
 def needs(command: UpdateCommand, standing: Standing) -> Iterator[str]:

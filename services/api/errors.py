@@ -14,6 +14,7 @@ from events.producer import errors as producer
 from events.query.errors import QueryInvalid
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
+from events.update import errors as update
 from events.view_store.querying import ContinuationInvalid
 
 RETRY_AFTER_SECONDS = 1
@@ -90,6 +91,13 @@ class NotFound(Exception):
         super().__init__(what)
 
 
+class NotOffered(Exception):
+    """The contract has it, and nothing here answers for it (docs/updates.md)."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"twinfold does not offer this: {why}")
+
+
 _ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid", number=400004)
 _PRECONDITION = Answer(412, "PreconditionFailed", number=412001)
 _UNAUTHORIZED = Answer(401, "IotHubUnauthorizedAccess", number=401002)
@@ -109,6 +117,14 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
     ((NotFound,), Answer(404, "NotFound")),
+    ((update.UpdateNotFound,), Answer(404, "UpdateNotFound")),
+    ((update.GroupNotFound,), Answer(404, "GroupNotFound")),
+    ((update.GroupDeploymentNotFound,), Answer(404, "DeploymentNotFound")),
+    ((update.UpdateExists,), Answer(409, "UpdateAlreadyExists")),
+    ((update.GroupDeploymentExists,), Answer(409, "DeploymentAlreadyExists")),
+    ((update.UpdateInUse,), Answer(409, "UpdateInUse")),
+    ((update.GroupBusy, update.GroupDeploymentForbidden), Answer(409, "DeploymentStateConflict")),
+    ((NotOffered,), Answer(501, "NotImplemented")),
     ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
     ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
@@ -129,6 +145,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
             producer.ProducerError,
             secrets.SecretsError,
             access.AccessError,
+            update.UpdateError,
         ),
         _ARGUMENT,
     ),

@@ -17,7 +17,6 @@ from events.manifest.errors import ManifestInvalid
 from events.producer.errors import OutOfScope
 from events.producer.refolding import refold
 from events.rollout.commands import AbortRollout, PauseRollout, ResumeRollout, RetryFailed, RollBack, StartRollout
-from events.rollout.errors import PlanInvalid
 from events.rollout.facts import Counts, Evidence, RolloutCompleted, RolloutFact
 from events.rollout.plan import Failure, OnFailure, Phase, Plan
 from events.rollout.state import State as RolloutState
@@ -307,7 +306,7 @@ def test_deployments_of_updates_count_among_all_of_them() -> None:
     ],
 )
 def test_what_no_state_could_allow_is_refused(command: Any) -> None:
-    assert isinstance(Fleet().refused(command), UpdateInvalid | GroupInvalid | ManifestInvalid | PlanInvalid)
+    assert isinstance(Fleet().refused(command), UpdateInvalid | GroupInvalid | ManifestInvalid)
 
 
 def test_a_group_keeps_so_many_deployments_and_is_removed_in_one_step_all_the_same() -> None:

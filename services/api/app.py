@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, hub, v1
+from services.api import device_update, hub, v1, v1_updates
 from services.api.answers import JsonAnswer
 from services.api.callers import NOBODY
 from services.api.described import header
@@ -69,6 +69,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room, waiting)
     app.include_router(hub.router)
     app.include_router(v1.router)
+    app.include_router(v1_updates.router)
     app.include_router(device_update.router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)

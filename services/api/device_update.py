@@ -17,14 +17,14 @@ API_VERSIONS = ("2022-10-01", "2022-07-01-preview", "2026-06-01")
 """What clients send; all of them get the same answers."""
 
 
-def known_version(version: Annotated[str, Query(alias="api-version")]) -> None:
+def known_version(api_version: Annotated[str, Query(alias="api-version")]) -> None:
     """Refuse a request that does not say which version of the contract it speaks, or an unknown one.
 
     Raises:
         BodyInvalid: names the versions.
     """
-    if version not in API_VERSIONS:
-        raise BodyInvalid(f"api-version is one of {', '.join(API_VERSIONS)}, not {version[:40]!r}")
+    if api_version not in API_VERSIONS:
+        raise BodyInvalid(f"api-version is one of {', '.join(API_VERSIONS)}, not {api_version[:40]!r}")
 
 
 router = APIRouter(prefix=f"{PREFIX}/{{instance}}", dependencies=[Depends(known_version)], include_in_schema=False)

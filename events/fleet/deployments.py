@@ -189,6 +189,8 @@ class Deployments:
         self.own_ascending: list[Deployment] = []
         self.of_module_ascending: dict[str, list[Deployment]] = {}
         """Configurations of one module each, by the module."""
+        self.has_phased = False
+        """Whether any deployment is rolled out in phases."""
         self.has_had_own = False
         """Whether there ever was a configuration of devices' own twins: what one gave counts for good in `$version`."""
         self._watch: Watch[str] = Watch()
@@ -212,6 +214,7 @@ class Deployments:
                 self._remember(new)
                 self.has_had_own |= new.kind is Kind.DEVICE
         if before:
+            self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
             ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
             edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
             self.layers_ascending = [deployment for deployment in edge if deployment.layered]

@@ -2,9 +2,12 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise, repeat
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pyroaring import BitMap
 
 from events.fleet.directory import Directory
@@ -32,8 +35,12 @@ ARRAY_KEY: ValueKey = ("array", None)
 
 _KIND_OF = {Kind.STRING: STRING, Kind.NUMBER: NUMBER, Kind.BOOLEAN: BOOLEAN}
 _EMPTY = BitMap()
-_PAGE_BITS = 8
+_PAGE_BITS = 10
 _PAGE_MASK = (1 << _PAGE_BITS) - 1
+_FEW = 64
+"""Up to so many ordinals are quicker to go through one by one than by arrays."""
+
+_Numbers = npt.NDArray[np.uint32]
 
 
 def value_key(value: object) -> ValueKey:
@@ -48,8 +55,21 @@ def value_key(value: object) -> ValueKey:
     return ARRAY_KEY
 
 
+def _value_keys(values: Collection[object]) -> Iterable[ValueKey]:
+    """`value_key` of each; values of one property mostly are of one type."""
+    types = set(map(type, values))
+    if types == {str}:
+        return zip(repeat(STRING), values)
+    if types <= {int, float}:
+        return zip(repeat(NUMBER), values)
+    return map(value_key, values)
+
+
 class Column:
-    """One property path: which value each ordinal has, and which ordinals each value has."""
+    """One property path: which value each ordinal has, and which ordinals each value has.
+
+    What `noted` has of an ordinal replaces its value with the next `settle`; before it, nothing that is read here shows it.
+    """
 
     __slots__ = (
         "_free",
@@ -58,10 +78,12 @@ class Column:
         "_pages",
         "_sorted",
         "_touched",
+        "changed",
         "dirty",
         "keys",
         "kinds",
         "members",
+        "noted",
         "present",
     )
 
@@ -79,6 +101,9 @@ class Column:
         self._touched: set[ValueKey] = set()
         # The same by number, which is quicker to note; a number given to another value is taken out.
         self._moved: set[int] = set()
+        self.noted: dict[int, object] = {}
+        self.changed = BitMap()
+        """Who got another value by `settle` since somebody emptied this."""
 
     @property
     def touched(self) -> set[ValueKey]:
@@ -113,9 +138,9 @@ class Column:
 
     def put(self, ordinal: int, key: ValueKey) -> bool:
         """Give an ordinal a value; says whether that changed anything."""
-        page = self._pages.get(ordinal >> _PAGE_BITS)
-        if page is None:
-            page = self._pages[ordinal >> _PAGE_BITS] = array("I", bytes(4 << _PAGE_BITS))
+        if self.noted:
+            self.noted.pop(ordinal, None)
+        page = self._page(ordinal)
         slot = ordinal & _PAGE_MASK
         old = page[slot]
         number = self._numbers.get(key, 0)
@@ -143,6 +168,7 @@ class Column:
 
     def clear(self, ordinal: int) -> bool:
         """Take an ordinal's value away; says whether it had one."""
+        self.noted.pop(ordinal, None)
         page = self._pages.get(ordinal >> _PAGE_BITS)
         if page is None or not page[ordinal & _PAGE_MASK]:
             return False
@@ -150,6 +176,67 @@ class Column:
         page[ordinal & _PAGE_MASK] = 0
         self.present.discard(ordinal)
         return True
+
+    def settle(self) -> None:
+        """Give the ordinals what was noted of them."""
+        noted, self.noted = self.noted, {}
+        if len(noted) > _FEW:
+            self._put_many(noted)
+            return
+        for ordinal, value in noted.items():
+            if self.put(ordinal, value_key(value)):
+                self.changed.add(ordinal)
+
+    def _put_many(self, values: dict[int, object]) -> None:
+        ordinals = np.fromiter(values, dtype=np.uint32, count=len(values))
+        ordinals, new = _sorted_pairs(ordinals, self._numbers_of(values.values()))
+        old = self._exchange(ordinals, new)
+        others = old != new
+        ordinals, old, new = ordinals[others], old[others], new[others]
+        changed = _bitmap(ordinals)
+        for kind in self.kinds:
+            self.kinds[kind] -= changed
+        left = list(_groups(old, ordinals))
+        for number, group in left:
+            self.members[number] -= group
+            self._touched.add(self.keys[number])
+        for number, group in _groups(new, ordinals):
+            key = self.keys[number]
+            self.members[number] |= group
+            of_kind = self._of_kind(key[0])
+            of_kind |= group
+            self._touched.add(key)
+        for number, _ in left:
+            if not self.members[number]:
+                self._release(number)
+        self.present |= changed
+        self.changed |= changed
+
+    def _numbers_of(self, values: Collection[object]) -> _Numbers:
+        try:
+            found = map(self._numbers.__getitem__, _value_keys(values))
+            return np.fromiter(found, dtype=np.uint32, count=len(values))
+        except KeyError:
+            # Some are new; mostly none is, and then nothing but the look-up is done for each.
+            return np.array([self._number(key) for key in _value_keys(values)], dtype=np.uint32)
+
+    def _exchange(self, ordinals: _Numbers, new: _Numbers) -> _Numbers:
+        """Write the numbers of ascending ordinals; answers the former ones."""
+        old = np.empty_like(new)
+        slots = ordinals & _PAGE_MASK
+        turns = np.flatnonzero(np.diff(ordinals >> _PAGE_BITS)) + 1
+        for start, end in pairwise([0, *turns.tolist(), len(ordinals)]):
+            page = np.frombuffer(self._page(int(ordinals[start])), dtype=np.uint32)
+            there = slots[start:end]
+            old[start:end] = page[there]
+            page[there] = new[start:end]
+        return old
+
+    def _page(self, ordinal: int) -> "array[int]":
+        page = self._pages.get(ordinal >> _PAGE_BITS)
+        if page is None:
+            page = self._pages[ordinal >> _PAGE_BITS] = array("I", bytes(4 << _PAGE_BITS))
+        return page
 
     def _leave(self, ordinal: int, number: int, new_kind: str | None) -> None:
         key = self.keys[number]
@@ -161,10 +248,15 @@ class Column:
             if new_kind is not None:
                 self._of_kind(new_kind).add(ordinal)
         if not members:
-            del self._numbers[key]
-            self._free.append(number)
-            self._moved.discard(number)
-            self._sorted.pop(key[0], None)
+            self._release(number)
+
+    def _release(self, number: int) -> None:
+        """Nobody has the value of this number any more."""
+        key = self.keys[number]
+        del self._numbers[key]
+        self._free.append(number)
+        self._moved.discard(number)
+        self._sorted.pop(key[0], None)
 
     def _of_kind(self, kind: str) -> BitMap:
         found = self.kinds.get(kind)
@@ -179,10 +271,7 @@ class Column:
         self.present |= members
         self.kinds[key[0]] = self._of_kind(key[0]) | members
         for ordinal in members:
-            page = self._pages.get(ordinal >> _PAGE_BITS)
-            if page is None:
-                page = self._pages[ordinal >> _PAGE_BITS] = array("I", bytes(4 << _PAGE_BITS))
-            page[ordinal & _PAGE_MASK] = number
+            self._page(ordinal)[ordinal & _PAGE_MASK] = number
 
     def equal(self, key: ValueKey) -> BitMap:
         """The ordinals with a value; not to be changed."""
@@ -216,6 +305,25 @@ class Column:
         if values is None:
             values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
         return values
+
+
+def _sorted_pairs(first: _Numbers, second: _Numbers) -> tuple[_Numbers, _Numbers]:
+    """Pairs of numbers in ascending order. As one number of 64 bits each they sort several times as fast as by an argsort."""
+    pairs = np.sort(first.astype(np.uint64) << np.uint64(32) | second)
+    return (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
+
+
+def _groups(numbers: _Numbers, ordinals: _Numbers) -> Iterator[tuple[int, BitMap]]:
+    """The ordinals of each number but 0, which stands for no value."""
+    numbers, ordinals = _sorted_pairs(numbers, ordinals)
+    turns = np.flatnonzero(np.diff(numbers, prepend=np.uint32(0)))
+    for start, end in pairwise([*turns.tolist(), len(numbers)]):
+        yield int(numbers[start]), _bitmap(ordinals[start:end])
+
+
+def _bitmap(ordinals: _Numbers) -> BitMap:
+    # Of an array a BitMap takes the memory, of anything else one item after the other.
+    return BitMap(array("I", ordinals.tobytes()))
 
 
 class Node:
@@ -295,11 +403,14 @@ class Index:
         return changed
 
     def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
-        """Fold a merge patch to a device's reported properties, along the named paths only."""
+        """Fold a merge patch to a device's reported properties, along the named paths only.
+
+        Says whether an indexed value changed already; most are noted, and `take_touched` tells.
+        """
         return self._patch_named(ordinal, self._reported, patch)
 
     def patch_module(self, ordinal: int, module_id: str, patch: dict[str, Any]) -> bool:
-        """Fold a merge patch to what a module of a device reports, along the named paths only."""
+        """`patch_reported` of what a module of a device reports."""
         node = self._modules.children.get(module_id)
         return node is not None and self._patch_named(ordinal, node, {"reported": patch})
 
@@ -309,27 +420,29 @@ class Index:
         return node is not None and self._clear(ordinal, node)
 
     def _patch_named(self, ordinal: int, node: Node, patch: dict[str, Any]) -> bool:
-        changed = False
-        for name, child in node.children.items():
-            if name not in patch:
+        children, changed = node.children, False
+        if len(patch) > len(children):
+            patch = {name: patch[name] for name in children if name in patch}
+        for name, value in patch.items():
+            child = children.get(name)
+            if child is None:
                 continue
-            value = patch[name]
             if value is None:
                 changed |= self._clear(ordinal, child)
-            elif isinstance(value, dict):
+            elif type(value) is dict:
                 changed |= self._put(ordinal, child, OBJECT_KEY)
                 changed |= self._patch_named(ordinal, child, value)
             else:
                 if child.children:
                     for grandchild in child.children.values():
                         changed |= self._clear(ordinal, grandchild)
-                # Only tags have a budget: what is named is kept, however many values there are.
+                # Only tags have a budget: what is named is kept, however many values there are, and can wait.
                 column = child.column
-                kind = type(value)
-                key = (STRING, value) if kind is str else (NUMBER, value) if kind is int else value_key(value)
-                if column is not None and column.put(ordinal, key):
-                    self._dirty_columns.add(child.path)
-                    changed = True
+                if column is not None:
+                    noted = column.noted
+                    if not noted:
+                        self._dirty_columns.add(child.path)
+                    noted[ordinal] = value
         return changed
 
     def forget(self, ordinal: int) -> None:
@@ -442,26 +555,35 @@ class Index:
         self._dropped.clear()
         for path in sorted(self._dirty_columns & self.columns.keys()):
             column = self.columns[path]
+            column.settle()
             column.dirty |= column.touched
             for key in sorted(column.dirty, key=repr):
                 yield path, key, column.equal(key)
             column.dirty.clear()
         self._dirty_columns.clear()
 
-    def take_touched(self) -> dict[Path, set[ValueKey]]:
-        """The (path, value) pairs that gained or lost an ordinal since the last call."""
-        touched = {}
+    def take_touched(self) -> tuple[dict[Path, set[ValueKey]], BitMap]:
+        """The (path, value) pairs that gained or lost an ordinal since the last call, and the ordinals whose noted value did it."""
+        touched, ordinals = {}, BitMap()
         for path in self._dirty_columns:
-            column = self.columns.get(path)
+            column = self._column(path)
             if column is not None and (keys := column.take_touched()):
                 touched[path] = keys
-        return touched
+                ordinals |= column.changed
+                column.changed = BitMap()
+        return touched, ordinals
 
     def paths(self) -> list[Path]:
         """Every path that is indexed now, sorted."""
         return sorted(self.columns)
 
     # -- what conditions select from
+
+    def _column(self, path: Path) -> Column | None:
+        column = self.columns.get(path)
+        if column is not None and column.noted:
+            column.settle()
+        return column
 
     def everyone(self) -> BitMap:
         """Every live ordinal."""
@@ -472,26 +594,26 @@ class Index:
         if path == DEVICE_ID:
             ordinal = self._directory.ordinal_of.get(literal) if isinstance(literal, str) else None
             return _EMPTY if ordinal is None else BitMap([ordinal])
-        column = self.columns.get(path)
+        column = self._column(path)
         return _EMPTY if column is None else column.equal(value_key(literal))
 
     def of_kind(self, path: Path, kind: Kind) -> BitMap:
         """Ordinals whose value is of a kind."""
         if path == DEVICE_ID:
             return self._directory.live if kind is Kind.STRING else _EMPTY
-        column = self.columns.get(path)
+        column = self._column(path)
         return _EMPTY if column is None else column.kinds.get(_KIND_OF[kind], _EMPTY)
 
     def present(self, path: Path) -> BitMap:
         """Ordinals that have the property, whatever its value."""
         if path == DEVICE_ID:
             return self._directory.live
-        column = self.columns.get(path)
+        column = self._column(path)
         return _EMPTY if column is None else column.present
 
     def values(self, path: Path, kind: Kind) -> list[Any]:
         """The values of a kind that a path has, sorted; not to be changed."""
-        column = self.columns.get(path)
+        column = self._column(path)
         return [] if column is None else column.values(_KIND_OF[kind])
 
     def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
@@ -502,5 +624,5 @@ class Index:
             if op in {Op.LT, Op.LE}:
                 return self._directory.between(low=None, high=literal, low_open=False, high_open=op is Op.LT)
             return self._directory.between(low=literal, high=None, low_open=op is Op.GT, high_open=False)
-        column = self.columns.get(path)
+        column = self._column(path)
         return _EMPTY if column is None else column.ordered(value_key(literal)[0], op, literal)

@@ -236,15 +236,22 @@ Name = tuple[int, str, str]
 
 
 class Metrics:
-    """The rows of every kept metric of a partition."""
+    """The rows of every kept metric of a partition. Metrics of one query share their rows, whichever deployments they are of."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.sets: dict[Name, BitMap] = {}
         self._plans: dict[Name, Plan] = {}
-        self._watch: Watch[Name] = Watch()
-        self._by_standing: set[Name] = set()
+        self._names: dict[Plan, set[Name]] = {}
+        self._rows: dict[Plan, BitMap] = {}
+        self._watch: Watch[Plan] = Watch()
+        self._by_standing: set[Plan] = set()
         self.changed: set[Name] = set()
+        """Whose count is another one; which rows these are is not kept beyond the process."""
+
+    def count(self, name: Name) -> int | None:
+        """How many rows a metric has; `None` where it is not kept."""
+        plan = self._plans.get(name)
+        return None if plan is None else len(self._rows[plan])
 
     def define(self, created: int, deployment_id: str, queries: Mapping[str, str]) -> None:
         """Keep exactly these metrics of a deployment."""
@@ -259,7 +266,7 @@ class Metrics:
     def fill(self) -> None:
         """Find the rows of all metrics anew, as after `define` on a state that was put back."""
         slices = _Slices(self._state.index, None)
-        self.sets = {name: BitMap(self._selected(plan, slices)) for name, plan in self._plans.items()}
+        self._rows = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
         self.changed.clear()
 
     def update(
@@ -270,38 +277,43 @@ class Metrics:
         `touched` are the sets of the index that `ordinals` went in or out of; `renewed` came, changed or went in the
         registry; `standing` may have another assignment, targets or answers.
         """
-        names = set(self._plans) if renewed else self._watch.affected(touched)
+        plans = set(self._rows) if renewed else self._watch.affected(touched) & self._rows.keys()
         if standing:
-            names |= self._by_standing
+            plans |= self._by_standing & self._rows.keys()
         within = ordinals | renewed | standing
         slices = _Slices(self._state.index, within)
-        for name in names:
-            old = self.sets.get(name)
-            if old is None:
-                continue
-            new = self._selected(self._plans[name], slices)
-            before = old & within
-            if new != before:
-                # Few change, of many: in place.
-                old ^= new ^ before
-                self.changed.add(name)
-        for name in self._plans.keys() - self.sets.keys():
-            self.sets[name] = BitMap(self._selected(self._plans[name], _Slices(self._state.index, None)))
-            self.changed.add(name)
+        for plan in plans:
+            rows = self._rows[plan]
+            before = len(rows)
+            # Few change, of many: in place.
+            rows -= within
+            rows |= self._selected(plan, slices)
+            if len(rows) != before:
+                self.changed |= self._names[plan]
+        for plan in self._names.keys() - self._rows.keys():
+            self._rows[plan] = BitMap(self._selected(plan, _Slices(self._state.index, None)))
 
     def _selected(self, plan: Plan, slices: _Slices) -> BitMap:
-        index = _Within(self._state, plan, slices)
-        return true_bounds(plan.query.where, index).sure & index.everyone()
+        """The rows within the slices; not to be changed."""
+        return true_bounds(plan.query.where, _Within(self._state, plan, slices)).sure
 
     def _add(self, name: Name, plan: Plan) -> None:
         self._plans[name] = plan
-        if plan.standings or (plan.module is not None and plan.module not in {AGENT, HUB}):
-            self._by_standing.add(name)
-        self._watch.add(name, plan.paths, plan.values)
+        self.changed.add(name)
+        names = self._names.setdefault(plan, set())
+        names.add(name)
+        if len(names) == 1:
+            if plan.standings or (plan.module is not None and plan.module not in {AGENT, HUB}):
+                self._by_standing.add(plan)
+            self._watch.add(plan, plan.paths, plan.values)
 
     def _drop(self, name: Name) -> None:
         plan = self._plans.pop(name)
-        self.sets.pop(name, None)
-        self._by_standing.discard(name)
-        self._watch.remove(name, plan.paths, plan.values)
         self.changed.add(name)
+        names = self._names[plan]
+        names.discard(name)
+        if not names:
+            del self._names[plan]
+            self._rows.pop(plan, None)
+            self._by_standing.discard(plan)
+            self._watch.remove(plan, plan.paths, plan.values)

@@ -51,7 +51,7 @@ from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.resolve import Stack, resolve, resolve_own
 from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, Standing, stack_key
 from events.manifest.document import Kind
-from events.rollout.facts import DevicesRetried
+from events.rollout.facts import DevicesRetried, RollbackBegan
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
@@ -134,6 +134,10 @@ class Partition:
         self.already: dict[Layer, BitMap] = {}
         """By the deployment that is rolled out in phases, who ran the same already when they were admitted."""
         self.changed_already: set[Layer] = set()
+        self.before: dict[Layer, dict[str, BitMap]] = {}
+        """By the same, who had which configuration, and was well with it, when they were admitted."""
+        self.changed_before: set[tuple[Layer, str]] = set()
+        self._restoring: set[str] = set()
         self.metrics = Metrics(
             State(
                 self.directory,
@@ -255,7 +259,6 @@ class Partition:
         for module_id in [name for name, members in self.modules.items() if ordinal in members]:
             self._remove_module(ordinal, module_id)
         self.changed_ids.add(device_id)
-        self._touched.discard(ordinal)
         self._renewed.discard(ordinal)
         self._gone.add(ordinal)
 
@@ -307,6 +310,8 @@ class Partition:
         for envelope in facts:
             if isinstance(envelope.fact, DevicesRetried):
                 self._retried |= self.deployments.members(envelope.fact.devices)
+            elif isinstance(envelope.fact, RollbackBegan) and envelope.fact.restore is True:
+                self._restoring.add(deployment_of(envelope.subject))
         self.index.name(self.deployments.named_paths())
         self.vector = Vector(self.vector.partition, facts[-1].position)
         self.at = max(self.at, facts[-1].at)
@@ -336,12 +341,16 @@ class Partition:
         concerned = self._retarget(news, self._candidates, of_modules=False)
         moved = self._assign_devices(concerned)
         concerned |= self._retarget_modules(news, moved)
+        stale = self.answers.stale
+        if self.deployments.has_phased:
+            # Who is well shows with the reports that came until now, and with what they were about.
+            self._judge()
         moves = self._move(self._with_gone(self._with_modules(moved, concerned)))
         # Whom a deployment targets and does not admit, its twin shows all the same.
         targeted = news.targeted.union(*(self.targets[name] for name in news.changes if name in self.targets))
-        standing = targeted.union(*concerned.values()) | self.answers.stale
+        standing = targeted.union(*concerned.values()) | self.answers.stale | stale
         self._count(news, standing)
-        self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
+        self._judge()
         if not moves:
             return None
         self.outcomes += 1
@@ -350,13 +359,16 @@ class Partition:
         before, self.decided = self.decided, self.vector
         return Outcome(self.number, before, self.vector, moves)
 
+    def _judge(self) -> None:
+        self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
+
     def _take_news(self) -> "_News":
         changes = self._changes
         targeted = BitMap().union(*(self.targets.pop(name, BitMap()) for name in changes))
         former = {name: self.eligible.pop(name, BitMap()) for name in changes}
-        news = _News(
-            changes, former, targeted, self.index.take_touched(), self._touched, self._renewed, BitMap(self._gone)
-        )
+        sets, noted = self.index.take_touched()
+        touched = (self._touched | noted) - self._gone
+        news = _News(changes, former, targeted, sets, touched, self._renewed, BitMap(self._gone))
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
         return news
 
@@ -502,6 +514,7 @@ class Partition:
             moved = self._with_part(
                 moved, own, ascending, lambda row, stack: self.rows.after_own(row, stack, self._merge)
             )
+        moved = self._assign_back(moved)
         self._assign_by_hand(moved)
         return self._assign_again(moved)
 
@@ -559,6 +572,28 @@ class Partition:
                 _collect(moved, old, row, [ordinal])
         self._by_hand = {}
 
+    def _assign_back(self, moved: Planned) -> Planned:
+        """What is planned so far, with those restored whose deployment is rolled back to what each of them had."""
+        names, self._restoring = self._restoring, set()
+        former = [
+            (digest, members)
+            for layer, some in self.before.items()
+            if layer.id in names
+            for digest, members in some.items()
+        ]
+        if not former:
+            return moved
+        result: Planned = {}
+        for (old, _), (row, members) in moved.items():
+            rest = members
+            for digest, had in former:
+                if some := rest & had:
+                    rest = rest - some
+                    _collect(result, old, self.rows.restored(self.rows.by_number[old], row, digest), some)
+            if rest:
+                _collect(result, old, row, rest)
+        return result
+
     def _assign_again(self, moved: Planned) -> Planned:
         """What is planned so far, with the same once more, under a new `$version`, for those who try again."""
         retried, self._retried = self._retried & self.directory.live, BitMap()
@@ -589,6 +624,22 @@ class Partition:
             if after != former:
                 self.already[layer] = after
                 self.changed_already.add(layer)
+            if layer in came and self._is_phased(layer) and old.was_assigned:
+                self._note_before(layer, old.configuration, members & self.answers.sets["healthy"])
+            elif layer in left:
+                for digest in self.before.get(layer, {}):
+                    self._note_before(layer, digest, members, gone=True)
+
+    def _note_before(self, layer: Layer, digest: str, members: BitMap, *, gone: bool = False) -> None:
+        some = self.before.setdefault(layer, {})
+        former = some.get(digest, BitMap())
+        after = former - members if gone else former | members
+        if after == former:
+            return
+        if not former:
+            self.rows.hold(digest)
+        some[digest] = after
+        self.changed_before.add((layer, digest))
 
     def _is_phased(self, layer: Layer) -> bool:
         deployment = self.deployments.by_id.get(layer.id)
@@ -596,10 +647,22 @@ class Partition:
             deployment is not None and deployment.created == layer.created and isinstance(deployment.admission, Phased)
         )
 
-    def _drop_already(self) -> None:
+    def _drop_notes(self) -> None:
+        """Forget who was there already once a rollout is over, and what was before once its deployment is."""
         for layer in [layer for layer in self.already if not self._is_phased(layer)]:
             del self.already[layer]
             self.changed_already.add(layer)
+        for layer, some in list(self.before.items()):
+            deployment = self.deployments.by_id.get(layer.id)
+            is_over = (
+                deployment is None or deployment.created != layer.created or isinstance(deployment.admission, Ended)
+            )
+            for digest in [digest for digest, members in some.items() if is_over or not members]:
+                del some[digest]
+                self.rows.release(digest)
+                self.changed_before.add((layer, digest))
+            if not some:
+                del self.before[layer]
 
     def _with_gone(self, moved: Planned) -> Planned:
         gone = np.array(self._gone, dtype=np.uint32)
@@ -621,12 +684,11 @@ class Partition:
             self.rows.move(old, new, len(members))
             self.row_of.put(np.array(members, dtype=np.uint32), new)
             self.answers.stale |= members
-            if row.stack != self.rows.by_number[old].stack or self.already:
+            if row.stack != self.rows.by_number[old].stack:
                 self._note_already(self.rows.by_number[old], row, members)
             moves.append(Moved.of(self.rows.by_number[old], row, members))
+        self._drop_notes()
         self.rows.drop_unused()
-        if self.already:
-            self._drop_already()
         return tuple(moves)
 
     def _agent_version(self, row: int) -> int:

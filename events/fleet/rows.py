@@ -27,6 +27,11 @@ class Standing(enum.Enum):
     UNMANAGED = "unmanaged"
     HELD_BACK = "held back"
     BY_HAND = "by hand"
+    RESTORED = "restored"
+
+
+PINNED = frozenset({Standing.BY_HAND, Standing.RESTORED})
+"""What stays as it is until something else decides for the device than at that moment."""
 
 
 class Layer(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -67,10 +72,11 @@ class Row(msgspec.Struct, frozen=True):
     """An assignment.
 
     `stack` is the base and then its layers, ascending. Of an unmanaged device it is the last it had, and so it is of a
-    held-back one, whose `wanted` stack was over a limit, for the `reason` given. A device configured by hand has no stack,
-    and `wanted` is the one that it would have had. `versions` counts from 1, the empty section every module twin is born
-    with; a module keeps its count after its section is gone. `own` is not there where no configuration of its own twin ever
-    gave the device anything, and `modules`, by module, where none of a module did; these parts know nothing of each other.
+    held-back one, whose `wanted` stack was over a limit, for the `reason` given. A device configured by hand, or restored
+    by a rollback, has no stack, and `wanted` is the one that it would have had. `versions` counts from 1, the empty section
+    every module twin is born with; a module keeps its count after its section is gone. `own` is not there where no
+    configuration of its own twin ever gave the device anything, and `modules`, by module, where none of a module did; these
+    parts know nothing of each other.
     """
 
     standing: Standing
@@ -170,14 +176,14 @@ class Rows:
         """The row that follows when the devices of a row come under a stack; an empty stack targets nobody."""
         old = self.by_number[number]
         if not stack:
-            by_hand_alone = old.standing is Standing.BY_HAND and not old.wanted
-            if number == UNASSIGNED or old.standing is Standing.UNMANAGED or by_hand_alone:
+            pinned_alone = old.standing in PINNED and not old.wanted
+            if number == UNASSIGNED or old.standing is Standing.UNMANAGED or pinned_alone:
                 return old
             return msgspec.structs.replace(old, standing=Standing.UNMANAGED, wanted=(), reason="")
         key = stack_key(stack)
         if old.standing is Standing.MANAGED and old.stack == key:
             return old
-        if old.standing is Standing.BY_HAND and old.wanted == key:
+        if old.standing in PINNED and old.wanted == key:
             # Nothing changed that decides for it; what was set by hand stays (contract/hub.md §3.3 item 8).
             return old
         merged = merge(stack)
@@ -215,6 +221,27 @@ class Rows:
         self.configurations.setdefault(merged.digest, merged)
         versions = self._versions(row, merged)
         return Row(Standing.BY_HAND, (), merged.digest, versions, stack, own=row.own, modules=row.modules)
+
+    def restored(self, old: Row, planned: Row, digest: str) -> Row:
+        """The row of a device that goes from `old` back to a configuration, where without that it would go to `planned`."""
+        if planned.configuration == digest and planned.standing is Standing.MANAGED:
+            return planned
+        wanted = planned.stack if planned.standing is Standing.MANAGED else planned.wanted
+        versions = self._versions(old, self.configurations[digest])
+        return Row(Standing.RESTORED, (), digest, versions, wanted, own=planned.own, modules=planned.modules)
+
+    def hold(self, digest: str) -> None:
+        """Keep a configuration, though no row may have it."""
+        self._uses[digest] = self._uses.get(digest, 0) + 1
+
+    def release(self, digest: str) -> None:
+        """Take `hold` back."""
+        self._uses[digest] -= 1
+        if self._uses[digest] == 0:
+            del self._uses[digest]
+            self.changed_configurations.add(digest)
+            if digest != NOTHING.digest:
+                del self.configurations[digest]
 
     def _versions(self, old: Row, new: Configuration) -> dict[str, int]:
         had = self.configurations[old.configuration].section_digests
@@ -268,10 +295,5 @@ class Rows:
             self._devices.pop(number, None)
             self.changed_rows.add(number)
             for digest in row.configurations:
-                self._uses[digest] -= 1
-                if self._uses[digest] == 0:
-                    del self._uses[digest]
-                    self.changed_configurations.add(digest)
-                    if digest != NOTHING.digest:
-                        del self.configurations[digest]
+                self.release(digest)
         self._left.clear()

@@ -147,8 +147,6 @@ def _exact(leaf: Expression, index: QueryIndex, *, truth: bool) -> BitMap | None
     special = index.special(leaf) if isinstance(leaf, Comparison | In) else None
     if special is not None:
         return special[0 if truth else 1]
-    if not paths_of(leaf):
-        return index.everyone() if holds(leaf, {}) is truth else BitMap()
     match leaf:
         case Comparison(PathOf(path), op, Constant(literal)):
             return _compare(path, op if truth else OPPOSITE[op], literal, index)
@@ -163,6 +161,8 @@ def _exact(leaf: Expression, index: QueryIndex, *, truth: bool) -> BitMap | None
             return _compare(path, Op.EQ, literal=truth, index=index)
         case Arithmetic():
             return BitMap()  # numbers are neither true nor false
+        case _ if not paths_of(leaf):
+            return index.everyone() if holds(leaf, {}) is truth else BitMap()
         case _:
             return None
 

@@ -187,6 +187,7 @@ def _check_plan(name: str, plan: Plan) -> None:
     if plan.rollback_to:
         rule("rollback_to", _DEPLOYMENT_ID.fullmatch(plan.rollback_to), "is the id of a deployment")
         rule("rollback_to", plan.rollback_to != name, "is another deployment")
+        rule("restore", not plan.restore, "and rollback_to do not go together")
     if plan.rate is not None:
         rule("rate.per_minute", _within(plan.rate.per_minute, 0.001, _COUNT_MAX), "is positive")
         rule("rate.growth_percent", _within(plan.rate.growth_percent, 0, _PERCENT_MAX), "is 0 to 100")

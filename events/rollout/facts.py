@@ -122,11 +122,15 @@ class RollbackAsked(msgspec.Struct, frozen=True, tag="RollbackAsked", forbid_unk
 
 
 class RollbackBegan(msgspec.Struct, frozen=True, tag="RollbackBegan", forbid_unknown_fields=True):
-    """The deployment ends, and its devices go back: to `deployment`, created for that, or to what else targets them."""
+    """The deployment ends, and its devices go back.
+
+    To `deployment`, created for that; with `restore` each to what it had and was well with; else to what else targets them.
+    """
 
     reason: str
     deployment: str
     evidence: Evidence | UnsetType = UNSET
+    restore: bool | UnsetType = UNSET
 
 
 class RollbackEnded(msgspec.Struct, frozen=True, tag="RollbackEnded", forbid_unknown_fields=True):

@@ -296,7 +296,8 @@ class _Turn:
         if self._plan.rollback_to and not self._census.rollback_id:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
             return RolloutPaused(gone, self._evidence)
-        return RollbackBegan(why, self._census.rollback_id, evidence)
+        restore = True if self._plan.restore else UNSET
+        return RollbackBegan(why, self._census.rollback_id, evidence, restore)
 
     def _judge_rollback(self) -> RolloutFact | None:
         back, document = self._census.back, self._document

@@ -313,7 +313,7 @@ def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
     if policy is None:
         return plan
     failure = Failure(policy.percent, policy.count, policy.answered_min, OnFailure.ROLL_BACK)
-    return msgspec.structs.replace(plan, failure=failure, rollback_to=policy.update.subject)
+    return msgspec.structs.replace(plan, failure=failure, rollback_to=policy.update.subject, restore=False)
 
 
 def _close(carrier: str, standing: Standing, keepers: Mapping[str, dict[str, str]], reason: str) -> Facts:

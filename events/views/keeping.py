@@ -85,6 +85,12 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             else None
             for layer in partition.changed_already
         },
+        "before": {
+            _before_field(layer, digest): to_bytes(partition.before[layer][digest])
+            if partition.before.get(layer, {}).get(digest)
+            else None
+            for layer, digest in partition.changed_before
+        },
         "configurations": {
             digest: rows.configurations[digest].to_bytes() if digest in rows.configurations else None
             for digest in rows.changed_configurations
@@ -99,9 +105,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             for path, key, members in partition.index.changes()
         },
         "metrics": {
-            metric_field(*name): str(len(partition.metrics.sets[name])).encode()
-            if name in partition.metrics.sets
-            else None
+            metric_field(*name): None if (count := partition.metrics.count(name)) is None else str(count).encode()
             for name in partition.metrics.changed
         },
         "modules": {
@@ -133,6 +137,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
     partition.changed_already.clear()
+    partition.changed_before.clear()
     partition.metrics.changed.clear()
     partition.changed_ids.clear()
     partition.changed_id_pages.clear()
@@ -150,6 +155,10 @@ def _place(partition: Partition, created: int, name: str) -> bytes | None:
         return None
     own, admission = deployment.kind is not Kind.EDGE, type(deployment.admission).__name__
     return Place(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
+
+
+def _before_field(layer: Layer, digest: str) -> str:
+    return canonical.encode([layer.created, layer.id, digest]).decode()
 
 
 def metric_field(created: int, deployment_id: str, metric: str) -> str:
@@ -201,6 +210,10 @@ def restore(
         created, _, name = field.partition(":")
         partition.already[Layer(name, int(created))] = from_bytes(data)
     _restore_rows(partition, hashes)
+    for field, data in hashes["before"].items():
+        at, deployment_id, digest = _json.decode(field, type=tuple[int, str, str])
+        partition.before.setdefault(Layer(deployment_id, at), {})[digest] = from_bytes(data)
+        partition.rows.hold(digest)
     _restore_answers(partition, hashes)
     partition.rows.next_number = checkpoint.next_row
     partition.answers.signatures.next_number = checkpoint.next_signature

@@ -8,6 +8,7 @@ from events.envelope import Vector
 
 HASHES = (
     "already",
+    "before",
     "configurations",
     "deployments",
     "ids",
@@ -20,7 +21,8 @@ HASHES = (
     "signatures",
     "targets",
 )
-"""Field → bytes. `already` deployment → who ran the same before they were admitted;
+"""Field → bytes. `already` deployment → who ran the same before they were admitted; `before` [deployment, configuration] →
+who had it, and was well, before they were admitted;
 `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
 `sets` and `targets` name → set; `modules` module made by hand → who has it; `metrics` metric →
 how many rows; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""

@@ -11,7 +11,7 @@ from pyroaring import BitMap
 from events.bitmaps import from_bytes
 from events.envelope import Vector
 from events.fleet.packed import PAGE_ITEMS
-from events.fleet.rows import UNASSIGNED, Layer, Row, Standing
+from events.fleet.rows import PINNED, UNASSIGNED, Layer, Row, Standing
 from events.views.kept import Kept, Place, target_field
 
 STATUS_HASHES = ("deployments", "rows", "sets", "targets")
@@ -44,6 +44,7 @@ class Why(enum.Enum):
     NOT_ADMITTED = "the device is not among those admitted so far"
     OVER_LIMIT = "what it would merge to is over a limit"
     BY_HAND = "a configuration was set on the device by hand"
+    RESTORED = "a rollback brought the device back to what it had before"
 
 
 class PassedOver(msgspec.Struct, frozen=True):
@@ -277,7 +278,7 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
         places[layer] = msgspec.json.decode(data, type=Place)
         if ordinal in from_bytes(kept.hashes["targets"][field]):
             targeting.append(layer)
-    stack = row.wanted if row.standing in {Standing.HELD_BACK, Standing.BY_HAND} else row.stack
+    stack = row.wanted if row.standing in {Standing.HELD_BACK, *PINNED} else row.stack
     if row.standing is Standing.UNMANAGED:
         stack = ()
     found = []
@@ -288,8 +289,8 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
             found.append(_passed(layer, stack, places))
         elif row.standing is Standing.HELD_BACK:
             found.append(PassedOver(layer.id, Why.OVER_LIMIT))
-        elif row.standing is Standing.BY_HAND:
-            found.append(PassedOver(layer.id, Why.BY_HAND))
+        elif row.standing in PINNED:
+            found.append(PassedOver(layer.id, Why.BY_HAND if row.standing is Standing.BY_HAND else Why.RESTORED))
     return tuple(found)
 
 

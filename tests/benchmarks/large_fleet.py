@@ -57,7 +57,8 @@ class Fleet:
         self.log: RedisLog = initialise(server.url, partitions=PARTITIONS)
         self.views = RedisViewStore(self.log.client)
         self.view = FleetView(self.views, partitions=PARTITIONS)
-        self.producer = Producer(self.log, by=BY, waker=Waker(self.client, partitions=PARTITIONS))
+        self.waker = Waker(self.client, partitions=PARTITIONS)
+        self.producer = Producer(self.log, by=BY, waker=self.waker)
         self.draw = random.Random(11)
 
     def environment(self) -> dict[str, str]:

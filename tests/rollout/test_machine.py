@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -61,7 +62,8 @@ PLANS = st.builds(
     joiners=st.sampled_from(Joiners),
     spread=st.sampled_from([None, Spread("tags.site", 1), Spread("tags.site", 2)]),
     rate=st.sampled_from([None, Rate(per_minute=0.5), Rate(per_minute=2, growth_percent=50)]),
-)
+    restore=st.booleans(),
+).map(lambda plan: msgspec.structs.replace(plan, restore=plan.restore and not plan.rollback_to))
 NAME = "new"
 
 

@@ -190,6 +190,37 @@ def test_every_device_of_the_group_goes_back_to_the_chosen_content() -> None:
     assert found.modules["$edgeAgent"]["modules"]["m"]["settings"]["image"] == "example.com/good:7"
 
 
+def test_each_device_goes_back_to_what_it_had_and_was_well_with() -> None:
+    old = {"d0": "one", "d1": "one", "d2": "two", "d3": "two"}
+    simulation = Simulation(
+        devices=5, behave=lambda name, stack: (1000, 500 if stack == "new" or name == "d3" else 200)
+    )
+    for name in ("one", "two"):
+        condition = " OR ".join(f"deviceId = '{device}'" for device, image in old.items() if image == name)
+        simulation.do(CreateDeployment(name, base("m", image=f"example.com/{name}:1"), condition, 1))
+    simulation.step()
+    simulation.step()
+    # What they have stays with them, and nothing targets them any more.
+    simulation.do(DeleteDeployment("one"), DeleteDeployment("two"))
+    failure = Failure(percent=50, then=OnFailure.ROLL_BACK)
+    simulation.create("new", Plan(phases=(Phase(percent=100),), failure=failure, restore=True))
+    simulation.run(until=lambda: simulation.document("new").is_over or simulation.document("new").state is State.HALTED)
+    images = {}
+    for device in old:
+        found = simulation.view.effective(device)
+        assert found is not None
+        images[device] = found.modules["$edgeAgent"]["modules"]["m"]["settings"]["image"]
+    # d3 was not well with what it had, and d4 never had anything: there is nothing to bring them back to.
+    assert images == {
+        "d0": "example.com/one:1",
+        "d1": "example.com/one:1",
+        "d2": "example.com/two:1",
+        "d3": "example.com/new:1",
+    }
+    assert simulation.document("new").state is State.HALTED
+    assert "nothing else targets 2 of them" in simulation.document("new").reason
+
+
 def test_a_rollback_with_nothing_beneath_says_whom_it_leaves() -> None:
     simulation = Simulation(devices=10, behave=failing(*(f"d{number}" for number in range(10))))
     simulation.create("new", Plan(phases=(Phase(percent=50),), failure=Failure(then=OnFailure.ROLL_BACK)))

@@ -21,7 +21,7 @@ from events.rollout.plan import Gate, Phase, Plan
 from events.rollout.state import State
 from services.embedded_redis import EmbeddedRedis
 from services.scheduler.lease import Lease
-from tests.servers import eventually
+from tests.servers import eventually, redis_server
 from tests.workers.system import System, answer, base, fresh_system, join
 
 pytestmark = pytest.mark.redis_server
@@ -201,3 +201,19 @@ def test_no_gate_is_judged_while_a_partition_is_stopped(system: System) -> None:
         assert scheduler.poll() is None
     facts: list[RolloutFact] = facts_of(system, rollout_state.subject_of("new"))  # type: ignore[assignment]
     assert not any(isinstance(fact, DevicesAdmitted | RolloutPaused) for fact in facts)
+
+
+def test_redis_killed_and_restarted_between_judgement_and_act_leaves_each_act_done_once() -> None:
+    with redis_server(appendfsync="always") as server:
+        system = System(server.url)
+        with system.process("-m", "workers.pool"):
+            system.do(*(command for name in DEVICES for command in join(name)))
+            roll_out(system, "new")
+            with system.process(*SCHEDULER, **{VARIABLE: "schedule_judged:1:stop"}) as scheduler:
+                eventually(lambda: "T" in _status(scheduler.pid), what="it is stopped between judgement and append")
+                server.kill()
+                server.start()
+                scheduler.send_signal(signal.SIGCONT)
+                carry_through(system, "new")
+        assert_once(system, "new")
+        system.close()

@@ -170,6 +170,7 @@ def list_devices(
     view: View,
     group: GroupId,
     deployment: Deployment,
+    *,
     state: Annotated[str | None, Query(json_schema_extra={"enum": [one.value for one in DeviceState]})] = None,
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,

@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from services.cli import api, blocked, credentials, demo, deployment, device, init, log, scheduler, up, worker
+from services.cli import (
+    api,
+    blocked,
+    credentials,
+    demo,
+    deployment,
+    device,
+    group,
+    init,
+    log,
+    scheduler,
+    up,
+    update,
+    worker,
+)
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
@@ -44,5 +58,7 @@ app.command()(credentials.ca)
 app.command()(log.log)
 app.add_typer(device.app, name="device")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(update.app, name="update")
+app.add_typer(group.app, name="group")
 app.add_typer(credentials.token, name="token")
 app.add_typer(credentials.policy, name="policy")

@@ -9,11 +9,14 @@ from events.rollout.sets import FleetSet
 from events.rollout.state import State
 from events.update.commands import RetryUpdateDeployment
 from events.update.names import carrier_of
+from events.view_store.memory import MemoryViewStore
 from events.view_store.port import Selection
+from events.views.kept import ARRAYS, HASHES
 from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 from tests.rollout.simulation import MINUTE, PARTITIONS, Behave, Simulation
 from tests.update.given import V1, V2, V3, back_to, cancel, deploy, imported
 from tests.workers.system import base
+from workers.rebuild import rebuild
 
 ONE, TWO = carrier_of("north", "1"), carrier_of("north", "2")
 BACK = f"{TWO}-rollback"
@@ -45,6 +48,15 @@ def keepers(simulation: Simulation, *names: str) -> dict[str, Devices]:
         name: FleetSet({number: one.status(name).actual for number, one in readings.items()}).devices()
         for name in names
     }
+
+
+def assert_rebuilt(simulation: Simulation) -> None:
+    """Folding everything again gives the same bytes."""
+    elsewhere = MemoryViewStore()
+    wanted = Selection(hashes=HASHES, arrays=ARRAYS)
+    for number in range(PARTITIONS):
+        rebuild(number, log=simulation.log, recorded=simulation.views, into=elsewhere)
+        assert elsewhere.read(number, wanted) == simulation.views.read(number, wanted)
 
 
 def images(simulation: Simulation) -> dict[str, int]:
@@ -79,6 +91,7 @@ def test_a_deployment_that_is_over_stays_with_those_who_have_it_and_reaches_nobo
     simulation.do(PatchTags("d1001", {"ADUGroup": "north"}))
     simulation.step()
     assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
+    assert_rebuilt(simulation)
 
 
 def test_one_update_follows_another_without_anything_in_between() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import structlog
@@ -21,6 +21,7 @@ from events.log.facts import LOG_SUBJECT, BlockResolved
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, name
 from events.log.port import Log
+from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.targeting.tree import Path
 from events.view_store.port import Blocked, ViewStore
 from events.view_store.work import Work
@@ -34,6 +35,8 @@ _FILL_ROUNDS = 50
 _NOBODY = Principal.parse("system:log")
 
 logger = structlog.get_logger()
+
+N = TypeVar("N")
 
 
 class CheckpointMoved(Exception):
@@ -279,7 +282,7 @@ class Projector:
         raise CheckpointMoved
 
     def _fill_modules(self, partition: Partition, paths: frozenset[Path]) -> None:
-        """Bring in what modules report. A document may be ahead; folding what it has already once more changes nothing.
+        """Bring in twins of modules. A document may be ahead; folding what it has already once more changes nothing.
 
         For that, all of it must be folded before anything is made of it: to where the log stood after the last document.
         """
@@ -287,17 +290,27 @@ class Projector:
         for path in sorted(paths):
             by_module.setdefault(path[1], []).append(path)
         for module_id, some in by_module.items():
-            for names in _chunks(sorted(partition.directory.ordinal_of)):
-                for device_id, module in zip(names, self._reported(names, module_id), strict=True):
-                    if module is not None:
-                        partition.fill_module(some, device_id, module.reported)
+            for modules in _chunks(self._of_modules(partition, module_id)):
+                for (device_id, known_as), document in zip(modules, self._modules(modules), strict=True):
+                    if document is not None:
+                        partition.fill_module(some, device_id, known_as, document)
         if by_module:
             self._fold_to(partition, self._log.head(partition.number))
 
-    def _reported(self, device_ids: Sequence[str], module_id: str) -> Iterator[ModuleText | None]:
-        devices = self._log.load(device_ids)
-        modules = self._log.load([module_subject(device_id, module_id) for device_id in device_ids])
-        for device, module in zip(devices, modules, strict=True):
+    def _of_modules(self, partition: Partition, module_id: str) -> Iterator[tuple[str, str]]:
+        """The devices that can have a document of a module, with its name; of every module, those that have one of any."""
+        if module_id != EVERY_MODULE:
+            yield from ((device_id, module_id) for device_id in sorted(partition.directory.ordinal_of))
+            return
+        for subject in self._log.subjects(partition.number):
+            device_id, slash, known_as = subject.partition("/")
+            if slash and can_be_for(known_as):
+                yield device_id, known_as
+
+    def _modules(self, modules: Sequence[tuple[str, str]]) -> Iterator[ModuleText | None]:
+        devices = self._log.load([device_id for device_id, _ in modules])
+        stored = self._log.load([module_subject(device_id, module_id) for device_id, module_id in modules])
+        for device, module in zip(devices, stored, strict=True):
             if device.snapshot is None or module.snapshot is None:
                 yield None
                 continue
@@ -363,8 +376,8 @@ class Projector:
         partition.fold_fleet(facts)
 
 
-def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
-    some: list[str] = []
+def _chunks(names: Iterable[N]) -> Iterable[list[N]]:
+    some: list[N] = []
     for one in names:
         some.append(one)
         if len(some) == _DOCUMENTS:

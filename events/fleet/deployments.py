@@ -28,7 +28,7 @@ from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
 from events.fleet.metric_plan import indexed, plan_of
 from events.fleet.watch import Watch
 from events.manifest.document import Kind, by_module, is_layered, kind_of
-from events.query.module_condition import is_module_condition, parse_module_condition
+from events.query.module_condition import EVERY_MODULE, MODULE_ID, is_module_condition, parse_module_condition
 from events.rollout.facts import (
     Devices,
     DevicesAdmitted,
@@ -53,8 +53,8 @@ class Target(msgspec.Struct, frozen=True):
     """A target condition made ready: how it selects, and what can change its answer.
 
     `values` are the (path, value) pairs whose sets a monotone condition is made of; `values` is `None` where any
-    change of a path in `paths` may matter. `module` is the module that a condition for modules names: it selects among the
-    devices that have it.
+    change of a path in `paths` may matter. `module` is the module that a condition for modules is about: it selects among the
+    devices that have it. Where that is `EVERY_MODULE`, so it is in `paths` and `values`, and only `Deployment.target_in` selects.
     """
 
     select: Select
@@ -63,33 +63,39 @@ class Target(msgspec.Struct, frozen=True):
     module: str = ""
 
 
-_targets: dict[tuple[str, str | UnsetType], Target] = {}
+_targets: dict[tuple[str, str | UnsetType, str], Target] = {}
 _TARGETS_MAX = 50_000
 
 
-def target_of(text: str, scope: str | UnsetType = UNSET) -> Target:
-    """Parse and compile a condition, with the scope that holds beside it, once per text and process."""
-    found = _targets.get((text, scope))
+def target_of(text: str, scope: str | UnsetType = UNSET, *, module: str = "") -> Target:
+    """Parse and compile a condition, with the scope that holds beside it, once per text and process.
+
+    With a `module`, it is what a condition that may be about any module asks of those of that name.
+    """
+    found = _targets.get((text, scope, module))
     if found is None:
         if len(_targets) >= _TARGETS_MAX:
             _targets.clear()
-        condition, module = _condition_of(text)
+        condition, about = _condition_of(text, module)
         if scope is not UNSET:
             condition = both(condition, parse(scope))
         values = None
         if is_monotone(condition):
-            values = frozenset((path, value_key(literal)) for path, literal in equalities(condition))
-        found = _targets[text, scope] = Target(compile_true(condition), paths(condition), values, module)
+            pairs = equalities(condition)
+            values = frozenset((path, value_key(literal)) for path, literal in pairs if path != MODULE_ID)
+        found = Target(compile_true(condition), paths(condition) - {MODULE_ID}, values, about)
+        _targets[text, scope, module] = found
     return found
 
 
-def _condition_of(text: str) -> tuple[Condition, str]:
+def _condition_of(text: str, module: str) -> tuple[Condition, str]:
     """A condition over what the index has, and the module that it is for."""
     if not is_module_condition(text):
         return parse(text), ""
     found = parse_module_condition(text)
-    module = found.module_id
-    return renamed(found.condition, lambda path: path if path == DEVICE_ID else indexed(path, module)[0]), module
+    condition, about = (found.of(module), module) if module else (found.condition, found.module_id)
+    apart = {DEVICE_ID, MODULE_ID}
+    return renamed(condition, lambda path: path if path in apart else indexed(path, about)[0]), about
 
 
 class Phased(msgspec.Struct, frozen=True, eq=False):
@@ -103,7 +109,7 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
 
     It targets whom both its condition and its scope are true for.
     `content` is paths and values by module; one of kind DEVICE, for the device's own twin, has the one module `DEVICE`, and
-    one of kind MODULE the one module `MODULE`, which stands for the one that its condition names.
+    one of kind MODULE the one module `MODULE`, which stands for those that its condition is about.
     """
 
     id: str
@@ -131,8 +137,13 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def module(self) -> str:
-        """The module that one of kind MODULE is for; empty where it targets nobody, and of other kinds."""
+        """The module that one of kind MODULE can be for, or `EVERY_MODULE`; empty where it targets nobody, and of other kinds."""
         return self.target.module
+
+    def target_in(self, module: str) -> Target:
+        """As `target`, of the modules of one name."""
+        target = self.target
+        return target_of(self.condition, self.scope, module=module) if target.module == EVERY_MODULE else target
 
 
 TargetingFact = DeploymentFact | RolloutFact
@@ -187,8 +198,7 @@ class Deployments:
         self.layers_ascending: list[Deployment] = []
         self.bases_descending: list[Deployment] = []
         self.own_ascending: list[Deployment] = []
-        self.of_module_ascending: dict[str, list[Deployment]] = {}
-        """Configurations of one module each, by the module."""
+        self.of_modules_ascending: list[Deployment] = []
         self.has_phased = False
         """Whether any deployment is rolled out in phases."""
         self.has_had_own = False
@@ -220,13 +230,10 @@ class Deployments:
             self.layers_ascending = [deployment for deployment in edge if deployment.layered]
             self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
             self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
-            self.of_module_ascending = {}
-            for deployment in ranked:
-                if deployment.kind is Kind.MODULE and deployment.module:
-                    self.of_module_ascending.setdefault(deployment.module, []).append(deployment)
+            self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is Kind.MODULE]
         return {name: Change(old, self.by_id.get(name)) for name, old in before.items()}
 
-    def affected(self, touched: dict[Path, set[ValueKey]]) -> set[str]:
+    def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[str]:
         """The deployments whose target can have changed with these sets of the index."""
         return self._watch.affected(touched)
 

@@ -11,13 +11,14 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from events.fleet.directory import Directory
+from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.targeting.select import Kind
 from events.targeting.tree import Op, Path
 
 TAGS: Path = ("tags",)
 REPORTED: Path = ("properties", "reported")
 MODULES: Path = ("modules",)
-"""What modules report: `modules.NAME.reported.a.b`, kept like reported properties."""
+"""Twins of modules: `modules.NAME.reported.a.b` and `modules.NAME.tags.a.b`, kept like reported properties."""
 DEVICE_ID: Path = ("deviceId",)
 
 _ROOT_DEPTHS = {"tags": len(TAGS), "properties": len(REPORTED), "modules": len(MODULES) + 2}
@@ -41,6 +42,15 @@ _FEW = 64
 """Up to so many ordinals are quicker to go through one by one than by arrays."""
 
 _Numbers = npt.NDArray[np.uint32]
+
+
+def of_module(path: Path, module_id: str) -> Path:
+    """The same property of a module's twin, of another module."""
+    return (*MODULES, module_id, *path[len(MODULES) + 1 :])
+
+
+def _names_every_module(path: Path) -> bool:
+    return path[0] == MODULES[0] and path[1] == EVERY_MODULE
 
 
 def value_key(value: object) -> ValueKey:
@@ -338,7 +348,10 @@ class Node:
 
 
 class Index:
-    """Tags are indexed as they come, up to the budget; reported properties where a condition names them."""
+    """Tags are indexed as they come, up to the budget; reported properties and twins of modules where a condition names them.
+
+    A path of `EVERY_MODULE` names that property of whatever module there is or will be, but the system modules.
+    """
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -348,6 +361,7 @@ class Index:
         self.columns: dict[Path, Column] = {}
         self.over_budget: set[Path] = set()
         self.named: set[Path] = set()
+        self._of_every_module: list[Path] = []
         self._held: frozenset[Path] = frozenset()
         self._dirty_columns: set[Path] = set()
         self._dropped: list[tuple[Path, ValueKey]] = []
@@ -409,15 +423,46 @@ class Index:
         """
         return self._patch_named(ordinal, self._reported, patch)
 
-    def patch_module(self, ordinal: int, module_id: str, patch: dict[str, Any]) -> bool:
-        """`patch_reported` of what a module of a device reports."""
-        node = self._modules.children.get(module_id)
-        return node is not None and self._patch_named(ordinal, node, {"reported": patch})
+    def patch_module(self, ordinal: int, module_id: str, section: str, patch: dict[str, Any]) -> bool:
+        """`patch_reported` to `tags` or `reported` of a module of a device."""
+        node = self._module(module_id)
+        return node is not None and self._patch_named(ordinal, node, {section: patch})
+
+    def replace_module_tags(self, ordinal: int, module_id: str, tags: dict[str, Any]) -> bool:
+        """Fold new tags of a module of a device in place of all former ones, along the named paths only."""
+        node = self._module(module_id)
+        tagged = None if node is None else node.children.get("tags")
+        return tagged is not None and self._replace_named(ordinal, tagged, tags)
 
     def forget_module(self, ordinal: int, module_id: str) -> bool:
         """Take every value of a module of a device away."""
         node = self._modules.children.get(module_id)
         return node is not None and self._clear(ordinal, node)
+
+    def _module(self, module_id: str) -> Node | None:
+        """Above the named paths of a module; `None` where there are none. What is named of every module begins here."""
+        node = self._modules.children.get(module_id)
+        if node is None and self._of_every_module and can_be_for(module_id):
+            node = self._modules.children[module_id] = Node((*MODULES, module_id))
+            self._index_every(node)
+        return node
+
+    def _index_every(self, module: Node) -> None:
+        for path in self._of_every_module:
+            node = self._node(of_module(path, module.path[-1]))
+            if node.column is None:
+                self._index(node)
+
+    def _replace_named(self, ordinal: int, node: Node, value: dict[str, Any]) -> bool:
+        changed = False
+        for name, child in node.children.items():
+            item = value.get(name)
+            if isinstance(item, dict):
+                changed |= self._put(ordinal, child, OBJECT_KEY)
+                changed |= self._replace_named(ordinal, child, item)
+            else:
+                changed |= self._patch_named(ordinal, node, {name: item})
+        return changed
 
     def _patch_named(self, ordinal: int, node: Node, patch: dict[str, Any]) -> bool:
         children, changed = node.children, False
@@ -491,21 +536,44 @@ class Index:
 
     def missing(self, paths: Iterable[Path]) -> frozenset[Path]:
         """Those of some paths that a condition could not be answered for yet."""
-        return frozenset(
-            path
-            for path in paths
-            if path not in self.columns and (path in self.over_budget or path[0] in {"properties", "modules"})
-        )
+        return frozenset(path for path in paths if self._is_kept_for_its_name(path) and not self._has(path))
 
     def name(self, paths: set[Path]) -> None:
         """Index exactly these paths beside the tags within the budget; new ones start empty and must be filled."""
         paths = paths | self._held
-        for path in self.named - paths:
-            if path in self.columns and (path in self.over_budget or path[0] in {"properties", "modules"}):
-                self._drop(self._node(path))
+        if paths == self.named:
+            return
+        gone = self.named - paths
         self.named = set(paths)
-        for path in self.missing(paths):
-            self._index(self._node(path))
+        self._of_every_module = sorted(filter(_names_every_module, paths))
+        every_gone = [*filter(_names_every_module, gone)]
+        gone |= {of_module(path, module_id) for path in every_gone for module_id in self._modules.children} - paths
+        for path in gone:
+            if path in self.columns and self._is_kept_for_its_name(path) and not self._is_of_every(path):
+                self._drop(self._node(path))
+        for path in paths - self.columns.keys() - set(self._of_every_module):
+            if self._is_kept_for_its_name(path):
+                self._index(self._node(path))
+        if self._of_every_module:
+            for module in [one for name, one in self._modules.children.items() if can_be_for(name)]:
+                self._index_every(module)
+
+    def _is_kept_for_its_name(self, path: Path) -> bool:
+        """Whether a path is indexed only while it is named."""
+        return path in self.over_budget or path[0] in {"properties", MODULES[0]}
+
+    def _has(self, path: Path) -> bool:
+        """Whether what there is of a path is kept; of a module that nothing was ever told of, there is no column."""
+        return path in self.columns or self._is_of_every(path)
+
+    def _is_of_every(self, path: Path) -> bool:
+        """Whether a path is named as one of every module, or names every module itself."""
+        return (
+            bool(self._of_every_module)
+            and path[0] == MODULES[0]
+            and can_be_for(path[1])
+            and of_module(path, EVERY_MODULE) in self.named
+        )
 
     def hold(self, paths: frozenset[Path], *, named: set[Path]) -> None:
         """Index some paths beside the `named` ones, until `hold` is called with others.
@@ -525,6 +593,11 @@ class Index:
                 return
             value = value[name]
         self._put(ordinal, node, OBJECT_KEY if isinstance(value, dict) else value_key(value))
+
+    def fill_module(self, ordinal: int, path: Path, module_id: str, section: dict[str, Any]) -> None:
+        """Set one path of one module of a device, or one of every module, from the section of its twin that the path is in."""
+        if self._module(module_id) is not None:
+            self.fill(ordinal, of_module(path, module_id), section)
 
     def _node(self, path: Path) -> Node:
         node = self._tags if path[0] == "tags" else self._reported if path[0] == "properties" else self._modules

@@ -105,7 +105,7 @@ def _has_sets(path: Path, module: str | None) -> bool:
         case ("properties", "reported", name, *_):
             return not name.startswith("$")
         case ("tags", name, *_):
-            return module is None and not name.startswith("$")
+            return not name.startswith("$")
         case _:
             return False
 
@@ -113,7 +113,7 @@ def _has_sets(path: Path, module: str | None) -> bool:
 def indexed(path: Path, module: str | None) -> tuple[Path, ...]:
     """The paths of the index behind a reported property or a tag."""
     if module is not None:
-        return ((*MODULES, module, "reported", *path[2:]),)
+        return ((*MODULES, module, *(path if path[0] == "tags" else path[1:])),)
     if path[:2] == REPORTED and path[2] in EDGE_ANSWER:
         return path, (*MODULES, HUB, "reported", *path[2:])
     return (path,)

@@ -1,8 +1,8 @@
 """Custom metrics kept up with every fold: the rows of a deployment's metric queries as sets of ordinals.
 
 A metric is kept where the index can answer its query: about devices by tags, reported properties and what the registry says;
-about one module of each device by what it reports and by what deployments are to it. The others are counted when they are
-asked for.
+about one module of each device by its tags, by what it reports and by what deployments are to it. The others are counted
+when they are asked for.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,7 +15,7 @@ from pyroaring import BitMap
 
 from events.fleet.answers import Answers
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.deployments import Deployment, Deployments
+from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
 from events.fleet.index import DEVICE_ID, REPORTED, Index, ValueKey, value_key
 from events.fleet.metric_plan import Plan, indexed, plan_of
@@ -43,7 +43,8 @@ class State(msgspec.Struct, frozen=True, eq=False):
     rows: Rows
     row_of: Packed
     answers: Answers
-    eligible: Callable[[str], BitMap]
+    targeted: Callable[[str, str], BitMap]
+    """Whom a deployment targets openly; one of modules, those of this name."""
 
 
 class _Slices:
@@ -201,34 +202,24 @@ class _Within:
         return found | configured
 
     def _with_rows(self, holds: Callable[[Row], bool], among: BitMap) -> BitMap:
-        return with_rows(holds, among, rows=self._state.rows, row_of=self._state.row_of)
+        """Those of some ordinals for whose rows something holds."""
+        numbers = [number for number, row in self._state.rows.by_number.items() if holds(row)]
+        ordinals = np.array(among, dtype=np.uint32)
+        return BitMap(ordinals[np.isin(self._state.row_of.take(ordinals), numbers)])
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
         if deployment is None or deployment.kind is DeploymentKind.DEVICE:
             return _NOBODY, _NOBODY
-        targeted = self._state.eligible(deployment_id) & self._within
-        if deployment.kind is DeploymentKind.MODULE:
-            return self._standing_of_module(deployment, targeted)
-        if self._plan.module is None or not contributes(deployment.content, self._plan.module):
-            return _NOBODY, targeted
+        module = self._plan.module or ""
+        targeted = self._state.targeted(deployment_id, module) & self._within
         layer = Layer(deployment.id, deployment.created)
+        if deployment.kind is DeploymentKind.MODULE:
+            return self._with_rows(lambda row: row.has(layer, module), targeted), targeted
+        if not contributes(deployment.content, module):
+            return _NOBODY, targeted
         managed = (Standing.MANAGED, Standing.HELD_BACK)
         return self._with_rows(lambda row: row.standing in managed and layer in row.stack, targeted), targeted
-
-    def _standing_of_module(self, deployment: Deployment, targeted: BitMap) -> tuple[BitMap, BitMap]:
-        module = deployment.module
-        if not module or module != self._plan.module:
-            return _NOBODY, _NOBODY
-        layer = Layer(deployment.id, deployment.created)
-        return self._with_rows(lambda row: row.has(layer, module), targeted), targeted
-
-
-def with_rows(holds: Callable[[Row], bool], among: BitMap, *, rows: Rows, row_of: Packed) -> BitMap:
-    """Those of some ordinals for whose rows something holds."""
-    numbers = [number for number, row in rows.by_number.items() if holds(row)]
-    ordinals = np.array(among, dtype=np.uint32)
-    return BitMap(ordinals[np.isin(row_of.take(ordinals), numbers)])
 
 
 Name = tuple[int, str, str]

@@ -1,9 +1,8 @@
 """One partition of the fleet: the fold of its own facts and the fleet's, and what every device runs in consequence."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, assert_never
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 import numpy as np
@@ -44,23 +43,20 @@ from events.fleet.deployments import (
 )
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
-from events.fleet.index import DEVICE_ID, Index, ValueKey
-from events.fleet.metrics import Metrics, State, with_rows
+from events.fleet.holders import Holders, Planned
+from events.fleet.index import DEVICE_ID, Index
+from events.fleet.metrics import Metrics, State
+from events.fleet.module_targets import ModuleTargets, News
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
-from events.fleet.resolve import Stack, resolve, resolve_own
+from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
 from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, Standing, stack_key
 from events.manifest.document import Kind
 from events.rollout.facts import DevicesRetried, RollbackBegan
 from events.targeting.tree import Path
 
 _AGENT_SUFFIX = "/" + AGENT
-
-Part = Kind | str
-"""What a deployment is for: the modules of edge devices, own twins, or the twins of the module of this name."""
-
-Planned = dict[tuple[int, bytes], tuple[Row, BitMap]]
-"""Who goes from which row to which; by the number of the one and the bytes of the other."""
+T = TypeVar("T")
 
 
 class DeviceText(msgspec.Struct, frozen=True):
@@ -76,6 +72,7 @@ class ModuleText(msgspec.Struct, frozen=True):
     """The part of a module's snapshot document that fills the index."""
 
     generation: int
+    tags: dict[str, Any] = {}
     reported: dict[str, Any] = {}
 
 
@@ -118,6 +115,7 @@ class Partition:
         self.answers = Answers()
         self.modules: dict[str, BitMap] = {}
         """Who has a module made by hand, by its name."""
+        self.of_modules = ModuleTargets(self.index, self.deployments, self._admitted)
         self.changed_modules: set[str] = set()
         self.kept_sets: dict[str, bytes] = {}
         self.changed_targets: set[tuple[int, str]] = set()
@@ -233,11 +231,19 @@ class Partition:
         ordinal = self.directory.ordinal_of.get(device_id)
         if not slash or ordinal is None:
             raise CannotFold(envelope.position, subject, "the device is not registered")
-        if not isinstance(fact, PropertiesReported):
-            return
-        if subject.endswith(_AGENT_SUFFIX):
-            self.answers.fold(ordinal, fact.patch)
-        if self.index.patch_module(ordinal, subject[len(device_id) + 1 :], fact.patch):
+        module_id, changed = subject[len(device_id) + 1 :], False
+        match fact:
+            case PropertiesReported(patch):
+                if subject.endswith(_AGENT_SUFFIX):
+                    self.answers.fold(ordinal, patch)
+                changed = self.index.patch_module(ordinal, module_id, "reported", patch)
+            case TwinPatched(tags=tags) if tags is not None:
+                changed = self.index.patch_module(ordinal, module_id, "tags", tags)
+            case TwinReplaced(tags=tags):
+                changed = self.index.replace_module_tags(ordinal, module_id, tags)
+            case _:
+                pass
+        if changed:
             self._touched.add(ordinal)
 
     def _register(self, device_id: str, fact: DeviceRegistered, version: int) -> None:
@@ -292,12 +298,13 @@ class Partition:
             self.index.fill(ordinal, path, document.tags if path[0] == "tags" else document.reported)
         return True
 
-    def fill_module(self, paths: Iterable[Path], device_id: str, reported: dict[str, Any]) -> None:
-        """Bring in what one module of a device reports, at some paths of that module."""
+    def fill_module(self, paths: Iterable[Path], device_id: str, module_id: str, document: ModuleText) -> None:
+        """Bring in the values of one module of a device at some paths of that module, or of every module."""
         ordinal = self.directory.ordinal_of.get(device_id)
         if ordinal is not None:
             for path in paths:
-                self.index.fill(ordinal, path, reported)
+                section = document.tags if path[2] == "tags" else document.reported
+                self.index.fill_module(ordinal, path, module_id, section)
 
     def fold_fleet(self, facts: Sequence[Envelope[Any]]) -> None:
         """Fold facts of the fleet's log, dense from the vector on; those of other rooms only move the vector."""
@@ -323,11 +330,15 @@ class Partition:
         self.deployments.fold(_deployment_facts(facts))
 
     def restore_targets(self, targets: Mapping[str, BitMap]) -> None:
-        """Put targets back, and derive who is eligible."""
-        self.targets = dict(targets)
-        self.eligible = {
-            name: self._admitted(deployment, self.targets[name]) for name, deployment in self.deployments.by_id.items()
-        }
+        """Put targets back by the names that they are kept by, and derive who is eligible."""
+        for name, members in targets.items():
+            deployment_id, _, module = name.partition("/")
+            deployment = self.deployments.by_id[deployment_id]
+            if deployment.kind is Kind.MODULE:
+                self.of_modules.restore(deployment, module, members)
+            else:
+                self.targets[name] = members
+                self.eligible[name] = self._admitted(deployment, members)
 
     def row_counts(self) -> Counter[int]:
         """How many ordinals are in each row."""
@@ -338,17 +349,18 @@ class Partition:
     def resolve(self) -> Outcome | None:
         """Decide anew for whoever may be concerned since the last call; `None` when no assignment changed."""
         news = self._take_news()
-        concerned = self._retarget(news, self._candidates, of_modules=False)
+        targeted = self._targeted(news.changes)
+        concerned = self._retarget(news)
         moved = self._assign_devices(concerned)
-        concerned |= self._retarget_modules(news, moved)
+        of_modules = self._retarget_modules(news, moved)
         stale = self.answers.stale
         if self.deployments.has_phased:
             # Who is well shows with the reports that came until now, and with what they were about.
             self._judge()
-        moves = self._move(self._with_gone(self._with_modules(moved, concerned)))
+        moves = self._move(self._with_gone(self._with_modules(moved, of_modules)))
         # Whom a deployment targets and does not admit, its twin shows all the same.
-        targeted = news.targeted.union(*(self.targets[name] for name in news.changes if name in self.targets))
-        standing = targeted.union(*concerned.values()) | self.answers.stale | stale
+        targeted |= self._targeted(news.changes)
+        standing = targeted.union(*concerned.values(), *of_modules.values()) | self.answers.stale | stale
         self._count(news, standing)
         self._judge()
         if not moves:
@@ -362,80 +374,59 @@ class Partition:
     def _judge(self) -> None:
         self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
 
-    def _take_news(self) -> "_News":
-        changes = self._changes
-        targeted = BitMap().union(*(self.targets.pop(name, BitMap()) for name in changes))
-        former = {name: self.eligible.pop(name, BitMap()) for name in changes}
+    def _take_news(self) -> News:
         sets, noted = self.index.take_touched()
         touched = (self._touched | noted) - self._gone
-        news = _News(changes, former, targeted, sets, touched, self._renewed, BitMap(self._gone))
+        news = News(self._changes, sets, touched, self._renewed, BitMap(self._gone))
         self._changes, self._touched, self._renewed = {}, BitMap(), BitMap()
+        for name, change in news.changes.items():
+            self.changed_deployments |= {
+                (one.created, name) for one in (change.before, change.after) if one is not None
+            }
         return news
 
-    def _retarget(
-        self, news: "_News", candidates: Callable[[Deployment], BitMap], *, of_modules: bool
-    ) -> dict[Part, BitMap]:
-        """Bring targets up to date, those of configurations of modules or all others.
+    def _targeted(self, names: Iterable[str]) -> BitMap:
+        """Whom any of some deployments targets."""
+        found = self.of_modules.everybody(names)
+        return found.union(*(self.targets[name] for name in names if name in self.targets))
+
+    def _retarget(self, news: News) -> dict[Kind, BitMap]:
+        """Bring the targets up to date of all but configurations of modules.
 
         Answers whose assignment may have changed, by the part of it.
         """
-
-        def chosen(deployment: Deployment | None) -> Deployment | None:
-            suits = deployment is not None and (deployment.kind is Kind.MODULE) is of_modules
-            return deployment if suits else None
-
-        concerned: dict[Part, BitMap] = defaultdict(BitMap)
+        concerned: dict[Kind, BitMap] = defaultdict(BitMap)
         for name, change in news.changes.items():
-            before, after = chosen(change.before), chosen(change.after)
-            old, new = BitMap() if before is None else news.former[name], BitMap()
-            stood = {(one.created, name) for one in (before, after) if one is not None}
-            self.changed_targets |= stood
-            self.changed_deployments |= stood
+            before, after = _of_devices(change.before), _of_devices(change.after)
+            old, new = self.eligible.pop(name, BitMap()), BitMap()
+            self.targets.pop(name, None)
+            self.changed_targets |= {(one.created, name) for one in (before, after) if one is not None}
             if after is not None:
-                self.targets[name] = after.target.select(self.index, candidates(after))
+                self.targets[name] = after.target.select(self.index, self._candidates(after))
                 new = self.eligible[name] = self._admitted(after, self.targets[name])
-            for part in {_part(one) for one in (before, after) if one is not None}:
-                concerned[part] |= old ^ new if _same_but_target(before, after) else old | new
+            for kind in {one.kind for one in (before, after) if one is not None}:
+                concerned[kind] |= old ^ new if _same_but_target(before, after) else old | new
         by_id = self.deployments.by_id
         if news.renewed or news.gone:
-            unchanged = [name for name in by_id.keys() - news.changes.keys() if chosen(by_id[name])]
-            self._retarget_within(news.renewed, unchanged, concerned, candidates)
-            self._retarget_within(news.gone, unchanged, concerned, candidates)
-        if not of_modules:
-            for kind in (Kind.EDGE, Kind.DEVICE):
-                concerned[kind] |= news.renewed
+            unchanged = by_id.keys() - news.changes.keys()
+            self._retarget_within(news.renewed, unchanged, concerned)
+            self._retarget_within(news.gone, unchanged, concerned)
+        for kind in (Kind.EDGE, Kind.DEVICE):
+            concerned[kind] |= news.renewed
         affected = self.deployments.affected(news.sets) - news.changes.keys()
-        some = [name for name in affected if chosen(by_id[name])]
-        self._retarget_within(news.touched - news.renewed, some, concerned, candidates)
+        self._retarget_within(news.touched - news.renewed, affected, concerned)
         return concerned
 
-    def _retarget_modules(self, news: "_News", moved: Planned) -> dict[Part, BitMap]:
-        """`_retarget` for configurations of modules, once it is planned who has which module."""
+    def _retarget_modules(self, news: News, moved: Planned) -> dict[str, BitMap]:
+        """Bring the targets of configurations of modules up to date, once it is planned who has which module."""
         stood = (one for change in news.changes.values() for one in (change.before, change.after))
-        if not self.deployments.of_module_ascending and not any(one and one.kind is Kind.MODULE for one in stood):
+        if not self.deployments.of_modules_ascending and not any(one and one.kind is Kind.MODULE for one in stood):
             return {}
-        renewed = news.renewed.union(*(members for _, members in moved.values()))
-        having = self._having(moved)
-        return self._retarget(
-            msgspec.structs.replace(news, renewed=renewed), lambda one: having(one.module), of_modules=True
-        )
+        holders = Holders(self.directory, self.modules, self.rows, self.row_of, moved=moved)
+        renewed = news.renewed | holders.planned
+        return self.of_modules.retarget(msgspec.structs.replace(news, renewed=renewed), holders)
 
-    def _having(self, moved: Planned) -> Callable[[str], BitMap]:
-        """Who has a module once what is planned is done: made by hand, or as an edge device by what it runs."""
-        configurations, planned = self.rows.configurations, BitMap().union(*(members for _, members in moved.values()))
-
-        @cache
-        def having(module: str) -> BitMap:
-            def names(row: Row) -> bool:
-                return module in configurations[row.configuration].module_ids
-
-            found = with_rows(names, self.directory.edge - planned, rows=self.rows, row_of=self.row_of)
-            found = found.union(*(members for row, members in moved.values() if names(row))) & self.directory.edge
-            return found | (self.modules.get(module, BitMap()) & self.directory.live)
-
-        return having
-
-    def _count(self, news: "_News", standing: BitMap) -> None:
+    def _count(self, news: News, standing: BitMap) -> None:
         for name, change in news.changes.items():
             before, after = change.before, change.after
             if before is not None and (after is None or after.created != before.created):
@@ -450,33 +441,33 @@ class Partition:
             self.metrics.define(deployment.created, deployment.id, deployment.metrics)
         self.metrics.fill()
 
-    def _openly_targeted(self, name: str) -> BitMap:
+    def _openly_targeted(self, name: str, module: str) -> BitMap:
         deployment = self.deployments.by_id[name]
-        return BitMap() if isinstance(deployment.admission, NotStarted | Ended) else self.targets[name]
+        if isinstance(deployment.admission, NotStarted | Ended):
+            return BitMap()
+        if deployment.kind is Kind.MODULE:
+            return self.of_modules.targets.get(name, {}).get(module, BitMap())
+        return self.targets[name]
 
     def _candidates(self, deployment: Deployment) -> BitMap:
         """Whom a deployment can target at all: what is for modules, edge-capable devices alone."""
         return self.directory.edge if deployment.kind is Kind.EDGE else self.directory.live
 
-    def _retarget_within(
-        self,
-        ordinals: BitMap,
-        names: Iterable[str],
-        concerned: dict[Part, BitMap],
-        candidates: Callable[[Deployment], BitMap],
-    ) -> None:
+    def _retarget_within(self, ordinals: BitMap, names: Iterable[str], concerned: dict[Kind, BitMap]) -> None:
         if not ordinals:
             return
         by_id = self.deployments.by_id
         for name in names:
             deployment = by_id[name]
+            if deployment.kind is Kind.MODULE:
+                continue
             target = self.targets[name]
-            new = deployment.target.select(self.index, ordinals & candidates(deployment))
+            new = deployment.target.select(self.index, ordinals & self._candidates(deployment))
             old = target & ordinals
             if new == old:
                 continue
             difference = new ^ old
-            concerned[_part(deployment)] |= difference
+            concerned[deployment.kind] |= difference
             target ^= difference
             self.changed_targets.add((deployment.created, name))
             self.eligible[name] = self._admitted(deployment, target)
@@ -495,7 +486,7 @@ class Partition:
             case _:
                 assert_never(deployment.admission)
 
-    def _assign_devices(self, concerned: Mapping[Part, BitMap]) -> Planned:
+    def _assign_devices(self, concerned: Mapping[Kind, BitMap]) -> Planned:
         """What follows for the modules that deployments and hands name, and for the devices' own twins."""
         moved: Planned = {}
         for stack, ordinals in resolve(
@@ -510,33 +501,43 @@ class Partition:
                 if row is not self.rows.by_number[old] and row != self.rows.by_number[old]:
                     _collect(moved, old, row, ordinals[rows == old])
         if self.deployments.has_had_own:
-            own, ascending = concerned[Kind.DEVICE], self.deployments.own_ascending
-            moved = self._with_part(
-                moved, own, ascending, lambda row, stack: self.rows.after_own(row, stack, self._merge)
+            stacks = resolve_own(
+                concerned[Kind.DEVICE] & self.directory.live,
+                ascending=self.deployments.own_ascending,
+                eligible=self.eligible,
             )
+            moved = self._with_part(moved, stacks, lambda row, stack: self.rows.after_own(row, stack, self._merge))
         moved = self._assign_back(moved)
         self._assign_by_hand(moved)
         return self._assign_again(moved)
 
-    def _with_modules(self, moved: Planned, concerned: Mapping[Part, BitMap]) -> Planned:
+    def _with_modules(self, moved: Planned, concerned: Mapping[str, BitMap]) -> Planned:
         """What is planned so far, with what configurations of modules give to those concerned."""
-        for module in sorted(part for part in concerned if isinstance(part, str)):
-            ascending = self.deployments.of_module_ascending.get(module, [])
-            after = partial(self.rows.after_module, module, merge=self._merge)
-            moved = self._with_part(moved, concerned[module], ascending, after)
-        return moved
+        if not concerned:
+            return moved
+        return self._with_part(moved, together(self._decided(concerned)), self._after_modules)
+
+    def _decided(self, concerned: Mapping[str, BitMap]) -> Iterator[tuple[tuple[str, Stack], Ordinals]]:
+        for module in sorted(concerned):
+            eligible = self.of_modules.eligible_for(module)
+            ascending = [one for one in self.deployments.of_modules_ascending if one.id in eligible]
+            within = concerned[module] & self.directory.live
+            for stack, ordinals in resolve_own(within, ascending=ascending, eligible=eligible):
+                yield (module, stack), ordinals
+
+    def _after_modules(self, row: Row, stacks: tuple[tuple[str, Stack], ...]) -> Row:
+        for module, stack in stacks:
+            row = self.rows.after_module(module, row, stack, self._merge)
+        return row
 
     def _with_part(
-        self, moved: Planned, concerned: BitMap, ascending: Sequence[Deployment], after: Callable[[Row, Stack], Row]
+        self, moved: Planned, decided: Iterable[tuple[T, Ordinals]], after: Callable[[Row, T], Row]
     ) -> Planned:
-        """What is planned so far, with the configurations of one twin each decided for those concerned too."""
+        """What is planned so far, with what is decided for some twins of each laid upon it; nobody is decided for twice."""
         result: Planned = {}
+        stacks = [(stack, BitMap(ordinals)) for stack, ordinals in decided]
+        concerned = BitMap().union(*(those for _, those in stacks))
         planned = BitMap()
-        concerned = concerned & self.directory.live
-        stacks = [
-            (stack, BitMap(ordinals))
-            for stack, ordinals in resolve_own(concerned, ascending=ascending, eligible=self.eligible)
-        ]
         for (old, _), (row, members) in moved.items():
             planned |= members
             for stack, those in stacks:
@@ -704,27 +705,12 @@ def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str
             yield envelope.position, deployment_of(envelope.subject), envelope.fact
 
 
-class _News(msgspec.Struct, frozen=True, eq=False):
-    """What was folded since the last call of `resolve`.
-
-    Of the deployments that changed, `former` has who was eligible, and `targeted` whom any of them targeted.
-    """
-
-    changes: Mapping[str, Change]
-    former: Mapping[str, BitMap]
-    targeted: BitMap
-    sets: dict[Path, set[ValueKey]]
-    touched: BitMap
-    renewed: BitMap
-    gone: BitMap
-
-
-def _part(deployment: Deployment) -> Part:
-    return deployment.module if deployment.kind is Kind.MODULE else deployment.kind
+def _of_devices(deployment: Deployment | None) -> Deployment | None:
+    return None if deployment is None or deployment.kind is Kind.MODULE else deployment
 
 
 def _same_but_target(before: Deployment | None, after: Deployment | None) -> bool:
-    return before is not None and after is not None and (before.rank, _part(before)) == (after.rank, _part(after))
+    return before is not None and after is not None and (before.rank, before.kind) == (after.rank, after.kind)
 
 
 def _collect(moved: Planned, old: int, row: Row, ordinals: Any) -> None:

@@ -1,7 +1,8 @@
 """Who gets what, by sets: the base with the highest priority, then the layers above it; of one's own twin, every one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from events.fleet.deployments import Deployment
 
 Ordinals = npt.NDArray[np.uint32]
 Stack = tuple[Deployment, ...]
+T = TypeVar("T")
 
 
 def resolve(
@@ -26,7 +28,7 @@ def resolve(
     applies where its priority is strictly above the base's, and of layers with equal priority only the newest does.
     """
     ordinals = np.array(within, dtype=np.uint32)
-    groups = _Groups(len(ordinals))
+    groups: _Groups[Deployment] = _Groups(len(ordinals))
     based: list[tuple[int, BitMap]] = []
     remainder = BitMap(within)
     for base in bases_descending:
@@ -63,12 +65,24 @@ def resolve_own(
     Whoever is eligible has it, whatever else applies; nobody's come as an empty stack.
     """
     ordinals = np.array(within, dtype=np.uint32)
-    groups = _Groups(len(ordinals))
+    groups: _Groups[Deployment] = _Groups(len(ordinals))
     for deployment in ascending:
         members = within & eligible[deployment.id]
         if members:
             groups.push(deployment, _places(ordinals, members))
     yield from groups.split(ordinals)
+
+
+def together(decided: Iterable[tuple[T, Ordinals]]) -> Iterator[tuple[tuple[T, ...], Ordinals]]:
+    """What is decided for some ordinals each, one thing after the other, as the ordinals for whom all the same is decided."""
+    parts = list(decided)
+    if not parts:
+        return
+    everybody = np.unique(np.concatenate([ordinals for _, ordinals in parts]))
+    groups: _Groups[T] = _Groups(len(everybody))
+    for one, ordinals in parts:
+        groups.push(one, np.searchsorted(everybody, ordinals))
+    yield from groups.split(everybody)
 
 
 def _places(ordinals: Ordinals, taken: BitMap) -> npt.NDArray[np.intp]:
@@ -77,25 +91,25 @@ def _places(ordinals: Ordinals, taken: BitMap) -> npt.NDArray[np.intp]:
     return np.searchsorted(ordinals, np.array(taken, dtype=np.uint32))
 
 
-class _Groups:
+class _Groups(Generic[T]):
     """A partition of places by what was pushed onto them, refined push by push."""
 
     def __init__(self, count: int) -> None:
         self._group = np.zeros(count, dtype=np.int64)
-        self._stacks: list[Stack] = [()]
+        self._stacks: list[tuple[T, ...]] = [()]
 
-    def push(self, deployment: Deployment, places: npt.NDArray[np.intp]) -> None:
+    def push(self, one: T, places: npt.NDArray[np.intp]) -> None:
         former = self._group[places]
         if former[0] == former[-1] and (former == former[0]).all():
-            self._stacks.append((*self._stacks[int(former[0])], deployment))
+            self._stacks.append((*self._stacks[int(former[0])], one))
             self._group[places] = len(self._stacks) - 1
             return
         distinct, inverse = np.unique(former, return_inverse=True)
         first = len(self._stacks)
-        self._stacks += [(*self._stacks[group], deployment) for group in distinct.tolist()]
+        self._stacks += [(*self._stacks[group], one) for group in distinct.tolist()]
         self._group[places] = first + inverse
 
-    def split(self, ordinals: Ordinals) -> Iterator[tuple[Stack, Ordinals]]:
+    def split(self, ordinals: Ordinals) -> Iterator[tuple[tuple[T, ...], Ordinals]]:
         if len(ordinals) == 0:
             return
         order = np.argsort(self._group, kind="stable")

@@ -13,6 +13,8 @@ class Severity(enum.Enum):
     """The hub or the device would refuse it, or could not do what it says."""
     WARNING = "warning"
     """It would be taken as it stands, which is hardly what was meant."""
+    INFO = "info"
+    """It works; there is something better, or something to know."""
 
 
 class Problem(msgspec.Struct, frozen=True):

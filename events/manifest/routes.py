@@ -39,6 +39,8 @@ class Route(msgspec.Struct, frozen=True):
     endpoint: str | None
 
 
+# One manifest is looked at from several sides, and its routes are most of the work.
+@lru_cache(maxsize=256)
 def parse_route(text: str) -> Route:
     """Read a route by the grammar of contract/edge.md §2.
 

@@ -206,6 +206,9 @@ def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
         case And(terms):
             known = [asked for asked in map(module_ids_asked, terms) if asked is not None]
             return frozenset.intersection(*known) if known else None
+        case Or(terms):
+            each = [module_ids_asked(term) for term in terms]
+            return None if None in each else frozenset().union(*(asked for asked in each if asked is not None))
         case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
             Constant(str(name)), Op.EQ, PathOf(("moduleId",))
         ):

@@ -80,7 +80,7 @@ class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many devices a minute are admitted; `growth_percent` (0 to 100) more with every minute of a phase."""
+    """How many devices are admitted within any minute; `growth_percent` (0 to 100) more with every minute of a phase."""
 
     per_minute: float
     growth_percent: float = 0.0

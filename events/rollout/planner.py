@@ -33,6 +33,8 @@ _MOVING = (DevicesAdmitted, DevicesRetried, RollbackBegan, RolloutCompleted)
 _SECOND_MS = 1000
 _MINUTE_MS = 60_000
 _ROUNDING = 1e-9
+_COUNT_MAX = 2**31 - 1
+_EXPONENT_MAX = 700.0
 
 
 class Tally(msgspec.Struct, frozen=True, eq=False):
@@ -225,11 +227,15 @@ class _Turn:
         rate = self._plan.rate
         if rate is None:
             return None
-        minutes = (self._now - self._document.paced_at) / _MINUTE_MS
-        growth = math.log1p(rate.growth_percent / 100)
-        # Growing all the time, so that no minute begins with a jump.
-        total = rate.per_minute * (math.expm1(growth * minutes) / growth if growth else minutes)
-        return max(0, math.floor(total + _ROUNDING) - self._document.paced)
+        minutes = max(0, self._now - self._document.paced_at) // _MINUTE_MS
+        # However it grows, more than there are devices is any number.
+        growth = min(_COUNT_MAX, math.exp(min(_EXPONENT_MAX, minutes * math.log1p(rate.growth_percent / 100))))
+        per_minute = min(_COUNT_MAX, rate.per_minute * growth)
+        # Time in which nobody could be admitted gives no right to more at once: only the last minute counts, or as long as
+        # one device takes.
+        since = self._now - _MINUTE_MS * max(1.0, 1 / per_minute)
+        lately = sum(len(FleetSet.of(one.devices)) for one in self._document.batches if one.admitted_at > since)
+        return max(0, max(1, math.floor(per_minute + _ROUNDING)) - lately)
 
     # -- the gate
 

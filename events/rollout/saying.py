@@ -141,7 +141,10 @@ def failed(failure: Failure, counts: Counts) -> str:
 
 def out_of_reach(gate: Gate, counts: Counts) -> str:
     """Why a gate cannot hold any more."""
-    return f"the gate of {gate.success_percent:g} % cannot be reached: {counts.failed} of {counts.counted} failed"
+    silent = f", {counts.silent} silent" if counts.silent else ""
+    return (
+        f"the gate of {gate.success_percent:g} % cannot be reached: {counts.failed} of {counts.counted} failed{silent}"
+    )
 
 
 def rolling_back(document: RolloutDocument, counts: Counts) -> str:

@@ -63,7 +63,7 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     """A rollout as its facts made it; `*_at` are milliseconds, 0 for not yet.
 
     `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
-    when `paced` devices were admitted at the plan's rate. `reason` is what the last fact gave as one.
+    when the plan's rate grows. `reason` is what the last fact gave as one.
     """
 
     version: int
@@ -78,7 +78,6 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     phase_at: int = 0
     soak_at: int = 0
     paced_at: int = 0
-    paced: int = 0
     approved: tuple[int, ...] = ()
     pool: Devices | UnsetType = UNSET
     batches: tuple[Batch, ...] = ()
@@ -153,7 +152,6 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "reason": "",
                 "phase_at": at,
                 "paced_at": at,
-                "paced": 0,
                 "batches": _batches((), at, document.admitted),
             }
         case PhaseApproved(phase):
@@ -165,13 +163,11 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "phase_at": at,
                 "soak_at": 0,
                 "paced_at": at,
-                "paced": 0,
                 "pool": document.pool if pool is UNSET else pool,
             }
-        case DevicesAdmitted(_, devices, count, reason):
+        case DevicesAdmitted(_, devices, _, reason):
             changes = {
                 "batches": _batches(document.batches, at, FleetSet.of(devices)),
-                "paced": document.paced + count,
                 "soak_at": 0,
                 "reason": reason,
             }

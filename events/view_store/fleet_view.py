@@ -196,6 +196,20 @@ class FleetView:
                 )
         return counts
 
+    def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
+        """As `status`, of configurations of modules and in twins: how many are targeted, and how many have what it gives.
+
+        A device counts once for each of its modules, so that each is the number of rows of a query.
+        """
+        counts = {name: Counter({"target": 0, "actual": 0}) for name in deployment_ids}
+        for number in range(self._partitions if deployment_ids else 0):
+            reading = self._reading(number)
+            seen = None if within is None else within(number)
+            for name in deployment_ids:
+                for target, actual in reading.by_module(name):
+                    counts[name].update({"target": _size(target, seen), "actual": _size(actual, seen)})
+        return counts
+
     def metrics(self) -> dict[str, dict[str, int]]:
         """How many rows each kept custom metric has, by deployment and name; only those that every partition knows."""
         known: Counter[tuple[str, str]] = Counter()

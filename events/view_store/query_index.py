@@ -18,7 +18,7 @@ from events.targeting.tree import Op, Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
 from events.views.kept import Kept
-from events.views.reading import Targeting
+from events.views.reading import Targeting, deployment_of
 
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
 
@@ -257,7 +257,7 @@ class ModuleIndex:
         kept = _kept_of(self._views, self._devices.number, deployment_id)
         targeting = Targeting(kept)
         if targeting.has_of_module(self._module_id):
-            # One deployment is kept here, and it is for this module.
+            # One deployment is kept here, and it is for modules.
             return targeting.module_standing(self._module_id, deployment_id, kept)
         applied, targeted = targeting.standing(deployment_id, kept)
         return (applied if deployment_id in self._contributing else _NOBODY), targeted
@@ -277,8 +277,9 @@ class ModuleIndex:
 
 def _kept_of(views: ViewStore, number: int, deployment_id: str) -> Kept:
     """What is kept of one deployment, beside all assignments."""
-    fields = tuple(name for name in views.field_names(number, "targets") if name.partition(":")[2] == deployment_id)
-    wanted = Selection(hashes=("rows",), fields=(("deployments", fields), ("targets", fields)), arrays=("row_of",))
+    targets = tuple(field for field in views.field_names(number, "targets") if deployment_of(field).id == deployment_id)
+    places = tuple({field.partition("/")[0] for field in targets})
+    wanted = Selection(hashes=("rows",), fields=(("deployments", places), ("targets", targets)), arrays=("row_of",))
     return views.read(number, wanted)
 
 

@@ -129,11 +129,12 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         },
         "targets": {
             target_field(created, name): _target(partition, created, name)
-            for created, name in partition.changed_targets
+            for created, name in partition.changed_targets | partition.of_modules.changed
         },
     }
     for dirty in (rows.changed_configurations, rows.changed_rows, signatures.changed, partition.changed_targets):
         dirty.clear()
+    partition.of_modules.changed.clear()
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
     partition.changed_already.clear()
@@ -145,8 +146,14 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
 
 
 def _target(partition: Partition, created: int, name: str) -> bytes | None:
-    deployment = partition.deployments.by_id.get(name)
-    return to_bytes(partition.targets[name]) if deployment is not None and deployment.created == created else None
+    deployment_id, _, module = name.partition("/")
+    deployment = partition.deployments.by_id.get(deployment_id)
+    if deployment is None or deployment.created != created:
+        return None
+    if deployment.kind is not Kind.MODULE:
+        return to_bytes(partition.targets[name])
+    members = partition.of_modules.kept(deployment, module)
+    return None if members is None else to_bytes(members)
 
 
 def _place(partition: Partition, created: int, name: str) -> bytes | None:

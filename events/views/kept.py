@@ -24,8 +24,8 @@ HASHES = (
 """Field → bytes. `already` deployment → who ran the same before they were admitted; `before` [deployment, configuration] →
 who had it, and was well, before they were admitted;
 `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
-`sets` and `targets` name → set; `modules` module made by hand → who has it; `metrics` metric →
-how many rows; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
+`sets` and `targets` name → set, `name/module` where a deployment may be for any; `modules` module made by hand → who has
+it; `metrics` metric → how many rows; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
 
 ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
 """Little-endian unsigned 32-bit numbers by ordinal."""
@@ -59,7 +59,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True, array_like=True):
     """Where a deployment stands among others, beside the time of its creation; `admission` is the tag of its admission.
 
-    `own` ones are for one twin of a device and no others' rivals: its own, or that of a `module`.
+    `own` ones are for one twin of a device and no others' rivals: its own, or that of a `module`, which may be `EVERY_MODULE`.
     """
 
     priority: int

@@ -19,9 +19,6 @@ STATUS_ARRAYS = ("row_of",)
 STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
 
 
-_NOBODY = BitMap()
-
-
 class Assignment(msgspec.Struct, frozen=True):
     """What one device runs as of a vector, and since which outcome (0: it never had anything)."""
 
@@ -56,7 +53,7 @@ class PassedOver(msgspec.Struct, frozen=True):
 
 
 class StatusSets(msgspec.Struct, frozen=True):
-    """The status sets of one deployment in one partition (DESIGN §3); each count is the size of a set.
+    """The status sets of one deployment in one partition (DESIGN §3), of devices; each count is the size of a set.
 
     Nobody answers for what configurations of own twins and of modules give: of those, all but `target` and `actual` are empty.
     """
@@ -92,16 +89,8 @@ class PartitionReading:
         self.vector = kept.checkpoint.vector
         self._kept = kept
         self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
-        self._targets = {}
-        for field, data in kept.hashes["targets"].items():
-            created, _, deployment_id = field.partition(":")
-            self._targets[deployment_id] = (int(created), from_bytes(data))
-        places = {
-            field.partition(":")[2]: msgspec.json.decode(data, type=Place)
-            for field, data in kept.hashes["deployments"].items()
-        }
-        self._closed = {name for name, place in places.items() if not place.is_open}
-        self._own = {name: place.module for name, place in places.items() if place.own}
+        self._targets = {layer.id: (layer, sets) for layer, sets in _targets_of(kept).items()}
+        self._places = {layer.id: place for layer, place in _places_of(kept).items()}
         self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
 
@@ -115,15 +104,11 @@ class PartitionReading:
 
     def status(self, deployment_id: str) -> StatusSets:
         """The status sets of a deployment; empty where it is not known at this vector."""
-        created, target = self._targets.get(deployment_id, (0, BitMap()))
-        layer = Layer(deployment_id, created)
-        module = self._own.get(deployment_id, "")
-        numbers = [number for number, row in self._rows.items() if row.has(layer, module)]
-        if deployment_id in self._closed:
-            # Before its start and after its end a deployment targets nobody.
-            target = BitMap()
-        actual = target & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
-        if deployment_id in self._own:
+        by_module = list(self.by_module(deployment_id))
+        target = BitMap().union(*(members for members, _ in by_module))
+        actual = BitMap().union(*(members for _, members in by_module))
+        place = self._places.get(deployment_id)
+        if place is not None and place.own:
             return StatusSets(target, actual, *(BitMap() for _ in range(len(STATUSES) - 2)))
         healthy, unhealthy = actual & self.set("healthy"), actual & self.set("unhealthy")
         return StatusSets(
@@ -139,26 +124,41 @@ class PartitionReading:
 
     def targeted(self, deployment_id: str) -> BitMap:
         """Whom the condition of a deployment is true for, though it may not have started or may have ended."""
-        return self._targets.get(deployment_id, (0, _NOBODY))[1]
+        return BitMap().union(*self._targeted(deployment_id)[1].values())
 
     def held_back(self, deployment_id: str) -> BitMap:
         """Whom a deployment is over a limit for."""
-        layer = Layer(deployment_id, self._targets.get(deployment_id, (0, _NOBODY))[0])
+        layer = self._targeted(deployment_id)[0]
         return self._in_rows(lambda row: row.standing is Standing.HELD_BACK and layer in row.wanted)
 
     def already(self, deployment_id: str) -> BitMap:
         """Who ran what a deployment gives before they were admitted; the `already` hash must be there."""
-        field = target_field(self._targets.get(deployment_id, (0, _NOBODY))[0], deployment_id)
-        data = self._kept.hashes["already"].get(field)
-        return _NOBODY if data is None else from_bytes(data)
+        layer = self._targeted(deployment_id)[0]
+        data = self._kept.hashes["already"].get(target_field(layer.created, layer.id))
+        return BitMap() if data is None else from_bytes(data)
 
     def is_answered_for(self, deployment_id: str) -> bool:
         """Whether devices answer for what a deployment gives: nobody does for own twins and single modules."""
-        return deployment_id not in self._own
+        place = self._places.get(deployment_id)
+        return place is None or not place.own
+
+    def _targeted(self, deployment_id: str) -> tuple[Layer, Mapping[str, BitMap]]:
+        return self._targets.get(deployment_id, (Layer(deployment_id, 0), {}))
 
     def _in_rows(self, wanted: Callable[[Row], bool]) -> BitMap:
         numbers = [number for number, row in self._rows.items() if wanted(row)]
         return BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32)) if numbers else BitMap()
+
+    def by_module(self, deployment_id: str) -> Iterator[tuple[BitMap, BitMap]]:
+        """For each module, whom a deployment targets, and whom it is part of what they have; once for what is for devices."""
+        place = self._places.get(deployment_id)
+        if place is None or not place.is_open:
+            # Before its start and after its end a deployment targets nobody.
+            return
+        layer, sets = self._targets[deployment_id]
+        for module, target in sets.items():
+            numbers = [number for number, row in self._rows.items() if row.has(layer, module)]
+            yield target, target & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
 
     def standing(self, standing: Standing) -> BitMap:
         """Live devices of a standing; unmanaged ones that never had a configuration are not among them."""
@@ -200,6 +200,30 @@ def having(layer: Layer, kept: Kept, *, module_id: str = "") -> BitMap:
 PASSED_OVER_HASHES = ("deployments", "targets")
 
 
+def deployment_of(field: str) -> Layer:
+    """The deployment of a field of `deployments` or `targets`; one of `targets` may have a module behind it."""
+    created, _, name = field.partition(":")
+    return Layer(name.partition("/")[0], int(created))
+
+
+def _places_of(kept: Kept) -> dict[Layer, Place]:
+    return {
+        deployment_of(field): msgspec.json.decode(data, type=Place)
+        for field, data in kept.hashes["deployments"].items()
+    }
+
+
+def _targets_of(kept: Kept) -> dict[Layer, dict[str, BitMap]]:
+    """Whom each deployment targets, by module; of what is for devices, under no name."""
+    places = _places_of(kept)
+    found: dict[Layer, dict[str, BitMap]] = {layer: {} for layer in places}
+    for field, data in kept.hashes["targets"].items():
+        layer = deployment_of(field)
+        module = field.partition("/")[2] or places[layer].module
+        found[layer][module] = from_bytes(data)
+    return found
+
+
 class Targeting:
     """Which deployments target a device in a partition; `kept` holds the `deployments` and `targets` hashes."""
 
@@ -208,14 +232,16 @@ class Targeting:
         self._targets: list[tuple[Layer, BitMap]] = []
         self._own: list[tuple[Layer, BitMap]] = []
         self._of_modules: dict[str, list[tuple[Layer, BitMap]]] = {}
-        for field, data in kept.hashes["deployments"].items():
-            created, _, name = field.partition(":")
-            place = msgspec.json.decode(data, type=Place)
-            if place.is_open:
+        places = _places_of(kept)
+        for layer, sets in _targets_of(kept).items():
+            place = places[layer]
+            if not place.is_open:
+                continue
+            for module, members in sets.items():
                 chosen = self._own if place.own else self._targets
-                if place.module:
-                    chosen = self._of_modules.setdefault(place.module, [])
-                chosen.append((Layer(name, int(created)), from_bytes(kept.hashes["targets"][field])))
+                if module:
+                    chosen = self._of_modules.setdefault(module, [])
+                chosen.append((layer, members))
 
     def names(self) -> list[str]:
         """The deployments that are open to whom they target."""
@@ -271,20 +297,20 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
     `kept` holds the `deployments` and `targets` hashes. Whom nothing outplaces was not admitted: there is no other way to
     be passed over.
     """
-    places, targeting = {}, []
-    for field, data in kept.hashes["deployments"].items():
-        created, _, name = field.partition(":")
-        layer = Layer(name, int(created))
-        places[layer] = msgspec.json.decode(data, type=Place)
-        if ordinal in from_bytes(kept.hashes["targets"][field]):
-            targeting.append(layer)
+    places = _places_of(kept)
+    targeting = [
+        (layer, module)
+        for layer, sets in _targets_of(kept).items()
+        for module, members in sets.items()
+        if ordinal in members
+    ]
     stack = row.wanted if row.standing in {Standing.HELD_BACK, *PINNED} else row.stack
     if row.standing is Standing.UNMANAGED:
         stack = ()
-    found = []
-    for layer in sorted(targeting):
+    found: list[PassedOver] = []
+    for layer, module in sorted(targeting):
         if places[layer].own:
-            found += _passed_own(layer, row, places[layer])
+            found += [one for one in _passed_own(layer, row, places[layer], module) if one not in found]
         elif layer not in stack:
             found.append(_passed(layer, stack, places))
         elif row.standing is Standing.HELD_BACK:
@@ -294,9 +320,9 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
     return tuple(found)
 
 
-def _passed_own(layer: Layer, row: Row, place: Place) -> list[PassedOver]:
+def _passed_own(layer: Layer, row: Row, place: Place, module: str) -> list[PassedOver]:
     """Every configuration that targets one twin of a device applies, unless it is not admitted or all do not fit."""
-    own = row.module_part(place.module) if place.module else row.own_part
+    own = row.module_part(module) if module else row.own_part
     if layer in (own.wanted or own.stack):
         return [PassedOver(layer.id, Why.OVER_LIMIT)] if own.wanted else []
     return [PassedOver(layer.id, _shut_out(place))]

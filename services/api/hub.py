@@ -29,6 +29,7 @@ from events.device.errors import DeviceNotFound, ModuleNotFound
 from events.device.state import DeviceDocument, decode_device
 from events.device.twin import device_twin
 from events.log.port import Stored
+from events.manifest.document import Kind
 from events.query import tree
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
@@ -359,10 +360,23 @@ def list_configurations(request: Request) -> list[JsonObject]:
     """Every deployment that the caller sees; `top` is let pass and means nothing, as on the hub."""
     room, until = room_of(request), time.monotonic() + COUNTING_SECONDS
     kept = room.view.metrics()
+    seen = {name: (one, counts) for name, one, counts in deployments_seen(request)}
+    twins = _twins(request, seen)
     return [
-        shapes.configuration(name, one, counts, _results(request, one, kept.get(name, {}), until=until))
-        for name, one, counts in deployments_seen(request)
+        shapes.configuration(
+            name, one, twins.get(name, counts), _results(request, one, kept.get(name, {}), until=until)
+        )
+        for name, (one, counts) in seen.items()
     ]
+
+
+def _twins(
+    request: Request, seen: Mapping[str, tuple[DeploymentDocument, Counter[str] | None]]
+) -> Mapping[str, Counter[str]]:
+    """The counts in twins of those that are configurations of modules, as soon as workers know them."""
+    names = [name for name, (one, counts) in seen.items() if one.kind is Kind.MODULE and counts is not None]
+    room = room_of(request)
+    return room.view.twins(*names, within=room.within(caller_of(request))) if names else {}
 
 
 def _results(
@@ -440,7 +454,8 @@ def _configuration(request: Request, response: Response, name: str, *, until: fl
     document, counts = deployment_seen(request, name)
     response.headers["ETag"] = f'"{etag_text(document.etag)}"'
     results = _results(request, document, room_of(request).view.metrics().get(name, {}), until=until)
-    return shapes.configuration(name, document, counts, results)
+    twins = _twins(request, {name: (document, counts)})
+    return shapes.configuration(name, document, twins.get(name, counts), results)
 
 
 def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:

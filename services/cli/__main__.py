@@ -11,12 +11,17 @@ def main() -> None:
         shadow.check()
     except shadow.PackageShadowed as error:
         sys.exit(f"twinfold: {error}")
-    # Only now: these import `events`, which may not have been ours.
-    from services.cli import app, exits  # noqa: PLC0415
+    # Only now: commands import `events`, which may not have been ours.
+    from services.cli import app  # noqa: PLC0415
 
     try:
         app.app()
-    except exits.EXPECTED as error:
+    except Exception as error:
+        # Only now: whatever can go wrong anywhere is known there, Redis among it.
+        from services.cli import exits  # noqa: PLC0415
+
+        if not isinstance(error, exits.EXPECTED):
+            raise
         sys.stderr.write(f"twinfold: {error}\n")
         sys.exit(exits.code_of(error))
 

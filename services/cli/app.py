@@ -1,34 +1,97 @@
-"""The commands of `twinfold`: a table of contents."""
+"""The commands of `twinfold`: a table of contents. A command is imported when somebody asks for it."""
 
-from importlib.metadata import version as installed_version
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typing_extensions import override
 
-from services.cli import (
-    api,
-    blocked,
-    credentials,
-    demo,
-    deployment,
-    device,
-    group,
-    init,
-    log,
-    scheduler,
-    up,
-    update,
-    worker,
-)
+COMMANDS = {
+    "up": "services.cli.up:up",
+    "api": "services.cli.api:api",
+    "worker": "services.cli.worker:worker",
+    "scheduler": "services.cli.scheduler:scheduler",
+    "blocked": "services.cli.blocked:blocked",
+    "demo": "services.cli.demo:demo",
+    "init": "services.cli.init:init",
+    "connection-string": "services.cli.credentials:connection_string",
+    "ca": "services.cli.credentials:ca",
+    "log": "services.cli.log:log",
+    "check": "services.cli.check:check",
+    "device": "services.cli.device:app",
+    "deployment": "services.cli.deployment:app",
+    "update": "services.cli.update:app",
+    "group": "services.cli.group:app",
+    "token": "services.cli.credentials:token",
+    "policy": "services.cli.credentials:policy",
+}
+"""Name → where its function or group of commands is."""
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The table as commands, each made when it is looked up: one needs a Redis client, another nothing of the kind."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    @override
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, _, attribute = COMMANDS[name].partition(":")
+            self._made[name] = _command(name, getattr(import_module(module), attribute))
+        return self._made[name]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    @override
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    @override
+    def __setitem__(self, name: str, command: Any) -> None:
+        raise TypeError("commands stand in the table")
+
+    @override
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("commands stand in the table")
+
+
+class _LazyGroup(TyperGroup):
+    @override
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+
+def _command(name: str, what: Any) -> Any:
+    # The group that typer makes of an app of its own gives each command the name and the help it has in any other.
+    app = typer.Typer(add_completion=False)
+    app.callback()(_nothing)
+    if isinstance(what, typer.Typer):
+        app.add_typer(what, name=name)
+    else:
+        app.command(name)(what)
+    group: Any = typer.main.get_command(app)
+    return group.commands[name]
+
+
+def _nothing() -> None: ...
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
     if asked:
+        from importlib.metadata import version as installed_version  # noqa: PLC0415 - slow, and wanted here alone
+
         typer.echo(f"twinfold {installed_version('twinfold')}")
         raise typer.Exit
 
 
 app = typer.Typer(
+    cls=_LazyGroup,
     no_args_is_help=True,
     # Rich tracebacks show local variables, and with them URLs that hold passwords.
     pretty_exceptions_enable=False,
@@ -44,21 +107,3 @@ def twinfold(
 ) -> None:
     """Automatic deployments for edge fleets, on a log you keep yourself."""
     del version  # The callback has answered it.
-
-
-app.command()(up.up)
-app.command()(api.api)
-app.command()(worker.worker)
-app.command()(scheduler.scheduler)
-app.command()(blocked.blocked)
-app.command()(demo.demo)
-app.command()(init.init)
-app.command("connection-string")(credentials.connection_string)
-app.command()(credentials.ca)
-app.command()(log.log)
-app.add_typer(device.app, name="device")
-app.add_typer(deployment.app, name="deployment")
-app.add_typer(update.app, name="update")
-app.add_typer(group.app, name="group")
-app.add_typer(credentials.token, name="token")
-app.add_typer(credentials.policy, name="policy")

@@ -5,7 +5,6 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from events.canonical import Json, JsonObject
+from events.canonical import Json
 from events.settings import read_settings
 from services.local import serving, token
 
@@ -43,14 +42,6 @@ class ApiUnavailable(Exception):
     def __init__(self, url: str, why: str) -> None:
         super().__init__(f"the API at {url} is not available: {why}; is `twinfold up` running?")
         self.url, self.why = url, why
-
-
-class InputUnreadable(Exception):
-    """A file given on the command line, or standard input, is not JSON."""
-
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place}: {why}")
-        self.place, self.why = place, why
 
 
 class Api:
@@ -139,22 +130,6 @@ def _message(answer: httpx.Response) -> str:
     if "error" in body:
         return str(body["error"]["message"])
     return str(body.get("Message", "")).partition(";")[2] or str(body)
-
-
-def read_json(place: str) -> JsonObject:
-    """The JSON object in a file, or on standard input for `-`.
-
-    Raises:
-        InputUnreadable: there is none.
-    """
-    try:
-        text = sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8-sig")
-        found = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputUnreadable(place, str(error)) from error
-    if not isinstance(found, dict):
-        raise InputUnreadable(place, "a JSON object is wanted")
-    return found
 
 
 def pairs(given: list[str]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, read_json, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
+from services.cli.inputs import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
 

@@ -16,7 +16,8 @@ from events.producer.errors import ProducerError
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
 from services.certificates import CertificateUnusable
-from services.cli.client import ApiRefused, ApiUnavailable, InputUnreadable
+from services.cli.client import ApiRefused, ApiUnavailable
+from services.cli.inputs import InputUnreadable
 from services.credentials import NoKey
 from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied

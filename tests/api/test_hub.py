@@ -216,6 +216,22 @@ def test_a_configuration_of_a_module_reaches_it_wherever_it_is_and_its_counts_ar
     assert http.get("/v1/devices/edge1/outcomes").json()["outcomes"][-1]["byModule"] == line
     kinds = {one["id"]: one["kind"] for one in http.get("/v1/deployments").json()}
     assert kinds == {"dep1": "edge", "water": "module"}
+    http.put("/devices/edge2/modules/hum", json={"deviceId": "edge2", "moduleId": "hum"})
+    for name in ("temp", "hum"):
+        http.patch(f"/twins/edge2/modules/{name}", json={"tags": {"floor": 1}})
+    anywhere = configuration("floor", content=one, targetCondition="FROM devices.modules WHERE tags.floor = 1")
+    assert http.put("/configurations/floor", json=anywhere).status_code == 200
+    system.settle()
+    metrics = http.get("/configurations/floor").json()["systemMetrics"]
+    listed = {row["id"]: row["systemMetrics"] for row in http.get("/configurations").json()}
+    assert listed["floor"] == metrics
+    for metric, query in metrics["queries"].items():
+        rows = http.post("/devices/query", json={"query": query}).json()
+        assert [row["deviceId"] for row in rows] == ["edge2"] * metrics["results"][metric] == ["edge2", "edge2"], metric
+    assert http.get("/v1/deployments/floor/status").json()["counts"]["actual"] == 1
+    assert http.get("/v1/deployments/floor/status/actual").json()["devices"] == ["edge2"]
+    assert http.get("/twins/edge2/modules/hum").json()["configurations"] == {"floor": {"status": "Applied"}}
+    http.delete("/configurations/floor")
     changed = configuration("water", content=one, targetCondition=f"{OF_TEMP} and deviceId = 'edge1'")
     for_devices = {**changed, "targetCondition": "tags.environment='test'"}
     assert told(http.put("/configurations/water", json=for_devices, headers={"If-Match": "*"})) == (
@@ -245,7 +261,7 @@ def test_a_configuration_of_a_module_reaches_it_wherever_it_is_and_its_counts_ar
         ({"content": {"deviceContent": {}}, "targetCondition": OF_TEMP}, "InvalidConfigurationTargetCondition"),
         ({"targetCondition": OF_TEMP}, "InvalidConfigurationTargetCondition"),
         (
-            {"content": {"moduleContent": {}}, "targetCondition": f"{OF_TEMP} and tags.a = 1"},
+            {"content": {"moduleContent": {}}, "targetCondition": f"{OF_TEMP} and status = 'enabled'"},
             "InvalidConfigurationTargetCondition",
         ),
         ({"content": {"modulesContent": {"$edgeAgent": {"tags.x": 1}}}}, "InvalidConfigurationContent"),
@@ -274,11 +290,12 @@ def test_conditions_can_be_tried(http: httpx.Client) -> None:
         "/configurations/testQueries", json={"targetCondition": "tags.env='test'", "customMetricQueries": {}}
     )
     assert good.json() == {"targetConditionError": None, "customMetricQueryErrors": {}}
-    for wrong in ("tags.env==", "*", "from devices.modules where tags.a = 1"):
+    for wrong in ("tags.env==", "*", "from devices.modules where moduleId = '$edgeAgent'"):
         bad = http.post("/configurations/testQueries", json={"targetCondition": wrong})
         assert bad.json()["targetConditionError"]
-    of_modules = http.post("/configurations/testQueries", json={"targetCondition": OF_TEMP})
-    assert of_modules.json() == {"targetConditionError": None, "customMetricQueryErrors": {}}
+    for condition in (OF_TEMP, "from devices.modules where moduleId != 'temp' and tags.a = 1"):
+        of_modules = http.post("/configurations/testQueries", json={"targetCondition": condition})
+        assert of_modules.json() == {"targetConditionError": None, "customMetricQueryErrors": {}}
 
 
 def test_devices_are_listed_and_counted_once_the_workers_know_them(

@@ -4,7 +4,7 @@ import argparse
 
 import msgspec
 
-from tests.benchmarks import http, large_fleet, metrics, one_partition, queries, rollouts
+from tests.benchmarks import http, large_fleet, metrics, one_partition, queries, readiness, rollouts
 from tests.benchmarks.measuring import show
 from tests.benchmarks.scale import Scale
 
@@ -14,6 +14,7 @@ _ROOMS = {
     "queries": queries.run,
     "http": http.run,
     "metrics": metrics.run,
+    "readiness": readiness.run,
     "rollouts": rollouts.run,
 }
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=sorted(_ROOMS),
-        help="the rows of one partition, of the large fleet, of queries, of the API, of custom metrics, or of rollouts",
+        help="the rows of one partition, of the large fleet, of queries, of the API, of metrics, of manifests, or of rollouts",
     )
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     given = parser.parse_args()

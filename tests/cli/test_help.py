@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from services.cli.app import app
+from services.cli.app import COMMANDS, app
 
 PROGRAM = typer.main.get_command(app)
 
@@ -32,3 +33,13 @@ def test_a_command_has_an_example_that_it_would_take(path: str, command: Any) ->
 def test_every_flag_and_argument_of_a_command_is_explained(path: str, command: Any) -> None:
     for parameter in command.params:
         assert getattr(parameter, "help", None), (path, parameter.name)
+
+
+def test_the_commands_are_those_of_the_table_in_its_order() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    listed = re.findall(r"^│ ([a-z-]+) ", shown.partition("Commands")[2], re.MULTILINE)
+    assert listed == list(PROGRAM.commands) == list(COMMANDS)
+
+
+def test_a_command_that_does_not_exist_is_usage() -> None:
+    assert CliRunner().invoke(app, ["chekc"]).exit_code == 2

@@ -128,7 +128,7 @@ OF_M = "FROM devices.modules WHERE moduleId = 'm'"
 OF_MODULE = {"moduleContent": {"properties.desired.a": 1}}
 
 
-@pytest.mark.parametrize("condition", ["", OF_M, f"{OF_M} AND properties.reported.a = 1"])
+@pytest.mark.parametrize("condition", ["", OF_M, f"{OF_M} AND tags.a = 1", "FROM devices.modules WHERE tags.a = 1"])
 def test_a_configuration_of_a_module_has_a_condition_of_its_kind(condition: str) -> None:
     created = DeploymentCreated(OF_MODULE, condition)
     given().when(create(content=OF_MODULE, target_condition=condition)).then(created)

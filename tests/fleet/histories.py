@@ -120,8 +120,13 @@ _own_contents = st.one_of(
 
 _module_atoms = st.one_of(
     st.builds(
-        "properties.reported.{} {} {}".format,
-        st.sampled_from(["s", "s", "n", "s.deep"]),
+        "{} {} {}".format,
+        st.sampled_from(
+            [
+                *("properties.reported.s", "properties.reported.s", "properties.reported.n"),
+                *("properties.reported.s.deep", "tags.s", "tags.s", "tags.n", "tags.s.deep"),
+            ]
+        ),
         st.sampled_from(["=", "=", "=", "!=", "<", ">="]),
         st.sampled_from(["'x'", "'x'", "'y'", "1", "2"]),
     ),
@@ -129,21 +134,39 @@ _module_atoms = st.one_of(
         [
             *("properties.reported.s in ['x', 1]", "is_defined(properties.reported.n)", "properties.reported.n"),
             *("deviceId > 'd1'", "deviceId != 'd2'", "2 > properties.reported.n", "deviceId nin ['d0', 'd3']"),
+            *("tags.s in ['x', 1]", "is_defined(tags.n)", "tags.n", "is_defined(tags.s)"),
         ]
     ),
 )
-_module_wheres = st.recursive(
-    _module_atoms,
-    lambda inner: st.one_of(
-        inner.map("not ({})".format),
-        st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda three: "({}) {} ({})".format(*three)),
-    ),
-    max_leaves=3,
+_module_ids = st.sampled_from(
+    [
+        "moduleId = 'a'",
+        "moduleId != 'a'",
+        "moduleId > 'a'",
+        "'b' >= moduleId",
+        "moduleId in ['a', 'c']",
+        "moduleId nin ['b']",
+    ]
 )
+
+
+def _joined(atoms: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.recursive(
+        atoms,
+        lambda inner: st.one_of(
+            inner.map("not ({})".format),
+            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda three: "({}) {} ({})".format(*three)),
+        ),
+        max_leaves=3,
+    )
+
+
+_module_wheres = _joined(_module_atoms)
 module_conditions = st.one_of(
     st.builds("FROM devices.modules WHERE moduleId = '{}'".format, _modules),
     *[st.builds("from Devices.Modules where moduleId = '{}' AND ({})".format, _modules, _module_wheres)] * 3,
     st.builds("FROM devices.modules WHERE {} and moduleId = '{}'".format, _module_atoms, _modules),
+    *[_joined(st.one_of(_module_atoms, _module_ids)).map("FROM devices.modules WHERE {}".format)] * 3,
     st.just(""),
 )
 _module_reports = st.fixed_dictionaries(
@@ -152,6 +175,11 @@ _module_reports = st.fixed_dictionaries(
         "s": st.sampled_from(["x", "x", "y", 1, True, None, {"deep": "x"}, {"deep": None}]),
         "n": st.sampled_from([1, 2, 1.0, True, "x", None, ["x"]]),
     },
+)
+_module_facts = st.one_of(
+    st.builds(PropertiesReported, _module_reports),
+    st.builds(TwinPatched, st.one_of(_module_reports, st.none())),
+    st.builds(lambda tags: TwinReplaced(tags, {}), _module_reports),
 )
 
 
@@ -247,9 +275,9 @@ def histories(
 
 
 def _draw_module_fact(draw: st.DrawFn, history: History, live: set[str], made: set[tuple[str, str]]) -> None:
-    device, module = draw(st.sampled_from(sorted(live))), draw(_modules)
+    device, module = draw(st.sampled_from(sorted(live))), draw(st.one_of(_modules, _modules, st.just("c")))
     if draw(st.integers(0, 2)):
-        history.device(f"{device}/{module}", PropertiesReported(patch=draw(_module_reports)))
+        history.device(f"{device}/{draw(st.sampled_from([module] * 4 + ['$edgeHub']))}", draw(_module_facts))
     elif (device, module) in made:
         made.discard((device, module))
         history.device(device, ModuleDeleted(module))
@@ -323,13 +351,20 @@ class ModelTwin(msgspec.Struct):
     reported: dict[str, Any]
 
 
+class ModuleTwin(msgspec.Struct):
+    """What a module says, and what is said of it."""
+
+    tags: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
+
+
 class Model:
     """The plain reading of a history: no index, no sets, device by device."""
 
     def __init__(self, history: History) -> None:
         self.twins: dict[str, ModelTwin] = {}
         self.by_hand: set[tuple[str, str]] = set()
-        self.module_reports: dict[tuple[str, str], dict[str, Any]] = {}
+        self.module_twins: dict[tuple[str, str], ModuleTwin] = {}
         self.deployments: dict[str, tuple[int, DeploymentCreated]] = {}
         for envelope in history.partition:
             self._device(envelope.subject, envelope.fact)
@@ -345,22 +380,32 @@ class Model:
             case DeviceRetired():
                 del self.twins[subject]
                 self.by_hand = {one for one in self.by_hand if one[0] != subject}
-                self.module_reports = {one: said for one, said in self.module_reports.items() if one[0] != subject}
+                self.module_twins = {one: twin for one, twin in self.module_twins.items() if one[0] != subject}
             case ModuleCreated(module):
                 self.by_hand.add((subject, module))
             case ModuleDeleted(module):
                 self.by_hand.discard((subject, module))
-                self.module_reports.pop((subject, module), None)
-            case PropertiesReported() if "/" in subject:
+                self.module_twins.pop((subject, module), None)
+            case PropertiesReported() | TwinPatched() | TwinReplaced() if "/" in subject:
                 device, _, module = subject.partition("/")
-                said = self.module_reports.get((device, module), {})
-                self.module_reports[device, module] = merge_patch(said, fact.patch)
+                self._module(self.module_twins.setdefault((device, module), ModuleTwin()), fact)
             case TwinPatched():
                 self.twins[subject].tags = merge_patch(self.twins[subject].tags, fact.tags or {})
             case TwinReplaced():
                 self.twins[subject].tags = fact.tags
             case PropertiesReported() if "/" not in subject:
                 self.twins[subject].reported = merge_patch(self.twins[subject].reported, fact.patch)
+            case _:
+                pass
+
+    def _module(self, twin: "ModuleTwin", fact: DeviceFact) -> None:
+        match fact:
+            case PropertiesReported(patch):
+                twin.reported = merge_patch(twin.reported, patch)
+            case TwinPatched(tags=tags) if tags is not None:
+                twin.tags = merge_patch(twin.tags, tags)
+            case TwinReplaced(tags=tags):
+                twin.tags = merge_patch({}, tags)
             case _:
                 pass
 
@@ -403,8 +448,9 @@ class Model:
         }
 
     def _module_row(self, device_id: str, module_id: str) -> dict[str, Any]:
-        reported = self.module_reports.get((device_id, module_id), {})
-        return {"deviceId": device_id, "moduleId": module_id, "properties": {"reported": reported}}
+        twin = self.module_twins.get((device_id, module_id), ModuleTwin())
+        shown = {"deviceId": device_id, "moduleId": module_id, "properties": {"reported": twin.reported}}
+        return {**shown, "tags": twin.tags} if twin.tags else shown
 
     def module_stack(self, device_id: str, module_id: str, having: set[str]) -> tuple[str, ...]:
         """Every configuration that targets a module of one device, in the order in which they are laid."""

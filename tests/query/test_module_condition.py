@@ -2,11 +2,17 @@ from typing import Any
 
 import pytest
 
-from events.query.module_condition import module_applied_query, module_targeted_query, parse_module_condition
+from events.query.module_condition import (
+    EVERY_MODULE,
+    module_applied_query,
+    module_targeted_query,
+    parse_module_condition,
+)
 from events.query.parse import parse
 from events.targeting.errors import ConditionInvalid
-from events.targeting.tree import And, Comparison, Everyone, IsDefined, Not, Op, Or
+from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Op, Or
 
+TAGGED = Comparison(("tags", "a"), Op.EQ, "x")
 R, S = ("properties", "reported", "r"), ("properties", "reported", "s", "deep")
 
 
@@ -26,14 +32,44 @@ R, S = ("properties", "reported", "r"), ("properties", "reported", "s", "deep")
             Not(Or((Comparison(R, Op.EQ, "x"), Comparison(R, Op.EQ, 2)))),
         ),
         ("moduleId = 'm' and properties.reported.r in ['x']", Comparison(R, Op.EQ, "x")),
+        ("moduleId in ['m'] and tags.a = 'x'", TAGGED),
+        ("moduleId = 'm' and (moduleId != 'n' or tags.b = 1) and tags.a = 'x'", TAGGED),
+        ("(moduleId = 'm' and tags.a = 'x') or (moduleId = 'm' and moduleId = 'n')", TAGGED),
     ],
 )
-def test_a_condition_for_modules_is_one_over_what_the_module_reports(where: str, condition: Any) -> None:
+def test_what_fixes_the_module_is_a_condition_over_the_twin_of_that_one(where: str, condition: Any) -> None:
     for beginning in ("FROM devices.modules WHERE ", "  from\tDevices.Modules  where "):
         found = parse_module_condition(beginning + where)
         assert (found.module_id, found.condition) == ("m", condition)
     parse(module_targeted_query(beginning + where))
     parse(module_applied_query(beginning + where, "one"))
+
+
+@pytest.mark.parametrize(
+    ("where", "of_m", "of_n"),
+    [
+        ("tags.a = 'x'", TAGGED, TAGGED),
+        ("moduleId = 'm' or moduleId = 'n'", Everyone(), Everyone()),
+        ("moduleId != 'm'", Nobody(), Everyone()),
+        ("'n' > moduleId", Everyone(), Nobody()),
+        ("moduleId in ['m', '$edgeAgent'] and tags.a = 'x'", TAGGED, Nobody()),
+        ("moduleId nin ['m', 'o'] or tags.a = 'x'", TAGGED, Everyone()),
+        ("not (moduleId = 'm' and tags.a = 'x')", Not(TAGGED), Everyone()),
+        ("not (moduleId = 'm' or tags.a = 'x')", Nobody(), Not(TAGGED)),
+        ("is_defined(moduleId) and deviceId != ''", *[Comparison(("deviceId",), Op.NE, "")] * 2),
+        ("(moduleId < 'n' or tags.a = 'x') and is_defined(tags.a)", IsDefined(("tags", "a")), None),
+    ],
+)
+def test_what_may_be_about_any_module_comes_to_a_condition_over_the_twin_of_each(
+    where: str, of_m: Any, of_n: Any
+) -> None:
+    text = f"FROM devices.modules WHERE {where}"
+    found = parse_module_condition(text)
+    assert (found.module_id, found.of("m")) == (EVERY_MODULE, of_m)
+    assert found.of("n") == (of_n or And((TAGGED, IsDefined(("tags", "a")))))
+    assert module_applied_query(text, "one") == (
+        "select deviceId from devices.modules where configurations.[[one]].status = 'Applied'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,13 +79,18 @@ def test_a_condition_for_modules_is_one_over_what_the_module_reports(where: str,
         *(
             f"FROM devices.modules WHERE {where}"
             for where in [
-                *("", "*", "deviceId = 'd'", "moduleId = 'm' or moduleId = 'n'", "moduleId = 'm' and moduleId = 'n'"),
-                *("moduleId != 'm'", "moduleId = '$edgeAgent'", "moduleId = '$edgeHub'"),
-                *("moduleId = 1", "moduleId = 'a/b'", "not moduleId = 'm'"),
+                *("", "*", "moduleId = 'm' and moduleId = 'n'", "moduleId = '$edgeAgent'", "moduleId = '$edgeHub'"),
+                *("moduleId in ['$edgeAgent', '$edgeHub']", "moduleId = '$edgeHub' or moduleId = '$edgeAgent'"),
+                *("moduleId = 1", "moduleId = 'a/b'", "moduleId", "moduleId in ['m', 1]", "moduleId != true"),
                 *(
                     f"moduleId = 'm' and {rest}"
                     for rest in [
-                        *("tags.a = 'x'", "properties.desired.a = 1", "configurations.a.status = 'Applied'"),
+                        *(
+                            "tags = 'x'",
+                            "tags.$a = 'x'",
+                            "properties.desired.a = 1",
+                            "configurations.a.status = 'Applied'",
+                        ),
                         *(
                             "properties.reported.$version = 1",
                             "properties.reported = 1",
@@ -76,8 +117,10 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 def test_a_refusal_says_what_is_supported() -> None:
-    with pytest.raises(ConditionInvalid, match=r"tags.a = 'x' is not supported.*moduleId = '…'"):
-        parse_module_condition("FROM devices.modules WHERE moduleId = 'm' AND tags.a = 'x'")
+    with pytest.raises(ConditionInvalid, match=r"status = 'x' is not supported.*tags and properties.reported of the"):
+        parse_module_condition("FROM devices.modules WHERE moduleId = 'm' AND status = 'x'")
+    with pytest.raises(ConditionInvalid, match=r"'\$edgeAgent' is no module that a configuration can be for"):
+        parse_module_condition("FROM devices.modules WHERE moduleId = '$edgeAgent' AND tags.a = 'x'")
 
 
 def test_its_queries_are_its_own_text_and_one_for_where_it_is_applied() -> None:

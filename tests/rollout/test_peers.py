@@ -247,21 +247,22 @@ def test_no_more_than_so_many_of_a_site_at_once() -> None:
 def test_devices_are_admitted_at_a_rate_that_may_grow() -> None:
     simulation = Simulation(devices=100)
     simulation.create("even", Plan(phases=(Phase(percent=100),), rate=Rate(per_minute=5)))
-    simulation.step()
     admitted = []
     for _ in range(4):
         simulation.step()
         admitted.append(simulation.counts("even").admitted)
     assert admitted == [5, 10, 15, 20]
+    # What could not be admitted in an hour does not come at once.
+    simulation.step(HOUR)
+    assert simulation.counts("even").admitted == 25
     simulation.create(
         "more", Plan(phases=(Phase(percent=100),), rate=Rate(per_minute=5, growth_percent=100)), priority=20
     )
-    simulation.step()
     grown = []
     for _ in range(4):
         simulation.step()
         grown.append(simulation.counts("more").admitted)
-    assert grown == [7, 21, 50, 100]
+    assert grown == [5, 15, 35, 75]
 
 
 def test_nobody_is_admitted_outside_the_windows() -> None:

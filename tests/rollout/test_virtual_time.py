@@ -27,7 +27,7 @@ def five_phases() -> Simulation:
         failure=Failure(percent=10, count=20, then=OnFailure.ROLL_BACK),
         offline=Offline.EXCLUDE,
         offline_seconds=3600,
-        rate=Rate(per_minute=50),
+        rate=Rate(per_minute=500),
         windows=(Window("0 6-20 * * *", "Europe/Berlin", 60),),
     )
     simulation = Simulation(devices=DEVICES, behave=behave)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice, ReportProperties
@@ -9,8 +10,18 @@ from events.access.scope import Scope
 from events.canonical import JsonObject
 from events.deployment.commands import ChangeAdmission, UpdateDeployment
 from events.deployment.facts import Ended
-from events.device.commands import CreateModule, DeleteModule, PatchTwin, SetConfiguration, UpdateDevice
+from events.device.commands import (
+    CreateModule,
+    DeleteModule,
+    PatchTwin,
+    ReplaceTwin,
+    RetireDevice,
+    SetConfiguration,
+    UpdateDevice,
+)
 from events.fleet.rows import Standing
+from events.query.module_condition import module_applied_query, module_targeted_query
+from events.query.parse import parse
 from events.views.reading import PassedOver, Why
 from tests.view_store.test_querying import Fleet
 from tests.workers.system import base, layer
@@ -26,6 +37,10 @@ def fleet() -> Fleet:
 
 def of(module: str, where: str = "") -> str:
     return f"FROM devices.modules WHERE moduleId = '{module}'{where and ' and '}{where}"
+
+
+def where(condition: str) -> str:
+    return f"FROM devices.modules WHERE {condition}"
 
 
 def given(name: str, condition: str = of("m"), priority: int = 0, **desired: Any) -> CreateDeployment:
@@ -105,6 +120,93 @@ def test_what_the_module_reports_decides(fleet: Fleet) -> None:
     assert (desired(fleet), desired(fleet, "edge")) == ({"y": 1, "$version": 3}, {"y": 1, "$version": 2})
 
 
+def applied(fleet: Fleet, name: str, condition: str) -> set[tuple[str, str]]:
+    """The module twins that a configuration is applied to: its queries, its counts and the twins say the same."""
+    twins = fleet.view.twins(name)[name]
+    found = set()
+    for status, text in (
+        ("target", module_targeted_query(condition)),
+        ("actual", module_applied_query(condition, name)),
+    ):
+        rows = fleet.pages(msgspec.structs.replace(parse(text), select=()), size=3)
+        found = {(row["deviceId"], row["moduleId"]) for row in rows}
+        assert len(rows) == len(found) == twins[status]
+        assert sorted(fleet.view.members(name, status)) == sorted({device for device, _ in found})
+        assert fleet.view.status(name)[name][status] == len({device for device, _ in found})
+    for device, module in found:
+        assert statuses(fleet, device, module)[name] == "Applied"
+        assert desired(fleet, device, module)["x"] == 1
+    return found
+
+
+def test_tags_of_modules_decide_whatever_their_names_and_follow_every_edit(fleet: Fleet) -> None:
+    condition = where("tags.site = 'north'")
+    fleet.do(CreateModule("leaf", "n"), PatchTwin("leaf", "n", {"site": "north"}))
+    fleet.do(given("one", condition, x=1))
+    assert applied(fleet, "one", condition) == {("leaf", "n")}
+    fleet.do(*(PatchTwin(device, "m", {"site": "north"}) for device in ("edge", "leaf")))
+    assert applied(fleet, "one", condition) == {("leaf", "n"), ("leaf", "m"), ("edge", "m")}
+    fleet.do(PatchTwin("leaf", "m", {"site": None}), ReplaceTwin("edge", "m", {"other": "north"}))
+    assert applied(fleet, "one", condition) == {("leaf", "n")}
+    assert (desired(fleet), statuses(fleet)) == ({"$version": 3}, {})
+    fleet.do(ReplaceTwin("edge", "m", {"site": "north"}), PatchTwin("leaf", "n", {"site": {"north": 1}}))
+    assert applied(fleet, "one", condition) == {("edge", "m")}
+    fleet.do(given("two", of("m", "tags.site = 'north'"), z=1), UpdateDeployment("one", target_condition=""))
+    assert desired(fleet, "edge") == {"z": 1, "$version": 7}
+    assert fleet.view.twins("one", "two") == {"one": {"target": 0, "actual": 0}, "two": {"target": 1, "actual": 1}}
+
+
+def test_tags_go_with_the_module_and_with_the_device(fleet: Fleet) -> None:
+    condition = where("tags.site = 'north'")
+    fleet.do(given("one", condition, x=1), CreateModule("leaf", "n"))
+    fleet.do(*(PatchTwin("leaf", name, {"site": "north"}) for name in "mn"))
+    assert applied(fleet, "one", condition) == {("leaf", "m"), ("leaf", "n")}
+    fleet.do(DeleteModule("leaf", "n"))
+    assert applied(fleet, "one", condition) == {("leaf", "m")}
+    fleet.do(CreateModule("leaf", "n"))
+    assert applied(fleet, "one", condition) == {("leaf", "m")}
+    fleet.do(RetireDevice("leaf"))
+    assert applied(fleet, "one", condition) == set()
+    fleet.do(RegisterDevice("leaf"), CreateModule("leaf", "n"))
+    assert applied(fleet, "one", condition) == set()
+
+
+def test_names_are_compared_and_a_name_that_nobody_knew_is_found_when_it_comes(fleet: Fleet) -> None:
+    condition = where("moduleId != 'm' and (deviceId = 'leaf' or tags.site = 'north') and not moduleId < 'k'")
+    fleet.do(given("one", condition, x=1), PatchTwin("edge", "$edgeHub", {"site": "north"}))
+    assert fleet.view.twins("one")["one"]["target"] == 0
+    fleet.do(CreateModule("leaf", "n"), CreateModule("leaf", "a"), PatchTwin("edge", "o", {"site": "north"}))
+    assert list(fleet.view.members("one", "actual")) == ["leaf"]
+    fleet.do(CreateDeployment("more", base("m", "o"), target_condition="*", priority=9))
+    assert sorted(fleet.view.members("one", "actual")) == ["edge", "leaf"]
+    assert desired(fleet, "edge", "o")["x"] == desired(fleet, "leaf", "n")["x"] == 1
+    assert "configurations" not in twin(fleet, "leaf", "a")
+    assert "one" not in statuses(fleet, "edge", "$edgeHub")
+    fleet.do(DeleteDeployment("more"), SetConfiguration("edge", base("m")))
+    assert list(fleet.view.members("one", "actual")) == ["leaf"]
+
+
+def test_system_modules_are_no_configurations(fleet: Fleet) -> None:
+    fleet.do(given("one", where("deviceId != ''"), x=1), PatchTwin("edge", "$edgeAgent", {"site": "north"}))
+    fleet.do(given("two", where("tags.site = 'north' or moduleId > '$edge'"), x=1))
+    twins = {"target": 2, "actual": 2}
+    assert fleet.view.twins("one", "two") == {"one": twins, "two": twins}
+    assert statuses(fleet, "edge", "$edgeAgent") == {"base": "Applied"}
+    assert "x" not in desired(fleet, "edge", "$edgeAgent")
+
+
+def test_a_device_counts_once_for_each_of_its_modules_and_is_listed_once(fleet: Fleet) -> None:
+    condition = where("moduleId in ['m', 'n'] and deviceId != ''")
+    fleet.do(CreateModule("leaf", "n"), given("one", condition, x=1))
+    assert applied(fleet, "one", condition) == {("edge", "m"), ("leaf", "m"), ("leaf", "n")}
+    assert fleet.view.status("one")["one"]["actual"] == 2
+    fleet.do(UpdateDeployment("one", target_condition=of("n")))
+    assert applied(fleet, "one", of("n")) == {("leaf", "n")}
+    fleet.do(UpdateDeployment("one", target_condition=condition), ChangeAdmission("one", Ended()))
+    assert fleet.view.twins("one")["one"] == {"target": 0, "actual": 0}
+    assert fleet.view.passed_over("leaf") == (PassedOver("one", Why.ENDED),)
+
+
 def test_an_update_can_name_another_module(fleet: Fleet) -> None:
     fleet.do(CreateModule("leaf", "own"), given("one", x=1), given("stays", of("own"), z=1))
     fleet.do(UpdateDeployment("one", target_condition=of("own")))
@@ -141,6 +243,17 @@ def test_a_scope_is_of_the_device(fleet: Fleet) -> None:
     fleet.do_within(Scope("tags.site = 'north'"), given("one", x=1))
     assert list(fleet.view.members("one", "target")) == ["leaf"]
     fleet.do(PatchTags("edge", {"site": "north"}), PatchTags("leaf", {"site": "south"}))
+    assert (list(fleet.view.members("one", "actual")), desired(fleet, "edge")["x"]) == (["edge"], 1)
+
+
+def test_a_scope_holds_of_every_module_of_the_device(fleet: Fleet) -> None:
+    condition = where("moduleId > 'a'")
+    fleet.do(PatchTags("leaf", {"site": "north"}), CreateModule("leaf", "n"))
+    fleet.do_within(Scope("tags.site = 'north'"), given("one", condition, x=1))
+    assert fleet.view.twins("one")["one"] == {"target": 2, "actual": 2}
+    fleet.do(PatchTags("leaf", {"site": "south"}))
+    assert (fleet.view.twins("one")["one"]["actual"], desired(fleet, module="n")) == (0, {"$version": 3})
+    fleet.do(PatchTags("edge", {"site": "north"}))
     assert (list(fleet.view.members("one", "actual")), desired(fleet, "edge")["x"]) == (["edge"], 1)
 
 

@@ -197,6 +197,9 @@ module_conditions = st.sampled_from(
         "from devices.modules where moduleId = 'm' and properties.reported.r = 'x'",
         "from devices.modules where not properties.reported.r = 'x' and moduleId = 'n'",
         "from devices.modules where moduleId = 'n' and (deviceId > 'd1' or is_defined(properties.reported.r))",
+        "from devices.modules where moduleId = 'm' and tags.a = 1",
+        "from devices.modules where tags.a = 1 or properties.reported.r = 'x'",
+        "from devices.modules where moduleId != 'm' and (not tags.a = 1 or deviceId > 'd1')",
         "",
     ]
 )
@@ -208,7 +211,7 @@ commands = st.one_of(
     st.builds(UpdateDevice, devices, edge=st.booleans()),
     st.builds(RetireDevice, devices),
     st.builds(CreateModule, devices, st.sampled_from(["n", "o"])),
-    st.builds(PatchTwin, devices, modules, st.just({"a": 1}), st.none()),
+    st.builds(PatchTwin, devices, modules, st.sampled_from([{"a": 1}, {"a": "x"}, {"a": None}]), st.none()),
     st.builds(SetConfiguration, devices, st.sampled_from([base("m"), base("n")])),
     st.builds(
         CreateDeployment,
@@ -285,6 +288,7 @@ histories = st.lists(commands, min_size=5, max_size=30)
 OK, FAILED = ({"lastDesiredVersion": 2, "lastDesiredStatus": {"code": code}} for code in (200, 400))
 OF_M = "FROM devices.modules WHERE moduleId = 'm' and deviceId > 'd1'"
 OF_N = "FROM devices.modules WHERE moduleId = 'n'"
+OF_ANY = "FROM devices.modules WHERE tags.a = 1 or moduleId = 'z'"
 USUAL: list[Command] = [
     *(RegisterDevice(name) for name in NAMES[:4]),
     *(PatchTags(name, {"a": "x" if number else "y", "c": number}) for number, name in enumerate(NAMES[:4])),
@@ -390,6 +394,9 @@ STEPS: list[list[Command]] = [
     [UpdateDeployment("six", target_condition=OF_N), ReportProperties("d0", {"r": "x"}, "n")],
     [UpdateDeployment("six", target_condition=f"{OF_N} and properties.reported.r = 'x'")],
     [ReportProperties("d3", {"r": "y"}, "n")],
+    [UpdateDeployment("six", target_condition=OF_ANY)],
+    [PatchTwin("d0", "n", {"a": 1}), PatchTwin("d2", "m", {"a": 1}), PatchTwin("d3", "$edgeAgent", {"a": 1})],
+    [PatchTwin("d2", "m", {"a": {"b": 1}}), PatchTwin("d3", "m", {"a": 1})],
     [UpdateDeployment("six", target_condition=OF_M)],
     [DeleteDeployment("one")],
     [DeleteDeployment("six")],
@@ -425,7 +432,11 @@ def test_every_kind_of_metric_is_right_at_every_checkpoint(*, first: bool) -> No
 
 @pytest.mark.parametrize(
     ("module", "content", "condition"),
-    [("$edgeAgent", base("m"), "*"), ("n", {"moduleContent": {"properties.desired.x": 1}}, OF_N)],
+    [
+        ("$edgeAgent", base("m"), "*"),
+        ("n", {"moduleContent": {"properties.desired.x": 1}}, OF_N),
+        ("n", {"moduleContent": {"properties.desired.x": 1}}, "FROM devices.modules WHERE moduleId > 'm'"),
+    ],
 )
 def test_metrics_follow_whom_a_deployment_targets_without_admitting_them(
     module: str, content: dict[str, Any], condition: str

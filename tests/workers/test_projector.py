@@ -1,5 +1,6 @@
 """Whoever folds, with warm copies or without, alone or in turn with others: the same bytes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,7 +15,10 @@ from events import (
     RetireDevice,
     UpdateDeployment,
 )
+from events.device.commands import CreateModule, DeleteModule, PatchTwin, ReplaceTwin
 from events.log.memory import MemoryLog
+from events.properties import merge_patch
+from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
 from tests.producer.logs import producer
 from tests.workers.system import answer_of, base, layer
@@ -30,6 +34,14 @@ conditions = st.sampled_from(
         *("properties.reported.model = 'm'", "is_defined(properties.reported.model) AND tags.a = 1"),
     ]
 )
+modules = st.sampled_from(["m", "n", "o", "$edgeAgent"])
+of_modules = st.sampled_from(["four", "five"])
+module_conditions = st.sampled_from(
+    [
+        *("tags.a = 1", "moduleId != 'm' AND tags.a = 1", "NOT tags.b = 'x'", "is_defined(tags.a) OR deviceId > 'd4'"),
+        *("moduleId = 'm' AND tags.a = 1", "properties.reported.model = 'm'", "moduleId IN ['n', 'o']"),
+    ]
+).map("FROM devices.modules WHERE {}".format)
 contents = st.sampled_from([base("m"), base("m", "n"), layer("x", v=1), layer("y", v=2)])
 patches = st.fixed_dictionaries({}, optional={"a": st.sampled_from([1, 2, None]), "b": st.sampled_from(["x", None])})
 commands: st.SearchStrategy[Any] = st.one_of(
@@ -44,6 +56,19 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(CreateDeployment, names, contents, conditions, st.integers(0, 3)),
     st.builds(UpdateDeployment, names, conditions, st.integers(0, 3)),
     st.builds(DeleteDeployment, names),
+    st.builds(CreateModule, devices, st.sampled_from(["n", "o"])),
+    st.builds(DeleteModule, devices, st.sampled_from(["n", "o"])),
+    *[st.builds(PatchTwin, devices, modules, patches)] * 3,
+    st.builds(ReplaceTwin, devices, st.sampled_from(["m", "n"]), patches.map(lambda patch: merge_patch({}, patch))),
+    st.builds(ReportProperties, devices, st.sampled_from([{"model": "m"}, {"model": None}]), modules),
+    *[
+        st.builds(
+            CreateDeployment, of_modules, st.just({"moduleContent": {"properties.desired.x": 1}}), module_conditions
+        )
+    ]
+    * 2,
+    st.builds(UpdateDeployment, of_modules, module_conditions),
+    st.builds(DeleteDeployment, of_modules),
 )
 turns = st.lists(
     st.tuples(st.lists(commands, min_size=1, max_size=8), st.integers(0, 2), st.lists(st.integers(0, 1), max_size=2)),
@@ -93,3 +118,31 @@ def test_a_warm_copy_that_missed_a_new_path_does_not_go_on_with_an_empty_index()
         assert projector.drain(0, go_on=lambda: True)
         assert Projector(log, plain, clock=lambda: 0).drain(0, go_on=lambda: True)
         assert views.load(0) == plain.load(0)
+
+
+def test_documents_of_modules_that_run_ahead_of_what_is_folded_are_brought_in_all_the_same() -> None:
+    meanwhile: list[Any] = []
+
+    class Busy(MemoryLog):
+        """Somebody writes while it is asked what there is."""
+
+        def subjects(self, stream: int) -> Iterable[str]:
+            producer(self).submit(meanwhile).raise_if_refused()
+            meanwhile.clear()
+            return super().subjects(stream)
+
+    log, views, elsewhere = Busy(partitions=1), MemoryViewStore(), MemoryViewStore()
+    of_tagged = {"moduleContent": {"properties.desired.x": 1}}, "FROM devices.modules WHERE tags.a = 1"
+    producer(log).submit(
+        [
+            *(RegisterDevice("d"), *(CreateModule("d", name) for name in ("m", "n", "o", "stays"))),
+            *(PatchTwin("d", name, {"a": 1}) for name in ("m", "n", "stays")),
+            CreateDeployment("tagged", *of_tagged),
+        ]
+    ).raise_if_refused()
+    meanwhile += [PatchTwin("d", "m", {"a": 2}), PatchTwin("d", "n", {"a": None}), PatchTwin("d", "o", {"a": 1})]
+    assert Projector(log, views, clock=lambda: 0).drain(0, go_on=lambda: True)
+    assert not meanwhile
+    assert FleetView(views, partitions=1).twins("tagged")["tagged"] == {"target": 2, "actual": 2}
+    rebuild(0, log=log, recorded=views, into=elsewhere)
+    assert elsewhere.load(0) == views.load(0)

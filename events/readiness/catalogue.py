@@ -1,0 +1,25 @@
+"""All rules, in the order of the checklist."""
+
+from events.readiness.rule import Rule
+from events.readiness.rules import (
+    host,
+    images,
+    isolation,
+    layers,
+    limits,
+    manual,
+    options,
+    registries,
+    routes,
+    runtime,
+    structure,
+)
+
+RULES: tuple[Rule, ...] = tuple(
+    value
+    for room in (structure, layers, images, runtime, limits, options, isolation, registries, routes, host, manual)
+    for value in vars(room).values()
+    if isinstance(value, Rule)
+)
+
+BY_ID = {rule.id: rule for rule in RULES}

@@ -1,0 +1,71 @@
+"""JSON pointers (RFC 6901) and the operations of a JSON patch (RFC 6902) that fixes are made of."""
+
+import copy
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from events.canonical import Json
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One step of a patch: `add`, `replace` or `remove` at a pointer; what is removed has no value."""
+
+    op: str
+    path: str
+    value: Json = None
+
+
+def pointer(*names: object) -> str:
+    """The pointer that leads through members and items of these names."""
+    return "".join("/" + str(name).replace("~", "~0").replace("/", "~1") for name in names)
+
+
+def names_of(path: str) -> list[str]:
+    """The names a pointer leads through; the inverse of `pointer`."""
+    return [name.replace("~1", "/").replace("~0", "~") for name in path.split("/")[1:]]
+
+
+def value_at(document: Json, path: str) -> Json:
+    """What stands at a pointer.
+
+    Raises:
+        LookupError: nothing does.
+    """
+    for name in names_of(path):
+        if isinstance(document, dict):
+            document = document[name]
+        elif isinstance(document, list) and name.isdecimal():
+            document = document[int(name)]
+        else:
+            raise LookupError(path)
+    return document
+
+
+def patched(document: Json, operations: Iterable[Operation]) -> Json:
+    """A copy of the document with the operations done in their order; members of objects alone are changed.
+
+    Raises:
+        LookupError: an operation leads nowhere.
+    """
+    changed = copy.deepcopy(document)
+    for operation in operations:
+        above, _, _ = operation.path.rpartition("/")
+        (name,) = names_of(operation.path)[-1:]
+        holder = value_at(changed, above)
+        if not isinstance(holder, dict) or (operation.op in ("remove", "replace") and name not in holder):
+            raise LookupError(operation.path)
+        if operation.op == "remove":
+            del holder[name]
+        else:
+            holder[name] = copy.deepcopy(operation.value)
+    return changed
+
+
+def overlap(one: Sequence[Operation], other: Sequence[Operation]) -> bool:
+    """Whether two patches touch the same place, or one a place inside of the other's."""
+    return any(_within(mine.path, theirs.path) or _within(theirs.path, mine.path) for mine in one for theirs in other)
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}/")

@@ -1,0 +1,1 @@
+"""What `twinfold check` reads, mends and prints; the rules are in `events.readiness`."""

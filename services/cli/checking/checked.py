@@ -1,0 +1,93 @@
+"""A file that was checked, and what of it counts."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from events.manifest.problem import Severity
+from events.readiness.check import RANK, Report
+from events.readiness.finding import Finding
+from services.cli.checking.json_text import Line, line_of, spans
+
+
+class Source(msgspec.Struct, frozen=True, dict=True):
+    """A file's place as it was given, and its text."""
+
+    place: str
+    text: str
+
+    def line(self, pointer: str) -> Line | None:
+        """Where an element stands; `None` if it cannot be told."""
+        if "spans" not in self.__dict__:
+            self.__dict__["spans"] = spans(self.text)
+        span = self.__dict__["spans"].get(pointer)
+        return line_of(self.text, span.name) if span is not None else None
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """The report on a file, with the sources of its documents by their names.
+
+    `known` are fingerprints of the baseline, `None` without one. `fixed` are findings that were mended before.
+    """
+
+    source: Source
+    sources: dict[str, Source]
+    report: Report
+    known: frozenset[str] | None = None
+    fixed: tuple[Finding, ...] = ()
+
+    @property
+    def new(self) -> list[Finding]:
+        """Findings that the baseline does not know."""
+        return [finding for finding in self.report.findings if not self.knows(finding)]
+
+    def knows(self, finding: Finding) -> bool:
+        """Whether the baseline has a finding."""
+        return self.known is not None and finding.fingerprint in self.known
+
+    def source_of(self, finding: Finding) -> Source:
+        """The file that the finding's element was written in."""
+        return self.sources.get(finding.document, self.source)
+
+    def line(self, finding: Finding) -> Line | None:
+        """Where the finding's element stands in it."""
+        return self.source_of(finding).line(finding.pointer)
+
+
+def counts(finding: Finding, fail_on: Severity) -> bool:
+    """Whether a finding is as bad as that, or worse."""
+    return RANK[finding.severity] <= RANK[fail_on]
+
+
+def failing(files: Iterable[Checked], fail_on: Severity) -> bool:
+    """Whether any file has a new finding that counts."""
+    return any(counts(finding, fail_on) for checked in files for finding in checked.new)
+
+
+def summary(files: Sequence[Checked]) -> str:
+    """How many findings of each severity there are, and what became of the others, in one line."""
+    new = Counter(finding.severity for checked in files for finding in checked.new)
+    fixable = sum(finding.fixable for checked in files for finding in checked.report.findings)
+    parts = [f"{_many(len(files), 'file')}: " + ", ".join(_many(new[one], one.value) for one in RANK if new[one])]
+    if not new:
+        parts = [f"{_many(len(files), 'file')}: no findings"]
+    known = sum(len(checked.report.findings) - len(checked.new) for checked in files)
+    waived = sum(len(checked.report.waived) for checked in files)
+    fixed = sum(len(checked.fixed) for checked in files)
+    for count, text in ((known, "known from the baseline"), (waived, "waived"), (fixed, "fixed")):
+        if count:
+            parts.append(f"{count} {text}")
+    if fixable:
+        parts.append(f"{fixable} can be fixed with --fix")
+    return "; ".join(parts)
+
+
+def fingerprints(files: Iterable[Checked]) -> list[Finding]:
+    """Findings for a baseline, each fingerprint once, in the order of their fingerprints."""
+    found = {finding.fingerprint: finding for checked in files for finding in checked.report.findings}
+    return [found[name] for name in sorted(found)]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,30 @@
+"""The page about readiness says what the rules say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from events.readiness.catalogue import RULES
+from events.readiness.document import markdown
+from events.readiness.host_facts import SECTION, HostFacts, read_host_facts
+from tests.repo.tree import text
+
+PAGE = Path("docs/readiness.md")
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert text(PAGE) == markdown(), "python -m events.readiness.document > docs/readiness.md"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_every_rule_is_in_it_once(rule: object) -> None:
+    assert markdown().count(f"\n### {rule.id}\n") == 1  # type: ignore[attr-defined]
+
+
+def test_the_facts_of_a_host_can_be_reported_as_it_shows() -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", markdown(), re.DOTALL)
+    facts = read_host_facts(json.loads(shown)[SECTION])
+    assert isinstance(facts, HostFacts)
+    assert None not in (getattr(facts, name) for name in HostFacts.__struct_fields__)

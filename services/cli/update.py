@@ -7,7 +7,8 @@ import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
-from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, read_json, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
+from services.cli.inputs import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 

@@ -356,9 +356,9 @@ def test_compliance_and_the_best_updates(client: DeviceUpdateClient, running: Hu
     best_of_class = management.get_best_updates_for_device_class_subgroup("south", class_id)
     assert (best_of_class["deviceCount"], best_of_class["update"]["updateId"]["version"]) == (2, "90.1")
     management.create_or_update_deployment("south", "1", deployment("south", "1", "90.1", update="south"))
-    eventually(lambda: run(http, "south-1") == "example.com/south:90.1", what="it has the update")
     of_class = management.get_device_class_subgroup_update_compliance
-    assert of_class("south", class_id)["updatesInProgressDeviceCount"] == 2
+    eventually(lambda: of_class("south", class_id)["updatesInProgressDeviceCount"] == 2, what="both have the update")
+    assert run(http, "south-1") == "example.com/south:90.1"
     answers(http, "south-0")
     done = {
         "totalDeviceCount": 2, "onLatestUpdateDeviceCount": 1,

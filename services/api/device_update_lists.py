@@ -1,5 +1,6 @@
 """What the update service's paths have in common: one view for each request, pages, and operations that are done."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -11,12 +12,14 @@ from events.log.keys import partition_of
 from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
 from events.view_store.groups import DeviceState, GroupView
+from events.view_store.querying import ContinuationInvalid
 from services.api.answers import JsonAnswer
 from services.api.asking import room_of
 from services.api.errors import BodyInvalid, NotFound
 
 PREFIX = "/deviceUpdate"
 PAGE = 100
+_PLACE = re.compile(r"([0-9]{1,3}):(-1|[0-9]{1,9})", re.ASCII)
 _RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
 
@@ -40,28 +43,40 @@ IfNoneMatch = Annotated[str | None, Header()]
 
 def listed(request: Request, found: Sequence[Any], shown: Callable[[Any], Json] = lambda one: one) -> JsonObject:
     """A page of a list. Its link says how many came before: of a list that changes meanwhile one may show twice."""
-    begun = _opened(request, "0")
-    start = int(begun) if begun.isdecimal() else 0
+    start = place_in(_opened(request))[1] + 1
     page = {"value": [shown(one) for one in found[start : start + PAGE]]}
-    return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, str(start + PAGE))}
+    return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
 
 
 def devices_listed(
     request: Request, view: GroupView, members: FleetSet, shown: Callable[[str, tuple[int, int]], JsonObject]
 ) -> JsonObject:
     """A page of devices; whoever is among them throughout is on one page exactly."""
-    number, _, ordinal = _opened(request, "0:-1").partition(":")
-    found, place = view.page(members, after=(int(number), int(ordinal)), limit=PAGE)
+    found, place = view.page(members, after=place_in(_opened(request)), limit=PAGE)
     page = {"value": [shown(name, where) for name, where in found]}
-    return page if place is None else {**page, "nextLink": _link(request, f"{place[0]}:{place[1]}")}
+    return page if place is None else {**page, "nextLink": _link(request, place)}
 
 
-def _opened(request: Request, first: str) -> str:
-    return room_of(request).continuations.open(request.query_params.get("after")) or first
+def place_in(opened: str | None) -> tuple[int, int]:
+    """The (partition, ordinal) that a page goes on from; before everybody where there is none.
+
+    Raises:
+        ContinuationInvalid: it was made for something else.
+    """
+    if opened is None:
+        return (0, -1)
+    found = _PLACE.fullmatch(opened)
+    if found is None:
+        raise ContinuationInvalid
+    return int(found[1]), int(found[2])
 
 
-def _link(request: Request, place: str) -> str:
-    sealed = room_of(request).continuations.seal(place)
+def _opened(request: Request) -> str | None:
+    return room_of(request).continuations.open(request.query_params.get("after"))
+
+
+def _link(request: Request, place: tuple[int, int]) -> str:
+    sealed = room_of(request).continuations.seal(f"{place[0]}:{place[1]}")
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
 
 

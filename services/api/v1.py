@@ -76,7 +76,7 @@ def devices(
     """The ids of all devices, page by page."""
     room = room_of(request)
     within = room.within(caller_of(request))
-    found, place = room.view.devices(after=place_in(room.continuations.open(continuation)), limit=top, within=within)
+    found, place = room.view.devices(after=_place(room.continuations.open(continuation)), limit=top, within=within)
     return {
         "devices": found,
         "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
@@ -344,7 +344,7 @@ def members(
     else:
         deployment_seen(request, name)
     found, place = room.view.page(
-        name, which, after=place_in(room.continuations.open(continuation)), limit=top, within=within
+        name, which, after=_place(room.continuations.open(continuation)), limit=top, within=within
     )
     return {
         "devices": found,
@@ -462,12 +462,7 @@ def _member(value: object, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
 
 
-def place_in(place: str | None) -> tuple[int, int]:
-    """The (partition, ordinal) that a page goes on from; before everybody where there is none.
-
-    Raises:
-        ContinuationInvalid: it was made for something else.
-    """
+def _place(place: str | None) -> tuple[int, int]:
     if place is None:
         return (0, -1)
     found = _PLACE.fullmatch(place)

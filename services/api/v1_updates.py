@@ -26,13 +26,13 @@ from services.api import described, described_updates
 from services.api.asking import author_of, room_of
 from services.api.bodies import CancelBody, DeployBody, GroupBody, UpdateImportBody
 from services.api.described import answers, refusals
-from services.api.device_update_lists import View, state_of, view_of
+from services.api.device_update_lists import View, place_in, state_of, view_of
 from services.api.errors import BodyInvalid
 from services.api.room import Room
-from services.api.v1 import PAGE_MAX, place_in
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
+PAGE_MAX = 1000
 _UPDATE = "/updates/{provider}/{name}/{version}"
 _GROUP = "/groups/{group}"
 _DEPLOYMENT = f"{_GROUP}/deployments/{{deployment}}"

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from services.api.needs import needed
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.servers import eventually
@@ -178,6 +179,27 @@ def test_an_update_may_be_a_layer_for_a_group_by_a_condition(gate: Guarded, ada:
 )
 def test_what_cannot_be_is_refused(ada: Operator, method: str, path: str, body: Any, status: int) -> None:
     assert ada.call(method, path, body, status=status)["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/updates/a/b/1.0", "/v1/groups/a/deployments/1", "/deviceUpdate/x/updates"])
+def test_updates_need_what_deployments_need(path: str) -> None:
+    assert needed("GET", path) == needed("GET", "/v1/deployments/a")
+    for method in ("PUT", "POST", "DELETE"):
+        assert needed(method, path) == needed(method, "/v1/deployments/a")
+
+
+def test_a_continuation_of_something_else_is_refused(gate: Guarded, ada: Operator) -> None:
+    register(gate, "page-1", "page-2", "page-3")
+    eventually(lambda: len(ada.call("GET", "/v1/devices?top=1000")["devices"]) >= 3, what="all are seen")
+    rows = {"query": "SELECT deviceId FROM devices"}
+    answer = gate.http.post("/devices/query", json=rows, headers={**gate.policy(), "x-ms-max-item-count": "1"})
+    token = answer.headers["x-ms-continuation"]
+    for list_ in ("devices", "groups"):
+        path = f"/deviceUpdate/x/management/{list_}?api-version=2022-10-01"
+        assert ada.call("GET", path)["value"]
+        refused = ada.call("GET", f"{path}&after={token}", status=400)
+        assert set(refused["error"]) == {"code", "message"}
+    ada.call("GET", f"/v1/groups/%24default?api-version=1&continuation={token}")
 
 
 def test_whoever_is_scoped_or_only_reads_changes_nothing(gate: Guarded) -> None:

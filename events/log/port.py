@@ -11,9 +11,10 @@ from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
 from events.rollout.facts import RolloutFact
+from events.update.facts import GroupFact, UpdateFact
 from events.webhook.facts import WebhookFact
 
-Fact = DeviceFact | DeploymentFact | RolloutFact | AccessFact | WebhookFact | LogFact
+Fact = DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WebhookFact | LogFact
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20

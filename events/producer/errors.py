@@ -15,9 +15,10 @@ from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
 from events.rollout.commands import RolloutCommand
+from events.update.commands import UpdateCommand
 from events.webhook.commands import WebhookCommand
 
-Command = DeviceCommand | DeploymentCommand | RolloutCommand | AccessCommand | WebhookCommand
+Command = DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WebhookCommand
 
 _SHOWN = 5
 

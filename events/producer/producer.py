@@ -262,7 +262,7 @@ class Producer:
                 facts = propose(command, standings, self._scope, by=str(self._by))
                 for fact in facts:
                     check_size(fact)
-                if isinstance(facts[0].fact, DeploymentCreated):
+                if any(isinstance(fact.fact, DeploymentCreated) for fact in facts):
                     if not left:
                         raise DeploymentsFull(self._deployments_max)
                     left -= 1

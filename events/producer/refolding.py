@@ -19,6 +19,9 @@ from events.log.port import Fact
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
+from events.update import state as update_state
+from events.update.facts import GroupFact, UpdateFact
+from events.update.state import GroupDocument, UpdateDocument
 from events.webhook import state as webhook_state
 from events.webhook.facts import WebhookFact
 from events.webhook.state import WebhookDocument
@@ -32,6 +35,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     access: dict[str, AccessDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
     webhooks: dict[str, WebhookDocument | None] = {}
+    updates: dict[str, UpdateDocument | None] = {}
+    groups: dict[str, GroupDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -39,6 +44,10 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             deployments[subject] = deployment_state.evolve(deployments.get(subject), fact, version=version, at=at)
         elif isinstance(fact, RolloutFact):
             rollouts[subject] = rollout_state.evolve(rollouts.get(subject), fact, version=version, at=at)
+        elif isinstance(fact, UpdateFact):
+            updates[subject] = update_state.evolve_update(fact, version=version, at=at)
+        elif isinstance(fact, GroupFact):
+            groups[subject] = update_state.evolve_group(groups.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
         elif isinstance(fact, WebhookFact):
@@ -58,6 +67,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: device_state.encode(document) for subject, document in modules.items()},
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
         **{subject: rollout_state.encode(document) for subject, document in rollouts.items() if document},
+        **{subject: update_state.encode(document) for subject, document in updates.items() if document},
+        **{subject: update_state.encode(document) for subject, document in groups.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
         **{subject: webhook_state.encode(document) for subject, document in webhooks.items() if document},
     }

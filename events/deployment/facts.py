@@ -27,6 +27,15 @@ class Ended(msgspec.Struct, frozen=True, tag="Ended"):
 Admission = NotStarted | Everyone | Admitted | Ended
 
 
+class Kept(msgspec.Struct, frozen=True, tag="Kept"):
+    """Exactly these devices keep it, as far as they are targeted: by partition, the base64 of a set of ordinals.
+
+    For who acts on a fleet as it was read (a canceled update); nobody asks for it by hand.
+    """
+
+    devices: dict[str, str]
+
+
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a deployment starts and ends, in milliseconds since 1970; 0 is not set. `zone` is how people read these times."""
 
@@ -65,7 +74,7 @@ class DeploymentUpdated(msgspec.Struct, frozen=True, tag="DeploymentUpdated", fo
 class AdmissionChanged(msgspec.Struct, frozen=True, tag="AdmissionChanged", forbid_unknown_fields=True):
     """Who may receive the deployment changed: it started, or it ended; `late_ms` after it was due, where it was due at a time."""
 
-    admission: Admission
+    admission: Admission | Kept
     late_ms: int | UnsetType = UNSET
 
 

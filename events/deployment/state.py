@@ -16,6 +16,7 @@ from events.deployment.facts import (
     DeploymentScheduled,
     DeploymentUpdated,
     Ended,
+    Kept,
     NotStarted,
     Schedule,
 )
@@ -36,7 +37,7 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     metrics: dict[str, str]
     schema_version: str
-    admission: Admission
+    admission: Admission | Kept
     created_at: int
     updated_at: int
     etag: int = 1

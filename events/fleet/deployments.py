@@ -20,6 +20,7 @@ from events.deployment.facts import (
     DeploymentUpdated,
     Ended,
     Everyone,
+    Kept,
     NotStarted,
 )
 from events.fleet.errors import CannotFold
@@ -259,6 +260,9 @@ class Deployments:
     def _evolve(
         self, old: Deployment | None, fact: TargetingFact, *, deployment_id: str, position: int
     ) -> Deployment | None:
+        if old is not None and isinstance(fact, AdmissionChanged) and isinstance(fact.admission, Kept):
+            members = self.members(fact.admission.devices)
+            return msgspec.structs.replace(old, admission=Phased(members), rolled=frozenset())
         if not isinstance(fact, RolloutFact):
             return _evolve(old, fact, deployment_id=deployment_id, position=position)
         # A rollout goes with its deployment; one whose admission was changed by hand says nothing any more.
@@ -333,6 +337,7 @@ def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str,
                 position,
             )
         case AdmissionChanged():
+            assert not isinstance(fact.admission, Kept)
             return msgspec.structs.replace(old, admission=fact.admission)
         case DeploymentScheduled():
             return old

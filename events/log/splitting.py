@@ -9,6 +9,7 @@ from events.log.codec import encode_fact
 from events.log.errors import FactTooLarge
 from events.log.port import CHUNK_BYTES_MAX, CHUNK_FACTS_MAX, Fact, Proposed
 from events.rollout.facts import RolloutFact
+from events.update.facts import GroupFact, UpdateFact
 
 _OVERHEAD_BYTES = 64
 
@@ -34,8 +35,8 @@ def check_size(proposed: Proposed) -> None:
     Raises:
         FactTooLarge: it is over the limit with its snapshots.
     """
-    # Only a deployment's content and a rollout's sets can be so big; twins have limits of their own far below.
-    if isinstance(proposed.fact, DeploymentFact | RolloutFact):
+    # Only contents, the sets of a rollout and a group's deployments can be so big; twins have limits of their own far below.
+    if isinstance(proposed.fact, DeploymentFact | RolloutFact | UpdateFact | GroupFact):
         _size(proposed, encode_fact(proposed.fact))
 
 

@@ -36,7 +36,9 @@ from events.log.kinds import KINDS
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
+from events.producer import updating
 from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
+from events.producer.updating import Standings
 from events.readiness import decide as readiness_decide
 from events.readiness import state as readiness_state
 from events.readiness.commands import WaiverCommand
@@ -49,6 +51,9 @@ from events.rollout.facts import RolloutDeleted
 from events.rollout.state import RolloutDocument, State
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
+from events.update import decide as update_decide
+from events.update.commands import DeployUpdate, UpdateCommand
+from events.update.errors import UpdateError
 from events.view_store.deployments import deployments
 from events.webhook import decide as webhook_decide
 from events.webhook import state as webhook_state
@@ -59,6 +64,7 @@ REFUSALS = (
     DeviceError,
     DeploymentError,
     RolloutError,
+    UpdateError,
     AccessError,
     ReadinessError,
     WebhookError,
@@ -76,13 +82,10 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
-FleetCommand = DeploymentCommand | RolloutCommand | AccessCommand | WaiverCommand | WebhookCommand
-
-Standings = dict[tuple[bool, str], Stored]
-"""What stands, by (is of the fleet, subject)."""
+FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
 
 
-def load(log: Log, commands: Iterable[Command]) -> Standings:
+def load(log: Log, commands: Sequence[Command]) -> Standings:
     """What the log knows of every subject that some commands are decided on."""
     found: Standings = {}
     for fleet in (True, False):
@@ -90,12 +93,13 @@ def load(log: Log, commands: Iterable[Command]) -> Standings:
         names = list(dict.fromkeys(subject for command in concerned for subject in subjects_of(command)))
         if names:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
+    updating.load_more(log, commands, found)
     return found
 
 
 def deployments_left(log: Log, commands: Iterable[Command], deployments_max: int) -> float:
     """How many more deployments some commands may create; without a maximum (0) any number."""
-    if not deployments_max or not any(isinstance(command, CreateDeployment) for command in commands):
+    if not deployments_max or not any(isinstance(command, CreateDeployment | DeployUpdate) for command in commands):
         return math.inf
     return max(0, deployments_max - sum(1 for _ in deployments(log)))
 
@@ -112,6 +116,8 @@ def propose(
     """
     if isinstance(command, DeploymentCommand):
         return _propose_deployment(command, standings, scope)
+    if isinstance(command, UpdateCommand):
+        return updating.propose(command, standings, scope, by)
     if isinstance(command, RolloutCommand):
         return (_propose_rollout(command, standings, scope, by),)
     if isinstance(command, WaiverCommand):
@@ -200,6 +206,7 @@ def _propose_module(
 
 
 def _propose_deployment(command: DeploymentCommand, standings: Standings, scope: Scope | None) -> tuple[Proposed, ...]:
+    updating.check_apart(command)
     stored = standings[True, command.deployment_id]
     document = None if stored.snapshot is None else deployment_state.decode(stored.snapshot)
     fact = deployment_decide.decide(command, document, scope=None if scope is None else scope.text)
@@ -232,6 +239,7 @@ def _check_moved(command: ScheduleDeployment, document: DeploymentDocument, roll
 
 
 def _propose_rollout(command: RolloutCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
+    updating.check_carrier(command, standings)
     name, subject = command.deployment_id, rollout_state.subject_of(command.deployment_id)
     deployment, stored = standings[True, name].snapshot, standings[True, subject]
     found = None if deployment is None else deployment_state.decode(deployment)
@@ -303,6 +311,8 @@ def check(command: Command) -> None:
     elif isinstance(command, RolloutCommand):
         deployment_decide.check_id(command.deployment_id)
         rollout_decide.check(command)
+    elif isinstance(command, UpdateCommand):
+        update_decide.check(command)
     elif isinstance(command, AccessCommand):
         access_decide.check(command)
     elif isinstance(command, WaiverCommand):
@@ -321,8 +331,8 @@ def _check_texts(command: Command) -> None:
         canonical.encode(command)
     except UnicodeEncodeError as error:
         raise CommandInvalid(type(command).__name__, "a text holds half a surrogate pair") from error
-    except ValueError as error:
-        raise CommandInvalid(type(command).__name__, "a number has too many digits") from error
+    except (OverflowError, ValueError) as error:
+        raise CommandInvalid(type(command).__name__, "a number has more than 64 bits") from error
 
 
 def _unfolded(value: Any) -> Any:
@@ -351,7 +361,14 @@ def subjects_of(command: Command) -> Sequence[str]:
         return (command.deployment_id,)
     if isinstance(command, RolloutCommand):
         named = (command.plan.rollback_to,) if isinstance(command, CreateRollout) and command.plan.rollback_to else ()
-        return (rollout_state.subject_of(command.deployment_id), command.deployment_id, *named)
+        return (
+            rollout_state.subject_of(command.deployment_id),
+            command.deployment_id,
+            *named,
+            *updating.group_of(command),
+        )
+    if isinstance(command, UpdateCommand):
+        return updating.subjects_of(command)
     if isinstance(command, AccessCommand):
         return (access_decide.subject_of(command),)
     if isinstance(command, WaiverCommand):

@@ -14,7 +14,6 @@ import msgspec
 
 from events.access.scope import Scope
 from events.deployment.advice import Advice
-from events.deployment.commands import CreateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
 from events.envelope import Principal
@@ -38,6 +37,7 @@ from events.producer.deciding import (
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
 from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
+from events.readiness.waiver import Waiver
 from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
@@ -191,7 +191,9 @@ class Producer:
             if not deployments_left(self._log, clean, self._deployments_max):
                 raise DeploymentsFull(self._deployments_max)
             standings = load(self._log, clean)
-            chunks = self._append(propose_together(clean, standings, self._scope, by=str(self._by)), "")
+            proposed = propose_together(clean, standings, self._scope, by=str(self._by))
+            self._insist(proposed, self._waivers)
+            chunks = self._append(proposed, "")
             if not any(isinstance(chunk, Conflicted) for chunk in chunks):
                 self._wake(chunks)
                 return tuple(one for command in clean for one in advise(self._log, command, self._scope))
@@ -249,14 +251,11 @@ class Producer:
     def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
         """The commands that a state could allow, without the secrets in them; and the others."""
         fine, refused = [], []
-        waivers = cache(lambda: tuple(document.waiver for _, document in waivers_of(self._log)))
         for index, command in commands:
             try:
                 check(in_references(command))
                 if self._scope is not None:
                     refuse_references(command)
-                if self._bar is not None and isinstance(command, CreateDeployment):
-                    self._bar.insist(command, waivers=waivers(), now=self._clock())
                 fine.append((index, self._take_secrets(command)))
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
@@ -265,14 +264,16 @@ class Producer:
     def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
         standings = load(self._log, [command for _, command in commands])
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
+        waivers = cache(self._waivers)
         proposed: list[Proposed] = []
         authors: list[Pending] = []
         for index, command in commands:
             try:
                 facts = propose(command, standings, self._scope, by=str(self._by))
+                self._insist(facts, waivers)
                 for fact in facts:
                     check_size(fact)
-                if isinstance(facts[0].fact, DeploymentCreated):
+                if any(isinstance(fact.fact, DeploymentCreated) for fact in facts):
                     if not left:
                         raise DeploymentsFull(self._deployments_max)
                     left -= 1
@@ -282,6 +283,15 @@ class Producer:
             proposed += facts
             authors += [(index, command)] * len(facts)
         return proposed, authors
+
+    def _waivers(self) -> tuple[Waiver, ...]:
+        return tuple(document.waiver for _, document in waivers_of(self._log))
+
+    def _insist(self, facts: Iterable[Proposed], waivers: Callable[[], tuple[Waiver, ...]]) -> None:
+        """Keep deployments out that are below the bar."""
+        for fact in facts:
+            if self._bar is not None and isinstance(fact.fact, DeploymentCreated):
+                self._bar.insist(fact.subject, fact.fact, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""

@@ -22,6 +22,9 @@ from events.readiness.state import WaiverDocument
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
+from events.update import state as update_state
+from events.update.facts import GroupFact, UpdateFact
+from events.update.state import GroupDocument, UpdateDocument
 from events.webhook import state as webhook_state
 from events.webhook.facts import WebhookFact
 from events.webhook.state import WebhookDocument
@@ -36,6 +39,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     rollouts: dict[str, RolloutDocument | None] = {}
     waivers: dict[str, WaiverDocument | None] = {}
     webhooks: dict[str, WebhookDocument | None] = {}
+    updates: dict[str, UpdateDocument | None] = {}
+    groups: dict[str, GroupDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -43,6 +48,10 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             deployments[subject] = deployment_state.evolve(deployments.get(subject), fact, version=version, at=at)
         elif isinstance(fact, RolloutFact):
             rollouts[subject] = rollout_state.evolve(rollouts.get(subject), fact, version=version, at=at)
+        elif isinstance(fact, UpdateFact):
+            updates[subject] = update_state.evolve_update(fact, version=version, at=at)
+        elif isinstance(fact, GroupFact):
+            groups[subject] = update_state.evolve_group(groups.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
         elif isinstance(fact, WaiverFact):
@@ -64,6 +73,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: device_state.encode(document) for subject, document in modules.items()},
         **{subject: deployment_state.encode(document) for subject, document in deployments.items() if document},
         **{subject: rollout_state.encode(document) for subject, document in rollouts.items() if document},
+        **{subject: update_state.encode(document) for subject, document in updates.items() if document},
+        **{subject: update_state.encode(document) for subject, document in groups.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
         **{subject: readiness_state.encode(document) for subject, document in waivers.items() if document},
         **{subject: webhook_state.encode(document) for subject, document in webhooks.items() if document},

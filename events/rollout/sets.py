@@ -26,6 +26,11 @@ class FleetSet:
         """Read the form that facts have."""
         return cls({int(number): from_bytes(base64.b64decode(data)) for number, data in devices.items()})
 
+    @classmethod
+    def one(cls, number: int, ordinal: int) -> "FleetSet":
+        """The device of a partition's ordinal."""
+        return cls({number: BitMap([ordinal])})
+
     def devices(self) -> Devices:
         """The form that facts have; equal sets, equal text."""
         by_partition = sorted(self.by_partition.items())

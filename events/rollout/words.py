@@ -4,7 +4,7 @@ import datetime as dt
 import re
 import zoneinfo
 
-from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
+from events.deployment.facts import Admitted, Ended, Everyone, Kept, NotStarted
 from events.deployment.state import DeploymentDocument
 from events.rollout import saying
 from events.rollout.state import RolloutDocument, State
@@ -78,6 +78,8 @@ def standing(document: DeploymentDocument, rollout: RolloutDocument | None, now:
             return f"is for everybody whom it targets{_until(document, now)}"
         case Admitted(devices):
             return f"is for {len(devices)} named devices{_until(document, now)}"
+        case Kept():
+            return f"is kept by whoever had it when it was canceled{_until(document, now)}"
         case Ended():
             return "has ended: it targets nobody"
 

@@ -16,6 +16,7 @@ from events.device.commands import CreateModule, RegisterDevice, SetConfiguratio
 from events.properties import SECRET, is_secret
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.references import Secret, extract, references
+from events.update.commands import ImportUpdate
 from events.webhook.commands import DefineWebhook
 from events.webhook.signing import key_of
 
@@ -30,7 +31,7 @@ def holds_secrets(command: object) -> bool:
     """Whether a command could hold a secret, or refer to one."""
     if isinstance(command, _IDENTITY):
         return command.authentication is not None
-    return isinstance(command, CreateDeployment | SetConfiguration | DefinePolicy | DefineWebhook)
+    return isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate | DefinePolicy | DefineWebhook)
 
 
 def take(
@@ -42,7 +43,7 @@ def take(
         SecretTextInvalid: a secret that is no text, or a key that is not base64 of 16 to 64 bytes.
         MarkNotFound: as `references.extract`.
     """
-    if isinstance(command, CreateDeployment | SetConfiguration):
+    if isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate):
         content, found = extract(command.content, new_id=new_id, marked=marked)
         return msgspec.structs.replace(command, content=content), found, references(command.content)
     secrets: list[Secret] = []

@@ -17,10 +17,11 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import hub, readiness, rollouts, stream, v1, webhooks
+from services.api import device_update, hub, readiness, rollouts, stream, v1, v1_updates, webhooks
 from services.api.answers import JsonAnswer
 from services.api.callers import NOBODY
 from services.api.described import header
+from services.api.device_update_lists import PREFIX
 from services.api.errors import (
     BAD_REQUEST,
     BUSY,
@@ -70,7 +71,15 @@ def create_app(room: Room) -> FastAPI:
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
     app.state.metrics = Metrics(room, waiting, streams)
     app.include_router(hub.router)
-    for router in (v1.router, readiness.router, rollouts.router, stream.router, webhooks.router):
+    for router in (
+        v1.router,
+        readiness.router,
+        rollouts.router,
+        v1_updates.router,
+        device_update.router,
+        stream.router,
+        webhooks.router,
+    ):
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
@@ -179,6 +188,8 @@ def _answer(request: Request, answer: Answer, message: str, more: dict[str, str]
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if request.scope["path"].startswith("/v1/"):
         body: JsonObject = {"error": {"code": answer.code, "message": message, "requestId": request_id}}
+    elif request.scope["path"].startswith(f"{PREFIX}/"):
+        body = {"error": {"code": answer.code, "message": message}}
     else:
         room: Room = request.app.state.room
         body = hub_body(answer, message, request_id=request_id, at=room.clock())

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from events.rollout.decide import PHASES_MAX, REASON_CHARACTERS_MAX
 from events.rollout.plan import Plan
 from events.rollout.words import DurationUnreadable, read_duration
+from events.update.commands import PRIORITY_DEFAULT
 
 _EXAMPLE_IMAGE = "example.com/sensor:1.0"
 _MODULE = {
@@ -391,3 +392,51 @@ class WaiverBody(Body):
     until: str = Field(json_schema_extra={"format": "date"})
     module: str | None = None
     deployment: str | None = None
+
+
+class UpdateImportBody(Body):
+    """An update to import; `compatibility` has properties with their values, or a target condition as `condition`."""
+
+    model_config = _example({"content": _CONTENT, "compatibility": [{"model": "x-200"}], "description": "the first"})
+
+    content: dict[str, Any]
+    compatibility: list[dict[str, str]] = []
+    description: str = ""
+    friendly_name: str = Field(default="", alias="friendlyName")
+
+
+class GroupBody(Body):
+    """Who is in a group; an empty condition is the tag. Its updates are deployed with the priority."""
+
+    model_config = _example({"condition": "tags.site = 'north'"})
+
+    condition: str = ""
+    priority: int = PRIORITY_DEFAULT
+
+
+class PolicyBody(Body):
+    """When a group goes back: both thresholds are reached, once so many devices have answered."""
+
+    update: str
+    percent: float
+    count: int = 1
+    answered_min: int = Field(default=0, alias="answeredMin")
+
+
+class DeployBody(Body):
+    """An update to deploy, as provider/name/version; `startAt` in milliseconds. `plan` is that of a rollout."""
+
+    model_config = _example({"update": "contoso/camera/1.0"})
+
+    update: str
+    start_at: int = Field(default=0, alias="startAt")
+    policy: PolicyBody | None = None
+    plan: dict[str, Any] | None = None
+
+
+class CancelBody(Body):
+    """Why a deployment is canceled."""
+
+    model_config = _example({"reason": "the wrong one"})
+
+    reason: str = ""

@@ -17,6 +17,7 @@ from events.readiness import errors as readiness
 from events.rollout import errors as rollout
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
+from events.update import errors as update
 from events.view_store.querying import ContinuationInvalid
 from events.webhook.errors import WebhookError, WebhookNotFound
 
@@ -94,6 +95,13 @@ class NotFound(Exception):
         super().__init__(what)
 
 
+class NotOffered(Exception):
+    """The contract has it, and nothing here answers for it (docs/updates.md)."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"twinfold does not offer this: {why}")
+
+
 _ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid", number=400004)
 _PRECONDITION = Answer(412, "PreconditionFailed", number=412001)
 _UNAUTHORIZED = Answer(401, "IotHubUnauthorizedAccess", number=401002)
@@ -115,6 +123,14 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((readiness.WaiverNotFound,), Answer(404, "WaiverNotFound")),
     ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),
     ((NotFound, WebhookNotFound), Answer(404, "NotFound")),
+    ((update.UpdateNotFound,), Answer(404, "UpdateNotFound")),
+    ((update.GroupNotFound,), Answer(404, "GroupNotFound")),
+    ((update.GroupDeploymentNotFound,), Answer(404, "DeploymentNotFound")),
+    ((update.UpdateExists,), Answer(409, "UpdateAlreadyExists")),
+    ((update.GroupDeploymentExists,), Answer(409, "DeploymentAlreadyExists")),
+    ((update.UpdateInUse,), Answer(409, "UpdateInUse")),
+    ((update.GroupBusy, update.GroupDeploymentForbidden), Answer(409, "DeploymentStateConflict")),
+    ((NotOffered,), Answer(501, "NotImplemented")),
     ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
     ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
@@ -146,6 +162,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
             access.AccessError,
             readiness.ReadinessError,
             WebhookError,
+            update.UpdateError,
         ),
         _ARGUMENT,
     ),

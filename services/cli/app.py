@@ -24,6 +24,8 @@ COMMANDS = {
     "deployment": "services.cli.deployment:app",
     "rollout": "services.cli.rollout:app",
     "webhook": "services.cli.webhook:app",
+    "update": "services.cli.update:app",
+    "group": "services.cli.group:app",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

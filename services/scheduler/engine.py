@@ -21,6 +21,7 @@ from events.rollout.commands import AbortRollout, RolloutCommand, StartRollout
 from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutFact, RolloutPaused
 from events.rollout.planner import Judgement, judge
 from events.rollout.state import RolloutDocument, State
+from events.update.state import to_go_back_to
 from events.view_store.census import CensusReader, rollback_id
 from events.view_store.port import ViewStore
 from services.scheduler.standing import Standing
@@ -143,14 +144,15 @@ class Engine:
         failed, beneath, free = self._log.load([name, document.plan.rollback_to, rollback], fleet=True)
         if failed.snapshot is None or beneath.snapshot is None:
             return
-        old, back = deployment_state.decode(failed.snapshot), deployment_state.decode(beneath.snapshot)
+        old = deployment_state.decode(failed.snapshot)
+        content, schema_version = to_go_back_to(document.plan.rollback_to, beneath.snapshot)
         fact = DeploymentCreated(
-            back.content,
+            content,
             old.target_condition,
             old.priority,
             {ROLLBACK_LABEL: name},
             {},
-            back.schema_version,
+            schema_version,
             scope=old.scope,
         )
         after = deployment_state.evolve(None, fact, version=free.head.version + 1, at=AT_APPEND)

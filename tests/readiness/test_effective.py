@@ -11,7 +11,7 @@ from events.readiness.rule import LooksAt
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import READY, layer, manifest, module, subject
 
-FOUND_BY_VERSION = (1, "cf599dd60dd9eab9")
+FOUND_BY_VERSION = (1, "f91b4378781e66bd")
 """What rules of a version find in the examples."""
 
 

@@ -1,0 +1,57 @@
+"""Which devices an update is for: what an import says of it, as a target condition."""
+
+from collections.abc import Mapping, Sequence
+
+from events.targeting.errors import ConditionInvalid
+from events.targeting.parse import parse
+from events.targeting.tree import printed_literal
+
+CONDITION = "condition"
+"""The member that holds a target condition, beside none other."""
+
+EVERYBODY = "*"
+
+
+def condition_of(compatibility: Sequence[Mapping[str, str]]) -> str:
+    """The condition that is true where one of the compatibilities fits, and `*` where there is none.
+
+    One fits where each of its properties has its value: `{"tags.model": "x"}`; a name without a dot is that of a tag. Or it is
+    a target condition, `{"condition": "tags.model = 'x'"}`.
+    """
+    if not compatibility:
+        return EVERYBODY
+    return " OR ".join(_grouped(_fits(one), more=len(compatibility) > 1) for one in compatibility)
+
+
+def both(one: str, other: str) -> str:
+    """The condition that is true where both are."""
+    if EVERYBODY in {one.strip(), other.strip()}:
+        return other if one.strip() == EVERYBODY else one
+    return f"({one}) AND ({other})"
+
+
+def problem_of(compatibility: Sequence[Mapping[str, str]]) -> str:
+    """What is wrong with some compatibilities; empty where nothing is."""
+    for one in compatibility:
+        if not one or (CONDITION in one and len(one) > 1):
+            return "a compatibility has properties and their values, or one condition"
+    try:
+        text = condition_of(compatibility)
+        parse(text)
+    except ConditionInvalid as error:
+        return f"its compatibility is no condition: {error}"
+    return "" if text.strip() else "its compatibility fits nobody"
+
+
+def _fits(one: Mapping[str, str]) -> str:
+    if CONDITION in one:
+        return one[CONDITION]
+    return " AND ".join(f"{_path(name)} = {printed_literal(value)}" for name, value in sorted(one.items()))
+
+
+def _path(name: str) -> str:
+    return name if "." in name else f"tags.{name}"
+
+
+def _grouped(text: str, *, more: bool) -> str:
+    return f"({text})" if more else text

@@ -1,0 +1,172 @@
+"""The fold of updates and groups: the documents that stand as snapshots beside the fleet's log."""
+
+import enum
+from typing import assert_never
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from events import canonical
+from events.canonical import JsonObject
+from events.deployment import state as deployment_state
+from events.targeting.tree import printed_literal
+from events.update.commands import PRIORITY_DEFAULT
+from events.update.compatibility import condition_of
+from events.update.facts import (
+    GroupDefined,
+    GroupFact,
+    GroupRemoved,
+    RollbackPolicy,
+    UpdateDeleted,
+    UpdateDeployed,
+    UpdateDeploymentCanceled,
+    UpdateDeploymentDeleted,
+    UpdateDeploymentRetried,
+    UpdateFact,
+    UpdateImported,
+)
+from events.update.names import DEFAULT_GROUP, UpdateId, is_update
+
+SCHEMA_VERSION = "1.0"
+"""Of the contents of updates."""
+
+GROUP_TAG = "tags.ADUGroup"
+"""What devices are grouped by, where nobody said otherwise."""
+
+
+class UpdateDocument(msgspec.Struct, frozen=True):
+    """An update as it was imported, `imported_at` milliseconds."""
+
+    version: int
+    update: UpdateId
+    content: JsonObject
+    compatibility: tuple[dict[str, str], ...]
+    description: str
+    friendly_name: str
+    imported_at: int
+
+    @property
+    def condition(self) -> str:
+        """Whom it is for, as a target condition."""
+        return condition_of(self.compatibility)
+
+
+class State(enum.Enum):
+    """Where a deployment of a group stands; from SUPERSEDED and CANCELED nothing leads back (seed 004, Deployment lifecycle).
+
+    One that is ACTIVE and has not started yet shows as inactive, too.
+    """
+
+    ACTIVE = "active"
+    SUPERSEDED = "superseded"
+    CANCELED = "canceled"
+
+
+class GroupDeployment(msgspec.Struct, frozen=True):
+    """One deployment of an update to a group; `*_at` are milliseconds."""
+
+    id: str
+    update: UpdateId
+    state: State
+    start_at: int
+    created_at: int
+    changed_at: int
+    policy: RollbackPolicy | UnsetType = UNSET
+    retries: int = 0
+    reason: str = ""
+
+
+class GroupDocument(msgspec.Struct, frozen=True):
+    """A group that was defined, or that something was deployed to; `deployments` in the order of their creation."""
+
+    version: int
+    created_at: int
+    condition: str = ""
+    priority: int = PRIORITY_DEFAULT
+    deployments: tuple[GroupDeployment, ...] = ()
+
+    @property
+    def active(self) -> GroupDeployment | None:
+        """The active deployment, if there is one. One group has one at most (seed 004)."""
+        return next((one for one in self.deployments if one.state is State.ACTIVE), None)
+
+    def deployment(self, name: str) -> GroupDeployment | None:
+        """The deployment of an id, if there is one."""
+        return next((one for one in self.deployments if one.id == name), None)
+
+
+_updates = msgspec.json.Decoder(UpdateDocument)
+_groups = msgspec.json.Decoder(GroupDocument)
+
+
+def to_go_back_to(name: str, data: bytes) -> tuple[JsonObject, str]:
+    """What a rollback brings: the content, and its schema's version, of the update or deployment of a name."""
+    if is_update(name):
+        return decode_update(data).content, SCHEMA_VERSION
+    deployment = deployment_state.decode(data)
+    return deployment.content, deployment.schema_version
+
+
+def condition_of_group(group: str, document: GroupDocument | None) -> str:
+    """Who is in a group: by its condition, or by the tag."""
+    if document is not None and document.condition:
+        return document.condition
+    if group == DEFAULT_GROUP:
+        return f"NOT is_defined({GROUP_TAG})"
+    return f"{GROUP_TAG} = {printed_literal(group)}"
+
+
+def encode(document: UpdateDocument | GroupDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return canonical.encode(document)
+
+
+def decode_update(data: bytes) -> UpdateDocument:
+    """Read what `encode` wrote of an update."""
+    return _updates.decode(data)
+
+
+def decode_group(data: bytes) -> GroupDocument:
+    """Read what `encode` wrote of a group."""
+    return _groups.decode(data)
+
+
+def evolve_update(fact: UpdateFact, *, version: int, at: int) -> UpdateDocument | None:
+    """The update after one more fact; `None` when it is gone."""
+    match fact:
+        case UpdateImported(update, content, compatibility, description, friendly_name):
+            return UpdateDocument(version, update, content, compatibility, description, friendly_name, at)
+        case UpdateDeleted():
+            return None
+
+
+def evolve_group(document: GroupDocument | None, fact: GroupFact, *, version: int, at: int) -> GroupDocument | None:
+    """The group after one more fact; `None` when it is removed. No arithmetic on `at`: see AT_APPEND."""
+    group = document or GroupDocument(version, at)
+    deployments = group.deployments
+    match fact:
+        case GroupRemoved():
+            return None
+        case GroupDefined(condition, priority):
+            return msgspec.structs.replace(group, version=version, condition=condition, priority=priority)
+        case UpdateDeployed(name, update, start_at, policy):
+            if group.active is not None:
+                over = {"state": State.SUPERSEDED, "changed_at": at, "reason": f"superseded by {name}"}
+                deployments = _with(deployments, group.active.id, over)
+            deployments = (*deployments, GroupDeployment(name, update, State.ACTIVE, start_at, at, at, policy))
+        case UpdateDeploymentCanceled(name, reason):
+            deployments = _with(deployments, name, {"state": State.CANCELED, "changed_at": at, "reason": reason})
+        case UpdateDeploymentRetried(name):
+            retries = sum(one.retries for one in deployments if one.id == name)
+            deployments = _with(deployments, name, {"retries": retries + 1, "changed_at": at})
+        case UpdateDeploymentDeleted(name):
+            deployments = tuple(one for one in deployments if one.id != name)
+        case _:
+            assert_never(fact)
+    return msgspec.structs.replace(group, version=version, deployments=deployments)
+
+
+def _with(
+    deployments: tuple[GroupDeployment, ...], name: str, changes: dict[str, object]
+) -> tuple[GroupDeployment, ...]:
+    return tuple(msgspec.structs.replace(one, **changes) if one.id == name else one for one in deployments)

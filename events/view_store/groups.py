@@ -1,0 +1,324 @@
+"""Groups and updates as readers ask for them: who is in a group, and how updates fare there. Every count is the size of a set."""
+
+import enum
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import msgspec
+
+from events.canonical import digest
+from events.log.keys import FLEET
+from events.log.port import Log
+from events.query.conditions import expression_of
+from events.query.parse import parse as parse_query
+from events.rollout import state as rollout_state
+from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.state import RolloutDocument
+from events.rollout.state import State as RolloutState
+from events.targeting.parse import parse
+from events.update import state as update_state
+from events.update.compatibility import EVERYBODY
+from events.update.errors import GroupDeploymentNotFound, GroupNotFound, UpdateNotFound
+from events.update.facts import RollbackPolicy
+from events.update.names import (
+    DEFAULT_GROUP,
+    GROUP,
+    UpdateId,
+    carrier_of,
+    is_group,
+    is_group_name,
+    is_update,
+)
+from events.update.state import (
+    GroupDeployment,
+    GroupDocument,
+    State,
+    UpdateDocument,
+    condition_of_group,
+)
+from events.view_store.port import Selection, ViewStore
+from events.view_store.querying import Querying
+from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
+
+DEFAULT_CLASS = "default"
+"""The class of devices that updates for everybody are for, and of those that none is for."""
+
+_CLASS_CHARACTERS = 40
+_WANTED = Selection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+_TAGGED = parse_query("SELECT tags.ADUGroup AS name, COUNT() AS devices FROM devices GROUP BY tags.ADUGroup")
+
+
+class DeviceState(enum.Enum):
+    """How a device stands to a deployment of its group, as the service names it.
+
+    CANCELED: it does not have the deployment, and will not get it.
+    """
+
+    NOT_STARTED = "NotStarted"
+    IN_PROGRESS = "InProgress"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+
+
+class Carried(msgspec.Struct, frozen=True, eq=False):
+    """One deployment of a group, with what carries it: `rollout` is `None` where that is gone."""
+
+    group: str
+    deployment: GroupDeployment
+    rollout: RolloutDocument | None
+
+    @property
+    def carrier(self) -> str:
+        """The ordinary deployment."""
+        return carrier_of(self.group, self.deployment.id)
+
+    @property
+    def state(self) -> str:
+        """Active, Inactive (it has not started), Superseded or Canceled."""
+        waits = self.rollout is not None and self.rollout.state is RolloutState.CREATED
+        return "Inactive" if waits and self.is_active else self.deployment.state.value.capitalize()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is the one deployment of its group that is not over."""
+        return self.deployment.state is State.ACTIVE
+
+    @property
+    def has_gone_back(self) -> bool:
+        """Whether it was rolled back, by itself or by hand."""
+        return self.rollout is not None and self.rollout.rollback_at > 0
+
+    def brings(self) -> Iterator[tuple[str, UpdateId]]:
+        """The deployments that bring its updates to devices: the one it was made for, and the one it went back to."""
+        yield self.carrier, self.deployment.update
+        policy = self.deployment.policy
+        if self.rollout is not None and self.rollout.rollback and isinstance(policy, RollbackPolicy):
+            yield self.rollout.rollback, policy.update
+
+
+class Compliance(msgspec.Struct, frozen=True, eq=False):
+    """Devices by whether the newest update that fits them is on them: `latest`, `under_way` and `outdated` come to all of them."""
+
+    latest: FleetSet
+    under_way: FleetSet
+    outdated: FleetSet
+
+
+class GroupView:
+    """Reads once what it is asked for: one for each request."""
+
+    def __init__(self, log: Log, views: ViewStore) -> None:
+        self._log, self._views = log, views
+        self._querying = Querying(log, views)
+        self._conditions: dict[str, FleetSet] = {}
+        self._carried: dict[str, list[Carried]] = {}
+
+    @cached_property
+    def _subjects(self) -> list[str]:
+        return sorted(set(self._log.subjects(FLEET)))
+
+    @cached_property
+    def _readings(self) -> dict[int, PartitionReading]:
+        numbers = range(self._log.partitions)
+        return {number: PartitionReading(self._views.read(number, _WANTED)) for number in numbers}
+
+    def _documents(self, names: list[str]) -> dict[str, bytes]:
+        stored = zip(names, self._log.load(names, fleet=True), strict=True)
+        return {name: one.snapshot for name, one in stored if one.snapshot is not None}
+
+    # -- updates
+
+    @cached_property
+    def updates(self) -> dict[UpdateId, UpdateDocument]:
+        """What was imported; the newest version first, of equal ones what was imported last."""
+        found = map(update_state.decode_update, self._documents(list(filter(is_update, self._subjects))).values())
+        newest = sorted(found, key=lambda one: (one.update.numbers, one.imported_at, one.update), reverse=True)
+        return {one.update: one for one in newest}
+
+    def update(self, update: UpdateId) -> UpdateDocument:
+        """One update.
+
+        Raises:
+            UpdateNotFound: there is none.
+        """
+        data = self._documents([update.subject]).get(update.subject)
+        if data is None:
+            raise UpdateNotFound(update.text)
+        return update_state.decode_update(data)
+
+    @cached_property
+    def classes(self) -> dict[str, str]:
+        """Device classes by their ids, with their conditions: one for each compatibility, and the default one first."""
+        conditions = sorted({one.condition for one in self.updates.values()} - {EVERYBODY})
+        return {DEFAULT_CLASS: EVERYBODY, **{class_of(one): one for one in conditions}}
+
+    def best(self, devices: FleetSet) -> dict[UpdateId, FleetSet]:
+        """Those of some devices for whom an update is the newest of all that fit; whom none fits are in none."""
+        found = {}
+        for update, document in self.updates.items():
+            found[update] = devices & self.devices(document.condition)
+            devices -= found[update]
+        return {update: members for update, members in found.items() if members}
+
+    # -- groups
+
+    @cached_property
+    def groups(self) -> dict[str, GroupDocument]:
+        """The groups that were defined, or that something was deployed to."""
+        found = self._documents(list(filter(is_group, self._subjects)))
+        return {name.removeprefix(GROUP): update_state.decode_group(data) for name, data in found.items()}
+
+    @cached_property
+    def names(self) -> list[str]:
+        """All groups, the default one first: those above, and whatever devices are tagged with that can be a group's name."""
+        values = (row.get("name") for row in self._querying.page(_TAGGED).rows)
+        tagged = {value for value in values if isinstance(value, str) and is_group_name(value)}
+        return [DEFAULT_GROUP, *sorted((tagged | self.groups.keys()) - {DEFAULT_GROUP})]
+
+    def members(self, group: str) -> FleetSet:
+        """The edge-capable devices of a group.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        if group not in self.groups and group not in self.names:
+            raise GroupNotFound(group)
+        return self.devices(condition_of_group(group, self.groups.get(group)))
+
+    def devices(self, condition: str) -> FleetSet:
+        """The edge-capable devices that a condition is true for."""
+        known = self._conditions.get(condition)
+        if known is None:
+            edge = {number: one.set("edge") & one.set("live") for number, one in self._readings.items()}
+            if condition != EVERYBODY:
+                expression = expression_of(parse(condition))
+                edge = {number: members & self._querying.within(number, expression) for number, members in edge.items()}
+            known = self._conditions[condition] = FleetSet(edge)
+        return known
+
+    # -- deployments
+
+    def carried(self, group: str) -> list[Carried]:
+        """What was deployed to a group, in the order of that."""
+        if group in self._carried:
+            return self._carried[group]
+        document = self.groups.get(group)
+        deployments = () if document is None else document.deployments
+        names = [rollout_state.subject_of(carrier_of(group, one.id)) for one in deployments]
+        found = {name: rollout_state.decode(data) for name, data in self._documents(names).items()} if names else {}
+        carried = [Carried(group, one, found.get(name)) for one, name in zip(deployments, names, strict=True)]
+        self._carried[group] = carried
+        return carried
+
+    def deployment(self, group: str, name: str) -> Carried:
+        """One deployment of a group.
+
+        Raises:
+            GroupDeploymentNotFound: it has none of that id.
+        """
+        found = next((one for one in self.carried(group) if one.deployment.id == name), None)
+        if found is None:
+            raise GroupDeploymentNotFound(group, name)
+        return found
+
+    @cached_property
+    def everything_carried(self) -> list[Carried]:
+        """What was deployed to any group; what was deployed last comes first."""
+        found = [one for group in self.groups for one in self.carried(group)]
+        return sorted(found, key=lambda one: one.deployment.created_at, reverse=True)
+
+    def states(self, carried: Carried) -> dict[DeviceState, FleetSet]:
+        """The devices that a deployment is for, by how they stand to it now; nobody is in two states.
+
+        Whoever had it and has gone on to another one is in none.
+        """
+        readings, carrier = self._readings.items(), carried.carrier
+        status = {number: reading.status(carrier) for number, reading in readings}
+        live = FleetSet({number: reading.set("live") for number, reading in readings})
+        target = live & FleetSet({number: reading.targeted(carrier) for number, reading in readings})
+        held = FleetSet({number: reading.held_back(carrier) for number, reading in readings})
+        actual = FleetSet({number: one.actual for number, one in status.items()})
+        well = FleetSet({number: one.healthy for number, one in status.items()})
+        failed = FleetSet({number: one.unhealthy for number, one in status.items()}) | (target & held)
+        rest = target - actual - failed
+        goes_on = carried.is_active and not carried.has_gone_back
+        gone_on = NOBODY if carried.rollout is None else carried.rollout.admitted
+        return {
+            DeviceState.NOT_STARTED: rest if goes_on else NOBODY,
+            DeviceState.IN_PROGRESS: actual - well - failed,
+            DeviceState.SUCCEEDED: well,
+            DeviceState.FAILED: failed,
+            DeviceState.CANCELED: NOBODY if goes_on else rest - gone_on,
+        }
+
+    def having(self, deployment_id: str) -> FleetSet:
+        """The devices that an ordinary deployment is part of what they run."""
+        return FleetSet({number: one.status(deployment_id).actual for number, one in self._readings.items()})
+
+    def keepers(self, group: str) -> dict[str, dict[str, str]]:
+        """Who has what a group gets now, by the deployments that carry it: what a command takes that ends it."""
+        found = (one for one in self.carried(group) if one.is_active)
+        return {name: self.having(name).devices() for one in found for name, _ in one.brings()}
+
+    @cached_property
+    def installed(self) -> dict[UpdateId, FleetSet]:
+        """By update, the devices that it was brought to, and that are well with it."""
+        found: dict[UpdateId, FleetSet] = {}
+        for one in self.everything_carried:
+            for name, update in one.brings():
+                well = FleetSet({number: reading.status(name).healthy for number, reading in self._readings.items()})
+                found[update] = found.get(update, NOBODY) | well
+        return found
+
+    def compliance(self, devices: FleetSet) -> Compliance:
+        """How some devices stand to the newest update that fits each of them; whom none fits have the latest."""
+        whole = self._compliance
+        return Compliance(devices & whole.latest, devices & whole.under_way, devices & whole.outdated)
+
+    @cached_property
+    def _compliance(self) -> Compliance:
+        devices = self.devices(EVERYBODY)
+        best = self.best(devices)
+        latest = devices - FleetSet.union(best.values())
+        latest |= FleetSet.union(members & self.installed.get(update, NOBODY) for update, members in best.items())
+        active = (self.states(one) for one in self.everything_carried if one.is_active)
+        moving = FleetSet.union(states[DeviceState.IN_PROGRESS] for states in active)
+        under_way = (devices & moving) - latest
+        return Compliance(latest, under_way, devices - latest - under_way)
+
+    # -- pages
+
+    def page(
+        self, devices: FleetSet, *, after: tuple[int, int] = (0, -1), limit: int
+    ) -> tuple[list[tuple[str, tuple[int, int]]], tuple[int, int] | None]:
+        """(id, place) of some devices from behind a place on, and the place to go on from; `None` at the end.
+
+        A place is (partition, ordinal), as in `FleetView.page`.
+        """
+        found: list[tuple[str, tuple[int, int]]] = []
+        for number in range(after[0], self._log.partitions):
+            behind = after[1] if number == after[0] else -1
+            some = devices.of_partition(number).copy()
+            some.remove_range(0, behind + 1)
+            some = some[: limit + 1 - len(found)]
+            names = ids_of(some, self._views.read(number, Selection(fields=(("ids", pages_of(some)),))))
+            found += [(name, (number, ordinal)) for name, ordinal in zip(names, some, strict=True)]
+            if len(found) > limit:
+                return found[:limit], found[limit - 1][1]
+        return found, None
+
+
+def class_of(condition: str) -> str:
+    """The id of the device class that a condition makes; equal conditions, equal classes."""
+    return DEFAULT_CLASS if condition == EVERYBODY else digest(condition)[:_CLASS_CHARACTERS]
+
+
+def is_among(place: tuple[int, int], devices: FleetSet) -> bool:
+    """Whether the device of a place is in a set."""
+    return place[1] in devices.of_partition(place[0])
+
+
+def sizes(states: Mapping[DeviceState, FleetSet]) -> dict[str, int]:
+    """How many devices are in each state, by the service's names."""
+    return {state.value: len(members) for state, members in states.items()}

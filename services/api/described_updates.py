@@ -1,0 +1,82 @@
+"""What answers about updates and groups look like, for the description of the API; times are in milliseconds."""
+
+from typing import Any, Literal
+
+from services.api.described import Answered
+
+State = Literal["Active", "Inactive", "Superseded", "Canceled"]
+DeviceState = Literal["NotStarted", "InProgress", "Succeeded", "Failed", "Canceled"]
+
+
+class Update(Answered):
+    """An update; `condition` says whom it is for."""
+
+    update: str
+    provider: str
+    name: str
+    version: str
+    description: str
+    friendly_name: str
+    compatibility: list[dict[str, str]]
+    condition: str
+    imported_at: int
+
+
+class UpdateWithContent(Update):
+    """An update with its content; references stand where secrets were."""
+
+    content: dict[str, Any]
+
+
+class Group(Answered):
+    """A group; `condition` says who is in it."""
+
+    group: str
+    condition: str
+    priority: int
+    devices: int
+    active: str | None
+    deployments: list[str]
+
+
+class Policy(Answered):
+    """When the group goes back, and to which update."""
+
+    update: str
+    percent: float
+    count: int
+    answered_min: int
+
+
+class GroupDeployment(Answered):
+    """A deployment to a group; `carrier` is the ordinary deployment that it is made of, and `rollback` the one that takes it back."""
+
+    group: str
+    deployment: str
+    update: str
+    state: State
+    reason: str
+    start_at: int
+    created_at: int
+    changed_at: int
+    retries: int
+    policy: Policy | None
+    carrier: str
+    rollout: str | None
+    rollback: str | None
+    counts: dict[DeviceState, int]
+
+
+class DeviceInState(Answered):
+    """A device of a deployment, and why it stands so."""
+
+    device_id: str
+    state: DeviceState
+    reason: str
+
+
+class DevicesInStates(Answered):
+    """Some devices of a deployment, and where to go on."""
+
+    devices: list[DeviceInState]
+    continuation: str | None

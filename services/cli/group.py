@@ -1,0 +1,66 @@
+"""`twinfold group`: groups of devices that updates are deployed to."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json, show_table
+
+app = typer.Typer(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
+
+Name = Annotated[str, typer.Argument(help="The group's name; whoever is tagged ADUGroup with it is in it.")]
+
+
+@app.command("list")
+def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """Groups, with how many devices they have and what they get.
+
+    Example: twinfold group list
+    """
+    found = Api(api_url).call("GET", "/v1/groups")
+    if json:
+        show_json(found)
+        return
+    table = Table("group", "condition", "devices", "active deployment")
+    for one in found:
+        table.add_row(one["group"], one["condition"], str(one["devices"]), one["active"] or "-")
+    show_table(lambda: table, watch=False)
+
+
+@app.command()
+def show(name: Name, *, api_url: ApiUrl = None) -> None:
+    """A group, as JSON.
+
+    Example: twinfold group show north
+    """
+    show_json(Api(api_url).call("GET", f"/v1/groups/{quoted(name)}"))
+
+
+@app.command()
+def define(
+    name: Name,
+    *,
+    condition: Annotated[
+        str, typer.Option(help="Who is in it, as in: tags.site = 'north'; by the tag if not given.")
+    ] = "",
+    priority: Annotated[int | None, typer.Option(help="Of the deployments that carry its updates.")] = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Say who is in a group, while no deployment of it is active.
+
+    Example: twinfold group define north --condition "tags.site = 'north'"
+    """
+    body = {"condition": condition, **({} if priority is None else {"priority": priority})}
+    found = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
+    typer.echo(f"{name} has {found['devices']} device(s): {found['condition']}")
+
+
+@app.command()
+def remove(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Forget a group and what was deployed to it, while no deployment of it is active.
+
+    Example: twinfold group remove north
+    """
+    Api(api_url).call("DELETE", f"/v1/groups/{quoted(name)}")
+    typer.echo(f"{name} is removed")

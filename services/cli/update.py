@@ -1,0 +1,187 @@
+"""`twinfold update`: updates, and what was deployed to groups."""
+
+import datetime as dt
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from events.canonical import JsonObject
+from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
+from services.cli.inputs import read_json
+
+app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
+
+Update = Annotated[str, typer.Argument(help="An update, as provider/name/version.")]
+Group = Annotated[str, typer.Argument(help="The group: the value of the tag ADUGroup, or a name that was defined.")]
+Deployment = Annotated[str, typer.Argument(help="The deployment's id within its group.")]
+
+
+@app.command("import")
+def import_(
+    update: Update,
+    manifest: Annotated[str, typer.Argument(help="A manifest's or a layer's file, or - for standard input.")],
+    *,
+    condition: Annotated[str, typer.Option(help="Which devices it fits, as in: tags.model = 'x-200'")] = "",
+    description: Annotated[str, typer.Option(help="What it is about.")] = "",
+    api_url: ApiUrl = None,
+) -> None:
+    """Make an update known; its content never changes.
+
+    Example: twinfold update import contoso/camera/1.0 camera.json --condition "tags.model = 'x-200'"
+    """
+    document = read_json(manifest)
+    body = {
+        "content": document.get("content", document),
+        "compatibility": [{"condition": condition}] if condition else [],
+        "description": description,
+    }
+    Api(api_url).call("PUT", _path(update), body=body)
+    typer.echo(f"{update} is imported")
+
+
+@app.command("list")
+def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """Updates, the newest version first.
+
+    Example: twinfold update list
+    """
+    found = Api(api_url).call("GET", "/v1/updates")
+    if json:
+        show_json(found)
+        return
+    table = Table("update", "for", "description")
+    for one in found:
+        table.add_row(one["update"], one["condition"], one["description"])
+    show_table(lambda: table, watch=False)
+
+
+@app.command()
+def show(update: Update, *, api_url: ApiUrl = None) -> None:
+    """An update with its content, as JSON.
+
+    Example: twinfold update show contoso/camera/1.0
+    """
+    show_json(Api(api_url).call("GET", _path(update)))
+
+
+@app.command()
+def delete(update: Update, *, api_url: ApiUrl = None) -> None:
+    """Delete an update that no active deployment uses.
+
+    Example: twinfold update delete contoso/camera/1.0
+    """
+    Api(api_url).call("DELETE", _path(update))
+    typer.echo(f"{update} is deleted")
+
+
+@app.command()
+def deploy(
+    update: Update,
+    group: Group,
+    *,
+    name: Annotated[str, typer.Option("--id", help="The deployment's id; another one for each deployment of a group.")],
+    start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC; at once if not given.")] = None,
+    roll_back_to: Annotated[str | None, typer.Option(help="The update to go back to when too many fail.")] = None,
+    percent: Annotated[float, typer.Option(help="Too many: this share of those who answered, at least.")] = 100.0,
+    count: Annotated[int, typer.Option(help="And this many devices, at least.")] = 1,
+    answered: Annotated[int, typer.Option(help="And not before so many have answered.")] = 0,
+    plan: Annotated[str | None, typer.Option(help="A file with a rollout's plan, to go in phases.")] = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Bring an update to a group; what the group got until now is superseded.
+
+    Example: twinfold update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3
+    """
+    policy = {"update": roll_back_to, "percent": percent, "count": count, "answeredMin": answered}
+    body: JsonObject = {
+        "update": update,
+        "startAt": 0 if start is None else round(start.replace(tzinfo=dt.UTC).timestamp() * 1000),
+        "policy": policy if roll_back_to else None,
+        "plan": None if plan is None else read_json(plan),
+    }
+    found = Api(api_url).call("PUT", _deployment(group, name), body=body)
+    typer.echo(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
+
+
+@app.command()
+def cancel(
+    group: Group,
+    deployment: Deployment,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")] = "",
+    api_url: ApiUrl = None,
+) -> None:
+    """Stop a deployment for good: who has it keeps it, nobody else gets it.
+
+    Example: twinfold update cancel north 2 --reason "the wrong one"
+    """
+    Api(api_url).call("POST", f"{_deployment(group, deployment)}/cancel", body={"reason": reason})
+    typer.echo(f"{deployment} of {group} is canceled")
+
+
+@app.command()
+def retry(group: Group, deployment: Deployment, *, api_url: ApiUrl = None) -> None:
+    """Let the devices that failed try again.
+
+    Example: twinfold update retry north 2
+    """
+    Api(api_url).call("POST", f"{_deployment(group, deployment)}/retry")
+    typer.echo(f"those of {group} who failed with {deployment} try again")
+
+
+@app.command()
+def status(
+    group: Group,
+    deployment: Annotated[str | None, typer.Argument(help="A deployment's id; all of the group if not given.")] = None,
+    *,
+    devices: Annotated[str | None, typer.Option(help="List the devices of a state instead, as in Failed.")] = None,
+    watch: Watch = False,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """How deployments to a group fare, or which devices are how far, and why.
+
+    Example: twinfold update status north 2 --devices Failed
+    """
+    api = Api(api_url)
+    if devices is not None and deployment is not None:
+        page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
+        if json:
+            show_json(page["devices"])
+            return
+        table = Table("device", "state", "reason")
+        for one in page["devices"]:
+            table.add_row(one["deviceId"], one["state"], one["reason"])
+        show_table(lambda: table, watch=False)
+        return
+
+    def look() -> Any:
+        found = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
+        return [one for one in found if deployment in {None, one["deployment"]}]
+
+    if json:
+        show_json(look())
+        return
+    show_table(lambda: _table(look()), watch=watch)
+
+
+def _table(deployments: list[JsonObject]) -> Table:
+    counts = list(deployments[0]["counts"]) if deployments else []
+    table = Table("deployment", "update", "state", "reason")
+    for column in counts:
+        table.add_column(column, justify="right")
+    for one in deployments:
+        numbers = (str(one["counts"][column]) for column in counts)
+        table.add_row(one["deployment"], one["update"], one["state"], one["reason"], *numbers)
+    return table
+
+
+def _path(update: str) -> str:
+    if update.count("/") != 2:  # noqa: PLR2004 - between three parts
+        raise typer.BadParameter(f"an update is named as provider/name/version, not {update!r}")
+    return "/v1/updates/" + "/".join(map(quoted, update.split("/")))
+
+
+def _deployment(group: str, deployment: str) -> str:
+    return f"/v1/groups/{quoted(group)}/deployments/{quoted(deployment)}"

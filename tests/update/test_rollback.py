@@ -1,0 +1,159 @@
+"""An update that fails is taken back by itself (seed 004, Automatic rollback policy): the real fold and scheduler in virtual time."""
+
+from typing import Any
+
+from events.deployment.commands import CreateDeployment
+from events.device.commands import PatchTags, RegisterDevice
+from events.fleet.deployments import Devices
+from events.rollout.sets import FleetSet
+from events.rollout.state import State
+from events.update.commands import RetryUpdateDeployment
+from events.update.names import carrier_of
+from events.view_store.memory import MemoryViewStore
+from events.view_store.port import Selection
+from events.views.kept import ARRAYS, HASHES
+from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
+from tests.rollout.simulation import MINUTE, PARTITIONS, Behave, Simulation
+from tests.update.given import V1, V2, V3, back_to, cancel, deploy, imported
+from tests.workers.system import base
+from workers.rebuild import rebuild
+
+ONE, TWO = carrier_of("north", "1"), carrier_of("north", "2")
+BACK = f"{TWO}-rollback"
+
+
+def behaving(*bad: str) -> Behave:
+    """Every device fails with these configurations, those with an odd number alone."""
+    return lambda name, stack: (MINUTE, 500 if stack in bad and int(name[1:]) % 2 else 200)
+
+
+def fleet(behave: Behave, devices: int = 40) -> Simulation:
+    """A group of devices beside one that is in none, over a base."""
+    simulation = Simulation(devices=devices, behave=behave, tags=lambda _: {"ADUGroup": "north"})
+    simulation.do(RegisterDevice("d1001"), CreateDeployment("factory", base("m"), "*", 1))
+    simulation.do(*map(imported, (V1, V2, V3)))
+    simulation.drain()
+    return simulation
+
+
+def passes(simulation: Simulation, minutes: int) -> None:
+    for _ in range(minutes):
+        simulation.step()
+
+
+def keepers(simulation: Simulation, *names: str) -> dict[str, Devices]:
+    wanted = Selection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+    readings = {number: PartitionReading(simulation.views.read(number, wanted)) for number in range(PARTITIONS)}
+    return {
+        name: FleetSet({number: one.status(name).actual for number, one in readings.items()}).devices()
+        for name in names
+    }
+
+
+def assert_rebuilt(simulation: Simulation) -> None:
+    """Folding everything again gives the same bytes."""
+    elsewhere = MemoryViewStore()
+    wanted = Selection(hashes=HASHES, arrays=ARRAYS)
+    for number in range(PARTITIONS):
+        rebuild(number, log=simulation.log, recorded=simulation.views, into=elsewhere)
+        assert elsewhere.read(number, wanted) == simulation.views.read(number, wanted)
+
+
+def images(simulation: Simulation) -> dict[str, int]:
+    """How many devices run which image of the module."""
+    found: dict[str, int] = {}
+    for name in simulation.view.devices(limit=1000)[0]:
+        effective = simulation.view.effective(name)
+        assert effective is not None
+        image = effective.sections["$edgeAgent"]["modules"]["m"]["settings"]["image"]
+        found[image] = found.get(image, 0) + 1
+    return found
+
+
+def test_an_update_reaches_its_group_and_whoever_joins_it() -> None:
+    simulation = fleet(behaving())
+    simulation.do(deploy("1"))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=20)
+    assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
+    simulation.do(PatchTags("d1001", {"ADUGroup": "north"}))
+    simulation.drain()
+    assert images(simulation) == {"example.com/camera:1.0": 41}
+    simulation.do(PatchTags("d1001", {"ADUGroup": "south"}))
+    simulation.drain()
+    assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
+
+
+def test_a_deployment_that_is_over_stays_with_those_who_have_it_and_reaches_nobody_else() -> None:
+    simulation = fleet(behaving())
+    simulation.do(deploy("1"))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=20)
+    simulation.do(cancel("1", keepers=keepers(simulation, ONE)))
+    simulation.do(PatchTags("d1001", {"ADUGroup": "north"}))
+    simulation.step()
+    assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
+    assert_rebuilt(simulation)
+
+
+def test_one_update_follows_another_without_anything_in_between() -> None:
+    simulation = fleet(behaving())
+    simulation.do(deploy("1"))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=20)
+    simulation.do(deploy("2", V2, keepers=keepers(simulation, ONE)))
+    seen: list[dict[str, int]] = []
+    simulation.drain()
+    while simulation.document(TWO).state is not State.COMPLETED:
+        seen.append(images(simulation))
+        simulation.step()
+    seen.append(images(simulation))
+    before, after = ({f"example.com/camera:{version}": 40, "example.com/a:1.0.0": 1} for version in ("1.0", "1.1"))
+    assert seen[0] == before
+    assert seen[-1] == after
+    assert all(one in (before, after) for one in seen)
+
+
+def test_too_many_failures_bring_the_whole_group_back_once() -> None:
+    simulation = fleet(behaving(TWO))
+    simulation.do(deploy("1"))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=20)
+    simulation.do(deploy("2", V2, policy=back_to(V1, percent=30, count=5), keepers=keepers(simulation, ONE)))
+    simulation.run(until=lambda: simulation.document(TWO).state is State.ROLLED_BACK, most=60)
+    assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
+    assert simulation.running(BACK) == {f"d{number}" for number in range(40)}
+    assert simulation.kinds(TWO).count("RollbackBegan") == 1
+    passes(simulation, 20)
+    assert simulation.kinds(TWO)[-1] == "RollbackEnded"
+    # The next one takes over from what the rollback brought.
+    simulation.do(deploy("3", V3, keepers=keepers(simulation, BACK)))
+    simulation.run(until=lambda: simulation.document(carrier_of("north", "3")).state is State.COMPLETED, most=20)
+    assert images(simulation) == {"example.com/camera:1.10": 40, "example.com/a:1.0.0": 1}
+
+
+def test_fewer_failures_than_both_thresholds_bring_nobody_back() -> None:
+    for policy in (back_to(V1, percent=60, count=5), back_to(V1, percent=30, count=21)):
+        simulation = fleet(behaving(ONE))
+        simulation.do(deploy("1", V2, policy=policy))
+        passes(simulation, 30)
+        assert simulation.document(ONE).state is State.COMPLETED
+        assert simulation.counts(ONE).failed == 20
+
+
+def test_a_rollback_that_fails_halts_and_does_not_begin_again() -> None:
+    simulation = fleet(behaving(TWO, BACK))
+    simulation.do(deploy("2", V2, policy=back_to(V1, percent=30, count=5)))
+    simulation.run(until=lambda: simulation.document(TWO).state is State.HALTED, most=60)
+    passes(simulation, 30)
+    assert simulation.kinds(TWO).count("RollbackBegan") == 1
+    assert simulation.kinds(TWO)[-1] == "RollbackEnded"
+
+
+def test_those_who_failed_try_again() -> None:
+    bad: list[Any] = [ONE]
+    simulation = fleet(lambda name, stack: (MINUTE, 500 if stack in bad and int(name[1:]) % 2 else 200))
+    simulation.do(deploy("1", V2, policy=back_to(V1, percent=90)))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=20)
+    assert simulation.counts(ONE).failed == 20
+    bad.clear()
+    simulation.do(RetryUpdateDeployment("north", "1"))
+    passes(simulation, 5)
+    assert (simulation.counts(ONE).failed, len(list(simulation.view.members(ONE, "healthy")))) == (0, 40)
+    assert simulation.kinds(ONE).count("DevicesRetried") == 1

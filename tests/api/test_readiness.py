@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from events import PatchTags, RegisterDevice, ReportProperties
+from events.readiness.host_facts import SECTION
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, api, guarded, served
 from tests.readiness.manifests import READY, manifest
@@ -177,7 +178,7 @@ def test_one_device_shows_what_it_runs_what_it_reports_and_who_wrote_it(serving:
         deploy("open", privileged("press"), "*", 5),
     )
     host = {"engine": {"name": "docker", "version": "1"}, "unusedVolumes": ["old"]}
-    system.do(ReportProperties("d", {"host": host}), ReportProperties("idle", {"host": {"unusedVolumes": "all"}}))
+    system.do(ReportProperties("d", {SECTION: host}), ReportProperties("idle", {SECTION: {"unusedVolumes": "all"}}))
     system.settle()
     http.put("/v1/waivers/p", json={**WAIVER, "module": "press"}).raise_for_status()
     http.put("/v1/waivers/old", json={**WAIVER, "rule": "log-config", "until": "2020-01-01"}).raise_for_status()

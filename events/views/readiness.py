@@ -1,6 +1,7 @@
 """Whom the rules of readiness stop at in one partition, from what is kept of it."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from events.fleet.rows import Row
 from events.readiness.effective import Found, read_found
 from events.views.kept import Kept
 
-READINESS_HASHES = ("readiness", "rows", "sets")
+READINESS_HASHES = ("readiness", "rows")
 READINESS_ARRAYS = ("row_of",)
 
 
@@ -35,7 +36,6 @@ class ReadinessReading:
 
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
-        self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
         wanted = {row.configuration for row in self._rows.values()} - {NOTHING.digest}
         self._found = {digest: read_found(kept.hashes["readiness"].get(digest)) for digest in wanted}
@@ -74,4 +74,13 @@ class ReadinessReading:
         return sections
 
     def _in_rows(self, numbers: list[int]) -> BitMap:
-        return BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32)) if numbers else BitMap()
+        return BitMap().union(*(self._members.get(number, BitMap()) for number in numbers))
+
+    @cached_property
+    def _members(self) -> dict[int, BitMap]:
+        """Who is in each row, found at once for all: the score asks for every rule."""
+        row_of = np.frombuffer(self._kept.arrays["row_of"], dtype=np.uint32)
+        in_order = np.argsort(row_of, kind="stable").astype(np.uint32)
+        numbers, starts = np.unique(row_of[in_order], return_index=True)
+        groups = np.split(in_order, starts[1:])
+        return {int(number): BitMap(some) for number, some in zip(numbers, groups, strict=True)}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.readiness.profile import PROFILES
 from events.settings import Settings, SettingsInvalid, environment_of, hide_password, read_settings
 
 SECRET = "hunter2"
@@ -178,3 +179,10 @@ def test_any_value_of_any_setting_is_taken_or_refused_by_its_name(name: str, val
         read_settings(**{name: value})
     except SettingsInvalid as error:
         assert error.variable == f"TWINFOLD_{name}".upper()  # noqa: PT017 - either is right
+
+
+def test_the_profiles_of_the_setting_are_those_there_are() -> None:
+    for name in PROFILES:
+        assert read_settings(readiness_profile=name).readiness_profile == name
+    with pytest.raises(SettingsInvalid, match="TWINFOLD_READINESS_PROFILE"):
+        read_settings(readiness_profile="staging")

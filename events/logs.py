@@ -8,6 +8,8 @@ import structlog
 
 def configure(level: str) -> None:
     """Write events of a level (debug, info, warning, error) and above: for people on a terminal, else as JSON lines."""
+    # It would tell the URLs of webhooks, whose queries can hold secrets.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     for_people = sys.stderr.isatty()
     structlog.configure(
         processors=[

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from events.webhook.targets import ANY, Targets
+
 ENV_PREFIX = "TWINFOLD_"
 
 _CLUSTERS = ("redis+cluster", "rediss+cluster")
@@ -111,6 +113,27 @@ class Settings(BaseSettings):
     series_seconds: float = Field(default=60.0, ge=0.1, le=86_400.0)
     """How long it is from one sample of the deployments' counts and metrics to the next."""
 
+    stream_heartbeat_seconds: float = Field(default=15.0, ge=0.05, le=300.0)
+    """How long `/v1/stream` is silent at most, so that whoever is in between does not take it for dead."""
+
+    webhook_private_targets: str = ""
+    """Networks that webhooks may lead to although they are not public, with commas; `any` for all. Plain HTTP only there."""
+
+    webhook_ca_file: Path | None = None
+    """Certificates of authorities, in PEM, that receivers of webhooks are trusted by; `None` is those of the system."""
+
+    webhook_timeout_seconds: float = Field(default=10.0, ge=0.1, le=30.0)
+    """How long a delivery may take, from looking up the name to the answer."""
+
+    webhook_retry_seconds: float = Field(default=1.0, ge=0.01, le=600.0)
+    """How long a webhook waits after a failed delivery; twice as long after each further one, ten minutes at most."""
+
+    webhook_failing_hours_max: float = Field(default=72.0, gt=0.0, le=8760.0)
+    """After so many hours of nothing but failures a webhook is paused."""
+
+    webhook_workers: int = Field(default=2, ge=1, le=64)
+    """How many processes of a pool deliver; none before there is a webhook."""
+
     workers: int = Field(default=2, ge=1, le=64)
     """How many worker processes the supervisor keeps alive."""
 
@@ -147,7 +170,9 @@ class Settings(BaseSettings):
         """Whether the API speaks HTTPS."""
         return self.tls == "local" or self.tls_certificate is not None
 
-    @field_validator("data_dir", "key_file", "heartbeat_file", "redis_server", "tls_certificate", "tls_key")
+    @field_validator(
+        "data_dir", "key_file", "heartbeat_file", "redis_server", "tls_certificate", "tls_key", "webhook_ca_file"
+    )
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         # Processes that work elsewhere are told the same place.
@@ -160,6 +185,15 @@ class Settings(BaseSettings):
             if name.strip() and not _HOST_NAME.fullmatch(name.strip()):
                 raise ValueError("a name of this machine is a host name in ASCII, or an IP address")
         return names
+
+    @field_validator("webhook_private_targets")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        try:
+            Targets.parse(text)
+        except ValueError:
+            raise ValueError(f"are networks with commas between them, as in 10.0.0.0/8,fd00::/8, or {ANY}") from None
+        return text
 
     @field_validator("queue_url")
     @classmethod

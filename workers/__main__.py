@@ -1,6 +1,7 @@
-"""One worker process: `python -m workers`. The supervisor starts these; settings come from TWINFOLD_* variables."""
+"""One worker process: `python -m workers [QUEUE]`. The supervisor starts these; settings come from TWINFOLD_* variables."""
 
 import logging
+import sys
 
 from redis import Redis
 
@@ -18,8 +19,10 @@ def main() -> None:
     settings = read_settings()
     logs.configure(settings.log_level)
     logging.getLogger("rq.worker").setLevel(logging.WARNING)
-    context()
-    worker = Worker([QUEUE], connection=Redis.from_url(settings.effective_queue_url))
+    queue = sys.argv[1] if len(sys.argv) > 1 else QUEUE
+    if queue == QUEUE:
+        context()
+    worker = Worker([queue], connection=Redis.from_url(settings.effective_queue_url))
     worker.work(logging_level="WARNING")
 
 

@@ -58,8 +58,8 @@ _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 PRIORITY_MAX = 2**31 - 1
 METRICS_MAX = 5
 QUERY_CHARACTERS_MAX = 8192
-TIME_MAX = 253_402_300_799_999
-"""The end of the year 9999, in milliseconds."""
+TIME_MAX = 253_402_214_399_999
+"""The end of 30 December 9999, in milliseconds: in every time zone, that is a date of four digits."""
 
 
 def check(command: DeploymentCommand) -> None:

@@ -1,4 +1,4 @@
-"""Every step between a command and its committed view, named, so that a test can kill the process at each."""
+"""Every step between a command and its committed view or its delivery, named, so that a test can kill the process at each."""
 
 import enum
 import os
@@ -24,6 +24,8 @@ class FailPoint(enum.Enum):
     PROJECT_REQUEUED = "project_requeued"
     SCHEDULE_LEASED = "schedule_leased"
     SCHEDULE_JUDGED = "schedule_judged"
+    DELIVERY_POSTED = "delivery_posted"
+    DELIVERY_NOTED = "delivery_noted"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

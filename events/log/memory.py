@@ -121,9 +121,9 @@ class MemoryLog:
         stored = self._streams[partition].snapshots
         return [stored.get(subject) for subject in subjects]
 
-    def subjects(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a snapshot."""
-        return list(self._streams[stream].snapshots)
+    def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
+        """Every subject of a stream that has a snapshot and begins so."""
+        return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
     def head(self, stream: int) -> int:
         """Position of the newest fact of a stream."""

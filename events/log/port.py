@@ -12,8 +12,9 @@ from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
 from events.rollout.facts import RolloutFact
 from events.update.facts import GroupFact, UpdateFact
+from events.webhook.facts import WebhookFact
 
-Fact = DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | LogFact
+Fact = DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WebhookFact | LogFact
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20
@@ -133,8 +134,8 @@ class Log(Protocol):
         """Snapshots of subjects of one partition, in their order: for who looks at many, and decides nothing on them."""
         ...
 
-    def subjects(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a snapshot, in no particular order."""
+    def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
+        """Every subject of a stream that has a snapshot and begins so, in no particular order."""
         ...
 
     def head(self, stream: int) -> int:

@@ -148,10 +148,11 @@ class RedisLog:
         with answering():
             return cast("list[bytes | None]", self.client.hmget(key(partition, "snapshots"), list(subjects)))
 
-    def subjects(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a snapshot."""
+    def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
+        """Every subject of a stream that has a snapshot and begins so."""
+        match = f"{prefix}*" if prefix else None
         with answering():
-            for field, _ in self.client.hscan_iter(key(stream, "snapshots"), count=1000):
+            for field, _ in self.client.hscan_iter(key(stream, "snapshots"), match=match, count=1000):
                 yield field.decode()
 
     # -- reading

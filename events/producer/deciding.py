@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
+from events import canonical
 from events.access import decide as access_decide
 from events.access import state as access_state
 from events.access.commands import AccessCommand
@@ -12,8 +15,15 @@ from events.access.errors import AccessError
 from events.access.scope import Scope
 from events.deployment import decide as deployment_decide
 from events.deployment import state as deployment_state
-from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, DeploymentCommand
-from events.deployment.errors import DeploymentError, DeploymentNotFound
+from events.deployment.commands import (
+    ChangeAdmission,
+    CreateDeployment,
+    DeleteDeployment,
+    DeploymentCommand,
+    ScheduleDeployment,
+)
+from events.deployment.errors import DeploymentError, DeploymentNotFound, ScheduleForbidden
+from events.deployment.state import DeploymentDocument
 from events.device import decide as device_decide
 from events.device import state as device_state
 from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
@@ -22,6 +32,7 @@ from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
+from events.log.kinds import KINDS
 from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
@@ -33,12 +44,17 @@ from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, RolloutCommand
 from events.rollout.errors import PlanInvalid, RolloutActive, RolloutError
 from events.rollout.facts import RolloutDeleted
+from events.rollout.state import RolloutDocument, State
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
 from events.targeting.errors import ConditionInvalid
 from events.update import decide as update_decide
 from events.update.commands import DeployUpdate, UpdateCommand
 from events.update.errors import UpdateError
 from events.view_store.deployments import deployments
+from events.webhook import decide as webhook_decide
+from events.webhook import state as webhook_state
+from events.webhook.commands import WebhookCommand
+from events.webhook.errors import WebhookError
 
 REFUSALS = (
     DeviceError,
@@ -46,6 +62,7 @@ REFUSALS = (
     RolloutError,
     UpdateError,
     AccessError,
+    WebhookError,
     ConditionInvalid,
     ManifestInvalid,
     SecretTextInvalid,
@@ -60,7 +77,7 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
-FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand
+FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WebhookCommand
 
 
 def load(log: Log, commands: Sequence[Command]) -> Standings:
@@ -101,11 +118,33 @@ def propose(
     return (_propose_one(command, standings, scope),)
 
 
-def _propose_one(command: DeviceCommand | AccessCommand, standings: Standings, scope: Scope | None) -> Proposed:
-    if isinstance(command, AccessCommand):
+def propose_together(
+    commands: Sequence[FleetCommand], standings: Standings, scope: Scope | None = None, *, by: str = ""
+) -> tuple[Proposed, ...]:
+    """As `propose`, each command on what the ones before it make of the fleet; all facts stand together, or none does.
+
+    Raises:
+        REFUSALS: one of the commands breaks a rule.
+    """
+    standings, proposed = dict(standings), list[Proposed]()
+    for command in commands:
+        for fact in propose(command, standings, scope, by=by):
+            proposed.append(msgspec.structs.replace(fact, follows=bool(proposed)))
+            head = Head(fact.expected_version + 1)
+            standings |= {(True, subject): Stored(head, snapshot) for subject, snapshot in fact.snapshots}
+    return tuple(proposed)
+
+
+def _propose_one(
+    command: DeviceCommand | AccessCommand | WebhookCommand, standings: Standings, scope: Scope | None
+) -> Proposed:
+    if isinstance(command, AccessCommand | WebhookCommand):
+        (subject,) = subjects_of(command)
         if scope is not None:
-            raise OutOfScope(access_decide.subject_of(command), "is in no scope")
-        return _propose_access(command, standings[True, access_decide.subject_of(command)])
+            raise OutOfScope(subject, "is in no scope")
+        if isinstance(command, AccessCommand):
+            return _propose_access(command, standings[True, subject])
+        return _propose_webhook(command, standings[True, subject])
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = None if device.snapshot is None else device_state.decode_device(device.snapshot)
@@ -171,8 +210,11 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
     rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
     if rollout.snapshot is None:
         return (proposed,)
-    if isinstance(command, ChangeAdmission) and not rollout_state.decode(rollout.snapshot).is_over:
+    rolled_out = rollout_state.decode(rollout.snapshot)
+    if isinstance(command, ChangeAdmission) and not rolled_out.is_over:
         raise RolloutActive(command.deployment_id)
+    if isinstance(command, ScheduleDeployment) and document is not None:
+        _check_moved(command, document, rolled_out)
     if isinstance(command, DeleteDeployment):
         subject = rollout_state.subject_of(command.deployment_id)
         return (
@@ -180,6 +222,13 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
             Proposed(subject, rollout.head.version, RolloutDeleted(), ((subject, None),), follows=True),
         )
     return (proposed,)
+
+
+def _check_moved(command: ScheduleDeployment, document: DeploymentDocument, rollout: RolloutDocument) -> None:
+    # The deployment itself has not started, whomever its rollout has reached.
+    start_at = 0 if document.schedule is UNSET else document.schedule.start_at
+    if rollout.state is not State.CREATED and command.schedule.start_at != start_at:
+        raise ScheduleForbidden(command.deployment_id, "its rollout has started; only the end can be moved")
 
 
 def _propose_rollout(command: RolloutCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
@@ -212,18 +261,31 @@ def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
     return Proposed(subject, version, fact, ((subject, snapshot),))
 
 
+def _propose_webhook(command: WebhookCommand, stored: Stored) -> Proposed:
+    subject, version = webhook_decide.subject_of(command), stored.head.version
+    document = None if stored.snapshot is None else webhook_state.decode(stored.snapshot)
+    fact = webhook_decide.decide(command, document)
+    after = webhook_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
+    snapshot = None if after is None else webhook_state.encode(after)
+    return Proposed(subject, version, fact, ((subject, snapshot),))
+
+
 def check(command: Command) -> None:
     """Refuse a command that no state could allow, before anything is looked up.
 
     Raises:
         REFUSALS: names the element and the rule.
     """
-    members = {name: getattr(command, name) for name in command.__struct_fields__}
+    members = {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__}
     try:
-        msgspec.convert(members, type(command))
+        read = msgspec.convert(members, type(command))
     # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
+    if not _is_made_of(command, read):
+        raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
+    if isinstance(command, RolloutCommand | WebhookCommand):
+        _check_texts(command)
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
     elif isinstance(command, RolloutCommand):
@@ -233,15 +295,45 @@ def check(command: Command) -> None:
         update_decide.check(command)
     elif isinstance(command, AccessCommand):
         access_decide.check(command)
+    elif isinstance(command, WebhookCommand):
+        webhook_decide.check(command, kinds=KINDS)
     else:
         device_decide.check(command)
         if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
             raise ManifestInvalid(found)
 
 
+def _check_texts(command: Command) -> None:
+    """Refuse texts and numbers that cannot be written, wherever they stand."""
+    try:
+        canonical.encode(command)
+    except UnicodeEncodeError as error:
+        raise CommandInvalid(type(command).__name__, "a text holds half a surrogate pair") from error
+    except (OverflowError, ValueError) as error:
+        raise CommandInvalid(type(command).__name__, "a number has more than 64 bits") from error
+
+
+def _unfolded(value: Any) -> Any:
+    """A plan or a schedule as its members, which are looked at as well; what is a value of such a type is taken as it is."""
+    if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is None:
+        return {name: _unfolded(getattr(value, name)) for name in value.__struct_fields__}
+    return tuple(map(_unfolded, value)) if isinstance(value, tuple) else value
+
+
+def _is_made_of(given: Any, read: Any) -> bool:
+    """Whether values of our types stand where they were read as such, and not objects that read alike."""
+    if isinstance(read, msgspec.Struct):
+        return type(given) is type(read) and all(
+            _is_made_of(getattr(given, name), getattr(read, name)) for name in read.__struct_fields__
+        )
+    if isinstance(read, tuple):
+        return isinstance(given, tuple) and all(map(_is_made_of, given, read))
+    return True
+
+
 def subjects_of(command: Command) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
-    if isinstance(command, ChangeAdmission | DeleteDeployment):
+    if isinstance(command, ChangeAdmission | ScheduleDeployment | DeleteDeployment):
         return (command.deployment_id, rollout_state.subject_of(command.deployment_id))
     if isinstance(command, DeploymentCommand):
         return (command.deployment_id,)
@@ -257,4 +349,6 @@ def subjects_of(command: Command) -> Sequence[str]:
         return updating.subjects_of(command)
     if isinstance(command, AccessCommand):
         return (access_decide.subject_of(command),)
+    if isinstance(command, WebhookCommand):
+        return (webhook_decide.subject_of(command),)
     return (command.device_id, device_decide.subject_of(command))

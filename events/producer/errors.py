@@ -16,8 +16,9 @@ from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
 from events.rollout.commands import RolloutCommand
 from events.update.commands import UpdateCommand
+from events.webhook.commands import WebhookCommand
 
-Command = DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand
+Command = DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WebhookCommand
 
 _SHOWN = 5
 

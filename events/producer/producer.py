@@ -23,7 +23,16 @@ from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
 from events.producer.advising import advise
-from events.producer.deciding import REFUSALS, check, deployments_left, load, propose, subjects_of
+from events.producer.deciding import (
+    REFUSALS,
+    FleetCommand,
+    check,
+    deployments_left,
+    load,
+    propose,
+    propose_together,
+    subjects_of,
+)
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
 
@@ -160,6 +169,27 @@ class Producer:
         if refused:
             raise refused[0].error
         return advise(self._log, command, self._scope)
+
+    def do_together(self, *commands: FleetCommand) -> tuple[Advice, ...]:
+        """Write some commands on deployments and rollouts, all or none; each is decided on what the ones before it make.
+
+        Raises:
+            Exception: the very error that refuses one of them, or as `submit`.
+        """
+        pending, refused = self._admitted(enumerate(commands))
+        if refused:
+            raise refused[0].error
+        clean = [command for _, command in pending if isinstance(command, FleetCommand)]
+        for _ in range(ATTEMPTS_MAX):
+            if not deployments_left(self._log, clean, self._deployments_max):
+                raise DeploymentsFull(self._deployments_max)
+            standings = load(self._log, clean)
+            chunks = self._append(propose_together(clean, standings, self._scope, by=str(self._by)), "")
+            if not any(isinstance(chunk, Conflicted) for chunk in chunks):
+                self._wake(chunks)
+                return tuple(one for command in clean for one in advise(self._log, command, self._scope))
+            self.conflicts += 1
+        raise ConflictPersists(tuple(subjects_of(clean[0])), ATTEMPTS_MAX)
 
     def leave_out(self, stream: int, position: int, *, reason: str) -> None:
         """Record an operator's decision that folding goes on without the fact at a position of a stream (DESIGN §4).

@@ -22,6 +22,9 @@ from events.rollout.state import RolloutDocument
 from events.update import state as update_state
 from events.update.facts import GroupFact, UpdateFact
 from events.update.state import GroupDocument, UpdateDocument
+from events.webhook import state as webhook_state
+from events.webhook.facts import WebhookFact
+from events.webhook.state import WebhookDocument
 
 
 def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
@@ -33,6 +36,7 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     rollouts: dict[str, RolloutDocument | None] = {}
     updates: dict[str, UpdateDocument | None] = {}
     groups: dict[str, GroupDocument | None] = {}
+    webhooks: dict[str, WebhookDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact
@@ -46,6 +50,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             groups[subject] = update_state.evolve_group(groups.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
+        elif isinstance(fact, WebhookFact):
+            webhooks[subject] = webhook_state.evolve(webhooks.get(subject), fact, version=version, at=at)
         elif isinstance(fact, LogFact):
             continue
         elif "/" in subject:
@@ -64,4 +70,5 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: update_state.encode(document) for subject, document in updates.items() if document},
         **{subject: update_state.encode(document) for subject, document in groups.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
+        **{subject: webhook_state.encode(document) for subject, document in webhooks.items() if document},
     }

@@ -1,6 +1,6 @@
 """The check: every rule of a profile held against a subject."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -79,19 +79,16 @@ def fixes(
     return tuple(chosen)
 
 
-def _found(subject: Subject, profile: Profile, now: int) -> Iterator[tuple[Hit, Finding]]:
+def _found(subject: Subject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
     pairs: list[tuple[Hit, Finding]] = []
     for rule in RULES:
         severity = profile.severity_of(rule.id)
-        if severity is not None and _is_about(rule, subject):
-            pairs += (
-                (
-                    hit,
-                    finding(hit, rule=rule.id, severity=severity, document=subject.documents[hit.place.document].name),
-                )
-                for hit in rule.find(subject, now)
-            )
-    return iter(sorted(pairs, key=lambda pair: RANK[pair[1].severity]))
+        if severity is None or not _is_about(rule, subject):
+            continue
+        for hit in rule.find(subject, now):
+            document = subject.documents[hit.place.document].name
+            pairs.append((hit, finding(hit, rule=rule.id, severity=severity, document=document)))
+    return sorted(pairs, key=lambda pair: RANK[pair[1].severity])
 
 
 def _is_about(rule: Rule, subject: Subject) -> bool:

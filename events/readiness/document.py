@@ -76,11 +76,11 @@ as in `readiness.log-config: off`. A file that holds a whole configuration (`{"i
 
 ## What a device reports
 
-Rules on hosts read the section `host` of a device's reported properties. Everything in it is optional; no rule speaks of what
+Rules on hosts read the section `hostFacts` of a device's reported properties. Everything in it is optional; no rule speaks of what
 is not reported.
 
 ```json
-{"host": {
+{"hostFacts": {
   "certificates": {"deviceCa": {"expiresAt": 1798675200000, "temporary": false}},
   "engine": {"name": "moby-engine", "version": "20.10.14+azure-1", "logDriver": "local",
              "logOptions": {"max-size": "10m", "max-file": "3"}, "dns": ["10.0.0.2"], "proxy": false},

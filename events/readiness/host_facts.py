@@ -4,7 +4,7 @@ import msgspec
 
 from events.canonical import Json
 
-SECTION = "host"
+SECTION = "hostFacts"
 """The member of the device's reported properties that holds the facts."""
 
 
@@ -36,7 +36,7 @@ class ImageCollection(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HostFacts(msgspec.Struct, frozen=True, rename="camel"):
-    """The section `host` of a device's reported properties; what is left out is not known, and no rule speaks of it.
+    """The section `hostFacts` of a device's reported properties; what is left out is not known, and no rule speaks of it.
 
     `proxies` says for each part of the runtime that was looked at (`aziot-edged`, `aziot-identityd`) whether it goes
     through a proxy. `outbound_ports` are those on which the device could reach its hub.

@@ -52,7 +52,7 @@ class Document(msgspec.Struct, frozen=True):
 class Module(msgspec.Struct, frozen=True, dict=True):
     """A module as the merged sections have it; `path` is where in `$edgeAgent`.
 
-    `whole` says that a document sets it as one; otherwise a layer changes some of its members, and what is missing may
+    `whole` says that there is no more of it. Otherwise a layer alone changes some of its members, and what is missing may
     stand in its base.
     """
 
@@ -212,17 +212,12 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
 
     def place(self, twin: str, path: Sequence[str] = ()) -> Place:
         """Where an element of a merged section was written: by the last of the documents that go furthest towards it."""
-        best, depth = Place(len(self.documents) - 1, self.last.root, whole=False), -1
+        best, nearness = Place(len(self.documents) - 1, self.last.root, whole=False), 1
         for number in range(len(self.documents)):
             for setting in self._settings.get((number, twin), ()):
-                reached = _reached(setting, path)
-                if reached is not None and reached[0] >= depth:
-                    depth, at, value = reached
-                    whole = depth == len(path)
-                    best = Place(number, at, whole=whole, open=whole and isinstance(value, dict))
-                elif depth < 0 and setting.path[: len(path)] == tuple(path):
-                    # Some of the element is set, nowhere the element itself.
-                    best = Place(number, setting.pointer, whole=False)
+                near, place = _near(setting, tuple(path), number)
+                if near >= nearness:
+                    best, nearness = place, near
         return best
 
     def hit(
@@ -361,9 +356,8 @@ def modules_of(subject: Subject) -> Iterator[Module]:
         for name, spec in _object(subject.agent.get(group)).items():
             if isinstance(spec, dict) and (group == "modules" or name in SYSTEM):
                 path = (group, name)
-                yield Module(
-                    SYSTEM[name] if group == "systemModules" else name, path, spec, subject.place(AGENT, path).whole
-                )
+                whole = subject.whole or subject.place(AGENT, path).whole
+                yield Module(SYSTEM[name] if group == "systemModules" else name, path, spec, whole)
 
 
 def member(members: Mapping[str, Json], name: str) -> Json:
@@ -422,14 +416,20 @@ def _parsed(text: str) -> Route | RouteInvalid:
         return error
 
 
-def _reached(setting: Setting, path: Sequence[str]) -> tuple[int, str, Json] | None:
-    """How far towards a path a setting goes, where that is, and what is there; `None` if it sets something else."""
-    if len(setting.path) > len(path) or tuple(path[: len(setting.path)]) != setting.path:
-        return None
-    value, at, depth = setting.value, setting.pointer, len(setting.path)
+def _near(setting: Setting, path: tuple[str, ...], document: int) -> tuple[int, Place]:
+    """How near to an element a setting comes, and where that is; 0 if it sets something else.
+
+    The element itself is nearest, then a part of it, then what is above it.
+    """
+    depth, at, value = len(setting.path), setting.pointer, setting.value
+    if depth > len(path):
+        part = setting.path[: len(path)] == path
+        return 2 * len(path) + 1 if part else 0, Place(document, at, whole=False)
+    if path[:depth] != setting.path:
+        return 0, Place(document, at, whole=False)
     for name in path[depth:]:
         if not isinstance(value, dict) or name not in value:
-            break
+            return 2 * depth + 2, Place(document, at, whole=False)
         value, depth = value[name], depth + 1
         at += pointer(name)
-    return depth, at, value
+    return 2 * depth + 2, Place(document, at, whole=True, open=isinstance(value, dict))

@@ -1,7 +1,6 @@
 """What may happen to a rollout at somebody's command: a command becomes a fact, or is refused."""
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, assert_never
@@ -52,6 +51,7 @@ PHASES_MAX = 100
 SECONDS_MAX = 366 * 24 * 3600
 WINDOWS_MAX = 20
 REASON_CHARACTERS_MAX = 500
+NAME_CHARACTERS_MAX = 100
 _PERCENT_MAX = 100.0
 _COUNT_MAX = 2**31 - 1
 _DEPLOYMENT_ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
@@ -82,10 +82,10 @@ def check(command: RolloutCommand) -> None:
             _check_plan(name, plan)
         case ApprovePhase(_, phase) | SkipPhase(_, phase):
             if not 0 <= phase < PHASES_MAX:
-                raise RolloutForbidden(name, f"there is no phase {phase}")
+                raise RolloutForbidden(name, f"a phase is 1 to {PHASES_MAX}")
         case PauseRollout(_, reason) | AbortRollout(_, reason) | RollBack(_, reason):
-            if len(reason) > REASON_CHARACTERS_MAX:
-                raise RolloutForbidden(name, f"a reason has at most {REASON_CHARACTERS_MAX} characters")
+            if not _is_text(reason, REASON_CHARACTERS_MAX):
+                raise RolloutForbidden(name, f"a reason is text of at most {REASON_CHARACTERS_MAX} characters")
         case _:
             pass
 
@@ -134,6 +134,8 @@ def decide(
         case AbortRollout(_, reason):
             return RolloutAborted(reason or "aborted by hand")
         case RollBack(_, reason):
+            if document.rollback_asked:
+                raise RolloutForbidden(name, "it is about to be rolled back")
             return RollbackAsked(reason or f"rolled back by {by}")
         case _:
             assert_never(command)
@@ -211,6 +213,8 @@ def _check_phase(name: str, element: str, phase: Phase) -> None:
             parse(phase.condition)
         except ConditionInvalid as error:
             raise PlanInvalid(name, f"{element}.condition", f"is no target condition: {error}") from error
+    if not _is_text(phase.name, NAME_CHARACTERS_MAX):
+        raise PlanInvalid(name, f"{element}.name", f"is text of at most {NAME_CHARACTERS_MAX} characters")
     gate = phase.gate
     limits: dict[str, tuple[Any, float, float]] = {
         "success_percent": (gate.success_percent, 0, _PERCENT_MAX),
@@ -227,7 +231,16 @@ def _check_phase(name: str, element: str, phase: Phase) -> None:
 
 
 def _within(value: float, lowest: float, highest: float) -> bool:
-    return math.isfinite(value) and lowest <= value <= highest
+    # Neither what is no number nor what is infinite lies within.
+    return lowest <= value <= highest
+
+
+def _is_text(value: str, characters_max: int) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(value) <= characters_max
 
 
 def tag_path(tag: str) -> tuple[str, ...] | None:

@@ -1,7 +1,8 @@
-"""Which commands hold secrets, and where: contents of deployments, keys of identities, keys of policies."""
+"""Which commands hold secrets, and where: contents of deployments, keys of identities and policies, webhooks."""
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -16,18 +17,21 @@ from events.properties import SECRET, is_secret
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.references import Secret, extract, references
 from events.update.commands import ImportUpdate
+from events.webhook.commands import DefineWebhook
+from events.webhook.signing import key_of
 
 C = TypeVar("C")
 
 _IDENTITY = (RegisterDevice, UpdateDevice, CreateModule, UpdateModule)
 _KEY_BYTES = range(16, 65)
+_QUERY = re.compile(r"[!-\"$-~]{1,2000}")
 
 
 def holds_secrets(command: object) -> bool:
     """Whether a command could hold a secret, or refer to one."""
     if isinstance(command, _IDENTITY):
         return command.authentication is not None
-    return isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate | DefinePolicy)
+    return isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate | DefinePolicy | DefineWebhook)
 
 
 def take(
@@ -45,16 +49,21 @@ def take(
     secrets: list[Secret] = []
     brought: set[str] = set()
 
-    def key(value: Json, place: str) -> Json:
+    def put(value: Json, checked: Callable[[Json], str]) -> Json:
         if is_secret(value):
             brought.add(value[SECRET])
             return value
-        secrets.append(Secret(new_id(), _key(value, place)))
+        secrets.append(Secret(new_id(), checked(value)))
         return {SECRET: secrets[-1].id}
+
+    def key(value: Json, place: str) -> Json:
+        return put(value, lambda value: _key(value, place))
 
     changes: dict[str, Any] = {}
     if isinstance(command, DefinePolicy):
         changes = {name: key(getattr(command, name), name) for name in ("primary_key", "secondary_key")}
+    elif isinstance(command, DefineWebhook):
+        changes = _of_webhook(command, put)
     elif isinstance(command, _IDENTITY) and isinstance(command.authentication, dict):
         keys = command.authentication.get("symmetricKey")
         if isinstance(keys, dict):
@@ -64,6 +73,32 @@ def take(
             changes = {"authentication": {**command.authentication, "symmetricKey": taken}}
     replaced: Any = msgspec.structs.replace(command, **changes) if changes else command  # type: ignore[type-var]
     return replaced, tuple(secrets), frozenset(brought)
+
+
+def _of_webhook(command: DefineWebhook, put: Callable[[Json, Callable[[Json], str]], Json]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if command.secret is not None:
+        changes["secret"] = put(command.secret, _signing_secret)
+    if "?" in str(command.url):
+        changes["url"], _, query = command.url.partition("?")
+        changes["query"] = put(query, _query)
+    elif command.query is not None:
+        changes["query"] = put(command.query, _query)
+    return changes
+
+
+def _signing_secret(value: Json) -> str:
+    try:
+        key_of(value if isinstance(value, str) else "")
+    except ValueError:
+        raise SecretTextInvalid("secret", "that signs is whsec_ and base64 of 24 to 64 bytes") from None
+    return str(value)
+
+
+def _query(value: Json) -> str:
+    if not isinstance(value, str) or not _QUERY.fullmatch(value):
+        raise SecretTextInvalid("url", "in a query has 1 to 2000 characters of ASCII without spaces and #")
+    return value
 
 
 def _key(value: Json, place: str) -> str:

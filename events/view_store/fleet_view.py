@@ -16,6 +16,7 @@ from events.fleet.rows import NO_ROW, Row, Standing
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
 from events.properties import merge_patch
+from events.rollout.sets import FleetSet
 from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
 from events.views.kept import Checkpoint
 from events.views.reading import (
@@ -246,13 +247,21 @@ class FleetView:
 
         A place is (partition, ordinal). Ordinals only grow, so whoever stood throughout is on one page exactly.
         """
-        return self._page(lambda reading: reading.status(deployment_id).named()[status], after, limit, within)
+        return self._page(
+            lambda number: self._reading(number).status(deployment_id).named()[status], after, limit, within
+        )
 
     def devices(
         self, *, after: tuple[int, int] = (0, -1), limit: int, within: Within | None = None
     ) -> tuple[list[str], tuple[int, int] | None]:
         """Device ids of the whole fleet, as `page`."""
-        return self._page(lambda reading: reading.set("live"), after, limit, within)
+        return self._page(lambda number: self._reading(number).set("live"), after, limit, within)
+
+    def page_of(
+        self, members: FleetSet, *, after: tuple[int, int] = (0, -1), limit: int
+    ) -> tuple[list[str], tuple[int, int] | None]:
+        """The ids of some devices, as `page`."""
+        return self._page(members.of_partition, after, limit, None)
 
     def totals(self, *, within: Within | None = None) -> tuple[int, int]:
         """How many devices are registered, and how many of them are enabled."""
@@ -265,7 +274,7 @@ class FleetView:
 
     def _page(
         self,
-        members: Callable[[PartitionReading], BitMap],
+        members: Callable[[int], BitMap],
         after: tuple[int, int],
         limit: int,
         within: Within | None,
@@ -273,9 +282,9 @@ class FleetView:
         places: list[tuple[int, int]] = []
         for number in range(after[0], self._partitions):
             behind = after[1] if number == after[0] else -1
-            every = members(self._reading(number))
+            every = members(number)
             if within is not None:
-                every &= within(number)
+                every = every & within(number)
             ahead = (ordinal for ordinal in every if ordinal > behind)
             places += [(number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(places))]
             if len(places) > limit:

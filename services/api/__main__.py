@@ -49,6 +49,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._looking.cancel()
         self.config.app.state.waiting.end()  # type: ignore[union-attr]
+        self.config.app.state.streams.end()  # type: ignore[union-attr]
         hanging_up = asyncio.create_task(self._hang_up())
         await super().shutdown(sockets)
         hanging_up.cancel()

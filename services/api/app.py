@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, hub, v1, v1_updates
+from services.api import device_update, hub, rollouts, stream, v1, v1_updates, webhooks
 from services.api.answers import JsonAnswer
 from services.api.callers import NOBODY
 from services.api.described import header
@@ -41,6 +41,7 @@ from services.api.gate import Gate
 from services.api.limits import BodyLimits
 from services.api.metrics import Metrics
 from services.api.room import Room
+from services.api.streams import Streams
 from services.api.waiting import Waiting
 from services.api.writing import Writer
 
@@ -54,23 +55,24 @@ logger = structlog.get_logger()
 
 def create_app(room: Room) -> FastAPI:
     """The application over an open room."""
-    waiting = Waiting(room)
+    waiting, streams = Waiting(room), Streams(room)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        looking = asyncio.create_task(waiting.run())
+        looking = [asyncio.create_task(one.run()) for one in (waiting, streams)]
         yield
-        looking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await looking
+        for task in looking:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
     app.state.writer, app.state.gate = Writer(room), Gate(room)
-    app.state.room, app.state.waiting, app.state.metrics = room, waiting, Metrics(room, waiting)
+    app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.metrics = Metrics(room, waiting, streams)
     app.include_router(hub.router)
-    app.include_router(v1.router)
-    app.include_router(v1_updates.router)
-    app.include_router(device_update.router)
+    for router in (v1.router, rollouts.router, v1_updates.router, stream.router, webhooks.router, device_update.router):
+        app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)

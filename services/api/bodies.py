@@ -1,9 +1,14 @@
 """The bodies of the hub's requests, as far as they mean anything here; whatever else clients send is let pass."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import msgspec
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
+from events.rollout.decide import PHASES_MAX, REASON_CHARACTERS_MAX
+from events.rollout.plan import Plan
+from events.rollout.words import DurationUnreadable, read_duration
 from events.update.commands import PRIORITY_DEFAULT
 
 _EXAMPLE_IMAGE = "example.com/sensor:1.0"
@@ -181,6 +186,28 @@ class ReportBody(Body):
     module_id: str | None = Field(default=None, alias="moduleId")
 
 
+class WebhookBody(Body):
+    """Whom to tell of what. No secret makes one, or keeps the one that stands; no names are any."""
+
+    model_config = _example(
+        {"url": "https://hooks.example/twinfold", "kinds": ["DeploymentCreated", "Outcome"], "deployments": ["north"]}
+    )
+
+    url: str
+    secret: str | None = None
+    kinds: tuple[str, ...] = Field(default=(), strict=False)
+    deployments: tuple[str, ...] = Field(default=(), strict=False)
+    devices: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class PauseBody(Body):
+    """Why nothing is to be delivered."""
+
+    model_config = _example({"why": "the receiver moves"})
+
+    why: str
+
+
 class UpdateBody(Body):
     """What changes of a deployment."""
 
@@ -193,8 +220,146 @@ class UpdateBody(Body):
     metrics: dict[str, str] | None = None
 
 
+class ScheduleBody(Body):
+    """When a deployment starts and ends, as RFC 3339; a time without an offset is read in `zone`.
+
+    What is left out stays as it is, or unset; `null` takes a time away.
+    """
+
+    model_config = _example({"end": "2099-01-01T08:00:00", "zone": "Europe/Berlin"})
+
+    start: str | None = None
+    end: str | None = None
+    zone: str | None = None
+
+
+class _PlanPart(BaseModel):
+    """A part of a plan. One that is not known is refused: a limit with a slip in its name would be none."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, strict=True, alias_generator=to_camel)
+
+
+def _seconds(given: Any) -> Any:
+    try:
+        return read_duration(given) if isinstance(given, str) else given
+    except DurationUnreadable as error:
+        raise ValueError(str(error)) from error
+
+
+Seconds = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int | str)]
+"""Seconds as a number, or a duration as text: 90s, 15m, 2h, 1d."""
+
+
+def _phase(given: Any) -> Any:
+    """`10%` is a percentage, and `50` a number of devices."""
+    if not isinstance(given, str):
+        return {"count": given} if isinstance(given, int) else given
+    number, percent, rest = given.strip().partition("%")
+    try:
+        if not rest:
+            return {"percent": float(number)} if percent else {"count": int(number)}
+    except ValueError:
+        pass
+    raise ValueError("a phase is a percentage as 10%, a number of devices as 50, or an object")
+
+
+class GateBody(_PlanPart):
+    """What must hold before the next phase (events/rollout/plan.py)."""
+
+    success_percent: float = 100.0
+    answered_min: int = 0
+    soak_seconds: Seconds = 0
+    device_timeout_seconds: Seconds = 0
+    phase_timeout_seconds: Seconds = 0
+
+
+class PhaseBody(_PlanPart):
+    """Who is admitted up to here: one of `percent`, `count` and `condition`."""
+
+    percent: float | None = None
+    count: int | None = None
+    condition: str | None = None
+    gate: GateBody = GateBody()
+    approval: bool = False
+    name: str = ""
+
+
+class FailureBody(_PlanPart):
+    """When a rollout has failed, and what it does then."""
+
+    percent: float = 100.0
+    count: int = 1
+    answered_min: int = 0
+    then: Literal["pause", "roll back"] = "pause"
+
+
+class SpreadBody(_PlanPart):
+    """At most so many devices of one value of a tag at once."""
+
+    tag: str
+    at_most: int = 1
+
+
+class RateBody(_PlanPart):
+    """How many devices a minute."""
+
+    per_minute: float
+    growth_percent: float = 0.0
+
+
+class WindowBody(_PlanPart):
+    """When devices may be admitted."""
+
+    cron: str
+    zone: str = "UTC"
+    minutes: int = 60
+
+
+_PLAN: dict[str, Any] = {
+    "phases": ["5%", {"percent": 100, "approval": True, "gate": {"successPercent": 95, "soakSeconds": "30m"}}],
+    "failure": {"percent": 5, "count": 3, "then": "roll back"},
+    "windows": [{"cron": "0 22 * * *", "zone": "Europe/Berlin", "minutes": 240}],
+}
+
+
+class PlanBody(_PlanPart):
+    """How a deployment reaches its devices (docs/rollouts.md). A phase may be written `10%` or `50`."""
+
+    model_config = _example(_PLAN)
+
+    phases: list[Annotated[PhaseBody, BeforeValidator(_phase, json_schema_input_type=PhaseBody | int | str)]]
+    failure: FailureBody = FailureBody()
+    rollback_to: str = ""
+    restore: bool = False
+    offline: Literal["wait", "exclude", "unknown"] = "wait"
+    offline_seconds: Seconds = 3600
+    joiners: Literal["cohort", "end"] = "cohort"
+    spread: SpreadBody | None = None
+    rate: RateBody | None = None
+    windows: list[WindowBody] = []
+    approval_by_another: bool = False
+
+    @property
+    def plan(self) -> Plan:
+        """As the log has it."""
+        return msgspec.convert(self.model_dump(), Plan)
+
+
+class ActBody(Body):
+    """Why, and on which phase, counted from 1: the next one to approve of, the open one to skip, if none is named."""
+
+    model_config = _example({"reason": "the first site looks well"})
+
+    reason: Annotated[str, Field(max_length=REASON_CHARACTERS_MAX)] = ""
+    phase: Annotated[int, Field(ge=1, le=PHASES_MAX)] | None = None
+
+
 class CreateBody(Body):
-    """A deployment as `/v1` takes it, validated in full."""
+    """A deployment as `/v1` takes it, validated in full.
+
+    `hold`: it waits until somebody starts it. With a `rollout` it reaches its devices in phases, once that is started or its
+    time has come.
+    """
 
     model_config = _example(
         {"content": _CONTENT, "targetCondition": "tags.site = 'south'", "priority": 10, "labels": {"team": "x"}}
@@ -205,6 +370,9 @@ class CreateBody(Body):
     priority: int = 0
     labels: dict[str, str] = {}
     metrics: dict[str, str] = {}
+    hold: bool = False
+    schedule: ScheduleBody | None = None
+    rollout: PlanBody | None = None
 
 
 class UpdateImportBody(Body):
@@ -244,7 +412,7 @@ class DeployBody(Body):
     update: str
     start_at: int = Field(default=0, alias="startAt")
     policy: PolicyBody | None = None
-    plan: dict[str, Any] | None = None
+    plan: PlanBody | None = None
 
 
 class CancelBody(Body):

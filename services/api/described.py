@@ -234,8 +234,21 @@ class DevicePage(Answered):
     continuation: str | None
 
 
+class Times(Answered):
+    """When a deployment starts and ends: in milliseconds, and as RFC 3339 in its time zone; `null` is not set."""
+
+    start_at: int | None
+    end_at: int | None
+    start: str | None
+    end: str | None
+    zone: str
+
+
+Admission = Literal["NotStarted", "Everyone", "Admitted", "Phased", "Ended"]
+
+
 class DeploymentLine(Answered):
-    """A deployment in a list."""
+    """A deployment in a list. `rollout` is the state of its rollout, and `says` who may receive it as of now."""
 
     id: str
     priority: int
@@ -245,6 +258,100 @@ class DeploymentLine(Answered):
     scope: str | None
     labels: dict[str, str]
     counts: dict[str, int]
+    admission: Admission
+    schedule: Times | None
+    rollout: str | None
+    says: str
+
+
+class Tallied(Answered):
+    """Whom a rollout was judged on (docs/rollouts.md); each number is that of a list."""
+
+    target: int
+    admitted: int
+    counted: int
+    healthy: int
+    already: int
+    failed: int
+    timed_out: int
+    silent: int
+    pending: int
+    outranked: int
+
+
+class RolloutLine(Answered):
+    """A rollout in a list; `phase` counts from 1, and `counts` are `null` where nobody judges it any more."""
+
+    id: str
+    state: str
+    phase: int
+    phases: int
+    counts: Tallied | None
+    says: str
+
+
+class Standalone(DeploymentLine):
+    """A deployment by itself; times in milliseconds."""
+
+    rolled_out: RolloutLine | None
+    created_at: int
+    updated_at: int
+    etag: str
+
+
+class RolloutPhase(Answered):
+    """A phase: whom it is for, its gate, and how far it is. `counts` are those that it passed with, or as they are now."""
+
+    number: int
+    name: str
+    admits: str
+    gate: dict[str, float]
+    approval: bool
+    approved: bool
+    state: Literal["waiting", "open", "passed"]
+    counts: Tallied | None
+
+
+class Act(Answered):
+    """Something that happened to a rollout; `at` is in milliseconds, `position` one of the fleet's stream."""
+
+    position: int
+    at: int
+    by: str
+    act: str
+    reason: str | None
+    phase: int | None
+    count: int | None
+    counts: Tallied | None
+
+
+class Cited(Answered):
+    """What the last act was taken on that was judged: counts, and the positions of all partitions as they were read."""
+
+    act: str
+    at: int
+    counts: Tallied
+    as_of: "list[AsOf]"
+
+
+class RolloutAnswer(Answered):
+    """A rollout. `rollback` is the deployment that it goes back to, made for that; times in milliseconds, 0 for not yet."""
+
+    id: str
+    state: str
+    says: str
+    author: str
+    phase: int
+    phases: list[RolloutPhase]
+    counts: Tallied
+    plan: dict[str, Any]
+    created_at: int
+    started_at: int
+    changed_at: int
+    reason: str
+    rollback: str | None
+    evidence: Cited | None
+    history: list[Act]
 
 
 class AsOf(Answered):
@@ -283,7 +390,7 @@ class EffectiveConfiguration(Answered):
 
     device_id: str
     managed: bool
-    standing: Literal["managed", "unmanaged", "held back", "by hand"]
+    standing: Literal["managed", "unmanaged", "held back", "by hand", "restored"]
     reason: str | None
     layers: list[str]
     versions: dict[str, int]
@@ -417,6 +524,56 @@ class Series(Answered):
     samples: list[Sample]
 
 
+class Webhook(Answered):
+    """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
+
+    `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the facts and outcomes that were not
+    looked at for it yet.
+    """
+
+    id: str
+    url: str
+    secret: str
+    kinds: list[str]
+    deployments: list[str]
+    devices: list[str]
+    paused: str | None
+    changed_at: int
+    lag: int
+    failures: int
+    failing_since: int | None
+    next_attempt_at: int | None
+    error: str | None
+
+
+class Delivery(Answered):
+    """One attempt to deliver an event; `result` is the class of the status, or the error where there was none."""
+
+    event: str
+    at: int
+    result: str
+    status: int | None
+    attempt: int
+    milliseconds: int
+
+
+class DeliveryList(Answered):
+    """The last ones of a webhook, newest first."""
+
+    id: str
+    deliveries: list[Delivery]
+
+
+class Tested(Answered):
+    """What became of a test event."""
+
+    id: str
+    delivered: bool
+    result: str
+    status: int | None
+    milliseconds: int
+
+
 class Refused(Answered):
     """A line that was refused, counted from 1."""
 
@@ -457,7 +614,7 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
         400: "The request breaks a rule; the message names the element and the rule.",
         401: "Nobody knows who the request is from, or it is not for them.",
         404: "There is no such thing.",
-        409: "There is one already.",
+        409: "There is one already, or it does not go together with what stands.",
         408: "The body did not come in time; send it again.",
         412: "The etag is not the one that stands, or a delete came without.",
         413: "It does not fit into one fact, or into one request.",

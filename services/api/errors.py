@@ -10,12 +10,15 @@ from events.deployment import errors as deployment
 from events.device import errors as device
 from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
+from events.notification.positions import PositionsInvalid
 from events.producer import errors as producer
 from events.query.errors import QueryInvalid
+from events.rollout import errors as rollout
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
 from events.update import errors as update
 from events.view_store.querying import ContinuationInvalid
+from events.webhook.errors import WebhookError, WebhookNotFound
 
 RETRY_AFTER_SECONDS = 1
 _TEXT_CHARACTERS_MAX = 4000
@@ -116,7 +119,8 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
-    ((NotFound,), Answer(404, "NotFound")),
+    ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),
+    ((NotFound, WebhookNotFound), Answer(404, "NotFound")),
     ((update.UpdateNotFound,), Answer(404, "UpdateNotFound")),
     ((update.GroupNotFound,), Answer(404, "GroupNotFound")),
     ((update.GroupDeploymentNotFound,), Answer(404, "DeploymentNotFound")),
@@ -129,6 +133,12 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
     ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
     ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),
+    ((deployment.ScheduleForbidden,), Answer(409, "ConfigurationStateConflict")),
+    ((rollout.RolloutExists,), Answer(409, "RolloutAlreadyExists")),
+    (
+        (rollout.NotToBeRolledOut, rollout.RolloutForbidden, rollout.RolloutActive),
+        Answer(409, "RolloutStateConflict"),
+    ),
     ((device.TooManyModules,), Answer(413, "TooManyModulesOnDevice", number=413003)),
     ((deployment.DeploymentsFull,), Answer(413, "ConfigurationCountLimitExceeded")),
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
@@ -136,20 +146,24 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
     ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
+    ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
+    ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
     ((log.FactTooLarge,), _TOO_LARGE),
     ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), BUSY),
     (
         (
             device.DeviceError,
             deployment.DeploymentError,
+            rollout.RolloutError,
             producer.ProducerError,
             secrets.SecretsError,
             access.AccessError,
             update.UpdateError,
+            WebhookError,
         ),
         _ARGUMENT,
     ),
-    ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid), _ARGUMENT),
+    ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),

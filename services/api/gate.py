@@ -26,7 +26,7 @@ from events.secrets.errors import SecretsError, SecretsUnavailable
 from services.api import sas
 from services.api.callers import ANYBODY, Caller
 from services.api.errors import Forbidden, Throttled, Unauthorized
-from services.api.needs import Open, device_of, heeds_scopes, needed, owner, registers
+from services.api.needs import Open, Own, device_of, heeds_scopes, needed, owner, registers
 from services.api.room import Room
 from services.api.sas import Signature, SignatureMalformed
 from services.api.throttle import Throttle
@@ -93,6 +93,22 @@ class Gate:
             return ANYBODY
         caller = ANYBODY if self._room.settings.open_access else await self._known(headers, path, address)
         self._take(self._asked, str(caller.principal), "Read" if method == "GET" else "Write")
+        return await self._let_in(caller, need, method, path)
+
+    async def admit_still(self, method: str, path: str, headers: Headers) -> Caller:
+        """Let an answer that takes long go on: as `admit`, but it is no further request, and is not counted.
+
+        Raises:
+            Unauthorized, Forbidden, DeviceNotFound, LogUnavailable, SecretsUnavailable: as `admit`.
+        """
+        need = needed(method, path)
+        assert need is not Open.ANYBODY
+        caller = ANYBODY if self._room.settings.open_access else await self._caller(headers, path)
+        return await self._let_in(caller, need, method, path)
+
+    async def _let_in(
+        self, caller: Caller, need: frozenset[Right] | tuple[Own, frozenset[Right]], method: str, path: str
+    ) -> Caller:
         if isinstance(need, tuple):
             if self._is_own(caller, path):
                 return caller

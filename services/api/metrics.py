@@ -10,20 +10,29 @@ from typing_extensions import override
 
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
+from events.notification.deliveries import Deliveries, begun
+from events.notification.feed import Feed
+from events.notification.positions import lag
+from events.notification.webhooks import webhooks
 from events.view_store import work
 from services.api.room import Room
+from services.api.streams import Streams
 from services.api.waiting import Waiting
 
 
 class Metrics:
     """The counters of one process, and what is read from Redis when they are asked for."""
 
-    def __init__(self, room: Room, waiting: Waiting) -> None:
+    def __init__(self, room: Room, waiting: Waiting, streams: Streams) -> None:
         self._registry = CollectorRegistry()
         Gauge("twinfold_waiting_devices", "Devices that wait for a change.", registry=self._registry).set_function(
             lambda: len(waiting)
         )
+        Gauge("twinfold_streams", "Clients that follow /v1/stream.", registry=self._registry).set_function(
+            lambda: len(streams)
+        )
         self._registry.register(_Partitions(room))
+        self._registry.register(_Webhooks(room))
         self._registry.register(_Workers(room))
         self._registry.register(room.conflicts)
         self._requests = Counter(
@@ -99,3 +108,30 @@ class _Workers(Collector):
         buckets.append(("+Inf", counts.get(work.COMMITS, 0)))
         commits.add_metric([], buckets, counts.get(work.COMMIT_MICROSECONDS, 0) / 1_000_000)
         yield from (facts, lost, commits)
+
+
+class _Webhooks(Collector):
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        deliveries = CounterMetricFamily(
+            "twinfold_webhook_deliveries", "Attempts to deliver, by status or error.", labels=["webhook", "result"]
+        )
+        late = GaugeMetricFamily(
+            "twinfold_webhook_lag_facts", "Facts and outcomes before the heads.", labels=["webhook"]
+        )
+        paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
+        kept, log = Deliveries(self._room.log.client), self._room.log
+        try:
+            standing = dict(webhooks(log))
+            counts, known, heads = kept.counts(), kept.all(), Feed(log, self._room.views).heads()
+        except LogError:
+            return
+        for (webhook_id, result), count in counts.items():
+            deliveries.add_metric([webhook_id, result], count)
+        for webhook_id, document in standing.items():
+            late.add_metric([webhook_id], lag(begun(document, known.get(webhook_id), log.partitions).positions, heads))
+            paused.add_metric([webhook_id], float(bool(document.paused)))
+        yield from (deliveries, late, paused)

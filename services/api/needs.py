@@ -7,6 +7,7 @@ from events.access.commands import AccessCommand
 from events.access.rights import Right
 from events.device.commands import PatchTags, PatchTwin, ReplaceTwin, ReportProperties
 from events.producer.errors import Command
+from events.webhook.commands import WebhookCommand
 
 
 class Open(enum.Enum):
@@ -28,6 +29,7 @@ _READ_METHODS = {"GET", "HEAD", "OPTIONS"}
 _REGISTRY_READ, _REGISTRY_WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
 _TWIN_READ, _TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRITE})
 _ADMIN = frozenset({Right.ADMIN})
+_FLEET_READ = frozenset({Right.REGISTRY_READ, Right.SERVICE_CONNECT})
 
 _ASKED_BY_POST: tuple[tuple[re.Pattern[str], Needed], ...] = (
     # A PUT of the same path is about a device or a deployment of that name.
@@ -38,7 +40,8 @@ _OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
 _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     # path, to read it, to write it
     (_OPEN, Open.ANYBODY, Open.ANYBODY),
-    (re.compile(r"/v1/(policies|tokens)(/.*)?"), _ADMIN, _ADMIN),
+    (re.compile(r"/v1/(policies|tokens|webhooks)(/.*)?"), _ADMIN, _ADMIN),
+    (re.compile(r"/v1/stream"), _FLEET_READ, _FLEET_READ),
     (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, _TWIN_READ), (Own.DEVICE, _TWIN_WRITE)),
     # Each line of the body needs the right of its command, too.
     (re.compile(r"/v1/facts"), _ADMIN, frozenset({Right.SERVICE_CONNECT})),
@@ -69,7 +72,7 @@ def device_of(method: str, path: str) -> str | None:
 
 _WITHIN_A_SCOPE = re.compile(
     r"/devices|/devices/query|/statistics/(devices|service)|/configurations(/.*)?"
-    r"|/v1/devices|/v1/deployments(/.*)?|/v1/facts"
+    r"|/v1/devices|/v1/deployments(/.*)?|/v1/rollouts|/v1/facts"
 )
 
 
@@ -88,7 +91,7 @@ _OF_TWINS = (PatchTags, PatchTwin, ReplaceTwin, ReportProperties)
 
 def needed_for(command: Command) -> frozenset[Right]:
     """What a command needs, as its own path does."""
-    if isinstance(command, AccessCommand):
+    if isinstance(command, AccessCommand | WebhookCommand):
         return _ADMIN
     return _TWIN_WRITE if isinstance(command, _OF_TWINS) else _REGISTRY_WRITE
 

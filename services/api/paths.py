@@ -3,7 +3,9 @@
 from typing import Annotated
 
 from fastapi import Path
+from pydantic.alias_generators import to_camel
 
+from events.rollout.facts import Counts
 from events.views.reading import STATUSES
 
 _DEVICE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
@@ -24,6 +26,29 @@ ModuleId = Annotated[
 ]
 DeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["north"], json_schema_extra=_DEPLOYMENT_FORM)]
 NewDeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["south"], json_schema_extra=_DEPLOYMENT_FORM)]
+RolledOutId = Annotated[str, Path(description=_DEPLOYMENT, examples=["phased"], json_schema_extra=_DEPLOYMENT_FORM)]
+HeldId = Annotated[str, Path(description=_DEPLOYMENT, examples=["held"], json_schema_extra=_DEPLOYMENT_FORM)]
+ACTS = ("start", "pause", "resume", "approve", "skip", "retry", "abort", "rollback")
+ActName = Annotated[
+    str, Path(description="what is to happen", examples=["start"], json_schema_extra={"enum": list(ACTS)})
+]
+TALLIED = tuple(to_camel(name) for name in Counts.__struct_fields__)
+TalliedName = Annotated[
+    str,
+    Path(
+        description="healthy, already, failed and so on",
+        examples=["target"],
+        json_schema_extra={"enum": list(TALLIED)},
+    ),
+]
+WebhookId = Annotated[
+    str,
+    Path(
+        description="1 to 64 lower-case ASCII letters, digits and . _ -, a letter or digit first",
+        examples=["siem"],
+        json_schema_extra={"pattern": r"^[a-z0-9][a-z0-9._\-]{0,63}$"},
+    ),
+]
 StatusName = Annotated[
     str,
     Path(

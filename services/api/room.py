@@ -15,6 +15,7 @@ from events.device.state import decode_device
 from events.log.opening import open_log
 from events.log.redis import RedisLog
 from events.log.wake import Waker
+from events.producer.deciding import FleetCommand
 from events.producer.errors import Command
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
@@ -28,6 +29,8 @@ from events.view_store.work import WorkCounts
 from services.api.callers import Author, Caller
 from services.api.continuations import Continuations
 from services.api.counting import Counting
+from services.api.history import History
+from services.api.judging import Judging
 from services.api.recent import Recent
 from services.api.waking import BackgroundWaker
 
@@ -51,6 +54,8 @@ class Room(msgspec.Struct, frozen=True):
     waker: BackgroundWaker
     vault: LazyVault
     recent: Recent
+    judging: Judging
+    history: History
     work: WorkCounts
     conflicts: Counter
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -80,6 +85,15 @@ class Room(msgspec.Struct, frozen=True):
         """
         with self.producer(author) as producer:
             return producer.do(command)
+
+    def do_together(self, author: Author, *commands: FleetCommand) -> tuple[Advice, ...]:
+        """Write some commands on deployments and rollouts, all or none.
+
+        Raises:
+            Exception: the error that refuses one of them, or LogUnavailable.
+        """
+        with self.producer(author) as producer:
+            return producer.do_together(*commands)
 
     def within(self, caller: Caller) -> Within | None:
         """Who the caller reaches, for one request: each partition is looked at once; `None` for everybody."""
@@ -118,6 +132,8 @@ def open_room(settings: Settings) -> Room:
         waker=waker,
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
         recent=Recent(view),
+        judging=Judging(log, views),
+        history=History(log),
         work=WorkCounts(log.client),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
     )

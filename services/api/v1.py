@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
 from events.deployment.advice import Advice
-from events.deployment.commands import CreateDeployment, DeploymentCommand, UpdateDeployment
+from events.deployment.commands import DeploymentCommand, UpdateDeployment
 from events.device.commands import DeviceCommand, ReportProperties
 from events.device.errors import DeviceNotFound
 from events.fleet.rows import Own, Row
@@ -26,7 +25,6 @@ from events.producer.producer import Producer, Report
 from events.rollout.commands import RolloutCommand
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
-from events.view_store.querying import ContinuationInvalid
 from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.views.reading import STATUSES, Assignment
 from services.api import described
@@ -38,16 +36,16 @@ from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
 from services.api.needs import needed_for
+from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
+from services.api.rollouts import create_of, line_of, rollouts_of
 from services.api.room import Room
 from services.api.waiting import Waiting
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
-PAGE_MAX = 1000
 WAIT_SECONDS_MAX = 300.0
 POSITION_MAX = 2**53 - 1
-_PLACE = re.compile(r"([0-9]{1,3}):(-1|[0-9]{1,9})", re.ASCII)
 _BATCH_LINES = 1000
 _LINE_BYTES_MAX = 1 << 20
 FACTS_BODY: JsonObject = {
@@ -76,30 +74,17 @@ def devices(
     """The ids of all devices, page by page."""
     room = room_of(request)
     within = room.within(caller_of(request))
-    found, place = room.view.devices(after=_place(room.continuations.open(continuation)), limit=top, within=within)
-    return {
-        "devices": found,
-        "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
-    }
+    after = place_of(room.continuations.open(continuation))
+    return page(room, room.view.devices(after=after, limit=top, within=within))
 
 
 @router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[JsonObject]:
-    """The deployments that carry all of some labels (`?label=team=x`), with their counts."""
+    """The deployments that carry all of some labels (`?label=team=x`), with their counts, times and rollouts in short."""
     labels = dict(_pair(one) for one in label or [])
-    return [
-        {
-            "id": name,
-            "priority": document.priority,
-            "layered": document.layered,
-            "kind": document.kind.name.lower(),
-            "targetCondition": document.target_condition,
-            "scope": None if document.scope is msgspec.UNSET else document.scope,
-            "labels": document.labels,
-            "counts": dict(counts or {}),
-        }
-        for name, document, counts in deployments_seen(request, labels)
-    ]
+    seen = list(deployments_seen(request, labels))
+    rollouts = rollouts_of(room_of(request), *(name for name, _, _ in seen))
+    return [line_of(request, name, document, dict(counts or {}), rollouts[name]) for name, document, counts in seen]
 
 
 def _pair(label: str) -> tuple[str, str]:
@@ -278,11 +263,9 @@ def outcomes(
 
 @router.post("/deployments/{name}", status_code=201, response_model=None, responses=answers(described.Created, 201))
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObject:
-    """Create a deployment, validated in full; answers what its author should know."""
-    advice = room_of(request).do(
-        CreateDeployment(name, body.content, body.target_condition, body.priority, body.labels, body.metrics),
-        author_of(request),
-    )
+    """Create a deployment, validated in full, with its times and its rollout; answers what its author should know."""
+    deployment, rollout = create_of(name, body)
+    advice = room_of(request).do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
     return {"id": name, "advice": [msgspec.to_builtins(one) for one in advice]}
 
 
@@ -343,13 +326,8 @@ def members(
         deployment_of(room, name)
     else:
         deployment_seen(request, name)
-    found, place = room.view.page(
-        name, which, after=_place(room.continuations.open(continuation)), limit=top, within=within
-    )
-    return {
-        "devices": found,
-        "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
-    }
+    after = place_of(room.continuations.open(continuation))
+    return page(room, room.view.page(name, which, after=after, limit=top, within=within))
 
 
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
@@ -460,12 +438,3 @@ def _by_name(section: JsonObject) -> JsonObject:
 
 def _member(value: object, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
-
-
-def _place(place: str | None) -> tuple[int, int]:
-    if place is None:
-        return (0, -1)
-    found = _PLACE.fullmatch(place)
-    if found is None:
-        raise ContinuationInvalid
-    return int(found[1]), int(found[2])

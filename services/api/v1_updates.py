@@ -1,12 +1,10 @@
 """Our own paths of updates and groups (seed 004)."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Path, Query, Request
 
 from events.canonical import JsonObject
-from events.rollout.plan import Plan
 from events.rollout.sets import FleetSet
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -127,7 +125,7 @@ def show_deployment(view: View, group: GroupId, deployment: Deployment) -> JsonO
 def deploy(request: Request, view: View, group: GroupId, deployment: Deployment, body: DeployBody) -> JsonObject:
     """Bring an update to a group, at once or later, all at once or in phases; what the group got until now is superseded."""
     policy = body.policy
-    plan = None if body.plan is None else _plan(body.plan)
+    plan = None if body.plan is None else body.plan.plan
     command = DeployUpdate(
         group,
         deployment,
@@ -195,13 +193,6 @@ def _asked(text: str) -> UpdateId:
     if found is None:
         raise BodyInvalid(f"an update is named as provider/name/version, not {text[:200]!r}")
     return found
-
-
-def _plan(said: dict[str, Any]) -> Plan:
-    try:
-        return msgspec.convert(said, Plan)
-    except msgspec.ValidationError as error:
-        raise BodyInvalid(f"plan: {error}") from error
 
 
 def _update(document: UpdateDocument) -> JsonObject:

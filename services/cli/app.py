@@ -24,6 +24,8 @@ COMMANDS = {
     "deployment": "services.cli.deployment:app",
     "update": "services.cli.update:app",
     "group": "services.cli.group:app",
+    "rollout": "services.cli.rollout:app",
+    "webhook": "services.cli.webhook:app",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

@@ -7,14 +7,15 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, TextIO
 
+import msgspec
 import typer
 from rich.console import Console
 
 from events.manifest.problem import Severity
 from events.readiness import check as readiness
 from events.readiness.finding import Finding
-from events.readiness.profile import PROFILES
-from events.readiness.subject import Subject
+from events.readiness.profile import PROFILES, Profile
+from events.readiness.subject import Document, Subject
 from events.readiness.waiver import Waiver
 from services.cli.checking.as_json import as_json, as_sarif
 from services.cli.checking.as_junit import as_junit
@@ -55,6 +56,21 @@ class Format(enum.StrEnum):
     junit = "junit"
 
 
+class Read(msgspec.Struct, frozen=True):
+    """A file, and what it says."""
+
+    source: Source
+    document: Document
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What files are held by, at a time in milliseconds."""
+
+    profile: Profile
+    now: int
+    waivers: tuple[Waiver, ...]
+
+
 def check(
     files: Annotated[list[str], typer.Argument(help="Manifests or templates, or - for standard input.")],
     *,
@@ -75,14 +91,14 @@ def check(
 
     Example: twinfold check deployment.json --profile constrained --fail-on error
     """
-    now = int(time.time() * 1000)
     try:
         given = read_waivers(waivers) if waivers else ()
         known = read_baseline(baseline) if baseline else None
-        bases = [read_source(place) for place in merge_onto or []]
-        checked = [
-            _checked(place, bases, profile.value, now=now, waivers=given, known=known, fix=fix) for place in files
-        ]
+        bases = [_read(place) for place in merge_onto or []]
+        # All of them before any is mended: what cannot be read leaves everything as it was.
+        asked = [_read(place) for place in files]
+        terms = Terms(PROFILES[profile.value], int(time.time() * 1000), given)
+        checked = [_checked(one, bases, terms, known=known, fix=fix) for one in asked]
         if write_baseline_to:
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
@@ -97,34 +113,37 @@ def check(
         raise typer.Exit(FOUND)
 
 
-def _checked(
-    place: str,
-    bases: Sequence[Source],
-    profile_name: str,
-    *,
-    now: int,
-    waivers: Sequence[Waiver],
-    known: frozenset[str] | None,
-    fix: bool,
-) -> Checked:
-    profile = PROFILES[profile_name]
+def _read(place: str) -> Read:
     source = read_source(place)
-    below = [document_of(base) for base in bases]
-    document = document_of(source)
+    return Read(source, document_of(source))
+
+
+def _checked(one: Read, bases: Sequence[Read], terms: Terms, *, known: frozenset[str] | None, fix: bool) -> Checked:
+    fixed: tuple[Finding, ...] = ()
+    if fix:
+        one, fixed = _mended(one, bases, terms)
+    report = readiness.check(_subject(one, bases), terms.profile, now=terms.now, waivers=terms.waivers)
+    sources = {read.document.name: read.source for read in (*bases, one)}
+    return Checked(one.source, sources, report, known, fixed)
+
+
+def _mended(one: Read, bases: Sequence[Read], terms: Terms) -> tuple[Read, tuple[Finding, ...]]:
+    """The file once there is nothing left to mend, as it is written then, and what was mended."""
     fixed: list[Finding] = []
-    for _ in range(_PASSES_MAX if fix else 0):
-        found = readiness.fixes(Subject((*below, document)), profile, now=now, waivers=waivers)
+    for _ in range(_PASSES_MAX):
+        found = readiness.fixes(_subject(one, bases), terms.profile, now=terms.now, waivers=terms.waivers)
         if not found:
             break
-        text = edited(source.text, [operation for _, operations in found for operation in operations])
-        source = Source(place, text)
-        document = document_of(source)
+        source = Source(one.source.place, edited(one.source.text, [step for _, steps in found for step in steps]))
+        one = Read(source, document_of(source))
         fixed += (finding for finding, _ in found)
-    if fixed and place != STANDARD_INPUT:
-        write_manifest(source)
-    report = readiness.check(Subject((*below, document)), profile, now=now, waivers=waivers)
-    sources = {one.name: base for one, base in zip(below, bases, strict=True)} | {document.name: source}
-    return Checked(source, sources, report, known, tuple(fixed))
+    if fixed and one.source.place != STANDARD_INPUT:
+        write_manifest(one.source)
+    return one, tuple(fixed)
+
+
+def _subject(one: Read, bases: Sequence[Read]) -> Subject:
+    return Subject(tuple(read.document for read in (*bases, one)))
 
 
 def _report(files: Sequence[Checked], format_: Format, fail_on: Severity, stream: TextIO) -> None:

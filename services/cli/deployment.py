@@ -15,6 +15,9 @@ COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
 Condition = Annotated[str | None, typer.Option("--condition", help="Whom it is for, as in: tags.site = 'north'")]
 Priority = Annotated[int | None, typer.Option(min=0, help="The highest wins.")]
+Start = Annotated[str | None, typer.Option(help="When it starts, as 2026-11-21T08:00 or with an offset.")]
+End = Annotated[str | None, typer.Option(help="When it ends.")]
+Zone = Annotated[str | None, typer.Option(help="The time zone of times without an offset, as Europe/Berlin.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; again for more.")]
 
 
@@ -52,6 +55,10 @@ def create(
     condition: Condition = None,
     priority: Priority = None,
     label: Labels = None,
+    start: Start = None,
+    end: End = None,
+    zone: Zone = None,
+    hold: Annotated[bool, typer.Option("--hold", help="It waits until somebody starts it, or rolls it out.")] = False,
     api_url: ApiUrl = None,
 ) -> None:
     """Create a deployment or a layer from a manifest.
@@ -64,6 +71,8 @@ def create(
         "targetCondition": condition or "",
         "priority": priority or 0,
         "labels": _labels(label),
+        "hold": hold,
+        "schedule": _times(start, end, zone) or None,
     }
     told = Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}", body=body)
     typer.echo(f"{name} is created")
@@ -90,6 +99,48 @@ def update(
     body |= {member: value for member, value in changes.items() if value is not None}
     api.call("PUT", f"/configurations/{quoted(name)}", body=body, any_etag=True)
     typer.echo(f"{name} is changed")
+
+
+@app.command()
+def schedule(
+    name: Name,
+    *,
+    start: Annotated[str | None, typer.Option(help="When it starts; `none` takes the time away.")] = None,
+    end: Annotated[str | None, typer.Option(help="When it ends; `none` takes the time away.")] = None,
+    zone: Zone = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Move when a deployment starts or ends; what is not given stays.
+
+    Example: twinfold deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin
+    """
+    times = {element: None if time == "none" else time for element, time in _times(start, end, zone).items()}
+    if not times:
+        raise typer.BadParameter("nothing changes without --start, --end or --zone")
+    _tell(Api(api_url).call("PUT", f"/v1/deployments/{quoted(name)}/schedule", body=times))
+
+
+@app.command()
+def start(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Start a deployment now that waits, or its rollout.
+
+    Example: twinfold deployment start camera-2
+    """
+    _tell(Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}/start"))
+
+
+@app.command()
+def cancel(
+    name: Name,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, where it is rolled out; it stands in the log.")] = "",
+    api_url: ApiUrl = None,
+) -> None:
+    """End a deployment, and its rollout with it; its devices fall back to what else targets them.
+
+    Example: twinfold deployment cancel camera-2
+    """
+    _tell(Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}/cancel", body={"reason": reason}))
 
 
 @app.command()
@@ -140,18 +191,34 @@ def _labels(given: list[str] | None) -> dict[str, str]:
     return found
 
 
+def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, str | None]:
+    times = {"start": start, "end": end, "zone": zone}
+    return {element: time for element, time in times.items() if time is not None}
+
+
+def _tell(found: dict[str, Any]) -> None:
+    typer.echo(f"{found['id']}: {found['says']}")
+
+
 _KINDS = {"device": " (own twins)", "module": " (module)"}
 
 
 def _table(deployments: list[dict[str, Any]]) -> Table:
-    table = Table("deployment", "priority", "condition")
+    table = Table("deployment", "priority", "condition", "admission")
     for column in COLUMNS:
         table.add_column(column, justify="right")
     for one in deployments:
         kind = _KINDS.get(one["kind"], " (layer)" if one["layered"] else "")
         counts = (str(one["counts"].get(column, 0)) for column in COLUMNS)
-        table.add_row(f"{one['id']}{kind}", str(one["priority"]), one["targetCondition"] or "-", *counts)
+        table.add_row(
+            f"{one['id']}{kind}", str(one["priority"]), one["targetCondition"] or "-", _admission(one), *counts
+        )
     return table
+
+
+def _admission(one: dict[str, Any]) -> str:
+    starts = (one["schedule"] or {}).get("start") if one["admission"] == "NotStarted" else None
+    return str(starts or one["rollout"] or one["admission"])
 
 
 def _counts(found: dict[str, Any]) -> Table:

@@ -23,7 +23,7 @@ class Standing:
         self.timed: dict[str, DeploymentDocument] = {}
         """Deployments that are to start or to end at a time."""
         self.rollouts: dict[str, RolloutDocument] = {}
-        """Rollouts by deployment; those that are over as long as nothing is left to do."""
+        """Rollouts by deployment; of those with which nothing is left to do, those of timed deployments alone."""
 
     def refresh(self) -> None:
         """Read on to the head.
@@ -51,12 +51,13 @@ class Standing:
         for name, one, rollout in zip(wanted, stored, rollouts, strict=True):
             self.timed.pop(name, None)
             self.rollouts.pop(name, None)
-            if rollout.snapshot is not None:
-                document = rollout_state.decode(rollout.snapshot)
-                if document.is_active or not document.is_over:
-                    self.rollouts[name] = document
             if one.snapshot is not None and is_timed(found := deployment_state.decode(one.snapshot)):
                 self.timed[name] = found
+            if rollout.snapshot is not None:
+                document = rollout_state.decode(rollout.snapshot)
+                # What was rolled out, however it went, is not opened to everybody at the deployment's time.
+                if document.is_active or not document.is_over or name in self.timed:
+                    self.rollouts[name] = document
 
 
 def is_timed(document: DeploymentDocument) -> bool:

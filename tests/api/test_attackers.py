@@ -17,7 +17,7 @@ from tests.workers.system import base
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed")]
 
-READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN = range(8)
+READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW = range(9)
 OPERATIONS: Sequence[tuple[int, str, str]] = (
     (READ, "GET", "/devices"),
     (READ, "GET", "/devices/victim"),
@@ -51,12 +51,18 @@ OPERATIONS: Sequence[tuple[int, str, str]] = (
     (ADMIN, "GET", "/v1/tokens"),
     (ADMIN, "POST", "/v1/tokens"),
     (ADMIN, "DELETE", "/v1/tokens/one"),
+    (ADMIN, "GET", "/v1/webhooks"),
+    (ADMIN, "PUT", "/v1/webhooks/mine"),
+    (ADMIN, "DELETE", "/v1/webhooks/mine"),
+    (ADMIN, "GET", "/v1/webhooks/mine/deliveries"),
+    (ADMIN, "POST", "/v1/webhooks/mine/test"),
+    (FOLLOW, "GET", "/v1/stream"),
     (OPEN, "GET", "/healthz"),
     (OPEN, "GET", "/readyz"),
     (OPEN, "GET", "/openapi.json"),
 )
 ALLOWED = {
-    "iothubowner": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN},
+    "iothubowner": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW},
     "service": {TWINS_READ, TWINS_WRITE, FACTS, OPEN},
     "device": {OWN, OPEN},
     "registryRead": {READ, OPEN},
@@ -64,8 +70,8 @@ ALLOWED = {
 }
 ROLES_ALLOWED = {
     "read": {READ, TWINS_READ, OPEN},
-    "operate": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, OPEN},
-    "admin": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN},
+    "operate": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, OPEN, FOLLOW},
+    "admin": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW},
 }
 OF_A_DEVICE: Sequence[tuple[str, str]] = (
     ("GET", "/devices/{}/modules"),
@@ -77,7 +83,8 @@ OF_A_DEVICE: Sequence[tuple[str, str]] = (
 def ask(gate: Guarded, headers: dict[str, str], method: str, path: str) -> httpx.Response:
     """A request whose body no handler takes, so that nothing comes of it where it is let in."""
     conditions = {} if method == "POST" else {"If-Match": '"bm9uZQ=="'}
-    return gate.http.request(method, path, headers={**headers, **conditions}, json=["nothing"])
+    ended = {"follow": "false"}  # Of a stream; to all others it says nothing.
+    return gate.http.request(method, path, headers={**headers, **conditions}, json=["nothing"], params=ended)
 
 
 def refused(answer: httpx.Response, *, said: str = "the credentials are missing, wrong or expired") -> bool:

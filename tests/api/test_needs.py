@@ -20,8 +20,12 @@ from events import (
 )
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.access.rights import Right
+from events.deployment.commands import ScheduleDeployment
 from events.device.commands import SetConfiguration
-from services.api.needs import Needed, Open, Own, device_of, needed, needed_for, owner
+from events.rollout.commands import AbortRollout, CreateRollout, RolloutCommand
+from events.rollout.plan import Phase, Plan
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
+from services.api.needs import Needed, Open, Own, device_of, heeds_scopes, needed, needed_for, owner
 from services.api.v1 import _KINDS
 
 READ, WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
@@ -48,8 +52,14 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/devices/a/desired", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/devices/a/reports", (Own.DEVICE, TWIN_READ), (Own.DEVICE, TWIN_WRITE)),
         ("/v1/deployments/a", READ, WRITE),
+        ("/v1/deployments/a/rollout/start", READ, WRITE),
+        ("/v1/rollouts", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
+        ("/v1/webhooks", ADMIN, ADMIN),
+        ("/v1/webhooks/a", ADMIN, ADMIN),
+        ("/v1/webhooks/a/test", ADMIN, ADMIN),
+        ("/v1/stream", READ | CONNECT, READ | CONNECT),
         ("/nowhere", READ, WRITE),
         ("/healthz/..", READ, WRITE),
         ("*", READ, WRITE),
@@ -84,6 +94,11 @@ def test_a_device_owns_its_desired_its_reports_and_its_modules(path: str, whose:
     assert owner(path) == whose
 
 
+@pytest.mark.parametrize("path", ["/v1/stream", "/v1/webhooks", "/v1/webhooks/a", "/metrics", "/nowhere"])
+def test_a_path_that_does_not_know_scopes_is_closed_to_them(path: str) -> None:
+    assert not heeds_scopes("GET", path)
+
+
 @pytest.mark.parametrize(
     ("path", "device"),
     [
@@ -105,7 +120,8 @@ def test_every_command_needs_the_right_of_its_path() -> None:
     of_twins = {PatchTags, PatchTwin, ReplaceTwin, ReportProperties}
     of_the_registry = {
         *(RegisterDevice, UpdateDevice, RetireDevice, CreateModule, UpdateModule, DeleteModule, SetConfiguration),
-        *(CreateDeployment, UpdateDeployment, ChangeAdmission, DeleteDeployment),
+        *(CreateDeployment, UpdateDeployment, ChangeAdmission, ScheduleDeployment, DeleteDeployment),
+        *RolloutCommand.__args__,
     }
     assert set(_KINDS.values()) == of_twins | of_the_registry
     assert needed_for(PatchTags("a", {})) == TWIN_WRITE
@@ -115,10 +131,15 @@ def test_every_command_needs_the_right_of_its_path() -> None:
     assert needed_for(UpdateDevice("a")) == WRITE
     assert needed_for(CreateModule("a", "m")) == WRITE
     assert needed_for(CreateDeployment("a", {}, "*")) == WRITE
+    assert needed_for(CreateRollout("a", Plan((Phase(percent=100.0),)))) == needed_for(AbortRollout("a")) == WRITE
     for command in (
         DefinePolicy("a", (), None, None),
         DeletePolicy("a"),
         IssueToken("a", "a", "read", ""),
         RevokeToken("a"),
+        DefineWebhook("a", ""),
+        PauseWebhook("a", ""),
+        ResumeWebhook("a"),
+        DeleteWebhook("a"),
     ):
         assert needed_for(command) == ADMIN

@@ -2,7 +2,6 @@
 
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from events.manifest.routes import parse_route
 from events.readiness.check import check
 from events.readiness.profile import PRODUCTION
 from events.readiness.subject import Subject, read_document
@@ -31,31 +31,35 @@ def run(_scale: Scale) -> Iterator[Figure]:
             bare.append(_run("--version"))
             one.append(_run("check", str(small)))
             fifty.append(_run("check", str(large)))
-    beyond = [(more[0] - less[0], more[1] - less[1]) for less, more in zip(one, fifty, strict=True)]
-    version, _ = _median(bare)
-    for what, these, aim in (("one module: start to end", one, 400), (f"{MODULES} modules instead of one", beyond, 50)):
-        wall, processor = _median(these)
-        beside = f"{processor:.0f} ms of the processor; twinfold --version {version:.0f} ms"
-        yield at_most(f"twinfold check, {what}", f"median of {ROUNDS}", wall, "ms", aim=aim, beside=beside)
+    version, first, whole = (_milliseconds(runs) for runs in (bare, one, fifty))
+    for what, wall, processor, aim in (
+        ("one module: start to end", first[0], first[1], 400),
+        (f"{MODULES} modules instead of one", whole[0] - first[0], whole[1] - first[1], 50),
+    ):
+        beside = f"{processor:.0f} ms of the processor; twinfold --version {version[0]:.0f} ms"
+        yield at_most(f"twinfold check, {what}", f"fastest of {ROUNDS}", wall, "ms", aim=aim, beside=beside)
     document = _manifest(MODULES)
     findings = len(_check(document))
     pure = [1000 * seconds_of(lambda: _check(document)) for _ in range(ROUNDS)]
     yield at_most(
         f"the check of {MODULES} modules alone",
-        "in a process that goes on",
-        statistics.median(pure),
+        f"fastest of {ROUNDS}, in a process that goes on",
+        min(pure),
         "ms",
         aim=50,
         beside=f"{findings} findings",
     )
 
 
-def _median(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def _milliseconds(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    # The fastest: whatever else the machine does only adds to it.
     walls, processors = zip(*runs, strict=True)
-    return 1000 * statistics.median(walls), 1000 * statistics.median(processors)
+    return 1000 * min(walls), 1000 * min(processors)
 
 
 def _check(document: Any) -> Any:
+    # Routes that were read before are known; here they are new each time.
+    parse_route.cache_clear()
     return check(Subject((read_document(document, name="x"),)), PRODUCTION, now=0).findings
 
 

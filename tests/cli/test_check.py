@@ -417,6 +417,13 @@ def test_a_file_with_nothing_to_fix_is_not_written(put: Any) -> None:
     assert path.stat().st_mtime_ns == stamp
 
 
+def test_nothing_is_fixed_if_something_cannot_be_read(put: Any) -> None:
+    path = put("m.json", RESTARTING)
+    before = path.read_text()
+    assert check("m.json", "none.json", "--fix").exit_code == 2
+    assert path.read_text() == before
+
+
 def test_what_was_fixed_is_said(put: Any) -> None:
     ran = check(put("m.json", RESTARTING), "--fix")
     assert "fixed    create-options-restart: createOptions of temp has a RestartPolicy" in ran.stdout

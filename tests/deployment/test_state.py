@@ -9,10 +9,12 @@ from events.deployment.facts import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentFact,
+    DeploymentScheduled,
     DeploymentUpdated,
     Ended,
     Everyone,
     NotStarted,
+    Schedule,
 )
 from events.deployment.state import DeploymentDocument, decode, encode, etag_text, evolve
 from tests.deployment.given import folded, standing
@@ -24,6 +26,7 @@ UPDATED = DeploymentUpdated("", 11, {}, {})
 admissions = st.sampled_from([NotStarted(), Everyone(), Ended(), Admitted(("a", "b")), Admitted(())])
 changes = st.lists(
     st.builds(AdmissionChanged, admissions)
+    | st.builds(DeploymentScheduled, st.builds(Schedule, st.integers(0, 9), st.integers(0, 9)))
     | st.builds(
         DeploymentUpdated,
         st.sampled_from(["*", "", "tags.a = 'ü'"]),

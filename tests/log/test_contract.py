@@ -168,6 +168,8 @@ def test_snapshots_can_be_listed(log: Log) -> None:
     first, second = names_in(1, 2)
     append(log, register(first, snapshots=((first, b"{}"),)), register(second))
     assert list(log.subjects(1)) == [first]
+    assert list(log.subjects(1, prefix=first[:2])) == [first]
+    assert list(log.subjects(1, prefix=f"{first}:")) == []
 
 
 def test_snapshots_are_read_without_heads_in_the_order_asked_for(log: Log) -> None:

@@ -22,9 +22,22 @@ from events import (
     UpdateModule,
 )
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
-from events.deployment.facts import Admitted
+from events.deployment.commands import ScheduleDeployment
+from events.deployment.facts import Admitted, NotStarted, Schedule
 from events.log.memory import MemoryLog
 from events.producer.deciding import REFUSALS
+from events.rollout.commands import (
+    AbortRollout,
+    ApprovePhase,
+    CreateRollout,
+    PauseRollout,
+    ResumeRollout,
+    RetryFailed,
+    RollBack,
+    SkipPhase,
+    StartRollout,
+)
+from events.rollout.plan import Failure, Gate, Phase, Plan, Rate, Spread, Window
 from tests.manifest.contents import content
 from tests.manifest.values import anything
 from tests.producer.logs import producer
@@ -47,7 +60,44 @@ authentications = st.none() | st.fixed_dictionaries(
 )
 policies = st.sampled_from(["service", "iothubowner", "mine"]) | ids
 rights = st.lists(st.sampled_from(["RegistryRead", "Admin", "ServiceConnect"]) | text, max_size=3).map(tuple)
+counts = st.integers() | st.sampled_from([0, 1, 10**6000])
+numbers = counts | st.floats() | st.sampled_from([0.0, 50.0, 100.0])
+schedules = st.builds(Schedule, counts, counts, text | st.sampled_from(["UTC", "Europe/Berlin", "../etc/passwd", "/"]))
+gates = st.builds(Gate, numbers, counts, counts, counts, counts)
+phases = st.builds(
+    Phase,
+    percent=st.none() | numbers,
+    count=st.none() | counts,
+    condition=st.none() | conditions,
+    gate=st.just(Gate()) | gates,
+    approval=st.booleans(),
+    name=text,
+)
+plans = st.builds(
+    Plan,
+    st.lists(phases, max_size=3).map(tuple) | st.just((Phase(percent=100.0),)),
+    failure=st.just(Failure()) | st.builds(Failure, numbers, counts, counts),
+    rollback_to=st.just("") | ids,
+    offline_seconds=st.just(3600) | counts,
+    spread=st.none() | st.builds(Spread, st.sampled_from(["tags.a", "deviceId"]) | text, counts),
+    rate=st.none() | st.builds(Rate, numbers, numbers),
+    windows=st.lists(
+        st.builds(Window, st.sampled_from(["0 22 * * *", "* * * * *", "0 0 30 2 *"]) | text, text, counts), max_size=2
+    ).map(tuple),
+)
+rollouts: st.SearchStrategy[Any] = st.one_of(
+    st.builds(CreateRollout, ids | st.just("held"), plans),
+    *(st.builds(kind, ids | st.just("rolled"), counts) for kind in (ApprovePhase, SkipPhase)),
+    *(st.builds(kind, ids | st.just("rolled")) for kind in (StartRollout, ResumeRollout, RetryFailed)),
+    *(
+        st.builds(kind, ids | st.just("rolled"), text | st.just("x" * 501))
+        for kind in (PauseRollout, AbortRollout, RollBack)
+    ),
+)
 commands: st.SearchStrategy[Any] = st.one_of(
+    rollouts,
+    st.builds(ScheduleDeployment, ids, schedules),
+    st.builds(CreateDeployment, ids, st.just(content()), st.just("*"), schedule=schedules),
     st.builds(RegisterDevice, ids, status_reason=st.none() | text, authentication=authentications),
     st.builds(UpdateDevice, ids, status_reason=st.none() | text, authentication=authentications),
     st.builds(UpdateModule, ids, ids, managed_by=st.none() | text, authentication=authentications),
@@ -87,13 +137,18 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(DeleteDeployment, ids, st.none() | st.text(max_size=8)),
 )
 
+HELD: list[Any] = [
+    *(CreateDeployment(name, content(), "*", admission=NotStarted()) for name in ("held", "rolled")),
+    CreateRollout("rolled", Plan((Phase(percent=50.0), Phase(percent=100.0, approval=True)))),
+]
+
 
 @settings(derandomize=True, deadline=None, max_examples=400)
 @given(st.lists(commands, min_size=1, max_size=4))
 def test_any_command_becomes_a_fact_or_a_typed_refusal_that_leaves_no_trace(some: list[Any]) -> None:
     log = MemoryLog(partitions=2)
     one = producer(log)
-    one.submit([RegisterDevice("a"), CreateDeployment("one", content(), "*")])
+    one.submit([RegisterDevice("a"), CreateDeployment("one", content(), "*"), *HELD])
     before = sum(log.heads().values())
     report = one.submit(some)
     assert sum(log.heads().values()) == before + report.written
@@ -110,7 +165,7 @@ def test_any_command_becomes_a_fact_or_a_typed_refusal_that_leaves_no_trace(some
 def test_values_of_wrong_types_are_refused_as_well(value: Any) -> None:
     log = MemoryLog(partitions=1)
     one = producer(log)
-    one.submit([RegisterDevice("a"), CreateDeployment("one", content(), "*")])
+    one.submit([RegisterDevice("a"), CreateDeployment("one", content(), "*"), *HELD])
     wrong = [
         RegisterDevice(value),
         RegisterDevice("b", edge=value),
@@ -142,6 +197,30 @@ def test_values_of_wrong_types_are_refused_as_well(value: Any) -> None:
         UpdateDeployment("one", priority=value),
         UpdateDeployment("one", labels=value),
         DeleteDeployment(value),
+        ScheduleDeployment("one", value),
+        ScheduleDeployment("one", Schedule(value)),
+        ScheduleDeployment("one", Schedule(0, value)),
+        ScheduleDeployment("one", Schedule(0, 0, value)),
+        CreateDeployment("seven", content(), "*", schedule=value),
+        CreateRollout(value, Plan((Phase(percent=100.0),))),
+        CreateRollout("held", value),
+        CreateRollout("held", Plan(value)),
+        CreateRollout("held", Plan((value,))),
+        CreateRollout("held", Plan((Phase(percent=value),))),
+        CreateRollout("held", Plan((Phase(percent=1.0, gate=value),))),
+        CreateRollout("held", Plan((Phase(percent=1.0, gate=Gate(value)),))),
+        CreateRollout("held", Plan((Phase(percent=1.0),), value)),
+        CreateRollout("held", Plan((Phase(percent=1.0),), windows=value)),
+        CreateRollout("held", Plan((Phase(percent=1.0),), windows=(Window(value),))),
+        CreateRollout("held", Plan((Phase(percent=1.0),), spread=Spread(value))),
+        CreateRollout("held", Plan((Phase(percent=1.0),), rate=Rate(value))),
+        CreateRollout("held", Plan((Phase(percent=1.0),), rollback_to=value)),
+        ApprovePhase("rolled", value),
+        SkipPhase("rolled", value),
+        StartRollout("rolled", value),
+        StartRollout("rolled", None, value),
+        PauseRollout("rolled", value),
+        AbortRollout("rolled", value),
     ]
     for command in wrong:
         before = sum(log.heads().values())

@@ -20,12 +20,28 @@ from events import (
     UpdateModule,
 )
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
-from events.deployment.facts import Ended
+from events.deployment.commands import ScheduleDeployment
+from events.deployment.facts import Ended, NotStarted, Schedule
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.producer.refolding import refold
+from events.rollout.commands import (
+    AbortRollout,
+    ApprovePhase,
+    CreateRollout,
+    PauseRollout,
+    ResumeRollout,
+    RetryFailed,
+    RollBack,
+    SkipPhase,
+    StartRollout,
+)
+from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from tests.manifest.contents import content
 from tests.producer.logs import producer
+from tests.rollout.simulation import MINUTE, Simulation
+from tests.workers.system import base
 
 devices = st.sampled_from(["a", "b"])
 modules = st.sampled_from(["m", "$edgeAgent"])
@@ -33,6 +49,7 @@ values = st.sampled_from([None, 1, True, 2.5, "x", {"y": 1}, {"y": None}, [1, 2]
 patches = st.dictionaries(st.sampled_from(["p", "q"]), values, max_size=2)
 names = st.sampled_from(["one", "two"])
 KEY = {"$secret": "0"}
+PLAN = Plan((Phase(percent=10.0), Phase(percent=100.0, approval=True)))
 SAS = {"type": "sas", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}}
 commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(RegisterDevice, devices, edge=st.booleans()),
@@ -53,10 +70,22 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(UpdateDeployment, names, priority=st.integers(0, 3)),
     st.builds(ChangeAdmission, names, st.just(Ended())),
     st.builds(DeleteDeployment, names),
+    st.builds(CreateDeployment, names, st.just(content()), st.just("*"), admission=st.just(NotStarted())),
+    st.builds(CreateDeployment, names, st.just(content()), st.just("*"), schedule=st.just(Schedule(5, 9))),
+    st.builds(ScheduleDeployment, names, st.builds(Schedule, st.integers(0, 9), st.integers(0, 9))),
+    st.builds(CreateRollout, names, st.just(PLAN)),
+    st.builds(ApprovePhase, names, st.integers(0, 2)),
+    st.builds(SkipPhase, names, st.just(0)),
+    *(st.builds(kind, names) for kind in (StartRollout, ResumeRollout, RetryFailed)),
+    *(st.builds(kind, names, st.sampled_from(["", "lunch"])) for kind in (PauseRollout, AbortRollout, RollBack)),
     st.builds(DefinePolicy, names, st.just(("RegistryRead",)), st.just(KEY), st.just(KEY), new=st.booleans()),
     st.builds(DeletePolicy, names),
     st.builds(IssueToken, names, st.just("ada"), st.sampled_from(["read", "admin"]), st.just("0f" * 32)),
     st.builds(RevokeToken, names),
+    st.builds(DefineWebhook, names, st.just("https://h.example/"), st.none() | st.just(KEY), devices=st.just(("a",))),
+    st.builds(PauseWebhook, names, st.just("why")),
+    st.builds(ResumeWebhook, names),
+    st.builds(DeleteWebhook, names),
 )
 
 
@@ -79,3 +108,26 @@ def test_the_documents_folded_from_the_facts_alone_are_the_snapshots_byte_for_by
         facts = log.read(stream, after=0, limit=1000)
         assert refold(facts) == snapshots(log, stream)
         assert [fact.at for fact in facts] == sorted(fact.at for fact in facts)
+
+
+def test_the_documents_of_a_rollout_that_ran_by_itself_are_folded_from_its_facts_as_well() -> None:
+    """All that the scheduler writes: phases, admissions, soaking, a failure, and a rollback to a deployment made for it."""
+    fails = {"d1", "d2", "d3"}
+    simulation = Simulation(
+        devices=12, behave=lambda name, stack: (MINUTE, 500 if stack == "new" and name in fails else 200)
+    )
+    simulation.do(CreateDeployment("old", base("m"), "*", 1))
+    gate = Gate(success_percent=50, soak_seconds=120)
+    plan = Plan(
+        (Phase(count=2, gate=gate), Phase(percent=100, gate=gate)),
+        failure=Failure(count=3, then=OnFailure.ROLL_BACK, percent=1),
+        rollback_to="old",
+    )
+    simulation.create("new", plan)
+    simulation.run(until=lambda: simulation.document("new").is_over, most=200)
+    simulation.do(DeleteDeployment("old"))
+    facts = simulation.log.read(FLEET, after=0, limit=10_000)
+    assert {"PhaseOpened", "DevicesAdmitted", "SoakBegan", "RollbackBegan", "RollbackEnded"} <= set(
+        simulation.kinds("new")
+    )
+    assert refold(facts) == snapshots(simulation.log, FLEET)

@@ -78,6 +78,10 @@ PROTOCOL = "agent/systemModules/{}/env/UpstreamProtocol{}"
 EXAMPLES: dict[str, tuple[Subject, Subject]] = {
     # structure
     "manifest-invalid": (one(temp("status", "asleep")), one(temp("status", "stopped"))),
+    "merged-incomplete": (
+        subject(READY, layer({"modules.tmep.env.A": {"value": "b"}})),
+        subject(READY, layer({"modules.temp.env.A": {"value": "b"}})),
+    ),
     "unknown-member": (one(temp("note", "x")), one(temp("version", "x"))),
     "placeholder": (one(temp("env/URL/value", "${URL}")), one(temp("env/URL/value", "${URL}"), template=True)),
     "placeholder-strict": (one(temp("status", "${STATUS}")), one(temp("status", "${STATUS}"), template=True)),

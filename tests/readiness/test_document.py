@@ -9,6 +9,7 @@ import pytest
 from events.readiness.catalogue import RULES
 from events.readiness.document import markdown
 from events.readiness.host_facts import SECTION, HostFacts, read_host_facts
+from events.readiness.rule import Rule
 from tests.repo.tree import text
 
 PAGE = Path("docs/readiness.md")
@@ -19,8 +20,8 @@ def test_the_page_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_every_rule_is_in_it_once(rule: object) -> None:
-    assert markdown().count(f"\n### {rule.id}\n") == 1  # type: ignore[attr-defined]
+def test_every_rule_is_in_it_once(rule: Rule) -> None:
+    assert markdown().count(f"\n### {rule.id}\n") == 1
 
 
 def test_the_facts_of_a_host_can_be_reported_as_it_shows() -> None:

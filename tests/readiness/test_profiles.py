@@ -1,13 +1,14 @@
 """Profiles, labels and waivers: who says how much a finding weighs."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 
 from events.manifest.problem import Severity
 from events.readiness.catalogue import BY_ID, RULES
 from events.readiness.check import check, fixes
-from events.readiness.profile import CONSTRAINED, DEVELOPMENT, PRODUCTION, PROFILES, labelled
+from events.readiness.profile import CONSTRAINED, DEVELOPMENT, PRODUCTION, PROFILES, Profile, labelled
 from events.readiness.rule import LooksAt
 from events.readiness.waiver import Waiver
 from tests.readiness.manifests import DAY, NOW, checked, create_options, host_config, hub_env, image, manifest, subject
@@ -22,8 +23,8 @@ def weights(document: object, profile: str, rule: str) -> list[Severity]:
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
-def test_a_profile_changes_rules_that_exist(profile: object) -> None:
-    assert set(profile.changes) <= set(BY_ID)  # type: ignore[attr-defined]
+def test_a_profile_changes_rules_that_exist(profile: Profile) -> None:
+    assert set(profile.changes) <= set(BY_ID)
 
 
 def test_development_is_told_of_fewer_things_and_more_gently() -> None:
@@ -77,8 +78,14 @@ def test_the_worst_comes_first() -> None:
 
 
 def waiver(**members: object) -> Waiver:
-    given = {"rule": "tag-latest", "who": "ada", "why": "the vendor has no other", "until": TODAY, **members}
-    return Waiver(**given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        "rule": "tag-latest",
+        "who": "ada",
+        "why": "the vendor has no other",
+        "until": TODAY,
+        **members,
+    }
+    return Waiver(**given)
 
 
 def test_a_waiver_holds_through_its_last_day_and_is_shown_afterwards() -> None:

@@ -75,6 +75,11 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TWINFOLD_TLS_CERTIFICATE", "/certificate.pem"),
         ("TWINFOLD_NAMES", "edge.example,not a name"),
         ("TWINFOLD_API_URL", "ftp://somewhere"),
+        ("TWINFOLD_WEBHOOK_PRIVATE_TARGETS", "10.0.0.1/8"),
+        ("TWINFOLD_WEBHOOK_PRIVATE_TARGETS", "10.0.0.0/8,all"),
+        ("TWINFOLD_WEBHOOK_TIMEOUT_SECONDS", "60"),
+        ("TWINFOLD_WEBHOOK_FAILING_HOURS_MAX", "0"),
+        ("TWINFOLD_STREAM_HEARTBEAT_SECONDS", "0"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:

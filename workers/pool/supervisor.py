@@ -1,4 +1,4 @@
-"""Keeps N worker processes alive, and sweeps."""
+"""Keeps worker processes alive, sweeps, and has webhooks delivered."""
 
 import contextlib
 import os
@@ -14,12 +14,18 @@ from redis.exceptions import RedisError
 
 from events.log.errors import LogUnavailable
 from events.log.opening import open_log
-from events.log.wake import Waker
+from events.log.wake import QUEUE, Waker
+from events.notification.deliveries import Deliveries
+from events.notification.feed import Feed
 from events.settings import Settings, environment_of
 from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
 from events.view_store.series import SeriesStore
+from workers import deliver
+from workers.context import now_ms
 from workers.lifeline import SUPERVISED
+from workers.pool.pump import INTERVAL_SECONDS as PUMP_SECONDS
+from workers.pool.pump import Pump
 from workers.pool.sampling import Sampling
 from workers.pool.sweep import INTERVAL_SECONDS, Sweep
 
@@ -32,8 +38,9 @@ logger = structlog.get_logger()
 class Child:
     """One worker process, started again with back-off when it dies."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, queue: str) -> None:
         self._settings = settings
+        self._queue = queue
         self._back_off_seconds = 0.1
         self._again_at = 0.0
         self.process = self._start()
@@ -41,7 +48,7 @@ class Child:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started_at = time.monotonic()
         # A session of its own: Ctrl-C at the terminal reaches the supervisor alone, which stops the children in order.
-        command = [sys.executable, "-m", "workers"]
+        command = [sys.executable, "-m", "workers", self._queue]
         return subprocess.Popen(  # noqa: S603 - our own module
             command, env={**os.environ, **environment_of(self._settings), SUPERVISED: "1"}, start_new_session=True
         )
@@ -91,17 +98,25 @@ class Supervisor:
             SeriesStore(log.client),
             view,
             interval_seconds=settings.series_seconds,
-            clock=lambda: time.time_ns() // 1_000_000,
+            clock=now_ms,
         )
+        hints = deliver.Hints(queue)
+        self._pump = Pump(log, Feed(log, views), Deliveries(log.client), hints, clock=now_ms)
+        self._has_webhooks = threading.Event()
         self.children: list[Child] = []
 
     def run(self) -> None:
         """Start the workers, tend them and sweep until `stop` is called from a signal handler or another thread."""
-        self.children = [Child(self._settings) for _ in range(self._settings.workers)]
+        self.children = [Child(self._settings, QUEUE) for _ in range(self._settings.workers)]
         # A sample of a large fleet takes longer than a child may be left alone.
         threading.Thread(target=self._sample, name="sampling", daemon=True).start()
+        threading.Thread(target=self._pump_on, name="pump", daemon=True).start()
+        delivering = range(self._settings.webhook_workers)
         swept_at = 0.0
         while not self._stopping.wait(0.05):
+            if delivering and self._has_webhooks.is_set():
+                self.children += [Child(self._settings, deliver.QUEUE) for _ in delivering]
+                delivering = range(0)
             for child in self.children:
                 child.tend()
             if time.monotonic() - swept_at >= INTERVAL_SECONDS:
@@ -120,6 +135,14 @@ class Supervisor:
                 self._sampling.once()
             except LogUnavailable as error:
                 logger.warning("sample postponed", error=str(error))
+
+    def _pump_on(self) -> None:
+        while not self._stopping.wait(PUMP_SECONDS):
+            try:
+                if self._pump.once():
+                    self._has_webhooks.set()
+            except (LogUnavailable, RedisError) as error:
+                logger.warning("deliveries postponed", error=str(error))
 
     def _sweep_once(self) -> None:
         try:

@@ -1,31 +1,19 @@
 """The guarantee behind the wake-ups: whoever lags and does not move gets a new job."""
 
-import secrets
-
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from events.envelope import Vector
-from events.log.connect import answering
-from events.log.keys import FLEET, key
+from events.log.keys import FLEET
 from events.log.redis import RedisLog
 from events.log.wake import QUEUE, Waker
 from events.view_store.port import ViewStore
+from workers.pool.lease import Lease
 
 INTERVAL_SECONDS = 1.0
-LEASE_MS = 3000
 _JOBS_PER_PARTITION_MAX = 4
 _LOOKS = 2
-
-_RENEW = """
-local holder = redis.call('GET', KEYS[1])
-if holder == false or holder == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return 1
-end
-return 0
-"""
 
 
 class Sweep:
@@ -36,7 +24,7 @@ class Sweep:
         self._views = views
         self._waker = waker
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
-        self._token = secrets.token_hex(8)
+        self._lease = Lease(log.client, "sweep")
         self._lagging: dict[int, Vector] = {}
         self._decided: dict[int, tuple[int, int]] = {}
 
@@ -46,7 +34,7 @@ class Sweep:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        if not self._lease():
+        if not self._lease.renew():
             self._lagging.clear()
             return []
         behind = self._behind()
@@ -56,10 +44,6 @@ class Sweep:
         if stuck and self._queue.count < _JOBS_PER_PARTITION_MAX * self._log.partitions:
             self._waker.wake(stuck)
         return stuck
-
-    def _lease(self) -> bool:
-        with answering():
-            return bool(self._log.client.eval(_RENEW, 1, key(FLEET, "lease:sweep"), self._token, LEASE_MS))
 
     def _behind(self) -> dict[int, Vector]:
         heads = self._log.heads()

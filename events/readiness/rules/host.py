@@ -35,7 +35,7 @@ _time = re.compile(r"([01]\d|2[0-3]):[0-5]\d").fullmatch
 def host_facts_unreadable(subject: Subject) -> Iterator[Hit]:
     """A section of another form."""
     if subject.host_problem:
-        yield subject.hit(f"the reported section host: {shown(subject.host_problem, 200)}")
+        yield subject.hit(f"the reported section hostFacts: {shown(subject.host_problem, 200)}")
 
 
 @host_rule(

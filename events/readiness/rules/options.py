@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from events.canonical import Json, JsonObject
 from events.manifest import placeholders
 from events.manifest.problem import Severity
@@ -266,11 +268,12 @@ def log_option_known(subject: Subject, module: Module) -> Iterator[Hit]:
             yield subject.options_hit(module, f"{driver} knows no option {shown(name)!r} ({module.name})", detail=name)
 
 
-class PortBinding:
+class PortBinding(msgspec.Struct, frozen=True):
     """A port of the host that leads into a container; `container` is its port there, as in `443/tcp`."""
 
-    def __init__(self, container: str, host_ip: str, host_port: str) -> None:
-        self.container, self.host_ip, self.host_port = container, host_ip, host_port
+    container: str
+    host_ip: str
+    host_port: str
 
     @property
     def protocol(self) -> str:

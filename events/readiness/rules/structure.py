@@ -7,8 +7,10 @@ from events.canonical import Json
 from events.manifest import agent_schema, hub_schema, placeholders
 from events.manifest.document import Kind
 from events.manifest.hub_rules import AGENT, HUB
+from events.manifest.merge import DESIRED
 from events.manifest.problem import Problem, Severity
 from events.manifest.shape import shown
+from events.manifest.validate import section_problems
 from events.readiness.finding import Hit, Place
 from events.readiness.pointer import pointer
 from events.readiness.rule import LooksAt, module_rule, rule
@@ -57,11 +59,30 @@ def manifest_invalid(subject: Subject) -> Iterator[Hit]:
 
 
 @rule(
+    "merged-incomplete",
+    "What layers and their base add up to is complete",
+    Severity.ERROR,
+    looks_at=LooksAt.WHOLE,
+    reason="A layer that changes a module which its base does not have makes one of that change alone; the agent refuses it all.",
+    remedy="Correct the module's name, or let the layer set the whole module.",
+    source="seed 002, layered deployments; contract/edge.md §1.1",
+)
+def merged_incomplete(subject: Subject) -> Iterator[Hit]:
+    """An element that only the merge leaves without a member it must have."""
+    for problem in section_problems(AGENT, subject.agent) if len(subject.documents) > 1 else ():
+        path = _resolved({DESIRED: subject.agent}, problem.path)[1:]
+        if problem.rule == "required" and not subject.place(AGENT, path).whole:
+            module = path[1] if path[:1] == ["modules"] and len(path) > 1 else AGENT
+            message = f"{'.'.join(path)}: {problem.message}"
+            yield subject.hit(message, module=module, twin=AGENT, path=path, detail=problem.message)
+
+
+@rule(
     "unknown-member",
     "The manifest has no members that nothing reads",
     Severity.WARNING,
     reason="Agent and hub take no notice of a member they do not know; from schema version 1.1 tools refuse it.",
-    remedy="Correct the name, or remove the member; for a note there is the name of a file beside it.",
+    remedy="Correct the name, or remove the member; keep notes in a file beside the manifest.",
     source="contract/edge.md §1.1",
 )
 def unknown_member(subject: Subject) -> Iterator[Hit]:

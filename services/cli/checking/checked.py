@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import msgspec
 
 from events.manifest.problem import Severity
 from events.readiness.check import RANK, Report
 from events.readiness.finding import Finding
-from services.cli.checking.json_text import Line, line_of, spans
+from services.cli.checking.json_text import Line, Span, line_of, spans
 
 
 class Source(msgspec.Struct, frozen=True, dict=True):
@@ -19,10 +20,12 @@ class Source(msgspec.Struct, frozen=True, dict=True):
 
     def line(self, pointer: str) -> Line | None:
         """Where an element stands; `None` if it cannot be told."""
-        if "spans" not in self.__dict__:
-            self.__dict__["spans"] = spans(self.text)
-        span = self.__dict__["spans"].get(pointer)
+        span = self._spans.get(pointer)
         return line_of(self.text, span.name) if span is not None else None
+
+    @cached_property
+    def _spans(self) -> dict[str, Span]:
+        return spans(self.text)
 
 
 class Checked(msgspec.Struct, frozen=True):

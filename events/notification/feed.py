@@ -1,0 +1,91 @@
+"""Facts of all streams, and outcomes, read on from anybody's positions."""
+
+import heapq
+import itertools
+
+import msgspec
+from pyroaring import BitMap
+
+from events.fleet.outcome import Outcome
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.keys import FLEET
+from events.log.port import Log
+from events.notification.event import Notification, Place, of_fact, of_outcome, of_unreadable
+from events.notification.positions import Positions, names_of
+from events.view_store.port import Selection, ViewStore
+from events.views.kept import OutcomeEntry
+from events.views.reading import ids_of, pages_of
+
+DEVICES_NAMED_MAX = 100
+"""So many devices of each move an outcome names; its count says how many there are."""
+
+
+class Feed:
+    """Reads notifications; keeps nothing, so that whoever comes back after days is served as whoever is at the heads."""
+
+    def __init__(self, log: Log, views: ViewStore) -> None:
+        self._log, self._views = log, views
+        self._names = names_of(log.partitions)
+
+    def heads(self) -> Positions:
+        """Where every stream ends now.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        numbers = range(self._log.partitions)
+        facts = self._log.heads()
+        kept = self._views.read_each(numbers, Selection())
+        return (facts[FLEET], *(facts[number] for number in numbers), *(one.checkpoint.outcomes for one in kept))
+
+    def read(self, after: Positions, upto: Positions, *, limit: int) -> list[Notification]:
+        """The next notifications behind `after`, about `limit` of them: each stream in its order, together by time.
+
+        Raises:
+            LogUnavailable: as `heads`.
+            LogLostItsTail: a position is missing.
+        """
+        behind = [index for index, (low, high) in enumerate(zip(after, upto, strict=True)) if low < high]
+        each = max(1, limit // max(1, len(behind)))
+        some = [self.of_stream(index, after[index], min(upto[index], after[index] + each)) for index in behind]
+        return list(heapq.merge(*some, key=lambda one: one.at))
+
+    def of_stream(self, index: int, after: int, upto: int) -> list[Notification]:
+        """Notifications of one stream at positions after + 1 to `upto`; fewer where the next one cannot be read.
+
+        Raises:
+            LogUnavailable, LogLostItsTail: as `read`.
+        """
+        if index > self._log.partitions:
+            return self._outcomes(index, after, upto)
+        number = index - 1 if index else FLEET
+        try:
+            facts = self._log.read(number, after=after, limit=upto - after)
+        except UnreadableFact as error:
+            if error.position == after + 1:
+                return [of_unreadable(self._place(index, number, error.position))]
+            facts = self._log.read(number, after=after, limit=error.position - 1 - after)
+        return [of_fact(self._place(index, number, envelope.position), envelope) for envelope in facts]
+
+    def _outcomes(self, index: int, after: int, upto: int) -> list[Notification]:
+        number = index - 1 - self._log.partitions
+        entries = self._views.outcomes(number, after=after, limit=upto - after)
+        found = []
+        for expected, entry in enumerate(entries, after + 1):
+            if entry.position != expected:
+                raise LogLostItsTail(self._names[index], expected=expected, found=entry.position)
+            found.append(self._outcome(index, number, entry))
+        if len(found) < upto - after:
+            raise LogLostItsTail(self._names[index], expected=upto, found=after + len(found))
+        return found
+
+    def _outcome(self, index: int, number: int, entry: OutcomeEntry) -> Notification:
+        outcome = msgspec.json.decode(entry.data, type=Outcome)
+        firsts = [BitMap(itertools.islice(move.ordinals(), DEVICES_NAMED_MAX)) for move in outcome.moves]
+        pages = pages_of(BitMap.union(*firsts)) if firsts else ()
+        kept = self._views.read(number, Selection(fields=(("ids", pages),)))
+        named = [list(ids_of(first, kept)) for first in firsts]
+        return of_outcome(self._place(index, number, entry.position), entry, outcome, named)
+
+    def _place(self, index: int, number: int, position: int) -> Place:
+        return Place(self._log.epoch, index, self._names[index], number, position)

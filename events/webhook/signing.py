@@ -1,0 +1,42 @@
+"""How a delivery proves whom it is from: HMAC-SHA256 over its id, its time and its body (the Standard Webhooks convention)."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+PREFIX = "whsec_"
+_KEY_BYTES = range(24, 65)
+
+
+def key_of(secret: str) -> bytes:
+    """The key in a secret, `whsec_` and base64 of 24 to 64 bytes.
+
+    Raises:
+        ValueError: it is not like that.
+    """
+    if not secret.startswith(PREFIX):
+        raise ValueError(PREFIX)
+    try:
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except binascii.Error as error:
+        raise ValueError(PREFIX) from error
+    if len(key) not in _KEY_BYTES:
+        raise ValueError(PREFIX)
+    return key
+
+
+def secret_of(key: bytes) -> str:
+    """The secret that a key is handed over as."""
+    return PREFIX + base64.b64encode(key).decode()
+
+
+def headers(secret: str, *, message_id: str, at_seconds: int, body: bytes) -> dict[str, str]:
+    """The headers of a delivery; the same message has the same id however often it is sent."""
+    signed = b".".join((message_id.encode(), str(at_seconds).encode(), body))
+    digest = hmac.digest(key_of(secret), signed, hashlib.sha256)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(at_seconds),
+        "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+    }

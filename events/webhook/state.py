@@ -1,0 +1,61 @@
+"""The fold of a webhook: the document that stands as a snapshot beside the fleet's log."""
+
+from typing import assert_never
+
+import msgspec
+
+from events import canonical
+from events.canonical import JsonObject
+from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
+
+WEBHOOK = "webhook:"
+
+
+class WebhookDocument(msgspec.Struct, frozen=True):
+    """A webhook as its facts made it; `secret` and `query` are references.
+
+    `born` is the version that it began with: one that is deleted and defined again is another. `paused` says why, and is
+    empty where it is not. `changed_at` is the time of its newest fact, in milliseconds.
+    """
+
+    version: int
+    born: int
+    url: str
+    secret: JsonObject
+    query: JsonObject | None
+    kinds: tuple[str, ...]
+    deployments: tuple[str, ...]
+    devices: tuple[str, ...]
+    after: dict[str, int]
+    paused: str
+    changed_at: int
+
+
+_decoder = msgspec.json.Decoder(WebhookDocument)
+
+
+def encode(document: WebhookDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return canonical.encode(document)
+
+
+def decode(data: bytes) -> WebhookDocument:
+    """Read what `encode` wrote."""
+    return _decoder.decode(data)
+
+
+def evolve(document: WebhookDocument | None, fact: WebhookFact, *, version: int, at: int) -> WebhookDocument | None:
+    """The webhook after one more fact; `None` when it is gone."""
+    match fact:
+        case WebhookDefined():
+            born = version if document is None else document.born
+            names = (fact.kinds, fact.deployments, fact.devices)
+            return WebhookDocument(version, born, fact.url, fact.secret, fact.query, *names, fact.after, "", at)
+        case WebhookDeleted():
+            return None
+        case WebhookPaused() | WebhookResumed():
+            assert document is not None
+            why = fact.why if isinstance(fact, WebhookPaused) else ""
+            return msgspec.structs.replace(document, version=version, paused=why, changed_at=at)
+        case _:
+            assert_never(fact)

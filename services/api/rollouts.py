@@ -1,0 +1,412 @@
+"""Our own paths of deployments with a time, and of rollouts."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from msgspec import UNSET
+from pydantic.alias_generators import to_camel, to_snake
+
+from events.canonical import JsonObject
+from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment
+from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
+from events.deployment.facts import Ended, Everyone, NotStarted, Schedule
+from events.deployment.state import DeploymentDocument, etag_text
+from events.rollout import saying
+from events.rollout.commands import (
+    AbortRollout,
+    ApprovePhase,
+    CreateRollout,
+    PauseRollout,
+    ResumeRollout,
+    RetryFailed,
+    RollBack,
+    RolloutCommand,
+    SkipPhase,
+    StartRollout,
+)
+from events.rollout.errors import RolloutNotFound
+from events.rollout.facts import Counts
+from events.rollout.plan import Phase
+from events.rollout.planner import Judgement
+from events.rollout.state import RolloutDocument, State, decode, subject_of
+from events.rollout.words import TimeUnreadable, progress, read_time, standing
+from events.view_store.deployments import deployments
+from services.api import described
+from services.api.asking import author_of, caller_of, room_of
+from services.api.bodies import ActBody, CreateBody, PlanBody, ScheduleBody
+from services.api.described import answers, refusals
+from services.api.errors import NotFound
+from services.api.hub import deployment_of, deployment_seen
+from services.api.pages import PAGE_MAX, page, place_of
+from services.api.paths import ACTS, TALLIED, ActName, DeploymentId, HeldId, RolledOutId, TalliedName
+from services.api.room import Room
+
+router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
+
+HISTORY_MAX = 10_000
+_NOT_SEEN = "is rolled out in phases"
+_SILENTLY = ActBody()
+_OVER = {State.COMPLETED: "Everyone", State.CREATED: "NotStarted"} | dict.fromkeys(
+    (State.ROLLING_BACK, State.ROLLED_BACK, State.HALTED), "Ended"
+)
+
+
+# -- deployments
+
+
+@router.get("/deployments/{name}", response_model=None, responses=answers(described.Standalone))
+def deployment(request: Request, name: DeploymentId) -> JsonObject:
+    """A deployment with its times, its rollout and its counts, and who may receive it, in a sentence."""
+    document, counts = deployment_seen(request, name)
+    rollout = rollouts_of(room_of(request), name)[name]
+    line = line_of(request, name, document, dict(counts), rollout)
+    shown = {} if rollout is None or not _is_theirs(request, document) else {name: rollout}
+    return {
+        **line,
+        "rolledOut": next(iter(_rollout_lines(room_of(request), shown)), None),
+        "createdAt": document.created_at,
+        "updatedAt": document.updated_at,
+        "etag": etag_text(document.etag),
+    }
+
+
+@router.put("/deployments/{name}/schedule", response_model=None, responses=answers(described.Standalone))
+def schedule(request: Request, name: DeploymentId, body: ScheduleBody) -> JsonObject:
+    """Move when a deployment starts, as long as it has not, or when it ends; what is left out stays, `null` takes it away."""
+    document, _ = deployment_seen(request, name)
+    former = Schedule() if document.schedule is UNSET else document.schedule
+    room_of(request).do(ScheduleDeployment(name, schedule_of(name, body, former)), author_of(request))
+    return deployment(request, name)
+
+
+@router.post("/deployments/{name}/start", response_model=None, responses=answers(described.Standalone))
+def start(request: Request, name: HeldId) -> JsonObject:
+    """Start a deployment now that waits for its time or for somebody, or its rollout where it has one."""
+    document, _ = deployment_seen(request, name)
+    room = room_of(request)
+    if rollouts_of(room, name)[name] is not None:
+        room.do(StartRollout(name), author_of(request))
+    elif isinstance(document.admission, NotStarted):
+        # As it was read: what ends or is moved meanwhile is not started over that.
+        room.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author_of(request))
+    else:
+        raise ScheduleForbidden(name, "it has started already" if document.admission != Ended() else "it has ended")
+    return deployment(request, name)
+
+
+@router.post("/deployments/{name}/cancel", response_model=None, responses=answers(described.Standalone))
+def cancel(request: Request, name: HeldId, body: ActBody = _SILENTLY) -> JsonObject:
+    """End a deployment, and its rollout with it: from here on it targets nobody."""
+    room = room_of(request)
+    deployment_seen(request, name)
+    rollout, ended = rollouts_of(room, name)[name], ChangeAdmission(name, Ended())
+    if rollout is None or rollout.is_over:
+        room.do(ended, author_of(request))
+    else:
+        room.do_together(author_of(request), AbortRollout(name, body.reason), ended)
+    return deployment(request, name)
+
+
+def create_of(name: str, body: CreateBody) -> tuple[CreateDeployment, CreateRollout | None]:
+    """What a body asks for: a deployment, and the rollout that is created together with it.
+
+    Raises:
+        ScheduleInvalid: a time cannot be read.
+    """
+    times = None if body.schedule is None else schedule_of(name, body.schedule, Schedule())
+    # What has a time to start waits for it anyway.
+    waits = (body.hold or body.rollout is not None) and not (times and times.start_at)
+    create = CreateDeployment(
+        name,
+        body.content,
+        body.target_condition,
+        body.priority,
+        body.labels,
+        body.metrics,
+        admission=NotStarted() if waits else Everyone(),
+        schedule=times,
+    )
+    return create, None if body.rollout is None else CreateRollout(name, body.rollout.plan)
+
+
+def schedule_of(name: str, body: ScheduleBody, former: Schedule) -> Schedule:
+    """The times that a body asks for; what it leaves out is as before.
+
+    Raises:
+        ScheduleInvalid: a time cannot be read.
+    """
+    zone = body.zone or former.zone
+
+    def moved(element: str, at: int) -> int:
+        if element not in body.model_fields_set:
+            return at
+        text = getattr(body, element)
+        try:
+            return 0 if text is None else read_time(text, zone)
+        except TimeUnreadable as error:
+            raise ScheduleInvalid(name, element, error.rule) from error
+
+    return Schedule(moved("start", former.start_at), moved("end", former.end_at), zone)
+
+
+def line_of(
+    request: Request,
+    name: str,
+    document: DeploymentDocument,
+    counts: dict[str, int],
+    rollout: RolloutDocument | None,
+) -> JsonObject:
+    """A deployment in a list, for the caller."""
+    seen = rollout is None or _is_theirs(request, document)
+    return {
+        "id": name,
+        "priority": document.priority,
+        "layered": document.layered,
+        "kind": document.kind.name.lower(),
+        "targetCondition": document.target_condition,
+        "scope": None if document.scope is UNSET else document.scope,
+        "labels": document.labels,
+        "counts": counts,
+        "admission": _admission(document, rollout),
+        "schedule": _times(document),
+        "rollout": None if rollout is None else rollout.state.value,
+        "says": standing(document, rollout, room_of(request).clock()) if seen else _NOT_SEEN,
+    }
+
+
+def _times(document: DeploymentDocument) -> JsonObject | None:
+    times = document.schedule
+    if times is UNSET:
+        return None
+
+    def text(at: int) -> str | None:
+        return saying.moment(at, times.zone) if at else None
+
+    return {
+        "startAt": times.start_at or None,
+        "endAt": times.end_at or None,
+        "start": text(times.start_at),
+        "end": text(times.end_at),
+        "zone": times.zone,
+    }
+
+
+def _admission(document: DeploymentDocument, rollout: RolloutDocument | None) -> str:
+    """As the partitions have it: what a rollout admits, it admits in the deployment's place."""
+    if rollout is None or not isinstance(document.admission, NotStarted):
+        return type(document.admission).__name__
+    return _OVER.get(rollout.state, "Phased" if rollout.phase >= 0 else "NotStarted")
+
+
+def rollouts_of(room: Room, *names: str) -> dict[str, RolloutDocument | None]:
+    """The rollouts of some deployments as they stand in the log."""
+    stored = room.log.load([subject_of(name) for name in names], fleet=True) if names else []
+    return {
+        name: None if one.snapshot is None else decode(one.snapshot) for name, one in zip(names, stored, strict=True)
+    }
+
+
+# -- rollouts
+
+
+@router.get("/rollouts", response_model=None, responses=answers(list[described.RolloutLine]))
+def list_rollouts(request: Request) -> list[JsonObject]:
+    """All rollouts, each with its phase, its counts, and the sentence that says what it waits for."""
+    room = room_of(request)
+    documents = dict(deployments(room.log))
+    found = {
+        name: one
+        for name, one in rollouts_of(room, *documents).items()
+        if one is not None and _is_theirs(request, documents[name])
+    }
+    return _rollout_lines(room, found)
+
+
+@router.put("/deployments/{name}/rollout", response_model=None, responses=answers(described.RolloutAnswer))
+def create_rollout(request: Request, name: RolledOutId, body: PlanBody) -> JsonObject:
+    """Roll a deployment out by a plan that has not started; it begins when it is started, or at the deployment's time."""
+    room_of(request).do(CreateRollout(name, body.plan), author_of(request))
+    return rollout(request, name)
+
+
+@router.get("/deployments/{name}/rollout", response_model=None, responses=answers(described.RolloutAnswer))
+def rollout(
+    request: Request, name: RolledOutId, history: Annotated[int, Query(ge=0, le=HISTORY_MAX)] = 100
+) -> JsonObject:
+    """A rollout: its plan, how far each phase is, whom it was judged on, what it waits for, and its last acts."""
+    document = _rollout_seen(request, name)
+    judged, past = _judged(room_of(request), name, document), room_of(request).history.of(name)
+    passed = {line.phase: line.counts for line in past.lines if line.act == "PhasePassed" and line.counts is not None}
+    phases = [
+        _phase(document, number, judged.counts, passed.get(number))
+        for number in range(1, len(document.plan.phases) + 1)
+    ]
+    cited = None
+    if past.last is not None:
+        line, evidence = past.last
+        as_of = [{"partition": partition, "fleet": fleet} for partition, fleet in evidence.vectors]
+        cited = {"act": line.act, "at": line.at, "counts": _camel(evidence.counts), "asOf": as_of}
+    return {
+        "id": name,
+        "state": document.state.value,
+        "says": _says(document, judged),
+        "author": document.author,
+        "phase": document.phase + 1,
+        "phases": phases,
+        "counts": _camel(judged.counts),
+        "plan": _camel(document.plan),
+        "createdAt": document.created_at,
+        "startedAt": document.started_at,
+        "changedAt": document.changed_at,
+        "reason": document.reason,
+        "rollback": document.rollback or None,
+        "evidence": cited,
+        "history": [_camel(line) for line in list(past.lines)[len(past.lines) - min(history, len(past.lines)) :]],
+    }
+
+
+@router.post("/deployments/{name}/rollout/{act}", response_model=None, responses=answers(described.RolloutAnswer))
+def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _SILENTLY) -> JsonObject:
+    """Start, pause, resume, abort or roll back a rollout, approve of a phase or skip one, or let failed devices try again."""
+    if act not in ACTS:
+        raise NotFound(f"nobody can {act[:40]!r} a rollout; there are {', '.join(ACTS)}")
+    command = _command(act, name, body, _rollout_seen(request, name))
+    room_of(request).do(command, author_of(request))
+    return rollout(request, name)
+
+
+@router.get("/deployments/{name}/rollout/devices/{which}", response_model=None, responses=answers(described.DevicePage))
+def devices(
+    request: Request,
+    name: RolledOutId,
+    which: TalliedName,
+    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+    continuation: Annotated[str | None, Query()] = None,
+) -> JsonObject:
+    """Who is in one of a rollout's counts, page by page."""
+    if which not in TALLIED:
+        raise NotFound(f"no count {which[:40]!r}; there are {', '.join(TALLIED)}")
+    room = room_of(request)
+    members = getattr(_judged(room, name, _rollout_seen(request, name)).tally, to_snake(which))
+    after = place_of(room.continuations.open(continuation))
+    return page(room, room.view.page_of(members, after=after, limit=top))
+
+
+def _command(act: str, name: str, body: ActBody, document: RolloutDocument) -> RolloutCommand:
+    current = document.phase
+    match act:
+        case "start":
+            return StartRollout(name)
+        case "pause":
+            return PauseRollout(name, body.reason)
+        case "resume":
+            return ResumeRollout(name)
+        case "approve":
+            return ApprovePhase(name, _next_approval(document) if body.phase is None else body.phase - 1)
+        case "skip":
+            return SkipPhase(name, max(0, current) if body.phase is None else body.phase - 1)
+        case "retry":
+            return RetryFailed(name)
+        case "abort":
+            return AbortRollout(name, body.reason)
+        case _:
+            return RollBack(name, body.reason)
+
+
+def _next_approval(document: RolloutDocument) -> int:
+    """The next phase (from 0) that nobody has approved of yet; the one that opens next where there is none."""
+    wanting = (
+        number
+        for number, phase in enumerate(document.plan.phases)
+        if phase.approval and number > document.phase and number not in document.approved
+    )
+    return next(wanting, min(document.phase + 1, len(document.plan.phases) - 1))
+
+
+def _is_theirs(request: Request, document: DeploymentDocument) -> bool:
+    """Whether the caller may see how a deployment is rolled out: whoever is scoped, where all its devices are theirs."""
+    scope = caller_of(request).scope
+    return scope is None or document.scope == scope.text
+
+
+def _rollout_seen(request: Request, name: str) -> RolloutDocument:
+    """A rollout as it stands.
+
+    Raises:
+        DeploymentNotFound, RolloutNotFound: it does not, or the caller does not see it.
+    """
+    room = room_of(request)
+    document = deployment_of(room, name)
+    found = rollouts_of(room, name)[name]
+    if not _is_theirs(request, document):
+        deployment_seen(request, name)
+        raise RolloutNotFound(name)
+    if found is None:
+        raise RolloutNotFound(name)
+    return found
+
+
+def _judged(room: Room, name: str, document: RolloutDocument) -> Judgement:
+    return room.judging.judged({name: document}, room.clock())[name]
+
+
+def _says(document: RolloutDocument, judged: Judgement) -> str:
+    """What it waits for; where something follows, why that, as it is about to be done."""
+    if not judged.facts:
+        return judged.says
+    return getattr(judged.facts[0], "reason", "") or progress(document)
+
+
+def _rollout_lines(room: Room, rollouts: Mapping[str, RolloutDocument]) -> list[JsonObject]:
+    """Rollouts in a list; those with which nothing happens any more are not judged."""
+    going = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
+    judged = room.judging.judged(going, room.clock())
+    return [
+        {
+            "id": name,
+            "state": document.state.value,
+            "phase": document.phase + 1,
+            "phases": len(document.plan.phases),
+            "counts": _camel(judged[name].counts) if name in judged else None,
+            "says": _says(document, judged[name]) if name in judged else progress(document),
+        }
+        for name, document in rollouts.items()
+    ]
+
+
+def _phase(document: RolloutDocument, number: int, now: Counts, passed: Counts | None) -> JsonObject:
+    """A phase by its number, from 1."""
+    phase = document.plan.phases[number - 1]
+    is_open = document.is_open and document.phase + 1 == number
+    state = "open" if is_open else "passed" if number <= document.phase + 1 else "waiting"
+    counts = now if is_open else passed
+    return {
+        "number": number,
+        "name": phase.name,
+        "admits": _admits(phase),
+        "gate": _camel(phase.gate),
+        "approval": phase.approval,
+        "approved": number - 1 in document.approved,
+        "state": state,
+        "counts": None if counts is None else _camel(counts),
+    }
+
+
+def _admits(phase: Phase) -> str:
+    if phase.percent is not None:
+        return f"{phase.percent:g}%"
+    return str(phase.count) if phase.count is not None else phase.condition or ""
+
+
+def _camel(value: Any) -> Any:
+    """A struct as JSON, named as bodies are."""
+    built = msgspec.to_builtins(value)
+    return _renamed(built)
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {to_camel(name): _renamed(one) for name, one in value.items()}
+    return [_renamed(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,362 @@
+"""`twinfold rollout`: deployments that reach their devices in phases."""
+
+import enum
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from events.rollout.saying import duration
+from events.rollout.words import DurationUnreadable, read_duration
+from services.cli.client import (
+    WATCH_SECONDS,
+    Api,
+    ApiUnavailable,
+    ApiUrl,
+    AsJson,
+    Watch,
+    console,
+    quoted,
+    show_json,
+    show_table,
+)
+from services.cli.exits import REFUSED
+from services.cli.inputs import read_json
+
+app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
+
+BAR_CHARACTERS = 20
+ACTS_SHOWN = 5
+_ENDS = {"completed", "aborted", "rolled back", "halted"}
+_SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked")
+
+Name = Annotated[str, typer.Argument(help="The deployment's id.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
+Phase = Annotated[int | None, typer.Option(min=1, help="Which one, from 1; the next one to decide on if not given.")]
+
+
+class OnFailure(enum.Enum):
+    """What happens by itself."""
+
+    PAUSE = "pause"
+    ROLLBACK = "rollback"
+
+
+class Offline(enum.Enum):
+    """What silent devices count as."""
+
+    WAIT = "wait"
+    EXCLUDE = "exclude"
+    UNKNOWN = "unknown"
+
+
+@app.command()
+def create(
+    name: Name,
+    *,
+    phase: Annotated[
+        list[str] | None, typer.Option(help="Who is admitted up to here: 5% or a number of devices; again for more.")
+    ] = None,
+    success: Annotated[float, typer.Option(help="Gate: so many percent have to be healthy.")] = 100.0,
+    answered: Annotated[int, typer.Option(min=0, help="Gate: and at least so many have answered.")] = 0,
+    soak: Annotated[str, typer.Option(help="Gate: without a break for so long, as 30m.")] = "0",
+    timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as 2h; 0 is no limit.")] = "0",
+    device_timeout: Annotated[str, typer.Option(help="A device that takes longer has failed; 0 is no limit.")] = "0",
+    fail_percent: Annotated[float, typer.Option(help="It has failed when so many percent have, …")] = 100.0,
+    fail_count: Annotated[int, typer.Option(min=1, help="… and at least so many devices.")] = 1,
+    on_failure: Annotated[OnFailure, typer.Option(help="What it does then.")] = OnFailure.PAUSE,
+    rollback_to: Annotated[str, typer.Option(help="The deployment whose content a rollback brings.")] = "",
+    restore: Annotated[
+        bool, typer.Option("--restore", help="A rollback brings each device what it had and was well with.")
+    ] = False,
+    window: Annotated[list[str] | None, typer.Option(help="Admit from these times on, as a cron expression.")] = None,
+    zone: Annotated[str, typer.Option(help="The time zone of the windows.")] = "UTC",
+    window_minutes: Annotated[int, typer.Option(min=1, help="How long a window is open.")] = 60,
+    rate: Annotated[float | None, typer.Option(help="Admit so many devices a minute.")] = None,
+    per_tag: Annotated[str | None, typer.Option(help="At once so many of one value, as tags.site=2.")] = None,
+    offline: Annotated[Offline, typer.Option(help="What silent devices count as.")] = Offline.WAIT,
+    offline_after: Annotated[str, typer.Option(help="A device is silent after so long.")] = "1h",
+    approve_each: Annotated[bool, typer.Option("--approve-each", help="Each phase waits for an approval.")] = False,
+    approve_by_another: Annotated[
+        bool, typer.Option("--approve-by-another", help="Who approves is not who made the plan.")
+    ] = False,
+    file: Annotated[str | None, typer.Option(help="A plan as JSON instead, or - for standard input.")] = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Roll a deployment out in phases that was created with --hold or --start.
+
+    Example: twinfold rollout create camera-2 --phase 5% --phase 100% --success 95 --soak 30m --on-failure rollback
+    """
+    if (file is None) == (not phase):
+        raise typer.BadParameter("either --phase or --file says how")
+    gate = {
+        "successPercent": success,
+        "answeredMin": answered,
+        "soakSeconds": _seconds(soak),
+        "phaseTimeoutSeconds": _seconds(timeout),
+        "deviceTimeoutSeconds": _seconds(device_timeout),
+    }
+    plan: dict[str, Any] = {
+        "phases": [{**_admits(one), "gate": gate, "approval": approve_each} for one in phase or []],
+        "failure": {
+            "percent": fail_percent,
+            "count": fail_count,
+            "then": "pause" if on_failure is OnFailure.PAUSE else "roll back",
+        },
+        "rollbackTo": rollback_to,
+        "restore": restore,
+        "windows": [{"cron": one, "zone": zone, "minutes": window_minutes} for one in window or []],
+        "rate": None if rate is None else {"perMinute": rate},
+        "spread": None if per_tag is None else _spread(per_tag),
+        "offline": offline.value,
+        "offlineSeconds": _seconds(offline_after),
+        "approvalByAnother": approve_by_another,
+    }
+    body = plan if file is None else read_json(file)
+    _tell(Api(api_url).call("PUT", _path(name), body=body))
+
+
+@app.command("list")
+def list_(*, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """Rollouts, how far they are and what they wait for.
+
+    Example: twinfold rollout list --watch
+    """
+    api = Api(api_url)
+    if json:
+        show_json(api.call("GET", "/v1/rollouts"))
+        return
+    show_table(lambda: _table(api.call("GET", "/v1/rollouts")), watch=watch)
+
+
+@app.command()
+def show(
+    name: Name,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is over.")] = False,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """A rollout's phases, counts and last acts, and what it waits for. --watch leaves with 1 unless it is completed.
+
+    Example: twinfold rollout show camera-2 --watch
+    """
+    api = Api(api_url)
+
+    def look() -> Any:
+        return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN})
+
+    if json:
+        show_json(look())
+        return
+    if not watch:
+        console().print(_shown(look()))
+        return
+    last = _followed(look) if sys.stdout.isatty() else _told(look)
+    if last["state"] != "completed":
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def start(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Open the first phase now.
+
+    Example: twinfold rollout start camera-2
+    """
+    _act(name, "start", api_url)
+
+
+@app.command()
+def pause(name: Name, *, reason: Reason = "", api_url: ApiUrl = None) -> None:
+    """Admit nobody more for now.
+
+    Example: twinfold rollout pause camera-2 --reason "the line is being changed"
+    """
+    _act(name, "pause", api_url, reason=reason)
+
+
+@app.command()
+def resume(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Go on where it was paused; who is late gets the whole time again.
+
+    Example: twinfold rollout resume camera-2
+    """
+    _act(name, "resume", api_url)
+
+
+@app.command()
+def approve(name: Name, *, phase: Phase = None, api_url: ApiUrl = None) -> None:
+    """Let a phase open that waits for an approval.
+
+    Example: twinfold rollout approve camera-2 --phase 2
+    """
+    _act(name, "approve", api_url, phase=phase)
+
+
+@app.command()
+def skip(name: Name, *, phase: Phase = None, api_url: ApiUrl = None) -> None:
+    """Pass the open phase without its gate.
+
+    Example: twinfold rollout skip camera-2
+    """
+    _act(name, "skip", api_url, phase=phase)
+
+
+@app.command()
+def retry(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Let the devices that failed try again.
+
+    Example: twinfold rollout retry camera-2
+    """
+    _act(name, "retry", api_url)
+
+
+@app.command()
+def abort(name: Name, *, reason: Reason = "", api_url: ApiUrl = None) -> None:
+    """End it here: who was admitted keeps the deployment, and nobody else gets it.
+
+    Example: twinfold rollout abort camera-2 --reason "the next release comes sooner"
+    """
+    _act(name, "abort", api_url, reason=reason)
+
+
+@app.command()
+def rollback(name: Name, *, reason: Reason = "", api_url: ApiUrl = None) -> None:
+    """End the deployment, and bring its devices back.
+
+    Example: twinfold rollout rollback camera-2 --reason "pictures are dark"
+    """
+    _act(name, "rollback", api_url, reason=reason)
+
+
+def _path(name: str) -> str:
+    return f"/v1/deployments/{quoted(name)}/rollout"
+
+
+def _act(name: str, act: str, api_url: str | None, **body: Any) -> None:
+    _tell(Api(api_url).call("POST", f"{_path(name)}/{act}", body=body))
+
+
+def _tell(found: dict[str, Any]) -> None:
+    typer.echo(_line(found))
+
+
+def _line(found: dict[str, Any]) -> str:
+    state, says = found["state"], found["says"]
+    return f"{found['id']}: {says}" if says.startswith(state) else f"{found['id']}: {state}; {says}"
+
+
+# -- what flags say
+
+
+def _seconds(text: str) -> int:
+    try:
+        return read_duration(text)
+    except DurationUnreadable as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _admits(text: str) -> dict[str, Any]:
+    number, percent, rest = text.strip().partition("%")
+    try:
+        if not rest:
+            return {"percent": float(number)} if percent else {"count": int(number)}
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text!r} is no phase; write 5% or a number of devices")
+
+
+def _spread(text: str) -> dict[str, Any]:
+    tag, equals, at_most = text.rpartition("=")
+    if not equals or not at_most.isdecimal():
+        raise typer.BadParameter(f"{text!r} is not a tag and a number, as tags.site=2")
+    return {"tag": tag, "atMost": int(at_most)}
+
+
+# -- what is shown
+
+
+def _followed(look: Any) -> dict[str, Any]:
+    last: dict[str, Any] = look()
+    with Live(_shown(last), console=console(), auto_refresh=False) as live:
+        while last["state"] not in _ENDS:
+            time.sleep(WATCH_SECONDS)
+            try:
+                last = look()
+                live.update(_shown(last), refresh=True)
+            except ApiUnavailable as error:
+                live.update(Text(str(error)), refresh=True)
+    return last
+
+
+def _told(look: Any) -> dict[str, Any]:
+    """One line whenever a device, a phase or the rollout moved; what only the clock changes is no news."""
+    last: dict[str, Any] = look()
+    typer.echo(_line(last))
+    while last["state"] not in _ENDS:
+        time.sleep(WATCH_SECONDS)
+        try:
+            found = look()
+        except ApiUnavailable:
+            continue
+        if _moved(found) != _moved(last):
+            typer.echo(_line(found))
+        last = found
+    return last
+
+
+def _moved(found: dict[str, Any]) -> Any:
+    return found["state"], found["counts"], [one["state"] for one in found["phases"]], found["reason"]
+
+
+def _shown(found: dict[str, Any]) -> RenderableType:
+    table = Table("phase", "admits", "state", "progress", "gate")
+    for one in found["phases"]:
+        approval = "" if not one["approval"] else ", approved" if one["approved"] else ", wants approval"
+        number = f"{one['number']} {one['name']}".strip()
+        table.add_row(number, one["admits"], one["state"] + approval, _progress(one["counts"]), _gate(one["gate"]))
+    counts = found["counts"]
+    counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _SAID if counts[name])
+    acts = [
+        f"{act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
+        for act in found["history"][-ACTS_SHOWN:]
+    ]
+    said = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"
+    return Group(Text(_line(found)), table, Text(said), *map(Text, acts))
+
+
+_NAMES = {"already": "already there", "timedOut": "of them late"}
+
+
+def _progress(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return ""
+    well, counted = counts["healthy"] + counts["already"], counts["counted"]
+    full = BAR_CHARACTERS * well // counted if counted else 0
+    return f"{'█' * full}{'░' * (BAR_CHARACTERS - full)} {well} of {counted}"
+
+
+def _gate(gate: dict[str, float]) -> str:
+    said = [f"{gate['successPercent']:g}%"]
+    if gate["answeredMin"]:
+        said.append(f"{gate['answeredMin']} answered")
+    if gate["soakSeconds"]:
+        said.append(f"for {duration(int(gate['soakSeconds']) * 1000)}")
+    return ", ".join(said)
+
+
+def _table(rollouts: list[dict[str, Any]]) -> Table:
+    table = Table("deployment", "state", "phase")
+    for column in ("healthy", "failed", "pending"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for one in rollouts:
+        counts = one["counts"] or {}
+        numbers = (str(counts.get(column, "")) for column in ("healthy", "failed", "pending"))
+        table.add_row(one["id"], one["state"], f"{one['phase']} of {one['phases']}", *numbers, one["says"])
+    return table

@@ -1,0 +1,146 @@
+"""`twinfold webhook`: whom to tell over HTTP of what happens."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from services.cli.client import Api, ApiUrl, AsJson, console, quoted, show_json
+
+app = typer.Typer(no_args_is_help=True, help="Webhooks: whom to tell over HTTP of what happens.")
+
+Name = Annotated[str, typer.Argument(help="The webhook's id.")]
+Kinds = Annotated[
+    list[str] | None, typer.Option("--kind", help="A type of fact, or Outcome; again for more, else any.")
+]
+Deployments = Annotated[list[str] | None, typer.Option("--deployment", help="About this one alone; again for more.")]
+Devices = Annotated[list[str] | None, typer.Option("--device", help="About this one alone; again for more.")]
+
+
+@app.command()
+def add(
+    name: Name,
+    url: Annotated[str, typer.Argument(help="Where events are posted to, over HTTPS.")],
+    *,
+    kind: Kinds = None,
+    deployment: Deployments = None,
+    device: Devices = None,
+    api_url: ApiUrl = None,
+) -> None:
+    """Make a webhook, or make one that stands exactly this; prints a new one's secret, once.
+
+    Example: twinfold webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind Outcome
+    """
+    body = {"url": url, "kinds": kind or [], "deployments": deployment or [], "devices": device or []}
+    told = Api(api_url).call("PUT", _path(name), body=body)
+    if told["secret"].startswith("whsec_"):
+        typer.echo(told["secret"])
+    else:
+        typer.echo(f"{name} is changed; its secret stays")
+
+
+@app.command("list")
+def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """The webhooks, and how far each is behind.
+
+    Example: twinfold webhook list
+    """
+    found = Api(api_url).call("GET", "/v1/webhooks")
+    if json:
+        show_json(found)
+    else:
+        console().print(_table(found))
+
+
+@app.command()
+def show(name: Name, *, api_url: ApiUrl = None) -> None:
+    """A webhook and how it fares, as JSON.
+
+    Example: twinfold webhook show siem
+    """
+    show_json(Api(api_url).call("GET", _path(name)))
+
+
+@app.command()
+def remove(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Tell nobody any more.
+
+    Example: twinfold webhook remove siem
+    """
+    Api(api_url).call("DELETE", _path(name))
+    typer.echo(f"{name} is removed")
+
+
+@app.command()
+def pause(
+    name: Name,
+    *,
+    why: Annotated[str, typer.Option(help="What others should know of it.")] = "paused by an operator",
+    api_url: ApiUrl = None,
+) -> None:
+    """Deliver nothing until it is resumed; what happens meanwhile waits.
+
+    Example: twinfold webhook pause siem --why "the receiver moves"
+    """
+    Api(api_url).call("POST", f"{_path(name)}/pause", body={"why": why})
+    typer.echo(f"{name} is paused")
+
+
+@app.command()
+def resume(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Deliver again, from where it stopped.
+
+    Example: twinfold webhook resume siem
+    """
+    Api(api_url).call("POST", f"{_path(name)}/resume")
+    typer.echo(f"{name} is resumed")
+
+
+@app.command("test")
+def send_test(name: Name, *, api_url: ApiUrl = None) -> None:
+    """Send a test event, and say what became of it.
+
+    Example: twinfold webhook test siem
+    """
+    told = Api(api_url).call("POST", f"{_path(name)}/test")
+    answer = told["status"] or told["result"]
+    if not told["delivered"]:
+        typer.echo(f"{name} did not take the event: {answer}, after {told['milliseconds']} ms", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{name} took the event: {answer}, after {told['milliseconds']} ms")
+
+
+@app.command()
+def deliveries(
+    name: Name,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """The last attempts to deliver, newest first.
+
+    Example: twinfold webhook deliveries siem --limit 50
+    """
+    found = Api(api_url).call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"]
+    if json:
+        show_json(found)
+        return
+    table = Table("event", "result", "attempt", "ms")
+    for one in found:
+        table.add_row(one["event"], str(one["status"] or one["result"]), str(one["attempt"]), str(one["milliseconds"]))
+    console().print(table)
+
+
+def _path(name: str) -> str:
+    return f"/v1/webhooks/{quoted(name)}"
+
+
+def _table(webhooks: list[dict[str, Any]]) -> Table:
+    table = Table("webhook", "url", "kinds", "about", "behind", "state")
+    for one in webhooks:
+        about = ", ".join([*one["deployments"], *one["devices"]]) or "-"
+        failing = f"failing: {one['error']}" if one["failures"] else "ok"
+        state = f"paused: {one['paused']}" if one["paused"] else failing
+        table.add_row(one["id"], one["url"], ", ".join(one["kinds"]) or "-", about, str(one["lag"]), state)
+    return table

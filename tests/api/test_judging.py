@@ -1,0 +1,67 @@
+"""How rollouts are told to readers: judged on what is in the log, with what happened to them."""
+
+from events.deployment.commands import DeleteDeployment
+from events.rollout.commands import PauseRollout
+from events.rollout.plan import Gate, Phase, Plan
+from services.api.history import History
+from services.api.judging import SETTLE_SECONDS, Judging
+from tests.rollout.simulation import Simulation
+
+PLAN = Plan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))
+
+
+def test_a_reader_waits_for_workers_that_are_a_moment_behind() -> None:
+    simulation = Simulation(devices=8)
+    simulation.create("new", PLAN)
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            simulation.drain()
+
+    judging = Judging(simulation.log, simulation.views, pause=pause)  # type: ignore[arg-type]
+    judged = judging.judged({"new": simulation.document("new")}, simulation.now)["new"]
+    assert (len(waited), judged.counts.target) == (3, 8)
+    assert judging.judged({}, simulation.now) == {}
+
+
+def test_workers_that_stay_behind_are_named_after_half_a_second() -> None:
+    simulation = Simulation(devices=8)
+    simulation.create("new", PLAN)
+    waited: list[float] = []
+    judging = Judging(simulation.log, simulation.views, pause=waited.append)  # type: ignore[arg-type]
+    judged = judging.judged({"new": simulation.document("new")}, simulation.now)["new"]
+    assert "p00" in judged.says
+    assert sum(waited) >= SETTLE_SECONDS
+    assert sum(waited) < 2 * SETTLE_SECONDS
+
+
+def test_what_happened_is_told_act_by_act_without_the_devices() -> None:
+    simulation = Simulation(devices=8)
+    history = History(simulation.log)
+    assert not history.of("new").lines
+    simulation.create("new", PLAN)
+    simulation.step()
+    simulation.step()
+    simulation.do(PauseRollout("new", "lunch"))
+    past = history.of("new")
+    assert [line.act for line in past.lines] == simulation.kinds("new")
+    admitted = next(line for line in past.lines if line.act == "DevicesAdmitted")
+    assert (admitted.phase, admitted.count, admitted.by) == (1, 2, "system:scheduler")
+    assert (past.lines[-1].reason, past.lines[-1].by, past.lines[-1].phase) == ("lunch", "user:ada", None)
+    assert past.last is not None
+    line, evidence = past.last
+    assert line.counts == evidence.counts
+    assert len(evidence.vectors) == simulation.log.partitions
+
+
+def test_the_past_of_a_deployment_that_was_deleted_is_not_that_of_the_next_of_its_id() -> None:
+    simulation = Simulation(devices=2)
+    history = History(simulation.log)
+    simulation.create("new", PLAN)
+    assert len(history.of("new").lines) == 2
+    simulation.do(DeleteDeployment("new"))
+    assert not history.of("new").lines
+    simulation.create("new", PLAN, start=False)
+    assert [line.act for line in history.of("new").lines] == ["RolloutCreated"]

@@ -1,0 +1,187 @@
+"""Delivers to one webhook at a time: in order, again until the receiver has it, and never past what it does not have."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from events.log.errors import LogLostItsTail
+from events.log.failpoints import FailPoint, reached
+from events.log.port import Log
+from events.notification.deliveries import Deliveries, Delivery, Progress, begun
+from events.notification.event import Notification
+from events.notification.feed import Feed
+from events.notification.positions import moved
+from events.notification.posting import GONE, Answer, Posting
+from events.notification.wanted import Ordinals, Wanted
+from events.notification.webhooks import opened, webhook_of
+from events.producer.producer import Producer
+from events.producer.secrecy import LazyVault
+from events.secrets.errors import SecretsError, SecretsUnavailable
+from events.settings import Settings
+from events.view_store.port import ViewStore
+from events.webhook.commands import PauseWebhook
+from events.webhook.errors import WebhookNotFound
+from events.webhook.state import WebhookDocument
+
+BATCH = 256
+RETRY_SECONDS_MAX = 600.0
+
+_NO_SECRET, _NO_TAIL = "secret", "log"
+
+logger = structlog.get_logger()
+
+
+class LeaseLost(Exception):
+    """Somebody else delivers for the webhook by now; what was done here may be done again there."""
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    """A webhook as it stands, where it leads, and the lease on it."""
+
+    webhook_id: str
+    document: WebhookDocument
+    token: str
+
+
+class Deliverer:
+    """Brings webhooks up to the log."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log: Log,
+        views: ViewStore,
+        feed: Feed,
+        deliveries: Deliveries,
+        vault: LazyVault,
+        producer: Producer,
+        clock: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._log, self._feed, self._deliveries = log, feed, deliveries
+        self._vault, self._producer, self._clock = vault, producer, clock
+        self._ordinals = Ordinals(views, partitions=log.partitions)
+        # Longer than a delivery takes, as it is renewed after each.
+        self._lease_ms = round(1000 * (2 * settings.webhook_timeout_seconds + 1))
+
+    def drain(self, webhook_id: str, *, go_on: Callable[[], bool]) -> bool:
+        """Deliver to the heads, or until `go_on` says no; answers whether nothing is left to do for now.
+
+        A failed delivery ends it: nothing overtakes what the receiver does not have.
+
+        Raises:
+            LogUnavailable, SecretsUnavailable: Redis did not answer; nothing is lost, call again.
+        """
+        try:
+            document = webhook_of(self._log, webhook_id)
+        except WebhookNotFound:
+            return True
+        token = None if document.paused else self._deliveries.lease(webhook_id, lease_ms=self._lease_ms)
+        if token is None:
+            return True
+        try:
+            return asyncio.run(self._drain(_Turn(webhook_id, document, token), go_on))
+        except LeaseLost:
+            logger.warning("another process delivers by now", webhook=webhook_id)
+            return True
+        finally:
+            self._deliveries.let_go(webhook_id, token)
+
+    async def _drain(self, turn: _Turn, go_on: Callable[[], bool]) -> bool:
+        progress = self._progress(turn)
+        if progress.due_at > self._clock():
+            return True
+        try:
+            return await self._deliver(turn, progress, go_on)
+        except SecretsUnavailable:
+            raise
+        except (SecretsError, LogLostItsTail) as error:
+            logger.error("nothing can be delivered", webhook=turn.webhook_id, why=str(error))  # noqa: TRY400 - expected
+            name = _NO_TAIL if isinstance(error, LogLostItsTail) else _NO_SECRET
+            self._note(turn, self._failed(self._progress(turn), name), None)
+            return True
+
+    def _progress(self, turn: _Turn) -> Progress:
+        known = self._deliveries.progress(turn.webhook_id)
+        if known is not None and known.born != turn.document.born:
+            self._deliveries.forget(turn.webhook_id)
+        return begun(turn.document, known, self._log.partitions)
+
+    async def _deliver(self, turn: _Turn, progress: Progress, go_on: Callable[[], bool]) -> bool:
+        document = turn.document
+        wanted = Wanted(
+            self._ordinals, kinds=document.kinds, deployments=document.deployments, devices=document.devices
+        )
+        url, secret = opened(self._vault.opened, document)
+        async with Posting(self._settings) as posting:
+            while batch := self._feed.read(progress.positions, self._feed.heads(), limit=BATCH):
+                for one in batch:
+                    if wanted.includes(one):
+                        at = self._clock()
+                        answer = await posting.post(url, one, secret=secret, at=at)
+                        reached(FailPoint.DELIVERY_POSTED)
+                        progress = self._after(turn, progress, one, answer, at)
+                        if progress.failures:
+                            return True
+                    else:
+                        progress = _past(progress, one)
+                    if not go_on() or not self._stands(turn):
+                        self._note(turn, progress, None)
+                        return False
+                self._note(turn, progress, None)
+        return True
+
+    def _stands(self, turn: _Turn) -> bool:
+        """Whether the webhook is still as it was: whoever pauses, changes or deletes it is heeded before the next event."""
+        try:
+            return webhook_of(self._log, turn.webhook_id).version == turn.document.version
+        except WebhookNotFound:
+            return False
+
+    def _after(self, turn: _Turn, before: Progress, one: Notification, answer: Answer, at: int) -> Progress:
+        """Keep what became of a delivery; pause where no other will go better."""
+        attempt = Delivery(
+            one.place.event_id, at, answer.result, answer.status, before.failures + 1, answer.milliseconds
+        )
+        if answer.delivered:
+            progress = _past(Progress(before.born, before.version, before.positions), one)
+        else:
+            progress = self._failed(before, answer.result)
+        self._note(turn, progress, attempt)
+        reached(FailPoint.DELIVERY_NOTED)
+        hours = self._settings.webhook_failing_hours_max
+        if answer.status == GONE:
+            self._pause(turn, f"the receiver answered {GONE}: it is gone")
+        elif progress.failures and at - progress.failing_since >= 3_600_000 * hours:
+            self._pause(turn, f"every delivery failed for {hours:g} hours, the last one with {answer.result}")
+        return progress
+
+    def _failed(self, before: Progress, error: str) -> Progress:
+        now, failures = self._clock(), before.failures + 1
+        seconds = min(self._settings.webhook_retry_seconds * 2 ** min(failures - 1, 32), RETRY_SECONDS_MAX)
+        return msgspec.structs.replace(
+            before,
+            failures=failures,
+            failing_since=before.failing_since or now,
+            due_at=now + round(1000 * seconds),
+            error=error,
+        )
+
+    def _pause(self, turn: _Turn, why: str) -> None:
+        # Somebody may have deleted it meanwhile.
+        with contextlib.suppress(WebhookNotFound):
+            self._producer.do(PauseWebhook(turn.webhook_id, why))
+            logger.error("webhook paused", webhook=turn.webhook_id, why=why)
+
+    def _note(self, turn: _Turn, progress: Progress, delivery: Delivery | None) -> None:
+        if not self._deliveries.note(turn.webhook_id, progress, delivery, token=turn.token, lease_ms=self._lease_ms):
+            raise LeaseLost
+
+
+def _past(progress: Progress, one: Notification) -> Progress:
+    positions = moved(progress.positions, one.place.index, one.place.position)
+    return msgspec.structs.replace(progress, positions=positions)

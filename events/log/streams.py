@@ -9,9 +9,11 @@ from events.rollout.facts import RolloutFact
 from events.update.facts import GroupFact, UpdateFact
 from events.webhook.facts import WebhookFact
 
+_OF_THE_FLEET = DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WebhookFact | LogFact
+
 
 def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:
     """The fleet's stream for all that is not of a device, else the partition of the subject's device."""
-    if isinstance(fact, DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WebhookFact | LogFact):
+    if isinstance(fact, _OF_THE_FLEET):
         return FLEET
     return partition_of(device_of(subject), partitions)

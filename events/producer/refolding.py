@@ -34,9 +34,9 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     deployments: dict[str, DeploymentDocument | None] = {}
     access: dict[str, AccessDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
+    webhooks: dict[str, WebhookDocument | None] = {}
     updates: dict[str, UpdateDocument | None] = {}
     groups: dict[str, GroupDocument | None] = {}
-    webhooks: dict[str, WebhookDocument | None] = {}
     for envelope in facts:
         subject, version, at = envelope.subject, envelope.version, envelope.at
         fact = envelope.fact

@@ -79,7 +79,7 @@ def standing(document: DeploymentDocument, rollout: RolloutDocument | None, now:
         case Admitted(devices):
             return f"is for {len(devices)} named devices{_until(document, now)}"
         case Kept():
-            return f"stays with those who have it, and nobody else gets it{_until(document, now)}"
+            return f"is kept by whoever had it when it was canceled{_until(document, now)}"
         case Ended():
             return "has ended: it targets nobody"
 

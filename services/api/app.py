@@ -71,7 +71,14 @@ def create_app(room: Room) -> FastAPI:
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
     app.state.metrics = Metrics(room, waiting, streams)
     app.include_router(hub.router)
-    for router in (v1.router, rollouts.router, v1_updates.router, stream.router, webhooks.router, device_update.router):
+    for router in (
+        v1.router,
+        rollouts.router,
+        v1_updates.router,
+        device_update.router,
+        stream.router,
+        webhooks.router,
+    ):
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)

@@ -22,10 +22,10 @@ COMMANDS = {
     "check": "services.cli.check:check",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",
-    "update": "services.cli.update:app",
-    "group": "services.cli.group:app",
     "rollout": "services.cli.rollout:app",
     "webhook": "services.cli.webhook:app",
+    "update": "services.cli.update:app",
+    "group": "services.cli.group:app",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

@@ -104,6 +104,12 @@ class Settings(BaseSettings):
     configurations_max: int = Field(default=0, ge=0, le=1_000_000)
     """How many deployments there may be, of all kinds together; 0 is any number."""
 
+    readiness_profile: Literal["production", "development", "constrained"] = "production"
+    """By which profile deployments and the fleet are checked; a deployment's labels go before it."""
+
+    readiness_refuse: Literal["off", "error", "warning"] = "off"
+    """From which severity on a finding that is not waived keeps a new deployment out."""
+
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 

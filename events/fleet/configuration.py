@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -11,12 +11,13 @@ from events.canonical import JsonObject
 from events.fleet.deployments import Deployment
 from events.manifest.document import DEVICE, MODULE, desired_status
 from events.manifest.merge import merge, over_limit
+from events.readiness.effective import Found
 
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
 
 
-class Configuration(msgspec.Struct, frozen=True, eq=False):
+class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
     """What a device should run: the desired properties of each module twin. `sections` are canonical bytes."""
 
     digest: str
@@ -41,6 +42,16 @@ class Configuration(msgspec.Struct, frozen=True, eq=False):
     def module_ids(self) -> frozenset[str]:
         """The modules that it names: those with a section, and those that the agent is to run."""
         return _named_in(bytes(self.sections.get(AGENT, b"{}"))) | (self.sections.keys() - {DEVICE, MODULE})
+
+    @property
+    def is_of_modules(self) -> bool:
+        """Whether it is what an edge device runs, if that is anything; others are for one twin."""
+        return bool(self.sections) and not self.sections.keys() & {DEVICE, MODULE}
+
+    @cached_property
+    def found(self) -> Found:
+        """What the rules of readiness find in it."""
+        return Found.of({module: msgspec.json.decode(section) for module, section in self.sections.items()})
 
     def to_bytes(self) -> bytes:
         """Canonical bytes of the sections."""

@@ -10,11 +10,14 @@ from events.deployment.facts import DeploymentFact
 from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
+from events.readiness.facts import WaiverFact
 from events.rollout.facts import RolloutFact
 from events.update.facts import GroupFact, UpdateFact
 from events.webhook.facts import WebhookFact
 
-Fact = DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WebhookFact | LogFact
+Fact = (
+    DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WaiverFact | WebhookFact | LogFact
+)
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20

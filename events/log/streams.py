@@ -5,11 +5,12 @@ from events.deployment.facts import DeploymentFact
 from events.log.facts import LogFact
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.port import Fact
+from events.readiness.facts import WaiverFact
 from events.rollout.facts import RolloutFact
 from events.update.facts import GroupFact, UpdateFact
 from events.webhook.facts import WebhookFact
 
-_OF_THE_FLEET = DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WebhookFact | LogFact
+_OF_THE_FLEET = DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WaiverFact | WebhookFact | LogFact
 
 
 def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:

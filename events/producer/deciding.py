@@ -39,6 +39,10 @@ from events.manifest.hub_rules import edge_content_problems
 from events.producer import updating
 from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
 from events.producer.updating import Standings
+from events.readiness import decide as readiness_decide
+from events.readiness import state as readiness_state
+from events.readiness.commands import WaiverCommand
+from events.readiness.errors import ReadinessError
 from events.rollout import decide as rollout_decide
 from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, RolloutCommand
@@ -62,6 +66,7 @@ REFUSALS = (
     RolloutError,
     UpdateError,
     AccessError,
+    ReadinessError,
     WebhookError,
     ConditionInvalid,
     ManifestInvalid,
@@ -77,7 +82,7 @@ REFUSALS = (
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
 
-FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WebhookCommand
+FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
 
 
 def load(log: Log, commands: Sequence[Command]) -> Standings:
@@ -115,6 +120,8 @@ def propose(
         return updating.propose(command, standings, scope, by)
     if isinstance(command, RolloutCommand):
         return (_propose_rollout(command, standings, scope, by),)
+    if isinstance(command, WaiverCommand):
+        return (_propose_waiver(command, standings, scope, by),)
     return (_propose_one(command, standings, scope),)
 
 
@@ -261,6 +268,19 @@ def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
     return Proposed(subject, version, fact, ((subject, snapshot),))
 
 
+def _propose_waiver(command: WaiverCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
+    subject = readiness_decide.subject_of(command)
+    if scope is not None:
+        raise OutOfScope(subject, "is in no scope")
+    stored = standings[True, subject]
+    document = None if stored.snapshot is None else readiness_state.decode(stored.snapshot)
+    fact = readiness_decide.decide(command, document)
+    version = stored.head.version
+    after = readiness_state.evolve(fact, version=version + 1, at=AT_APPEND, by=by)
+    snapshot = None if after is None else readiness_state.encode(after)
+    return Proposed(subject, version, fact, ((subject, snapshot),))
+
+
 def _propose_webhook(command: WebhookCommand, stored: Stored) -> Proposed:
     subject, version = webhook_decide.subject_of(command), stored.head.version
     document = None if stored.snapshot is None else webhook_state.decode(stored.snapshot)
@@ -295,6 +315,8 @@ def check(command: Command) -> None:
         update_decide.check(command)
     elif isinstance(command, AccessCommand):
         access_decide.check(command)
+    elif isinstance(command, WaiverCommand):
+        readiness_decide.check(command)
     elif isinstance(command, WebhookCommand):
         webhook_decide.check(command, kinds=KINDS)
     else:
@@ -349,6 +371,8 @@ def subjects_of(command: Command) -> Sequence[str]:
         return updating.subjects_of(command)
     if isinstance(command, AccessCommand):
         return (access_decide.subject_of(command),)
+    if isinstance(command, WaiverCommand):
+        return (readiness_decide.subject_of(command),)
     if isinstance(command, WebhookCommand):
         return (webhook_decide.subject_of(command),)
     return (command.device_id, device_decide.subject_of(command))

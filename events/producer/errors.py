@@ -14,11 +14,14 @@ import msgspec
 from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
+from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
 from events.update.commands import UpdateCommand
 from events.webhook.commands import WebhookCommand
 
-Command = DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WebhookCommand
+Command = (
+    DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
+)
 
 _SHOWN = 5
 

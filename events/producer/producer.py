@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -34,7 +35,10 @@ from events.producer.deciding import (
     subjects_of,
 )
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
+from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
+from events.readiness.waiver import Waiver
+from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -76,7 +80,8 @@ class Producer:
 
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
-    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there.
+    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
+    a new deployment has to pass it.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Producer:
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
+        bar: Bar | None = None,
     ) -> None:
         self._log = log
         self._by = by
@@ -105,6 +111,7 @@ class Producer:
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._deployments_max = deployments_max
+        self._bar = bar
         self._buffer: list[Command] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -184,7 +191,9 @@ class Producer:
             if not deployments_left(self._log, clean, self._deployments_max):
                 raise DeploymentsFull(self._deployments_max)
             standings = load(self._log, clean)
-            chunks = self._append(propose_together(clean, standings, self._scope, by=str(self._by)), "")
+            proposed = propose_together(clean, standings, self._scope, by=str(self._by))
+            self._insist(proposed, self._waivers)
+            chunks = self._append(proposed, "")
             if not any(isinstance(chunk, Conflicted) for chunk in chunks):
                 self._wake(chunks)
                 return tuple(one for command in clean for one in advise(self._log, command, self._scope))
@@ -255,11 +264,13 @@ class Producer:
     def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
         standings = load(self._log, [command for _, command in commands])
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
+        waivers = cache(self._waivers)
         proposed: list[Proposed] = []
         authors: list[Pending] = []
         for index, command in commands:
             try:
                 facts = propose(command, standings, self._scope, by=str(self._by))
+                self._insist(facts, waivers)
                 for fact in facts:
                     check_size(fact)
                 if any(isinstance(fact.fact, DeploymentCreated) for fact in facts):
@@ -272,6 +283,15 @@ class Producer:
             proposed += facts
             authors += [(index, command)] * len(facts)
         return proposed, authors
+
+    def _waivers(self) -> tuple[Waiver, ...]:
+        return tuple(document.waiver for _, document in waivers_of(self._log))
+
+    def _insist(self, facts: Iterable[Proposed], waivers: Callable[[], tuple[Waiver, ...]]) -> None:
+        """Keep deployments out that are below the bar."""
+        for fact in facts:
+            if self._bar is not None and isinstance(fact.fact, DeploymentCreated):
+                self._bar.insist(fact.subject, fact.fact, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""

@@ -16,6 +16,9 @@ from events.envelope import Envelope
 from events.log.facts import LogFact
 from events.log.keys import device_of
 from events.log.port import Fact
+from events.readiness import state as readiness_state
+from events.readiness.facts import WaiverFact
+from events.readiness.state import WaiverDocument
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
@@ -34,6 +37,7 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
     deployments: dict[str, DeploymentDocument | None] = {}
     access: dict[str, AccessDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
+    waivers: dict[str, WaiverDocument | None] = {}
     webhooks: dict[str, WebhookDocument | None] = {}
     updates: dict[str, UpdateDocument | None] = {}
     groups: dict[str, GroupDocument | None] = {}
@@ -50,6 +54,8 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
             groups[subject] = update_state.evolve_group(groups.get(subject), fact, version=version, at=at)
         elif isinstance(fact, AccessFact):
             access[subject] = access_state.evolve(fact, version=version, at=at)
+        elif isinstance(fact, WaiverFact):
+            waivers[subject] = readiness_state.evolve(fact, version=version, at=at, by=str(envelope.by))
         elif isinstance(fact, WebhookFact):
             webhooks[subject] = webhook_state.evolve(webhooks.get(subject), fact, version=version, at=at)
         elif isinstance(fact, LogFact):
@@ -70,5 +76,6 @@ def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
         **{subject: update_state.encode(document) for subject, document in updates.items() if document},
         **{subject: update_state.encode(document) for subject, document in groups.items() if document},
         **{subject: access_state.encode(document) for subject, document in access.items() if document},
+        **{subject: readiness_state.encode(document) for subject, document in waivers.items() if document},
         **{subject: webhook_state.encode(document) for subject, document in webhooks.items() if document},
     }

@@ -15,6 +15,9 @@ from events.readiness.rules import (
     structure,
 )
 
+VERSION = 1
+"""Raised with every change of what a rule finds: what is kept of the rules of another version is made anew."""
+
 RULES: tuple[Rule, ...] = tuple(
     value
     for room in (structure, layers, images, runtime, limits, options, isolation, registries, routes, host, manual)

@@ -1,6 +1,6 @@
 """The check: every rule of a profile held against a subject."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -38,6 +38,19 @@ class Report(msgspec.Struct, frozen=True):
     expired: tuple[Waiver, ...] = ()
     unknown_labels: tuple[str, ...] = ()
 
+    def on(self, findings: Iterable[Finding], *, now: int, waivers: Sequence[Waiver]) -> "Report":
+        """The same report on other findings, told apart by waivers at a time in milliseconds."""
+        counting: list[Finding] = []
+        waived: list[Waived] = []
+        for found in findings:
+            waiver = next((one for one in waivers if one.applies(found, now)), None)
+            if waiver is None:
+                counting.append(found)
+            else:
+                waived.append(Waived(found, waiver))
+        expired = tuple(waiver for waiver in waivers if waiver.expired(now))
+        return msgspec.structs.replace(self, findings=tuple(counting), waived=tuple(waived), expired=expired)
+
 
 def check(subject: Subject, profile: Profile, *, now: int, waivers: Sequence[Waiver] = ()) -> Report:
     """Hold the rules of a profile, as the labels of the last document change it, against a subject.
@@ -45,21 +58,8 @@ def check(subject: Subject, profile: Profile, *, now: int, waivers: Sequence[Wai
     `now` is in milliseconds. Any document is answered, however odd, and no time or place but what is given counts.
     """
     profile, unknown = labelled(profile, subject.last.labels)
-    findings: list[Finding] = []
-    waived: list[Waived] = []
-    for _, found in _found(subject, profile, now):
-        waiver = next((one for one in waivers if one.applies(found, now)), None)
-        if waiver is None:
-            findings.append(found)
-        else:
-            waived.append(Waived(found, waiver))
-    return Report(
-        profile=profile.name,
-        findings=tuple(findings),
-        waived=tuple(waived),
-        expired=tuple(waiver for waiver in waivers if waiver.expired(now)),
-        unknown_labels=tuple(map(shown, unknown)),
-    )
+    report = Report(profile.name, (), unknown_labels=tuple(map(shown, unknown)))
+    return report.on([found for _, found in _found(subject, profile, now)], now=now, waivers=waivers)
 
 
 def fixes(

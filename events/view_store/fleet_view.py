@@ -16,7 +16,6 @@ from events.fleet.rows import NO_ROW, Row, Standing
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
 from events.properties import merge_patch
-from events.rollout.sets import FleetSet
 from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
 from events.views.kept import Checkpoint
 from events.views.reading import (
@@ -193,7 +192,7 @@ class FleetView:
             for name in deployment_ids or reading.deployments():
                 sets = reading.status(name).named()
                 counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(
-                    {status: _size(members, seen) for status, members in sets.items()}
+                    {status: size_within(members, seen) for status, members in sets.items()}
                 )
         return counts
 
@@ -208,7 +207,7 @@ class FleetView:
             seen = None if within is None else within(number)
             for name in deployment_ids:
                 for target, actual in reading.by_module(name):
-                    counts[name].update({"target": _size(target, seen), "actual": _size(actual, seen)})
+                    counts[name].update({"target": size_within(target, seen), "actual": size_within(actual, seen)})
         return counts
 
     def metrics(self) -> dict[str, dict[str, int]]:
@@ -247,38 +246,37 @@ class FleetView:
 
         A place is (partition, ordinal). Ordinals only grow, so whoever stood throughout is on one page exactly.
         """
-        return self._page(
-            lambda number: self._reading(number).status(deployment_id).named()[status], after, limit, within
+        return self.page_of(
+            lambda number: self._reading(number).status(deployment_id).named()[status],
+            after=after,
+            limit=limit,
+            within=within,
         )
 
     def devices(
         self, *, after: tuple[int, int] = (0, -1), limit: int, within: Within | None = None
     ) -> tuple[list[str], tuple[int, int] | None]:
         """Device ids of the whole fleet, as `page`."""
-        return self._page(lambda number: self._reading(number).set("live"), after, limit, within)
-
-    def page_of(
-        self, members: FleetSet, *, after: tuple[int, int] = (0, -1), limit: int
-    ) -> tuple[list[str], tuple[int, int] | None]:
-        """The ids of some devices, as `page`."""
-        return self._page(members.of_partition, after, limit, None)
+        return self.page_of(lambda number: self._reading(number).set("live"), after=after, limit=limit, within=within)
 
     def totals(self, *, within: Within | None = None) -> tuple[int, int]:
         """How many devices are registered, and how many of them are enabled."""
         live = enabled = 0
         for number in range(self._partitions):
             reading, seen = self._reading(number), None if within is None else within(number)
-            live += _size(reading.set("live"), seen)
-            enabled += _size(reading.set("enabled"), seen)
+            live += size_within(reading.set("live"), seen)
+            enabled += size_within(reading.set("enabled"), seen)
         return live, enabled
 
-    def _page(
+    def page_of(
         self,
         members: Callable[[int], BitMap],
-        after: tuple[int, int],
+        *,
+        after: tuple[int, int] = (0, -1),
         limit: int,
-        within: Within | None,
+        within: Within | None = None,
     ) -> tuple[list[str], tuple[int, int] | None]:
+        """Device ids of a set that each partition has, as `page`; no partition is asked twice."""
         places: list[tuple[int, int]] = []
         for number in range(after[0], self._partitions):
             behind = after[1] if number == after[0] else -1
@@ -322,7 +320,8 @@ class FleetView:
         return PartitionReading(self._views.read(number, Selection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)))
 
 
-def _size(members: BitMap, within: BitMap | None) -> int:
+def size_within(members: BitMap, within: BitMap | None) -> int:
+    """How many of a set are within another, or in it at all."""
     return len(members) if within is None else members.intersection_cardinality(within)
 
 

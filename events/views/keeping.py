@@ -17,8 +17,9 @@ from events.fleet.index import Index
 from events.fleet.outcome import Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import MergeCache, Partition
-from events.fleet.rows import UNASSIGNED, Layer, Row
+from events.fleet.rows import UNASSIGNED, Layer, Row, Rows
 from events.manifest.document import Kind
+from events.readiness.effective import read_found
 from events.views.kept import Checkpoint, Kept, OutcomeEntry, Place, Writes, target_field
 
 _json = msgspec.json
@@ -116,6 +117,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             name: str(directory.ordinal_of[name]).encode() if name in directory.ordinal_of else None
             for name in partition.changed_ids
         },
+        "readiness": {digest: _found(rows, digest) for digest in rows.changed_configurations},
         "rows": {
             str(number): _json.encode(rows.by_number[number], order="deterministic")
             if number in rows.by_number
@@ -162,6 +164,11 @@ def _place(partition: Partition, created: int, name: str) -> bytes | None:
         return None
     own, admission = deployment.kind is not Kind.EDGE, type(deployment.admission).__name__
     return Place(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
+
+
+def _found(rows: Rows, digest: str) -> bytes | None:
+    configuration = rows.configurations.get(digest)
+    return configuration.found.to_bytes() if configuration is not None and configuration.is_of_modules else None
 
 
 def _before_field(layer: Layer, digest: str) -> str:
@@ -260,6 +267,10 @@ def _restore_rows(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> 
     for number in sorted(map(int, hashes["rows"])):
         assert number != UNASSIGNED
         rows.restore(number, _json.decode(hashes["rows"][str(number)], type=Row), counts[number])
+    for digest, configuration in rows.configurations.items():
+        if configuration.is_of_modules and read_found(hashes["readiness"].get(digest)) is None:
+            # Rules of another version found what is kept; the next commit has what those of today find.
+            rows.changed_configurations.add(digest)
 
 
 def _restore_answers(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:

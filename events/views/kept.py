@@ -16,6 +16,7 @@ HASHES = (
     "metrics",
     "modules",
     "ordinals",
+    "readiness",
     "rows",
     "sets",
     "signatures",
@@ -25,7 +26,8 @@ HASHES = (
 who had it, and was well, before they were admitted;
 `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
 `sets` and `targets` name → set, `name/module` where a deployment may be for any; `modules` module made by hand → who has
-it; `metrics` metric → how many rows; `deployments` name → place; `rows`, `configurations` and `signatures` by number or digest."""
+it; `metrics` metric → how many rows; `deployments` name → place; `readiness` configuration → what rules found in it;
+`rows`, `configurations` and `signatures` by number or digest."""
 
 ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
 """Little-endian unsigned 32-bit numbers by ordinal."""

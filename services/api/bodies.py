@@ -375,6 +375,25 @@ class CreateBody(Body):
     rollout: PlanBody | None = None
 
 
+class WaiverBody(Body):
+    """A decision that findings of a rule may stand, up to and including a day (UTC); `null` stands for any."""
+
+    model_config = _example(
+        {
+            "rule": "privileged",
+            "module": "driver",
+            "reason": "the driver of the press needs it until its next release",
+            "until": "2027-03-31",
+        }
+    )
+
+    rule: str
+    reason: str
+    until: str = Field(json_schema_extra={"format": "date"})
+    module: str | None = None
+    deployment: str | None = None
+
+
 class UpdateImportBody(Body):
     """An update to import; `compatibility` has properties with their values, or a target condition as `condition`."""
 

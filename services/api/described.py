@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Status = Literal["enabled", "disabled"]
+Severity = Literal["error", "warning", "info"]
 Kept = dict[str, dict[str, Any]]
 
 
@@ -495,11 +496,82 @@ class Advice(Answered):
     about: str
 
 
+class Finding(Answered):
+    """Something that a rule of readiness stopped at; `pointer` leads to it in the document, or in the merge of several."""
+
+    rule: str
+    severity: Severity
+    module: str
+    document: str
+    pointer: str
+    message: str
+    fingerprint: str
+    fixable: bool
+
+
+class WaiverLine(Answered):
+    """A waiver. `until` is its last day (UTC), `who` granted it last, at `grantedAt` (milliseconds)."""
+
+    id: str
+    rule: str
+    module: str | None
+    deployment: str | None
+    reason: str
+    until: str
+    who: str
+    granted_at: int
+    expired: bool
+
+
+class WaivedFinding(Answered):
+    """A finding that may stand, and the decision."""
+
+    finding: Finding
+    waiver: WaiverLine
+
+
+class Readiness(Answered):
+    """What a check found, the worst first; `expired` waivers do not count any more, `unknownLabels` say nothing known."""
+
+    profile: str
+    findings: list[Finding]
+    waived: list[WaivedFinding]
+    expired: list[WaiverLine]
+    unknown_labels: list[str]
+
+
+class DeviceReadiness(Readiness):
+    """Of one device. `document` is the deployment that wrote the element, or the device where that is not known."""
+
+    device_id: str
+
+
+class RuleLine(Answered):
+    """How many devices a rule stops at, and what share of the fleet (0 to 1); some findings of `waived` ones may stand."""
+
+    rule: str
+    title: str
+    severity: Severity
+    devices: int
+    share: float
+    waived: int
+
+
+class Score(Answered):
+    """The fleet by rule, the worst first; `devices` are all there are."""
+
+    profile: str
+    devices: int
+    rules: list[RuleLine]
+    expired: list[WaiverLine]
+
+
 class Created(Answered):
-    """A deployment stands."""
+    """A deployment stands; `readiness` is that of its content by itself, left out where nothing was created."""
 
     id: str
     advice: list[Advice]
+    readiness: Readiness | None = None
 
 
 class Counts(Answered):

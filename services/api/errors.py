@@ -13,6 +13,7 @@ from events.manifest.errors import ManifestInvalid
 from events.notification.positions import PositionsInvalid
 from events.producer import errors as producer
 from events.query.errors import QueryInvalid
+from events.readiness import errors as readiness
 from events.rollout import errors as rollout
 from events.secrets import errors as secrets
 from events.targeting.errors import ConditionInvalid
@@ -119,6 +120,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
+    ((readiness.WaiverNotFound,), Answer(404, "WaiverNotFound")),
     ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),
     ((NotFound, WebhookNotFound), Answer(404, "NotFound")),
     ((update.UpdateNotFound,), Answer(404, "UpdateNotFound")),
@@ -144,7 +146,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
     ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
     ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
-    ((ManifestInvalid, ContentMissing), Answer(400, "InvalidConfigurationContent")),
+    ((ManifestInvalid, ContentMissing, readiness.NotReady), Answer(400, "InvalidConfigurationContent")),
     ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
     ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
     ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
@@ -158,6 +160,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
             producer.ProducerError,
             secrets.SecretsError,
             access.AccessError,
+            readiness.ReadinessError,
             WebhookError,
             update.UpdateError,
         ),

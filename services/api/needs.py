@@ -72,7 +72,7 @@ def device_of(method: str, path: str) -> str | None:
 
 _WITHIN_A_SCOPE = re.compile(
     r"/devices|/devices/query|/statistics/(devices|service)|/configurations(/.*)?"
-    r"|/v1/devices|/v1/deployments(/.*)?|/v1/rollouts|/v1/facts"
+    r"|/v1/devices|/v1/deployments(/.*)?|/v1/rollouts|/v1/readiness(/.*)?|/v1/facts"
 )
 
 

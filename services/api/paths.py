@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Path
 from pydantic.alias_generators import to_camel
 
+from events.readiness.catalogue import BY_ID
 from events.rollout.facts import Counts
 from events.views.reading import STATUSES
 
@@ -26,6 +27,18 @@ ModuleId = Annotated[
 ]
 DeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["north"], json_schema_extra=_DEPLOYMENT_FORM)]
 NewDeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["south"], json_schema_extra=_DEPLOYMENT_FORM)]
+RuleName = Annotated[
+    str,
+    Path(description="a rule, as in docs/readiness.md", examples=["privileged"], json_schema_extra={"enum": [*BY_ID]}),
+]
+WaiverName = Annotated[
+    str,
+    Path(
+        description="1 to 64 ASCII letters, digits and . _ @ + -",
+        examples=["press-driver"],
+        json_schema_extra={"pattern": r"^[A-Za-z0-9._@+\-]{1,64}$"},
+    ),
+]
 RolledOutId = Annotated[str, Path(description=_DEPLOYMENT, examples=["phased"], json_schema_extra=_DEPLOYMENT_FORM)]
 HeldId = Annotated[str, Path(description=_DEPLOYMENT, examples=["held"], json_schema_extra=_DEPLOYMENT_FORM)]
 ACTS = ("start", "pause", "resume", "approve", "skip", "retry", "abort", "rollback")

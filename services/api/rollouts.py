@@ -291,7 +291,7 @@ def devices(
     room = room_of(request)
     members = getattr(_judged(room, name, _rollout_seen(request, name)).tally, to_snake(which))
     after = place_of(room.continuations.open(continuation))
-    return page(room, room.view.page_of(members, after=after, limit=top))
+    return page(room, room.view.page_of(members.of_partition, after=after, limit=top))
 
 
 def _command(act: str, name: str, body: ActBody, document: RolloutDocument) -> RolloutCommand:

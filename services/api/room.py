@@ -15,14 +15,18 @@ from events.device.state import decode_device
 from events.log.opening import open_log
 from events.log.redis import RedisLog
 from events.log.wake import Waker
+from events.manifest.problem import Severity
 from events.producer.deciding import FleetCommand
 from events.producer.errors import Command
 from events.producer.producer import Producer
+from events.producer.readiness import Bar
 from events.producer.secrecy import LazyVault
+from events.readiness.profile import PROFILES, Profile
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from events.view_store.fleet_view import FleetView, Within
 from events.view_store.querying import Querying
+from events.view_store.readiness import FleetReadiness
 from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
 from events.view_store.work import WorkCounts
@@ -54,6 +58,7 @@ class Room(msgspec.Struct, frozen=True):
     waker: BackgroundWaker
     vault: LazyVault
     recent: Recent
+    readiness: FleetReadiness
     judging: Judging
     history: History
     work: WorkCounts
@@ -71,11 +76,23 @@ class Room(msgspec.Struct, frozen=True):
             take_secrets=self.vault.take_out,
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
+            bar=self.bar,
         )
         try:
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
+
+    @property
+    def profile(self) -> Profile:
+        """By which profile deployments and the fleet are checked."""
+        return PROFILES[self.settings.readiness_profile]
+
+    @property
+    def bar(self) -> Bar | None:
+        """What a new deployment has to pass."""
+        refuse = self.settings.readiness_refuse
+        return None if refuse == "off" else Bar(self.profile, Severity(refuse))
 
     def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
         """Write one command.
@@ -132,6 +149,7 @@ def open_room(settings: Settings) -> Room:
         waker=waker,
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
         recent=Recent(view),
+        readiness=FleetReadiness(log, views, view),
         judging=Judging(log, views),
         history=History(log),
         work=WorkCounts(log.client),

@@ -22,6 +22,8 @@ from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
+from events.producer.readiness import report_on
+from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
@@ -38,6 +40,7 @@ from services.api.hub import deployment_of, deployment_seen, deployments_seen
 from services.api.needs import needed_for
 from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
+from services.api.readiness import report_shape, waivers_at
 from services.api.rollouts import create_of, line_of, rollouts_of
 from services.api.room import Room
 from services.api.waiting import Waiting
@@ -61,7 +64,9 @@ FACTS_BODY: JsonObject = {
     }
 }
 _KINDS: dict[str, type[Command]] = {
-    kind.__name__: kind for union in (DeviceCommand, DeploymentCommand, RolloutCommand) for kind in union.__args__
+    kind.__name__: kind
+    for union in (DeviceCommand, DeploymentCommand, RolloutCommand, WaiverCommand)
+    for kind in union.__args__
 }
 
 
@@ -263,10 +268,20 @@ def outcomes(
 
 @router.post("/deployments/{name}", status_code=201, response_model=None, responses=answers(described.Created, 201))
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObject:
-    """Create a deployment, validated in full, with its times and its rollout; answers what its author should know."""
+    """Create a deployment, validated in full, with its times and its rollout; answers what its author should know.
+
+    `readiness` has what the rules find in its content.
+    """
+    room = room_of(request)
     deployment, rollout = create_of(name, body)
-    advice = room_of(request).do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
-    return {"id": name, "advice": [msgspec.to_builtins(one) for one in advice]}
+    advice = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    waivers = waivers_at(room)
+    report = report_on(deployment, room.profile, waivers=waivers.all, now=waivers.now)
+    return {
+        "id": name,
+        "advice": [msgspec.to_builtins(one) for one in advice],
+        "readiness": report_shape(request, report, waivers),
+    }
 
 
 def _masked(content: JsonObject) -> Any:

@@ -26,6 +26,8 @@ COMMANDS = {
     "webhook": "services.cli.webhook:app",
     "update": "services.cli.update:app",
     "group": "services.cli.group:app",
+    "readiness": "services.cli.readiness:readiness",
+    "waiver": "services.cli.waiver:app",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

@@ -84,12 +84,12 @@ class Api:
             raise ApiRefused(answer.status_code, _message(answer))
         return answer.json() if answer.content else None
 
-    def pages(self, path: str, *, limit: int) -> Iterator[str]:
+    def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[str]:
         """Device ids, page by page."""
         token, left = None, limit
         while left:
-            params = {"top": min(left, 1000), **({"continuation": token} if token else {})}
-            page = self.call("GET", path, params=params)
+            asked = {**(params or {}), "top": min(left, 1000), **({"continuation": token} if token else {})}
+            page = self.call("GET", path, params=asked)
             yield from page["devices"]
             token, left = page["continuation"], left - len(page["devices"])
             if token is None:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
+from services.cli.readiness import summary
 
 app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
 
@@ -78,6 +79,8 @@ def create(
     typer.echo(f"{name} is created")
     for one in told["advice"]:
         typer.echo(f"  note: {one['message']}")
+    for line in summary(told["readiness"]["findings"]):
+        typer.echo(f"  {line}")
 
 
 @app.command()

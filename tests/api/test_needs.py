@@ -3,10 +3,8 @@
 import pytest
 
 from events import (
-    ChangeAdmission,
     CreateDeployment,
     CreateModule,
-    DeleteDeployment,
     DeleteModule,
     PatchTags,
     PatchTwin,
@@ -14,14 +12,14 @@ from events import (
     ReplaceTwin,
     ReportProperties,
     RetireDevice,
-    UpdateDeployment,
     UpdateDevice,
     UpdateModule,
 )
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.access.rights import Right
-from events.deployment.commands import ScheduleDeployment
+from events.deployment.commands import DeploymentCommand
 from events.device.commands import SetConfiguration
+from events.readiness.commands import WaiverCommand, WithdrawWaiver
 from events.rollout.commands import AbortRollout, CreateRollout, RolloutCommand
 from events.rollout.plan import Phase, Plan
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
@@ -54,6 +52,11 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/deployments/a", READ, WRITE),
         ("/v1/deployments/a/rollout/start", READ, WRITE),
         ("/v1/rollouts", READ, WRITE),
+        ("/v1/readiness", READ, WRITE),
+        ("/v1/readiness/privileged", READ, WRITE),
+        ("/v1/devices/a/readiness", TWIN_READ, TWIN_WRITE),
+        ("/v1/waivers", READ, WRITE),
+        ("/v1/waivers/a", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/v1/webhooks", ADMIN, ADMIN),
@@ -116,12 +119,27 @@ def test_a_path_is_about_one_device_or_about_more(path: str, device: str | None)
     assert device_of("POST", path) == device
 
 
+@pytest.mark.parametrize(
+    ("path", "heeds"),
+    [
+        ("/v1/readiness", True),
+        ("/v1/readiness/privileged", True),
+        ("/v1/devices/a/readiness", True),
+        ("/v1/waivers", False),
+        ("/v1/waivers/a", False),
+        ("/metrics", False),
+        ("/v1/tokens", False),
+    ],
+)
+def test_a_path_that_does_not_heed_scopes_is_closed_to_whoever_is_scoped(path: str, *, heeds: bool) -> None:
+    assert heeds_scopes("GET", path) is heeds
+
+
 def test_every_command_needs_the_right_of_its_path() -> None:
     of_twins = {PatchTags, PatchTwin, ReplaceTwin, ReportProperties}
     of_the_registry = {
         *(RegisterDevice, UpdateDevice, RetireDevice, CreateModule, UpdateModule, DeleteModule, SetConfiguration),
-        *(CreateDeployment, UpdateDeployment, ChangeAdmission, ScheduleDeployment, DeleteDeployment),
-        *RolloutCommand.__args__,
+        *(*DeploymentCommand.__args__, *RolloutCommand.__args__, *WaiverCommand.__args__),
     }
     assert set(_KINDS.values()) == of_twins | of_the_registry
     assert needed_for(PatchTags("a", {})) == TWIN_WRITE
@@ -132,6 +150,7 @@ def test_every_command_needs_the_right_of_its_path() -> None:
     assert needed_for(CreateModule("a", "m")) == WRITE
     assert needed_for(CreateDeployment("a", {}, "*")) == WRITE
     assert needed_for(CreateRollout("a", Plan((Phase(percent=100.0),)))) == needed_for(AbortRollout("a")) == WRITE
+    assert needed_for(WithdrawWaiver("a")) == WRITE
     for command in (
         DefinePolicy("a", (), None, None),
         DeletePolicy("a"),

@@ -19,6 +19,7 @@ from events.log.facts import BlockResolved
 from events.manifest.document import DEVICE, MODULE
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.query.module_condition import EVERY_MODULE, can_be_for
+from events.readiness.effective import Found
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
 from events.targeting.select import compile_true, select
@@ -313,6 +314,24 @@ def test_a_worker_that_forgets_everything_between_commits_keeps_the_same_bytes(
     for name in HASHES:
         assert one.hashes[name] == other.hashes[name], name
     assert one.arrays == other.arrays
+
+
+def test_what_the_rules_find_is_kept_of_each_configuration_of_edge_devices_and_of_no_other() -> None:
+    found: list[bool] = []
+
+    @LAWS
+    @given(data=st.data(), history=histories(by_hand=True))
+    def hold(data: st.DataObject, history: History) -> None:
+        kept, _ = kept_at_head(history, data.draw(steps(history)))
+        sections = {
+            digest: msgspec.json.decode(some) for digest, some in kept.hashes["configurations"].items() if some != b"{}"
+        }
+        modules = {digest: some for digest, some in sections.items() if not {DEVICE, MODULE} & some.keys()}
+        assert kept.hashes["readiness"] == {digest: Found.of(some).to_bytes() for digest, some in modules.items()}
+        found.extend(bool(Found.of(some).modules) for some in modules.values())
+
+    hold()
+    assert sum(found) >= len(found) / 2
 
 
 @LAWS

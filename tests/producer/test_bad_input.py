@@ -1,5 +1,6 @@
 """Whatever is wrong gets a typed error, and nothing of it reaches the log."""
 
+import datetime as dt
 from typing import Any
 
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from events.deployment.commands import ScheduleDeployment
 from events.deployment.facts import Admitted, NotStarted, Schedule
 from events.log.memory import MemoryLog
 from events.producer.deciding import REFUSALS
+from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -58,6 +60,7 @@ authentications = st.none() | st.fixed_dictionaries(
         "more": anything,
     },
 )
+END = dt.date(2027, 3, 31)
 policies = st.sampled_from(["service", "iothubowner", "mine"]) | ids
 rights = st.lists(st.sampled_from(["RegistryRead", "Admin", "ServiceConnect"]) | text, max_size=3).map(tuple)
 counts = st.integers() | st.sampled_from([0, 1, 10**6000])
@@ -113,6 +116,16 @@ commands: st.SearchStrategy[Any] = st.one_of(
         conditions,
     ),
     st.builds(RevokeToken, ids),
+    st.builds(
+        GrantWaiver,
+        ids,
+        text | st.just("privileged"),
+        text,
+        st.dates(),
+        module=st.none() | ids,
+        deployment=st.none() | ids,
+    ),
+    st.builds(WithdrawWaiver, ids),
     st.builds(RetireDevice, ids),
     st.builds(CreateModule, ids, ids, managed_by=st.none() | text),
     st.builds(DeleteModule, ids, ids),
@@ -185,6 +198,12 @@ def test_values_of_wrong_types_are_refused_as_well(value: Any) -> None:
         IssueToken("0", "ada", "read", "0f" * 32, value),
         IssueToken("0", "ada", "read", "0f" * 32, 0, value),
         RevokeToken(value),
+        GrantWaiver(value, "privileged", "so be it", END),
+        GrantWaiver("one", value, "so be it", END),
+        GrantWaiver("two", "privileged", value, END),
+        GrantWaiver("three", "privileged", "so be it", value),
+        GrantWaiver("four", "privileged", "so be it", END, module=value, deployment=value),
+        WithdrawWaiver(value),
         PatchTags("a", value),
         ReportProperties("a", value),
         PatchTwin("a", module_id=value, desired={}),

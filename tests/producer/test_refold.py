@@ -25,6 +25,7 @@ from events.deployment.facts import Ended, NotStarted, Schedule
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.producer.refolding import refold
+from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -82,6 +83,8 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(DeletePolicy, names),
     st.builds(IssueToken, names, st.just("ada"), st.sampled_from(["read", "admin"]), st.just("0f" * 32)),
     st.builds(RevokeToken, names),
+    st.builds(GrantWaiver, names, st.just("privileged"), st.just("so be it"), st.dates()),
+    st.builds(WithdrawWaiver, names),
     st.builds(DefineWebhook, names, st.just("https://h.example/"), st.none() | st.just(KEY), devices=st.just(("a",))),
     st.builds(PauseWebhook, names, st.just("why")),
     st.builds(ResumeWebhook, names),

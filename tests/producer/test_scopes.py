@@ -1,5 +1,6 @@
 """Whoever is scoped changes what is in their scope, keeps it there, and learns nothing of anything else."""
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from events.device.errors import DeviceExists, DeviceNotFound
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.producer.errors import Command, OutOfScope
+from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.secrets.errors import SecretNotFound
 from tests.manifest.contents import agent, content, layer, module
 from tests.producer.logs import RacingLog, producer
@@ -146,9 +148,11 @@ def test_commands_in_one_batch_see_the_scope_after_those_before_them() -> None:
         DeletePolicy("mine"),
         IssueToken("id", "ada", "read", "0" * 64),
         RevokeToken("id"),
+        GrantWaiver("id", "privileged", "so be it", dt.date(2027, 3, 31)),
+        WithdrawWaiver("id"),
     ],
 )
-def test_policies_and_tokens_are_in_no_scope(command: Command) -> None:
+def test_policies_tokens_and_waivers_are_in_no_scope(command: Command) -> None:
     assert isinstance(refusal(fleet(), command), OutOfScope | SecretNotFound)
 
 

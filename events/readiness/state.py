@@ -1,0 +1,55 @@
+"""The fold of waivers: the documents that stand as snapshots beside the fleet's log."""
+
+import datetime as dt
+from typing import assert_never
+
+import msgspec
+
+from events import canonical
+from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
+from events.readiness.waiver import Waiver
+
+WAIVER = "waiver:"
+"""What the subjects of waivers begin with; no deployment's id has a colon."""
+
+
+class WaiverDocument(msgspec.Struct, frozen=True):
+    """A waiver as its facts made it; `who` granted it last, at `granted_at` (milliseconds)."""
+
+    version: int
+    rule: str
+    reason: str
+    until: dt.date
+    module: str | None
+    deployment: str | None
+    who: str
+    granted_at: int
+
+    @property
+    def waiver(self) -> Waiver:
+        """As a check takes it."""
+        return Waiver(self.rule, self.who, self.reason, self.until, self.module, self.deployment)
+
+
+_decoder = msgspec.json.Decoder(WaiverDocument)
+
+
+def encode(document: WaiverDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return canonical.encode(document)
+
+
+def decode(data: bytes) -> WaiverDocument:
+    """Read what `encode` wrote."""
+    return _decoder.decode(data)
+
+
+def evolve(fact: WaiverFact, *, version: int, at: int, by: str) -> WaiverDocument | None:
+    """The waiver after one more fact, by somebody; `None` when it is gone."""
+    match fact:
+        case WaiverGranted(rule, reason, until, module, deployment):
+            return WaiverDocument(version, rule, reason, until, module, deployment, by, at)
+        case WaiverWithdrawn():
+            return None
+        case _:
+            assert_never(fact)

@@ -1,0 +1,58 @@
+"""What the rules find in an effective configuration, as it is kept, and who wrote what of it."""
+
+import json
+
+import pytest
+
+from events.canonical import digest
+from events.readiness.catalogue import BY_ID, VERSION
+from events.readiness.effective import Found, findings_of, read_found, written_in
+from events.readiness.rule import LooksAt
+from tests.readiness.examples import EXAMPLES
+from tests.readiness.manifests import READY, layer, manifest, module, subject
+
+FOUND_BY_VERSION = (1, "f91b4378781e66bd")
+"""What rules of a version find in the examples."""
+
+
+def test_a_change_of_what_the_rules_find_comes_with_another_version() -> None:
+    found = {rule: Found.of(stopped.sections).modules for rule, (stopped, _) in EXAMPLES.items()}
+    assert (VERSION, digest(found)[:16]) == FOUND_BY_VERSION, (
+        "raise events.readiness.catalogue.VERSION, and note it here"
+    )
+
+
+def test_rules_on_hosts_and_rules_by_hand_are_not_kept() -> None:
+    for stopped, _ in EXAMPLES.values():
+        rules = (BY_ID[rule] for rule in Found.of(stopped.sections).modules)
+        assert {LooksAt.HOST, LooksAt.NOTHING}.isdisjoint(rule.looks_at for rule in rules)
+
+
+def test_what_is_kept_names_rules_and_modules_and_no_value() -> None:
+    document = manifest(("agent/modules/temp/env/DB_PASSWORD/value", "hunter2-hunter2"), ("agent/modules/temp/x", 1))
+    sections = subject(document).sections
+    assert "hunter2" not in Found.of(sections).to_bytes().decode()
+    assert "hunter2" not in str(findings_of(sections))
+
+
+def test_what_another_version_found_counts_as_nothing() -> None:
+    found = Found.of(subject(READY).sections)
+    assert read_found(found.to_bytes()) == found
+    assert read_found(None) is None
+    assert read_found(json.dumps([VERSION + 1, found.modules]).encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("pointer", "who"),
+    [
+        ("/modulesContent/$edgeAgent/properties.desired/modules/temp", "base"),
+        ("/modulesContent/$edgeAgent/properties.desired/modules/extra/settings/image", "top"),
+        ("/modulesContent/$edgeAgent/properties.desired/modules/alarm/status", "top"),
+        ("/modulesContent/$edgeAgent/properties.desired/modules/alarm/settings", "base"),
+        ("/modulesContent", "top"),
+        ("", "top"),
+    ],
+)
+def test_an_element_was_written_by_the_last_deployment_that_sets_it(pointer: str, who: str) -> None:
+    top = layer({"modules.extra": module("extra"), "modules.alarm.status": "stopped"})
+    assert written_in(subject({"id": "base", "content": READY}, {"id": "top", "content": top}), pointer) == who

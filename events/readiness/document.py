@@ -11,7 +11,7 @@ from events.readiness.rule import LooksAt, Rule
 _HEAD = """\
 # Readiness
 
-`twinfold check` holds manifests against the production checklist, without a server. This page is made from the rules
+`twinfold check` holds manifests against the production checklist, without a server; a server does the same with what is deployed. This page is made from the rules
 (`python -m events.readiness.document > docs/readiness.md`); a test fails when it is not up to date.
 
 ## In short
@@ -94,6 +94,39 @@ is not reported.
 
 `expiresAt` is in milliseconds; `proxies` says for each service whether it goes through a proxy; `outboundPorts` are those on which the
 device reaches its hub. A device whose engine limits logs needs no LogConfig in its modules.
+
+## On a server
+
+The same rules, held against what is deployed. `TWINFOLD_READINESS_PROFILE` (`production` unless it says otherwise) names the profile of
+the fleet.
+
+    twinfold deployment create line-3 line-3.json    # says what the rules find
+    twinfold readiness                               # how many devices each rule stops at
+    twinfold readiness --rule privileged             # which
+    twinfold readiness edge-1                        # everything there is to say of one
+    twinfold waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31
+    twinfold waiver list
+
+**A new deployment** under `/v1` is answered with the findings on its content, by itself: a layer is checked as a layer. Its labels go before
+the profile. `TWINFOLD_READINESS_REFUSE` is `off`, `error` or `warning`: with one of the latter two, a deployment that has a finding of that severity
+or worse is refused, whichever way it comes to the API, the paths of the hub and updates of groups included; the message lists the findings. What stood before
+goes on standing.
+
+**The fleet's score** (`GET /v1/readiness`) has the rules on what devices should run: of each the severity, how many devices it stops at, and what
+share of all devices that is. Every number is that of a list (`GET /v1/readiness/{rule}`). The effective configuration counts, layers on their
+base, under one profile for the whole fleet: labels are for the deployment they stand on, and do not reach its devices. Rules on host facts are not in
+the score, since some of them change their answer with the time alone; each device shows its own. A device that never had a
+configuration is in no list.
+
+**One device** (`GET /v1/devices/{id}/readiness`) shows the findings on its effective configuration, each with the deployment that wrote
+the element, and those on the host facts that it reports.
+
+**Waivers** on a server are facts: the author is whoever granted it, and the log keeps all of them. One for a `deployment` is for what that deployment
+wrote, on whichever devices, as long as those that a device's configuration was merged from stand. One that has expired counts no more, and is shown with
+every report until it is withdrawn.
+
+Workers keep what the rules find beside each configuration, once for all devices that share it. Profiles, severities and waivers are applied
+as one looks, so a change of them shows at once.
 """
 
 _SECTIONS = {

@@ -133,7 +133,9 @@ def deploy(request: Request, view: View, group: GroupId, deployment: Deployment,
         body.start_at if body.start_at > room_of(request).clock() else 0,
         None
         if policy is None
-        else RollbackPolicy(_asked(policy.update), policy.percent, policy.count, policy.answered_min),
+        else RollbackPolicy(
+            None if policy.update is None else _asked(policy.update), policy.percent, policy.count, policy.answered_min
+        ),
         plan,
         view.keepers(group),
     )
@@ -239,7 +241,7 @@ def _deployment(carried: Carried, view: GroupView) -> JsonObject:
         "policy": None
         if policy is None
         else {
-            "update": policy.update.text,
+            "update": None if policy.update is None else policy.update.text,
             "percent": policy.percent,
             "count": policy.count,
             "answeredMin": policy.answered_min,

@@ -304,7 +304,7 @@ def check(command: Command) -> None:
         raise CommandInvalid(type(command).__name__, str(error)) from error
     if not _is_made_of(command, read):
         raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
-    if isinstance(command, RolloutCommand | WebhookCommand):
+    if isinstance(command, RolloutCommand | UpdateCommand | WaiverCommand | WebhookCommand):
         _check_texts(command)
     if isinstance(command, DeploymentCommand):
         deployment_decide.check(command)
@@ -323,6 +323,9 @@ def check(command: Command) -> None:
         device_decide.check(command)
         if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
             raise ManifestInvalid(found)
+    if isinstance(command, DeploymentCommand | AccessCommand):
+        # Their own rules name the element where they can.
+        _check_texts(command)
 
 
 def _check_texts(command: Command) -> None:

@@ -47,7 +47,7 @@ def subjects_of(command: UpdateCommand) -> tuple[str, ...]:
         carrier = carrier_of(command.group, deployment)
         names += [carrier, rollout_state.subject_of(carrier)]
     if isinstance(command, DeployUpdate):
-        names += [command.update.subject, *(() if command.policy is None else (command.policy.update.subject,))]
+        names += [command.update.subject, *_to_go_back_to(command)]
     return tuple(names)
 
 
@@ -183,3 +183,8 @@ def _encoded(document: _Document) -> bytes:
             return rollout_state.encode(document)
         case DeploymentDocument():
             return deployment_state.encode(document)
+
+
+def _to_go_back_to(command: DeployUpdate) -> tuple[str, ...]:
+    update = None if command.policy is None else command.policy.update
+    return () if update is None else (update.subject,)

@@ -104,6 +104,11 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         return self.state in {State.COMPLETED, State.ABORTED, State.ROLLED_BACK}
 
     @property
+    def admits(self) -> bool:
+        """Whether it may admit somebody yet."""
+        return self.state in {State.CREATED, State.RUNNING, State.PAUSED}
+
+    @property
     def is_active(self) -> bool:
         """Whether the scheduler has something to do with it, or will have."""
         return self.state in {State.RUNNING, State.ROLLING_BACK} or self.retry_asked or self.rollback_asked

@@ -271,8 +271,9 @@ def _deploy(command: DeployUpdate, group: GroupDocument | None, standing: Standi
     update = standing.updates.get(command.update.text)
     if update is None:
         raise UpdateNotFound(command.update.text)
-    if command.policy is not None and command.policy.update.text not in standing.updates:
-        raise UpdateNotFound(command.policy.update.text)
+    back_to = None if command.policy is None else command.policy.update
+    if back_to is not None and back_to.text not in standing.updates:
+        raise UpdateNotFound(back_to.text)
     if group is not None and group.deployment(name) is not None:
         raise GroupDeploymentExists(command.group, name)
     if carrier in standing.deployments:
@@ -313,7 +314,8 @@ def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
     if policy is None:
         return plan
     failure = Failure(policy.percent, policy.count, policy.answered_min, OnFailure.ROLL_BACK)
-    return msgspec.structs.replace(plan, failure=failure, rollback_to=policy.update.subject, restore=False)
+    back_to = "" if policy.update is None else policy.update.subject
+    return msgspec.structs.replace(plan, failure=failure, rollback_to=back_to, restore=not back_to)
 
 
 def _close(carrier: str, standing: Standing, keepers: Mapping[str, dict[str, str]], reason: str) -> Facts:

@@ -10,11 +10,12 @@ from events.update.names import UpdateId
 class RollbackPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When all devices of a group go back, and to which update (seed 004, Automatic rollback policy).
 
+    Without an update each device goes back to what it had, and was well with, before: its last known good.
     Both thresholds must be reached (>=): `percent` (0 to 100) of those who count, `count` of devices; and not before
     `answered_min` devices have answered.
     """
 
-    update: UpdateId
+    update: UpdateId | None
     percent: float
     count: int = 1
     answered_min: int = 0

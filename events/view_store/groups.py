@@ -93,8 +93,9 @@ class Carried(msgspec.Struct, frozen=True, eq=False):
         """The deployments that bring its updates to devices: the one it was made for, and the one it went back to."""
         yield self.carrier, self.deployment.update
         policy = self.deployment.policy
-        if self.rollout is not None and self.rollout.rollback and isinstance(policy, RollbackPolicy):
-            yield self.rollout.rollback, policy.update
+        back_to = policy.update if isinstance(policy, RollbackPolicy) else None
+        if self.rollout is not None and self.rollout.rollback and back_to is not None:
+            yield self.rollout.rollback, back_to
 
 
 class Compliance(msgspec.Struct, frozen=True, eq=False):

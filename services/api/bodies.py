@@ -415,9 +415,12 @@ class GroupBody(Body):
 
 
 class PolicyBody(Body):
-    """When a group goes back: both thresholds are reached, once so many devices have answered."""
+    """When a group goes back: both thresholds are reached, once so many devices have answered.
 
-    update: str
+    Without an update each device goes back to what it had, and was well with, before.
+    """
+
+    update: str | None = None
     percent: float
     count: int = 1
     answered_min: int = Field(default=0, alias="answeredMin")
@@ -431,7 +434,7 @@ class DeployBody(Body):
     update: str
     start_at: int = Field(default=0, alias="startAt")
     policy: PolicyBody | None = None
-    plan: dict[str, Any] | None = None
+    plan: PlanBody | None = None
 
 
 class CancelBody(Body):

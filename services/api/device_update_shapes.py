@@ -176,7 +176,8 @@ def _policy(policy: RollbackPolicy, view: GroupView) -> JsonObject:
     failure: JsonObject = {"devicesFailedPercentage": policy.percent, "devicesFailedCount": policy.count}
     if policy.answered_min:
         failure["devicesAnsweredMinimum"] = policy.answered_min
-    return {"update": update_info(policy.update, view), "failure": failure}
+    back_to = {} if policy.update is None else {"update": update_info(policy.update, view)}
+    return {**back_to, "failure": failure}
 
 
 def status(carried: Carried, view: GroupView) -> JsonObject:

@@ -1,12 +1,10 @@
 """Our own paths of updates and groups (seed 004)."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Path, Query, Request
 
 from events.canonical import JsonObject
-from events.rollout.plan import Plan
 from events.rollout.sets import FleetSet
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -127,7 +125,7 @@ def show_deployment(view: View, group: GroupId, deployment: Deployment) -> JsonO
 def deploy(request: Request, view: View, group: GroupId, deployment: Deployment, body: DeployBody) -> JsonObject:
     """Bring an update to a group, at once or later, all at once or in phases; what the group got until now is superseded."""
     policy = body.policy
-    plan = None if body.plan is None else _plan(body.plan)
+    plan = None if body.plan is None else body.plan.plan
     command = DeployUpdate(
         group,
         deployment,
@@ -135,7 +133,9 @@ def deploy(request: Request, view: View, group: GroupId, deployment: Deployment,
         body.start_at if body.start_at > room_of(request).clock() else 0,
         None
         if policy is None
-        else RollbackPolicy(_asked(policy.update), policy.percent, policy.count, policy.answered_min),
+        else RollbackPolicy(
+            None if policy.update is None else _asked(policy.update), policy.percent, policy.count, policy.answered_min
+        ),
         plan,
         view.keepers(group),
     )
@@ -197,13 +197,6 @@ def _asked(text: str) -> UpdateId:
     return found
 
 
-def _plan(said: dict[str, Any]) -> Plan:
-    try:
-        return msgspec.convert(said, Plan)
-    except msgspec.ValidationError as error:
-        raise BodyInvalid(f"plan: {error}") from error
-
-
 def _update(document: UpdateDocument) -> JsonObject:
     update = document.update
     return {
@@ -248,7 +241,7 @@ def _deployment(carried: Carried, view: GroupView) -> JsonObject:
         "policy": None
         if policy is None
         else {
-            "update": policy.update.text,
+            "update": None if policy.update is None else policy.update.text,
             "percent": policy.percent,
             "count": policy.count,
             "answeredMin": policy.answered_min,

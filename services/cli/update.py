@@ -83,6 +83,9 @@ def deploy(
     name: Annotated[str, typer.Option("--id", help="The deployment's id; another one for each deployment of a group.")],
     start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC; at once if not given.")] = None,
     roll_back_to: Annotated[str | None, typer.Option(help="The update to go back to when too many fail.")] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Or each device to what it had, and was well with, before.")
+    ] = False,
     percent: Annotated[float, typer.Option(help="Too many: this share of those who answered, at least.")] = 100.0,
     count: Annotated[int, typer.Option(help="And this many devices, at least.")] = 1,
     answered: Annotated[int, typer.Option(help="And not before so many have answered.")] = 0,
@@ -97,7 +100,7 @@ def deploy(
     body: JsonObject = {
         "update": update,
         "startAt": 0 if start is None else round(start.replace(tzinfo=dt.UTC).timestamp() * 1000),
-        "policy": policy if roll_back_to else None,
+        "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }
     found = Api(api_url).call("PUT", _deployment(group, name), body=body)

@@ -18,7 +18,7 @@ from events.producer.deciding import REFUSALS, load, propose
 from events.producer.producer import WakerLike
 from events.rollout import state as rollout_state
 from events.rollout.commands import AbortRollout, RolloutCommand, StartRollout
-from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutFact, RolloutPaused
+from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutDeleted, RolloutFact, RolloutPaused
 from events.rollout.planner import Judgement, judge
 from events.rollout.state import RolloutDocument, State
 from events.update.state import to_go_back_to
@@ -65,7 +65,12 @@ class Engine:
         written = sum(
             self._begin_or_end(name, document, now, fence) for name, document in sorted(standing.timed.items())
         )
-        active = {name: one for name, one in sorted(standing.rollouts.items()) if one.is_active}
+        written += sum(self._end_stray(name, found, now, fence) for name, found in sorted(standing.strays.items()))
+        active = {
+            name: one
+            for name, one in sorted(standing.rollouts.items())
+            if one.is_active and name not in standing.strays
+        }
         if active:
             heads = self._census.heads()
             if not self._census.look(heads):
@@ -82,6 +87,15 @@ class Engine:
             if self._census.look(heads):
                 return
 
+    def _end_stray(self, name: str, document: DeploymentDocument | None, now: int, fence: int | None) -> int:
+        """End a rollout that two people made at once with what contradicts it."""
+        if document is not None:
+            return self._command(AbortRollout(name, "who may receive it was changed by hand"), fence, now)
+        subject = rollout_state.subject_of(name)
+        (stored,) = self._log.load([subject], fleet=True)
+        gone = Proposed(subject, stored.head.version, RolloutDeleted(), ((subject, None),))
+        return self._append(name, [gone], now, fence)
+
     # -- times
 
     def _begin_or_end(self, name: str, document: DeploymentDocument, now: int, fence: int | None) -> int:
@@ -89,6 +103,8 @@ class Engine:
         if end and end <= now:
             rollout = self._standing.rollouts.get(name)
             if rollout is not None and not rollout.is_over:
+                if not rollout.admits:
+                    return 0  # It is rolled back: nobody has it, or is about to.
                 # Its admission is the rollout's, until that is over; the end follows in the next round.
                 return self._command(AbortRollout(name, "the deployment's time came to end"), fence, now)
             return self._command(ChangeAdmission(name, Ended(), end, now - end), fence, now)

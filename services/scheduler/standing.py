@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from events.deployment import state as deployment_state
+from events.deployment.facts import NotStarted
 from events.deployment.state import DeploymentDocument
 from events.log.keys import FLEET
 from events.log.port import Log
@@ -24,6 +25,8 @@ class Standing:
         """Deployments that are to start or to end at a time."""
         self.rollouts: dict[str, RolloutDocument] = {}
         """Rollouts by deployment; of those with which nothing is left to do, those of timed deployments alone."""
+        self.strays: dict[str, DeploymentDocument | None] = {}
+        """Deployments that say themselves who may receive them, or are gone (`None`), beside a rollout that would."""
 
     def refresh(self) -> None:
         """Read on to the head.
@@ -51,6 +54,7 @@ class Standing:
         for name, one, rollout in zip(wanted, stored, rollouts, strict=True):
             self.timed.pop(name, None)
             self.rollouts.pop(name, None)
+            self.strays.pop(name, None)
             if one.snapshot is not None and is_timed(found := deployment_state.decode(one.snapshot)):
                 self.timed[name] = found
             if rollout.snapshot is not None:
@@ -58,6 +62,9 @@ class Standing:
                 # What was rolled out, however it went, is not opened to everybody at the deployment's time.
                 if document.is_active or not document.is_over or name in self.timed:
                     self.rollouts[name] = document
+                deployment = None if one.snapshot is None else deployment_state.decode(one.snapshot)
+                if deployment is None or (document.admits and not isinstance(deployment.admission, NotStarted)):
+                    self.strays[name] = deployment
 
 
 def is_timed(document: DeploymentDocument) -> bool:

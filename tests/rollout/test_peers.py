@@ -5,8 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from events.deployment.commands import CreateDeployment, DeleteDeployment
+from events.deployment.facts import AdmissionChanged, DeploymentDeleted, Everyone, Schedule
+from events.deployment.state import decode, encode, evolve
 from events.device.commands import PatchTags, RegisterDevice, UpdateDevice
-from events.rollout.commands import ResumeRollout, RetryFailed, SkipPhase
+from events.envelope import Principal
+from events.log.port import Proposed
+from events.rollout.commands import ResumeRollout, RetryFailed, SkipPhase, StartRollout
 from events.rollout.errors import RolloutForbidden
 from events.rollout.facts import DevicesAdmitted, PhaseOpened
 from events.rollout.plan import Failure, Gate, Joiners, Offline, OnFailure, Phase, Plan, Rate, Spread, Window
@@ -322,3 +326,40 @@ def test_previewed_order_is_the_order_that_comes() -> None:
         members[name, percent] = simulation.running(name)
     assert members["new", 20] < members["new", 40]
     assert len(members["new", 20] & members["other", 20]) < 20
+
+
+def test_a_rollout_beside_what_was_decided_by_hand_at_the_same_moment_ends() -> None:
+    simulation = Simulation(devices=4)
+    simulation.create("opened", HALVES)
+    simulation.create("gone", HALVES, priority=20)
+    # As if both had been decided before either was written: the log itself lets them stand together.
+    author = Principal.parse("user:bo")
+    opened, gone = simulation.log.load(["opened", "gone"], fleet=True)
+    everyone, deleted = AdmissionChanged(Everyone()), DeploymentDeleted()
+    assert opened.snapshot is not None
+    after = evolve(decode(opened.snapshot), everyone, version=opened.head.version + 1, at=simulation.now)
+    assert after is not None
+    simulation.log.append(
+        [
+            Proposed("opened", opened.head.version, everyone, (("opened", encode(after)),)),
+            Proposed("gone", gone.head.version, deleted, (("gone", None),)),
+        ],
+        command_id="at-once",
+        by=author,
+        at=simulation.now,
+    )
+    for _ in range(3):
+        simulation.step()
+    assert simulation.document("opened").state is State.ABORTED
+    assert simulation.kinds("gone")[-1] == "RolloutDeleted"
+    assert len(simulation.running("opened")) == 4
+
+
+def test_a_deployment_whose_end_comes_while_it_is_rolled_back_is_left_to_that() -> None:
+    simulation = Simulation(devices=4, behave=failing(*(f"d{number}" for number in range(4))))
+    plan = Plan(phases=(Phase(percent=100),), failure=Failure(then=OnFailure.ROLL_BACK))
+    simulation.create("new", plan, schedule=Schedule(end_at=START + HOUR), start=False)
+    simulation.do(StartRollout("new"))
+    simulation.run(until=lambda: simulation.document("new").state is State.HALTED, most=10)
+    simulation.step(2 * HOUR)
+    assert simulation.step() == 0

@@ -8,6 +8,7 @@ from events.fleet.deployments import Devices
 from events.rollout.sets import FleetSet
 from events.rollout.state import State
 from events.update.commands import RetryUpdateDeployment
+from events.update.facts import RollbackPolicy
 from events.update.names import carrier_of
 from events.view_store.memory import MemoryViewStore
 from events.view_store.port import Selection
@@ -157,3 +158,14 @@ def test_those_who_failed_try_again() -> None:
     passes(simulation, 5)
     assert (simulation.counts(ONE).failed, len(list(simulation.view.members(ONE, "healthy")))) == (0, 40)
     assert simulation.kinds(ONE).count("DevicesRetried") == 1
+
+
+def test_each_device_goes_back_to_its_last_known_good_where_no_update_is_named() -> None:
+    simulation = fleet(behaving(TWO))
+    simulation.do(deploy("1"))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=20)
+    policy = RollbackPolicy(None, 30, 5)
+    simulation.do(deploy("2", V2, policy=policy, keepers=keepers(simulation, ONE)))
+    simulation.run(until=lambda: simulation.document(TWO).state is State.ROLLED_BACK, most=60)
+    assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
+    assert_rebuilt(simulation)

@@ -128,7 +128,7 @@ class Partition:
         self._gone = BitMap()
         self._changes: dict[str, Change] = {}
         self._by_hand: dict[int, list[JsonObject]] = {}
-        self._retried = BitMap()
+        self._retried: list[BitMap] = []
         self.already: dict[Layer, BitMap] = {}
         """By the deployment that is rolled out in phases, who ran the same already when they were admitted."""
         self.changed_already: set[Layer] = set()
@@ -316,7 +316,7 @@ class Partition:
             self._changes[name] = Change(former.before if former else change.before, change.after)
         for envelope in facts:
             if isinstance(envelope.fact, DevicesRetried):
-                self._retried |= self.deployments.members(envelope.fact.devices)
+                self._retried.append(self.deployments.members(envelope.fact.devices))
             elif isinstance(envelope.fact, RollbackBegan) and envelope.fact.restore is True:
                 self._restoring.add(deployment_of(envelope.subject))
         self.index.name(self.deployments.named_paths())
@@ -574,10 +574,10 @@ class Partition:
         self._by_hand = {}
 
     def _assign_back(self, moved: Planned) -> Planned:
-        """What is planned so far, with those restored whose deployment is rolled back to what each of them had."""
+        """What is planned so far, with those restored whose deployment is rolled back and whom nothing else targets."""
         names, self._restoring = self._restoring, set()
         former = [
-            (digest, members)
+            (layer, digest, members)
             for layer, some in self.before.items()
             if layer.id in names
             for digest, members in some.items()
@@ -587,8 +587,9 @@ class Partition:
         result: Planned = {}
         for (old, _), (row, members) in moved.items():
             rest = members
-            for digest, had in former:
-                if some := rest & had:
+            for layer, digest, had in former if row.standing is Standing.UNMANAGED else ():
+                # Whoever has it goes back when it ends, whenever that is folded; whoever had lost it does not.
+                if self.rows.by_number[old].has(layer) and (some := rest & had):
                     rest = rest - some
                     _collect(result, old, self.rows.restored(self.rows.by_number[old], row, digest), some)
             if rest:
@@ -597,14 +598,22 @@ class Partition:
 
     def _assign_again(self, moved: Planned) -> Planned:
         """What is planned so far, with the same once more, under a new `$version`, for those who try again."""
-        retried, self._retried = self._retried & self.directory.live, BitMap()
+        every, self._retried = self._retried, []
+        # One after the other, so that it is as if each had been folded by itself.
+        for retried in every:
+            moved = self._once_more(moved, retried & self.directory.live)
+        return moved
+
+    def _once_more(self, moved: Planned, retried: BitMap) -> Planned:
         if not retried:
             return moved
         result: Planned = {}
         planned = BitMap()
         for (old, _), (row, members) in moved.items():
             planned |= members
-            for some, after in ((members & retried, row.again()), (members - retried, row)):
+            # Who had nothing has nothing to try again, however late that is found.
+            again = members & retried if AGENT in self.rows.by_number[old].versions else BitMap()
+            for some, after in ((again, row.again()), (members - again, row)):
                 if some:
                     _collect(result, old, after, some)
         ordinals = np.array(retried - planned, dtype=np.uint32)
@@ -637,7 +646,7 @@ class Partition:
         after = former - members if gone else former | members
         if after == former:
             return
-        if not former:
+        if digest not in some:
             self.rows.hold(digest)
         some[digest] = after
         self.changed_before.add((layer, digest))
@@ -648,16 +657,17 @@ class Partition:
             deployment is not None and deployment.created == layer.created and isinstance(deployment.admission, Phased)
         )
 
+    def _is_over(self, layer: Layer) -> bool:
+        deployment = self.deployments.by_id.get(layer.id)
+        return deployment is None or deployment.created != layer.created or isinstance(deployment.admission, Ended)
+
     def _drop_notes(self) -> None:
         """Forget who was there already once a rollout is over, and what was before once its deployment is."""
-        for layer in [layer for layer in self.already if not self._is_phased(layer)]:
+        for layer in [layer for layer in self.already if self._is_over(layer)]:
             del self.already[layer]
             self.changed_already.add(layer)
         for layer, some in list(self.before.items()):
-            deployment = self.deployments.by_id.get(layer.id)
-            is_over = (
-                deployment is None or deployment.created != layer.created or isinstance(deployment.admission, Ended)
-            )
+            is_over = self._is_over(layer)
             for digest in [digest for digest, members in some.items() if is_over or not members]:
                 del some[digest]
                 self.rows.release(digest)

@@ -223,12 +223,9 @@ class Rows:
         return Row(Standing.BY_HAND, (), merged.digest, versions, stack, own=row.own, modules=row.modules)
 
     def restored(self, old: Row, planned: Row, digest: str) -> Row:
-        """The row of a device that goes from `old` back to a configuration, where without that it would go to `planned`."""
-        if planned.configuration == digest and planned.standing is Standing.MANAGED:
-            return planned
-        wanted = planned.stack if planned.standing is Standing.MANAGED else planned.wanted
+        """The row of a device that goes from `old` back to a configuration, where nothing would target it (`planned`)."""
         versions = self._versions(old, self.configurations[digest])
-        return Row(Standing.RESTORED, (), digest, versions, wanted, own=planned.own, modules=planned.modules)
+        return Row(Standing.RESTORED, (), digest, versions, own=planned.own, modules=planned.modules)
 
     def hold(self, digest: str) -> None:
         """Keep a configuration, though no row may have it."""

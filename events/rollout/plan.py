@@ -98,8 +98,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rollout as its author wants it.
 
     `rollback_to` is the deployment whose content a rollback brings, or the update (`update:…`, where its group's policy says
-    so); empty goes back to what else targets each device, or with `restore` to what each device had, and was well with, when it
-    was admitted: its last known good (seed 004).
+    so); empty goes back to what else targets each device. Whom nothing else targets, `restore` brings back to what they had, and
+    were well with, when they were admitted: their last known good (seed 004).
     `approval_by_another`: who approves is not the author.
     """
 

@@ -125,7 +125,7 @@ class _Turn:
         if document.rollback_asked:
             return self._roll_back(document.reason, UNSET)
         if document.retry_asked:
-            failed = self.tally.failed
+            failed = self._spread_out(self._to_retry())
             return DevicesRetried(failed.devices(), len(failed))
         match document.state:
             case State.RUNNING if document.is_open:
@@ -136,6 +136,17 @@ class _Turn:
                 return self._judge_rollback()
             case _:
                 return self._wait(saying.standing(document))
+
+    def _to_retry(self) -> FleetSet:
+        census = self._census
+        match self._document.state:
+            case State.COMPLETED:
+                # Who came later was admitted by no fact.
+                return self.tally.failed | (census.target & (census.unhealthy | census.held))
+            case State.HALTED:
+                return census.back.unhealthy
+            case _:
+                return self.tally.failed
 
     def _wait(self, says: str) -> RolloutFact | None:
         self.says = says
@@ -148,11 +159,18 @@ class _Turn:
         if number == len(self._plan.phases):
             return RolloutCompleted(self._evidence)
         if self._plan.phases[number].approval and number not in self._document.approved:
+            if number and (why := self._failure()):
+                return self._fail(why)
             return self._wait(saying.approval(number, self._plan))
-        if not self._census.target:
+        condition, windows = self._plan.phases[number].condition, self._plan.windows
+        target = self._census.target
+        if not target or (condition is not None and not target & self._census.fleet.where(condition)):
             return self._wait(saying.nobody(number, self._plan))
+        if windows and closes_at(windows, self._now) is None:
+            # Its time limit begins when somebody can be admitted.
+            return self._wait(saying.shut(number, self._plan, opens_at(windows, self._now), self._now))
         waits = number == 0 and self._plan.joiners is Joiners.END
-        return PhaseOpened(number, self._evidence, self._census.target.devices() if waits else UNSET)
+        return PhaseOpened(number, self._evidence, target.devices() if waits else UNSET)
 
     # -- within a phase
 
@@ -176,7 +194,8 @@ class _Turn:
             return NOBODY
         if phase.condition is not None:
             return free & self._census.fleet.where(phase.condition)
-        room = self._cap(universe) - len(universe & self._document.admitted)
+        # Whoever is disabled and has it all the same takes a place.
+        room = self._cap(universe) - len(self._document.admitted & (universe | self._census.actual))
         return first(free, room, self._order, self._census.fleet.hashes()) if room > 0 else NOBODY
 
     def _universe(self) -> FleetSet:
@@ -267,8 +286,12 @@ class _Turn:
 
     def _holds(self) -> bool:
         tally = self.tally
-        # Whoever was there already never answers anew, and is no evidence.
-        answered_min = min(self._gate.answered_min, len(tally.counted) - len(tally.already))
+        if self._gate.success_percent and self._document.admitted and not tally.counted:
+            # Of nobody, any share is reached.
+            return False
+        # Whoever was there already never answers anew, and is no evidence; whoever is silent could answer.
+        able = len(tally.admitted) - len(tally.outranked) - len(tally.already)
+        answered_min = min(self._gate.answered_min, able)
         return tally.succeeded >= self._needed() and tally.answered >= answered_min
 
     def _failure(self) -> str:
@@ -353,7 +376,8 @@ def tally(document: RolloutDocument, census: Census, now: int) -> Tally:
     admitted = document.admitted & census.target
     outranked = admitted - census.actual - census.held if not census.lagging else NOBODY
     well = admitted & census.healthy
-    reported = admitted & (census.unhealthy | census.held)
+    # Whom something else is over a limit for keeps it, and is as well with it as before.
+    reported = admitted & (census.unhealthy | (census.held - census.actual))
     rest = admitted - well - reported - outranked
     late, quiet = NOBODY, NOBODY
     for batch in document.batches:
@@ -363,7 +387,9 @@ def tally(document: RolloutDocument, census: Census, now: int) -> Tally:
         if gate.device_timeout_seconds and age >= gate.device_timeout_seconds * _SECOND_MS:
             late |= FleetSet.of(batch.devices)
     silent = rest & quiet
-    timed_out = rest & late if plan.offline is Offline.WAIT else (rest - silent) & late
+    # Of both limits, the one that came first counts for good.
+    late_first = plan.offline is Offline.WAIT or 0 < gate.device_timeout_seconds < plan.offline_seconds
+    timed_out = rest & late if late_first else (rest - silent) & late
     silent -= timed_out
     pending = rest - silent - timed_out
     already = well & census.already

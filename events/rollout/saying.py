@@ -82,7 +82,16 @@ def approval(number: int, plan: Plan) -> str:
 
 def nobody(number: int, plan: Plan) -> str:
     """Waits for devices at all."""
-    return f"phase {number + 1} of {len(plan.phases)} waits for devices: the deployment targets nobody who is enabled"
+    condition = plan.phases[number].condition
+    whom = (
+        "the deployment targets nobody who is enabled" if condition is None else f"nobody is targeted with {condition}"
+    )
+    return f"phase {number + 1} of {len(plan.phases)} waits for devices: {whom}"
+
+
+def shut(number: int, plan: Plan, opens: int, now: int) -> str:
+    """Waits for a window before a phase."""
+    return f"phase {number + 1} of {len(plan.phases)} waits: {window(opens, plan.windows[0].zone, now)}"
 
 
 def window(opens: int, zone: str, now: int) -> str:

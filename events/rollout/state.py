@@ -38,6 +38,9 @@ ROLLOUT = "rollout:"
 BATCHES_MAX = 50
 """How many times of admission are told apart; of more, the two oldest count as the younger of them."""
 
+BATCHES_BYTES_MAX = 400_000
+"""The same holds where all of them take more than this: a fact and its snapshot share a chunk of 1 MB."""
+
 
 class State(enum.Enum):
     """Where a rollout stands. After ROLLED_BACK nothing follows; a HALTED rollback waits for somebody."""
@@ -148,8 +151,14 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             return None
         case RolloutStarted():
             changes = {"state": State.RUNNING, "started_at": at}
-        case RolloutPaused(reason):
-            changes = {"state": State.PAUSED, "reason": reason, "soak_at": 0}
+        case RolloutPaused(reason, evidence):
+            # By itself: a rollback that was asked for and cannot be is not tried again, and what is over stays so.
+            changes = {
+                "state": document.state if document.is_over else State.PAUSED,
+                "reason": reason,
+                "soak_at": 0,
+                "rollback_asked": document.rollback_asked and evidence is UNSET,
+            }
         case RolloutResumed():
             # Who is late gets the whole time again; otherwise what paused it would at once do so again.
             changes = {
@@ -198,6 +207,7 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             changes = {
                 "state": State.ROLLING_BACK,
                 "rollback_asked": False,
+                "retry_asked": False,
                 "reason": reason,
                 "rollback": deployment,
                 "rollback_at": at,
@@ -212,8 +222,13 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             }
         case RolloutAborted(reason):
             changes = {
-                "state": State.ABORTED, "reason": reason, "is_open": False, "soak_at": 0, "retry_asked": False
-            }  # fmt: skip
+                "state": State.ABORTED,
+                "reason": reason,
+                "is_open": False,
+                "soak_at": 0,
+                "retry_asked": False,
+                "rollback_asked": False,
+            }
         case RolloutCompleted():
             changes = {"state": State.COMPLETED, "reason": "", "is_open": False, "soak_at": 0}
         case _:
@@ -232,8 +247,12 @@ def _batches(batches: tuple[Batch, ...], at: int, devices: FleetSet) -> tuple[Ba
         if members - devices
     ]
     kept.append(Batch(at, devices.devices()))
-    while len(kept) > BATCHES_MAX:
+    while len(kept) > BATCHES_MAX or (len(kept) > 1 and _size(kept) > BATCHES_BYTES_MAX):
         first, second, *rest = kept
         both = FleetSet.of(first.devices) | FleetSet.of(second.devices)
         kept = [Batch(second.admitted_at, both.devices()), *rest]
     return tuple(kept)
+
+
+def _size(batches: list[Batch]) -> int:
+    return sum(len(data) for batch in batches for data in batch.devices.values())

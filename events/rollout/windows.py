@@ -42,9 +42,13 @@ def _began(window: Window, now: int) -> int | None:
     # The minute that has begun counts; going back begins before what it is given.
     before = _local(window, now - now % _MINUTE_MS + _MINUTE_MS)
     try:
-        return _milliseconds(next(CronSim(window.cron, before, reverse=True)))
+        began = _milliseconds(next(CronSim(window.cron, before, reverse=True)))
+        # In the hour that comes twice, going back passes over what began in it the first time.
+        while (after := _milliseconds(next(CronSim(window.cron, _local(window, began))))) <= now:
+            began = after
     except StopIteration:
         return None
+    return began
 
 
 def _local(window: Window, now: int) -> dt.datetime:

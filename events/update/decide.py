@@ -321,7 +321,7 @@ def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
 def _close(carrier: str, standing: Standing, keepers: Mapping[str, dict[str, str]], reason: str) -> Facts:
     """Nobody else gets what a deployment carries, nor what it went back to; who has it keeps it."""
     rollout = standing.rollouts.get(carrier)
-    if rollout is not None and rollout.state in _GOING_ON:
+    if rollout is not None and (rollout.state in _GOING_ON or rollout.rollback_asked):
         yield rollout_subject(carrier), RolloutAborted(reason)
     if rollout is not None and rollout.state is RolloutState.CREATED:
         yield carrier, AdmissionChanged(Ended())

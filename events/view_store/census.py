@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from pyroaring import BitMap
 
+from events.deployment.state import decode
 from events.envelope import Vector
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import Standing
@@ -18,6 +20,7 @@ from events.rollout.decide import tag_path
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument
 from events.targeting.parse import parse
+from events.update.names import is_update
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import indexes
 from events.view_store.querying import Querying
@@ -75,14 +78,18 @@ class CensusReader:
             FleetSet({number: one.unhealthy for number, one in sets.items()}),
             FleetSet({number: reading.held_back(name) for number, reading in readings}),
             FleetSet({number: reading.already(name) for number, reading in readings}),
-            self._back(document) if document.rollback_at else Back(),
+            self._back(name, document) if document.rollback_at else Back(),
             rollback_id,
         )
 
-    def _back(self, document: RolloutDocument) -> Back:
+    def _back(self, name: str, document: RolloutDocument) -> Back:
         if not document.rollback:
             enabled = FleetSet({number: reading.set("enabled") for number, reading in self._readings.items()})
-            devices = document.admitted & enabled
+            target = FleetSet({number: reading.targeted(name) for number, reading in self._readings.items()})
+            devices = document.admitted & enabled & target
+            if not all(reading.is_answered_for(name) for reading in self._readings.values()):
+                # Nobody answers for it, and nobody has what has ended.
+                return Back(devices, devices)
             unmanaged = devices & FleetSet({n: one.standing(Standing.UNMANAGED) for n, one in self._readings.items()})
             managed = devices - unmanaged
             healthy, unhealthy = self._partition_wide("healthy"), self._partition_wide("unhealthy")
@@ -137,7 +144,12 @@ def rollback_id(log: Log, name: str, document: RolloutDocument) -> str:
     if not beneath:
         return ""
     ids = [f"{name[:117]}-rollback{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 10)))]
-    (stored, *taken) = log.load([beneath, *ids], fleet=True)
-    if stored.snapshot is None:
+    (stored, failed, *taken) = log.load([beneath, name, *ids], fleet=True)
+    if stored.snapshot is None or failed.snapshot is None:
         return ""
+    if not is_update(beneath):
+        # Another of that name may have been made since the plan.
+        old, other = decode(failed.snapshot), decode(stored.snapshot)
+        if (old.kind, old.layered) != (other.kind, other.layered) or old.scope not in {UNSET, other.scope}:
+            return ""
     return next((one for one, other in zip(ids, taken, strict=True) if other.snapshot is None), "")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import structlog
 
@@ -10,6 +11,7 @@ from events.deployment.commands import ChangeAdmission, DeploymentCommand
 from events.deployment.facts import DeploymentCreated, Ended, Everyone
 from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
+from events.log.errors import Fenced, LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Conflicted, Log, Proposed
@@ -63,9 +65,13 @@ class Engine:
         # The log's time never goes back, so that a clock that does changes nothing that was decided.
         now = max(self._clock(), standing.at)
         written = sum(
-            self._begin_or_end(name, document, now, fence) for name, document in sorted(standing.timed.items())
+            self._apart(name, partial(self._begin_or_end, name, document, now, fence))
+            for name, document in sorted(standing.timed.items())
         )
-        written += sum(self._end_stray(name, found, now, fence) for name, found in sorted(standing.strays.items()))
+        written += sum(
+            self._apart(name, partial(self._end_stray, name, found, now, fence))
+            for name, found in sorted(standing.strays.items())
+        )
         active = {
             name: one
             for name, one in sorted(standing.rollouts.items())
@@ -75,8 +81,20 @@ class Engine:
             heads = self._census.heads()
             if not self._census.look(heads):
                 self._wait_for(heads)
-            written += sum(self._go_on(name, document, now, fence) for name, document in active.items())
+            written += sum(
+                self._apart(name, partial(self._go_on, name, document, now, fence)) for name, document in active.items()
+            )
         return written
+
+    def _apart(self, name: str, act: Callable[[], int]) -> int:
+        """Do one thing; what fails of it does not keep the others from theirs."""
+        try:
+            return act()
+        except (Fenced, LogUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others have theirs
+            logger.error("left out", deployment=name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400
+            return 0
 
     def _wait_for(self, heads: dict[int, int]) -> None:
         """Give the workers a moment: a fleet that reports all the time is always a little ahead of its views."""
@@ -140,7 +158,10 @@ class Engine:
         proposed = list(self._proposed(name, document, judgement.facts))
         for fact in judgement.facts:
             if isinstance(fact, RollbackBegan) and fact.deployment:
-                proposed += self._rollback_deployment(name, document, fact.deployment)
+                brought = list(self._rollback_deployment(name, document, fact.deployment))
+                if not brought:
+                    return 0  # What it goes back to went away meanwhile; the next round says so.
+                proposed += brought
         written = self._append(name, proposed, now, fence)
         if written:
             _report(name, judgement.facts)

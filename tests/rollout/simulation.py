@@ -14,6 +14,7 @@ from events.envelope import Principal
 from events.fleet.outcome import Outcome
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
+from events.log.port import Proposed
 from events.producer.errors import Command
 from events.producer.producer import Producer
 from events.rollout import state as rollout_state
@@ -167,6 +168,14 @@ class Simulation:
         assert reader.look(reader.heads())
         document = self.document(name)
         return tally(document, reader.of(name, document), self.now).counts
+
+    def append_fact(self, name: str, fact: RolloutFact, command_id: str) -> None:
+        """A fact of a rollout as the scheduler would write it."""
+        subject, before = rollout_state.subject_of(name), self.document(name)
+        after = rollout_state.evolve(before, fact, version=before.version + 1, at=self.now)
+        assert after is not None
+        proposed = Proposed(subject, before.version, fact, ((subject, rollout_state.encode(after)),))
+        self.log.append([proposed], command_id=command_id, by=Principal.parse("system:scheduler"), at=self.now)
 
     def facts(self, name: str) -> Sequence[RolloutFact]:
         """What happened to a rollout."""

@@ -115,7 +115,14 @@ def test_it_starts_and_ends_at_its_times(system: System) -> None:
 
 @pytest.mark.parametrize(
     "point",
-    ["schedule_leased", "schedule_judged", "append_before_script", "append_after_script", "wake_before_enqueue"],
+    [
+        "schedule_judged",
+        "append_after_script",
+        *(
+            pytest.param(point, marks=pytest.mark.long)
+            for point in ("schedule_leased", "append_before_script", "wake_before_enqueue")
+        ),
+    ],
 )
 def test_a_scheduler_killed_at_any_step_leaves_each_act_done_once(system: System, point: str) -> None:
     roll_out(system, "new")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -46,7 +46,7 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
     added = manifests.camera_layer() if layer is None else manifests.read_manifest(layer, layered=True)
     console = Console(soft_wrap=True) if _is_terminal() else Console(width=_COLUMNS_OF_TEXT, highlight=False)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as name, _ending_on_sigterm():
+    with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as name, _ending_when_told() as end_if_told:
         directory = Path(name)
         console.print(
             f"A Redis of its own (append-only file), {WORKERS} worker processes, {DEVICES} simulated devices."
@@ -56,7 +56,12 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
             view = FleetView(RedisViewStore(log.client), partitions=log.partitions)
             key_file = directory / "master.key"
             with open_producer(redis.url, by="user:demo", key_file=key_file) as producer, _screen(console) as show:
-                story = Story(producer, view, base=base, following=following, layer=added, show=show)
+
+                def look(status: Status) -> None:
+                    end_if_told()
+                    show(status)
+
+                story = Story(producer, view, base=base, following=following, layer=added, show=look)
                 story.tell()
             facts = sum(log.heads().values())
             log.client.close()
@@ -75,17 +80,27 @@ def _is_terminal() -> bool:
 
 
 @contextlib.contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does, so that it cleans up."""
+def _ending_when_told() -> Iterator[Callable[[], None]]:
+    """SIGTERM ends the demo as Ctrl-C does, so that it cleans up. Yields what ends it if it was told to and goes on.
 
-    def interrupt(_signum: int, _frame: object) -> None:
+    Python drops what is raised while it tidies up after itself, and with that a Ctrl-C of just that moment.
+    """
+    told: list[int] = []
+
+    def interrupt(signum: int, _frame: object) -> None:
+        told.append(signum)
         raise KeyboardInterrupt
 
-    former = signal.signal(signal.SIGTERM, interrupt)
+    def end_if_told() -> None:
+        if told:
+            raise KeyboardInterrupt
+
+    former = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield end_if_told
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
 
 
 def _next_version(base: JsonObject) -> JsonObject:

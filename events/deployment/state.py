@@ -53,7 +53,7 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     @property
     def end_at(self) -> int:
         """When it is to end (milliseconds); 0 where it has ended, or is not to by itself."""
-        ended = self.schedule is UNSET or isinstance(self.admission, Ended)
+        ended = self.schedule is UNSET or isinstance(self.admission, Ended | Kept)
         return 0 if ended or self.schedule is UNSET else self.schedule.end_at
 
     @property

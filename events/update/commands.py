@@ -53,7 +53,7 @@ class RemoveGroup(msgspec.Struct, frozen=True):
 
 
 class DeployUpdate(msgspec.Struct, frozen=True):
-    """Bring an update to a group, at once or from `start_at` (milliseconds) on.
+    """Bring an update to a group, at once or from `start_at` (milliseconds) on, until `end_at`, when it is canceled.
 
     `plan` rolls it out in phases; its failure and rollback are those of the policy, where there is one. `keepers` are those who
     have what the group got until now, by the deployments that carry it: they keep it until the update reaches them.
@@ -66,6 +66,7 @@ class DeployUpdate(msgspec.Struct, frozen=True):
     policy: RollbackPolicy | None = None
     plan: Plan | None = None
     keepers: dict[str, Devices] = {}
+    end_at: int = 0
 
 
 class CancelUpdateDeployment(msgspec.Struct, frozen=True):

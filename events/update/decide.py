@@ -152,6 +152,8 @@ def _check_group(command: OfGroup) -> None:
         long = len(carrier_of(name, command.deployment)) > CARRIER_CHARACTERS_MAX
         rule("deployment", not long, "and the group have too long names together")
         rule("start_at", 0 <= command.start_at <= TIME_MAX, "is a time from 1970 to the year 9999, in milliseconds")
+        later = not command.end_at or command.start_at < command.end_at <= TIME_MAX
+        rule("end_at", later, "is later than start_at, in milliseconds, and not after the year 9999")
         if policy := command.policy:
             rule("policy.percent", 0 <= policy.percent <= _PERCENT_MAX, "is 0 to 100")
             rule("policy.count", 1 <= policy.count <= _COUNT_MAX, "is a positive number")
@@ -290,7 +292,7 @@ def _deploy(command: DeployUpdate, group: GroupDocument | None, standing: Standi
             (group or GroupDocument(0, 0)).priority,
             {GROUP_LABEL: command.group, UPDATE_LABEL: command.update.text, DEPLOYMENT_LABEL: name},
             admission=NotStarted(),
-            schedule=Schedule(command.start_at) if command.start_at else UNSET,
+            schedule=Schedule(command.start_at, command.end_at) if command.start_at or command.end_at else UNSET,
         ),
     )
     created = RolloutCreated(plan_of(command.policy, command.plan), by)

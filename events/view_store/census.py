@@ -61,6 +61,10 @@ class CensusReader:
         self.lagging = tuple(lagging)
         return not lagging
 
+    def having(self, name: str) -> FleetSet:
+        """Who has a deployment, as of the last look."""
+        return FleetSet({number: reading.status(name).actual for number, reading in self._readings.items()})
+
     def of(self, name: str, document: RolloutDocument, *, rollback_id: str = "") -> Census:
         """What a rollout is judged on, as of the last look."""
         readings = self._readings.items()

@@ -427,12 +427,13 @@ class PolicyBody(Body):
 
 
 class DeployBody(Body):
-    """An update to deploy, as provider/name/version; `startAt` in milliseconds. `plan` is that of a rollout."""
+    """An update to deploy, as provider/name/version; `startAt` and `endAt` in milliseconds. `plan` is that of a rollout."""
 
     model_config = _example({"update": "contoso/camera/1.0"})
 
     update: str
     start_at: int = Field(default=0, alias="startAt")
+    end_at: int = Field(default=0, alias="endAt")
     policy: PolicyBody | None = None
     plan: PlanBody | None = None
 

@@ -138,6 +138,7 @@ def deploy(request: Request, view: View, group: GroupId, deployment: Deployment,
         ),
         plan,
         view.keepers(group),
+        body.end_at,
     )
     room_of(request).do(command, author_of(request))
     return show_deployment(view_of(request), group, deployment)

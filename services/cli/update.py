@@ -82,6 +82,7 @@ def deploy(
     *,
     name: Annotated[str, typer.Option("--id", help="The deployment's id; another one for each deployment of a group.")],
     start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC; at once if not given.")] = None,
+    end: Annotated[dt.datetime | None, typer.Option(help="When it ends, in UTC; who has it keeps it.")] = None,
     roll_back_to: Annotated[str | None, typer.Option(help="The update to go back to when too many fail.")] = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="Or each device to what it had, and was well with, before.")
@@ -100,6 +101,7 @@ def deploy(
     body: JsonObject = {
         "update": update,
         "startAt": 0 if start is None else round(start.replace(tzinfo=dt.UTC).timestamp() * 1000),
+        "endAt": 0 if end is None else round(end.replace(tzinfo=dt.UTC).timestamp() * 1000),
         "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }

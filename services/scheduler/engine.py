@@ -23,6 +23,8 @@ from events.rollout.commands import AbortRollout, RolloutCommand, StartRollout
 from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutDeleted, RolloutFact, RolloutPaused
 from events.rollout.planner import Judgement, judge
 from events.rollout.state import RolloutDocument, State
+from events.update.commands import CancelUpdateDeployment
+from events.update.names import carried
 from events.update.state import to_go_back_to
 from events.view_store.census import CensusReader, rollback_id
 from events.view_store.port import ViewStore
@@ -120,6 +122,8 @@ class Engine:
         end, start = document.end_at, document.start_at
         if end and end <= now:
             rollout = self._standing.rollouts.get(name)
+            if (found := carried(name)) is not None:
+                return self._end_update(name, found, rollout, fence, now)
             if rollout is not None and not rollout.is_over:
                 if not rollout.admits:
                     return 0  # It is rolled back: nobody has it, or is about to.
@@ -134,14 +138,28 @@ class Engine:
                 return self._command(StartRollout(name, start, now - start), fence, now)
         return 0
 
-    def _command(self, command: DeploymentCommand | RolloutCommand, fence: int | None, now: int) -> int:
+    def _end_update(
+        self, name: str, of: tuple[str, str], rollout: RolloutDocument | None, fence: int | None, now: int
+    ) -> int:
+        """What brings an update to a group ends as it is canceled: who has it keeps it."""
+        if rollout is None or not (rollout.admits or rollout.state is State.COMPLETED):
+            return 0
+        if not self._census.look(self._census.heads()):
+            return 0  # The next round sees who has it.
+        keepers = {name: self._census.having(name).devices()}
+        command = CancelUpdateDeployment(*of, "its time came to end", keepers)
+        return self._command(command, fence, now)
+
+    def _command(
+        self, command: DeploymentCommand | RolloutCommand | CancelUpdateDeployment, fence: int | None, now: int
+    ) -> int:
         """Decide a command on what stands, and write it; somebody who was faster has their way."""
         try:
             proposed = propose(command, load(self._log, [command]), by=str(AUTHOR))
         except REFUSALS as error:
-            logger.info("not done", command=type(command).__name__, deployment=command.deployment_id, why=str(error))
+            logger.info("not done", command=type(command).__name__, deployment=_name_of(command), why=str(error))
             return 0
-        return self._append(command.deployment_id, proposed, now, fence)
+        return self._append(_name_of(command), proposed, now, fence)
 
     # -- rollouts
 
@@ -212,6 +230,12 @@ class Engine:
             except WakeFailed:
                 logger.debug("not woken; the sweep does it")
         return sum(len(chunk.indices) for chunk in written)
+
+
+def _name_of(command: DeploymentCommand | RolloutCommand | CancelUpdateDeployment) -> str:
+    if isinstance(command, CancelUpdateDeployment):
+        return f"{command.group}/{command.deployment}"
+    return command.deployment_id
 
 
 def _report(name: str, facts: Iterable[RolloutFact]) -> None:

@@ -169,3 +169,15 @@ def test_each_device_goes_back_to_its_last_known_good_where_no_update_is_named()
     simulation.run(until=lambda: simulation.document(TWO).state is State.ROLLED_BACK, most=60)
     assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
     assert_rebuilt(simulation)
+
+
+def test_an_update_ends_at_its_time_and_stays_with_those_who_have_it() -> None:
+    simulation = fleet(behaving())
+    simulation.do(deploy("1", end_at=simulation.now + 30 * MINUTE))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=20)
+    passes(simulation, 30)
+    simulation.do(PatchTags("d1001", {"ADUGroup": "north"}))
+    passes(simulation, 2)
+    assert images(simulation) == {"example.com/camera:1.0": 40, "example.com/a:1.0.0": 1}
+    assert simulation.step() == 0
+    assert_rebuilt(simulation)

@@ -7,9 +7,12 @@ LogError
 ├── LogMismatch           refused: another number of partitions
 ├── FactTooLarge          refused
 ├── Fenced                refused: another process took over
+├── DepotUnavailable      not now: the place of archived facts, or no such place
 ├── LogLostItsTail        stop: positions are missing
 └── UnreadableFact        stop: an entry does not decode
 """
+
+from events.settings import hide_password
 
 
 class LogError(Exception):
@@ -22,6 +25,14 @@ class LogUnavailable(LogError):
     def __init__(self, why: str) -> None:
         super().__init__(f"the log is unavailable: {why}; send the same batch again")
         self.why = why
+
+
+class DepotUnavailable(LogError):
+    """The place where history is kept outside Redis does not work."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"history at {hide_password(url)}: {why}")
+        self.url, self.why = url, why
 
 
 class LogNotInitialised(LogError):

@@ -1,0 +1,130 @@
+"""Files of the log's history outside Redis: a directory, or an object store behind an fsspec URL."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from events.log.errors import DepotUnavailable
+
+
+class Depot:
+    """Named files under one URL, each written whole or not at all and never changed afterwards."""
+
+    def __init__(self, url: str) -> None:
+        """Open a place: a path, or `file://`, `s3://`, `memory://` and whatever else fsspec has a driver for.
+
+        Raises:
+            DepotUnavailable: nobody knows such a URL, or its driver is not installed.
+        """
+        # It is slow to import, and most processes never look at history.
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        self.url = url
+        try:
+            self._files, self._root = url_to_fs(url)
+        except (ValueError, ImportError, OSError) as error:
+            raise DepotUnavailable(url, str(error)) from error
+        self._is_local = "file" in _protocols(self._files)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file, in place of one of the same name if there is one; once this returns it is on the disk.
+
+        Raises:
+            DepotUnavailable: it cannot be written: no room, no right, nobody there. Nothing of it is to be seen.
+        """
+        path = self._path(name)
+        with self._answering():
+            if self._is_local:
+                _write_local(Path(path), data)
+            else:
+                with self._files.open(path, "wb") as file:
+                    file.write(data)
+
+    def get(self, name: str) -> bytes | None:
+        """What a file has; `None` where there is none.
+
+        Raises:
+            DepotUnavailable: it cannot be read.
+        """
+        with self._answering():
+            try:
+                data: bytes = self._files.cat_file(self._path(name))
+            except FileNotFoundError:
+                return None
+            return data
+
+    def names(self, folder: str = "") -> Sequence[str]:
+        """The files under a folder and in folders of it, in order, each by its name from the root on.
+
+        Raises:
+            DepotUnavailable: nobody answers.
+        """
+        with self._answering():
+            try:
+                found = self._files.find(self._path(folder) if folder else self._root)
+            except FileNotFoundError:
+                return []
+        root = self._root.rstrip("/") + "/"
+        return sorted(path.removeprefix(root) for path in found if not PurePosixPath(path).name.startswith("."))
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            DepotUnavailable: it cannot be removed.
+        """
+        with self._answering(), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))
+
+    def open(self, name: str) -> Any:
+        """A file to read from, seekable, to close afterwards.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DepotUnavailable: it cannot be read.
+        """
+        with self._answering():
+            return self._files.open(self._path(name), "rb")
+
+    def _path(self, name: str) -> str:
+        assert name, "a file has a name"
+        assert ".." not in PurePosixPath(name).parts, name
+        assert not name.startswith("/"), name
+        return f"{self._root.rstrip('/')}/{name}"
+
+    @contextlib.contextmanager
+    def _answering(self) -> Any:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DepotUnavailable(self.url, error.strerror or str(error)) from error
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    protocol = files.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,121 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from events.device.facts import DeviceRegistered, TwinPatched
+from events.envelope import Principal
+from events.log.depot import Depot
+from events.log.errors import DepotUnavailable, LogLostItsTail
+from events.log.keys import key
+from events.log.opening import initialise
+from events.log.port import Proposed
+from events.log.raw import RawEntry, RawStreams, digest, genesis, key_of, link, number_of, stream_names
+from events.log.redis import RedisLog
+from events.log.subjects import facts_of
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import flush
+
+ADA = Principal.parse("user:ada")
+
+
+@pytest.fixture
+def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
+    client = Redis.from_url(shared_redis.url)
+    flush(client)
+    client.close()
+    made = initialise(shared_redis.url, partitions=1)
+    yield made
+    made.client.close()
+
+
+def _registered(log: RedisLog, *device_ids: str) -> None:
+    for device_id in device_ids:
+        batch = [
+            Proposed(device_id, 0, DeviceRegistered(edge=True)),
+            Proposed(device_id, 1, TwinPatched(tags={"site": "north"})),
+        ]
+        log.append(batch, command_id=device_id, by=ADA, at=1)
+
+
+def test_streams_are_known_by_name_and_back() -> None:
+    assert stream_names(2) == ("fleet", "p00", "p01", "p00:outcomes", "p01:outcomes")
+    assert [key_of(name) for name in ("fleet", "p00", "p01:outcomes")] == ["{fleet}:log", "{p00}:log", "{p01}:outcomes"]
+    assert [number_of(name) for name in ("fleet", "p00", "p12:outcomes")] == [-1, 0, 12]
+    for wrong in ("fleet:outcomes", "q01", "p", "p00:log"):
+        with pytest.raises(ValueError, match="a stream is called"):
+            number_of(wrong)
+
+
+@pytest.mark.redis_server
+def test_entries_come_as_they_are_stored(log: RedisLog) -> None:
+    _registered(log, "a", "b")
+    streams = RawStreams(log.client)
+    entries = list(streams.entries("p00", after=1, upto=3))
+    assert [entry.position for entry in entries] == [2, 3]
+    assert list(entries[0].fields) == [b"type", b"subject", b"version", b"at", b"by", b"cause", b"data"]
+    assert streams.head("p00") == 4
+    assert streams.head("p00:outcomes") == 0
+
+
+@pytest.mark.redis_server
+def test_a_missing_entry_is_not_passed_over(log: RedisLog) -> None:
+    _registered(log, "a", "b")
+    log.client.xdel(key(0, "log"), "2-0")
+    with pytest.raises(LogLostItsTail, match="p00"):
+        list(RawStreams(log.client).entries("p00"))
+
+
+@pytest.mark.redis_server
+def test_the_facts_of_one_device_are_found_among_others(log: RedisLog) -> None:
+    _registered(log, "a", "b", "c")
+    found = list(facts_of(RawStreams(log.client), ["b", "b/m"], partitions=1, upto=4))
+    assert [(one.position, one.subject, one.version) for one in found] == [(3, "b", 1), (4, "b", 2)]
+
+
+def test_whatever_differs_in_an_entry_makes_another_digest() -> None:
+    entry = RawEntry(1, {b"type": b"T", b"data": b"xy"})
+    others = [
+        RawEntry(2, entry.fields),
+        RawEntry(1, {b"type": b"Tx", b"data": b"y"}),
+        RawEntry(1, {b"data": b"xy", b"type": b"T"}),
+    ]
+    digests = {digest("p00", entry), digest("p01", entry), *(digest("p00", other) for other in others)}
+    assert len(digests) == 5
+    start = genesis("epoch", "p00")
+    assert link(start, digest("p00", entry)) != link(genesis("other", "p00"), digest("p00", entry))
+
+
+def test_a_depot_keeps_files_by_name(tmp_path: Path) -> None:
+    depot = Depot(str(tmp_path / "history"))
+    assert depot.get("p00/1") is None
+    assert list(depot.names()) == []
+    depot.put("p00/1", b"one")
+    depot.put("p00/2", b"two")
+    depot.put("p00/2", b"zwei")
+    assert list(depot.names("p00")) == ["p00/1", "p00/2"]
+    assert depot.get("p00/2") == b"zwei"
+    depot.delete("p00/1")
+    depot.delete("p00/1")
+    assert list(depot.names()) == ["p00/2"]
+    with depot.open("p00/2") as file:
+        assert file.read(2) == b"zw"
+
+
+def test_a_depot_in_an_object_store_is_the_same() -> None:
+    depot = Depot("memory://history-of-a-test")
+    depot.put("a/1", b"one")
+    assert list(depot.names("a")) == ["a/1"]
+    assert depot.get("a/1") == b"one"
+    depot.delete("a/1")
+    assert depot.get("a/1") is None
+
+
+def test_a_depot_that_cannot_be_written_says_so_and_shows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    depot = Depot(str(tmp_path / "file"))
+    with pytest.raises(DepotUnavailable, match="file"):
+        depot.put("a", b"one")
+    with pytest.raises(DepotUnavailable, match="nosuch"):
+        Depot("nosuch://x")

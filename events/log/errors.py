@@ -11,6 +11,7 @@ LogError
 ├── ArchiveElsewhere      refused: the archive is at another place
 ├── SegmentMissing        stop: a file of the archive is gone
 ├── SegmentDamaged        stop: a file of the archive is not what was written
+├── ManifestDamaged       stop: a list of the archive's files is not what was written
 ├── LogLostItsTail        stop: positions are missing
 └── UnreadableFact        stop: an entry does not decode
 """
@@ -68,6 +69,14 @@ class SegmentDamaged(LogError):
             f"{stream}:{first} to {last}, archived as {name} at {hide_password(url)}: {why}; restore it from a backup"
         )
         self.url, self.name, self.stream, self.first, self.last, self.why = url, name, stream, first, last, why
+
+
+class ManifestDamaged(LogError):
+    """A manifest of the archive is not what was written, or not there."""
+
+    def __init__(self, url: str, name: str, why: str) -> None:
+        super().__init__(f"{name} at {hide_password(url)}: {why}; the next run of `twinfold archive` writes it again")
+        self.url, self.name, self.why = url, name, why
 
 
 class LogNotInitialised(LogError):

@@ -1,6 +1,7 @@
 """Entries of one stream by what is in their fields: column by column in segments, and on in what Redis alone has."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -92,35 +93,39 @@ def _in_segment(streams: RawStreams, segment: Segment, wanted: Wanted, after: in
 def _matching(parquet: Any, segment: Segment, wanted: Wanted) -> list[int]:
     """Positions of rows that may be wanted, by their dictionaries; entries with `other` say themselves."""
     import numpy as np  # noqa: PLC0415 - slow to import, and most processes never look into the archive
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
 
     columns = dict(wanted.columns())
     names = [*columns, *({"subject"} - columns.keys() if wanted.devices is not None else ()), "other"]
     table = parquet.read(columns=names, use_threads=False)
     keep = np.ones(segment.count, dtype=bool)
     for name, values in columns.items():
-        keep &= _is_one_of(table.column(name), values.__contains__)
+        keep &= _rows_where(table.column(name), partial(pc.is_in, value_set=pa.array(sorted(values), pa.string())))
     if wanted.devices is not None:
-        devices = wanted.devices
-        keep &= _is_one_of(table.column("subject"), lambda subject: device_of(subject) in devices)
+        devices = pa.array(sorted(wanted.devices), pa.string())
+        # A device id holds no slash; what comes behind the first one is the module's.
+        bare = partial(pc.replace_substring_regex, pattern="/.*", replacement="")
+        keep &= _rows_where(table.column("subject"), lambda subjects: pc.is_in(bare(subjects), value_set=devices))
     other = table.column("other")
     if other.null_count < len(other):
         keep |= other.is_valid().to_numpy()
     return [segment.first + int(row) for row in np.flatnonzero(keep)]
 
 
-def _is_one_of(column: Any, test: Any) -> Any:
+def _rows_where(column: Any, test: Callable[[Any], Any]) -> Any:
+    """Which rows have a word that passes; a row without one does not."""
     import numpy as np  # noqa: PLC0415 - as above
 
     found = []
     for chunk in column.chunks:
-        of_word = np.array([word is not None and test(word) for word in chunk.dictionary.to_pylist()] + [False])
-        found.append(of_word[chunk.indices.fill_null(len(of_word) - 1).to_numpy(zero_copy_only=False)])
+        passes = np.append(test(chunk.dictionary).to_numpy(zero_copy_only=False).astype(bool), False)
+        found.append(passes[chunk.indices.fill_null(len(passes) - 1).to_numpy(zero_copy_only=False)])
     return np.concatenate(found)
 
 
 def _at(opened: Opened, positions: Sequence[int]) -> Iterator[RawEntry]:
     """The entries at some positions, in order; a row group with none of them is not read."""
-    for group, positions_in in opened.by_group(positions):
+    for group, some in opened.by_group(positions):
         rows = opened.rows(group)
-        for position in positions_in:
-            yield from rows.entries(position - rows.first, position - rows.first + 1)
+        yield from rows.picked([position - rows.first for position in some])

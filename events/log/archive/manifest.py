@@ -3,6 +3,8 @@
 import msgspec
 
 from events import canonical
+from events.log.depot import Depot
+from events.log.errors import ManifestDamaged
 
 FORMAT = 1
 """Of segments and manifests; a reader refuses what is newer."""
@@ -66,10 +68,20 @@ def encode(manifest: Manifest) -> bytes:
     return canonical.encode(manifest)
 
 
-def decode(data: bytes) -> Manifest:
-    """A manifest from its bytes.
+def manifest_of(depot: Depot, stream: str) -> Manifest | None:
+    """The manifest of a stream as the archive has it, for who reads without Redis; `None` where it has none.
 
     Raises:
-        msgspec.DecodeError: these are no manifest's.
+        ManifestDamaged: it does not decode, or is of another stream or a later format.
+        DepotUnavailable: the archive does not answer.
     """
-    return msgspec.json.decode(data, type=Manifest)
+    data = depot.get(manifest_name(stream))
+    if data is None:
+        return None
+    try:
+        found = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ManifestDamaged(depot.url, manifest_name(stream), str(error)) from error
+    if found.stream != stream or found.format > FORMAT:
+        raise ManifestDamaged(depot.url, manifest_name(stream), f"it is of {found.stream}, format {found.format}")
+    return found

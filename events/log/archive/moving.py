@@ -1,6 +1,5 @@
 """Moves the log's older entries: written ahead in whole segments, read back, and taken out of Redis when nobody needs them there."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -10,7 +9,6 @@ from events.log.archive.holding import Holding, Registered
 from events.log.archive.manifest import (
     Manifest,
     Segment,
-    decode,
     encode,
     folder_of,
     manifest_name,
@@ -28,6 +26,24 @@ _BATCH = 4096
 
 Progress = Callable[[str, int], None]
 """Told the stream, and how many of its entries were just dealt with."""
+
+
+def is_due(
+    client: Client, *, partitions: int, segment_entries: int, before_at: int | None, head_of: Callable[[str], int]
+) -> bool:
+    """Whether a stream has a whole segment to write, or one to take out that is older than `before_at` (milliseconds).
+
+    Raises:
+        LogUnavailable: Redis does not answer.
+    """
+    for stream in stream_names(partitions):
+        notes = notes_of(client, stream)
+        if head_of(stream) - notes.written >= segment_entries:
+            return True
+        next_out = next((one for one in notes.segments if one.last > notes.trimmed), None)
+        if before_at is not None and next_out is not None and next_out.last_at < before_at:
+            return True
+    return False
 
 
 class Keeper(Protocol):
@@ -111,6 +127,7 @@ class Mover:
         notes = notes_of(self._client, stream)
         segments = list(notes.segments)
         self._tidy(stream, segments)
+        self._list(stream, segments)
         moved = Moved(stream)
         while (made := self._next(stream, segments, progress)) is not None:
             segment, data = made
@@ -118,8 +135,7 @@ class Mover:
             reached(FailPoint.ARCHIVE_PUT)
             verify(self._depot, segment)
             reached(FailPoint.ARCHIVE_VERIFIED)
-            manifest = Manifest(stream, self._made.epoch, (*segments, segment))
-            self._depot.put(manifest_name(stream), encode(manifest))
+            self._list(stream, (*segments, segment))
             reached(FailPoint.ARCHIVE_LISTED)
             if not note(self._client, segment):
                 break  # Another process was faster, and goes on.
@@ -136,6 +152,11 @@ class Mover:
             first = name.rpartition("/")[2].partition("-")[0]
             if name not in listed and first.isdigit() and int(first) <= written:
                 self._depot.delete(name)
+
+    def _list(self, stream: str, segments: Sequence[Segment]) -> None:
+        data = encode(Manifest(stream, self._made.epoch, tuple(segments)))
+        if segments and self._depot.get(manifest_name(stream)) != data:
+            self._depot.put(manifest_name(stream), data)
 
     def _next(self, stream: str, segments: Sequence[Segment], progress: Progress) -> tuple[Segment, bytes] | None:
         """The next whole segment; `None` where the stream has not enough for one."""
@@ -256,17 +277,3 @@ class Mover:
             self.holders(stream),
             held_by,
         )
-
-
-def manifest_of(depot: Depot, stream: str) -> Manifest | None:
-    """The manifest of a stream as the archive has it, for who reads without Redis; `None` where it has none.
-
-    Raises:
-        DepotUnavailable: the archive does not answer.
-    """
-    data = depot.get(manifest_name(stream))
-    if data is None:
-        return None
-    with contextlib.suppress(msgspec.DecodeError):
-        return decode(data)
-    return None

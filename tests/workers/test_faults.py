@@ -23,7 +23,9 @@ PRODUCING = (
     FailPoint.WAKE_AFTER_ENQUEUE,
 )
 DELIVERING = (FailPoint.DELIVERY_POSTED, FailPoint.DELIVERY_NOTED)
-ELSEWHERE = (FailPoint.PROJECT_REQUEUED, FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED, *DELIVERING)
+ARCHIVING = tuple(point for point in FailPoint if point.value.startswith("archive_"))
+SCHEDULING = (FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED)
+ELSEWHERE = (FailPoint.PROJECT_REQUEUED, *SCHEDULING, *DELIVERING, *ARCHIVING)
 FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 
 

@@ -17,7 +17,7 @@ from events.log.entries import RawEntry
 from events.log.errors import DepotUnavailable
 from events.log.port import Fact
 
-FILES_BYTES_MAX = 64 << 20
+FILES_BYTES_MAX = 32 << 20
 GROUPS_MAX = 8
 """What a reader keeps open: compressed files, and decoded row groups."""
 

@@ -62,6 +62,18 @@ class Settings(BaseSettings):
     key_file: Path | None = None
     """The key that wraps the data keys of secrets; `None` is `master.key` in the data directory."""
 
+    archive_url: str | None = Field(default=None, repr=False)
+    """Where older facts are kept: a directory, or an object store that fsspec knows; `None` is `archive` in the data directory."""
+
+    archive_segment_facts: int = Field(default=50_000, ge=1, le=10_000_000)
+    """How many facts of a stream go into one file of the archive."""
+
+    archive_keep_days: float | None = Field(default=None, ge=0.0)
+    """Facts that were archived leave Redis when they are so old; `None` keeps all of them there as well."""
+
+    archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
+    """How often a pool of workers looks whether there is something to archive; one pool does at a time."""
+
     heartbeat_file: Path | None = None
     """A file whose time a pool renews every second while all its workers live; for health checks."""
 
@@ -201,6 +213,16 @@ class Settings(BaseSettings):
             raise ValueError(f"are networks with commas between them, as in 10.0.0.0/8,fd00::/8, or {ANY}") from None
         return text
 
+    @field_validator("archive_url")
+    @classmethod
+    def _is_a_place(cls, url: str | None) -> str | None:
+        # It stands in Redis, for all who read.
+        if url is not None and hide_password(url) != url:
+            raise ValueError("holds no password; the driver of an object store finds its credentials by itself")
+        if url is None or "://" in url:
+            return url
+        return str(Path(url).expanduser().absolute())
+
     @field_validator("queue_url")
     @classmethod
     def _is_a_single_server(cls, url: str | None) -> str | None:
@@ -218,6 +240,11 @@ class Settings(BaseSettings):
         if self.queue_url is None and is_cluster(self.redis_url):
             raise SettingsInvalid(f"{ENV_PREFIX}QUEUE_URL", f"{ENV_PREFIX}QUEUE_URL: {_NO_CLUSTER}")
         return self.queue_url or self.redis_url
+
+    @property
+    def effective_archive_url(self) -> str:
+        """Where older facts are kept."""
+        return self.archive_url or str(self.data_dir / "archive")
 
     @property
     def effective_key_file(self) -> Path:

@@ -26,6 +26,13 @@ class FailPoint(enum.Enum):
     SCHEDULE_JUDGED = "schedule_judged"
     DELIVERY_POSTED = "delivery_posted"
     DELIVERY_NOTED = "delivery_noted"
+    ARCHIVE_PUT = "archive_put"
+    ARCHIVE_VERIFIED = "archive_verified"
+    ARCHIVE_LISTED = "archive_listed"
+    ARCHIVE_NOTED = "archive_noted"
+    ARCHIVE_COMPARED = "archive_compared"
+    ARCHIVE_KEPT = "archive_kept"
+    ARCHIVE_TRIMMED = "archive_trimmed"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

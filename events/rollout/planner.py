@@ -322,11 +322,12 @@ class _Turn:
     # -- going back
 
     def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutFact:
-        if self._plan.rollback_to and not self._census.rollback_id:
+        rollback = self._census.fleet.rollback_id(self._name, self._document)
+        if self._plan.rollback_to and not rollback:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
             return RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
-        return RollbackBegan(why, self._census.rollback_id, evidence, restore)
+        return RollbackBegan(why, rollback, evidence, restore)
 
     def _judge_rollback(self) -> RolloutFact | None:
         back, document = self._census.back, self._document

@@ -157,9 +157,9 @@ class Simulation:
     def judged(self, name: str) -> Judgement:
         """What the scheduler thinks of a rollout now."""
         self.drain()
-        engine = self.fresh_engine()
-        engine._census.look(self.log.heads())  # noqa: SLF001
-        return engine.judged(name, self.document(name), self.now)
+        reader = CensusReader(self.log, self.views)
+        reader.look(reader.heads())
+        return reader.judged(name, self.document(name), self.now)
 
     def counts(self, name: str) -> Counts:
         """The counts of a rollout now."""

@@ -296,12 +296,14 @@ def check(command: Command) -> None:
     Raises:
         REFUSALS: names the element and the rule.
     """
-    members = {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__}
-    try:
-        read = msgspec.convert(members, type(command))
-    # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        raise CommandInvalid(type(command).__name__, str(error)) from error
+    if isinstance(command, DeviceCommand):
+        _read(command, {name: getattr(command, name) for name in command.__struct_fields__})
+        device_decide.check(command)
+        if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
+            raise ManifestInvalid(found)
+        return
+    # These alone hold values of our types.
+    read = _read(command, {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__})
     if not _is_made_of(command, read):
         raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
     if isinstance(command, RolloutCommand | UpdateCommand | WaiverCommand | WebhookCommand):
@@ -317,15 +319,19 @@ def check(command: Command) -> None:
         access_decide.check(command)
     elif isinstance(command, WaiverCommand):
         readiness_decide.check(command)
-    elif isinstance(command, WebhookCommand):
-        webhook_decide.check(command, kinds=KINDS)
     else:
-        device_decide.check(command)
-        if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
-            raise ManifestInvalid(found)
+        webhook_decide.check(command, kinds=KINDS)
     if isinstance(command, DeploymentCommand | AccessCommand):
         # Their own rules name the element where they can.
         _check_texts(command)
+
+
+def _read(command: Command, members: dict[str, Any]) -> Command:
+    try:
+        return msgspec.convert(members, type(command))
+    # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise CommandInvalid(type(command).__name__, str(error)) from error
 
 
 def _check_texts(command: Command) -> None:

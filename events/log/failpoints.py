@@ -26,6 +26,11 @@ class FailPoint(enum.Enum):
     SCHEDULE_JUDGED = "schedule_judged"
     DELIVERY_POSTED = "delivery_posted"
     DELIVERY_NOTED = "delivery_noted"
+    SEAL_LEASED = "seal_leased"
+    SEAL_FOLDED = "seal_folded"
+    SEAL_APPENDED = "seal_appended"
+    SEAL_KEPT = "seal_kept"
+    SEAL_HELD = "seal_held"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -73,6 +73,16 @@ class Settings(BaseSettings):
 
     archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
     """How often a pool of workers looks whether there is something to archive; one pool does at a time."""
+    """Where history is kept outside Redis, as fsspec names it; `None` is `archive` in the data directory."""
+
+    seal_key_file: Path | None = None
+    """The key that signs seals; `None` is `seal.key` in the data directory. Whoever seals makes it if it is not there."""
+
+    seal_every_facts: int = Field(default=10_000, ge=1, le=1_000_000)
+    """After so many facts and outcomes the next seal is due."""
+
+    seal_every_seconds: float = Field(default=30.0, ge=0.1, le=86_400.0)
+    """After so long the next seal is due, if anything came."""
 
     heartbeat_file: Path | None = None
     """A file whose time a pool renews every second while all its workers live; for health checks."""
@@ -189,7 +199,14 @@ class Settings(BaseSettings):
         return self.tls == "local" or self.tls_certificate is not None
 
     @field_validator(
-        "data_dir", "key_file", "heartbeat_file", "redis_server", "tls_certificate", "tls_key", "webhook_ca_file"
+        "data_dir",
+        "key_file",
+        "seal_key_file",
+        "heartbeat_file",
+        "redis_server",
+        "tls_certificate",
+        "tls_key",
+        "webhook_ca_file",
     )
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
@@ -250,6 +267,16 @@ class Settings(BaseSettings):
     def effective_key_file(self) -> Path:
         """The file that holds the key of the data keys."""
         return self.key_file or self.data_dir / "master.key"
+
+    @property
+    def effective_archive_url(self) -> str:
+        """Where history is kept outside Redis."""
+        return self.archive_url or str(self.data_dir / "archive")
+
+    @property
+    def effective_seal_key_file(self) -> Path:
+        """The file that holds the key of seals."""
+        return self.seal_key_file or self.data_dir / "seal.key"
 
 
 def read_settings(**flags: object) -> Settings:

@@ -33,6 +33,11 @@ class FailPoint(enum.Enum):
     ARCHIVE_COMPARED = "archive_compared"
     ARCHIVE_KEPT = "archive_kept"
     ARCHIVE_TRIMMED = "archive_trimmed"
+    SEAL_LEASED = "seal_leased"
+    SEAL_FOLDED = "seal_folded"
+    SEAL_APPENDED = "seal_appended"
+    SEAL_KEPT = "seal_kept"
+    SEAL_HELD = "seal_held"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

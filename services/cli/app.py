@@ -20,6 +20,7 @@ COMMANDS = {
     "ca": "services.cli.credentials:ca",
     "log": "services.cli.log:log",
     "archive": "services.cli.archive:app",
+    "audit": "services.cli.audit:app",
     "check": "services.cli.check:check",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",

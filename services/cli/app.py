@@ -19,6 +19,7 @@ COMMANDS = {
     "connection-string": "services.cli.credentials:connection_string",
     "ca": "services.cli.credentials:ca",
     "log": "services.cli.log:log",
+    "replay": "services.cli.replay:replay",
     "check": "services.cli.check:check",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",

@@ -113,6 +113,10 @@ class Folding:
 
     def _step(self, vector: Vector, position: int, recorded: OutcomeEntry | None) -> Step:
         self.fold_to(vector)
+        return self.decide(position, recorded)
+
+    def decide(self, position: int, recorded: OutcomeEntry | None) -> Step:
+        """What follows at the vector that is reached, beside what is recorded of it."""
         partition = self.partition
         # The record counts, so that what is missing in it or too much does not make all that follows different.
         partition.outcomes = position - 1
@@ -121,7 +125,9 @@ class Folding:
         if outcome is not None:
             cause = cause_of(partition.number, outcome.before, outcome.after)
             folded = OutcomeEntry(position, partition.at, cause, canonical.encode(outcome))
-        return Step(position, vector, recorded, folded, outcome)
+        else:
+            partition.outcomes = position - (recorded is None)
+        return Step(position, partition.vector, recorded, folded, outcome)
 
 
 def _within(vector: Vector, upto: Vector) -> bool:

@@ -163,18 +163,13 @@ class Replay:
         )
 
     def _folded_to(self, folding: Folding, stored: Kept, named: Named) -> Kept:
-        """The kept form at the recorded checkpoint, and whether anything would have been decided that is not recorded."""
+        """The kept form at the recorded checkpoint; anything that is decided there is not recorded."""
         partition = folding.partition
         vector = stored.checkpoint.vector
-        before = partition.decided
         if vector.partition >= partition.vector.partition and vector.fleet >= partition.vector.fleet:
             folding.fold_to(vector)
         partition.release_paths()
-        outcome = partition.resolve()
-        if outcome is not None:
-            place = f"{name(partition.number)}:outcomes:{partition.outcomes}"
-            span = cause_of(partition.number, before, partition.vector)
-            named.add([Difference("outcome", place, folded="an outcome that is not recorded", facts=span)])
+        named.add(self._outcome_differences(partition.number, folding.decide(partition.outcomes + 1, None), folding))
         partition.rebuilt = stored.checkpoint.rebuilt
         return kept_of(partition)
 

@@ -73,7 +73,6 @@ class Settings(BaseSettings):
 
     archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
     """How often a pool of workers looks whether there is something to archive; one pool does at a time."""
-    """Where history is kept outside Redis, as fsspec names it; `None` is `archive` in the data directory."""
 
     seal_key_file: Path | None = None
     """The key that signs seals; `None` is `seal.key` in the data directory. Whoever seals makes it if it is not there."""

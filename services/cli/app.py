@@ -21,6 +21,7 @@ COMMANDS = {
     "log": "services.cli.log:log",
     "archive": "services.cli.archive:app",
     "audit": "services.cli.audit:app",
+    "replay": "services.cli.replay:replay",
     "check": "services.cli.check:check",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",

@@ -26,6 +26,10 @@ class FailPoint(enum.Enum):
     SCHEDULE_JUDGED = "schedule_judged"
     DELIVERY_POSTED = "delivery_posted"
     DELIVERY_NOTED = "delivery_noted"
+    BACKUP_FILE_PUT = "backup_file_put"
+    BACKUP_BEFORE_LIST = "backup_before_list"
+    RESTORE_ENTRIES_PUT = "restore_entries_put"
+    RESTORE_BEFORE_FINISH = "restore_before_finish"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

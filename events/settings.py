@@ -268,11 +268,6 @@ class Settings(BaseSettings):
         return self.key_file or self.data_dir / "master.key"
 
     @property
-    def effective_archive_url(self) -> str:
-        """Where history is kept outside Redis."""
-        return self.archive_url or str(self.data_dir / "archive")
-
-    @property
     def effective_seal_key_file(self) -> Path:
         """The file that holds the key of seals."""
         return self.seal_key_file or self.data_dir / "seal.key"

@@ -38,6 +38,10 @@ class FailPoint(enum.Enum):
     SEAL_APPENDED = "seal_appended"
     SEAL_KEPT = "seal_kept"
     SEAL_HELD = "seal_held"
+    BACKUP_FILE_PUT = "backup_file_put"
+    BACKUP_BEFORE_LIST = "backup_before_list"
+    RESTORE_ENTRIES_PUT = "restore_entries_put"
+    RESTORE_BEFORE_FINISH = "restore_before_finish"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

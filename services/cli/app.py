@@ -14,6 +14,8 @@ COMMANDS = {
     "worker": "services.cli.worker:worker",
     "scheduler": "services.cli.scheduler:scheduler",
     "blocked": "services.cli.blocked:blocked",
+    "backup": "services.cli.backup:backup",
+    "restore": "services.cli.restore:restore",
     "demo": "services.cli.demo:demo",
     "init": "services.cli.init:init",
     "connection-string": "services.cli.credentials:connection_string",

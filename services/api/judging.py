@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable, Mapping
 
 from events.log.port import Log
+from events.rollout import saying
+from events.rollout.facts import RollbackBegan
 from events.rollout.planner import Judgement
 from events.rollout.state import RolloutDocument
+from events.rollout.words import progress
 from events.view_store.census import CensusReader
 from events.view_store.port import ViewStore
 
@@ -32,3 +35,13 @@ class Judging:
         with self._lock:
             self._census.settle(self._pause)
             return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}
+
+
+def says(document: RolloutDocument, judged: Judgement) -> str:
+    """What a rollout waits for; where something follows, why that, as it is about to be done."""
+    if not judged.facts:
+        return judged.says
+    first = judged.facts[0]
+    if isinstance(first, RollbackBegan):
+        return saying.about_to_roll_back(first.reason)
+    return getattr(first, "reason", "") or progress(document)

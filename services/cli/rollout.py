@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from events.device.times import time_text
 from events.rollout.saying import duration
 from events.rollout.words import DurationUnreadable, read_duration
 from services.cli.client import (
@@ -317,7 +318,7 @@ def _shown(found: dict[str, Any]) -> RenderableType:
     counts = found["counts"]
     counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _SAID if counts[name])
     acts = [
-        f"{act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
+        f"{time_text(act['at'])} {act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
         for act in found["history"][-ACTS_SHOWN:]
     ]
     said = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"

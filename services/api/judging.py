@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from events.log.port import Log
-from events.rollout.planner import Judgement, judge
+from events.rollout.cohort import place
+from events.rollout.planner import Judgement, judge, order_of, universe
 from events.rollout.state import RolloutDocument, State
+from events.rollout.turn import Order
 from events.view_store.census import CensusReader, rollback_id
 from events.view_store.port import ViewStore
 
@@ -38,6 +40,21 @@ class Judging:
                 self._pause(_LOOK_SECONDS)
                 waited += _LOOK_SECONDS
             return {name: self._judge(name, document, now) for name, document in rollouts.items()}
+
+    def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> Order | None:
+        """Where a device, by its partition and ordinal, comes in a rollout's order, as of the last look; `None` where it waits for the end.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        with self._lock:
+            self._census.look(self._census.heads())
+            candidates = universe(document, self._census.of(name, document))
+            if ordinal not in candidates.of_partition(number):
+                return None
+            hashes = self._census.hashes()
+            found = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
+            return Order(found, len(candidates))
 
     def _judge(self, name: str, document: RolloutDocument, now: int) -> Judgement:
         back = "" if document.state is State.ROLLING_BACK else rollback_id(self._log, name, document)

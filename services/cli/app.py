@@ -20,6 +20,7 @@ COMMANDS = {
     "ca": "services.cli.credentials:ca",
     "log": "services.cli.log:log",
     "check": "services.cli.check:check",
+    "explain": "services.cli.explain:explain",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",
     "rollout": "services.cli.rollout:app",

@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, hub, readiness, rollouts, stream, v1, v1_updates, webhooks
+from services.api import device_update, explain, hub, readiness, rollouts, stream, v1, v1_updates, webhooks
 from services.api.answers import JsonAnswer
 from services.api.callers import NOBODY
 from services.api.described import header
@@ -73,6 +73,7 @@ def create_app(room: Room) -> FastAPI:
     app.include_router(hub.router)
     for router in (
         v1.router,
+        explain.router,
         readiness.router,
         rollouts.router,
         v1_updates.router,

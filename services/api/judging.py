@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 
 from events.log.port import Log
 from events.rollout import saying
+from events.rollout.cohort import place
 from events.rollout.facts import RollbackBegan
-from events.rollout.planner import Judgement
+from events.rollout.planner import Judgement, order_of, universe
 from events.rollout.state import RolloutDocument
+from events.rollout.turn import Order
 from events.rollout.words import progress
 from events.view_store.census import CensusReader
 from events.view_store.port import ViewStore
@@ -35,6 +37,21 @@ class Judging:
         with self._lock:
             self._census.settle(self._pause)
             return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}
+
+    def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> Order | None:
+        """Where a device, by its partition and ordinal, comes in a rollout's order as of the last look; `None`: at the end.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        with self._lock:
+            self._census.look(self._census.heads())
+            candidates = universe(document, self._census.of(name, document))
+            if ordinal not in candidates.of_partition(number):
+                return None
+            hashes = self._census.hashes()
+            found = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
+            return Order(found, len(candidates))
 
 
 def says(document: RolloutDocument, judged: Judgement) -> str:

@@ -13,6 +13,7 @@ from events.access.scope import Scope
 from events.deployment.advice import Advice
 from events.device.state import decode_device
 from events.log.opening import open_log
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.manifest.problem import Severity
@@ -24,6 +25,7 @@ from events.producer.secrecy import LazyVault
 from events.readiness.profile import PROFILES, Profile
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
+from events.view_store.deeds import Deeds
 from events.view_store.fleet_view import FleetView, Within
 from events.view_store.querying import Querying
 from events.view_store.readiness import FleetReadiness
@@ -61,6 +63,8 @@ class Room(msgspec.Struct, frozen=True):
     readiness: FleetReadiness
     judging: Judging
     history: History
+    streams: RawStreams
+    deeds: Deeds
     work: WorkCounts
     conflicts: Counter
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -152,6 +156,8 @@ def open_room(settings: Settings) -> Room:
         readiness=FleetReadiness(log, views, view),
         judging=Judging(log, views),
         history=History(log),
+        streams=RawStreams(log.client),
+        deeds=Deeds(log),
         work=WorkCounts(log.client),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
     )

@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": "services.cli.audit:app",
     "replay": "services.cli.replay:replay",
     "check": "services.cli.check:check",
+    "explain": "services.cli.explain:explain",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",
     "rollout": "services.cli.rollout:app",

@@ -46,9 +46,7 @@ class Watch(Generic[N]):
         for path, keys in touched.items():
             found |= self.by_path.get(path, frozenset())
             if len(self.by_value) < len(keys):
-                found.update(
-                    *(names for (where, key), names in self.by_value.items() if where == path and key in keys)
-                )
+                found.update(*(names for (where, key), names in self.by_value.items() if where == path and key in keys))
             else:
                 for key in keys:
                     found |= self.by_value.get((path, key), frozenset())

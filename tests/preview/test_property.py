@@ -14,7 +14,6 @@ from events.preview.implied import Implied
 from events.preview.previewer import Previewer
 from events.producer.refolding import refold
 from events.view_store.memory import MemoryViewStore
-from events.view_store.port import Selection
 from events.views.keeping import restore
 from tests.fleet.histories import AUTHOR, History, histories
 from workers.projector import Projector

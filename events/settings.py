@@ -131,6 +131,12 @@ class Settings(BaseSettings):
     readiness_refuse: Literal["off", "error", "warning"] = "off"
     """From which severity on a finding that is not waived keeps a new deployment out."""
 
+    preview_required_above: int = Field(default=0, ge=0, le=1_000_000_000)
+    """A change of deployments, rollouts or updates that reaches more devices needs the token of a preview; 0 asks for none."""
+
+    preview_token_seconds: float = Field(default=900.0, ge=1.0, le=86_400.0)
+    """How long the token of a preview is good for."""
+
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 

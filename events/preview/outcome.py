@@ -110,6 +110,7 @@ class _Gathering:
             before, after = (BitMap().union(*sides) for sides in zip(*pairs, strict=True))
             self._note(f"deployments/{name}/targeted", number, _within(after - before, seen))
             self._note(f"deployments/{name}/untargeted", number, _within(before - after, seen))
+            self._note("affected", number, _within(before ^ after, seen))
         self._note("registered", number, _within(implied.came, seen))
         self._note("retired", number, _within(implied.went, seen))
 
@@ -120,6 +121,7 @@ class _Gathering:
     def _shift(self, number: int, shift: Shift, members: BitMap, implied: Implied) -> None:
         before, after = shift.before, shift.after
         self._note("changed", number, members)
+        self._note("affected", number, members)
         was, will = before.standing in _MANAGED, after.standing in _MANAGED
         if was and not will:
             self._note("unmanaged", number, members)

@@ -155,7 +155,17 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
     ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
     ((log.FactTooLarge,), _TOO_LARGE),
-    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists, preview.PreviewBehind), BUSY),
+    (
+        (
+            log.LogUnavailable,
+            log.DepotUnavailable,
+            secrets.SecretsUnavailable,
+            producer.ConflictPersists,
+            preview.PreviewBehind,
+        ),
+        BUSY,
+    ),
+    ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), Answer(500, "ArchiveDamaged")),
     (
         (
             device.DeviceError,

@@ -26,6 +26,10 @@ class FailPoint(enum.Enum):
     SCHEDULE_JUDGED = "schedule_judged"
     DELIVERY_POSTED = "delivery_posted"
     DELIVERY_NOTED = "delivery_noted"
+    REBUILD_BEGUN = "rebuild_begun"
+    REBUILD_STAGED = "rebuild_staged"
+    REBUILD_BEFORE_SWITCH = "rebuild_before_switch"
+    REBUILD_AFTER_SWITCH = "rebuild_after_switch"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

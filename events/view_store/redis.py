@@ -17,12 +17,13 @@ from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Wr
 _FIELDS_MAX = 1000
 """Fields of one command in the script: Lua unpacks at most some 8,000 values."""
 
-_OUTCOMES = "outcomes"
+OUTCOMES = "outcomes"
+"""The stream of a partition's outcomes."""
 _DEVICE_KEYS = ("checkpoint", "ordinals", "row_of", "moved_by", "rows", "configurations")
 _AUTHOR = "system:project"
 
 
-class _Script:
+class Script:
     """A script of this room, sent by its digest; a server that has forgotten it is given the text."""
 
     def __init__(self, file: str) -> None:
@@ -30,6 +31,7 @@ class _Script:
         self._sha = ""
 
     def run(self, client: Client, keys: list[str], arguments: list[Any]) -> Any:
+        """What the script answers."""
         if not self._sha:
             self._sha = str(client.script_load(self._text))
         try:
@@ -43,12 +45,12 @@ class RedisViewStore:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._commit, self._device = _Script("commit.lua"), _Script("device.lua")
+        self._commit, self._device = Script("commit.lua"), Script("device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
         """How far a partition is kept; the initial one where nothing is."""
         with answering():
-            return _checkpoint(cast("bytes | None", self._client.get(_view(partition, "checkpoint"))))
+            return _checkpoint(cast("bytes | None", self._client.get(view_key(partition, "checkpoint"))))
 
     def load(self, partition: int) -> Kept:
         """Everything kept of a partition, as of one moment."""
@@ -76,7 +78,7 @@ class RedisViewStore:
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields that a hash of a partition has, in no particular order."""
         with answering():
-            names = cast("list[bytes]", self._client.hkeys(_view(partition, hash_name)))
+            names = cast("list[bytes]", self._client.hkeys(view_key(partition, hash_name)))
         return [one.decode() for one in names]
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
@@ -84,12 +86,12 @@ class RedisViewStore:
         with answering():
             pipe = self._client.pipeline(transaction=True)
             for array_name in arrays:
-                pipe.getrange(_view(partition, array_name), ordinal * 4, ordinal * 4 + 3)
+                pipe.getrange(view_key(partition, array_name), ordinal * 4, ordinal * 4 + 3)
             return tuple(int.from_bytes(data, "little") for data in pipe.execute())
 
     def device(self, partition: int, device_id: str) -> DeviceKept | None:
         """What is kept of one device, as of one moment; `None` where it is not known."""
-        keys = [_view(partition, what) for what in _DEVICE_KEYS] + [key(partition, _OUTCOMES)]
+        keys = [view_key(partition, what) for what in _DEVICE_KEYS] + [key(partition, OUTCOMES)]
         with answering():
             answer = self._device.run(self._client, keys, [device_id])
         if not answer:
@@ -102,17 +104,17 @@ class RedisViewStore:
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing."""
         initial = writes.expected == Checkpoint()
-        keys = [_view(partition, "checkpoint"), key(partition, _OUTCOMES)]
+        keys = [view_key(partition, "checkpoint"), key(partition, OUTCOMES)]
         arguments: list[Any] = [
             b"" if initial else canonical.encode(writes.expected),
             canonical.encode(writes.checkpoint),
         ]
         arguments += _outcome_arguments(partition, writes.outcome)
         for hash_name, fields in writes.hashes.items():
-            keys.append(_view(partition, hash_name))
-            arguments += _hash_arguments(len(keys), fields)
+            keys.append(view_key(partition, hash_name))
+            arguments += hash_arguments(len(keys), fields)
         for array_name, ranges in writes.arrays.items():
-            keys.append(_view(partition, array_name))
+            keys.append(view_key(partition, array_name))
             for offset, data in ranges:
                 arguments += [len(keys), "R", offset, data]
         with answering():
@@ -123,7 +125,7 @@ class RedisViewStore:
         if limit <= 0:
             return []
         with answering():
-            entries = entries_of(self._client.xrange(key(partition, _OUTCOMES), min=f"{after + 1}-0", count=limit))
+            entries = entries_of(self._client.xrange(key(partition, OUTCOMES), min=f"{after + 1}-0", count=limit))
         return [
             OutcomeEntry(
                 int(entry_id.partition(b"-")[0]), int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"]
@@ -134,19 +136,20 @@ class RedisViewStore:
     def blocked(self, partition: int) -> Blocked | None:
         """Where the partition is stopped, if it is."""
         with answering():
-            data = self._client.get(_view(partition, "blocked"))
+            data = self._client.get(view_key(partition, "blocked"))
         return None if data is None else msgspec.json.decode(data, type=Blocked)
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as stopped, or as going on again."""
         with answering():
             if blocked is None:
-                self._client.delete(_view(partition, "blocked"))
+                self._client.delete(view_key(partition, "blocked"))
             else:
-                self._client.set(_view(partition, "blocked"), canonical.encode(blocked))
+                self._client.set(view_key(partition, "blocked"), canonical.encode(blocked))
 
 
-def _view(partition: int, what: str) -> str:
+def view_key(partition: int, what: str) -> str:
+    """The key of a hash or an array of a partition, of its checkpoint, or of where it is stopped."""
     return key(partition, f"view:{what}")
 
 
@@ -155,14 +158,14 @@ def _checkpoint(data: bytes | None) -> Checkpoint:
 
 
 def _queue_read(pipe: Any, partition: int, wanted: Selection) -> None:
-    pipe.get(_view(partition, "checkpoint"))
+    pipe.get(view_key(partition, "checkpoint"))
     for hash_name in wanted.hashes:
-        pipe.hgetall(_view(partition, hash_name))
+        pipe.hgetall(view_key(partition, hash_name))
     for hash_name, fields in wanted.fields:
         if fields:
-            pipe.hmget(_view(partition, hash_name), list(fields))
+            pipe.hmget(view_key(partition, hash_name), list(fields))
     for array_name in wanted.arrays:
-        pipe.get(_view(partition, array_name))
+        pipe.get(view_key(partition, array_name))
 
 
 def _kept(answers: Iterator[Any], wanted: Selection) -> Kept:
@@ -194,7 +197,8 @@ def _outcome_arguments(partition: int, outcome: OutcomeEntry | None) -> list[Any
     return [1 + len(flat), f"{outcome.position}-0", *flat]
 
 
-def _hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
+def hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
+    """What a script is given to write some fields of a hash; those that are `None` go."""
     put = [(field, value) for field, value in fields.items() if value is not None]
     gone = [field for field, value in fields.items() if value is None]
     for start in range(0, len(put), _FIELDS_MAX):

@@ -20,6 +20,7 @@ COMMANDS = {
     "ca": "services.cli.credentials:ca",
     "log": "services.cli.log:log",
     "replay": "services.cli.replay:replay",
+    "rebuild": "services.cli.rebuild:rebuild",
     "check": "services.cli.check:check",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",

@@ -41,7 +41,7 @@ def replay(
     """
     settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     asked = {
-        "streams": [_stream(one) for one in partition or []],
+        "streams": [stream_named(one) for one in partition or []],
         "upto": {} if upto is None else _positions(upto, settings.redis_url, settings.allow_volatile_redis),
         "workers": workers or 0,
         "json": json,
@@ -51,7 +51,8 @@ def replay(
     os.execve(sys.executable, command, {**os.environ, **environment_of(settings)})  # noqa: S606 - our own module
 
 
-def _stream(text: str) -> int:
+def stream_named(text: str) -> int:
+    """The number of a stream that somebody names, the fleet's or a partition's."""
     try:
         number = number_of(text)
     except ValueError as error:
@@ -67,7 +68,7 @@ def _positions(text: str, url: str, allow_volatile: bool) -> dict[str, int]:  # 
         found = {}
         for one in text.split(","):
             stream, _, position = one.rpartition(":")
-            found[str(_stream(stream.strip()))] = int(position)
+            found[str(stream_named(stream.strip()))] = int(position)
     except (ValueError, typer.BadParameter):
         pass
     else:

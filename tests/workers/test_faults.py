@@ -23,7 +23,8 @@ PRODUCING = (
     FailPoint.WAKE_AFTER_ENQUEUE,
 )
 DELIVERING = (FailPoint.DELIVERY_POSTED, FailPoint.DELIVERY_NOTED)
-ELSEWHERE = (FailPoint.PROJECT_REQUEUED, FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED, *DELIVERING)
+REBUILDING = tuple(point for point in FailPoint if point.name.startswith("REBUILD_"))
+ELSEWHERE = (FailPoint.PROJECT_REQUEUED, FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED, *DELIVERING, *REBUILDING)
 FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 
 

@@ -24,6 +24,9 @@ _OUTCOMES = 1000
 class PathsMissing(Exception):
     """The fleet came to name properties after the folding began without them; it has to begin again."""
 
+    def __init__(self) -> None:
+        super().__init__("deployments that name other properties keep coming; rebuild again when that has calmed down")
+
 
 class Step(msgspec.Struct, frozen=True):
     """A vector at which something was decided: what is recorded of it, and what the facts give; `None` where there is none.

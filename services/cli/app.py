@@ -21,6 +21,7 @@ COMMANDS = {
     "log": "services.cli.log:log",
     "replay": "services.cli.replay:replay",
     "rebuild": "services.cli.rebuild:rebuild",
+    "backtest": "services.backtest.command:command",
     "check": "services.cli.check:check",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",

@@ -20,7 +20,7 @@ from tests.replay.test_replay import DEVICES, differences, drain, live
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
 from workers.projector import Projector, device_facts
-from workers.rebuild import OutcomeDiffers
+from workers.replay.folding import OutcomeDiffers
 from workers.replay.rebuilding import Rebuilding
 
 pytestmark = pytest.mark.redis_server

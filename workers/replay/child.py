@@ -13,8 +13,7 @@ from events.settings import Settings, read_settings
 from events.view_store.redis import RedisViewStore
 from events.view_store.staging import RebuildSuperseded
 from workers.lifeline import die_with_parent
-from workers.rebuild import OutcomeDiffers
-from workers.replay.folding import PathsMissing
+from workers.replay.folding import OutcomeDiffers, PathsMissing
 from workers.replay.rebuilding import Rebuilding
 from workers.replay.report import Asked, Begun, Came, Compared, Done, Failed, Told
 from workers.replay.streams import CannotBeRead, Replay, Tell

@@ -20,9 +20,8 @@ from events.view_store.staging import Staging, Switch
 from events.views.keeping import checkpoint_of, writes_of
 from events.views.kept import Checkpoint
 from workers.projector import FleetFacts
-from workers.rebuild import OutcomeDiffers
 from workers.replay.facts import FactsAhead
-from workers.replay.folding import Folding, PathsMissing
+from workers.replay.folding import Folding, OutcomeDiffers, PathsMissing
 from workers.replay.report import Compared
 from workers.replay.streams import Tell
 

@@ -1,10 +1,10 @@
 """Views from facts and recorded outcomes alone: no view, snapshot or warm state has a part in it."""
 
 from events.envelope import Vector
+from events.log.fleet_facts import FleetFacts
 from events.log.port import Log
 from events.view_store.port import ViewStore
 from events.views.keeping import writes_of
-from workers.projector import FleetFacts
 from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, OutcomeDiffers
 

@@ -11,11 +11,11 @@ from events.envelope import Envelope, Vector
 from events.fleet.outcome import Outcome
 from events.fleet.partition import MergeCache, Partition
 from events.log.errors import LogLostItsTail
+from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
 from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import OutcomeEntry
-from workers.projector import FleetFacts
 from workers.replay.facts import FactsAhead
 
 _OUTCOMES = 1000

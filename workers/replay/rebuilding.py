@@ -12,6 +12,7 @@ from events.fleet.outcome import Outcome
 from events.fleet.partition import MergeCache
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.failpoints import FailPoint, reached
+from events.log.fleet_facts import FleetFacts
 from events.log.keys import name
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
@@ -19,7 +20,6 @@ from events.view_store.redis import RedisViewStore
 from events.view_store.staging import Staging, Switch
 from events.views.keeping import checkpoint_of, writes_of
 from events.views.kept import Checkpoint
-from workers.projector import FleetFacts
 from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, OutcomeDiffers, PathsMissing
 from workers.replay.report import Compared

@@ -76,6 +76,8 @@ def _check_token(command: IssueToken) -> None:
             raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
         if command.role == "admin":
             raise TokenInvalid(command.name, "an admin is not scoped: who issues tokens could widen any scope")
+        if command.role == "audit":
+            raise TokenInvalid(command.name, "an auditor is not scoped: history is that of the whole fleet")
 
 
 def subject_of(command: AccessCommand) -> str:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
@@ -103,6 +104,8 @@ class Partition:
         self.at = 0
         self.outcomes = 0
         self.decided = Vector()
+        self.rebuilt: int | UnsetType = UNSET
+        """How often what is kept of it was replaced; no fact says so, and nothing follows from it."""
         self.directory = Directory()
         self.index = Index(self.directory)
         self.deployments = Deployments(number)

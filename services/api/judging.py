@@ -5,20 +5,17 @@ import time
 from collections.abc import Callable, Mapping
 
 from events.log.port import Log
-from events.rollout.planner import Judgement, judge
-from events.rollout.state import RolloutDocument, State
-from events.view_store.census import CensusReader, rollback_id
+from events.rollout.planner import Judgement
+from events.rollout.state import RolloutDocument
+from events.view_store.census import CensusReader
 from events.view_store.port import ViewStore
-
-SETTLE_SECONDS = 0.5
-_LOOK_SECONDS = 0.02
 
 
 class Judging:
     """Judges for one reader at a time; what it has read of the fleet is read again only where that has moved."""
 
     def __init__(self, log: Log, views: ViewStore, *, pause: Callable[[float], None] = time.sleep) -> None:
-        self._log, self._pause = log, pause
+        self._pause = pause
         self._census = CensusReader(log, views)
         self._lock = threading.Lock()
 
@@ -33,12 +30,5 @@ class Judging:
         if not rollouts:
             return {}
         with self._lock:
-            heads, waited = self._census.heads(), 0.0
-            while not self._census.look(heads) and waited < SETTLE_SECONDS:
-                self._pause(_LOOK_SECONDS)
-                waited += _LOOK_SECONDS
-            return {name: self._judge(name, document, now) for name, document in rollouts.items()}
-
-    def _judge(self, name: str, document: RolloutDocument, now: int) -> Judgement:
-        back = "" if document.state is State.ROLLING_BACK else rollback_id(self._log, name, document)
-        return judge(name, document, self._census.of(name, document, rollback_id=back), now)
+            self._census.settle(self._pause)
+            return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}

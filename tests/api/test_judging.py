@@ -3,8 +3,9 @@
 from events.deployment.commands import DeleteDeployment
 from events.rollout.commands import PauseRollout
 from events.rollout.plan import Gate, Phase, Plan
+from events.view_store.census import SETTLE_SECONDS
 from services.api.history import History
-from services.api.judging import SETTLE_SECONDS, Judging
+from services.api.judging import Judging
 from tests.rollout.simulation import Simulation
 
 PLAN = Plan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))

@@ -23,7 +23,14 @@ PRODUCING = (
     FailPoint.WAKE_AFTER_ENQUEUE,
 )
 DELIVERING = (FailPoint.DELIVERY_POSTED, FailPoint.DELIVERY_NOTED)
-ELSEWHERE = (FailPoint.PROJECT_REQUEUED, FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED, *DELIVERING)
+BACKING_UP = tuple(point for point in FailPoint if point.value.startswith(("backup_", "restore_")))
+ELSEWHERE = (
+    FailPoint.PROJECT_REQUEUED,
+    FailPoint.SCHEDULE_LEASED,
+    FailPoint.SCHEDULE_JUDGED,
+    *DELIVERING,
+    *BACKING_UP,
+)
 FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 
 

@@ -1,4 +1,7 @@
-"""What can happen to policies, tokens and secrets. Subjects: `policy:<name>`, `token:<id>` and `secrets`, in the fleet's stream."""
+"""What can happen to policies, tokens and secrets, in the fleet's stream.
+
+Subjects: `policy:<name>`, `token:<id>`, and `reader:<principal>` for who reads secrets.
+"""
 
 import msgspec
 
@@ -31,7 +34,6 @@ class TokenRevoked(msgspec.Struct, frozen=True, tag="TokenRevoked", forbid_unkno
     """The token opens nothing any more."""
 
 
-SECRETS_SUBJECT = "secrets"
 SUBJECTS_NAMED_MAX = 100
 
 

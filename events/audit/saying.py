@@ -61,6 +61,17 @@ def _admission(subject: str, data: JsonObject) -> str:
     return said.get(tag, f"changed who may receive deployment {subject}")
 
 
+def _rollback_ended(subject: str, data: JsonObject) -> str:
+    return _because("finished the rollback of {}" if data.get("succeeded") else "gave up the rollback of {}")(
+        subject, data
+    )
+
+
+def _token(_subject: str, data: JsonObject) -> str:
+    within = f" within {_cut(data['scope'])}" if data.get("scope") else ""
+    return f"issued a token to {data.get('name')} as {data.get('role')}{within}"
+
+
 def _secrets_read(_subject: str, data: JsonObject) -> str:
     some = list(data.get("subjects", ()))
     more = data.get("count", len(some)) - len(some[:NAMES_SHOWN])
@@ -152,10 +163,7 @@ SENTENCES: Mapping[str, Say] = {
     "DevicesRetried": lambda subject, data: f"had {data.get('count')} device(s) of {subject} try again",
     "RollbackAsked": _because("asked for {} to be rolled back"),
     "RollbackBegan": _because("began to roll {} back"),
-    "RollbackEnded": lambda subject, data: (
-        f"{'finished' if data.get('succeeded') else 'gave up'} the rollback of {subject}"
-        f"{f': {_cut(str(data['reason']))}' if data.get('reason') else ''}"
-    ),
+    "RollbackEnded": _rollback_ended,
     "RolloutAborted": _because("aborted the rollout of {}"),
     "RolloutDeleted": _because("deleted the rollout of {}"),
     "RolloutCompleted": _because("completed the rollout of {}"),
@@ -171,10 +179,7 @@ SENTENCES: Mapping[str, Say] = {
     "UpdateDeploymentDeleted": _of_update("deleted"),
     "PolicyDefined": lambda subject, data: f"gave policy {subject} keys and {', '.join(data.get('rights', ()))}",
     "PolicyDeleted": _because("deleted policy {}"),
-    "TokenIssued": lambda _subject, data: (
-        f"issued a token to {data.get('name')} as {data.get('role')}"
-        f"{f' within {_cut(data['scope'])}' if data.get('scope') else ''}"
-    ),
+    "TokenIssued": _token,
     "TokenRevoked": _because("revoked token {}"),
     "SecretsRead": _secrets_read,
     "WaiverGranted": _because("waived findings by {}"),

@@ -12,6 +12,7 @@ from events.fleet.outcome import Outcome
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.kinds import OUTCOME
 from events.log.raw import RawEntry, RawStreams, number_of
+from events.log.scan import Wanted
 
 SCANNED_MAX = 200_000
 """A page looks at so many entries at most; then it is answered with what was found so far, and can be gone on from."""
@@ -75,6 +76,19 @@ class Searching:
 
     def __init__(self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among) -> None:
         self._streams, self._names, self._partitions, self._among = streams, names, partitions, among
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return self._partitions
+
+    def among(self, device_id: str, partition: int, outcome: Outcome) -> bool:
+        """Whether a device of a partition is one of those that an outcome moved.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        return self._among(device_id, partition, outcome)
 
     def begin(self, search: Search) -> dict[str, Range]:
         """What there is to look through.
@@ -163,7 +177,7 @@ class Searching:
         while after < left.upto:
             upto = min(left.upto, after + block)
             at = 0
-            for entry in scan(self._streams, stream, matches.raw, after=after, upto=upto):
+            for entry in scan(self._streams, stream, matches.columns(stream), matches.raw, after=after, upto=upto):
                 if matches.exactly(stream, entry):
                     at = _at(entry)
                     yield _Step(at, number, stream, entry.position, 0, entry)
@@ -174,7 +188,7 @@ class Searching:
         upto, block = left.upto, _BLOCK_FIRST
         while upto > left.after:
             after = max(left.after, upto - block)
-            some = list(scan(self._streams, stream, matches.raw, after=after, upto=upto))
+            some = list(scan(self._streams, stream, matches.columns(stream), matches.raw, after=after, upto=upto))
             for entry in reversed(some):
                 if matches.exactly(stream, entry):
                     yield _Step(_at(entry), number, stream, entry.position - 1, 0, entry)
@@ -210,6 +224,21 @@ class _Matches:
         self._subjects = {search.deployment.encode(), f"{_ROLLOUT}{search.deployment}".encode()}
         self._quoted = msgspec.json.encode(search.deployment) if search.deployment else b""
         self._place = _place(search.cause)
+
+    def columns(self, stream: str) -> Wanted:
+        """What the archive can tell by its columns alone; nothing that may be wanted is left out by it."""
+        search = self._search
+        if ":" in stream:
+            return Wanted(since=search.since, until=search.until)
+        in_fleet = number_of(stream) == FLEET
+        return Wanted(
+            devices=frozenset({search.device}) if search.device and not in_fleet else None,
+            types=frozenset(search.kinds) or None,
+            authors=frozenset({search.by}) if ":" in search.by else None,
+            causes=frozenset({search.cause}) if search.cause and self._place is None else None,
+            since=search.since,
+            until=search.until,
+        )
 
     def raw(self, entry: RawEntry) -> bool:
         """Whether an entry may be wanted, by its fields as they are stored."""
@@ -302,7 +331,8 @@ def place_of(text: str) -> tuple[str, int]:
     Raises:
         PlaceInvalid: it is none.
     """
-    found = _place(text)
+    # Notifications write p03/outcomes:2.
+    found = _place(text.replace("/", ":"))
     if found is None:
         raise PlaceInvalid(text, "is no place in the log, such as p03:17, fleet:5 or p03:outcomes:2")
     return found

@@ -63,6 +63,7 @@ class Room(msgspec.Struct, frozen=True):
     history: History
     work: WorkCounts
     conflicts: Counter
+    fetches: Counter
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     @contextlib.contextmanager
@@ -153,5 +154,6 @@ def open_room(settings: Settings) -> Room:
         judging=Judging(log, views),
         history=History(log),
         work=WorkCounts(log.client),
+        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
     )

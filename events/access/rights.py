@@ -43,9 +43,9 @@ _OPERATE = (*_READ, Right.REGISTRY_WRITE, Right.SERVICE_CONNECT, Right.TWIN_WRIT
 ROLES: Mapping[str, tuple[Right, ...]] = {
     "read": _READ,
     "operate": _OPERATE,
+    "admin": (*_OPERATE, Right.DEVICE_CONNECT, Right.ADMIN),
     # Not the registry: who may read that is shown keys.
     "audit": (Right.AUDIT_READ,),
-    "admin": (*_OPERATE, Right.DEVICE_CONNECT, Right.ADMIN),
 }
 """What each role of a token allows."""
 

@@ -39,7 +39,8 @@ def causes_of(searching: Searching, streams: RawStreams, one: Found, *, depth: i
         return ()
     named = list(places_of(cause))
     if named:
-        found = [one for places in named for one in _at_places(streams, places, _about(one))]
+        about = _about(one)
+        found = [each for places in named for each in _at_places(streams, places, about)]
     else:
         found = list(_last_of(searching, one, cause))
         if not found:

@@ -19,6 +19,7 @@ SCANNED_MAX = 200_000
 
 _BLOCK_FIRST, _BLOCK_MAX = 64, 4096
 _ROLLOUT = "rollout:"
+_OUTCOME = OUTCOME.encode()
 
 Among = Callable[[str, int, Outcome], bool]
 """Whether a device of a partition is one of those that an outcome moved."""
@@ -151,8 +152,6 @@ class Searching:
                 continue
             if search.kinds == {OUTCOME} and not is_outcomes:
                 continue
-            if is_outcomes and search.by:
-                continue
             # A device's facts name no deployment.
             if search.deployment and not is_outcomes and number != FLEET:
                 continue
@@ -243,7 +242,7 @@ class _Matches:
     def raw(self, entry: RawEntry) -> bool:
         """Whether an entry may be wanted, by its fields as they are stored."""
         fields, search = entry.fields, self._search
-        kind = fields.get(b"type", OUTCOME.encode())
+        kind = fields.get(b"type", b"")
         if self._kinds and kind not in self._kinds:
             return False
         if self._by:
@@ -255,9 +254,9 @@ class _Matches:
         at = _at(entry)
         if (search.since is not None and at < search.since) or (search.until is not None and at > search.until):
             return False
-        subject = fields.get(b"subject")
-        if subject is None:
+        if kind == _OUTCOME:
             return self._quoted in fields.get(b"data", b"")
+        subject = fields.get(b"subject", b"")
         if self._quoted and subject not in self._subjects and not self._names_it(fields):
             return False
         return not self._device or subject.partition(b"/")[0] == self._device or self._reads_it(fields)
@@ -265,7 +264,7 @@ class _Matches:
     def exactly(self, stream: str, entry: RawEntry) -> bool:
         """Whether an entry that may be wanted is."""
         search = self._search
-        if b"subject" in entry.fields or not (search.device or search.deployment):
+        if entry.fields.get(b"type") != _OUTCOME or not (search.device or search.deployment):
             # In the fleet's stream a deployment, and in others a device, may have any name.
             subject = entry.fields.get(b"subject", b"").partition(b"/")[0]
             return not (search.device and number_of(stream) == FLEET and subject == self._device) or self._reads_it(

@@ -50,4 +50,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else canonical.encode(value).decode()
+    # One record is one line, so that whoever goes on finds the last one.
+    text = " ".join(text.splitlines())
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULAS) else text

@@ -18,9 +18,22 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, explain, hub, preview, readiness, rollouts, stream, v1, v1_updates, webhooks
+from services.api import (
+    audit,
+    device_update,
+    explain,
+    hub,
+    preview,
+    readiness,
+    rollouts,
+    stream,
+    v1,
+    v1_updates,
+    webhooks,
+)
 from services.api.answers import JsonAnswer
 from services.api.asking import BETWEEN_HEADER
+from services.api.auditing import Auditing
 from services.api.callers import NOBODY, Asked
 from services.api.described import header
 from services.api.device_update_lists import PREFIX
@@ -45,6 +58,7 @@ from services.api.metrics import Metrics
 from services.api.preview import answer_to
 from services.api.previewing import Shown
 from services.api.room import Room
+from services.api.secret_reads import SecretReads
 from services.api.streams import Streams
 from services.api.waiting import Waiting
 from services.api.writing import Writer
@@ -59,11 +73,11 @@ logger = structlog.get_logger()
 
 def create_app(room: Room) -> FastAPI:
     """The application over an open room."""
-    waiting, streams = Waiting(room), Streams(room)
+    waiting, streams, reads = Waiting(room), Streams(room), SecretReads(room)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        looking = [asyncio.create_task(one.run()) for one in (waiting, streams)]
+        looking = [asyncio.create_task(one.run()) for one in (waiting, streams, reads)]
         yield
         for task in looking:
             task.cancel()
@@ -73,6 +87,7 @@ def create_app(room: Room) -> FastAPI:
     app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.secret_reads, app.state.auditing = reads, Auditing(room)
     app.state.metrics = Metrics(room, waiting, streams)
     app.include_router(hub.router)
     for router in (
@@ -85,6 +100,7 @@ def create_app(room: Room) -> FastAPI:
         device_update.router,
         stream.router,
         webhooks.router,
+        audit.router,
     ):
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

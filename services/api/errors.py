@@ -5,6 +5,7 @@ import datetime as dt
 import msgspec
 
 from events.access import errors as access
+from events.audit import errors as audit
 from events.canonical import JsonObject
 from events.deployment import errors as deployment
 from events.device import errors as device
@@ -180,6 +181,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         _ARGUMENT,
     ),
+    ((audit.SearchInvalid, audit.PlaceInvalid), _ARGUMENT),
     ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).

@@ -70,6 +70,7 @@ class Room(msgspec.Struct, frozen=True):
     work: WorkCounts
     conflicts: Counter
     looking: Looking
+    fetches: Counter
     clock: Callable[[], int]
 
     @contextlib.contextmanager
@@ -197,6 +198,7 @@ def open_room(settings: Settings) -> Room:
         streams=RawStreams(log.client),
         deeds=Deeds(log),
         work=WorkCounts(log.client),
+        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
         looking=Looking(
             Previewer(log, views, clock=now_ms),

@@ -86,6 +86,28 @@ class Api:
             raise ApiRefused(answer.status_code, _message(answer))
         return answer.json() if answer.content else None
 
+    def stream(self, path: str, *, params: dict[str, Any]) -> Iterator[bytes]:
+        """The bytes of an answer as they come.
+
+        Raises:
+            ApiRefused, ApiUnavailable: there is no such answer, or it broke off.
+        """
+        try:
+            with httpx.stream(
+                "GET",
+                f"{self._url}{path}",
+                params=params,
+                headers=self._headers,
+                timeout=TIMEOUT_SECONDS,
+                verify=self._verify,
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise ApiRefused(answer.status_code, _message(answer))
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
+
     def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[str]:
         """Device ids, page by page."""
         token, left = None, limit

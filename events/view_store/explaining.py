@@ -248,10 +248,6 @@ class Explaining:
         said = {} if own is None else section(own.reported)
         status = said.get("lastDesiredStatus")
         status = status if isinstance(status, dict) else {}
-        sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
-        standing = next((name for name in ("healthy", "unhealthy") if at.ordinal in sets.get(name, ())), "")
-        if not standing:
-            standing = "unknown" if at.ordinal in sets.get("answered", ()) else "pending"
         return Reported(
             NEVER if own is None else own.reported_at,
             _number(said.get("lastDesiredVersion")),
@@ -260,8 +256,16 @@ class Explaining:
             at.row.agent_version,
             {name: str(one.get("runtimeStatus")) for name, one in _modules_of(said).items()},
             {} if effective is None else desired_status(effective.sections),
-            standing,
+            _standing(kept, at.ordinal),
         )
+
+
+def _standing(kept: Kept, ordinal: int | None) -> str:
+    """The first of some sets that a device is in, as the views have them."""
+    for name, said in (("healthy", "healthy"), ("unhealthy", "unhealthy"), ("answered", "unknown")):
+        if ordinal is not None and name in kept.hashes["sets"] and ordinal in from_bytes(kept.hashes["sets"][name]):
+            return said
+    return "pending"
 
 
 def _subject(device_id: str, document: DeviceDocument) -> Subject:

@@ -30,6 +30,8 @@ class Context(msgspec.Struct, frozen=True):
     deployments: Mapping[str, Known]
     now: int
     turns: Mapping[str, Turn] = {}
+    hidden: frozenset[str] = frozenset()
+    """Deployments of whose rollouts nothing is to be said, as they tell of other devices."""
 
 
 def moment(at: int) -> str:
@@ -80,6 +82,9 @@ def because(one: Weighed, context: Context) -> str:
 
 def _obstacle(one: Weighed, obstacle: Obstacle, context: Context) -> str:
     known, row = context.deployments[one.id], context.standpoint.row
+    of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
+    if known.rollout is not None and one.id in context.hidden and obstacle.reason in of_rollout:
+        return "it is rolled out in phases, and is not open to the device"
     match obstacle.reason:
         case Reason.CONDITION:
             if one.condition is None:

@@ -141,6 +141,7 @@ def open_room(settings: Settings) -> Room:
     )
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     querying = Querying(log, views)
+    streams = RawStreams(log.client)
     return Room(
         settings=settings,
         log=log,
@@ -156,8 +157,8 @@ def open_room(settings: Settings) -> Room:
         readiness=FleetReadiness(log, views, view),
         judging=Judging(log, views),
         history=History(log),
-        streams=RawStreams(log.client),
-        deeds=Deeds(log),
+        streams=streams,
+        deeds=Deeds(streams),
         work=WorkCounts(log.client),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
     )

@@ -180,6 +180,7 @@ def open_room(settings: Settings) -> Room:
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     querying = Querying(log, views)
     continuations = Continuations(log.client)
+    streams = RawStreams(log.client)
     return Room(
         settings=settings,
         log=log,
@@ -195,8 +196,8 @@ def open_room(settings: Settings) -> Room:
         readiness=FleetReadiness(log, views, view),
         judging=Judging(log, views),
         history=History(log),
-        streams=RawStreams(log.client),
-        deeds=Deeds(log),
+        streams=streams,
+        deeds=Deeds(streams),
         work=WorkCounts(log.client),
         fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),

@@ -17,7 +17,7 @@ from events.fleet.index import MODULES
 from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
-from events.log.facts import LOG_SUBJECT, BlockResolved
+from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, name
 from events.log.port import Log
@@ -50,6 +50,7 @@ class FleetFacts:
         self._log = log
         self._facts: list[Envelope[Any]] = []
         self._resolved: dict[int, dict[int, str]] = {}
+        self._retried: dict[tuple[int, int], int] = {}
 
     def refresh(self) -> None:
         """Read on to the head.
@@ -80,6 +81,8 @@ class FleetFacts:
 
     def _note(self, envelope: Envelope[Any]) -> None:
         fact = envelope.fact
+        if isinstance(fact, BlockRetried):
+            self._retried[fact.stream, fact.position] = envelope.at
         if not isinstance(fact, BlockResolved):
             return
         self._resolved.setdefault(fact.stream, {})[fact.position] = fact.reason
@@ -101,6 +104,10 @@ class FleetFacts:
     def skipped(self, stream: int) -> dict[int, str]:
         """Positions of a stream that an operator decided to leave out, with the reasons."""
         return self._resolved.get(stream, {})
+
+    def retried(self, stream: int, position: int) -> int:
+        """When somebody wanted a position tried again, the last time, in milliseconds; before all times where nobody did."""
+        return self._retried.get((stream, position), -1)
 
 
 def _left_out(position: int) -> Envelope[Any]:
@@ -176,7 +183,7 @@ class Projector:
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
         blocked = self._views.blocked(number)
-        if blocked is not None and blocked.decidable and blocked.position not in self._fleet.skipped(blocked.stream):
+        if blocked is not None and self._waits(blocked):
             return True
         checkpoint, partition = self._current(number)
         while True:
@@ -191,6 +198,12 @@ class Projector:
                 self._warm.put(number, checkpoint, partition)
                 return not advanced
             self._fleet.refresh()
+
+    def _waits(self, blocked: Blocked) -> bool:
+        """Whether nobody has decided yet, nor wanted it tried again since it stopped."""
+        if not blocked.decidable or blocked.position in self._fleet.skipped(blocked.stream):
+            return False
+        return self._fleet.retried(blocked.stream, blocked.position) < blocked.at
 
     # -- where to begin
 
@@ -359,8 +372,11 @@ class Projector:
                 return False
         stream = FLEET if in_fleet else number
         former = self._views.blocked(number)
-        if former is None or (former.stream, former.position, former.error) != (stream, position, str(error)):
-            self._views.block(number, Blocked(stream, position, str(error), self._clock(), decidable))
+        # Later than the wish to try again, so that each is followed once.
+        at = max(self._clock(), self._fleet.retried(stream, position) + 1)
+        known = former is not None and (former.stream, former.position, former.error) == (stream, position, str(error))
+        if former is None or not known or former.at <= self._fleet.retried(stream, position):
+            self._views.block(number, Blocked(stream, position, str(error), at, decidable))
             logger.error(
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )

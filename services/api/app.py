@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, hub, readiness, rollouts, stream, v1, v1_updates, webhooks
+from services.api import blocked, device_update, hub, readiness, rollouts, stream, v1, v1_updates, webhooks
 from services.api.answers import JsonAnswer
 from services.api.callers import NOBODY
 from services.api.described import header
@@ -79,6 +79,7 @@ def create_app(room: Room) -> FastAPI:
         device_update.router,
         stream.router,
         webhooks.router,
+        blocked.router,
     ):
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

@@ -60,6 +60,7 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/v1/webhooks", ADMIN, ADMIN),
+        ("/v1/blocked/p03:17", READ | CONNECT, ADMIN),
         ("/v1/webhooks/a", ADMIN, ADMIN),
         ("/v1/webhooks/a/test", ADMIN, ADMIN),
         ("/v1/stream", READ | CONNECT, READ | CONNECT),

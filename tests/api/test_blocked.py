@@ -21,7 +21,11 @@ ONE = "/v1/blocked/{place}"
 @pytest.fixture
 def serving(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     directory = tmp_path_factory.mktemp("d")
-    with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), guarded(system, directory) as served:
+    with (
+        fresh_system(shared_redis) as system,
+        system.process("-m", "workers.pool"),
+        guarded(system, directory) as served,
+    ):
         system.do(*join("d0"))
         yield served
 

@@ -204,7 +204,8 @@ def test_an_operator_is_shown_what_stands_there_and_what_each_choice_leads_to(sy
 def test_data_that_nobody_can_read_is_not_shown(system: System, data: bytes) -> None:
     damage(system, FLEET, data)
     system.waker.wake([FLEET])
-    stopped_at(system, 0)
+    for number in range(PARTITIONS):
+        stopped_at(system, number)
     (stop,) = stops(system.log, system.views)
     assert sorted(stop.waiting) == [f"p{number:02}" for number in range(PARTITIONS)]
     found = details(system.log, system.views, stop)

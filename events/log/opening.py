@@ -4,8 +4,9 @@ import secrets
 import time
 
 from events.envelope import Principal
+from events.log.archive.notes import made_of
 from events.log.checks import check_server
-from events.log.codec import decode_entry
+from events.log.codec import decode_entry, position_of
 from events.log.connect import TIMEOUT_SECONDS, Client, answering, connect, entries_of
 from events.log.errors import LogMismatch, LogNotInitialised, LogRestoring
 from events.log.facts import LOG_SUBJECT, LogInitialised
@@ -80,5 +81,8 @@ def _first_fact(client: Client) -> LogInitialised | None:
         entries = entries_of(client.xrange(key(FLEET, "log"), count=1))
     if not entries:
         return None
+    if position_of(entries[0][0]) != 1:
+        made = made_of(client)
+        return None if made is None else LogInitialised(made.epoch, made.partitions)
     fact = decode_entry("fleet", 1, entries[0][1]).fact
     return fact if isinstance(fact, LogInitialised) else None

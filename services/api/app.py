@@ -20,6 +20,7 @@ from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api import (
     audit,
+    blocked,
     device_update,
     explain,
     hub,
@@ -101,6 +102,7 @@ def create_app(room: Room) -> FastAPI:
         stream.router,
         webhooks.router,
         audit.router,
+        blocked.router,
     ):
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

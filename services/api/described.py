@@ -586,6 +586,50 @@ class Series(Answered):
     samples: list[Sample]
 
 
+class Stopped(Answered):
+    """A place that partitions are stopped at, since a time in milliseconds, and how many facts each has behind it.
+
+    One that is not `decidable` waits for facts that are missing, and goes on by itself when they are back.
+    """
+
+    place: str
+    error: str
+    since: int
+    decidable: bool
+    waiting: dict[str, int]
+
+
+class StoppedEntry(Answered):
+    """A stored entry; `data` is JSON without secrets, or a text about what is none. `why` it is no fact, else empty."""
+
+    type: str
+    subject: str
+    version: str
+    at: int
+    by: str
+    cause: str
+    data: Any
+    why: str
+
+
+class Choice(Answered):
+    """What can be done, and what follows; `decision` is what to post, `null` where it is done elsewhere."""
+
+    decision: Literal["leaveOut", "retry"] | None
+    what: str
+    follows: str
+
+
+class StoppedDetails(Stopped):
+    """A stop with its entry, the first devices with facts behind it, and how many devices get no new decisions."""
+
+    entry: StoppedEntry | None
+    subjects: list[str]
+    subjects_total: int
+    devices: int
+    choices: list[Choice]
+
+
 class Webhook(Answered):
     """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
 

@@ -13,7 +13,7 @@ COMMANDS = {
     "api": "services.cli.api:api",
     "worker": "services.cli.worker:worker",
     "scheduler": "services.cli.scheduler:scheduler",
-    "blocked": "services.cli.blocked:blocked",
+    "blocked": "services.cli.blocked:app",
     "backup": "services.cli.backup:backup",
     "restore": "services.cli.restore:restore",
     "demo": "services.cli.demo:demo",

@@ -40,6 +40,14 @@ class RestoreFailed(Exception):
         self.why = why
 
 
+class StillBlocked(Exception):
+    """A decision is recorded, and partitions are stopped at the place all the same."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"still stopped at {place}: {why}")
+        self.place, self.why = place, why
+
+
 _USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
@@ -57,6 +65,7 @@ _REFUSED = (
     LogError,
     BackupError,
     RestoreFailed,
+    StillBlocked,
     NoAuthority,
     ManifestInvalid,
     ManifestRefused,

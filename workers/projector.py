@@ -1,24 +1,22 @@
 """Folds one partition at a time from the log into the views, with warm copies in memory."""
 
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 import structlog
 
-from events.device.facts import DeviceFact
 from events.device.identifiers import module_subject
-from events.envelope import Envelope, Principal, Vector
+from events.envelope import Vector
 from events.fleet.errors import CannotFold
 from events.fleet.index import MODULES
 from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
-from events.log.facts import LOG_SUBJECT, BlockResolved
 from events.log.failpoints import FailPoint, reached
+from events.log.fleet_facts import FleetFacts, device_facts, position_of
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.query.module_condition import EVERY_MODULE, can_be_for
@@ -30,9 +28,7 @@ from events.views.kept import Checkpoint
 
 BATCH_FACTS = 8192
 _DOCUMENTS = 1000
-_FLEET_BATCH = 1000
 _FILL_ROUNDS = 50
-_NOBODY = Principal.parse("system:log")
 
 logger = structlog.get_logger()
 
@@ -41,81 +37,6 @@ N = TypeVar("N")
 
 class CheckpointMoved(Exception):
     """Another worker committed this partition meanwhile; what was folded here is of no use."""
-
-
-class FleetFacts:
-    """The fleet's facts as far as this process has read them; partitions fold slices of it."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._facts: list[Envelope[Any]] = []
-        self._resolved: dict[int, dict[int, str]] = {}
-
-    def refresh(self) -> None:
-        """Read on to the head.
-
-        Raises:
-            UnreadableFact, LogLostItsTail: at a fact that nobody has decided to leave out; those before it are read.
-        """
-        while True:
-            try:
-                more = self._read(_FLEET_BATCH)
-            except (UnreadableFact, LogLostItsTail) as error:
-                position = position_of(error)
-                self._read(max(0, position - 1 - len(self._facts)))
-                self._look_ahead(position)
-                if position not in self.skipped(FLEET):
-                    raise
-                self._facts.append(_left_out(position))
-                continue
-            if len(more) < _FLEET_BATCH:
-                return
-
-    def _read(self, limit: int) -> Sequence[Envelope[Any]]:
-        more = self._log.read(FLEET, after=len(self._facts), limit=limit) if limit else []
-        for envelope in more:
-            self._facts.append(envelope)
-            self._note(envelope)
-        return more
-
-    def _note(self, envelope: Envelope[Any]) -> None:
-        fact = envelope.fact
-        if not isinstance(fact, BlockResolved):
-            return
-        self._resolved.setdefault(fact.stream, {})[fact.position] = fact.reason
-        if fact.stream == FLEET and fact.position <= len(self._facts):
-            self._facts[fact.position - 1] = _left_out(fact.position)
-
-    def _look_ahead(self, position: int) -> None:
-        """The decision on a fact that cannot be read stands after it."""
-        head = self._log.head(FLEET)
-        for after in range(position, head):
-            with contextlib.suppress(UnreadableFact, LogLostItsTail):
-                for envelope in self._log.read(FLEET, after=after, limit=1):
-                    self._note(envelope)
-
-    def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
-        """The facts at positions after + 1 to `upto`, or to what was read last."""
-        return self._facts[after:upto]
-
-    def skipped(self, stream: int) -> dict[int, str]:
-        """Positions of a stream that an operator decided to leave out, with the reasons."""
-        return self._resolved.get(stream, {})
-
-
-def _left_out(position: int) -> Envelope[Any]:
-    """Stands for a fact of the fleet that was left out; it moves the vector, and nothing else."""
-    return Envelope(position, LOG_SUBJECT, 0, 0, _NOBODY, "", BlockResolved(FLEET, position, ""))
-
-
-def position_of(error: CannotFold | UnreadableFact | LogLostItsTail) -> int:
-    """The position that an error stops at."""
-    return error.expected if isinstance(error, LogLostItsTail) else error.position
-
-
-def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
-    """A partition's facts, which are of devices alone; folding refuses any other."""
-    return cast("list[Envelope[DeviceFact]]", log.read(number, after=after, limit=limit))
 
 
 class Warm:

@@ -7,12 +7,13 @@ from events.envelope import Vector
 from events.fleet.outcome import Outcome
 from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail
+from events.log.fleet_facts import FleetFacts, device_facts
 from events.log.keys import name
 from events.log.port import Log
 from events.view_store.port import ViewStore
 from events.views.keeping import writes_of
 from events.views.kept import OutcomeEntry
-from workers.projector import BATCH_FACTS, FleetFacts, device_facts
+from workers.projector import BATCH_FACTS
 
 _OUTCOMES = 1000
 

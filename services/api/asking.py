@@ -3,12 +3,16 @@
 from fastapi import Request
 
 from services.api.callers import Author, Caller
+from services.api.past import Looking
 from services.api.room import Room
 from services.api.writing import Writer
 
 
 def room_of(request: Request) -> Room:
-    """The process's open ends."""
+    """The process's open ends; for a request that looks at the past, as they were then."""
+    looking: Looking | None = getattr(request.state, "looking", None)
+    if looking is not None:
+        return looking.room
     room: Room = request.app.state.room
     return room
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,8 +13,10 @@ from redis import Redis
 from events.access.scope import Scope
 from events.deployment.advice import Advice
 from events.device.state import decode_device
+from events.history.moment import Moment
+from events.log.connect import Client
 from events.log.opening import open_log
-from events.log.redis import RedisLog
+from events.log.port import Log
 from events.log.wake import Waker
 from events.manifest.problem import Severity
 from events.producer.deciding import FleetCommand
@@ -25,6 +28,7 @@ from events.readiness.profile import PROFILES, Profile
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from events.view_store.fleet_view import FleetView, Within
+from events.view_store.port import ViewStore
 from events.view_store.querying import Querying
 from events.view_store.readiness import FleetReadiness
 from events.view_store.redis import RedisViewStore
@@ -45,11 +49,12 @@ _ATTEMPTS = 2
 
 
 class Room(msgspec.Struct, frozen=True):
-    """The open ends of an API process."""
+    """The open ends of an API process; with a `moment`, as they were then, and nothing is written."""
 
     settings: Settings
-    log: RedisLog
-    views: RedisViewStore
+    client: Client
+    log: Log
+    views: ViewStore
     view: FleetView
     twins: TwinView
     querying: Querying
@@ -64,6 +69,7 @@ class Room(msgspec.Struct, frozen=True):
     work: WorkCounts
     conflicts: Counter
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    moment: Moment | None = None
 
     @contextlib.contextmanager
     def producer(self, author: Author) -> Iterator[Producer]:
@@ -82,6 +88,31 @@ class Room(msgspec.Struct, frozen=True):
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
+
+    def as_of(self, moment: Moment, log: Log, views: ViewStore) -> "Room":
+        """The room over a log and views of the past. Whoever is limited reaches whom they reach now and did then."""
+        view = FleetView(views, partitions=log.partitions)
+        querying = Querying(log, views, besides=self.querying.within)
+        return msgspec.structs.replace(
+            self,
+            log=log,
+            views=views,
+            view=view,
+            twins=TwinView(log, view),
+            querying=querying,
+            counting=Counting(querying),
+            recent=Recent(view),
+            readiness=FleetReadiness(log, views, view),
+            judging=Judging(log, views, pause=_no_pause),
+            history=History(log),
+            clock=lambda: moment.time,
+            moment=moment,
+        )
+
+    @property
+    def until(self) -> float:
+        """The time up to which things are shown, in milliseconds; endless in the present."""
+        return math.inf if self.moment is None else self.moment.time
 
     @property
     def profile(self) -> Profile:
@@ -123,6 +154,10 @@ class Room(msgspec.Struct, frozen=True):
         return scope.holds(device_id, None if stored.snapshot is None else decode_device(stored.snapshot))
 
 
+def _no_pause(_: float) -> None:
+    """Nobody folds in the past: there is nothing to wait for."""
+
+
 def open_room(settings: Settings) -> Room:
     """Open everything an API process needs.
 
@@ -139,6 +174,7 @@ def open_room(settings: Settings) -> Room:
     querying = Querying(log, views)
     return Room(
         settings=settings,
+        client=log.client,
         log=log,
         views=views,
         view=view,

@@ -174,7 +174,7 @@ def _desired(room: Room, device_id: str, version: int | None, *, is_own: bool) -
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
     # The device's own answer is the one place where it gets what its modules need.
-    sections: Any = room.vault.opened.reveal(found.modules) if is_own else mask(found.modules)
+    sections: Any = room.vault.opened.reveal(found.modules) if is_own and room.moment is None else mask(found.modules)
     return JsonAnswer(
         {
             "deviceId": device_id,
@@ -321,7 +321,7 @@ def series(
         raise Forbidden
     room = room_of(request)
     deployment_of(room, name)
-    samples = SeriesStore(room.log.client).read(name, since=since, limit=limit)
+    samples = SeriesStore(room.client).read(name, since=since, until=room.until, limit=limit)
     return {"id": name, "samples": [msgspec.to_builtins(one) for one in samples]}
 
 

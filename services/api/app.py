@@ -103,11 +103,10 @@ def create_app(room: Room) -> FastAPI:
 def _include(app: FastAPI, router: APIRouter) -> None:
     """Take a router's routes over, in their order; each read that there is a past of looks at it when it is asked to."""
     for route in router.routes:
-        assert isinstance(route, APIRoute)
-        (method,) = route.methods or ()
+        looks = isinstance(route, APIRoute) and any(takes_at(method, route.path) for method in route.methods or ())
         one = APIRouter()
         one.routes.append(route)
-        app.include_router(one, dependencies=[Depends(look)] if takes_at(method, route.path) else [])
+        app.include_router(one, dependencies=[Depends(look)] if looks else [])
 
 
 def _describe(app: FastAPI) -> None:

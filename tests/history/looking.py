@@ -72,11 +72,19 @@ def _answered(answer: httpx.Response) -> Answered:
     assert answer.status_code < 500, answer.text
     body = answer.json() if answer.content else None
     if answer.is_success:
-        return Answered(answer.status_code, _without_continuation(body), answer.headers.get("etag"))
+        return Answered(answer.status_code, _determined(body), answer.headers.get("etag"))
     return Answered(answer.status_code, None, None)
 
 
-def _without_continuation(body: Any) -> Any:
+_OF_DELIVERIES = dict.fromkeys(("lag", "failures", "failingSince", "nextAttemptAt", "error"))
+
+
+def _determined(body: Any) -> Any:
+    """A body without what is not history: how deliveries fare, and the nonce of a continuation."""
+    if isinstance(body, list):
+        return [_determined(one) for one in body]
+    if isinstance(body, dict) and "failingSince" in body:
+        return {**body, **_OF_DELIVERIES}
     if isinstance(body, dict) and body.get("continuation"):
         return {**body, "continuation": "some"}
     return body

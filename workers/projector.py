@@ -3,20 +3,21 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 import structlog
 
+from events.device.facts import DeviceFact
 from events.device.identifiers import module_subject
-from events.envelope import Vector
+from events.envelope import Envelope, Vector
 from events.fleet.errors import CannotFold
 from events.fleet.index import MODULES
 from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.failpoints import FailPoint, reached
-from events.log.fleet_facts import FleetFacts, device_facts, position_of
+from events.log.fleet_facts import FleetFacts, position_of
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.query.module_condition import EVERY_MODULE, can_be_for
@@ -37,6 +38,11 @@ N = TypeVar("N")
 
 class CheckpointMoved(Exception):
     """Another worker committed this partition meanwhile; what was folded here is of no use."""
+
+
+def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
+    """A partition's facts, which are of devices alone; folding refuses any other."""
+    return cast("list[Envelope[DeviceFact]]", log.read(number, after=after, limit=limit))
 
 
 class Warm:

@@ -87,6 +87,10 @@ class LogAt:
         """Every subject of a stream that had a snapshot and begins so."""
         return [subject for subject in self._every(stream).subjects() if subject.startswith(prefix)]
 
+    def known(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a document; what is forgotten of the others nobody asks for in the past."""
+        return self._every(stream).subjects()
+
     def head(self, stream: int) -> int:
         """How far a stream had come."""
         return self._moment.positions[stream]

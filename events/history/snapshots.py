@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import msgspec
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 import structlog
 
 from events.envelope import Vector

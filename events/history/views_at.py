@@ -155,6 +155,11 @@ class ViewsAt:
             entries.append(implied)
         return entries
 
+    def outcome_at(self, partition: int, position: int) -> int | None:
+        """The time of an outcome in milliseconds; `None` where there was none of that position."""
+        found = self.outcomes(partition, after=position - 1, limit=1)
+        return found[0].at if found else None
+
     def blocked(self, partition: int) -> Blocked | None:
         """Nobody waits in the past."""
         del partition

@@ -1,10 +1,9 @@
-"""The fleet's facts in memory, for whoever folds partitions: each takes slices of them."""
+"""The fleet's facts as far as a process has read them, without those that an operator decided to leave out."""
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.fleet.errors import CannotFold
 from events.log.errors import LogLostItsTail, UnreadableFact
@@ -84,8 +83,3 @@ def _left_out(position: int) -> Envelope[Any]:
 def position_of(error: CannotFold | UnreadableFact | LogLostItsTail) -> int:
     """The position that an error stops at."""
     return error.expected if isinstance(error, LogLostItsTail) else error.position
-
-
-def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
-    """A partition's facts, which are of devices alone; folding refuses any other."""
-    return cast("list[Envelope[DeviceFact]]", log.read(number, after=after, limit=limit))

@@ -81,7 +81,7 @@ class Producer:
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
     on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
-    a new deployment has to pass it.
+    a new deployment has to pass it. The `guard` is shown each batch right before it is appended, and may keep it out by raising.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Producer:
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
         bar: Bar | None = None,
+        guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
     ) -> None:
         self._log = log
         self._by = by
@@ -112,6 +113,7 @@ class Producer:
         self._attempts = attempts
         self._deployments_max = deployments_max
         self._bar = bar
+        self._guard = guard
         self._buffer: list[Command] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -295,6 +297,7 @@ class Producer:
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""
+        self._guard(proposed)
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
         for attempt in range(1, self._attempts + 1):
             try:

@@ -1,4 +1,4 @@
-"""What an index can say of a condition without looking at a row: bounds on whom it is true for, and on whom it is false for."""
+"""What an index can say of a condition without looking at a row: bounds on whom it is true for."""
 
 from typing import Protocol
 
@@ -55,24 +55,8 @@ class Bounds(msgspec.Struct, frozen=True):
     maybe: BitMap
 
 
-class Sides(msgspec.Struct, frozen=True):
-    """Bounds on whom a condition is true for, and on whom it is false for."""
-
-    sure_true: BitMap
-    maybe_true: BitMap
-    sure_false: BitMap
-    maybe_false: BitMap
-
-
-def sides(where: Expression | None, index: QueryIndex) -> Sides:
-    """Both sides of a condition; equal bounds where the index knows all that is asked."""
-    true = true_bounds(where, index)
-    false = Bounds(BitMap(), BitMap()) if where is None else _false(where, index)
-    return Sides(true.sure, true.maybe, false.sure, false.maybe)
-
-
 def true_bounds(where: Expression | None, index: QueryIndex) -> Bounds:
-    """Bounds on whom a condition is true for: all that a search needs, at half the price."""
+    """Bounds on whom a condition is true for; whom it is false for, NOT of it is true for."""
     return _exactly(index.everyone()) if where is None else _true(where, index)
 
 

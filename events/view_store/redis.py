@@ -9,8 +9,10 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events import canonical
-from events.log.connect import Client, answering, entries_of
+from events.log.connect import Client, answering
 from events.log.keys import key, name
+from events.log.raw import RawStreams
+from events.view_store.archived_outcomes import kept_key, kept_of
 from events.view_store.port import Blocked, DeviceKept, Selection
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
 
@@ -43,6 +45,7 @@ class RedisViewStore:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._streams = RawStreams(client)
         self._commit, self._device = _Script("commit.lua"), _Script("device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
@@ -89,15 +92,29 @@ class RedisViewStore:
 
     def device(self, partition: int, device_id: str) -> DeviceKept | None:
         """What is kept of one device, as of one moment; `None` where it is not known."""
-        keys = [_view(partition, what) for what in _DEVICE_KEYS] + [key(partition, _OUTCOMES)]
+        keys = [_view(partition, what) for what in _DEVICE_KEYS]
+        keys += [key(partition, _OUTCOMES), kept_key(partition)]
         with answering():
             answer = self._device.run(self._client, keys, [device_id])
         if not answer:
             return None
-        checkpoint, ordinal, row, outcome, configuration, at, cause, own = answer
-        return DeviceKept(
-            _checkpoint(checkpoint), int(ordinal), row, configuration, int(outcome), int(at), cause.decode(), own
-        )
+        checkpoint, ordinal, row, outcome, configuration, kept, own = answer
+        at, cause = kept_of(kept) if kept else self._at_and_cause(partition, int(outcome))
+        return DeviceKept(_checkpoint(checkpoint), int(ordinal), row, configuration, int(outcome), at, cause, own)
+
+    def outcome_at(self, partition: int, position: int) -> int | None:
+        """The time of an outcome in milliseconds."""
+        with answering():
+            kept = cast("bytes | None", self._client.hget(kept_key(partition), str(position)))
+        if kept is not None:
+            return kept_of(kept)[0]
+        found = self.outcomes(partition, after=position - 1, limit=1)
+        return found[0].at if found else None
+
+    def _at_and_cause(self, partition: int, outcome: int) -> tuple[int, str]:
+        """Of an outcome that is neither in Redis nor kept there: views that were rebuilt may name any that was archived."""
+        found = self.outcomes(partition, after=outcome - 1, limit=1) if outcome else ()
+        return (found[0].at, found[0].cause) if found else (0, "")
 
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing."""
@@ -122,13 +139,12 @@ class RedisViewStore:
         """Outcomes at positions after + 1 and on, at most `limit`."""
         if limit <= 0:
             return []
-        with answering():
-            entries = entries_of(self._client.xrange(key(partition, _OUTCOMES), min=f"{after + 1}-0", count=limit))
+        entries = self._streams.read(f"{name(partition)}:{_OUTCOMES}", after=after, limit=limit)
         return [
             OutcomeEntry(
-                int(entry_id.partition(b"-")[0]), int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"]
+                entry.position, int(entry.fields[b"at"]), entry.fields[b"cause"].decode(), entry.fields[b"data"]
             )
-            for entry_id, fields in entries
+            for entry in entries
         ]
 
     def blocked(self, partition: int) -> Blocked | None:

@@ -13,15 +13,17 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, hub, readiness, rollouts, stream, v1, v1_updates, webhooks
+from services.api import device_update, explain, hub, preview, readiness, rollouts, stream, v1, v1_updates, webhooks
 from services.api.answers import JsonAnswer
-from services.api.callers import NOBODY
+from services.api.asking import BETWEEN_HEADER
+from services.api.callers import NOBODY, Asked
 from services.api.described import header
 from services.api.device_update_lists import PREFIX
 from services.api.errors import (
@@ -43,6 +45,8 @@ from services.api.gate import Gate
 from services.api.limits import BodyLimits
 from services.api.metrics import Metrics
 from services.api.past import AS_OF, Past, look, refuse, takes_at
+from services.api.preview import answer_to
+from services.api.previewing import Shown
 from services.api.room import Room
 from services.api.streams import Streams
 from services.api.waiting import Waiting
@@ -77,6 +81,8 @@ def create_app(room: Room) -> FastAPI:
     for router in (
         hub.router,
         v1.router,
+        explain.router,
+        preview.router,
         readiness.router,
         rollouts.router,
         v1_updates.router,
@@ -91,6 +97,7 @@ def create_app(room: Room) -> FastAPI:
     _describe(app)
     for kind in EXPECTED:
         app.add_exception_handler(kind, _refused)
+    app.add_exception_handler(Shown, _shown)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     settings = room.settings
@@ -169,6 +176,11 @@ def _ready(request: Request) -> JSONResponse:
 def _metrics(request: Request) -> PlainTextResponse:
     metrics: Metrics = request.app.state.metrics
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _shown(request: Request, shown: Exception) -> Response:
+    assert isinstance(shown, Shown)
+    return await run_in_threadpool(answer_to, request, shown.preview)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
@@ -255,6 +267,9 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     if looking is not None and response.status_code < BAD_REQUEST.status:
         response.headers[AS_OF] = looking.said
     response.headers[REQUEST_ID] = request.state.request_id
+    asked: Asked | None = getattr(request.state, "asked", None)
+    if asked is not None and asked.between is not None:
+        response.headers[BETWEEN_HEADER] = asked.between
     method = request.method if request.method in _METHODS else "other"
     request.app.state.metrics.note(method, response.status_code, seconds)
     logger.info(

@@ -12,6 +12,7 @@ from events.history import errors as history
 from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
 from events.notification.positions import PositionsInvalid
+from events.preview import errors as preview
 from events.producer import errors as producer
 from events.query.errors import QueryInvalid
 from events.readiness import errors as readiness
@@ -152,6 +153,9 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.TooManyModules,), Answer(413, "TooManyModulesOnDevice", number=413003)),
     ((deployment.DeploymentsFull,), Answer(413, "ConfigurationCountLimitExceeded")),
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
+    ((preview.PreviewDiffers, preview.PreviewTokenInvalid), Answer(412, "PreviewDiffers")),
+    ((preview.PreviewRequired,), Answer(428, "PreviewRequired")),
+    ((preview.ListMissing,), Answer(404, "NotFound")),
     ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
     ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
     ((ManifestInvalid, ContentMissing, readiness.NotReady), Answer(400, "InvalidConfigurationContent")),
@@ -159,7 +163,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
     ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
     ((log.FactTooLarge,), _TOO_LARGE),
-    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists), BUSY),
+    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists, preview.PreviewBehind), BUSY),
     (
         (
             device.DeviceError,

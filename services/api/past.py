@@ -99,7 +99,7 @@ class Past:
     @cached_property
     def _snapshots(self) -> Snapshots | None:
         try:
-            return Snapshots(Depot(self._room.settings.history_url), epoch=self._room.log.epoch)
+            return Snapshots(Depot(self._room.settings.effective_archive_url), epoch=self._room.log.epoch)
         except DepotUnavailable:
             return None
 

@@ -5,7 +5,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -26,6 +26,8 @@ API_VERSION = {"api-version": "2024-03-31"}
 ApiUrl = Annotated[str | None, typer.Option(help="Where the API is.", envvar=[], show_default="TWINFOLD_API_URL")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+Found = TypeVar("Found")
 
 
 class ApiRefused(Exception):
@@ -108,18 +110,42 @@ def console() -> Console:
 
 def show_table(look: Callable[[], RenderableType], *, watch: bool) -> None:
     """Print what `look` answers; with `watch` again and again, also over an API that is away for a while."""
-    screen = console()
-    if not watch:
-        screen.print(look())
-        return
-    with Live(look(), console=screen, auto_refresh=False) as live:
-        while True:
-            time.sleep(WATCH_SECONDS)
-            try:
-                shown = look()
-            except ApiUnavailable as error:
-                shown = Text(str(error))
-            live.update(shown, refresh=True)
+    if watch:
+        show_live(look, lambda table: table, until=lambda _: False)
+    else:
+        console().print(look())
+
+
+def show_live(
+    look: Callable[[], Found], shown: Callable[[Found], RenderableType], *, until: Callable[[Found], bool]
+) -> Found:
+    """Show what `look` answers, each in the place of the one before, until something holds of it; answers that."""
+    first = look()
+    with Live(shown(first), console=console(), auto_refresh=False) as live:
+
+        def show(found: Found | ApiUnavailable) -> None:
+            live.update(Text(str(found)) if isinstance(found, ApiUnavailable) else shown(found), refresh=True)
+
+        return look_on(first, look, show, until=until)
+
+
+def look_on(
+    last: Found,
+    look: Callable[[], Found],
+    show: Callable[[Found | ApiUnavailable], None],
+    *,
+    until: Callable[[Found], bool],
+) -> Found:
+    """Look until something holds of what is found, and answer that; all of it is shown, also that the API is away for a while."""
+    while not until(last):
+        time.sleep(WATCH_SECONDS)
+        try:
+            last = look()
+        except ApiUnavailable as error:
+            show(error)
+        else:
+            show(last)
+    return last
 
 
 def _message(answer: httpx.Response) -> str:

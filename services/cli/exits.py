@@ -8,6 +8,7 @@
 """
 
 from events.access.errors import AccessError
+from events.backup.errors import BackupError
 from events.device.errors import DeviceError
 from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.wake import WakeFailed
@@ -30,6 +31,15 @@ REFUSED = 1
 USAGE = 2
 UNAVAILABLE = 3
 
+
+class RestoreFailed(Exception):
+    """A restore broke off; what it left is no system yet, and is emptied when it is started again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; `twinfold restore` again begins anew")
+        self.why = why
+
+
 _USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
@@ -44,6 +54,8 @@ _UNAVAILABLE = (
 )
 _REFUSED = (
     LogError,
+    BackupError,
+    RestoreFailed,
     NoAuthority,
     ManifestInvalid,
     ManifestRefused,

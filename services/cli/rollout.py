@@ -2,27 +2,28 @@
 
 import enum
 import sys
-import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from events.device.times import time_text
 from events.rollout.saying import duration
 from events.rollout.words import DurationUnreadable, read_duration
 from services.cli.client import (
-    WATCH_SECONDS,
     Api,
     ApiUnavailable,
     ApiUrl,
     AsJson,
     Watch,
     console,
+    look_on,
     quoted,
     show_json,
+    show_live,
     show_table,
 )
 from services.cli.exits import REFUSED
@@ -157,8 +158,7 @@ def show(
     if not watch:
         console().print(_shown(look()))
         return
-    last = _followed(look) if sys.stdout.isatty() else _told(look)
-    if last["state"] != "completed":
+    if _followed(look)["state"] != "completed":
         raise typer.Exit(REFUSED)
 
 
@@ -281,33 +281,28 @@ def _spread(text: str) -> dict[str, Any]:
 # -- what is shown
 
 
-def _followed(look: Any) -> dict[str, Any]:
-    last: dict[str, Any] = look()
-    with Live(_shown(last), console=console(), auto_refresh=False) as live:
-        while last["state"] not in _ENDS:
-            time.sleep(WATCH_SECONDS)
-            try:
-                last = look()
-                live.update(_shown(last), refresh=True)
-            except ApiUnavailable as error:
-                live.update(Text(str(error)), refresh=True)
-    return last
+def _followed(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    if sys.stdout.isatty():
+        return show_live(look, _shown, until=_is_over)
+    first, tell = look(), _Teller()
+    tell(first)
+    return look_on(first, look, tell, until=_is_over)
 
 
-def _told(look: Any) -> dict[str, Any]:
+def _is_over(found: dict[str, Any]) -> bool:
+    return found["state"] in _ENDS
+
+
+class _Teller:
     """One line whenever a device, a phase or the rollout moved; what only the clock changes is no news."""
-    last: dict[str, Any] = look()
-    typer.echo(_line(last))
-    while last["state"] not in _ENDS:
-        time.sleep(WATCH_SECONDS)
-        try:
-            found = look()
-        except ApiUnavailable:
-            continue
-        if _moved(found) != _moved(last):
+
+    def __init__(self) -> None:
+        self._told: Any = None
+
+    def __call__(self, found: dict[str, Any] | ApiUnavailable) -> None:
+        if not isinstance(found, ApiUnavailable) and (moved := _moved(found)) != self._told:
+            self._told = moved
             typer.echo(_line(found))
-        last = found
-    return last
 
 
 def _moved(found: dict[str, Any]) -> Any:
@@ -323,7 +318,7 @@ def _shown(found: dict[str, Any]) -> RenderableType:
     counts = found["counts"]
     counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _SAID if counts[name])
     acts = [
-        f"{act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
+        f"{time_text(act['at'])} {act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
         for act in found["history"][-ACTS_SHOWN:]
     ]
     said = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"

@@ -634,7 +634,7 @@ class Webhook(Answered):
     """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
 
     `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the facts and outcomes that were not
-    looked at for it yet.
+    looked at for it yet. In the past `lag`, `failures` and what follows are `null`: deliveries are not part of the log.
     """
 
     id: str
@@ -645,8 +645,8 @@ class Webhook(Answered):
     devices: list[str]
     paused: str | None
     changed_at: int
-    lag: int
-    failures: int
+    lag: int | None
+    failures: int | None
     failing_since: int | None
     next_attempt_at: int | None
     error: str | None

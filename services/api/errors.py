@@ -9,6 +9,7 @@ from events.audit import errors as audit
 from events.canonical import JsonObject
 from events.deployment import errors as deployment
 from events.device import errors as device
+from events.history import errors as history
 from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
 from events.notification.positions import PositionsInvalid
@@ -88,6 +89,13 @@ class Throttled(Exception):
             f"The request has been throttled. Wait {seconds} seconds and try again. Operation type: {what}"
         )
         self.what, self.seconds = what, seconds
+
+
+class NotInThePast(Exception):
+    """The request asks for the past where there is none."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"`at` cannot be answered here: {why}")
 
 
 class NotFound(Exception):
@@ -183,6 +191,10 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ),
     ((audit.SearchInvalid, audit.PlaceInvalid), _ARGUMENT),
     ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
+    (
+        (NotInThePast, history.MomentInvalid, history.MomentAhead, history.MomentTooEarly, history.PastIsFixed),
+        _ARGUMENT,
+    ),
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),

@@ -176,8 +176,8 @@ def _desired(request: Request, device_id: str, version: int | None, *, is_own: b
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
     # The device's own answer is the one place where it gets what its modules need.
-    sections: Any = room.vault.opened.reveal(found.modules) if is_own else mask(found.modules)
-    if is_own and sections is not found.modules:
+    sections: Any = room.vault.opened.reveal(found.modules) if is_own and room.moment is None else mask(found.modules)
+    if is_own and room.moment is None and sections is not found.modules:
         note_read(request, [device_id], what="what modules need")
     return JsonAnswer(
         {
@@ -325,7 +325,7 @@ def series(
         raise Forbidden
     room = room_of(request)
     deployment_of(room, name)
-    samples = SeriesStore(room.log.client).read(name, since=since, limit=limit)
+    samples = SeriesStore(room.client).read(name, since=since, until=room.until, limit=limit)
     return {"id": name, "samples": [msgspec.to_builtins(one) for one in samples]}
 
 

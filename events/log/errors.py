@@ -3,6 +3,7 @@
 LogError
 ├── LogUnavailable        not now: Redis does not answer; send again
 ├── LogNotInitialised     nothing here yet, or another program's database
+├── LogRestoring          not now: a restore is under way, or broke off
 ├── UnsafeRedis           the server's settings would lose facts
 ├── LogMismatch           refused: another number of partitions
 ├── FactTooLarge          refused
@@ -85,6 +86,13 @@ class LogNotInitialised(LogError):
     def __init__(self, url: str) -> None:
         super().__init__(f"no twinfold log at {url}; `twinfold up` or `initialise` makes one")
         self.url = url
+
+
+class LogRestoring(LogError):
+    """A restore writes into this database, or broke off there: it holds a part of a log."""
+
+    def __init__(self) -> None:
+        super().__init__("a restore into this database has not ended; if none is running, `twinfold restore` again")
 
 
 class UnsafeRedis(LogError):

@@ -26,6 +26,10 @@ class FailPoint(enum.Enum):
     SCHEDULE_JUDGED = "schedule_judged"
     DELIVERY_POSTED = "delivery_posted"
     DELIVERY_NOTED = "delivery_noted"
+    REBUILD_BEGUN = "rebuild_begun"
+    REBUILD_STAGED = "rebuild_staged"
+    REBUILD_BEFORE_SWITCH = "rebuild_before_switch"
+    REBUILD_AFTER_SWITCH = "rebuild_after_switch"
     ARCHIVE_PUT = "archive_put"
     ARCHIVE_VERIFIED = "archive_verified"
     ARCHIVE_LISTED = "archive_listed"
@@ -33,6 +37,15 @@ class FailPoint(enum.Enum):
     ARCHIVE_COMPARED = "archive_compared"
     ARCHIVE_KEPT = "archive_kept"
     ARCHIVE_TRIMMED = "archive_trimmed"
+    SEAL_LEASED = "seal_leased"
+    SEAL_FOLDED = "seal_folded"
+    SEAL_APPENDED = "seal_appended"
+    SEAL_KEPT = "seal_kept"
+    SEAL_HELD = "seal_held"
+    BACKUP_FILE_PUT = "backup_file_put"
+    BACKUP_BEFORE_LIST = "backup_before_list"
+    RESTORE_ENTRIES_PUT = "restore_entries_put"
+    RESTORE_BEFORE_FINISH = "restore_before_finish"
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

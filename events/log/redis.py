@@ -157,6 +157,12 @@ class RedisLog:
             for field, _ in self.client.hscan_iter(key(stream, "snapshots"), match=match, count=1000):
                 yield field.decode()
 
+    def known(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a head."""
+        with answering():
+            for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
+                yield field.decode()
+
     # -- reading
 
     def head(self, stream: int) -> int:

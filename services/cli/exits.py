@@ -8,6 +8,7 @@
 """
 
 from events.access.errors import AccessError
+from events.backup.errors import BackupError
 from events.device.errors import DeviceError
 from events.log.errors import DepotUnavailable, LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.wake import WakeFailed
@@ -30,6 +31,23 @@ REFUSED = 1
 USAGE = 2
 UNAVAILABLE = 3
 
+
+class RestoreFailed(Exception):
+    """A restore broke off; what it left is no system yet, and is emptied when it is started again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; `twinfold restore` again begins anew")
+        self.why = why
+
+
+class StillBlocked(Exception):
+    """A decision is recorded, and partitions are stopped at the place all the same."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"still stopped at {place}: {why}")
+        self.place, self.why = place, why
+
+
 _USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
@@ -45,6 +63,9 @@ _UNAVAILABLE = (
 )
 _REFUSED = (
     LogError,
+    BackupError,
+    RestoreFailed,
+    StillBlocked,
     NoAuthority,
     ManifestInvalid,
     ManifestRefused,

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 PROGRAM = """
 import sys, importlib
 for name in {modules}:
@@ -13,18 +11,10 @@ print(sorted({{"pyarrow", "fsspec", "duckdb"}} & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize(
-    "modules",
-    [
-        ("services.cli.check",),
-        ("workers.project", "workers.pool.supervisor"),
-        ("services.api.app",),
-        ("services.cli.log",),
-    ],
-    ids=lambda modules: modules[0],
-)
-def test_plain_processes_do_not_load_parquet_or_file_systems(modules: tuple[str, ...]) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(modules=modules)], capture_output=True, text=True, check=True, timeout=60
-    )
+MODULES = ("services.cli.check", "services.cli.log", "services.api.app", "workers.project", "workers.pool.supervisor")
+
+
+def test_plain_processes_do_not_load_parquet_or_file_systems() -> None:
+    program = PROGRAM.format(modules=MODULES)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout == "[]\n"

@@ -131,6 +131,12 @@ class Settings(BaseSettings):
     readiness_refuse: Literal["off", "error", "warning"] = "off"
     """From which severity on a finding that is not waived keeps a new deployment out."""
 
+    preview_required_above: int = Field(default=0, ge=0, le=1_000_000_000)
+    """A change of deployments, rollouts or updates that reaches more devices needs the token of a preview; 0 asks for none."""
+
+    preview_token_seconds: float = Field(default=900.0, ge=1.0, le=86_400.0)
+    """How long the token of a preview is good for."""
+
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 
@@ -169,6 +175,12 @@ class Settings(BaseSettings):
 
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
     """How long one job works before what is left of it goes behind the others; it always does one batch."""
+
+    history_snapshot_facts: int = Field(default=20_000, ge=0, le=10_000_000)
+    """After so many facts of a partition a snapshot of it is taken, which makes looks at the past quick; 0 takes none."""
+
+    history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
+    """What an API process keeps of partitions as they were, in MiB."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

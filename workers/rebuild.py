@@ -1,24 +1,12 @@
 """Views from facts and recorded outcomes alone: no view, snapshot or warm state has a part in it."""
 
 from events.envelope import Vector
-from events.log.keys import name
+from events.log.fleet_facts import FleetFacts
 from events.log.port import Log
 from events.view_store.port import ViewStore
 from events.views.keeping import writes_of
-from workers.projector import FleetFacts
 from workers.replay.facts import FactsAhead
-from workers.replay.folding import Folding
-
-
-class OutcomeDiffers(Exception):
-    """Folding again does not give what was recorded: the log, or the code that folds it, is not what it was."""
-
-    def __init__(self, partition: int, position: int) -> None:
-        super().__init__(
-            f"{name(partition)}: outcome {position} is recorded otherwise than the facts give it;"
-            " `twinfold replay` says how"
-        )
-        self.partition, self.position = partition, position
+from workers.replay.folding import Folding, OutcomeDiffers
 
 
 def rebuild(number: int, *, log: Log, recorded: ViewStore, into: ViewStore, upto: Vector | None = None) -> None:

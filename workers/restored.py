@@ -35,7 +35,9 @@ def main() -> None:
     streams = RawStreams(log.client)
     for number in range(partitions):
         vector = _decided(views, number, streams.head(f"{name(number)}:outcomes"))
-        rebuild(number, log=log, recorded=views, into=views, upto=vector)
+        # Where nothing was ever decided nothing is kept, not even how far it is.
+        if vector != Vector():
+            rebuild(number, log=log, recorded=views, into=views, upto=vector)
         sys.stdout.write(f"{number + 1}\n")
         sys.stdout.flush()
 

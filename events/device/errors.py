@@ -9,6 +9,8 @@ DeviceError
 └── TwinLimitExceeded      with every problem found
 """
 
+from collections.abc import Sequence
+
 from events.properties import LimitProblem
 
 
@@ -57,11 +59,12 @@ class DeviceExists(DeviceError):
 
 
 class DeviceNotFound(DeviceError):
-    """The device is not registered, or is retired."""
+    """The device is not registered, or is retired; `near` are devices that are called alike, where somebody looked for them."""
 
-    def __init__(self, device_id: str) -> None:
-        super().__init__(f"no device {device_id!r} is registered")
-        self.device_id = device_id
+    def __init__(self, device_id: str, *, near: Sequence[str] = ()) -> None:
+        meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        super().__init__(f"no device {device_id!r} is registered{meant}")
+        self.device_id, self.near = device_id, tuple(near)
 
 
 class ModuleExists(DeviceError):

@@ -35,6 +35,20 @@ def ranks(rollout: str, hashes: Hashes) -> Hashes:
     return mixed
 
 
+def place(candidates: FleetSet, rollout: str, hashes: dict[int, Hashes], *, number: int, ordinal: int) -> int:
+    """Where one of some devices comes in a rollout's order, from 1: it is among the `first` so many, and not among one less."""
+    mine = (ranks(rollout, hashes[number][[ordinal]])[0], number, ordinal)
+    before = 0
+    for other, members in sorted(candidates.by_partition.items()):
+        ordinals = np.array(members, dtype=np.uint32)
+        ranked = ranks(rollout, hashes[other][ordinals])
+        before += int((ranked < mine[0]).sum())
+        if other <= number:
+            # Of equal ranks the lower partition and ordinal come first.
+            before += int(((ranked == mine[0]) & ((other < number) | (ordinals < ordinal))).sum())
+    return before + 1
+
+
 def first(candidates: FleetSet, limit: int, rollout: str, hashes: dict[int, Hashes]) -> FleetSet:
     """Those of some devices who come first in a rollout's order, at most `limit`; `hashes` by partition and ordinal."""
     if limit <= 0:

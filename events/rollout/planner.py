@@ -206,8 +206,7 @@ class _Turn:
         return first(free, room, self._order, self._census.fleet.hashes()) if room > 0 else NOBODY
 
     def _universe(self) -> FleetSet:
-        pool = self._document.pool
-        return self._census.target if pool is UNSET else self._census.target & FleetSet.of(pool)
+        return universe(self._document, self._census)
 
     def _cap(self, universe: FleetSet) -> int:
         phase = self._document.current
@@ -218,7 +217,7 @@ class _Turn:
 
     @property
     def _order(self) -> str:
-        return f"{self._name}:{self._document.created_at}"
+        return order_of(self._name, self._document)
 
     def _admit(self, wanted: FleetSet) -> RolloutFact | None:
         windows = self._plan.windows
@@ -373,6 +372,16 @@ class _Turn:
         left = self._left()
         limit = "" if left is None or left <= 0 else saying.until_timeout(left)
         return saying.phase(self._document, self._gate, self.tally.counts, *(one for one in (rest, limit) if one))
+
+
+def order_of(name: str, document: RolloutDocument) -> str:
+    """What the order in which a rollout takes devices is called: another one for each that is made."""
+    return f"{name}:{document.created_at}"
+
+
+def universe(document: RolloutDocument, census: Census) -> FleetSet:
+    """Whom the phases of a rollout are for: enabled devices that are targeted, without those that wait for its end."""
+    return census.target if document.pool is UNSET else census.target & FleetSet.of(document.pool)
 
 
 def tally(document: RolloutDocument, census: Census, now: int) -> Tally:

@@ -26,7 +26,8 @@ class TwinLike(Protocol):
         ...
 
 
-_MISSING = object()
+MISSING = object()
+"""What `value_at` answers where there is no such property."""
 COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
     Op.EQ: operator.eq,
     Op.NE: operator.ne,
@@ -48,9 +49,9 @@ def evaluate(condition: Condition, twin: TwinLike) -> bool | None:
         case Nobody():
             return False
         case Comparison(path, op, literal):
-            return _compare(_value(path, twin), op, literal)
+            return _compare(value_at(path, twin), op, literal)
         case IsDefined(path):
-            return _value(path, twin) is not _MISSING
+            return value_at(path, twin) is not MISSING
         case Not(term):
             verdict = evaluate(term, twin)
             return None if verdict is None else not verdict
@@ -62,7 +63,8 @@ def evaluate(condition: Condition, twin: TwinLike) -> bool | None:
             return True if True in verdicts else None if None in verdicts else False
 
 
-def _value(path: Path, twin: TwinLike) -> object:
+def value_at(path: Path, twin: TwinLike) -> object:
+    """The value that a comparison of a property is about; MISSING where it is not there, or null."""
     match path:
         case ("deviceId",):
             return twin.device_id
@@ -74,7 +76,7 @@ def _value(path: Path, twin: TwinLike) -> object:
             raise AssertionError(path)
     for name in names:
         if not isinstance(found, Mapping) or found.get(name) is None:
-            return _MISSING
+            return MISSING
         found = found[name]
     return found
 

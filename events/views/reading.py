@@ -89,8 +89,8 @@ class PartitionReading:
         self.vector = kept.checkpoint.vector
         self._kept = kept
         self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
-        self._targets = {layer.id: (layer, sets) for layer, sets in _targets_of(kept).items()}
-        self._places = {layer.id: place for layer, place in _places_of(kept).items()}
+        self._targets = {layer.id: (layer, sets) for layer, sets in targets_of(kept).items()}
+        self._places = {layer.id: place for layer, place in places_of(kept).items()}
         self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
 
@@ -206,16 +206,17 @@ def deployment_of(field: str) -> Layer:
     return Layer(name.partition("/")[0], int(created))
 
 
-def _places_of(kept: Kept) -> dict[Layer, Place]:
+def places_of(kept: Kept) -> dict[Layer, Place]:
+    """Where each deployment stands; `kept` holds the `deployments` hash."""
     return {
         deployment_of(field): msgspec.json.decode(data, type=Place)
         for field, data in kept.hashes["deployments"].items()
     }
 
 
-def _targets_of(kept: Kept) -> dict[Layer, dict[str, BitMap]]:
-    """Whom each deployment targets, by module; of what is for devices, under no name."""
-    places = _places_of(kept)
+def targets_of(kept: Kept) -> dict[Layer, dict[str, BitMap]]:
+    """Whom each deployment targets, by module; of what is for devices, under no name. `kept` holds PASSED_OVER_HASHES."""
+    places = places_of(kept)
     found: dict[Layer, dict[str, BitMap]] = {layer: {} for layer in places}
     for field, data in kept.hashes["targets"].items():
         layer = deployment_of(field)
@@ -232,8 +233,8 @@ class Targeting:
         self._targets: list[tuple[Layer, BitMap]] = []
         self._own: list[tuple[Layer, BitMap]] = []
         self._of_modules: dict[str, list[tuple[Layer, BitMap]]] = {}
-        places = _places_of(kept)
-        for layer, sets in _targets_of(kept).items():
+        places = places_of(kept)
+        for layer, sets in targets_of(kept).items():
             place = places[layer]
             if not place.is_open:
                 continue
@@ -297,35 +298,46 @@ def passed_over(ordinal: int, row: Row, kept: Kept) -> tuple[PassedOver, ...]:
     `kept` holds the `deployments` and `targets` hashes. Whom nothing outplaces was not admitted: there is no other way to
     be passed over.
     """
-    places = _places_of(kept)
+    places = places_of(kept)
     targeting = [
         (layer, module)
-        for layer, sets in _targets_of(kept).items()
+        for layer, sets in targets_of(kept).items()
         for module, members in sets.items()
         if ordinal in members
     ]
-    stack = row.wanted if row.standing in {Standing.HELD_BACK, *PINNED} else row.stack
-    if row.standing is Standing.UNMANAGED:
-        stack = ()
     found: list[PassedOver] = []
     for layer, module in sorted(targeting):
-        if places[layer].own:
-            found += [one for one in _passed_own(layer, row, places[layer], module) if one not in found]
-        elif layer not in stack:
-            found.append(_passed(layer, stack, places))
-        elif row.standing is Standing.HELD_BACK:
-            found.append(PassedOver(layer.id, Why.OVER_LIMIT))
-        elif row.standing in PINNED:
-            found.append(PassedOver(layer.id, Why.BY_HAND if row.standing is Standing.BY_HAND else Why.RESTORED))
+        passed = in_the_way(layer, row, places, module)
+        if passed is not None and passed not in found:
+            found.append(passed)
     return tuple(found)
 
 
-def _passed_own(layer: Layer, row: Row, place: Place, module: str) -> list[PassedOver]:
+def in_the_way(layer: Layer, row: Row, places: Mapping[Layer, Place], module: str = "") -> PassedOver | None:
+    """What stands in the way of a deployment that targets a device with this row, or one of its modules; `None` where it applies.
+
+    Of one that does not target it: what would, if it did; NOT_ADMITTED where nothing else is known.
+    """
+    if places[layer].own:
+        return _passed_own(layer, row, places[layer], module)
+    stack = row.wanted if row.standing in {Standing.HELD_BACK, *PINNED} else row.stack
+    if row.standing is Standing.UNMANAGED:
+        stack = ()
+    if layer not in stack:
+        return _passed(layer, stack, places)
+    if row.standing is Standing.HELD_BACK:
+        return PassedOver(layer.id, Why.OVER_LIMIT)
+    if row.standing in PINNED:
+        return PassedOver(layer.id, Why.BY_HAND if row.standing is Standing.BY_HAND else Why.RESTORED)
+    return None
+
+
+def _passed_own(layer: Layer, row: Row, place: Place, module: str) -> PassedOver | None:
     """Every configuration that targets one twin of a device applies, unless it is not admitted or all do not fit."""
     own = row.module_part(module) if module else row.own_part
     if layer in (own.wanted or own.stack):
-        return [PassedOver(layer.id, Why.OVER_LIMIT)] if own.wanted else []
-    return [PassedOver(layer.id, _shut_out(place))]
+        return PassedOver(layer.id, Why.OVER_LIMIT) if own.wanted else None
+    return PassedOver(layer.id, _shut_out(place))
 
 
 def _shut_out(place: Place) -> Why:

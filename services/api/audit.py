@@ -137,7 +137,7 @@ def _tree(auditing: Auditing, tree: Tree) -> JsonObject:
 def fetches(request: Request, device_id: DeviceId) -> JsonObject:
     """How often a device fetched the secrets of its own modules and keys, by day (UTC), newest first."""
     room = room_of(request)
-    found = fetches_of(room.log.client, device_id, partitions=room.log.partitions, at=room.clock())
+    found = fetches_of(room.client, device_id, partitions=room.log.partitions, at=room.clock())
     return {"deviceId": device_id, "days": found}
 
 

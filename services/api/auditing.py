@@ -37,7 +37,7 @@ class Auditing:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.streams = RawStreams(room.log.client)
+        self.streams = RawStreams(room.client)
         self.names = stream_names(room.log.partitions)
         self._feed = Feed(room.log, room.views)
         self._ordinals = Ordinals(room.views, partitions=room.log.partitions)

@@ -5,8 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 
 from events.log.port import Log
-from events.rollout.planner import Judgement
+from events.rollout import saying
+from events.rollout.cohort import place
+from events.rollout.facts import RollbackBegan
+from events.rollout.planner import Judgement, order_of, universe
 from events.rollout.state import RolloutDocument
+from events.rollout.turn import Order
+from events.rollout.words import progress
 from events.view_store.census import CensusReader
 from events.view_store.port import ViewStore
 
@@ -32,3 +37,28 @@ class Judging:
         with self._lock:
             self._census.settle(self._pause)
             return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}
+
+    def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> Order | None:
+        """Where a device, by its partition and ordinal, comes in a rollout's order as of the last look; `None`: at the end.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        with self._lock:
+            self._census.look(self._census.heads())
+            candidates = universe(document, self._census.of(name, document))
+            if ordinal not in candidates.of_partition(number):
+                return None
+            hashes = self._census.hashes()
+            found = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
+            return Order(found, len(candidates))
+
+
+def says(document: RolloutDocument, judged: Judgement) -> str:
+    """What a rollout waits for; where something follows, why that, as it is about to be done."""
+    if not judged.facts:
+        return judged.says
+    first = judged.facts[0]
+    if isinstance(first, RollbackBegan):
+        return saying.about_to_roll_back(first.reason)
+    return getattr(first, "reason", "") or progress(document)

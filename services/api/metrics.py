@@ -124,7 +124,7 @@ class _Webhooks(Collector):
             "twinfold_webhook_lag_facts", "Facts and outcomes before the heads.", labels=["webhook"]
         )
         paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
-        kept, log = Deliveries(self._room.log.client), self._room.log
+        kept, log = Deliveries(self._room.client), self._room.log
         try:
             standing = dict(webhooks(log))
             counts, known, heads = kept.counts(), kept.all(), Feed(log, self._room.views).heads()

@@ -43,9 +43,11 @@ _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     (re.compile(r"/v1/(policies|tokens|webhooks)(/.*)?"), _ADMIN, _ADMIN),
     (re.compile(r"/v1/audit/.*"), _AUDIT, _AUDIT),
     (re.compile(r"/v1/stream"), _FLEET_READ, _FLEET_READ),
+    # Going on without a fact changes what history means.
+    (re.compile(r"/v1/blocked(/.*)?"), _FLEET_READ, _ADMIN),
     (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, _TWIN_READ), (Own.DEVICE, _TWIN_WRITE)),
     # Each line of the body needs the right of its command, too.
-    (re.compile(r"/v1/facts"), _ADMIN, frozenset({Right.SERVICE_CONNECT})),
+    (re.compile(r"/v1/(facts|preview)"), _ADMIN, frozenset({Right.SERVICE_CONNECT})),
     (re.compile(r"/v1/devices(/.*)?"), _TWIN_READ, _TWIN_WRITE),
     (re.compile(r"/twins(/.*)?"), _TWIN_READ, _TWIN_WRITE),
     (re.compile(r"/devices/[^/]+/modules(/.*)?"), (Own.DEVICE, _REGISTRY_READ), (Own.DEVICE, _REGISTRY_WRITE)),
@@ -73,7 +75,7 @@ def device_of(method: str, path: str) -> str | None:
 
 _WITHIN_A_SCOPE = re.compile(
     r"/devices|/devices/query|/statistics/(devices|service)|/configurations(/.*)?"
-    r"|/v1/devices|/v1/deployments(/.*)?|/v1/rollouts|/v1/readiness(/.*)?|/v1/facts"
+    r"|/v1/devices|/v1/deployments(/.*)?|/v1/rollouts|/v1/readiness(/.*)?|/v1/facts|/v1/preview"
 )
 
 

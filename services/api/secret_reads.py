@@ -101,7 +101,7 @@ class SecretReads:
         if not counted:
             return
         try:
-            keep_fetches(self._room.log.client, counted, partitions=self._room.log.partitions, at=self._room.clock())
+            keep_fetches(self._room.client, counted, partitions=self._room.log.partitions, at=self._room.clock())
         except LogUnavailable as error:
             with self._adding:
                 self._fetches.update(counted)

@@ -58,16 +58,25 @@ class Api:
         # The authority of this machine is trusted for its own address alone.
         trusted = local.ca if local is not None and local.ca and self._url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
+        self.headers: httpx.Headers = httpx.Headers()
+        """Those of the last answer."""
 
     def call(
-        self, method: str, path: str, *, body: Json = None, params: dict[str, Any] | None = None, any_etag: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json = None,
+        params: dict[str, Any] | None = None,
+        any_etag: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """The JSON of an answer; `None` where it has none.
 
         Raises:
             ApiRefused, ApiUnavailable: there is no such answer.
         """
-        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {})}
+        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {}), **(headers or {})}
         try:
             answer = httpx.request(
                 method,
@@ -84,6 +93,7 @@ class Api:
             raise ApiUnavailable(self._url, _message(answer))
         if not answer.is_success:
             raise ApiRefused(answer.status_code, _message(answer))
+        self.headers = answer.headers
         return answer.json() if answer.content else None
 
     def stream(self, path: str, *, params: dict[str, Any]) -> Iterator[bytes]:

@@ -61,6 +61,7 @@ AUDIT = frozenset({Right.AUDIT_READ})
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/v1/webhooks", ADMIN, ADMIN),
+        ("/v1/blocked/p03:17", READ | CONNECT, ADMIN),
         ("/v1/webhooks/a", ADMIN, ADMIN),
         ("/v1/webhooks/a/test", ADMIN, ADMIN),
         ("/v1/audit/facts", AUDIT, AUDIT),

@@ -17,7 +17,7 @@ from tests.cli.running import up
 from tests.servers import eventually
 from tests.workers.system import answer_of, base
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.long]
 
 READS = (
     "/v1/devices?top=1000",

@@ -5,9 +5,10 @@ from typing import Any
 
 from events.envelope import Envelope
 from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.fleet_facts import position_of
 from events.log.keys import name
 from events.log.port import Fact, Log
-from workers.projector import BATCH_FACTS, position_of
+from workers.projector import BATCH_FACTS
 
 LeftOut = Callable[[], Mapping[int, str]]
 """The positions of the stream that an operator decided to leave out, as far as that is known."""

@@ -11,18 +11,32 @@ from events.envelope import Envelope, Vector
 from events.fleet.outcome import Outcome
 from events.fleet.partition import MergeCache, Partition
 from events.log.errors import LogLostItsTail
+from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
 from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import OutcomeEntry
-from workers.projector import FleetFacts
 from workers.replay.facts import FactsAhead
 
 _OUTCOMES = 1000
 
 
+class OutcomeDiffers(Exception):
+    """Folding again does not give what was recorded: the log, or the code that folds it, is not what it was."""
+
+    def __init__(self, partition: int, position: int) -> None:
+        super().__init__(
+            f"{name(partition)}: outcome {position} is recorded otherwise than the facts give it;"
+            " `twinfold replay` says how"
+        )
+        self.partition, self.position = partition, position
+
+
 class PathsMissing(Exception):
     """The fleet came to name properties after the folding began without them; it has to begin again."""
+
+    def __init__(self) -> None:
+        super().__init__("deployments that name other properties keep coming; rebuild again when that has calmed down")
 
 
 class Step(msgspec.Struct, frozen=True):

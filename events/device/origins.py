@@ -1,0 +1,114 @@
+"""Which fact made a value what it is: the oldest one since which it has been the same, found by reading backwards."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.envelope import Envelope
+
+ABSENT: Final = object()
+"""The value of what is not there."""
+
+_UNTOUCHED: Final = object()
+
+
+class Property(msgspec.Struct, frozen=True):
+    """A property of a device (`module` empty) or of one of its modules.
+
+    `path` begins with `tags` or `reported`; `edge` and `enabled` are those of the device's identity.
+    """
+
+    path: tuple[str, ...]
+    module: str = ""
+
+
+EDGE = Property(("edge",))
+ENABLED = Property(("enabled",))
+
+
+class Origins:
+    """Takes the facts of a device and its modules, newest first; `found` has what each property goes back to."""
+
+    def __init__(self, device_id: str, wanted: Mapping[Property, Any]) -> None:
+        """`wanted` are properties with their values now, ABSENT for what is not there."""
+        self._device_id = device_id
+        self._open = dict(wanted)
+        self.found: dict[Property, Envelope[Any]] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether older facts say nothing more."""
+        return not self._open
+
+    def look(self, envelope: Envelope[Any]) -> None:
+        """Take the next older fact."""
+        module = envelope.subject[len(self._device_id) + 1 :]
+        for one in list(self._open):
+            after = _after(envelope.fact, one, module)
+            if after is _UNTOUCHED:
+                continue
+            if _same(after, self._open[one]) or one not in self.found:
+                self.found[one] = envelope
+            if isinstance(envelope.fact, DeviceRegistered) or not _same(after, self._open[one]):
+                del self._open[one]
+
+    def look_at(self, envelopes: Iterable[Envelope[Any]]) -> None:
+        """Take some facts, the newest first."""
+        for envelope in envelopes:
+            if self.is_done:
+                return
+            self.look(envelope)
+
+
+def _after(fact: DeviceFact, one: Property, module: str) -> object:
+    """The value that a fact leaves a property with, if it says anything of it; `module` is whose fact it is."""
+    if isinstance(fact, DeviceRegistered):
+        return {EDGE: fact.edge, ENABLED: fact.enabled}.get(one, ABSENT)
+    if one in {EDGE, ENABLED}:
+        if not isinstance(fact, DeviceUpdated):
+            return _UNTOUCHED
+        return fact.edge if one == EDGE else fact.enabled
+    if isinstance(fact, ModuleCreated | ModuleDeleted):
+        return ABSENT if one.module == fact.module_id else _UNTOUCHED
+    if module != one.module:
+        return _UNTOUCHED
+    section, *path = one.path
+    match fact:
+        case TwinPatched(tags=tags) if tags is not None and section == "tags":
+            return _patched(tags, path)
+        case TwinReplaced(tags=tags) if section == "tags":
+            found = _patched(tags, path)
+            return ABSENT if found is _UNTOUCHED else found
+        case PropertiesReported(patch) if section == "reported":
+            return _patched(patch, path)
+        case _:
+            return _UNTOUCHED
+
+
+def _patched(patch: Any, path: list[str]) -> object:
+    node = patch
+    for name in path:
+        if not isinstance(node, dict):
+            return ABSENT
+        if name not in node:
+            return _UNTOUCHED
+        node = node[name]
+    return ABSENT if node is None else node
+
+
+def _same(one: object, other: object) -> bool:
+    # An object is patched piece by piece: that it is one is all that can be compared. True == 1 in Python, though not in JSON.
+    if isinstance(one, dict) and isinstance(other, dict):
+        return True
+    return isinstance(one, bool) == isinstance(other, bool) and one == other

@@ -1,0 +1,117 @@
+"""What was done to each deployment and its rollout, and by whom: kept up from the fleet's stream as far as somebody asks."""
+
+import contextlib
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import get_args
+
+import msgspec
+
+from events.deployment.facts import DeploymentCreated, DeploymentFact, DeploymentUpdated
+from events.envelope import Envelope
+from events.fleet.deployments import deployment_of
+from events.log.codec import decode_entry
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.keys import FLEET, name
+from events.log.port import Fact, Log
+from events.log.raw import RawEntry, RawStreams
+from events.rollout.facts import DevicesAdmitted, RolloutFact
+from events.rollout.sets import FleetSet
+
+
+class Deed(msgspec.Struct, frozen=True):
+    """A fact on a deployment, or on its rollout, without its content and without sets of devices.
+
+    `condition` and `priority` are what it set them to, `phase` counts from 1, `count` are devices; `None` where it says nothing of it.
+    """
+
+    position: int
+    at: int
+    by: str
+    kind: str
+    cause: str = ""
+    condition: str | None = None
+    priority: int | None = None
+    phase: int | None = None
+    count: int | None = None
+    reason: str | None = None
+
+
+_TYPES = frozenset(kind.__name__.encode() for union in (DeploymentFact, RolloutFact) for kind in get_args(union))
+
+
+class Deeds:
+    """Every deed there was, by deployment, those of deleted ones as well. May be asked by several threads.
+
+    What cannot be read is left out: where the fleet's stream stops workers, explanations still have the rest.
+    """
+
+    def __init__(self, streams: RawStreams) -> None:
+        self._streams = streams
+        self._position = 0
+        self._by_id: dict[str, list[Deed]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, deployment_id: str, *, upto: int) -> tuple[Deed, ...]:
+        """What was done to the one that was made last under an id, oldest first, up to a position of the fleet's stream.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        with self._lock:
+            self._read_on(upto)
+            every = self._by_id.get(deployment_id, [])
+            some = every[: bisect_right(every, upto, key=lambda deed: deed.position)]
+        made = (number for number in reversed(range(len(some))) if some[number].kind == DeploymentCreated.__name__)
+        return tuple(some[next(made, 0) :])
+
+    def _read_on(self, upto: int) -> None:
+        while self._position < upto:
+            try:
+                for entry in self._streams.entries(name(FLEET), after=self._position, upto=upto):
+                    self._position = entry.position
+                    self._note(entry)
+            except LogLostItsTail as error:
+                if error.found <= self._position:
+                    return
+                self._position = error.found - 1
+            else:
+                # A stream that ends before its head has lost its tail.
+                self._position = max(self._position, upto)
+
+    def _note(self, entry: RawEntry) -> None:
+        if entry.fields.get(b"type") in _TYPES:
+            with contextlib.suppress(UnreadableFact):
+                envelope = decode_entry(name(FLEET), entry.position, entry.fields)
+                self._by_id.setdefault(deployment_of(envelope.subject), []).append(_deed(envelope))
+
+
+def _deed(envelope: Envelope[Fact]) -> Deed:
+    fact = envelope.fact
+    edited = isinstance(fact, DeploymentCreated | DeploymentUpdated)
+    phase, count = getattr(fact, "phase", None), getattr(fact, "count", None)
+    return Deed(
+        envelope.position,
+        envelope.at,
+        str(envelope.by),
+        type(fact).__name__,
+        envelope.cause,
+        fact.target_condition if edited else None,  # type: ignore[union-attr]
+        fact.priority if edited else None,  # type: ignore[union-attr]
+        None if phase is None else phase + 1,
+        count,
+        getattr(fact, "reason", None) or None,
+    )
+
+
+def admitting(log: Log, deeds: Iterable[Deed], *, number: int, ordinal: int, looks: int = 200) -> Deed | None:
+    """The deed that admitted a device, by its partition and ordinal, among the newest so many that admitted anybody."""
+    some = [deed for deed in deeds if deed.kind == DevicesAdmitted.__name__]
+    for deed in reversed(some[-looks:]):
+        for envelope in log.read(FLEET, after=deed.position - 1, limit=1):
+            if isinstance(envelope.fact, DevicesAdmitted) and ordinal in FleetSet.of(
+                envelope.fact.devices
+            ).of_partition(number):
+                return deed
+    return None

@@ -1,0 +1,136 @@
+"""The facts that led a device to where it is: read backwards through its partition, once, as far as somebody wants."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from events.device.facts import ConfigurationSet, DeviceRegistered, DeviceRetired, PropertiesReported
+from events.device.identifiers import AGENT, module_subject
+from events.device.origins import Origins, Property
+from events.envelope import Envelope
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.port import Fact
+from events.log.raw import RawStreams
+from events.log.subjects import facts_of
+
+
+class Traced(msgspec.Struct, frozen=True):
+    """What was found, looking back from a position to `back_to` (+ 1).
+
+    `origins` says since which fact each property has been as it is. `reported` is the agent's last report, `by_hand` the last
+    configuration set by hand; `registered` and `retired` begin and end the device's last generation. `undecided` are the facts
+    that workers have not come to, and `moving` those that came with the outcome.
+    """
+
+    back_to: int = 0
+    origins: Mapping[Property, Envelope[Any]] = {}
+    reported: Envelope[Any] | None = None
+    by_hand: Envelope[Any] | None = None
+    registered: Envelope[Any] | None = None
+    retired: Envelope[Any] | None = None
+    undecided: tuple[Envelope[Any], ...] = ()
+    moving: tuple[Envelope[Any], ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the device's registration was reached."""
+        return self.registered is not None
+
+
+BATCH_ENTRIES = 1000
+
+
+def trace(
+    streams: RawStreams,
+    device_id: str,
+    wanted: Mapping[Property, Any],
+    *,
+    partitions: int,
+    upto: int,
+    decided: int,
+    span: tuple[int, int],
+    entries_max: int,
+) -> Traced:
+    """Look back from a position of the device's partition, over at most so many entries, or to where they cannot be read.
+
+    `decided` is how far workers have come, `span` the (after, upto) of the outcome that gave the device what it has.
+
+    Raises:
+        LogUnavailable: Redis does not answer.
+    """
+    origins = Origins(device_id, wanted)
+    modules = {one.module for one in wanted if one.module} | {AGENT}
+    subjects = [device_id, *sorted(module_subject(device_id, module) for module in modules)]
+    seen = _Seen(device_id)
+    upper, least = upto, max(0, upto - entries_max)
+    while upper > least and not (seen.registered and origins.is_done):
+        after = max(least, upper - BATCH_ENTRIES)
+        try:
+            found = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
+        except LogLostItsTail:
+            break
+        for envelope in reversed(found):
+            origins.look(envelope)
+            seen.look(envelope, decided=decided, span=span)
+            if seen.registered:
+                break
+        upper = after
+    return seen.traced(upper, origins)
+
+
+def _readable(
+    streams: RawStreams, subjects: Sequence[str], *, partitions: int, after: int, upto: int
+) -> list[Envelope[Fact]]:
+    """The facts of some subjects without those that do not decode: these stop workers, and not the answer to why."""
+    found: list[Envelope[Fact]] = []
+    while True:
+        try:
+            found.extend(facts_of(streams, subjects, partitions=partitions, after=after, upto=upto))
+        except UnreadableFact as error:
+            after = error.position
+        else:
+            return found
+
+
+class _Seen:
+    """What was passed on the way back, newest first."""
+
+    def __init__(self, device_id: str) -> None:
+        self._device_id = device_id
+        self._agent = module_subject(device_id, AGENT)
+        self._last: dict[type[Fact], Envelope[Any]] = {}
+        self._reported: Envelope[Any] | None = None
+        self._undecided: list[Envelope[Any]] = []
+        self._moving: list[Envelope[Any]] = []
+
+    @property
+    def registered(self) -> Envelope[Any] | None:
+        return self._last.get(DeviceRegistered)
+
+    def look(self, envelope: Envelope[Any], *, decided: int, span: tuple[int, int]) -> None:
+        if envelope.subject == self._agent and isinstance(envelope.fact, PropertiesReported):
+            self._reported = self._reported or envelope
+            return
+        if envelope.subject == self._device_id:
+            self._last.setdefault(type(envelope.fact), envelope)
+        if envelope.position > decided:
+            self._undecided.append(envelope)
+        elif span[0] < envelope.position <= span[1]:
+            self._moving.append(envelope)
+
+    def traced(self, back_to: int, origins: Origins) -> Traced:
+        return Traced(
+            0 if self.registered else back_to,
+            origins.found,
+            self._reported,
+            self._last.get(ConfigurationSet),
+            self.registered,
+            self._last.get(DeviceRetired),
+            _ascending(self._undecided),
+            _ascending(self._moving),
+        )
+
+
+def _ascending(some: Sequence[Envelope[Any]]) -> tuple[Envelope[Any], ...]:
+    return tuple(reversed(some))

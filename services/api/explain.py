@@ -1,0 +1,123 @@
+"""Why a device has what it has, and does not get what it does not: one verdict for each deployment, with its reason."""
+
+import difflib
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from events.deployment.errors import DeploymentNotFound
+from events.device.errors import DeviceNotFound
+from events.rollout.turn import Turn, turn
+from events.view_store.explaining import ENTRIES_MAX, Explaining, Explanation
+from events.views import telling
+from events.views.explained import Led, Reason, Weighed
+from services.api import described, described_explain
+from services.api.answers import JsonAnswer
+from services.api.asking import caller_of, room_of
+from services.api.described import answers, refusals
+from services.api.explanations import OF_ROLLOUTS, device_shape, line_shape
+from services.api.hub import deployments_seen
+from services.api.paths import DeviceId
+
+router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
+
+LOOK_BACK_MAX = 10_000_000
+_NEAR_AMONG = 20_000
+_NEAR = 3
+_ALIKE = 0.75
+
+
+@router.get("/devices/{device_id}/explain", response_model=None, responses=answers(described_explain.Explanation))
+def explain(
+    request: Request,
+    device_id: DeviceId,
+    deployment: Annotated[str | None, Query(description="This deployment alone.")] = None,
+    look_back: Annotated[
+        int,
+        Query(
+            alias="lookBack",
+            ge=0,
+            le=LOOK_BACK_MAX,
+            description="Over how many facts of its partition the ones that led here are looked for.",
+        ),
+    ] = ENTRIES_MAX,
+) -> Response:
+    """Why a device has what it has: of each deployment the verdict and its reason, and the facts that led there.
+
+    Whoever never was gets a 404 that names devices called alike; whoever is retired, or not known to the views yet, an answer that
+    says so. Secrets show as `***`.
+    """
+    room = room_of(request)
+    explaining = Explaining(room.log, room.view, room.views, streams=room.streams, deeds=room.deeds)
+    found = explaining.explain(device_id, entries_max=look_back)
+    if found is None:
+        raise DeviceNotFound(device_id, near=_near(request, device_id))
+    weighed = _seen(request, found)
+    if deployment is not None:
+        weighed = tuple(one for one in weighed if one.id == deployment)
+        if not weighed:
+            raise DeploymentNotFound(deployment)
+    hidden = frozenset(name for name in found.deployments if not _is_theirs(request, found, name))
+    context = telling.Context(
+        found.device_id,
+        found.subject,
+        found.standpoint,
+        found.deployments,
+        room.clock(),
+        _turns(request, found, weighed),
+        hidden,
+    )
+    lines = [line_shape(one, context, _led(request, explaining, found, one)) for one in weighed]
+    return JsonAnswer({**device_shape(found, context, weighed, deployment or ""), "deployments": lines})
+
+
+def _led(request: Request, explaining: Explaining, found: Explanation, one: Weighed) -> tuple[Led, ...]:
+    if _is_theirs(request, found, one.id):
+        return found.led(one, explaining.admitted(found, one.id) if one.applies else None)
+    # How a rollout goes tells of devices that they do not reach.
+    return tuple(led for led in found.led(one) if led.act not in OF_ROLLOUTS)
+
+
+def _is_theirs(request: Request, found: Explanation, deployment_id: str) -> bool:
+    """Whether the caller may know how a deployment is rolled out: whoever is scoped, where all its devices are theirs."""
+    scope = caller_of(request).scope
+    return scope is None or found.deployments[deployment_id].document.scope == scope.text
+
+
+def _near(request: Request, device_id: str) -> list[str]:
+    """Who is called alike, of the devices that the caller reaches."""
+    room = room_of(request)
+    names, _ = room.view.devices(limit=_NEAR_AMONG, within=room.within(caller_of(request)))
+    folded = {name.lower(): name for name in names}
+    return [folded[name] for name in difflib.get_close_matches(device_id.lower(), folded, n=_NEAR, cutoff=_ALIKE)]
+
+
+def _seen(request: Request, found: Explanation) -> tuple[Weighed, ...]:
+    """What the caller sees of it: whoever is scoped, their own deployments and those that target somebody of theirs."""
+    if caller_of(request).scope is None or all(one.targeted for one in found.weighed):
+        return found.weighed
+    seen = {name for name, _, _ in deployments_seen(request)}
+    return tuple(one for one in found.weighed if one.targeted or one.id in seen)
+
+
+def _turns(request: Request, found: Explanation, weighed: tuple[Weighed, ...]) -> dict[str, Turn]:
+    """Why rollouts have not admitted the device; to whoever is scoped, of their own deployments alone: others' tell of devices."""
+    room, at = room_of(request), found.standpoint
+    waiting = {
+        one.id: rollout
+        for one in weighed
+        if Reason.NOT_ADMITTED in {obstacle.reason for obstacle in (one.obstacle, one.then) if obstacle is not None}
+        and (rollout := found.deployments[one.id].rollout) is not None
+        and rollout.admits
+        and _is_theirs(request, found, one.id)
+    }
+    judged = room.judging.judged(waiting, room.clock())
+    turns = {}
+    for name, rollout in waiting.items():
+        order = None
+        if at.ordinal is not None:
+            order = room.judging.order(name, rollout, number=at.number, ordinal=at.ordinal)
+        turns[name] = turn(
+            rollout, found.subject.twin, enabled=found.subject.enabled, order=order, waits=judged[name].says
+        )
+    return turns

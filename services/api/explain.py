@@ -49,7 +49,7 @@ def explain(
     """
     room = room_of(request)
     explaining = Explaining(room.log, room.view, room.views, streams=room.streams, deeds=room.deeds)
-    found = explaining.explain(device_id, entries_max=look_back)
+    found = explaining.explain(device_id, deployment=deployment, entries_max=look_back)
     if found is None:
         raise DeviceNotFound(device_id, near=_near(request, device_id))
     weighed = _seen(request, found)

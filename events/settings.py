@@ -62,6 +62,27 @@ class Settings(BaseSettings):
     key_file: Path | None = None
     """The key that wraps the data keys of secrets; `None` is `master.key` in the data directory."""
 
+    archive_url: str | None = Field(default=None, repr=False)
+    """Where older facts are kept: a directory, or an object store that fsspec knows; `None` is `archive` in the data directory."""
+
+    archive_segment_facts: int = Field(default=50_000, ge=1, le=10_000_000)
+    """How many facts of a stream go into one file of the archive."""
+
+    archive_keep_days: float | None = Field(default=None, ge=0.0)
+    """Facts that were archived leave Redis when they are so old; `None` keeps all of them there as well."""
+
+    archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
+    """How often a pool of workers looks whether there is something to archive; one pool does at a time."""
+
+    seal_key_file: Path | None = None
+    """The key that signs seals; `None` is `seal.key` in the data directory. Whoever seals makes it if it is not there."""
+
+    seal_every_facts: int = Field(default=10_000, ge=1, le=1_000_000)
+    """After so many facts and outcomes the next seal is due."""
+
+    seal_every_seconds: float = Field(default=30.0, ge=0.1, le=86_400.0)
+    """After so long the next seal is due, if anything came."""
+
     heartbeat_file: Path | None = None
     """A file whose time a pool renews every second while all its workers live; for health checks."""
 
@@ -110,6 +131,12 @@ class Settings(BaseSettings):
     readiness_refuse: Literal["off", "error", "warning"] = "off"
     """From which severity on a finding that is not waived keeps a new deployment out."""
 
+    preview_required_above: int = Field(default=0, ge=0, le=1_000_000_000)
+    """A change of deployments, rollouts or updates that reaches more devices needs the token of a preview; 0 asks for none."""
+
+    preview_token_seconds: float = Field(default=900.0, ge=1.0, le=86_400.0)
+    """How long the token of a preview is good for."""
+
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 
@@ -149,6 +176,12 @@ class Settings(BaseSettings):
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
     """How long one job works before what is left of it goes behind the others; it always does one batch."""
 
+    history_snapshot_facts: int = Field(default=20_000, ge=0, le=10_000_000)
+    """After so many facts of a partition a snapshot of it is taken, which makes looks at the past quick; 0 takes none."""
+
+    history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
+    """What an API process keeps of partitions as they were, in MiB."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("redis_url", "queue_url")
@@ -177,7 +210,14 @@ class Settings(BaseSettings):
         return self.tls == "local" or self.tls_certificate is not None
 
     @field_validator(
-        "data_dir", "key_file", "heartbeat_file", "redis_server", "tls_certificate", "tls_key", "webhook_ca_file"
+        "data_dir",
+        "key_file",
+        "seal_key_file",
+        "heartbeat_file",
+        "redis_server",
+        "tls_certificate",
+        "tls_key",
+        "webhook_ca_file",
     )
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
@@ -201,6 +241,16 @@ class Settings(BaseSettings):
             raise ValueError(f"are networks with commas between them, as in 10.0.0.0/8,fd00::/8, or {ANY}") from None
         return text
 
+    @field_validator("archive_url")
+    @classmethod
+    def _is_a_place(cls, url: str | None) -> str | None:
+        # It stands in Redis, for all who read.
+        if url is not None and hide_password(url) != url:
+            raise ValueError("holds no password; the driver of an object store finds its credentials by itself")
+        if url is None or "://" in url:
+            return url
+        return str(Path(url).expanduser().absolute())
+
     @field_validator("queue_url")
     @classmethod
     def _is_a_single_server(cls, url: str | None) -> str | None:
@@ -220,9 +270,19 @@ class Settings(BaseSettings):
         return self.queue_url or self.redis_url
 
     @property
+    def effective_archive_url(self) -> str:
+        """Where older facts are kept."""
+        return self.archive_url or str(self.data_dir / "archive")
+
+    @property
     def effective_key_file(self) -> Path:
         """The file that holds the key of the data keys."""
         return self.key_file or self.data_dir / "master.key"
+
+    @property
+    def effective_seal_key_file(self) -> Path:
+        """The file that holds the key of seals."""
+        return self.seal_key_file or self.data_dir / "seal.key"
 
 
 def read_settings(**flags: object) -> Settings:

@@ -1,24 +1,23 @@
 """Folds one partition at a time from the log into the views, with warm copies in memory."""
 
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 import structlog
 
 from events.device.facts import DeviceFact
 from events.device.identifiers import module_subject
-from events.envelope import Envelope, Principal, Vector
+from events.envelope import Envelope, Vector
 from events.fleet.errors import CannotFold
 from events.fleet.index import MODULES
 from events.fleet.outcome import Outcome
 from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
-from events.log.facts import LOG_SUBJECT, BlockResolved
 from events.log.failpoints import FailPoint, reached
+from events.log.fleet_facts import FleetFacts, position_of
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.query.module_condition import EVERY_MODULE, can_be_for
@@ -30,9 +29,7 @@ from events.views.kept import Checkpoint
 
 BATCH_FACTS = 8192
 _DOCUMENTS = 1000
-_FLEET_BATCH = 1000
 _FILL_ROUNDS = 50
-_NOBODY = Principal.parse("system:log")
 
 logger = structlog.get_logger()
 
@@ -43,74 +40,12 @@ class CheckpointMoved(Exception):
     """Another worker committed this partition meanwhile; what was folded here is of no use."""
 
 
-class FleetFacts:
-    """The fleet's facts as far as this process has read them; partitions fold slices of it."""
+class ViewsLost(Exception):
+    """Outcomes are recorded, and nothing is kept of the views they led to: folding from the start would decide them again."""
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._facts: list[Envelope[Any]] = []
-        self._resolved: dict[int, dict[int, str]] = {}
-
-    def refresh(self) -> None:
-        """Read on to the head.
-
-        Raises:
-            UnreadableFact, LogLostItsTail: at a fact that nobody has decided to leave out; those before it are read.
-        """
-        while True:
-            try:
-                more = self._read(_FLEET_BATCH)
-            except (UnreadableFact, LogLostItsTail) as error:
-                position = position_of(error)
-                self._read(max(0, position - 1 - len(self._facts)))
-                self._look_ahead(position)
-                if position not in self.skipped(FLEET):
-                    raise
-                self._facts.append(_left_out(position))
-                continue
-            if len(more) < _FLEET_BATCH:
-                return
-
-    def _read(self, limit: int) -> Sequence[Envelope[Any]]:
-        more = self._log.read(FLEET, after=len(self._facts), limit=limit) if limit else []
-        for envelope in more:
-            self._facts.append(envelope)
-            self._note(envelope)
-        return more
-
-    def _note(self, envelope: Envelope[Any]) -> None:
-        fact = envelope.fact
-        if not isinstance(fact, BlockResolved):
-            return
-        self._resolved.setdefault(fact.stream, {})[fact.position] = fact.reason
-        if fact.stream == FLEET and fact.position <= len(self._facts):
-            self._facts[fact.position - 1] = _left_out(fact.position)
-
-    def _look_ahead(self, position: int) -> None:
-        """The decision on a fact that cannot be read stands after it."""
-        head = self._log.head(FLEET)
-        for after in range(position, head):
-            with contextlib.suppress(UnreadableFact, LogLostItsTail):
-                for envelope in self._log.read(FLEET, after=after, limit=1):
-                    self._note(envelope)
-
-    def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
-        """The facts at positions after + 1 to `upto`, or to what was read last."""
-        return self._facts[after:upto]
-
-    def skipped(self, stream: int) -> dict[int, str]:
-        """Positions of a stream that an operator decided to leave out, with the reasons."""
-        return self._resolved.get(stream, {})
-
-
-def _left_out(position: int) -> Envelope[Any]:
-    """Stands for a fact of the fleet that was left out; it moves the vector, and nothing else."""
-    return Envelope(position, LOG_SUBJECT, 0, 0, _NOBODY, "", BlockResolved(FLEET, position, ""))
-
-
-def position_of(error: CannotFold | UnreadableFact | LogLostItsTail) -> int:
-    """The position that an error stops at."""
-    return error.expected if isinstance(error, LogLostItsTail) else error.position
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"the views of {name(partition)} are lost; `twinfold rebuild --partition {name(partition)}`")
+        self.partition = partition
 
 
 def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
@@ -172,11 +107,14 @@ class Projector:
             return False
         except (CannotFold, UnreadableFact, LogLostItsTail) as error:
             return self._block(number, error)
+        except ViewsLost as error:
+            self._views.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
+            return True
 
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
         blocked = self._views.blocked(number)
-        if blocked is not None and blocked.decidable and blocked.position not in self._fleet.skipped(blocked.stream):
+        if blocked is not None and self._waits(blocked):
             return True
         checkpoint, partition = self._current(number)
         while True:
@@ -192,6 +130,12 @@ class Projector:
                 return not advanced
             self._fleet.refresh()
 
+    def _waits(self, blocked: Blocked) -> bool:
+        """Whether nobody has decided yet, nor wanted it tried again since it stopped."""
+        if not blocked.decidable or blocked.position in self._fleet.skipped(blocked.stream):
+            return False
+        return self._fleet.retried(blocked.stream, blocked.position) < blocked.at
+
     # -- where to begin
 
     def _current(self, number: int) -> tuple[Checkpoint, Partition]:
@@ -202,6 +146,8 @@ class Projector:
         if taken is not None and self._catch_up(number, taken[1], stored):
             return stored, taken[1]
         kept = self._views.load(number)
+        if kept.checkpoint == Checkpoint() and self._views.outcomes(number, after=0, limit=1):
+            raise ViewsLost(number)
         vector = kept.checkpoint.vector
         if vector.fleet > len(self._fleet.between(0)):
             raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=len(self._fleet.between(0)))
@@ -210,6 +156,8 @@ class Projector:
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
         """Fold a warm copy on to what another worker committed, without committing; false when it cannot be done so."""
+        if stored.rebuilt != partition.rebuilt:
+            return False
         if stored.outcomes < partition.outcomes or stored.vector.partition < partition.vector.partition:
             return False
         outcomes = self._views.outcomes(number, after=partition.outcomes, limit=stored.outcomes - partition.outcomes)
@@ -359,8 +307,11 @@ class Projector:
                 return False
         stream = FLEET if in_fleet else number
         former = self._views.blocked(number)
-        if former is None or (former.stream, former.position, former.error) != (stream, position, str(error)):
-            self._views.block(number, Blocked(stream, position, str(error), self._clock(), decidable))
+        # Later than the wish to try again, so that each is followed once.
+        since = max(self._clock(), self._fleet.retried(stream, position) + 1)
+        known = former is not None and (former.stream, former.position, former.error) == (stream, position, str(error))
+        if former is None or not known or former.at <= self._fleet.retried(stream, position):
+            self._views.block(number, Blocked(stream, position, str(error), since, decidable))
             logger.error(
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )

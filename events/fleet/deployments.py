@@ -2,7 +2,8 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -23,6 +24,7 @@ from events.deployment.facts import (
     Kept,
     NotStarted,
 )
+from events.envelope import Envelope
 from events.fleet.errors import CannotFold
 from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
 from events.fleet.metric_plan import indexed, plan_of
@@ -155,6 +157,13 @@ def deployment_of(subject: str) -> str:
     return subject.removeprefix(ROLLOUT)
 
 
+def targeting_facts(facts: Iterable[Envelope[Any]]) -> Iterator[tuple[int, str, TargetingFact]]:
+    """Those of the fleet's facts that `Deployments` folds: position, deployment, fact."""
+    for envelope in facts:
+        if isinstance(envelope.fact, TargetingFact):
+            yield envelope.position, deployment_of(envelope.subject), envelope.fact
+
+
 def paths_in(fact: TargetingFact) -> frozenset[Path]:
     """The properties that a fact makes a deployment name; those of its scope it names since its creation."""
     match fact:
@@ -203,8 +212,8 @@ class Deployments:
         """Whether any deployment is rolled out in phases."""
         self.has_had_own = False
         """Whether there ever was a configuration of devices' own twins: what one gave counts for good in `$version`."""
-        self._watch: Watch[str] = Watch()
-        self._names: Counter[Path] = Counter()
+        self.watch: Watch[str] = Watch()
+        self.names: Counter[Path] = Counter()
 
     def fold(self, facts: Iterable[tuple[int, str, TargetingFact]]) -> dict[str, Change]:
         """Fold (position, deployment id, fact) and say, per deployment, what it was before and is after all of them.
@@ -224,22 +233,46 @@ class Deployments:
                 self._remember(new)
                 self.has_had_own |= new.kind is Kind.DEVICE
         if before:
-            self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
-            ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
-            edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
-            self.layers_ascending = [deployment for deployment in edge if deployment.layered]
-            self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
-            self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
-            self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is Kind.MODULE]
+            self._rank()
         return {name: Change(old, self.by_id.get(name)) for name, old in before.items()}
+
+    def _rank(self) -> None:
+        self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
+        ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
+        edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
+        self.layers_ascending = [deployment for deployment in edge if deployment.layered]
+        self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
+        self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
+        self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is Kind.MODULE]
+
+    def adopt(self, other: "Deployments") -> None:
+        """Become what another one of the same partition is, and go on apart from it."""
+        self.by_id = dict(other.by_id)
+        # Folding puts others in their place, and changes none.
+        self.layers_ascending, self.bases_descending = other.layers_ascending, other.bases_descending
+        self.own_ascending, self.of_modules_ascending = other.own_ascending, other.of_modules_ascending
+        self.has_phased, self.has_had_own = other.has_phased, other.has_had_own
+        self.watch.adopt(other.watch)
+        self.names = Counter(other.names)
+
+    def translate(self, other: "Deployments", facts: Sequence[tuple[int, str, TargetingFact]]) -> None:
+        """Become what one of another partition is here; `facts` are all that it has folded."""
+        self.adopt(other)
+        phased = {name for name, one in self.by_id.items() if isinstance(one.admission, Phased)}
+        if phased:
+            # Who is admitted is all that differs from partition to partition.
+            here = Deployments(self._number)
+            here.fold((position, name, fact) for position, name, fact in facts if name in phased)
+            self.by_id |= {name: here.by_id[name] for name in phased}
+            self._rank()
 
     def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[str]:
         """The deployments whose target can have changed with these sets of the index."""
-        return self._watch.affected(touched)
+        return self.watch.affected(touched)
 
     def named_paths(self) -> set[Path]:
         """Every tag or reported path that a live condition names."""
-        return set(self._names)
+        return set(self.names)
 
     def paths_named_after(self, facts: Iterable[tuple[int, str, TargetingFact]]) -> set[Path]:
         """What `named_paths` would answer after some more facts, without folding them.
@@ -251,7 +284,7 @@ class Deployments:
         for position, deployment_id, fact in facts:
             old = ahead[deployment_id] if deployment_id in ahead else self.by_id.get(deployment_id)
             ahead[deployment_id] = self._evolve(old, fact, deployment_id=deployment_id, position=position)
-        names = Counter(self._names) if ahead else self._names
+        names = Counter(self.names) if ahead else self.names
         for deployment_id, new in ahead.items():
             names.subtract(_named(self.by_id.get(deployment_id)))
             names.update(_named(new))
@@ -288,18 +321,18 @@ class Deployments:
 
     def _remember(self, deployment: Deployment) -> None:
         target = deployment.target
-        self._names.update(_named(deployment))
-        self._watch.add(deployment.id, target.paths, target.values)
+        self.names.update(_named(deployment))
+        self.watch.add(deployment.id, target.paths, target.values)
 
     def _forget(self, deployment: Deployment | None) -> None:
         if deployment is None:
             return
         target = deployment.target
         for path in _named(deployment):
-            self._names[path] -= 1
-            if not self._names[path]:
-                del self._names[path]
-        self._watch.remove(deployment.id, target.paths, target.values)
+            self.names[path] -= 1
+            if not self.names[path]:
+                del self.names[path]
+        self.watch.remove(deployment.id, target.paths, target.values)
 
 
 def _named(deployment: Deployment | None) -> frozenset[Path]:

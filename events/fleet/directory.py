@@ -1,6 +1,7 @@
 """Who is in a partition: device id ↔ ordinal, and the sets live, edge-capable and enabled."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 
 from pyroaring import BitMap
 
@@ -20,6 +21,14 @@ class Directory:
         """Become what was kept."""
         self.ids, self.live, self.edge, self.enabled = ids, live, edge, enabled
         self.ordinal_of = {ids[ordinal]: ordinal for ordinal in live}
+        self._sorted = None
+
+    def recall(self, count: int, known: Mapping[str, int], live: BitMap, edge: BitMap, enabled: BitMap) -> None:
+        """Become what was kept, of `count` registrations, though only the names of some live devices are `known`."""
+        self.ids, self.live, self.edge, self.enabled = [""] * count, live, edge, enabled
+        for device_id, ordinal in known.items():
+            self.ids[ordinal] = device_id
+        self.ordinal_of = dict(known)
         self._sorted = None
 
     def register(self, device_id: str, *, edge: bool, enabled: bool) -> int:

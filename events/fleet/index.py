@@ -280,6 +280,10 @@ class Column:
         self.members[number] = members
         self.present |= members
         self.kinds[key[0]] = self._of_kind(key[0]) | members
+        if len(members) > _FEW:
+            ordinals = np.array(members, dtype=np.uint32)
+            self._exchange(ordinals, np.full(len(ordinals), number, dtype=np.uint32))
+            return
         for ordinal in members:
             self._page(ordinal)[ordinal & _PAGE_MASK] = number
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
@@ -37,9 +38,9 @@ from events.fleet.deployments import (
     Deployment,
     Deployments,
     Phased,
-    TargetingFact,
     deployment_of,
     paths_in,
+    targeting_facts,
 )
 from events.fleet.directory import Directory
 from events.fleet.errors import CannotFold
@@ -103,6 +104,8 @@ class Partition:
         self.at = 0
         self.outcomes = 0
         self.decided = Vector()
+        self.rebuilt: int | UnsetType = UNSET
+        """How often what is kept of it was replaced; no fact says so, and nothing follows from it."""
         self.directory = Directory()
         self.index = Index(self.directory)
         self.deployments = Deployments(number)
@@ -272,7 +275,7 @@ class Partition:
 
     def paths_to_fill(self, facts: Iterable[Envelope[Any]]) -> frozenset[Path]:
         """The paths that these fleet facts name and the index does not have; fill them before folding."""
-        return self.index.missing(self.deployments.paths_named_after(_deployment_facts(facts)))
+        return self.index.missing(self.deployments.paths_named_after(targeting_facts(facts)))
 
     def open_paths(self, paths: frozenset[Path]) -> None:
         """Begin to index some paths; from here on folding keeps them, and `fill` brings what was before."""
@@ -280,8 +283,13 @@ class Partition:
 
     def hold_paths_of(self, facts: Iterable[Envelope[Any]]) -> None:
         """Index whatever some fleet facts will name, from before the first fact on."""
-        named = {path for _, _, fact in _deployment_facts(facts) for path in paths_in(fact)}
+        named = {path for _, _, fact in targeting_facts(facts) for path in paths_in(fact)}
         self.index.hold(frozenset(named - {DEVICE_ID}), named=self.deployments.named_paths())
+
+    def paths_held_by(self, facts: Iterable[Envelope[Any]]) -> frozenset[Path]:
+        """The paths that `hold_paths_of` some facts would begin to index: fill them from documents, or they are empty."""
+        named = {path for _, _, fact in targeting_facts(facts) for path in paths_in(fact)}
+        return self.index.missing(named - {DEVICE_ID})
 
     def release_paths(self) -> None:
         """Index what the deployments name now, and no more."""
@@ -311,7 +319,7 @@ class Partition:
         if not facts:
             return
         assert facts[0].position == self.vector.fleet + 1
-        for name, change in self.deployments.fold(_deployment_facts(facts)).items():
+        for name, change in self.deployments.fold(targeting_facts(facts)).items():
             former = self._changes.get(name)
             self._changes[name] = Change(former.before if former else change.before, change.after)
         for envelope in facts:
@@ -327,7 +335,7 @@ class Partition:
 
     def restore_deployments(self, facts: Iterable[Envelope[Any]]) -> None:
         """Fold the fleet's facts up to a vector whose consequences are put back too."""
-        self.deployments.fold(_deployment_facts(facts))
+        self.deployments.fold(targeting_facts(facts))
 
     def restore_targets(self, targets: Mapping[str, BitMap]) -> None:
         """Put targets back by the names that they are kept by, and derive who is eligible."""
@@ -350,17 +358,15 @@ class Partition:
         """Decide anew for whoever may be concerned since the last call; `None` when no assignment changed."""
         news = self._take_news()
         targeted = self._targeted(news.changes)
-        concerned = self._retarget(news)
-        moved = self._assign_devices(concerned)
-        of_modules = self._retarget_modules(news, moved)
+        planned, concerned = self._plan(news)
         stale = self.answers.stale
         if self.deployments.has_phased:
             # Who is well shows with the reports that came until now, and with what they were about.
             self._judge()
-        moves = self._move(self._with_gone(self._with_modules(moved, of_modules)))
+        moves = self._move(planned)
         # Whom a deployment targets and does not admit, its twin shows all the same.
         targeted |= self._targeted(news.changes)
-        standing = targeted.union(*concerned.values(), *of_modules.values()) | self.answers.stale | stale
+        standing = targeted | concerned | self.answers.stale | stale
         self._count(news, standing)
         self._judge()
         if not moves:
@@ -370,6 +376,22 @@ class Partition:
             self.moved_by.put(np.array(move.ordinals(), dtype=np.uint32), self.outcomes)
         before, self.decided = self.decided, self.vector
         return Outcome(self.number, before, self.vector, moves)
+
+    def planned(self) -> tuple[Planned, set[str]]:
+        """Who `resolve` would move to which row, and whose targets it would change, by the names that they are kept by.
+
+        Nobody is moved: the state is of no use after it but to be looked at.
+        """
+        planned, _ = self._plan(self._take_news())
+        return planned, {name for _, name in self.changed_targets | self.of_modules.changed}
+
+    def _plan(self, news: News) -> tuple[Planned, BitMap]:
+        """Bring targets up to date; answers who is to move, and everybody whose assignment may have changed."""
+        concerned = self._retarget(news)
+        moved = self._assign_devices(concerned)
+        of_modules = self._retarget_modules(news, moved)
+        planned = self._with_gone(self._with_modules(moved, of_modules))
+        return planned, BitMap().union(*concerned.values(), *of_modules.values())
 
     def _judge(self) -> None:
         self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
@@ -707,12 +729,6 @@ class Partition:
 
     def _as_desired(self, row: int, reported: Signature) -> bool:
         return as_desired(self.rows.configurations[self.rows.by_number[row].configuration].statuses, reported)
-
-
-def _deployment_facts(facts: Iterable[Envelope[Any]]) -> Iterable[tuple[int, str, TargetingFact]]:
-    for envelope in facts:
-        if isinstance(envelope.fact, TargetingFact):
-            yield envelope.position, deployment_of(envelope.subject), envelope.fact
 
 
 def _of_devices(deployment: Deployment | None) -> Deployment | None:

@@ -14,39 +14,42 @@ class Watch(Generic[N]):
     """Names by what they watch: (path, value) pairs where these alone matter, else whole paths."""
 
     def __init__(self) -> None:
-        self._by_path: dict[Path, set[N]] = {}
-        self._by_value: dict[tuple[Path, ValueKey], set[N]] = {}
+        self.by_path: dict[Path, set[N]] = {}
+        self.by_value: dict[tuple[Path, ValueKey], set[N]] = {}
 
     def add(self, name: N, paths: Iterable[Path], values: Values | None) -> None:
         """Watch some pairs, or where they are `None` some paths."""
         if values is None:
             for path in paths:
-                self._by_path.setdefault(path, set()).add(name)
+                self.by_path.setdefault(path, set()).add(name)
         else:
             for pair in values:
-                self._by_value.setdefault(pair, set()).add(name)
+                self.by_value.setdefault(pair, set()).add(name)
 
     def remove(self, name: N, paths: Iterable[Path], values: Values | None) -> None:
         """Take back what `add` was told."""
         if values is None:
             for path in paths:
-                _discard(self._by_path, path, name)
+                _discard(self.by_path, path, name)
         else:
             for pair in values:
-                _discard(self._by_value, pair, name)
+                _discard(self.by_value, pair, name)
+
+    def adopt(self, other: "Watch[N]") -> None:
+        """Become what another one is, and go on apart from it."""
+        self.by_path = {path: set(names) for path, names in other.by_path.items()}
+        self.by_value = {pair: set(names) for pair, names in other.by_value.items()}
 
     def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[N]:
         """Whoever watches one of these sets."""
         found: set[N] = set()
         for path, keys in touched.items():
-            found |= self._by_path.get(path, frozenset())
-            if len(self._by_value) < len(keys):
-                found.update(
-                    *(names for (where, key), names in self._by_value.items() if where == path and key in keys)
-                )
+            found |= self.by_path.get(path, frozenset())
+            if len(self.by_value) < len(keys):
+                found.update(*(names for (where, key), names in self.by_value.items() if where == path and key in keys))
             else:
                 for key in keys:
-                    found |= self._by_value.get((path, key), frozenset())
+                    found |= self.by_value.get((path, key), frozenset())
         return found
 
 

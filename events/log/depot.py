@@ -55,6 +55,18 @@ class Depot:
                 return None
             return data
 
+    def size(self, name: str) -> int | None:
+        """How many bytes a file has; `None` where there is none.
+
+        Raises:
+            DepotUnavailable: nobody answers.
+        """
+        with self._answering():
+            try:
+                return int(self._files.size(self._path(name)))
+            except FileNotFoundError:
+                return None
+
     def names(self, folder: str = "") -> Sequence[str]:
         """The files under a folder and in folders of it, in order, each by its name from the root on.
 

@@ -3,11 +3,16 @@
 LogError
 ├── LogUnavailable        not now: Redis does not answer; send again
 ├── LogNotInitialised     nothing here yet, or another program's database
+├── LogRestoring          not now: a restore is under way, or broke off
 ├── UnsafeRedis           the server's settings would lose facts
 ├── LogMismatch           refused: another number of partitions
 ├── FactTooLarge          refused
 ├── Fenced                refused: another process took over
 ├── DepotUnavailable      not now: the place of archived facts, or no such place
+├── ArchiveElsewhere      refused: the archive is at another place
+├── SegmentMissing        stop: a file of the archive is gone
+├── SegmentDamaged        stop: a file of the archive is not what was written
+├── ManifestDamaged       stop: a list of the archive's files is not what was written
 ├── LogLostItsTail        stop: positions are missing
 └── UnreadableFact        stop: an entry does not decode
 """
@@ -35,12 +40,59 @@ class DepotUnavailable(LogError):
         self.url, self.why = url, why
 
 
+class ArchiveElsewhere(LogError):
+    """A place is named for the archive, and what was archived so far is not there."""
+
+    def __init__(self, *, known: str, asked: str, missing: str) -> None:
+        super().__init__(
+            f"the archive is at {hide_password(known)}, and {hide_password(asked)} does not have its {missing}:"
+            " copy all of it there first, or name the former place"
+        )
+        self.known, self.asked, self.missing = known, asked, missing
+
+
+class SegmentMissing(LogError):
+    """A file of the archive is not there."""
+
+    def __init__(self, url: str, name: str, stream: str, first: int, last: int) -> None:
+        super().__init__(
+            f"{stream}:{first} to {last} were archived as {name} at {hide_password(url)}, and there is no such file;"
+            " restore it from a backup"
+        )
+        self.url, self.name, self.stream, self.first, self.last = url, name, stream, first, last
+
+
+class SegmentDamaged(LogError):
+    """A file of the archive is not what was written: changed, cut short, or another log's."""
+
+    def __init__(self, url: str, name: str, stream: str, first: int, last: int, *, why: str) -> None:
+        super().__init__(
+            f"{stream}:{first} to {last}, archived as {name} at {hide_password(url)}: {why}; restore it from a backup"
+        )
+        self.url, self.name, self.stream, self.first, self.last, self.why = url, name, stream, first, last, why
+
+
+class ManifestDamaged(LogError):
+    """A manifest of the archive is not what was written, or not there."""
+
+    def __init__(self, url: str, name: str, why: str) -> None:
+        super().__init__(f"{name} at {hide_password(url)}: {why}; the next run of `twinfold archive` writes it again")
+        self.url, self.name, self.why = url, name, why
+
+
 class LogNotInitialised(LogError):
     """There is no twinfold log in this database."""
 
     def __init__(self, url: str) -> None:
         super().__init__(f"no twinfold log at {url}; `twinfold up` or `initialise` makes one")
         self.url = url
+
+
+class LogRestoring(LogError):
+    """A restore writes into this database, or broke off there: it holds a part of a log."""
+
+    def __init__(self) -> None:
+        super().__init__("a restore into this database has not ended; if none is running, `twinfold restore` again")
 
 
 class UnsafeRedis(LogError):

@@ -20,4 +20,12 @@ class BlockResolved(msgspec.Struct, frozen=True, tag="BlockResolved", forbid_unk
     reason: str
 
 
-LogFact = LogInitialised | BlockResolved
+class BlockRetried(msgspec.Struct, frozen=True, tag="BlockRetried", forbid_unknown_fields=True):
+    """An operator wants the fact at a position looked at again: by another version, or as it was repaired."""
+
+    stream: int
+    position: int
+    reason: str
+
+
+LogFact = LogInitialised | BlockResolved | BlockRetried

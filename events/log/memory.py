@@ -125,6 +125,10 @@ class MemoryLog:
         """Every subject of a stream that has a snapshot and begins so."""
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
+    def known(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a head."""
+        return list(self._streams[stream].heads)
+
     def head(self, stream: int) -> int:
         """Position of the newest fact of a stream."""
         return len(self._streams[stream].entries)

@@ -4,15 +4,19 @@ import secrets
 import time
 
 from events.envelope import Principal
+from events.log.archive.notes import made_of
 from events.log.checks import check_server
-from events.log.codec import decode_entry
+from events.log.codec import decode_entry, position_of
 from events.log.connect import TIMEOUT_SECONDS, Client, answering, connect, entries_of
-from events.log.errors import LogMismatch, LogNotInitialised
+from events.log.errors import LogMismatch, LogNotInitialised, LogRestoring
 from events.log.facts import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key
 from events.log.port import Proposed
 from events.log.redis import RedisLog
 from events.settings import hide_password
+
+RESTORING = key(FLEET, "restoring")
+"""Stands in a database from the first to the last write of a restore: what is there is not a log yet."""
 
 _AUTHOR = Principal.parse("system:log")
 
@@ -32,7 +36,7 @@ def initialise(
 
     Raises:
         LogMismatch: there is a log with another number of partitions.
-        UnsafeRedis, LogUnavailable: as `open_log`.
+        LogRestoring, UnsafeRedis, LogUnavailable: as `open_log`.
     """
     if not 1 <= partitions <= PARTITIONS_MAX:
         raise ValueError(f"a log has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
@@ -57,6 +61,7 @@ def open_log(url: str, *, allow_volatile: bool = False, timeout_seconds: float =
 
     Raises:
         LogNotInitialised: there is none.
+        LogRestoring: a restore into it has not ended.
         UnsafeRedis: the server would lose facts, and `allow_volatile` does not accept that.
         LogUnavailable: the server does not answer.
     """
@@ -71,8 +76,13 @@ def open_log(url: str, *, allow_volatile: bool = False, timeout_seconds: float =
 
 def _first_fact(client: Client) -> LogInitialised | None:
     with answering():
+        if client.exists(RESTORING):
+            raise LogRestoring
         entries = entries_of(client.xrange(key(FLEET, "log"), count=1))
     if not entries:
         return None
+    if position_of(entries[0][0]) != 1:
+        made = made_of(client)
+        return None if made is None else LogInitialised(made.epoch, made.partitions)
     fact = decode_entry("fleet", 1, entries[0][1]).fact
     return fact if isinstance(fact, LogInitialised) else None

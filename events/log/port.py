@@ -141,6 +141,10 @@ class Log(Protocol):
         """Every subject of a stream that has a snapshot and begins so, in no particular order."""
         ...
 
+    def known(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a head, in no particular order."""
+        ...
+
     def head(self, stream: int) -> int:
         """Position of the newest fact of a stream; 0 when it is empty."""
         ...

@@ -1,81 +1,44 @@
-"""Entries of every stream of the log as they are stored, facts and outcomes alike, for who copies, seals or counts them."""
+"""Reads streams of the log entry by entry, facts and outcomes alike, for who copies, seals or counts them."""
 
-import hashlib
 from collections.abc import Iterator
-from itertools import chain
 
-import msgspec
-
+from events.log.archive.shelf import Shelf
 from events.log.connect import Client, answering, entries_of
+from events.log.entries import (
+    RawEntry,
+    digest,
+    entry_bytes,
+    genesis,
+    in_stream,
+    key_of,
+    link,
+    number_of,
+    stream_names,
+)
 from events.log.errors import LogLostItsTail
-from events.log.keys import FLEET, key, name
+
+__all__ = [
+    "BATCH_ENTRIES",
+    "RawEntry",
+    "RawStreams",
+    "digest",
+    "entry_bytes",
+    "genesis",
+    "key_of",
+    "link",
+    "number_of",
+    "stream_names",
+]
 
 BATCH_ENTRIES = 1000
-_OUTCOMES = "outcomes"
-
-
-class RawEntry(msgspec.Struct, frozen=True):
-    """One entry of a stream: its position, and its fields as they are stored, in their order."""
-
-    position: int
-    fields: dict[bytes, bytes]
-
-
-def stream_names(partitions: int) -> tuple[str, ...]:
-    """Every stream of a log of so many partitions: `fleet`, `p00` and on, `p00:outcomes` and on."""
-    numbers = range(partitions)
-    return (name(FLEET), *(name(number) for number in numbers), *(f"{name(number)}:{_OUTCOMES}" for number in numbers))
-
-
-def key_of(stream: str) -> str:
-    """`p03` -> `{p03}:log`, `p03:outcomes` -> `{p03}:outcomes`."""
-    slot, colon, what = stream.partition(":")
-    return key(number_of(slot), what if colon else "log")
-
-
-def number_of(stream: str) -> int:
-    """`p03` and `p03:outcomes` -> 3, `fleet` -> -1.
-
-    Raises:
-        ValueError: no stream is called so.
-    """
-    slot, colon, what = stream.partition(":")
-    if slot == name(FLEET) and not colon:
-        return FLEET
-    if slot[:1] == "p" and slot[1:].isdecimal() and (not colon or what == _OUTCOMES):
-        return int(slot[1:])
-    raise ValueError(f"a stream is called fleet, p03 or p03:outcomes, not {stream!r}")
-
-
-def genesis(epoch: str, stream: str) -> bytes:
-    """What the chain of a stream begins with, before its first entry: 32 bytes."""
-    return hashlib.sha256(_framed([b"twinfold", epoch.encode(), stream.encode()])).digest()
-
-
-def entry_bytes(stream: str, entry: RawEntry) -> bytes:
-    """The one byte form of an entry that digests are made of: every part with its length before it (4 bytes, big-endian)."""
-    return _framed(chain((stream.encode(), b"%d" % entry.position), *entry.fields.items()))
-
-
-def digest(stream: str, entry: RawEntry) -> bytes:
-    """SHA-256 of an entry."""
-    return hashlib.sha256(entry_bytes(stream, entry)).digest()
-
-
-def link(previous: bytes, entry_digest: bytes) -> bytes:
-    """The chain's value after an entry, from its value before."""
-    return hashlib.sha256(previous + entry_digest).digest()
-
-
-def _framed(parts: Iterator[bytes] | list[bytes]) -> bytes:
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 class RawStreams:
-    """Reads streams of the log entry by entry, without decoding what is in them."""
+    """Entries of any stream, whether they are in Redis or were archived."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
+        self.shelf = Shelf(client)
 
     def head(self, stream: str) -> int:
         """The newest position of a stream; 0 where it is empty.
@@ -84,8 +47,9 @@ class RawStreams:
             LogUnavailable: Redis does not answer.
         """
         with answering():
-            newest = entries_of(self._client.xrevrange(key_of(stream), count=1))
-        return _position(newest[0][0]) if newest else 0
+            # The newest entry stays in Redis, however much was archived.
+            newest = entries_of(self.client.xrevrange(key_of(stream), count=1))
+        return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
     def read(self, stream: str, *, after: int, limit: int = BATCH_ENTRIES) -> list[RawEntry]:
         """Entries at positions after + 1 and on, at most `limit`.
@@ -93,20 +57,28 @@ class RawStreams:
         Raises:
             LogLostItsTail: a position is missing.
             LogUnavailable: Redis does not answer.
+            DepotUnavailable, SegmentMissing, SegmentDamaged: the archive does not have what was archived.
         """
-        with answering():
-            entries = entries_of(self._client.xrange(key_of(stream), min=f"{after + 1}-0", count=limit))
-        found = []
-        for entry_id, fields in entries:
-            position = _position(entry_id)
-            if position != after + 1:
-                raise LogLostItsTail(stream, expected=after + 1, found=position)
-            found.append(RawEntry(position, dict(fields)))
-            after = position
+        found: list[RawEntry] = []
+        while len(found) < limit:
+            at = after + len(found)
+            if at < self.shelf.trimmed(stream):
+                found += self.shelf.entries(stream, after=at, limit=limit - len(found))
+                continue
+            some = in_stream(self.client, stream, after=at, limit=limit - len(found))
+            if some and some[0].position != at + 1:
+                if self.shelf.look(stream) <= at:
+                    raise LogLostItsTail(stream, expected=at + 1, found=some[0].position)
+                continue
+            return found + some
         return found
 
     def entries(self, stream: str, *, after: int = 0, upto: int | None = None) -> Iterator[RawEntry]:
-        """Entries from position after + 1 to `upto`, or to the head when it is reached, in batches behind the scenes."""
+        """Entries from position after + 1 to `upto`, or to the head when it is reached, in batches behind the scenes.
+
+        Raises:
+            LogLostItsTail, LogUnavailable, DepotUnavailable, SegmentMissing, SegmentDamaged: as `read`.
+        """
         while upto is None or after < upto:
             limit = BATCH_ENTRIES if upto is None else min(BATCH_ENTRIES, upto - after)
             some = self.read(stream, after=after, limit=limit)
@@ -114,7 +86,3 @@ class RawStreams:
                 return
             yield from some
             after = some[-1].position
-
-
-def _position(entry_id: bytes) -> int:
-    return int(entry_id[: entry_id.index(b"-")])

@@ -9,6 +9,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events.envelope import Envelope, Principal
+from events.log.archive.shelf import Shelf
 from events.log.codec import decode_entry, position_of, type_of
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced, LogLostItsTail
@@ -34,6 +35,7 @@ class RedisLog:
         self.client = client
         self._partitions = partitions
         self._epoch = epoch
+        self.shelf = Shelf(client)
 
     @property
     def partitions(self) -> int:
@@ -155,6 +157,12 @@ class RedisLog:
             for field, _ in self.client.hscan_iter(key(stream, "snapshots"), match=match, count=1000):
                 yield field.decode()
 
+    def known(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a head."""
+        with answering():
+            for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
+                yield field.decode()
+
     # -- reading
 
     def head(self, stream: int) -> int:
@@ -174,20 +182,32 @@ class RedisLog:
             return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
-        """Facts at positions after + 1 and on."""
-        with answering():
-            entries = entries_of(self.client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=limit))
+        """Facts at positions after + 1 and on, from the archive and the stream as if they were one.
+
+        Raises:
+            DepotUnavailable, SegmentMissing, SegmentDamaged: the archive does not have what was archived.
+        """
         stream_name = name(stream)
-        envelopes = []
-        expected = after + 1
-        for entry_id, fields in entries:
-            position = position_of(entry_id)
-            if position != expected:
-                raise LogLostItsTail(stream_name, expected=expected, found=position)
-            envelopes.append(decode_entry(stream_name, position, fields))
-            expected += 1
+        envelopes: list[Envelope[Fact]] = []
+        while len(envelopes) < limit:
+            at = after + len(envelopes)
+            if at < self.shelf.trimmed(stream_name):
+                envelopes += self.shelf.envelopes(stream_name, after=at, limit=limit - len(envelopes))
+                continue
+            with answering():
+                entries = entries_of(
+                    self.client.xrange(key(stream, "log"), min=f"{at + 1}-0", count=limit - len(envelopes))
+                )
+            if entries and position_of(entries[0][0]) != at + 1 and self.shelf.look(stream_name) > at:
+                continue
+            for entry_id, fields in entries:
+                at += 1
+                if position_of(entry_id) != at:
+                    raise LogLostItsTail(stream_name, expected=at, found=position_of(entry_id))
+                envelopes.append(decode_entry(stream_name, at, fields))
+            break
         if len(envelopes) < limit:
-            self._check_end(stream, after=after, last=expected - 1)
+            self._check_end(stream, after=after, last=after + len(envelopes))
         return envelopes
 
     def _check_end(self, stream: int, *, after: int, last: int) -> None:
@@ -205,11 +225,19 @@ class RedisLog:
 
     def position_at(self, stream: int, at: int) -> int:
         """The last position whose time is <= `at`; 0 when there is none. Times never fall, so halving finds it."""
-        low, high = 0, self.head(stream)
+        with answering():
+            oldest = entries_of(self.client.xrange(key(stream, "log"), count=1))
+        if not oldest:
+            return 0
+        low, high = position_of(oldest[0][0]) - 1, self.head(stream)
+        if low and at < int(oldest[0][1][b"at"]) and self.shelf.look(name(stream)):
+            return self.shelf.position_at(name(stream), at)
         while low < high:
             middle = (low + high + 1) // 2
             with answering():
                 entry = entries_of(self.client.xrange(key(stream, "log"), min=f"{middle}-0", count=1))
+            if entry and position_of(entry[0][0]) != middle:
+                return self.position_at(stream, at)  # It was archived meanwhile.
             if entry and int(entry[0][1][b"at"]) <= at:
                 low = middle
             else:

@@ -7,6 +7,7 @@ from events.log.codec import decode_entry
 from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.port import Fact
 from events.log.raw import RawStreams
+from events.log.scan import Wanted, scan
 
 
 def facts_of(
@@ -24,9 +25,9 @@ def facts_of(
 
     Raises:
         LogLostItsTail, LogUnavailable, UnreadableFact: as `Log.read`; facts of others are not decoded.
+        SegmentMissing, SegmentDamaged, DepotUnavailable: the archive does not have what was archived.
     """
-    wanted = {subject.encode() for subject in subjects}
+    wanted = Wanted(subjects=frozenset(subjects))
     stream = name(FLEET if fleet else partition_of(device_of(subjects[0]), partitions))
-    for entry in streams.entries(stream, after=after, upto=upto):
-        if entry.fields[b"subject"] in wanted:
-            yield decode_entry(stream, entry.position, entry.fields)
+    for entry in scan(streams, stream, wanted, after=after, upto=upto):
+        yield decode_entry(stream, entry.position, entry.fields)

@@ -1,8 +1,9 @@
 """From commands and what stands to proposed facts."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -33,7 +34,7 @@ from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
 from events.log.kinds import KINDS
-from events.log.port import AT_APPEND, Head, Log, Proposed, Stored
+from events.log.port import AT_APPEND, Fact, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
 from events.producer import updating
@@ -83,6 +84,8 @@ REFUSALS = (
 
 
 FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
+
+Document = TypeVar("Document")
 
 
 def load(log: Log, commands: Sequence[Command]) -> Standings:
@@ -154,7 +157,7 @@ def _propose_one(
         return _propose_webhook(command, standings[True, subject])
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
-    document = None if device.snapshot is None else device_state.decode_device(device.snapshot)
+    document = _decoded(device, device_state.decode_device)
     # Whether an id is taken outside is not told where a new device of that id would not be in the scope either.
     if scope is not None and not isinstance(command, RegisterDevice) and not scope.holds(command.device_id, document):
         raise DeviceNotFound(command.device_id)
@@ -197,7 +200,7 @@ def _propose_module(
 ) -> Proposed:
     subject, version = device_decide.subject_of(command), stored.head.version
     generation = device_head.generation
-    document = None if stored.snapshot is None else device_state.decode_module(stored.snapshot)
+    document = _decoded(stored, device_state.decode_module)
     current = document if document is not None and document.generation == generation else None
     fact = device_decide.decide(command, device, current)
     after = device_state.evolve_module(document, fact, generation=generation, version=version + 1, at=AT_APPEND)
@@ -208,12 +211,10 @@ def _propose_module(
 def _propose_deployment(command: DeploymentCommand, standings: Standings, scope: Scope | None) -> tuple[Proposed, ...]:
     updating.check_apart(command)
     stored = standings[True, command.deployment_id]
-    document = None if stored.snapshot is None else deployment_state.decode(stored.snapshot)
+    document = _decoded(stored, deployment_state.decode)
     fact = deployment_decide.decide(command, document, scope=None if scope is None else scope.text)
-    version = stored.head.version
-    after = deployment_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
-    snapshot = None if after is None else deployment_state.encode(after)
-    proposed = Proposed(command.deployment_id, version, fact, ((command.deployment_id, snapshot),))
+    after = deployment_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
+    proposed = _proposed(command.deployment_id, stored, fact, after)
     rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
     if rollout.snapshot is None:
         return (proposed,)
@@ -241,31 +242,26 @@ def _check_moved(command: ScheduleDeployment, document: DeploymentDocument, roll
 def _propose_rollout(command: RolloutCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
     updating.check_carrier(command, standings)
     name, subject = command.deployment_id, rollout_state.subject_of(command.deployment_id)
-    deployment, stored = standings[True, name].snapshot, standings[True, subject]
-    found = None if deployment is None else deployment_state.decode(deployment)
+    stored, found = standings[True, subject], _decoded(standings[True, name], deployment_state.decode)
     if found is None or (scope is not None and found.scope != scope.text):
         raise DeploymentNotFound(name)
     if isinstance(command, CreateRollout) and command.plan.rollback_to:
-        beneath = standings[True, command.plan.rollback_to].snapshot
-        if beneath is None or (scope is not None and deployment_state.decode(beneath).scope != scope.text):
+        other = _decoded(standings[True, command.plan.rollback_to], deployment_state.decode)
+        if other is None or (scope is not None and other.scope != scope.text):
             raise PlanInvalid(name, "rollback_to", f"names no deployment: {command.plan.rollback_to!r}")
-        other = deployment_state.decode(beneath)
         if (other.kind, other.layered) != (found.kind, found.layered):
             raise PlanInvalid(name, "rollback_to", "names a deployment of another kind")
-    document = None if stored.snapshot is None else rollout_state.decode(stored.snapshot)
+    document = _decoded(stored, rollout_state.decode)
     fact = rollout_decide.decide(command, document, found, by=by)
     after = rollout_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
-    snapshot = None if after is None else rollout_state.encode(after)
-    return Proposed(subject, stored.head.version, fact, ((subject, snapshot),))
+    return _proposed(subject, stored, fact, after)
 
 
 def _propose_access(command: AccessCommand, stored: Stored) -> Proposed:
-    subject, version = access_decide.subject_of(command), stored.head.version
-    document = None if stored.snapshot is None else access_state.decode(subject, stored.snapshot)
-    fact = access_decide.decide(command, document)
-    after = access_state.evolve(fact, version=version + 1, at=AT_APPEND)
-    snapshot = None if after is None else access_state.encode(after)
-    return Proposed(subject, version, fact, ((subject, snapshot),))
+    subject = access_decide.subject_of(command)
+    fact = access_decide.decide(command, _decoded(stored, partial(access_state.decode, subject)))
+    after = access_state.evolve(fact, version=stored.head.version + 1, at=AT_APPEND)
+    return _proposed(subject, stored, fact, after)
 
 
 def _propose_waiver(command: WaiverCommand, standings: Standings, scope: Scope | None, by: str) -> Proposed:
@@ -273,21 +269,26 @@ def _propose_waiver(command: WaiverCommand, standings: Standings, scope: Scope |
     if scope is not None:
         raise OutOfScope(subject, "is in no scope")
     stored = standings[True, subject]
-    document = None if stored.snapshot is None else readiness_state.decode(stored.snapshot)
-    fact = readiness_decide.decide(command, document)
-    version = stored.head.version
-    after = readiness_state.evolve(fact, version=version + 1, at=AT_APPEND, by=by)
-    snapshot = None if after is None else readiness_state.encode(after)
-    return Proposed(subject, version, fact, ((subject, snapshot),))
+    fact = readiness_decide.decide(command, _decoded(stored, readiness_state.decode))
+    after = readiness_state.evolve(fact, version=stored.head.version + 1, at=AT_APPEND, by=by)
+    return _proposed(subject, stored, fact, after)
 
 
 def _propose_webhook(command: WebhookCommand, stored: Stored) -> Proposed:
-    subject, version = webhook_decide.subject_of(command), stored.head.version
-    document = None if stored.snapshot is None else webhook_state.decode(stored.snapshot)
+    subject, document = webhook_decide.subject_of(command), _decoded(stored, webhook_state.decode)
     fact = webhook_decide.decide(command, document)
-    after = webhook_state.evolve(document, fact, version=version + 1, at=AT_APPEND)
-    snapshot = None if after is None else webhook_state.encode(after)
-    return Proposed(subject, version, fact, ((subject, snapshot),))
+    after = webhook_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
+    return _proposed(subject, stored, fact, after)
+
+
+def _decoded(stored: Stored, decode: Callable[[bytes], Document]) -> Document | None:
+    return None if stored.snapshot is None else decode(stored.snapshot)
+
+
+def _proposed(subject: str, stored: Stored, fact: Fact, after: msgspec.Struct | None) -> Proposed:
+    """A fact of a subject of the fleet, with the document that it leaves; those are canonical bytes."""
+    snapshot = None if after is None else canonical.encode(after)
+    return Proposed(subject, stored.head.version, fact, ((subject, snapshot),))
 
 
 def check(command: Command) -> None:
@@ -296,12 +297,14 @@ def check(command: Command) -> None:
     Raises:
         REFUSALS: names the element and the rule.
     """
-    members = {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__}
-    try:
-        read = msgspec.convert(members, type(command))
-    # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        raise CommandInvalid(type(command).__name__, str(error)) from error
+    if isinstance(command, DeviceCommand):
+        _read(command, {name: getattr(command, name) for name in command.__struct_fields__})
+        device_decide.check(command)
+        if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
+            raise ManifestInvalid(found)
+        return
+    # These alone hold values of our types.
+    read = _read(command, {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__})
     if not _is_made_of(command, read):
         raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
     if isinstance(command, RolloutCommand | UpdateCommand | WaiverCommand | WebhookCommand):
@@ -317,15 +320,19 @@ def check(command: Command) -> None:
         access_decide.check(command)
     elif isinstance(command, WaiverCommand):
         readiness_decide.check(command)
-    elif isinstance(command, WebhookCommand):
-        webhook_decide.check(command, kinds=KINDS)
     else:
-        device_decide.check(command)
-        if isinstance(command, SetConfiguration) and (found := edge_content_problems(command.content)):
-            raise ManifestInvalid(found)
+        webhook_decide.check(command, kinds=KINDS)
     if isinstance(command, DeploymentCommand | AccessCommand):
         # Their own rules name the element where they can.
         _check_texts(command)
+
+
+def _read(command: Command, members: dict[str, Any]) -> Command:
+    try:
+        return msgspec.convert(members, type(command))
+    # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise CommandInvalid(type(command).__name__, str(error)) from error
 
 
 def _check_texts(command: Command) -> None:

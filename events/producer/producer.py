@@ -18,7 +18,7 @@ from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
-from events.log.facts import LOG_SUBJECT, BlockResolved
+from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried
 from events.log.keys import name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
@@ -42,6 +42,7 @@ from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
+REASON_BYTES_MAX = 2000
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 2.0
 _CONFLICT_SECONDS = 0.001
@@ -81,7 +82,7 @@ class Producer:
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
     on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
-    a new deployment has to pass it.
+    a new deployment has to pass it. The `guard` is shown each batch right before it is appended, and may keep it out by raising.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Producer:
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
         bar: Bar | None = None,
+        guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
     ) -> None:
         self._log = log
         self._by = by
@@ -112,6 +114,7 @@ class Producer:
         self._attempts = attempts
         self._deployments_max = deployments_max
         self._bar = bar
+        self._guard = guard
         self._buffer: list[Command] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -207,15 +210,29 @@ class Producer:
             DecisionInvalid: there is no such position, or no reason.
             LogUnavailable: as `submit`.
         """
+        self._decide_block(BlockResolved(stream, position, reason))
+
+    def look_again(self, stream: int, position: int, *, reason: str) -> None:
+        """Record an operator's wish that the fact at a position is tried again; who stopped there stops again if need be.
+
+        Raises:
+            DecisionInvalid, LogUnavailable: as `leave_out`.
+        """
+        self._decide_block(BlockRetried(stream, position, reason))
+
+    def _decide_block(self, fact: BlockResolved | BlockRetried) -> None:
         heads = self._log.heads()
-        if stream not in heads or not 0 < position <= heads[stream]:
-            raise DecisionInvalid(f"{stream}:{position}", "is no position of this log")
-        if not reason.strip():
-            raise DecisionInvalid(f"{name(stream)}:{position}", "is left out for a reason; say which")
+        if fact.stream not in heads or not 0 < fact.position <= heads[fact.stream]:
+            raise DecisionInvalid(f"{fact.stream}:{fact.position}", "is no position of this log")
+        if not fact.reason.strip():
+            raise DecisionInvalid(f"{name(fact.stream)}:{fact.position}", "is decided upon for a reason; say which")
+        if len(fact.reason.encode(errors="replace")) > REASON_BYTES_MAX:
+            raise DecisionInvalid(
+                f"{name(fact.stream)}:{fact.position}", f"has a reason of at most {REASON_BYTES_MAX} bytes"
+            )
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
-            fact = BlockResolved(stream, position, reason)
             chunks = self._append([Proposed(LOG_SUBJECT, stored.head.version, fact)], "")
         self._wake(chunks)
 
@@ -295,6 +312,7 @@ class Producer:
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""
+        self._guard(proposed)
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
         for attempt in range(1, self._attempts + 1):
             try:

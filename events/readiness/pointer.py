@@ -1,7 +1,6 @@
 """JSON pointers (RFC 6901) and the operations of a JSON patch (RFC 6902) that fixes are made of."""
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -40,26 +39,6 @@ def value_at(document: Json, path: str) -> Json:
         else:
             raise LookupError(path)
     return document
-
-
-def patched(document: Json, operations: Iterable[Operation]) -> Json:
-    """A copy of the document with the operations done in their order; members of objects alone are changed.
-
-    Raises:
-        LookupError: an operation leads nowhere.
-    """
-    changed = copy.deepcopy(document)
-    for operation in operations:
-        above, _, _ = operation.path.rpartition("/")
-        (name,) = names_of(operation.path)[-1:]
-        holder = value_at(changed, above)
-        if not isinstance(holder, dict) or (operation.op in ("remove", "replace") and name not in holder):
-            raise LookupError(operation.path)
-        if operation.op == "remove":
-            del holder[name]
-        else:
-            holder[name] = copy.deepcopy(operation.value)
-    return changed
 
 
 def overlap(one: Sequence[Operation], other: Sequence[Operation]) -> bool:

@@ -7,10 +7,11 @@ import msgspec
 
 from events.rollout.cohort import Hashes
 from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.state import RolloutDocument
 
 
 class Fleet(Protocol):
-    """What is asked of the fleet only where somebody is about to be admitted."""
+    """What is asked of the fleet only where somebody is about to be admitted, or brought back."""
 
     def where(self, condition: str) -> FleetSet:
         """The devices that a target condition is true for."""
@@ -22,6 +23,10 @@ class Fleet(Protocol):
 
     def hashes(self) -> dict[int, Hashes]:
         """By partition and ordinal, the hashes of the ids of devices."""
+        ...
+
+    def rollback_id(self, name: str, document: RolloutDocument) -> str:
+        """What the deployment of a rollback is to be called; empty where none is wanted, or what it goes back to is not there."""
         ...
 
 
@@ -39,8 +44,7 @@ class Census(msgspec.Struct, frozen=True, eq=False):
 
     `lagging` names the partitions that are behind or stopped. `target` are enabled devices that the condition is true for, whether
     admitted or not; of whoever has the deployment (`actual`), `healthy` and `unhealthy` are as in DESIGN §3; `held` are those for
-    whom it is over a limit, and `already` those who ran the same before. `rollback_id` is what a rollback's
-    deployment would be called; empty where `rollback_to` is not there any more.
+    whom it is over a limit, and `already` those who ran the same before.
     """
 
     fleet: Fleet
@@ -53,4 +57,3 @@ class Census(msgspec.Struct, frozen=True, eq=False):
     held: FleetSet = NOBODY
     already: FleetSet = NOBODY
     back: Back = Back()
-    rollback_id: str = ""

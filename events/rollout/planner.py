@@ -1,6 +1,7 @@
 """What a rollout does next by itself: a pure function of the rollout, the fleet as it was read, and the time."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -35,6 +36,9 @@ _MINUTE_MS = 60_000
 _ROUNDING = 1e-9
 _COUNT_MAX = 2**31 - 1
 _EXPONENT_MAX = 700.0
+
+_Batch = tuple[int, FleetSet]
+"""When devices were admitted, or tried again (milliseconds), and which."""
 
 
 class Tally(msgspec.Struct, frozen=True, eq=False):
@@ -110,7 +114,10 @@ class _Turn:
         self._plan: Plan = document.plan
         gates = [phase.gate for phase in document.plan.phases]
         self._gate: Gate = gates[max(0, document.phase)]
-        self.tally = tally(document, census, now)
+        # What facts hold is decoded once: of a large fleet it is most of the work.
+        self._batches = _batches(document)
+        self._admitted = _together(self._batches)
+        self.tally = _tally(document, self._batches, self._admitted, census, now)
         self.says = ""
 
     @property
@@ -189,13 +196,13 @@ class _Turn:
     def _wanted(self) -> FleetSet:
         """Whom the open phase is for, and who is not admitted yet."""
         universe, phase = self._universe(), self._document.current
-        free = universe - self._document.admitted
+        free = universe - self._admitted
         if not free:
             return NOBODY
         if phase.condition is not None:
             return free & self._census.fleet.where(phase.condition)
         # Whoever is disabled and has it all the same takes a place.
-        room = self._cap(universe) - len(self._document.admitted & (universe | self._census.actual))
+        room = self._cap(universe) - len(self._admitted & (universe | self._census.actual))
         return first(free, room, self._order, self._census.fleet.hashes()) if room > 0 else NOBODY
 
     def _universe(self) -> FleetSet:
@@ -252,7 +259,7 @@ class _Turn:
         # Time in which nobody could be admitted gives no right to more at once: only the last minute counts, or as long as
         # one device takes.
         since = self._now - _MINUTE_MS * max(1.0, 1 / per_minute)
-        lately = sum(len(FleetSet.of(one.devices)) for one in self._document.batches if one.admitted_at > since)
+        lately = sum(len(devices) for admitted_at, devices in self._batches if admitted_at > since)
         return max(0, max(1, math.floor(per_minute + _ROUNDING)) - lately)
 
     # -- the gate
@@ -285,7 +292,7 @@ class _Turn:
 
     def _holds(self) -> bool:
         tally = self.tally
-        if self._gate.success_percent and self._document.admitted and not tally.counted:
+        if self._gate.success_percent and self._admitted and not tally.counted:
             # Of nobody, any share is reached.
             return False
         # Whoever was there already never answers anew, and is no evidence; whoever is silent could answer.
@@ -304,9 +311,7 @@ class _Turn:
     def _out_of_reach(self) -> str:
         """Why the gate cannot hold any more, whoever answers yet."""
         tally, timeout = self.tally, self._gate.device_timeout_seconds * _SECOND_MS
-        recent = FleetSet.union(
-            FleetSet.of(batch.devices) for batch in self._document.batches if self._now - batch.admitted_at < timeout
-        )
+        recent = _together(one for one in self._batches if self._now - one[0] < timeout)
         # A device that failed may still recover, as long as it has time.
         hopeful = len(tally.waited) + len(recent & (tally.failed - tally.timed_out))
         if tally.succeeded + hopeful < self._needed():
@@ -321,11 +326,12 @@ class _Turn:
     # -- going back
 
     def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutFact:
-        if self._plan.rollback_to and not self._census.rollback_id:
+        rollback = self._census.fleet.rollback_id(self._name, self._document)
+        if self._plan.rollback_to and not rollback:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
             return RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
-        return RollbackBegan(why, self._census.rollback_id, evidence, restore)
+        return RollbackBegan(why, rollback, evidence, restore)
 
     def _judge_rollback(self) -> RolloutFact | None:
         back, document = self._census.back, self._document
@@ -380,21 +386,32 @@ def universe(document: RolloutDocument, census: Census) -> FleetSet:
 
 def tally(document: RolloutDocument, census: Census, now: int) -> Tally:
     """Who of the admitted stands how at a time (milliseconds)."""
+    batches = _batches(document)
+    return _tally(document, batches, _together(batches), census, now)
+
+
+def _batches(document: RolloutDocument) -> list[_Batch]:
+    return [(batch.admitted_at, FleetSet.of(batch.devices)) for batch in document.batches]
+
+
+def _together(batches: Iterable[_Batch]) -> FleetSet:
+    return FleetSet.union(devices for _, devices in batches)
+
+
+def _tally(
+    document: RolloutDocument, batches: Sequence[_Batch], everybody: FleetSet, census: Census, now: int
+) -> Tally:
     plan = document.plan
     gate = plan.phases[max(0, document.phase)].gate
-    admitted = document.admitted & census.target
+    admitted = everybody & census.target
     outranked = admitted - census.actual - census.held if not census.lagging else NOBODY
     well = admitted & census.healthy
     # Whom something else is over a limit for keeps it, and is as well with it as before.
     reported = admitted & (census.unhealthy | (census.held - census.actual))
     rest = admitted - well - reported - outranked
-    late, quiet = NOBODY, NOBODY
-    for batch in document.batches:
-        age = now - batch.admitted_at
-        if age >= plan.offline_seconds * _SECOND_MS:
-            quiet |= FleetSet.of(batch.devices)
-        if gate.device_timeout_seconds and age >= gate.device_timeout_seconds * _SECOND_MS:
-            late |= FleetSet.of(batch.devices)
+    offline, timeout = plan.offline_seconds * _SECOND_MS, gate.device_timeout_seconds * _SECOND_MS
+    quiet = _together(one for one in batches if now - one[0] >= offline)
+    late = _together(one for one in batches if timeout and now - one[0] >= timeout)
     silent = rest & quiet
     # Of both limits, the one that came first counts for good.
     late_first = plan.offline is Offline.WAIT or 0 < gate.device_timeout_seconds < plan.offline_seconds

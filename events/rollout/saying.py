@@ -156,6 +156,11 @@ def out_of_reach(gate: Gate, counts: Counts) -> str:
     )
 
 
+def about_to_roll_back(why: str) -> str:
+    """Why a rollback begins."""
+    return f"is about to be rolled back: {why}"
+
+
 def rolling_back(document: RolloutDocument, counts: Counts) -> str:
     """How a rollback goes."""
     to = f" to {document.rollback}" if document.rollback else ""

@@ -1,8 +1,8 @@
 """Sets of devices over all partitions, and their form in facts: by partition, the base64 of a set of ordinals."""
 
 import base64
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
 
 from pyroaring import BitMap
 from typing_extensions import override
@@ -11,6 +11,8 @@ from events.bitmaps import from_bytes, to_bytes
 from events.rollout.facts import Devices
 
 _NOBODY: Final = BitMap()
+
+Of = TypeVar("Of")
 
 
 class FleetSet:
@@ -25,6 +27,11 @@ class FleetSet:
     def of(cls, devices: Devices) -> "FleetSet":
         """Read the form that facts have."""
         return cls({int(number): from_bytes(base64.b64decode(data)) for number, data in devices.items()})
+
+    @classmethod
+    def over(cls, by_partition: Mapping[int, Of], members: Callable[[Of], BitMap]) -> "FleetSet":
+        """What `members` says of each partition."""
+        return cls({number: members(one) for number, one in by_partition.items()})
 
     @classmethod
     def one(cls, number: int, ordinal: int) -> "FleetSet":

@@ -38,6 +38,15 @@ def load(path: Path) -> KeyFile:
     Raises:
         KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as the file stands, it cannot be used.
     """
+    return KeyFile(read_key(path))
+
+
+def read_key(path: Path) -> bytes:
+    """The key in a key file, whatever it is for: KEY_BYTES of them.
+
+    Raises:
+        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
+    """
     try:
         data = _read(path)
     except OSError as error:
@@ -45,11 +54,20 @@ def load(path: Path) -> KeyFile:
     found = _digits(data)
     if found is None:
         raise KeyFileMalformed(path, len(data))
-    return KeyFile(bytes.fromhex(found[1].decode()))
+    return bytes.fromhex(found[1].decode())
 
 
 def load_or_create(path: Path) -> KeyFile:
     """Read a key file, or make one with a new key where there is none; its directory must be there.
+
+    Raises:
+        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
+    """
+    return KeyFile(read_or_create_key(path))
+
+
+def read_or_create_key(path: Path) -> bytes:
+    """The key in a key file, made by chance where there is none; its directory must be there.
 
     Several processes may call this at once: one file is made, and all answer its key. A file that is there is whole.
 
@@ -61,7 +79,7 @@ def load_or_create(path: Path) -> KeyFile:
             _create(path, os.urandom(KEY_BYTES))
     except OSError as error:
         raise KeyFileUnreadable(path, error.strerror or type(error).__name__) from None
-    return load(path)
+    return read_key(path)
 
 
 def _read(path: Path) -> bytes:

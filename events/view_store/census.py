@@ -1,6 +1,6 @@
 """The fleet as rollouts are judged on it: read once for all of them, partition by partition as their checkpoints move."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from events.query.conditions import expression_of
 from events.rollout.census import Back, Census
 from events.rollout.cohort import Hashes, hashes_of
 from events.rollout.decide import tag_path
+from events.rollout.planner import Judgement, judge
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument
 from events.targeting.parse import parse
@@ -26,6 +27,8 @@ from events.view_store.query_index import indexes
 from events.view_store.querying import Querying
 from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 
+SETTLE_SECONDS = 0.5
+_LOOK_SECONDS = 0.02
 _WANTED = Selection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
 
 
@@ -61,50 +64,58 @@ class CensusReader:
         self.lagging = tuple(lagging)
         return not lagging
 
-    def having(self, name: str) -> FleetSet:
-        """Who has a deployment, as of the last look."""
-        return FleetSet({number: reading.status(name).actual for number, reading in self._readings.items()})
+    def settle(self, pause: Callable[[float], None]) -> None:
+        """Look until workers have folded what is in the log now, for half a second at most.
 
-    def of(self, name: str, document: RolloutDocument, *, rollback_id: str = "") -> Census:
+        A fleet that reports all the time is always a little ahead of its views.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        heads, waited = self.heads(), 0.0
+        while not self.look(heads) and waited < SETTLE_SECONDS:
+            pause(_LOOK_SECONDS)
+            waited += _LOOK_SECONDS
+
+    def judged(self, name: str, document: RolloutDocument, now: int) -> Judgement:
+        """What follows for a rollout at a time (milliseconds), as of the last look."""
+        return judge(name, document, self.of(name, document), now)
+
+    def of(self, name: str, document: RolloutDocument) -> Census:
         """What a rollout is judged on, as of the last look."""
-        readings = self._readings.items()
-        enabled = {number: reading.set("enabled") for number, reading in readings}
-        sets = {number: reading.status(name) for number, reading in readings}
-        answered_for = all(reading.is_answered_for(name) for _, reading in readings)
-        actual = FleetSet({number: one.actual for number, one in sets.items()})
+        readings = self._readings
+        status = {number: reading.status(name) for number, reading in readings.items()}
+        actual = FleetSet.over(status, lambda one: one.actual)
+        answered_for = all(reading.is_answered_for(name) for reading in readings.values())
         return Census(
             self,
-            tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings)),
+            tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
-            FleetSet({number: reading.targeted(name) & enabled[number] for number, reading in readings}),
+            FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled")),
             actual,
-            FleetSet({number: one.healthy for number, one in sets.items()}) if answered_for else actual,
-            FleetSet({number: one.unhealthy for number, one in sets.items()}),
-            FleetSet({number: reading.held_back(name) for number, reading in readings}),
-            FleetSet({number: reading.already(name) for number, reading in readings}),
+            FleetSet.over(status, lambda one: one.healthy) if answered_for else actual,
+            FleetSet.over(status, lambda one: one.unhealthy),
+            FleetSet.over(readings, lambda one: one.held_back(name)),
+            FleetSet.over(readings, lambda one: one.already(name)),
             self._back(name, document) if document.rollback_at else Back(),
-            rollback_id,
         )
 
     def _back(self, name: str, document: RolloutDocument) -> Back:
+        readings = self._readings
         if not document.rollback:
-            enabled = FleetSet({number: reading.set("enabled") for number, reading in self._readings.items()})
-            target = FleetSet({number: reading.targeted(name) for number, reading in self._readings.items()})
-            devices = document.admitted & enabled & target
-            if not all(reading.is_answered_for(name) for reading in self._readings.values()):
+            devices = document.admitted & FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled"))
+            if not all(reading.is_answered_for(name) for reading in readings.values()):
                 # Nobody answers for it, and nobody has what has ended.
                 return Back(devices, devices)
-            unmanaged = devices & FleetSet({n: one.standing(Standing.UNMANAGED) for n, one in self._readings.items()})
+            unmanaged = devices & FleetSet.over(readings, lambda one: one.standing(Standing.UNMANAGED))
             managed = devices - unmanaged
-            healthy, unhealthy = self._partition_wide("healthy"), self._partition_wide("unhealthy")
+            healthy = FleetSet.over(readings, lambda one: one.set("healthy"))
+            unhealthy = FleetSet.over(readings, lambda one: one.set("unhealthy"))
             return Back(devices, managed & healthy, managed & unhealthy, unmanaged)
         census = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
         # Whoever something else wins is not the rollback's to bring back.
         devices = census.target & (census.actual | census.held)
         return Back(devices, devices & census.healthy, devices & (census.unhealthy | census.held))
-
-    def _partition_wide(self, status: str) -> FleetSet:
-        return FleetSet({number: reading.set(status) for number, reading in self._readings.items()})
 
     # -- events.rollout.census.Fleet
 
@@ -141,19 +152,18 @@ class CensusReader:
             self._hashes[number] = [merged, *fresh]
         return self._hashes[number]
 
-
-def rollback_id(log: Log, name: str, document: RolloutDocument) -> str:
-    """What the deployment of a rollback is to be called; empty where none is wanted, or what it goes back to is not there."""
-    beneath = document.plan.rollback_to
-    if not beneath:
-        return ""
-    ids = [f"{name[:117]}-rollback{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 10)))]
-    (stored, failed, *taken) = log.load([beneath, name, *ids], fleet=True)
-    if stored.snapshot is None or failed.snapshot is None:
-        return ""
-    if not is_update(beneath):
-        # Another of that name may have been made since the plan.
-        old, other = decode(failed.snapshot), decode(stored.snapshot)
-        if (old.kind, old.layered) != (other.kind, other.layered) or old.scope not in {UNSET, other.scope}:
+    def rollback_id(self, name: str, document: RolloutDocument) -> str:
+        """What the deployment of a rollback is to be called; empty where none is wanted, or what it goes back to is not there."""
+        beneath = document.plan.rollback_to
+        if not beneath:
             return ""
-    return next((one for one, other in zip(ids, taken, strict=True) if other.snapshot is None), "")
+        ids = [f"{name[:117]}-rollback{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 10)))]
+        (stored, failed, *taken) = self._log.load([beneath, name, *ids], fleet=True)
+        if stored.snapshot is None or failed.snapshot is None:
+            return ""
+        if not is_update(beneath):
+            # Another of that name may have been made since the plan.
+            old, other = decode(failed.snapshot), decode(stored.snapshot)
+            if (old.kind, old.layered) != (other.kind, other.layered) or old.scope not in {UNSET, other.scope}:
+                return ""
+        return next((one for one, other in zip(ids, taken, strict=True) if other.snapshot is None), "")

@@ -1,7 +1,9 @@
 -- What is kept of one device, at one moment and in one round trip.
--- KEYS: 1 checkpoint, 2 ordinals, 3 row_of, 4 moved_by, 5 rows, 6 configurations, 7 outcomes. ARGV: 1 device id.
+-- KEYS: 1 checkpoint, 2 ordinals, 3 row_of, 4 moved_by, 5 rows, 6 configurations, 7 outcomes, 8 what is kept of archived ones.
+-- ARGV: 1 device id.
 -- Answers nothing where the device is not known; else checkpoint, ordinal, row ('' for none), outcome's position,
--- configuration ('' for none), time and cause of the outcome, and the configuration of the device's own twin ('' for none).
+-- configuration ('' for none), time and cause of the outcome as in '17 fleet:3' ('' where it is not here), and the configuration
+-- of the device's own twin ('' for none).
 local ordinal = redis.call('HGET', KEYS[2], ARGV[1])
 if not ordinal then return {} end
 
@@ -23,14 +25,18 @@ if row_number > 0 then
   digest = string.match(string.match(row, '^(.-),"modules":{') or row, '"own":{"configuration":"(%x+)"')
   if digest then own = redis.call('HGET', KEYS[6], digest) or '' end
 end
-local at, cause = '0', ''
+local kept = ''
 if outcome > 0 then
   local entry = redis.call('XRANGE', KEYS[7], outcome .. '-0', outcome .. '-0')[1]
   if entry then
+    local at, cause
     for index = 1, #entry[2], 2 do
       if entry[2][index] == 'at' then at = entry[2][index + 1] end
       if entry[2][index] == 'cause' then cause = entry[2][index + 1] end
     end
+    kept = at .. ' ' .. cause
+  else
+    kept = redis.call('HGET', KEYS[8], tostring(outcome)) or ''
   end
 end
-return {redis.call('GET', KEYS[1]), ordinal, row, outcome, configuration, at, cause, own}
+return {redis.call('GET', KEYS[1]), ordinal, row, outcome, configuration, kept, own}

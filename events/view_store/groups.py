@@ -234,14 +234,14 @@ class GroupView:
 
         Whoever had it and has gone on to another one is in none.
         """
-        readings, carrier = self._readings.items(), carried.carrier
-        status = {number: reading.status(carrier) for number, reading in readings}
-        live = FleetSet({number: reading.set("live") for number, reading in readings})
-        target = live & FleetSet({number: reading.targeted(carrier) for number, reading in readings})
-        held = FleetSet({number: reading.held_back(carrier) for number, reading in readings})
-        actual = FleetSet({number: one.actual for number, one in status.items()})
-        well = FleetSet({number: one.healthy for number, one in status.items()})
-        failed = FleetSet({number: one.unhealthy for number, one in status.items()}) | (target & held)
+        readings, carrier = self._readings, carried.carrier
+        status = {number: reading.status(carrier) for number, reading in readings.items()}
+        live = FleetSet.over(readings, lambda one: one.set("live"))
+        target = live & FleetSet.over(readings, lambda one: one.targeted(carrier))
+        held = FleetSet.over(readings, lambda one: one.held_back(carrier))
+        actual = FleetSet.over(status, lambda one: one.actual)
+        well = FleetSet.over(status, lambda one: one.healthy)
+        failed = FleetSet.over(status, lambda one: one.unhealthy) | (target & held)
         rest = target - actual - failed
         goes_on = carried.is_active and not carried.has_gone_back
         gone_on = NOBODY if carried.rollout is None else carried.rollout.admitted
@@ -255,7 +255,7 @@ class GroupView:
 
     def having(self, deployment_id: str) -> FleetSet:
         """The devices that an ordinary deployment is part of what they run."""
-        return FleetSet({number: one.status(deployment_id).actual for number, one in self._readings.items()})
+        return FleetSet.over(self._readings, lambda one: one.status(deployment_id).actual)
 
     def keepers(self, group: str) -> dict[str, dict[str, str]]:
         """Who has what a group gets now, by the deployments that carry it: what a command takes that ends it."""
@@ -268,9 +268,11 @@ class GroupView:
         found: dict[UpdateId, FleetSet] = {}
         for one in self.everything_carried:
             for name, update in one.brings():
-                well = FleetSet({number: reading.status(name).healthy for number, reading in self._readings.items()})
-                found[update] = found.get(update, NOBODY) | well
+                found[update] = found.get(update, NOBODY) | self._well_with(name)
         return found
+
+    def _well_with(self, deployment_id: str) -> FleetSet:
+        return FleetSet.over(self._readings, lambda one: one.status(deployment_id).healthy)
 
     def compliance(self, devices: FleetSet) -> Compliance:
         """How some devices stand to the newest update that fits each of them; whom none fits have the latest."""

@@ -88,6 +88,11 @@ class MemoryViewStore:
         """Outcomes at positions after + 1 and on, at most `limit`."""
         return self._outcomes.get(partition, [])[after : after + limit]
 
+    def outcome_at(self, partition: int, position: int) -> int | None:
+        """The time of an outcome in milliseconds."""
+        found = self.outcomes(partition, after=position - 1, limit=1)
+        return found[0].at if found else None
+
     def blocked(self, partition: int) -> Blocked | None:
         """Where the partition is stopped, if it is."""
         return self._blocked.get(partition)

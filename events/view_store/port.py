@@ -90,6 +90,10 @@ class ViewStore(Protocol):
         """Outcomes at positions after + 1 and on, at most `limit`."""
         ...
 
+    def outcome_at(self, partition: int, position: int) -> int | None:
+        """The time of an outcome in milliseconds; `None` where there is no such outcome."""
+        ...
+
     def blocked(self, partition: int) -> Blocked | None:
         """Where the partition is stopped, if it is."""
         ...

@@ -263,8 +263,8 @@ class Rows:
 
     def _outcome_at(self, position: int) -> int:
         if position not in self._outcome_times:
-            found = self._views.outcomes(self._index.number, after=position - 1, limit=1) if position else ()
-            self._outcome_times[position] = found[0].at if found else -1
+            found = self._views.outcome_at(self._index.number, position) if position else None
+            self._outcome_times[position] = -1 if found is None else found
         return self._outcome_times[position]
 
     @cached_property

@@ -38,6 +38,7 @@ def checkpoint_of(partition: Partition) -> Checkpoint:
         tuple(sorted(partition.index.over_budget)),
         tuple(sorted(partition.deployments.named_paths())),
         True if partition.deployments.has_had_own else UNSET,
+        partition.rebuilt,
     )
 
 
@@ -46,7 +47,7 @@ def writes_of(partition: Partition, outcome: Outcome | None, *, expected: Checkp
     checkpoint = checkpoint_of(partition)
     entry = None
     if outcome is not None:
-        cause = _cause(partition.number, outcome.before, outcome.after)
+        cause = cause_of(partition.number, outcome.before, outcome.after)
         entry = OutcomeEntry(partition.outcomes, partition.at, cause, canonical.encode(outcome))
     arrays = {name: tuple(packed.changes()) for name, packed in _arrays(partition).items()}
     hashes = _changed_hashes(partition)
@@ -59,7 +60,8 @@ def writes_of(partition: Partition, outcome: Outcome | None, *, expected: Checkp
     )
 
 
-def _cause(number: int, before: Vector, after: Vector) -> str:
+def cause_of(number: int, before: Vector, after: Vector) -> str:
+    """The facts between two vectors, as the cause of an outcome: `p03:101-117 fleet:4-4`."""
     spans = [(f"p{number:02d}", before.partition, after.partition), ("fleet", before.fleet, after.fleet)]
     return " ".join(f"{name}:{first + 1}-{last}" for name, first, last in spans if last > first)
 
@@ -212,6 +214,7 @@ def restore(
     checkpoint = kept.checkpoint
     partition.vector, partition.at = checkpoint.vector, checkpoint.at
     partition.outcomes, partition.decided = checkpoint.outcomes, checkpoint.decided
+    partition.rebuilt = checkpoint.rebuilt
     hashes = kept.hashes
     _restore_directory(partition, hashes)
     partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})

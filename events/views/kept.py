@@ -52,6 +52,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     named: tuple[tuple[str, ...], ...] = ()
     has_own: bool | UnsetType = UNSET
     """Set once there was a configuration of devices' own twins; until then no row has anything for one."""
+    rebuilt: int | UnsetType = UNSET
+    """How often what is kept was replaced by what the facts give: copies of what it was are of no use from then on."""
 
     def is_indexed(self, path: tuple[str, ...]) -> bool:
         """Whether the index has a path: a tag within the budget, or what a deployment names."""

@@ -2,13 +2,25 @@
 
 from fastapi import Request
 
-from services.api.callers import Author, Caller
+from services.api.callers import Asked, Author, Caller, ListPage
+from services.api.errors import BodyInvalid
+from services.api.pages import PAGE_MAX
+from services.api.past import Looking
 from services.api.room import Room
 from services.api.writing import Writer
 
+PREVIEW_HEADER = "Twinfold-Preview"
+BETWEEN_HEADER = "Twinfold-Preview-Between"
+"""Where facts came in since the token was given that a write came with, as in `fleet:18-19 p03:12-40`, or `none`."""
+
+_YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0"})
+
 
 def room_of(request: Request) -> Room:
-    """The process's open ends."""
+    """The process's open ends; for a request that looks at the past, as they were then."""
+    looking: Looking | None = getattr(request.state, "looking", None)
+    if looking is not None:
+        return looking.room
     room: Room = request.app.state.room
     return room
 
@@ -26,6 +38,37 @@ def caller_of(request: Request) -> Caller:
 
 
 def author_of(request: Request) -> Author:
-    """Whoever is behind the facts that follow."""
+    """Whoever is behind the facts that follow, and whether they look first."""
     caller = caller_of(request)
-    return Author(caller.principal, caller.scope)
+    return Author(caller.principal, caller.scope, asked_of(request))
+
+
+def asked_of(request: Request) -> Asked | None:
+    """What a request says of previews.
+
+    Raises:
+        BodyInvalid: it cannot be told.
+    """
+    text, token = request.query_params.get("preview", "false"), request.headers.get(PREVIEW_HEADER, "")
+    if text not in _YES | _NO:
+        raise BodyInvalid(f"preview is true or false, not {text[:40]!r}")
+    if text not in _YES and not token:
+        return None
+    asked = Asked(looks=text in _YES, token=token, page=page_of(request))
+    request.state.asked = asked
+    return asked
+
+
+def page_of(request: Request) -> ListPage | None:
+    """The page of a preview's list that a request asks for; `None` for the preview itself.
+
+    Raises:
+        BodyInvalid: `top` is no number from 1 to 1000.
+    """
+    query = request.query_params
+    if "list" not in query:
+        return None
+    top = query.get("top", "100")
+    if not (top.isascii() and top.isdigit() and 1 <= int(top[:9]) <= PAGE_MAX):
+        raise BodyInvalid(f"top is a number from 1 to {PAGE_MAX}")
+    return ListPage(query["list"], int(top), query.get("continuation"))

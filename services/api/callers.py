@@ -11,11 +11,32 @@ from events.envelope import Principal
 from events.query.tree import Expression
 
 
+class ListPage(msgspec.Struct, frozen=True):
+    """A page of one of a preview's lists; `continuation` is sealed."""
+
+    name: str
+    top: int
+    continuation: str | None
+
+
+class Asked:
+    """What a request says of previews: it only looks, or shows the token of one.
+
+    With a `page`, who only looks sees that instead of the whole. `between` is told once a token held: where facts came in
+    since it was given.
+    """
+
+    def __init__(self, *, looks: bool, token: str, page: ListPage | None) -> None:
+        self.looks, self.token, self.page = looks, token, page
+        self.between: str | None = None
+
+
 class Author(msgspec.Struct, frozen=True):
-    """Whoever is behind facts, and the scope that what they write is kept within."""
+    """Whoever is behind facts, the scope that what they write is kept within, and whether they look first."""
 
     by: Principal
     scope: Scope | None = None
+    asked: Asked | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):

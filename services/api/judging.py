@@ -5,22 +5,22 @@ import time
 from collections.abc import Callable, Mapping
 
 from events.log.port import Log
+from events.rollout import saying
 from events.rollout.cohort import place
-from events.rollout.planner import Judgement, judge, order_of, universe
-from events.rollout.state import RolloutDocument, State
+from events.rollout.facts import RollbackBegan
+from events.rollout.planner import Judgement, order_of, universe
+from events.rollout.state import RolloutDocument
 from events.rollout.turn import Order
-from events.view_store.census import CensusReader, rollback_id
+from events.rollout.words import progress
+from events.view_store.census import CensusReader
 from events.view_store.port import ViewStore
-
-SETTLE_SECONDS = 0.5
-_LOOK_SECONDS = 0.02
 
 
 class Judging:
     """Judges for one reader at a time; what it has read of the fleet is read again only where that has moved."""
 
     def __init__(self, log: Log, views: ViewStore, *, pause: Callable[[float], None] = time.sleep) -> None:
-        self._log, self._pause = log, pause
+        self._pause = pause
         self._census = CensusReader(log, views)
         self._lock = threading.Lock()
 
@@ -35,14 +35,11 @@ class Judging:
         if not rollouts:
             return {}
         with self._lock:
-            heads, waited = self._census.heads(), 0.0
-            while not self._census.look(heads) and waited < SETTLE_SECONDS:
-                self._pause(_LOOK_SECONDS)
-                waited += _LOOK_SECONDS
-            return {name: self._judge(name, document, now) for name, document in rollouts.items()}
+            self._census.settle(self._pause)
+            return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}
 
     def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> Order | None:
-        """Where a device, by its partition and ordinal, comes in a rollout's order, as of the last look; `None` where it waits for the end.
+        """Where a device, by its partition and ordinal, comes in a rollout's order as of the last look; `None`: at the end.
 
         Raises:
             LogUnavailable: the views cannot be read.
@@ -56,6 +53,12 @@ class Judging:
             found = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
             return Order(found, len(candidates))
 
-    def _judge(self, name: str, document: RolloutDocument, now: int) -> Judgement:
-        back = "" if document.state is State.ROLLING_BACK else rollback_id(self._log, name, document)
-        return judge(name, document, self._census.of(name, document, rollback_id=back), now)
+
+def says(document: RolloutDocument, judged: Judgement) -> str:
+    """What a rollout waits for; where something follows, why that, as it is about to be done."""
+    if not judged.facts:
+        return judged.says
+    first = judged.facts[0]
+    if isinstance(first, RollbackBegan):
+        return saying.about_to_roll_back(first.reason)
+    return getattr(first, "reason", "") or progress(document)

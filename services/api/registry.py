@@ -61,6 +61,8 @@ class _Line(msgspec.Struct, frozen=True):
 
 def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[JsonObject]:
     """Do every line, and answer an error for each that was refused; twins are touched where the identity went well."""
+    if author.asked is not None:
+        raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/facts")
     errors: dict[int, JsonObject] = {}
     lines = []
     for number, body in enumerate(bodies):

@@ -39,6 +39,7 @@ from services.api.bodies import ActBody, CreateBody, PlanBody, ScheduleBody
 from services.api.described import answers, refusals
 from services.api.errors import NotFound
 from services.api.hub import deployment_of, deployment_seen
+from services.api.judging import says
 from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import ACTS, TALLIED, ActName, DeploymentId, HeldId, RolledOutId, TalliedName
 from services.api.room import Room
@@ -251,7 +252,7 @@ def rollout(
     return {
         "id": name,
         "state": document.state.value,
-        "says": _says(document, judged),
+        "says": says(document, judged),
         "author": document.author,
         "phase": document.phase + 1,
         "phases": phases,
@@ -352,13 +353,6 @@ def _judged(room: Room, name: str, document: RolloutDocument) -> Judgement:
     return room.judging.judged({name: document}, room.clock())[name]
 
 
-def _says(document: RolloutDocument, judged: Judgement) -> str:
-    """What it waits for; where something follows, why that, as it is about to be done."""
-    if not judged.facts:
-        return judged.says
-    return getattr(judged.facts[0], "reason", "") or progress(document)
-
-
 def _rollout_lines(room: Room, rollouts: Mapping[str, RolloutDocument]) -> list[JsonObject]:
     """Rollouts in a list; those with which nothing happens any more are not judged."""
     going = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
@@ -370,7 +364,7 @@ def _rollout_lines(room: Room, rollouts: Mapping[str, RolloutDocument]) -> list[
             "phase": document.phase + 1,
             "phases": len(document.plan.phases),
             "counts": _camel(judged[name].counts) if name in judged else None,
-            "says": _says(document, judged[name]) if name in judged else progress(document),
+            "says": says(document, judged[name]) if name in judged else progress(document),
         }
         for name, document in rollouts.items()
     ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,11 +13,14 @@ from redis import Redis
 from events.access.scope import Scope
 from events.deployment.advice import Advice
 from events.device.state import decode_device
+from events.history.moment import Moment
+from events.log.connect import Client
 from events.log.opening import open_log
+from events.log.port import Log
 from events.log.raw import RawStreams
-from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.manifest.problem import Severity
+from events.preview.previewer import Previewer
 from events.producer.deciding import FleetCommand
 from events.producer.errors import Command
 from events.producer.producer import Producer
@@ -27,6 +31,7 @@ from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from events.view_store.deeds import Deeds
 from events.view_store.fleet_view import FleetView, Within
+from events.view_store.port import ViewStore
 from events.view_store.querying import Querying
 from events.view_store.readiness import FleetReadiness
 from events.view_store.redis import RedisViewStore
@@ -37,6 +42,7 @@ from services.api.continuations import Continuations
 from services.api.counting import Counting
 from services.api.history import History
 from services.api.judging import Judging
+from services.api.previewing import Glance, Looking, Shown
 from services.api.recent import Recent
 from services.api.waking import BackgroundWaker
 
@@ -47,11 +53,12 @@ _ATTEMPTS = 2
 
 
 class Room(msgspec.Struct, frozen=True):
-    """The open ends of an API process."""
+    """The open ends of an API process; with a `moment`, as they were then, and nothing is written."""
 
     settings: Settings
-    log: RedisLog
-    views: RedisViewStore
+    client: Client
+    log: Log
+    views: ViewStore
     view: FleetView
     twins: TwinView
     querying: Querying
@@ -67,25 +74,77 @@ class Room(msgspec.Struct, frozen=True):
     deeds: Deeds
     work: WorkCounts
     conflicts: Counter
-    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    looking: Looking
+    fetches: Counter
+    clock: Callable[[], int]
+    moment: Moment | None = None
 
     @contextlib.contextmanager
     def producer(self, author: Author) -> Iterator[Producer]:
-        """A producer for one request; it is used by one thread at a time."""
+        """A producer for one request; it is used by one thread at a time.
+
+        Raises:
+            Shown: the author only looks; raised at the end.
+        """
+        if author.asked is not None and author.asked.looks:
+            glance, looking = self.glance(author)
+            yield looking
+            raise Shown(glance.preview())
+        guard = self.looking.guard(author, self.vault.take_out)
         producer = Producer(
             self.log,
             by=author.by,
             scope=author.scope,
             waker=self.waker,
-            take_secrets=self.vault.take_out,
+            take_secrets=guard.take_out,
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
             bar=self.bar,
+            guard=guard,
         )
         try:
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
+
+    def as_of(self, moment: Moment, log: Log, views: ViewStore) -> "Room":
+        """The room over a log and views of the past. Whoever is limited reaches whom they reach now and did then."""
+        view = FleetView(views, partitions=log.partitions)
+        querying = Querying(log, views, besides=self.querying.within)
+        return msgspec.structs.replace(
+            self,
+            log=log,
+            views=views,
+            view=view,
+            twins=TwinView(log, view),
+            querying=querying,
+            counting=Counting(querying),
+            recent=Recent(view),
+            readiness=FleetReadiness(log, views, view),
+            judging=Judging(log, views, pause=_no_pause),
+            history=History(log),
+            clock=lambda: moment.time,
+            moment=moment,
+        )
+
+    @property
+    def until(self) -> float:
+        """The time up to which things are shown, in milliseconds; endless in the present."""
+        return math.inf if self.moment is None else self.moment.time
+
+    def glance(self, author: Author) -> tuple[Glance, Producer]:
+        """A producer that writes nothing, and what tells what it would have done."""
+        glance = self.looking.glance(author)
+        producer = Producer(
+            glance.log,
+            by=author.by,
+            scope=author.scope,
+            clock=self.clock,
+            take_secrets=glance.take_out,
+            deployments_max=self.settings.configurations_max,
+            bar=self.bar,
+        )
+        return glance, producer
 
     @property
     def profile(self) -> Profile:
@@ -95,8 +154,7 @@ class Room(msgspec.Struct, frozen=True):
     @property
     def bar(self) -> Bar | None:
         """What a new deployment has to pass."""
-        refuse = self.settings.readiness_refuse
-        return None if refuse == "off" else Bar(self.profile, Severity(refuse))
+        return bar_of(self.settings)
 
     def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
         """Write one command.
@@ -127,6 +185,21 @@ class Room(msgspec.Struct, frozen=True):
         return scope.holds(device_id, None if stored.snapshot is None else decode_device(stored.snapshot))
 
 
+def _no_pause(_: float) -> None:
+    """Nobody folds in the past: there is nothing to wait for."""
+
+
+def bar_of(settings: Settings) -> Bar | None:
+    """What a new deployment has to pass."""
+    refuse = settings.readiness_refuse
+    return None if refuse == "off" else Bar(PROFILES[settings.readiness_profile], Severity(refuse))
+
+
+def now_ms() -> int:
+    """The time, in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
 def open_room(settings: Settings) -> Room:
     """Open everything an API process needs.
 
@@ -141,16 +214,18 @@ def open_room(settings: Settings) -> Room:
     )
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     querying = Querying(log, views)
+    continuations = Continuations(log.client)
     streams = RawStreams(log.client)
     return Room(
         settings=settings,
+        client=log.client,
         log=log,
         views=views,
         view=view,
         twins=TwinView(log, view),
         querying=querying,
         counting=Counting(querying),
-        continuations=Continuations(log.client),
+        continuations=continuations,
         waker=waker,
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
         recent=Recent(view),
@@ -160,5 +235,16 @@ def open_room(settings: Settings) -> Room:
         streams=streams,
         deeds=Deeds(streams),
         work=WorkCounts(log.client),
+        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
+        looking=Looking(
+            Previewer(log, views, clock=now_ms),
+            querying,
+            continuations,
+            settings,
+            log=log,
+            bar=bar_of(settings),
+            clock=now_ms,
+        ),
+        clock=now_ms,
     )

@@ -43,13 +43,14 @@ from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusNa
 from services.api.readiness import report_shape, waivers_at
 from services.api.rollouts import create_of, line_of, rollouts_of
 from services.api.room import Room
+from services.api.secret_reads import note_read
 from services.api.waiting import Waiting
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
 WAIT_SECONDS_MAX = 300.0
 POSITION_MAX = 2**53 - 1
-_BATCH_LINES = 1000
+BATCH_LINES = 1000
 _LINE_BYTES_MAX = 1 << 20
 FACTS_BODY: JsonObject = {
     "requestBody": {
@@ -164,17 +165,20 @@ async def desired(
     if caller.scope is not None and not await run_in_threadpool(room.reaches, caller.scope, device_id):
         raise DeviceNotFound(device_id)  # It left the scope while they waited.
     is_own = caller.device_id is not None
-    return await run_in_threadpool(_desired, room, device_id, version, is_own=is_own)
+    return await run_in_threadpool(_desired, request, device_id, version, is_own=is_own)
 
 
-def _desired(room: Room, device_id: str, version: int | None, *, is_own: bool) -> Response:
+def _desired(request: Request, device_id: str, version: int | None, *, is_own: bool) -> Response:
+    room = room_of(request)
     found = _effective(room, device_id)
     if found.outcome == version:
         return Response(status_code=204)
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
     # The device's own answer is the one place where it gets what its modules need.
-    sections: Any = room.vault.opened.reveal(found.modules) if is_own else mask(found.modules)
+    sections: Any = room.vault.opened.reveal(found.modules) if is_own and room.moment is None else mask(found.modules)
+    if is_own and room.moment is None and sections is not found.modules:
+        note_read(request, [device_id], what="what modules need")
     return JsonAnswer(
         {
             "deviceId": device_id,
@@ -321,7 +325,7 @@ def series(
         raise Forbidden
     room = room_of(request)
     deployment_of(room, name)
-    samples = SeriesStore(room.log.client).read(name, since=since, limit=limit)
+    samples = SeriesStore(room.client).read(name, since=since, until=room.until, limit=limit)
     return {"id": name, "samples": [msgspec.to_builtins(one) for one in samples]}
 
 
@@ -348,10 +352,12 @@ def members(
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
 async def facts(request: Request) -> JsonObject:
     """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches."""
-    room = room_of(request)
+    room, author = room_of(request), author_of(request)
+    if author.asked is not None and author.asked.looks:
+        raise BodyInvalid("lines are previewed at POST /v1/preview")
     written, refused = 0, []
-    with room.producer(author_of(request)) as producer:
-        async for first, lines in _batches(request):
+    with room.producer(author) as producer:
+        async for first, lines in batches(request):
             try:
                 report, bad = await run_in_threadpool(_submit, producer, lines, caller_of(request))
             except LogUnavailable as error:
@@ -365,7 +371,7 @@ def _submit(producer: Producer, lines: list[bytes], caller: Caller) -> tuple[Rep
     commands, bad = {}, []
     for number, line in enumerate(lines):
         try:
-            commands[number] = _allowed(command_of(line), caller)
+            commands[number] = allowed(command_of(line), caller)
         except (BodyInvalid, Forbidden) as error:
             bad.append((number, text_of(error)))
     report = producer.submit(commands.values())
@@ -374,7 +380,12 @@ def _submit(producer: Producer, lines: list[bytes], caller: Caller) -> tuple[Rep
     return report, sorted(bad)
 
 
-def _allowed(command: Command, caller: Caller) -> Command:
+def allowed(command: Command, caller: Caller) -> Command:
+    """The command, where it is theirs to give.
+
+    Raises:
+        Forbidden: it is not.
+    """
     if not caller.may(needed_for(command)):
         raise Forbidden
     return command
@@ -402,7 +413,7 @@ def command_of(line: bytes) -> Command:
         raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}") from None
 
 
-async def _batches(request: Request) -> Any:
+async def batches(request: Request) -> Any:
     """Lines of a body as they arrive, with the number of the first, counted from 1."""
     lines: list[bytes] = []
     first, rest = 1, b""
@@ -411,9 +422,9 @@ async def _batches(request: Request) -> Any:
         if len(rest) > _LINE_BYTES_MAX:
             raise BodyInvalid(f"line {first + len(lines) + len(whole)} is over {_LINE_BYTES_MAX} bytes")
         lines += whole
-        while len(lines) >= _BATCH_LINES:
-            yield first, lines[:_BATCH_LINES]
-            first, lines = first + _BATCH_LINES, lines[_BATCH_LINES:]
+        while len(lines) >= BATCH_LINES:
+            yield first, lines[:BATCH_LINES]
+            first, lines = first + BATCH_LINES, lines[BATCH_LINES:]
     lines += [rest] if rest.strip() else []
     if lines:
         yield first, lines

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 
 from events.device.commands import DeviceCommand
 from events.log.errors import LogUnavailable
@@ -49,10 +50,18 @@ class Writer:
         Raises:
             Exception: the error that refuses it, LogUnavailable or ConflictPersists.
         """
+        if author.asked is not None:
+            return await run_in_threadpool(self._do_apart, command, author)
         loop = asyncio.get_running_loop()
         job = _Job(command, author, loop, loop.create_future())
         self._jobs.put(job)
         return await job.answer
+
+    def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
+        """One who looks first, or looked, is nobody else's business."""
+        self._room.do(command, author)
+        (stored,) = self._room.log.load([command.device_id])
+        return stored
 
     def _run(self) -> None:
         while True:

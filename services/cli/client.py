@@ -5,7 +5,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -26,6 +26,8 @@ API_VERSION = {"api-version": "2024-03-31"}
 ApiUrl = Annotated[str | None, typer.Option(help="Where the API is.", envvar=[], show_default="TWINFOLD_API_URL")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+Found = TypeVar("Found")
 
 
 class ApiRefused(Exception):
@@ -56,16 +58,25 @@ class Api:
         # The authority of this machine is trusted for its own address alone.
         trusted = local.ca if local is not None and local.ca and self._url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
+        self.headers: httpx.Headers = httpx.Headers()
+        """Those of the last answer."""
 
     def call(
-        self, method: str, path: str, *, body: Json = None, params: dict[str, Any] | None = None, any_etag: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json = None,
+        params: dict[str, Any] | None = None,
+        any_etag: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """The JSON of an answer; `None` where it has none.
 
         Raises:
             ApiRefused, ApiUnavailable: there is no such answer.
         """
-        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {})}
+        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {}), **(headers or {})}
         try:
             answer = httpx.request(
                 method,
@@ -82,7 +93,30 @@ class Api:
             raise ApiUnavailable(self._url, _message(answer))
         if not answer.is_success:
             raise ApiRefused(answer.status_code, _message(answer))
+        self.headers = answer.headers
         return answer.json() if answer.content else None
+
+    def stream(self, path: str, *, params: dict[str, Any]) -> Iterator[bytes]:
+        """The bytes of an answer as they come.
+
+        Raises:
+            ApiRefused, ApiUnavailable: there is no such answer, or it broke off.
+        """
+        try:
+            with httpx.stream(
+                "GET",
+                f"{self._url}{path}",
+                params=params,
+                headers=self._headers,
+                timeout=TIMEOUT_SECONDS,
+                verify=self._verify,
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise ApiRefused(answer.status_code, _message(answer))
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
 
     def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[str]:
         """Device ids, page by page."""
@@ -108,18 +142,42 @@ def console() -> Console:
 
 def show_table(look: Callable[[], RenderableType], *, watch: bool) -> None:
     """Print what `look` answers; with `watch` again and again, also over an API that is away for a while."""
-    screen = console()
-    if not watch:
-        screen.print(look())
-        return
-    with Live(look(), console=screen, auto_refresh=False) as live:
-        while True:
-            time.sleep(WATCH_SECONDS)
-            try:
-                shown = look()
-            except ApiUnavailable as error:
-                shown = Text(str(error))
-            live.update(shown, refresh=True)
+    if watch:
+        show_live(look, lambda table: table, until=lambda _: False)
+    else:
+        console().print(look())
+
+
+def show_live(
+    look: Callable[[], Found], shown: Callable[[Found], RenderableType], *, until: Callable[[Found], bool]
+) -> Found:
+    """Show what `look` answers, each in the place of the one before, until something holds of it; answers that."""
+    first = look()
+    with Live(shown(first), console=console(), auto_refresh=False) as live:
+
+        def show(found: Found | ApiUnavailable) -> None:
+            live.update(Text(str(found)) if isinstance(found, ApiUnavailable) else shown(found), refresh=True)
+
+        return look_on(first, look, show, until=until)
+
+
+def look_on(
+    last: Found,
+    look: Callable[[], Found],
+    show: Callable[[Found | ApiUnavailable], None],
+    *,
+    until: Callable[[Found], bool],
+) -> Found:
+    """Look until something holds of what is found, and answer that; all of it is shown, also that the API is away for a while."""
+    while not until(last):
+        time.sleep(WATCH_SECONDS)
+        try:
+            last = look()
+        except ApiUnavailable as error:
+            show(error)
+        else:
+            show(last)
+    return last
 
 
 def _message(answer: httpx.Response) -> str:

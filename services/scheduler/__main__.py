@@ -19,6 +19,7 @@ from events.view_store.redis import RedisViewStore
 from services.cli import exits
 from services.scheduler.engine import Engine
 from services.scheduler.lease import Lease
+from services.scheduler.sealing import Sealing
 
 TICK_SECONDS = 1.0
 
@@ -35,6 +36,8 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     engine = Engine(log, RedisViewStore(log.client), clock=lambda: time.time_ns() // 1_000_000, waker=waker)
     lease = Lease(log)
+    sealing = Sealing(settings, log, stopping)
+    sealing.start()
     holds = False
     while not stopping.wait(TICK_SECONDS):
         try:
@@ -57,6 +60,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
                 settings.heartbeat_file.touch()
     with contextlib.suppress(LogUnavailable):
         lease.leave()
+    sealing.join()
 
 
 def main() -> int:

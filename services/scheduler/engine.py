@@ -21,19 +21,17 @@ from events.producer.producer import WakerLike
 from events.rollout import state as rollout_state
 from events.rollout.commands import AbortRollout, RolloutCommand, StartRollout
 from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutDeleted, RolloutFact, RolloutPaused
-from events.rollout.planner import Judgement, judge
 from events.rollout.state import RolloutDocument, State
 from events.update.commands import CancelUpdateDeployment
 from events.update.names import carried
 from events.update.state import to_go_back_to
-from events.view_store.census import CensusReader, rollback_id
+from events.view_store.census import CensusReader
+from events.view_store.groups import GroupView
 from events.view_store.port import ViewStore
 from services.scheduler.standing import Standing
 
 AUTHOR = Principal.parse("system:scheduler")
 ROLLBACK_LABEL = "twinfold.rollback-of"
-SETTLE_SECONDS = 0.5
-_SETTLE_LOOK_SECONDS = 0.02
 
 logger = structlog.get_logger()
 
@@ -50,7 +48,7 @@ class Engine:
         waker: WakerLike | None = None,
         settle: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._log, self._clock, self._waker, self._settle = log, clock, waker, settle
+        self._log, self._views, self._clock, self._waker, self._settle = log, views, clock, waker, settle
         self._standing = Standing(log)
         self._census = CensusReader(log, views)
 
@@ -80,9 +78,7 @@ class Engine:
             if one.is_active and name not in standing.strays
         }
         if active:
-            heads = self._census.heads()
-            if not self._census.look(heads):
-                self._wait_for(heads)
+            self._census.settle(self._settle)
             written += sum(
                 self._apart(name, partial(self._go_on, name, document, now, fence)) for name, document in active.items()
             )
@@ -97,15 +93,6 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - whatever it is, the others have theirs
             logger.error("left out", deployment=name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400
             return 0
-
-    def _wait_for(self, heads: dict[int, int]) -> None:
-        """Give the workers a moment: a fleet that reports all the time is always a little ahead of its views."""
-        waited = 0.0
-        while waited < SETTLE_SECONDS:
-            self._settle(_SETTLE_LOOK_SECONDS)
-            waited += _SETTLE_LOOK_SECONDS
-            if self._census.look(heads):
-                return
 
     def _end_stray(self, name: str, document: DeploymentDocument | None, now: int, fence: int | None) -> int:
         """End a rollout that two people made at once with what contradicts it."""
@@ -123,7 +110,7 @@ class Engine:
         if end and end <= now:
             rollout = self._standing.rollouts.get(name)
             if (found := carried(name)) is not None:
-                return self._end_update(name, found, rollout, fence, now)
+                return self._end_update(found, rollout, fence, now)
             if rollout is not None and not rollout.is_over:
                 if not rollout.admits:
                     return 0  # It is rolled back: nobody has it, or is about to.
@@ -138,15 +125,13 @@ class Engine:
                 return self._command(StartRollout(name, start, now - start), fence, now)
         return 0
 
-    def _end_update(
-        self, name: str, of: tuple[str, str], rollout: RolloutDocument | None, fence: int | None, now: int
-    ) -> int:
+    def _end_update(self, of: tuple[str, str], rollout: RolloutDocument | None, fence: int | None, now: int) -> int:
         """What brings an update to a group ends as it is canceled: who has it keeps it."""
         if rollout is None or not (rollout.admits or rollout.state is State.COMPLETED):
             return 0
         if not self._census.look(self._census.heads()):
             return 0  # The next round sees who has it.
-        keepers = {name: self._census.having(name).devices()}
+        keepers = GroupView(self._log, self._views).keepers(of[0])
         command = CancelUpdateDeployment(*of, "its time came to end", keepers)
         return self._command(command, fence, now)
 
@@ -163,14 +148,8 @@ class Engine:
 
     # -- rollouts
 
-    def judged(self, name: str, document: RolloutDocument, now: int) -> Judgement:
-        """What follows for a rollout as of the last look at the fleet."""
-        is_back = document.state is State.ROLLING_BACK
-        free = "" if is_back else rollback_id(self._log, name, document)
-        return judge(name, document, self._census.of(name, document, rollback_id=free), now)
-
     def _go_on(self, name: str, document: RolloutDocument, now: int, fence: int | None) -> int:
-        judgement = self.judged(name, document, now)
+        judgement = self._census.judged(name, document, now)
         if not judgement.facts:
             return 0
         proposed = list(self._proposed(name, document, judgement.facts))

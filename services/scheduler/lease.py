@@ -1,4 +1,4 @@
-"""Who schedules: one process at a time, with a fence that whoever comes after it has a higher one of."""
+"""Who schedules, and who seals: one process at a time, with a fence that whoever comes after it has a higher one of."""
 
 import secrets
 
@@ -33,10 +33,12 @@ if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then redis.call('DEL', KEYS[
 
 
 class Lease:
-    """One process's hold on scheduling."""
+    """One process's hold on something, scheduling if nothing else is said."""
 
-    def __init__(self, log: RedisLog) -> None:
-        self._log = log
+    def __init__(self, log: RedisLog, name: str = "scheduler", *, seen: str = "meta") -> None:
+        """`seen` is the fleet's hash whose `fence` is the highest that was used."""
+        self._log, self._lease = log, key(FLEET, f"lease:{name}")
+        self._keys = (self._lease, key(FLEET, f"fence:{name}"), key(FLEET, seen))
         self._holder = secrets.token_hex(8)
 
     def take(self) -> int | None:
@@ -45,9 +47,8 @@ class Lease:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        keys = (key(FLEET, "lease:scheduler"), key(FLEET, "fence:scheduler"), key(FLEET, "meta"))
         with answering():
-            fence = int(self._log.client.eval(_TAKE, len(keys), *keys, self._holder, LEASE_MS))
+            fence = int(self._log.client.eval(_TAKE, len(self._keys), *self._keys, self._holder, LEASE_MS))
         return fence or None
 
     def leave(self) -> None:
@@ -57,4 +58,4 @@ class Lease:
             LogUnavailable: Redis did not answer.
         """
         with answering():
-            self._log.client.eval(_LEAVE, 1, key(FLEET, "lease:scheduler"), self._holder)
+            self._log.client.eval(_LEAVE, 1, self._lease, self._holder)

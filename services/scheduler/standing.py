@@ -55,14 +55,14 @@ class Standing:
             self.timed.pop(name, None)
             self.rollouts.pop(name, None)
             self.strays.pop(name, None)
-            if one.snapshot is not None and is_timed(found := deployment_state.decode(one.snapshot)):
-                self.timed[name] = found
+            deployment = None if one.snapshot is None else deployment_state.decode(one.snapshot)
+            if deployment is not None and is_timed(deployment):
+                self.timed[name] = deployment
             if rollout.snapshot is not None:
                 document = rollout_state.decode(rollout.snapshot)
                 # What was rolled out, however it went, is not opened to everybody at the deployment's time.
                 if document.is_active or not document.is_over or name in self.timed:
                     self.rollouts[name] = document
-                deployment = None if one.snapshot is None else deployment_state.decode(one.snapshot)
                 if deployment is None or (document.admits and not isinstance(deployment.admission, NotStarted)):
                     self.strays[name] = deployment
 

@@ -1,10 +1,11 @@
 """How rollouts are told to readers: judged on what is in the log, with what happened to them."""
 
 from events.deployment.commands import DeleteDeployment
-from events.rollout.commands import PauseRollout
+from events.rollout.commands import PauseRollout, RollBack
 from events.rollout.plan import Gate, Phase, Plan
+from events.view_store.census import SETTLE_SECONDS
 from services.api.history import History
-from services.api.judging import SETTLE_SECONDS, Judging
+from services.api.judging import Judging, says
 from tests.rollout.simulation import Simulation
 
 PLAN = Plan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))
@@ -35,6 +36,14 @@ def test_workers_that_stay_behind_are_named_after_half_a_second() -> None:
     assert "p00" in judged.says
     assert sum(waited) >= SETTLE_SECONDS
     assert sum(waited) < 2 * SETTLE_SECONDS
+
+
+def test_that_a_rollback_is_asked_for_is_told_before_it_begins() -> None:
+    simulation = Simulation(devices=2)
+    simulation.create("new", PLAN)
+    simulation.step()
+    simulation.do(RollBack("new", "it hurts"))
+    assert says(simulation.document("new"), simulation.judged("new")) == "is about to be rolled back: it hurts"
 
 
 def test_what_happened_is_told_act_by_act_without_the_devices() -> None:

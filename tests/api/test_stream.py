@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -309,9 +308,7 @@ def test_a_stream_ends_when_the_api_does(shared_redis: EmbeddedRedis) -> None:
             streams = [stack.enter_context(other.stream("GET", "/v1/stream")) for _ in range(3)]
             lines = [one.iter_lines() for one in streams]
             assert [next(one) for one in lines] == ["retry: 1000"] * 3
-            start = time.monotonic()
-        assert time.monotonic() - start < 5
-        # With a proper end, or reading on would raise.
+        # With a proper end: of a stream that is cut off when the API has waited long enough, reading on would raise.
         assert [list(one)[2:] for one in lines] == [[]] * 3
 
 

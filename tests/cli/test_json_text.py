@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.readiness.pointer import Operation, patched, pointer, value_at
+from events.readiness.pointer import Operation, pointer, value_at
 from services.cli.checking.json_text import Line, edited, line_of, spans
+from tests.readiness.patching import patched
 
 NAMES = st.sampled_from(["a", "b", "a/b", "~", "", "é", '"', "\n"])
 VALUES = st.recursive(

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from events import RegisterDevice
+from events.device.times import time_text
 from services.cli.__main__ import main
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import served
@@ -121,7 +122,8 @@ def test_a_rollout_is_created_followed_and_completed(
     assert any("phase 1 of 2: 0 of 1 healthy (0 %), gate 100 % of 1, 1 pending" in line for line in lines)
     table = twinfold("rollout", "show", "camera").stdout
     assert "█" * 20 + " 4 of 4" in table
-    assert "RolloutCompleted by system:scheduler" in table
+    last = shown(twinfold, "camera")["history"][-1]
+    assert f"{time_text(last['at'])} RolloutCompleted by system:scheduler" in table
 
 
 def shown(twinfold: Run, name: str) -> Any:

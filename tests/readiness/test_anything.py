@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from events.readiness.check import check, fixes
 from events.readiness.host_facts import HostFacts, read_host_facts
-from events.readiness.pointer import patched
 from events.readiness.subject import subject_of_sections
 from tests.manifest.values import anything
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import EVERYTHING, NOW, READY, manifest, subject
+from tests.readiness.patching import patched
 
 LEAVES = anything | st.sampled_from(
     [

@@ -61,7 +61,7 @@ class Simulation:
         self._latest: dict[str, int] = {}
         self.clock_back = 0
         numbers = iter(range(10**9))
-        self._of = {
+        self.producers = {
             by: Producer(self.log, by=Principal.parse(by), clock=lambda: self.now, ids=lambda: f"test:{next(numbers)}")
             for by in ("user:ada", "user:bo", "device:any")
         }
@@ -79,7 +79,7 @@ class Simulation:
 
     def do(self, *commands: Command, by: str = "user:ada") -> None:
         """Write commands; every one must go through."""
-        self._of[by].submit(commands).raise_if_refused()
+        self.producers[by].submit(commands).raise_if_refused()
 
     def create(self, name: str, plan: Plan, *, condition: str = "*", start: bool = True, **more: Any) -> None:
         """A deployment that is rolled out."""
@@ -134,7 +134,7 @@ class Simulation:
             due.append(ReportProperties(name, patch, module_id="$edgeAgent"))
         if due:
             # One that was retired meanwhile is not heard any more.
-            self._of["device:any"].submit(due)
+            self.producers["device:any"].submit(due)
         self.drain()
         written = self.engine.tick()
         self.drain()
@@ -157,9 +157,9 @@ class Simulation:
     def judged(self, name: str) -> Judgement:
         """What the scheduler thinks of a rollout now."""
         self.drain()
-        engine = self.fresh_engine()
-        engine._census.look(self.log.heads())  # noqa: SLF001
-        return engine.judged(name, self.document(name), self.now)
+        reader = CensusReader(self.log, self.views)
+        reader.look(reader.heads())
+        return reader.judged(name, self.document(name), self.now)
 
     def counts(self, name: str) -> Counts:
         """The counts of a rollout now."""

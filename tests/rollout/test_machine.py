@@ -11,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from events.deployment.commands import CreateDeployment
 from events.device.commands import PatchTags, RegisterDevice, RetireDevice, UpdateDevice
 from events.log.keys import FLEET
-from events.producer.producer import Producer
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -89,8 +88,7 @@ class Rollouts(RuleBasedStateMachine):
 
     def maybe(self, command: Any, by: str = "user:ada") -> None:
         """A command that may be refused."""
-        producer: Producer = self.simulation._of[by]  # noqa: SLF001
-        producer.submit([command])
+        self.simulation.producers[by].submit([command])
 
     @rule(minutes=st.sampled_from([1, 5, 30]))
     def time_passes(self, minutes: int) -> None:

@@ -37,7 +37,7 @@ def test_the_scheduler_and_a_person_open_the_next_phase_at_once() -> None:
     seen = simulation.fresh_engine()
     simulation.do(SkipPhase("new", 0))
     with pytest.raises(RolloutForbidden, match="phase 1 is not open"):
-        simulation._of["user:bo"].do(SkipPhase("new", 0))  # noqa: SLF001
+        simulation.producers["user:bo"].do(SkipPhase("new", 0))
     simulation.engine.tick()
     seen.tick()
     seen.tick()

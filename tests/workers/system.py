@@ -4,7 +4,9 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -34,6 +36,9 @@ class System:
 
     def __init__(self, url: str, *, at: int | None = None, waking: bool = True, queue_url: str | None = None) -> None:
         self.url = url
+        self._directory = tempfile.TemporaryDirectory(prefix="twinfold-test-")
+        self.data_dir = Path(self._directory.name)
+        """Where its processes keep what is not in Redis."""
         self.queue_url = queue_url or url
         self.log: RedisLog = initialise(url, partitions=PARTITIONS, epoch="test", at=0)
         self.queue = Redis.from_url(self.queue_url)
@@ -48,10 +53,11 @@ class System:
     def close(self) -> None:
         self.log.client.close()
         self.queue.close()
+        self._directory.cleanup()
 
     def environment(self, **more: str) -> dict[str, str]:
         """The variables of a process that works on this system."""
-        settings = read_settings(redis_url=self.url, queue_url=self.queue_url, workers=1)
+        settings = read_settings(redis_url=self.url, queue_url=self.queue_url, workers=1, data_dir=self.data_dir)
         return {**os.environ, **environment_of(settings), **more}
 
     @contextlib.contextmanager

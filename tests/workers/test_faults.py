@@ -23,7 +23,12 @@ PRODUCING = (
     FailPoint.WAKE_AFTER_ENQUEUE,
 )
 DELIVERING = (FailPoint.DELIVERY_POSTED, FailPoint.DELIVERY_NOTED)
-ELSEWHERE = (FailPoint.PROJECT_REQUEUED, FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED, *DELIVERING)
+SCHEDULING = (FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED)
+OF_OTHERS = tuple(
+    point for point in FailPoint if point.value.startswith(("archive_", "backup_", "rebuild_", "restore_", "seal_"))
+)
+"""Killed at in their own tests: archive, backup, sealer, replay."""
+ELSEWHERE = (FailPoint.PROJECT_REQUEUED, *SCHEDULING, *DELIVERING, *OF_OTHERS)
 FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 
 

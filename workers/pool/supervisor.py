@@ -1,4 +1,4 @@
-"""Keeps worker processes alive, sweeps, and has webhooks delivered."""
+"""Keeps worker processes alive, sweeps, and has webhooks delivered and older facts archived."""
 
 import contextlib
 import os
@@ -24,6 +24,7 @@ from events.view_store.series import SeriesStore
 from workers import deliver
 from workers.context import now_ms
 from workers.lifeline import SUPERVISED
+from workers.pool.archiving import Archiving
 from workers.pool.pump import INTERVAL_SECONDS as PUMP_SECONDS
 from workers.pool.pump import Pump
 from workers.pool.sampling import Sampling
@@ -102,6 +103,7 @@ class Supervisor:
         )
         hints = deliver.Hints(queue)
         self._pump = Pump(log, Feed(log, views), Deliveries(log.client), hints, clock=now_ms)
+        self._archiving = Archiving(log, settings, clock=now_ms)
         self._has_webhooks = threading.Event()
         self.children: list[Child] = []
 
@@ -111,6 +113,7 @@ class Supervisor:
         # A sample of a large fleet takes longer than a child may be left alone.
         threading.Thread(target=self._sample, name="sampling", daemon=True).start()
         threading.Thread(target=self._pump_on, name="pump", daemon=True).start()
+        threading.Thread(target=self._archive, name="archiving", daemon=True).start()
         delivering = range(self._settings.webhook_workers)
         swept_at = 0.0
         while not self._stopping.wait(0.05):
@@ -135,6 +138,13 @@ class Supervisor:
                 self._sampling.once()
             except LogUnavailable as error:
                 logger.warning("sample postponed", error=str(error))
+
+    def _archive(self) -> None:
+        while not self._stopping.wait(self._settings.archive_seconds):
+            try:
+                self._archiving.once(go_on=lambda: not self._stopping.is_set())
+            except LogUnavailable as error:
+                logger.warning("archiving postponed", error=str(error))
 
     def _pump_on(self) -> None:
         while not self._stopping.wait(PUMP_SECONDS):

@@ -1,0 +1,179 @@
+"""One stream held against what was sealed of it, entry by entry: which was changed, dropped, inserted or put elsewhere."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from events.audit.fault import Fault, Kind
+from events.audit.seal import ENTRY_BYTES, Reached
+from events.log.errors import LogLostItsTail
+from events.log.raw import RawEntry, RawStreams, digest, genesis, link
+
+LOOK_AHEAD = 64
+"""So far the place is looked for where what is found and what was sealed come together again."""
+
+NAMED_MAX = 1000
+"""So many faults of one stream are named."""
+
+
+class Alignment:
+    """Goes through one stream once, oldest first. What is found is taken in its order; its own positions prove nothing."""
+
+    def __init__(self, streams: RawStreams, stream: str, *, epoch: str, after: Reached | None = None) -> None:
+        """Begin behind a sealed place, or at the beginning."""
+        self.stream = stream
+        self.position = 0 if after is None else after.position
+        self.checked = 0
+        self._chain: bytes | None = genesis(epoch, stream) if after is None else bytes.fromhex(after.chain)
+        self._found = _found(streams, stream, self.position, self._odd)
+        self._ahead: deque[RawEntry] = deque()
+        self._faults: list[Fault] = []
+        self._dropped: dict[int, bytes] = {}
+        self._inserted: list[RawEntry] = []
+
+    def sealed(self, before: int, short: bytes, upto: Reached) -> None:
+        """Hold the entries behind `before` up to a sealed place against their shortened digests; the chain alone speaks for others."""
+        start, self._is_whole = self.position, True
+        self._follow(before)
+        self._compare(short[(self.position - before) * ENTRY_BYTES :], upto.position)
+        chain = bytes.fromhex(upto.chain)
+        if self._is_whole and self._chain is not None and self._chain != chain:
+            self._fault(
+                Kind.CHANGED, start + 1, upto.position, "one of these is not what was sealed: the chain says so"
+            )
+        self._chain, self.position = chain, upto.position
+
+    def faults(self) -> list[Fault]:
+        """What was found, with what was taken out at one place and put in at another as one."""
+        moved: dict[int, RawEntry] = {}
+        for entry in self._inserted:
+            for position, short in self._dropped.items():
+                if position not in moved and self._digest(entry, position)[:ENTRY_BYTES] == short:
+                    moved[position] = entry
+                    break
+        elsewhere = {entry.position for entry in moved.values()}
+        found = [
+            *self._faults,
+            *(
+                Fault(
+                    Kind.REORDERED, f"{self.stream}:{position}", f"was sealed here, and stands at {entry.position} now"
+                )
+                for position, entry in moved.items()
+            ),
+            *(
+                Fault(Kind.DROPPED, f"{self.stream}:{position}", "was sealed, and is no longer there")
+                for position in self._dropped
+                if position not in moved
+            ),
+            *(
+                Fault(Kind.INSERTED, f"{self.stream}:{entry.position}", "was never sealed, and stands among what was")
+                for entry in self._inserted
+                if entry.position not in elsewhere
+            ),
+        ]
+        return found[:NAMED_MAX]
+
+    def _compare(self, short: bytes, upto: int) -> None:
+        first = self.position + 1
+        assert len(short) == (upto - self.position) * ENTRY_BYTES
+        while self.position < upto:
+            position = self.position + 1
+            at = (position - first) * ENTRY_BYTES
+            entry = self._peek()
+            if entry is None:
+                self._missing(upto)
+                return
+            one = digest(self.stream, entry) if entry.position == position else self._digest(entry, position)
+            if one[:ENTRY_BYTES] == short[at : at + ENTRY_BYTES]:
+                self._take(one)
+            else:
+                self._part(short[at : at + LOOK_AHEAD * ENTRY_BYTES])
+
+    def _follow(self, upto: int) -> None:
+        while self.position < upto:
+            entry = self._peek()
+            if entry is None:
+                self._missing(upto)
+                return
+            self._take(self._digest(entry, self.position + 1))
+
+    def _take(self, one: bytes) -> None:
+        self._ahead.popleft()
+        self.position += 1
+        self.checked += 1
+        if self._chain is not None:
+            self._chain = link(self._chain, one)
+
+    def _part(self, short: bytes) -> None:
+        """Take what does not fit, up to where it fits again, and note what became of it."""
+        sealed = [short[at : at + ENTRY_BYTES] for at in range(0, len(short), ENTRY_BYTES)]
+        self._look()
+        gone, come = self._together_again(sealed)
+        self._is_whole, self._chain = False, None
+        both = min(gone, come)
+        for index in range(both):
+            self._fault(Kind.CHANGED, self.position + 1 + index, self.position + 1 + index, "is not what was sealed")
+        for index in range(both, gone):
+            self._dropped[self.position + 1 + index] = sealed[index]
+        taken = [self._ahead.popleft() for _ in range(come)]
+        self._inserted += taken[both:]
+        self.position += gone
+        self.checked += come
+
+    def _together_again(self, sealed: list[bytes]) -> tuple[int, int]:
+        """How many sealed ones, and how many found ones, are left behind: as few as can be."""
+        for both in range(1, len(sealed) + len(self._ahead)):
+            for gone in range(max(0, both - len(self._ahead) + 1), min(both, len(sealed) - 1) + 1):
+                here = self._digest(self._ahead[both - gone], self.position + 1 + gone)
+                if here[:ENTRY_BYTES] == sealed[gone]:
+                    return gone, both - gone
+        return 1, 1
+
+    def _odd(self, position: int) -> None:
+        self._is_whole = False
+        self._fault(Kind.INSERTED, position, position, "has another behind it that has no position of its own")
+
+    def _missing(self, upto: int) -> None:
+        self._fault(Kind.MISSING, self.position + 1, upto, "sealed, and missing at the end of the stream")
+        self._is_whole, self.position = False, upto
+
+    def _digest(self, entry: RawEntry, position: int) -> bytes:
+        return digest(self.stream, RawEntry(position, entry.fields))
+
+    def _peek(self) -> RawEntry | None:
+        if not self._ahead:
+            entry = next(self._found, None)
+            if entry is None:
+                return None
+            self._ahead.append(entry)
+        return self._ahead[0]
+
+    def _look(self) -> None:
+        while len(self._ahead) < LOOK_AHEAD:
+            entry = next(self._found, None)
+            if entry is None:
+                return
+            self._ahead.append(entry)
+
+    def _fault(self, kind: Kind, first: int, last: int, what: str) -> None:
+        place = f"{self.stream}:{first}" if first == last else f"{self.stream}:{first}-{last}"
+        self._faults.append(Fault(kind, place, what))
+
+
+def _found(streams: RawStreams, stream: str, after: int, odd: Callable[[int], None]) -> Iterator[RawEntry]:
+    """The entries of a stream in their order, whatever is missing between them; `odd` is told what has no position of its own."""
+    while True:
+        try:
+            for entry in streams.entries(stream, after=after):
+                yield entry
+                after = entry.position
+        except LogLostItsTail as error:
+            # What stands before it in the same batch was not answered.
+            for entry in streams.read(stream, after=after, limit=error.expected - 1 - after):
+                yield entry
+            after = error.found - 1
+            if error.found < error.expected:
+                # Its id has another number behind the dash than the log gives out, or comes twice.
+                odd(error.found)
+                after = error.expected - 1
+        else:
+            return

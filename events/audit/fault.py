@@ -1,0 +1,27 @@
+"""What can be wrong with history, each with the place where it is."""
+
+import enum
+
+import msgspec
+
+
+class Kind(enum.Enum):
+    """The kinds of faults: the first five of entries, the others of seals."""
+
+    CHANGED = "changed"
+    DROPPED = "dropped"
+    REORDERED = "reordered"
+    INSERTED = "inserted"
+    MISSING = "missing"
+    SEAL_CHANGED = "seal-changed"
+    SEAL_DROPPED = "seal-dropped"
+    SEAL_INSERTED = "seal-inserted"
+    SEAL_SIGNATURE = "seal-signature"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One of them: `place` is `p03:17`, `p03:17-20` or `seal 5`, `what` the rest of the sentence."""
+
+    kind: Kind
+    place: str
+    what: str

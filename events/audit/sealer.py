@@ -1,0 +1,188 @@
+"""The sealer: folds what came into each stream's chain, and signs how far it came."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+import structlog
+
+from events.audit.errors import SealsMoved, SealUnreadable
+from events.audit.seal import ENTRY_BYTES, FIRST, Reached, Seal, SealKey, Signed, shortened
+from events.audit.seals import SealFiles, Seals
+from events.log.errors import DepotUnavailable, LogLostItsTail
+from events.log.failpoints import FailPoint, reached
+from events.log.raw import RawStreams, digest, genesis, link
+
+ENTRIES_MAX = 8192
+"""A seal covers so many entries at most; more of them get several seals."""
+
+SEALS_MAX = 16
+"""A round makes so many seals at most, so that its caller keeps its lease; the next one goes on."""
+
+logger = structlog.get_logger()
+
+Hold = Callable[[Mapping[str, int]], None]
+"""Told how far each stream is sealed, so that nothing is taken from Redis that is not."""
+
+
+class _State(msgspec.Struct, frozen=True):
+    """Where sealing goes on: the last seal's number, digest, time and streams."""
+
+    number: int = 0
+    digest: str = FIRST
+    at: int = 0
+    streams: dict[str, Reached] = {}
+
+
+class Sealer:
+    """Seals one log. It keeps nothing that does not follow from the last seal."""
+
+    def __init__(
+        self,
+        streams: RawStreams,
+        seals: Seals,
+        files: SealFiles | None,
+        *,
+        key: SealKey,
+        names: tuple[str, ...],
+        epoch: str,
+        clock: Callable[[], int],
+        hold: Hold,
+        every_facts: int,
+        every_seconds: float,
+    ) -> None:
+        """A seal is due after so many entries (facts and outcomes), or so many seconds after the last one, if anything came."""
+        self._streams, self._seals, self._files = streams, seals, files
+        self._key, self._names, self._epoch, self._clock, self._hold = key, names, epoch, clock, hold
+        self._every_facts, self._every_ms = every_facts, int(1000 * every_seconds)
+        self._state: _State | None = None
+        self._kept = 0
+
+    def round(self, fence: int) -> int:
+        """Seal what is due; answers how many seals were made.
+
+        Raises:
+            Fenced: another process has taken over.
+            LogUnavailable: Redis did not answer; what is due then is due in the next round.
+        """
+        if self._state is None:
+            self._state = self._resumed()
+            # At 0 too, and before anything else: from here on nothing leaves Redis unsealed.
+            self._hold({name: self._position(name) for name in self._names})
+            self._keep_files(self._state.number)
+        heads = {name: self._streams.head(name) for name in self._names}
+        behind = sum(max(0, head - self._position(name)) for name, head in heads.items())
+        now = max(self._clock(), self._state.at)
+        if not behind or (behind < self._every_facts and now - self._state.at < self._every_ms):
+            return 0
+        made = 0
+        # A catch-up may take longer than the lease: whoever has it then is not written over, by the fence.
+        while made < SEALS_MAX and self._seal(heads, now, fence):
+            made += 1
+        return made
+
+    def forget(self) -> None:
+        """Begin the next round from the newest seal, whoever made it."""
+        self._state = None
+
+    def _seal(self, heads: Mapping[str, int], now: int, fence: int) -> bool:
+        """Make the next seal; false where nothing is left."""
+        assert self._state is not None
+        before = self._state
+        streams, came = dict(before.streams), dict[str, bytes]()
+        left = ENTRIES_MAX
+        for name, head in heads.items():
+            if left and head > self._position(name):
+                streams[name], came[name] = self._fold(name, min(head, self._position(name) + left))
+                left -= len(came[name]) // ENTRY_BYTES
+        came = {name: some for name, some in came.items() if some}
+        if not came:
+            return False
+        seal = Seal(before.number + 1, before.digest, self._epoch, now, self._key.public.id, streams, shortened(came))
+        signed = self._key.sign(seal)
+        reached(FailPoint.SEAL_FOLDED)
+        try:
+            self._seals.append(signed, number=seal.number, previous=seal.previous, fence=fence)
+        except SealsMoved as error:
+            # An answer that was lost on the way, or another process: either way the newest seal is the truth.
+            logger.info("sealing goes on from the newest seal", why=str(error))
+            self._state = None
+            return False
+        reached(FailPoint.SEAL_APPENDED)
+        self._state = _State(seal.number, signed.digest, now, streams)
+        self._keep_files(seal.number, signed)
+        reached(FailPoint.SEAL_KEPT)
+        self._hold({name: streams[name].position for name in came})
+        reached(FailPoint.SEAL_HELD)
+        return True
+
+    def _fold(self, name: str, upto: int) -> tuple[Reached, bytes]:
+        """The chain of a stream up to a position, and the shortened digests of what came."""
+        assert self._state is not None
+        start = self._state.streams.get(name)
+        position, chain = (0, genesis(self._epoch, name)) if start is None else (start.position, _bytes(start))
+        short = bytearray()
+        try:
+            for entry in self._streams.entries(name, after=position, upto=upto):
+                one = digest(name, entry)
+                chain, position = link(chain, one), entry.position
+                short += one[:ENTRY_BYTES]
+        except LogLostItsTail as error:
+            # The others are sealed all the same, and verification names what is missing here.
+            logger.error("a stream cannot be sealed further", stream=name, why=str(error))  # noqa: TRY400 - expected
+        return Reached(position, chain.hex()), bytes(short)
+
+    def _position(self, name: str) -> int:
+        assert self._state is not None
+        found = self._state.streams.get(name)
+        return 0 if found is None else found.position
+
+    def _resumed(self) -> _State:
+        """Where the newest seal leaves off: in Redis, or in the files where Redis has lost it."""
+        try:
+            found = self._read(self._seals.last(), "in Redis")
+        except SealUnreadable as error:
+            logger.error("the newest seal in Redis cannot be read", why=str(error))  # noqa: TRY400 - the files may have it
+            found = _State()
+        if self._files is not None:
+            try:
+                numbers = self._files.numbers()
+                if numbers and numbers[-1] > found.number:
+                    data = self._files.get(numbers[-1])
+                    kept = self._read(None if data is None else Signed.from_file(data), "in the archive")
+                    if kept.number > found.number:
+                        logger.error("Redis has lost seals", newest=found.number, archived=kept.number)
+                        found = kept
+            except (DepotUnavailable, SealUnreadable) as error:
+                logger.warning("seals in the archive cannot be read", why=str(error))
+        return found
+
+    def _read(self, signed: Signed | None, where: str) -> _State:
+        if signed is None:
+            return _State()
+        seal = signed.seal()
+        if seal.key != self._key.public.id:
+            logger.warning("the last seal is by another key", where=where, theirs=seal.key, ours=self._key.public.id)
+        elif not self._key.public.signed(signed):
+            # Whoever forged it is found by verification; what is sealed from here on is sealed behind it.
+            logger.error("the last seal's signature is not good", where=where, number=seal.number)
+        return _State(seal.number, signed.digest, seal.at, seal.streams)
+
+    def _keep_files(self, upto: int, newest: Signed | None = None) -> None:
+        """Keep seals as files, those too that were made while the archive was away."""
+        if self._files is None:
+            return
+        try:
+            if newest is not None and self._kept == upto - 1:
+                self._files.put(upto, newest)
+            elif self._kept < upto:
+                there = set(self._files.numbers())
+                for placed in self._seals.all():
+                    if placed.number is not None and placed.number not in there:
+                        self._files.put(placed.number, placed.signed)
+            self._kept = upto
+        except DepotUnavailable as error:
+            logger.warning("seals are not kept in the archive", why=str(error))
+
+
+def _bytes(one: Reached) -> bytes:
+    return bytes.fromhex(one.chain)

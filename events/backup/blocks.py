@@ -1,0 +1,76 @@
+"""The one form of a file of a backup: MessagePack under gzip, for entries of a stream and for keys beside the log."""
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from events.backup.errors import BackupDamaged
+from events.log.raw import RawEntry
+
+ENTRIES_MAX = 10_000
+BYTES_MAX = 8 << 20
+"""A block is full with so many entries, or so many bytes before they are packed."""
+
+_LEVEL = 1
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """Members of a key of Redis: `hash` fields and values, or `stream` entries, each an id and its fields, flat."""
+
+    kind: str
+    key: str
+    members: tuple[tuple[bytes, ...], ...]
+
+
+_Entry = tuple[int, tuple[bytes, ...]]
+_entries = msgspec.msgpack.Decoder(list[_Entry])
+_records = msgspec.msgpack.Decoder(list[Record])
+T = TypeVar("T")
+
+
+def size_of(entry: RawEntry) -> int:
+    """Bytes of an entry's names and values."""
+    return sum(len(field) + len(value) for field, value in entry.fields.items())
+
+
+def pack(entries: Sequence[RawEntry]) -> bytes:
+    """Entries as a file; the same entries give the same bytes."""
+    return _packed([(one.position, tuple(part for pair in one.fields.items() for part in pair)) for one in entries])
+
+
+def unpack(name: str, data: bytes) -> list[RawEntry]:
+    """Entries of a file.
+
+    Raises:
+        BackupDamaged: it holds something else.
+    """
+    flat = _unpacked(name, data, _entries)
+    return [RawEntry(position, dict(zip(parts[::2], parts[1::2], strict=True))) for position, parts in flat]
+
+
+def pack_records(records: Sequence[Record]) -> bytes:
+    """What lies beside the log as a file."""
+    return _packed(records)
+
+
+def unpack_records(name: str, data: bytes) -> list[Record]:
+    """What lies beside the log, from a file.
+
+    Raises:
+        BackupDamaged: it holds something else.
+    """
+    return _unpacked(name, data, _records)
+
+
+def _packed(value: object) -> bytes:
+    return gzip.compress(msgspec.msgpack.encode(value), _LEVEL, mtime=0)
+
+
+def _unpacked(name: str, data: bytes, decoder: "msgspec.msgpack.Decoder[T]") -> T:
+    try:
+        return decoder.decode(gzip.decompress(data))
+    except (OSError, EOFError, zlib.error, msgspec.DecodeError, ValueError) as error:
+        raise BackupDamaged(name, f"cannot be unpacked: {error}") from error

@@ -1,0 +1,301 @@
+"""Bringing a backup back into an empty database: entries as they were, and what follows from them folded again."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, cast
+
+import msgspec
+
+from events.backup.blocks import unpack, unpack_records
+from events.backup.errors import BackupDamaged, TargetNotEmpty
+from events.backup.manifest import HERE, Manifest, Stream
+from events.backup.place import Place
+from events.backup.taking import Tell, Told
+from events.device.facts import DeviceRegistered, DeviceRetired
+from events.envelope import Envelope
+from events.log.archive.manifest import Manifest as Segments
+from events.log.archive.manifest import encode, manifest_name
+from events.log.archive.notes import Made, archive_key, note, set_place
+from events.log.codec import decode_entry
+from events.log.connect import Client, answering
+from events.log.depot import Depot
+from events.log.errors import LogError, UnreadableFact
+from events.log.facts import BlockResolved
+from events.log.failpoints import FailPoint, reached
+from events.log.keys import FLEET, key, name
+from events.log.opening import RESTORING
+from events.log.port import Fact
+from events.log.raw import RawEntry, RawStreams, digest, link, number_of
+from events.producer.refolding import refold
+
+_BATCH = 500
+_FIELDS = 1000
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What a restore brought back. `unfolded` are places whose entries no document could be made of, as `p03:17`."""
+
+    entries: int
+    subjects: int
+    unfolded: tuple[str, ...]
+
+
+def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell = lambda _: None) -> None:
+    """Read every file of a backup and hold it against the list; `keys` is where private ones are, if they are wanted.
+
+    Raises:
+        BackupDamaged: names the file that is missing or changed, or the stream whose chain does not come out.
+    """
+    files = dict.fromkeys(manifest.files())
+    for number, file in enumerate(files, 1):
+        place.get(file, _what(manifest, file.sha256))
+        tell(Told("verify", number, len(files)))
+    if keys is not None and manifest.private_at != HERE:
+        for what, file in manifest.private.items():
+            keys.get(file, what)
+    for stream in manifest.streams:
+        for _ in _entries(stream, place):
+            pass
+
+
+def claim(manifest: Manifest, client: Client) -> None:
+    """Mark an empty database as being restored into: from here to `finish` nobody opens a log there.
+
+    One where a restore broke off is emptied of it.
+
+    Raises:
+        TargetNotEmpty: there is a log, or a part of one, that no restore left.
+        LogUnavailable: Redis did not answer.
+    """
+    with answering():
+        if not is_unfinished(client):
+            found = next(iter(client.scan_iter(match="{*}:*", count=1000)), None)
+            if found is not None:
+                raise TargetNotEmpty("the database", found.decode())
+            client.set(RESTORING, manifest.id)
+            return
+        for one in list(client.scan_iter(match="{*}:*", count=1000)):
+            if one != RESTORING.encode():
+                client.unlink(one)
+
+
+def restore(
+    manifest: Manifest, place: Place, client: Client, *, archive: Depot | None = None, tell: Tell = lambda _: None
+) -> Restored:
+    """Write the log and what lies beside it into a claimed database, and fold every subject's document and head again.
+
+    What was in the archive alone goes into `archive`, the rest into Redis.
+
+    Raises:
+        BackupDamaged: a file is not what it was when it was verified.
+        DepotUnavailable: the archive cannot be written.
+        LogUnavailable: Redis did not answer; claim it and restore again.
+    """
+    total = sum(stream.head - stream.trimmed for stream in manifest.streams)
+    done, subjects, unfolded = 0, 0, list[str]()
+    if archive is not None:
+        _restore_archive(manifest, place, client, archive)
+    for stream in manifest.streams:
+        for some in _batches(_in_redis(stream, place)):
+            _add(client, stream, some)
+            reached(FailPoint.RESTORE_ENTRIES_PUT)
+            done += len(some)
+            tell(Told(stream.name, done, total))
+    for file in manifest.beside:
+        for record in unpack_records(file.name, place.get(file, "what lies beside the log")):
+            _put(client, record.kind, record.key, record.members)
+    left_out = _left_out(manifest, place, client)
+    facts = [stream for stream in manifest.streams if ":" not in stream.name]
+    for number, stream in enumerate(facts, 1):
+        entries = functools.partial(_all_entries, stream, place, client)
+        folding = _Folding(stream.name, entries, left_out.get(number_of(stream.name), frozenset()))
+        documents = folding.run()
+        _set(client, number_of(stream.name), "heads", folding.heads)
+        _set(client, number_of(stream.name), "snapshots", documents)
+        if stream.head:
+            with answering():
+                place_in_stream = {"position": stream.head, "at": folding.at}
+                client.hset(key(number_of(stream.name), "meta"), mapping=cast("Any", place_in_stream))
+        subjects += len(folding.heads)
+        unfolded += folding.unfolded
+        tell(Told("documents", number, len(facts)))
+    return Restored(done, subjects, tuple(unfolded))
+
+
+def finish(client: Client) -> None:
+    """Let the log be opened: everything is there."""
+    reached(FailPoint.RESTORE_BEFORE_FINISH)
+    with answering():
+        client.delete(RESTORING)
+
+
+def is_unfinished(client: Client) -> bool:
+    """Whether a restore into a database broke off."""
+    with answering():
+        return bool(client.exists(RESTORING))
+
+
+# -- entries
+
+
+def _what(manifest: Manifest, sha256: str) -> str:
+    for stream in manifest.streams:
+        for block in stream.blocks:
+            if block.file.sha256 == sha256:
+                return f"{stream.name}:{block.first}-{block.last}"
+    named = {**manifest.archive, **manifest.local, **manifest.private}
+    return next((what for what, file in named.items() if file.sha256 == sha256), "what lies beside the log")
+
+
+def _entries(stream: Stream, place: Place) -> Iterator[RawEntry]:
+    chain, after = bytes.fromhex(stream.chain), 0
+    for block in stream.blocks:
+        what = f"{stream.name}:{block.first}-{block.last}"
+        entries = unpack(block.file.name, place.get(block.file, what))
+        if not entries or (entries[0].position, entries[-1].position) != (block.first, block.last):
+            raise BackupDamaged(f"{block.file.name} ({what})", "holds other entries than its list says")
+        for entry in entries:
+            if entry.position <= after:
+                raise BackupDamaged(f"{block.file.name} ({what})", "holds entries out of order")
+            chain = link(chain, digest(stream.name, entry))
+            after = entry.position
+        if chain.hex() != block.chain:
+            raise BackupDamaged(f"{block.file.name} ({what})", "does not continue the chain of its stream")
+        yield from entries
+
+
+def _in_redis(stream: Stream, place: Place) -> Iterator[RawEntry]:
+    return (entry for entry in _entries(stream, place) if entry.position > stream.trimmed)
+
+
+def _all_entries(stream: Stream, place: Place, client: Client) -> Iterator[RawEntry]:
+    """Every entry of a restored stream, those of the archive first; past gaps."""
+    if stream.trimmed:
+        yield from RawStreams(client).entries(stream.name, upto=stream.trimmed)
+    yield from _in_redis(stream, place)
+
+
+def _restore_archive(manifest: Manifest, place: Place, client: Client, archive: Depot) -> None:
+    for name_in_archive, file in manifest.archive.items():
+        archive.put(name_in_archive, place.get(file, name_in_archive))
+    if not manifest.archive:
+        return
+    set_place(client, archive.url, Made(manifest.epoch, manifest.partitions))
+    for stream in manifest.streams:
+        for segment in stream.segments:
+            note(client, segment)
+        if stream.segments:
+            archive.put(manifest_name(stream.name), encode(Segments(stream.name, manifest.epoch, stream.segments)))
+        if stream.trimmed:
+            with answering():
+                client.hset(archive_key(stream.name), "trimmed", str(stream.trimmed))
+
+
+def _batches(entries: Iterator[RawEntry]) -> Iterator[list[RawEntry]]:
+    some: list[RawEntry] = []
+    for entry in entries:
+        some.append(entry)
+        if len(some) == _BATCH:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _add(client: Client, stream: Stream, entries: list[RawEntry]) -> None:
+    with answering():
+        pipe = client.pipeline(transaction=False)
+        for entry in entries:
+            pipe.xadd(stream.key, cast("Any", entry.fields), id=f"{entry.position}-0")
+        pipe.execute()
+
+
+# -- what follows from entries
+
+
+def _left_out(manifest: Manifest, place: Place, client: Client) -> dict[int, frozenset[int]]:
+    found: dict[int, set[int]] = {}
+    for stream in manifest.streams:
+        if stream.name != name(FLEET):
+            continue
+        for entry in _all_entries(stream, place, client):
+            if entry.fields.get(b"type") == b"BlockResolved":
+                with contextlib.suppress(UnreadableFact):
+                    fact = decode_entry(stream.name, entry.position, entry.fields).fact
+                    if isinstance(fact, BlockResolved):
+                        found.setdefault(fact.stream, set()).add(fact.position)
+    return {number: frozenset(positions) for number, positions in found.items()}
+
+
+class _Folding:
+    """The documents and heads of one stream, without what was left out or does not fold."""
+
+    def __init__(self, stream: str, entries: Callable[[], Iterator[RawEntry]], left_out: Collection[int]) -> None:
+        self._stream, self._entries = stream, entries
+        self._left_out = set(left_out)
+        self._at_position = 0
+        self.heads: dict[str, bytes] = {}
+        self.unfolded: list[str] = []
+        self.at = 0
+
+    def run(self) -> dict[str, bytes]:
+        """Fold the stream; begins again without an entry that nothing can be made of, as its partition stops there, too."""
+        while True:
+            self.heads, self.at = {}, 0
+            try:
+                return refold(self._facts())
+            except (BackupDamaged, LogError, OSError):
+                raise
+            except Exception:  # noqa: BLE001 - a fact that does not follow can break any rule of the fold
+                self._note(self._at_position)
+
+    def _note(self, position: int) -> None:
+        self._left_out.add(position)
+        self.unfolded.append(f"{self._stream}:{position}")
+
+    def _facts(self) -> Iterator[Envelope[Fact]]:
+        generations: dict[str, int] = {}
+        for entry in self._entries():
+            self._at_position = entry.position
+            at = entry.fields.get(b"at", b"")
+            # A damaged entry may say anything; what comes after it may not be given an older time all the same.
+            self.at = max(self.at, int(at) if at.isdigit() else 0)
+            if entry.position in self._left_out:
+                continue
+            try:
+                envelope = decode_entry(self._stream, entry.position, entry.fields)
+            except UnreadableFact:
+                self._note(entry.position)
+                continue
+            match envelope.fact:
+                case DeviceRegistered():
+                    generations[envelope.subject] = abs(generations.get(envelope.subject, 0)) + 1
+                case DeviceRetired():
+                    # Kept as a negative number: the next registration counts on.
+                    generations[envelope.subject] = -abs(generations.get(envelope.subject, 0))
+                case _:
+                    pass
+            generation = max(0, generations.get(envelope.subject, 0))
+            self.heads[envelope.subject] = b"%d:%d" % (envelope.version, generation)
+            yield envelope
+
+
+def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> None:
+    pairs = list(members.items())
+    for start in range(0, len(pairs), _FIELDS):
+        with answering():
+            client.hset(key(stream, what), mapping=cast("Any", dict(pairs[start : start + _FIELDS])))
+
+
+def _put(client: Client, kind: str, redis_key: str, members: tuple[tuple[bytes, ...], ...]) -> None:
+    if not members:
+        return
+    with answering():
+        if kind == "hash":
+            client.hset(redis_key, mapping=cast("Any", dict(cast("Any", members))))
+            return
+        pipe = client.pipeline(transaction=False)
+        for entry_id, *parts in members:
+            pipe.xadd(redis_key, cast("Any", dict(zip(parts[::2], parts[1::2], strict=True))), id=cast("Any", entry_id))
+        pipe.execute()

@@ -1,0 +1,55 @@
+"""Who still needs entries to be in Redis: nothing is taken out of a stream that one of its holders is not past."""
+
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from events.log.archive.notes import holders_key
+from events.log.connect import Client, answering
+
+
+class Holding(Protocol):
+    """Knows how far some readers have come."""
+
+    def positions(self, stream: str) -> Mapping[str, int]:
+        """By the name of each reader of a stream, the last position that it is past; who is not named does not hold."""
+        ...
+
+
+class Registered:
+    """Holders that say in Redis how far they have come: the sealer as `sealer`, snapshots of the history as `snapshots`.
+
+    Whoever wants to be heeded from the first entry on registers at 0 before anything else. The script that trims looks here
+    itself, so that nobody who registered is overtaken.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def positions(self, stream: str) -> Mapping[str, int]:
+        """See `Holding.positions`.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        with answering():
+            found = cast("Mapping[bytes, bytes]", self._client.hgetall(holders_key(stream)))
+        return {name.decode(): int(position) for name, position in found.items()}
+
+    def hold(self, stream: str, holder: str, position: int) -> None:
+        """Say that a holder is past a position of a stream, and needs what comes after it.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        assert not holder.startswith("="), "answers of the script begin so"
+        with answering():
+            self._client.hset(holders_key(stream), holder, str(position))
+
+    def release(self, stream: str, holder: str) -> None:
+        """Say that a holder needs nothing of a stream any more.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        with answering():
+            self._client.hdel(holders_key(stream), holder)

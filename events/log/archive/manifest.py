@@ -1,0 +1,88 @@
+"""Which segments a stream has in the archive, and where what was archived begins and ends."""
+
+import msgspec
+
+from events import canonical
+from events.log.depot import Depot
+from events.log.errors import ManifestDamaged
+
+FORMAT = 1
+"""Of segments and manifests; a reader refuses what is newer."""
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """Some entries of one stream in one file, positions `first` to `last`.
+
+    `bytes` and `sha256` are the file's; `before` and `after` (hex) the values of the stream's chain around the entries
+    (events/log/entries.py); `first_at` and `last_at` the entries' times in milliseconds.
+    """
+
+    name: str
+    stream: str
+    first: int
+    last: int
+    bytes: int
+    sha256: str
+    before: str
+    after: str
+    first_at: int
+    last_at: int
+
+    @property
+    def count(self) -> int:
+        """How many entries it has."""
+        return self.last - self.first + 1
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The segments of one stream in order, without a gap from position 1 on."""
+
+    stream: str
+    epoch: str
+    segments: tuple[Segment, ...] = ()
+    format: int = FORMAT
+
+    @property
+    def written(self) -> int:
+        """The last position that a segment has."""
+        return self.segments[-1].last if self.segments else 0
+
+
+def folder_of(stream: str) -> str:
+    """`p03` -> `facts/p03`, `p03:outcomes` -> `outcomes/p03`: a pattern finds the facts of all streams, and outcomes alone."""
+    slot, colon, _ = stream.partition(":")
+    return f"outcomes/{slot}" if colon else f"facts/{slot}"
+
+
+def segment_name(stream: str, first: int, last: int) -> str:
+    """`facts/p03/000000000001-000000050000.parquet`; by name is by position."""
+    return f"{folder_of(stream)}/{first:012d}-{last:012d}.parquet"
+
+
+def manifest_name(stream: str) -> str:
+    """Where the manifest of a stream is: `manifests/facts/p03.json`."""
+    return f"manifests/{folder_of(stream)}.json"
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Canonical bytes of a manifest."""
+    return canonical.encode(manifest)
+
+
+def manifest_of(depot: Depot, stream: str) -> Manifest | None:
+    """The manifest of a stream as the archive has it, for who reads without Redis; `None` where it has none.
+
+    Raises:
+        ManifestDamaged: it does not decode, or is of another stream or a later format.
+        DepotUnavailable: the archive does not answer.
+    """
+    data = depot.get(manifest_name(stream))
+    if data is None:
+        return None
+    try:
+        found = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ManifestDamaged(depot.url, manifest_name(stream), str(error)) from error
+    if found.stream != stream or found.format > FORMAT:
+        raise ManifestDamaged(depot.url, manifest_name(stream), f"it is of {found.stream}, format {found.format}")
+    return found

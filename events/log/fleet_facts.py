@@ -1,0 +1,92 @@
+"""The fleet's facts as far as a process has read them, without those that an operator decided to leave out."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from events.envelope import Envelope, Principal
+from events.fleet.errors import CannotFold
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried
+from events.log.keys import FLEET
+from events.log.port import Log
+
+_FLEET_BATCH = 1000
+_NOBODY = Principal.parse("system:log")
+
+
+class FleetFacts:
+    """The fleet's facts as far as this process has read them; partitions fold slices of it."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._facts: list[Envelope[Any]] = []
+        self._resolved: dict[int, dict[int, str]] = {}
+        self._retried: dict[tuple[int, int], int] = {}
+
+    def refresh(self) -> None:
+        """Read on to the head.
+
+        Raises:
+            UnreadableFact, LogLostItsTail: at a fact that nobody has decided to leave out; those before it are read.
+        """
+        while True:
+            try:
+                more = self._read(_FLEET_BATCH)
+            except (UnreadableFact, LogLostItsTail) as error:
+                position = position_of(error)
+                self._read(max(0, position - 1 - len(self._facts)))
+                self._look_ahead(position)
+                if position not in self.skipped(FLEET):
+                    raise
+                self._facts.append(_left_out(position))
+                continue
+            if len(more) < _FLEET_BATCH:
+                return
+
+    def _read(self, limit: int) -> Sequence[Envelope[Any]]:
+        more = self._log.read(FLEET, after=len(self._facts), limit=limit) if limit else []
+        for envelope in more:
+            self._facts.append(envelope)
+            self._note(envelope)
+        return more
+
+    def _note(self, envelope: Envelope[Any]) -> None:
+        fact = envelope.fact
+        if isinstance(fact, BlockRetried):
+            self._retried[fact.stream, fact.position] = envelope.at
+        if not isinstance(fact, BlockResolved):
+            return
+        self._resolved.setdefault(fact.stream, {})[fact.position] = fact.reason
+        if fact.stream == FLEET and fact.position <= len(self._facts):
+            self._facts[fact.position - 1] = _left_out(fact.position)
+
+    def _look_ahead(self, position: int) -> None:
+        """The decision on a fact that cannot be read stands after it."""
+        head = self._log.head(FLEET)
+        for after in range(position, head):
+            with contextlib.suppress(UnreadableFact, LogLostItsTail):
+                for envelope in self._log.read(FLEET, after=after, limit=1):
+                    self._note(envelope)
+
+    def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
+        """The facts at positions after + 1 to `upto`, or to what was read last."""
+        return self._facts[after:upto]
+
+    def skipped(self, stream: int) -> dict[int, str]:
+        """Positions of a stream that an operator decided to leave out, with the reasons."""
+        return self._resolved.get(stream, {})
+
+    def retried(self, stream: int, position: int) -> int:
+        """When somebody wanted a position tried again, the last time, in milliseconds; before all times where nobody did."""
+        return self._retried.get((stream, position), -1)
+
+
+def _left_out(position: int) -> Envelope[Any]:
+    """Stands for a fact of the fleet that was left out; it moves the vector, and nothing else."""
+    return Envelope(position, LOG_SUBJECT, 0, 0, _NOBODY, "", BlockResolved(FLEET, position, ""))
+
+
+def position_of(error: CannotFold | UnreadableFact | LogLostItsTail) -> int:
+    """The position that an error stops at."""
+    return error.expected if isinstance(error, LogLostItsTail) else error.position

@@ -1,0 +1,98 @@
+"""What facts would make of one partition: who would come to which row, and whom deployments would target."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+from pyroaring import BitMap
+from typing_extensions import override
+
+from events.device.facts import DeviceFact
+from events.envelope import Envelope, Vector
+from events.fleet.configuration import Configuration, HeldBack
+from events.fleet.deployments import Deployment
+from events.fleet.partition import MergeCache
+from events.fleet.rows import Row
+from events.preview.facts import Imagined, placed
+from events.views.recalling import Ahead, Recalled
+
+
+class Shift(msgspec.Struct, frozen=True, eq=False):
+    """Devices that would go from one row to another."""
+
+    before: Row
+    after: Row
+    members: BitMap
+
+
+class Implied(msgspec.Struct, frozen=True, eq=False):
+    """What follows in one partition from its state at `vector`.
+
+    `targets` are whom deployments targeted, and would target, where that differs; by deployment, and for each of its modules
+    where it may be for any. `names` are the ids of devices that would be new; `came` and `went` those registered and retired.
+    """
+
+    number: int
+    vector: Vector
+    shifts: tuple[Shift, ...]
+    targets: dict[str, list[tuple[BitMap, BitMap]]]
+    came: BitMap
+    went: BitMap
+    names: dict[int, str]
+    deployments: Mapping[str, Deployment]
+    configurations: Mapping[str, Configuration]
+
+
+class ImaginedMerge(MergeCache):
+    """Merges of what stands from the shared cache, and those of what is imagined apart from it."""
+
+    def __init__(self, shared: MergeCache, *, fleet: int) -> None:
+        """`fleet` is the position up to which deployments stand."""
+        super().__init__()
+        self._shared, self._fleet = shared, fleet
+
+    @override
+    def __call__(self, stack: Sequence[Deployment]) -> Configuration | HeldBack:
+        stands = all(deployment.created <= self._fleet for deployment in stack)
+        return self._shared(stack) if stands else super().__call__(stack)
+
+
+def imply(number: int, recalled: Recalled, ahead: Ahead, facts: Imagined, merge: MergeCache) -> Implied:
+    """Fold facts on a partition as it stands.
+
+    Raises:
+        CannotFold: they do not follow.
+    """
+    partition = recalled.partition(number, ahead, merge)
+    vector, live = partition.vector, BitMap(partition.directory.live)
+    of_devices = cast("list[Envelope[DeviceFact]]", placed(facts.of(number), vector.partition))
+    partition.fold(of_devices)
+    partition.fold_fleet(placed(facts.fleet, vector.fleet))
+    planned, retargeted = partition.planned()
+    by_number = partition.rows.by_number
+    targets: dict[str, list[tuple[BitMap, BitMap]]] = {}
+    for name in sorted(retargeted):
+        before, after = recalled.target(name), _target(partition, name)
+        if before != after:
+            targets.setdefault(name.partition("/")[0], []).append((before, after))
+    now = partition.directory.live
+    return Implied(
+        number,
+        vector,
+        tuple(Shift(by_number[old], row, members) for (old, _), (row, members) in planned.items()),
+        targets,
+        now - live,
+        live - now,
+        {ordinal: partition.directory.ids[ordinal] for ordinal in now - live},
+        partition.deployments.by_id,
+        partition.rows.configurations,
+    )
+
+
+def _target(partition: Any, kept_name: str) -> BitMap:
+    deployment_id, _, module = kept_name.partition("/")
+    deployment = partition.deployments.by_id.get(deployment_id)
+    if deployment is None:
+        return BitMap()
+    found = partition.targets.get(kept_name)
+    return found if found is not None else partition.of_modules.kept(deployment, module) or BitMap()

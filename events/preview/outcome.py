@@ -1,0 +1,224 @@
+"""What would happen to the fleet: lists of devices, and the changes of configurations, over all partitions."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from pyroaring import BitMap
+
+from events import canonical
+from events.bitmaps import to_bytes
+from events.canonical import JsonObject
+from events.envelope import Vector
+from events.fleet.configuration import Configuration
+from events.fleet.deployments import Deployment
+from events.fleet.rows import NOT_CONFIGURED, Row, Standing
+from events.preview.errors import ListMissing
+from events.preview.implied import Implied, Shift
+
+_DIGEST_BYTES = 8
+_MANAGED = frozenset({Standing.MANAGED, Standing.HELD_BACK})
+
+Members = dict[int, BitMap]
+"""Devices by partition."""
+
+
+class Change(msgspec.Struct, frozen=True, eq=False):
+    """One configuration that would give way to another, for as many devices as its list has.
+
+    `module` is empty for what an edge device runs, else `device` for a device's own twin or the module that it is of.
+    """
+
+    name: str
+    module: str
+    before: Configuration
+    after: Configuration
+
+
+class Outcome(msgspec.Struct, frozen=True, eq=False):
+    """Everything that would happen. No count without its list: each count is the size of one of `lists`."""
+
+    lists: dict[str, Members]
+    changes: tuple[Change, ...]
+    stacks: tuple[tuple[str, ...], ...]
+    """The layers of those who come to other ones, by their ids, ascending."""
+    held: tuple[str, ...]
+    """Why some keep what they have, each a limit; `heldBack/1` and on are who."""
+    names: dict[tuple[int, int], str]
+    deployments: Mapping[str, Deployment]
+    vectors: dict[int, Vector]
+
+    def count(self, name: str) -> int:
+        """How many devices a list has; 0 where there is none of that name."""
+        return sum(map(len, self.lists.get(name, {}).values()))
+
+    def members(self, name: str) -> Members:
+        """A list.
+
+        Raises:
+            ListMissing: there is none of that name.
+        """
+        if name not in self.lists:
+            raise ListMissing(name)
+        return self.lists[name]
+
+    def summary(self) -> dict[str, tuple[int, str]]:
+        """Each list that has anybody: how many they are, and a digest of who."""
+        return {
+            name: (self.count(name), self._digest(self.lists[name])) for name in sorted(self.lists) if self.count(name)
+        }
+
+    def _digest(self, members: Members) -> str:
+        said = hashlib.sha256()
+        for number, some in sorted(members.items()):
+            # Who is not registered yet has no ordinal of their own so far.
+            new = sorted(self.names[number, one] for one in some if (number, one) in self.names)
+            old = some - BitMap([one for where, one in self.names if where == number])
+            said.update(canonical.encode([number, new]) + to_bytes(old))
+        return said.hexdigest()[: 2 * _DIGEST_BYTES]
+
+
+def outcome_of(implied: Iterable[Implied], *, within: Callable[[int], BitMap] | None = None) -> Outcome:
+    """What follows over all partitions, as far as somebody sees it who is kept `within` some devices."""
+    gathering = _Gathering()
+    for one in implied:
+        gathering.add(one, None if within is None else within(one.number) | one.came)
+    return gathering.outcome()
+
+
+class _Gathering:
+    """Sets are collected, and united once at the end: a fleet falls into thousands of shifts."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, _Parts] = {}
+        self._changes: dict[tuple[str, str, str], tuple[Configuration, Configuration, _Parts]] = {}
+        self._stacks: dict[tuple[str, ...], None] = {}
+        self._held: dict[str, _Parts] = {}
+        self._names: dict[tuple[int, int], str] = {}
+        self._deployments: Mapping[str, Deployment] = {}
+        self._vectors: dict[int, Vector] = {}
+
+    def add(self, implied: Implied, seen: BitMap | None) -> None:
+        number = implied.number
+        self._vectors[number] = implied.vector
+        self._deployments = implied.deployments
+        self._names |= {(number, ordinal): name for ordinal, name in implied.names.items()}
+        for shift in implied.shifts:
+            members = shift.members if seen is None else shift.members & seen
+            if members:
+                self._shift(number, shift, members, implied)
+        for name, pairs in implied.targets.items():
+            before, after = (BitMap().union(*sides) for sides in zip(*pairs, strict=True))
+            self._note(f"deployments/{name}/targeted", number, _within(after - before, seen))
+            self._note(f"deployments/{name}/untargeted", number, _within(before - after, seen))
+            self._note("affected", number, _within(before ^ after, seen))
+        self._note("registered", number, _within(implied.came, seen))
+        self._note("retired", number, _within(implied.went, seen))
+
+    def _note(self, name: str, number: int, members: BitMap) -> None:
+        if members:
+            _put(self._lists.setdefault(name, {}), number, members)
+
+    def _shift(self, number: int, shift: Shift, members: BitMap, implied: Implied) -> None:
+        before, after = shift.before, shift.after
+        self._note("changed", number, members)
+        self._note("affected", number, members)
+        was, will = before.standing in _MANAGED, after.standing in _MANAGED
+        if was and not will:
+            self._note("unmanaged", number, members)
+        elif will and not was:
+            self._note("managed", number, members)
+        had, has = {one.id for one in _layers(before)}, {one.id for one in _layers(after)}
+        for name in had - has:
+            self._note(f"deployments/{name}/lost", number, members)
+        for name in has - had:
+            self._note(f"deployments/{name}/gained", number, members)
+        parts = list(_parts(before, after))
+        for module, old, new in parts:
+            pair = (implied.configurations[old], implied.configurations[new])
+            _put(self._changes.setdefault((module, old, new), (*pair, {}))[2], number, members)
+        if parts:
+            self._note("reconfigured", number, members)
+        elif after.agent_version != before.agent_version:
+            self._note("again", number, members)
+        if reasons := set(_reasons(after)) - set(_reasons(before)):
+            self._note("heldBack", number, members)
+            for reason in reasons:
+                _put(self._held.setdefault(reason, {}), number, members)
+        if after.stack != before.stack and after.standing is Standing.MANAGED:
+            self._stacks[tuple(layer.id for layer in after.stack)] = None
+
+    def outcome(self) -> Outcome:
+        lists = {name: _united(parts) for name, parts in self._lists.items()}
+        united = {key: (old, new, _united(parts)) for key, (old, new, parts) in self._changes.items()}
+        # The most devices first, which is what whoever is woken at night has to see.
+        ranked = sorted(united.items(), key=lambda item: (-sum(map(len, item[1][2].values())), item[0]))
+        changes = []
+        for place, ((module, _, _), (old, new, members)) in enumerate(ranked, 1):
+            changes.append(Change(f"changes/{place}", module, old, new))
+            lists[f"changes/{place}"] = members
+        for place, (_, parts) in enumerate(sorted(self._held.items()), 1):
+            lists[f"heldBack/{place}"] = _united(parts)
+        return Outcome(
+            lists,
+            tuple(changes),
+            tuple(sorted(self._stacks)),
+            tuple(sorted(self._held)),
+            self._names,
+            self._deployments,
+            self._vectors,
+        )
+
+
+_Parts = dict[int, list[BitMap]]
+
+
+def _put(parts: _Parts, number: int, members: BitMap) -> None:
+    parts.setdefault(number, []).append(members)
+
+
+def _united(parts: _Parts) -> Members:
+    return {number: BitMap.union(*some) for number, some in parts.items()}
+
+
+def _within(members: BitMap, seen: BitMap | None) -> BitMap:
+    return members if seen is None else members & seen
+
+
+def _layers(row: Row) -> Iterator[Any]:
+    """The deployments that decide what a device has; what an unmanaged one once had does not count."""
+    if row.standing is not Standing.UNMANAGED:
+        yield from row.stack
+    if row.own is not UNSET or row.modules is not UNSET:
+        for part in (row.own_part, *row.module_parts.values()):
+            yield from part.stack
+
+
+def _parts(before: Row, after: Row) -> Iterator[tuple[str, str, str]]:
+    """Module, old and new configuration, where they differ."""
+    if before.configuration != after.configuration:
+        yield "", before.configuration, after.configuration
+    if before.own is after.own is UNSET and before.modules is after.modules is UNSET:
+        return
+    if before.own_part.configuration != after.own_part.configuration:
+        yield "device", before.own_part.configuration, after.own_part.configuration
+    old, new = before.module_parts, after.module_parts
+    for module in sorted(old.keys() | new.keys()):
+        sides = (old.get(module, NOT_CONFIGURED).configuration, new.get(module, NOT_CONFIGURED).configuration)
+        if sides[0] != sides[1]:
+            yield module, *sides
+
+
+def _reasons(row: Row) -> Iterator[str]:
+    if row.own is row.modules is UNSET and not row.reason:
+        return
+    for reason in (row.reason, row.own_part.reason, *(part.reason for part in row.module_parts.values())):
+        if reason:
+            yield reason
+
+
+def sections_of(configuration: Configuration) -> dict[str, JsonObject]:
+    """The desired properties of each module, decoded."""
+    return {module: msgspec.json.decode(section) for module, section in configuration.sections.items()}

@@ -1,0 +1,137 @@
+"""Looks ahead: decides commands as they would be decided, and folds what follows on copies of what stands."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from pyroaring import BitMap
+
+from events.access.scope import Scope
+from events.deployment.advice import Advice
+from events.deployment.facts import Admitted
+from events.envelope import Principal
+from events.fleet.deployments import Deployment, Deployments, targeting_facts
+from events.log.keys import device_of
+from events.log.port import Log, Proposed
+from events.preview.deciding import ImaginedLog
+from events.preview.facts import Imagined, imagined, placed
+from events.preview.implied import ImaginedMerge, Implied, imply
+from events.preview.outcome import Outcome, outcome_of
+from events.preview.recall import Recall
+from events.producer.errors import Command, Refused
+from events.producer.producer import Producer
+from events.producer.readiness import Bar
+from events.secrets.taking import holds_secrets, take
+from events.view_store.port import ViewStore
+
+Within = Callable[[int], BitMap]
+
+
+class Secrets:
+    """Takes the secrets out of commands into nothing: they are named, and forgotten at once."""
+
+    def __init__(self) -> None:
+        self.new: set[str] = set()
+        self._numbers = itertools.count()
+
+    def take_out(self, command: Command) -> Command:
+        """The command with references to secrets that are nowhere."""
+        if not holds_secrets(command):
+            return command
+        taken, found, _ = take(command, new_id=lambda: f"imagined-{next(self._numbers)}")
+        self.new |= {one.id for one in found}
+        return taken
+
+
+class Decided(msgspec.Struct, frozen=True, eq=False):
+    """What would be in the log: the facts, the commands that would be refused, and what their author should know."""
+
+    proposed: tuple[Proposed, ...]
+    facts: Imagined
+    refused: tuple[Refused, ...]
+    advice: tuple[Advice, ...]
+
+
+class Previewer:
+    """Answers *what if*. Several threads may ask."""
+
+    def __init__(
+        self,
+        log: Log,
+        views: ViewStore,
+        *,
+        clock: Callable[[], int],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._log, self._clock = log, clock
+        self._recall = Recall(log, views, pause=pause)
+
+    def decide(
+        self,
+        commands: Sequence[Command],
+        *,
+        by: Principal,
+        scope: Scope | None = None,
+        deployments_max: int = 0,
+        bar: Bar | None = None,
+    ) -> Decided:
+        """Decide commands one after the other, each on what the ones before it make.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        log, taking = ImaginedLog(self._log), Secrets()
+        producer = Producer(
+            log,
+            by=by,
+            scope=scope,
+            clock=self._clock,
+            take_secrets=taking.take_out,
+            deployments_max=deployments_max,
+            bar=bar,
+        )
+        report = producer.submit(commands)
+        facts = self.facts(log.proposed, by=by, new_secrets=taking.new)
+        return Decided(tuple(log.proposed), facts, report.refused, ())
+
+    def facts(self, proposed: Sequence[Proposed], *, by: Principal, new_secrets: Iterable[str] = ()) -> Imagined:
+        """Proposals as the facts that they would be."""
+        return imagined(self._log, proposed, by=by, at=self._clock(), new_secrets=frozenset(new_secrets))
+
+    def outcome(self, facts: Imagined, *, within: Within | None = None) -> Outcome:
+        """What would follow from some facts, at the head of every partition that they can change.
+
+        Raises:
+            PreviewBehind: the views do not have what the facts were decided on.
+            CannotFold: the facts do not follow.
+            LogUnavailable: Redis did not answer.
+        """
+        return outcome_of(self.implied(facts), within=within)
+
+    def implied(self, facts: Imagined) -> list[Implied]:
+        """As `outcome`, partition by partition."""
+        numbers = sorted(set(range(self._log.partitions)) if facts.fleet else facts.by_stream.keys())
+        if not numbers:
+            return []
+        recalled = self._recall.at(self._log.heads(), numbers)
+        first = recalled[numbers[0]]
+        after = Deployments(numbers[0])
+        after.adopt(first.deployments)
+        position = first.checkpoint.vector.fleet
+        changes = after.fold(targeting_facts(placed(facts.fleet, position)))
+        asked = [one for name in changes if (one := after.by_id.get(name)) is not None]
+        asked += [one for one in after.of_modules_ascending if one.id not in changes]
+        targets, names = [one.target for one in asked], list(_named(after.by_id.values()))
+        upto = min(one.checkpoint.vector.fleet for one in recalled.values())
+        merge = ImaginedMerge(self._recall.merge, fleet=upto)
+        devices = {number: sorted({device_of(one.subject) for one in facts.of(number)}) for number in numbers}
+        ahead = self._recall.ahead(recalled, targets=targets, names=names, devices=devices)
+        return [imply(number, recalled[number], ahead[number], facts, merge) for number in numbers]
+
+
+def _named(deployments: Iterable[Deployment]) -> Iterable[str]:
+    """The devices that an admission names."""
+    for deployment in deployments:
+        if isinstance(deployment.admission, Admitted):
+            yield from deployment.admission.device_ids

@@ -1,0 +1,160 @@
+"""What is kept of a partition, put back as far as deciding ahead needs it: everybody's rows and targets, and nobody's name."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from pyroaring import BitMap
+
+from events.bitmaps import seen
+from events.canonical import JsonObject
+from events.fleet.configuration import NOTHING, Configuration
+from events.fleet.deployments import Deployments
+from events.fleet.index import MODULES, ValueKey
+from events.fleet.partition import MergeCache, Partition
+from events.fleet.rows import UNASSIGNED, Layer, Row
+from events.query.module_condition import EVERY_MODULE
+from events.targeting.tree import Path
+from events.views.kept import Checkpoint, Kept
+
+_NOBODY = BitMap()
+
+RECALLED_HASHES = ("before", "modules", "rows", "sets", "targets")
+RECALLED_ARRAYS = ("row_of",)
+IndexSet = tuple[Path, ValueKey, BitMap]
+"""One set of the index."""
+
+
+class Ahead(msgspec.Struct, frozen=True, eq=False):
+    """What commands need of a partition beside its rows and targets.
+
+    `ids` are the ordinals of the devices that are named. `sets` of the index are there for conditions that are asked anew of
+    everybody; what they name that is not indexed, `unindexed`, is read from `everybody`'s documents, device by device, with
+    the name of the module where it is that of one. `documents` are the devices that change, and their modules.
+    """
+
+    ids: Mapping[str, int]
+    changes_devices: bool = False
+    sets: tuple[IndexSet, ...] = ()
+    unindexed: frozenset[Path] = frozenset()
+    everybody: "Iterable[tuple[str, str, TwinText]]" = ()
+    documents: "tuple[tuple[str, str, TwinText], ...]" = ()
+
+
+class TwinText(msgspec.Struct, frozen=True):
+    """The part of a document, a device's or a module's, that the index reads."""
+
+    tags: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
+    generation: int = 0
+
+
+class Recalled:
+    """A partition at one checkpoint, to make states of which differ from there on. Not changed by any of them."""
+
+    def __init__(self, kept: Kept, deployments: Deployments, configurations: Mapping[str, Configuration]) -> None:
+        """`deployments` are at the checkpoint's vector; `configurations` has every one that a row or a note names."""
+        hashes = kept.hashes
+        self.checkpoint: Checkpoint = kept.checkpoint
+        self.deployments = deployments
+        self._row_of = kept.arrays["row_of"]
+        self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
+        self._targets = {field.partition(":")[2]: seen(data) for field, data in hashes["targets"].items()}
+        self._modules = hashes["modules"]
+        self.rows = rows_of(kept)
+        self._before = tuple(_before(kept))
+        self._configurations = {digest: configurations[digest] for digest in digests_of(kept)}
+
+    @property
+    def module_ids(self) -> frozenset[str]:
+        """Every module that some device may have."""
+        named = (configuration.module_ids for configuration in self._configurations.values())
+        return frozenset(self._modules).union(*named)
+
+    def partition(self, number: int, ahead: Ahead, merge: MergeCache) -> Partition:
+        """A state at the checkpoint to fold on from; what it does not have is what nothing that is folded may look at."""
+        partition, checkpoint = Partition(number, merge), self.checkpoint
+        partition.vector, partition.at = checkpoint.vector, checkpoint.at
+        sets = {name: BitMap() if data is None else seen(data) for name, data in self._sets.items()}
+        partition.directory.recall(checkpoint.ordinals, ahead.ids, **sets)
+        partition.deployments.adopt(self.deployments)
+        partition.modules.update({name: seen(data) for name, data in self._modules.items()})
+        targets = self._targets
+        if ahead.changes_devices:
+            # Whoever changes goes in or out of these very sets.
+            targets = {name: BitMap(members) for name, members in targets.items()}
+            for packed in (partition.moved_by, partition.twin_versions, partition.answers):
+                packed.reserve(checkpoint.ordinals)
+        partition.restore_targets(targets)
+        partition.row_of.load(self._row_of)
+        partition.row_of.reserve(checkpoint.ordinals)
+        partition.rows.by_number.update(self.rows)
+        partition.rows.configurations.update(self._configurations)
+        for layer, digest, members in self._before:
+            partition.before.setdefault(layer, {})[digest] = members
+        self._fill(partition, ahead)
+        return partition
+
+    def _fill(self, partition: Partition, ahead: Ahead) -> None:
+        index = partition.index
+        index.over_budget = set(self.checkpoint.over_budget)
+        for path, key, members in ahead.sets:
+            index.restore(path, key, members)
+        named = partition.deployments.named_paths()
+        index.name(named | ahead.unindexed)
+        for device_id, module_id, document in ahead.everybody:
+            _fill_from(partition, ahead.unindexed, device_id, module_id, document)
+        for device_id, module_id, document in ahead.documents:
+            _fill_from(partition, named | ahead.unindexed, device_id, module_id, document)
+        index.take_touched()
+
+    def target(self, kept_name: str) -> BitMap:
+        """Whom a deployment targeted, by the name that it is kept by; nobody where there is none."""
+        return self._targets.get(kept_name, _NOBODY)
+
+
+def _fill_from(partition: Partition, paths: Iterable[Path], device_id: str, module_id: str, document: TwinText) -> None:
+    ordinal = partition.directory.ordinal_of.get(device_id)
+    if ordinal is None:
+        return
+    for path in paths:
+        of_module = path[0] == MODULES[0]
+        tags = path[2 if of_module else 0] == "tags"
+        section = document.tags if tags else document.reported
+        if of_module and module_id and path[1] in {module_id, EVERY_MODULE}:
+            partition.index.fill_module(ordinal, path, module_id, section)
+        elif not of_module and not module_id:
+            partition.index.fill(ordinal, path, section)
+
+
+def rows_of(kept: Kept) -> dict[int, Row]:
+    """The rows by number; the one of whoever never had anything is not kept."""
+    found = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
+    assert UNASSIGNED not in found
+    return found
+
+
+def digests_of(kept: Kept) -> set[str]:
+    """The configurations that the rows and the notes of rollouts name; the empty one needs no keeping."""
+    named = {digest for row in rows_of(kept).values() for digest in row.configurations}
+    return (named | {digest for _, digest, _ in _before(kept)}) - {NOTHING.digest}
+
+
+def _before(kept: Kept) -> Iterator[tuple[Layer, str, BitMap]]:
+    for field, data in kept.hashes["before"].items():
+        at, deployment_id, digest = msgspec.json.decode(field, type=tuple[int, str, str])
+        yield Layer(deployment_id, at), digest, seen(data)
+
+
+def decoded_sets(fields: Iterable[tuple[str, bytes]]) -> Iterator[IndexSet]:
+    """Sets of the index from their fields and bytes."""
+    for field, data in fields:
+        path, kind, value = msgspec.json.decode(
+            field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
+        )
+        yield path, (kind, value), seen(data)
+
+
+def path_of(field: str) -> Path:
+    """The path that a field of the `index` hash is of."""
+    return tuple(msgspec.json.decode(field)[0])

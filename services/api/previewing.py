@@ -1,0 +1,218 @@
+"""Looking before writing: what a producer is given so that it shows what would happen, or writes only what was shown."""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from events import canonical
+from events.deployment.advice import Advice
+from events.log.keys import FLEET
+from events.log.port import Log, Proposed
+from events.preview.deciding import ImaginedLog
+from events.preview.errors import PreviewRequired, PreviewTokenInvalid
+from events.preview.facts import Imagined
+from events.preview.outcome import Outcome
+from events.preview.previewer import Previewer, Secrets, Within
+from events.preview.token import Token
+from events.producer.advising import advise
+from events.producer.errors import Command, Refused
+from events.producer.readiness import Bar
+from events.settings import Settings
+from events.view_store.querying import ContinuationInvalid, Querying
+from services.api.callers import Author
+from services.api.continuations import Continuations
+
+_SEALED = "preview:"
+
+
+class Preview(msgspec.Struct, frozen=True, eq=False):
+    """What some commands of somebody would do, with all that is told of it; `until` when the token is good, in milliseconds."""
+
+    author: Author
+    outcome: Outcome
+    facts: Imagined
+    commands: tuple[Command, ...]
+    refused: tuple[Refused, ...]
+    advice: tuple[Advice, ...]
+    token: str
+    until: int
+
+
+class Shown(Exception):
+    """Somebody only looked: nothing was written, and this is what would have been."""
+
+    def __init__(self, preview: Preview) -> None:
+        super().__init__("this is a preview")
+        self.preview = preview
+
+
+class Looking:
+    """The previews of a process."""
+
+    def __init__(
+        self,
+        previewer: Previewer,
+        querying: Querying,
+        continuations: Continuations,
+        settings: Settings,
+        *,
+        log: Log,
+        bar: Bar | None,
+        clock: Callable[[], int],
+    ) -> None:
+        self.previewer, self.log, self.bar, self.clock = previewer, log, bar, clock
+        self.limit, self.deployments_max = settings.preview_required_above, settings.configurations_max
+        self._querying, self._continuations = querying, continuations
+        self._token_ms = int(1000 * settings.preview_token_seconds)
+
+    def glance(self, author: Author) -> "Glance":
+        """For a producer that is to write nothing."""
+        return Glance(self, author)
+
+    def guard(self, author: Author, take_out: Callable[[Command], Command]) -> "Guard":
+        """For a producer that is to write what was shown."""
+        return Guard(self, author, take_out)
+
+    def preview(
+        self, author: Author, commands: Sequence[Command], facts: Imagined, *, refused: Sequence[Refused], on: Log
+    ) -> Preview:
+        """What some facts would do; `on` is the log with them in it.
+
+        Raises:
+            PreviewBehind: as `Previewer.outcome`.
+        """
+        outcome = self.outcome(author, facts)
+        until = self.clock() + self._token_ms
+        token = Token.of(
+            outcome,
+            facts,
+            commands=digest_of(commands),
+            author=_name_of(author),
+            partitions=self.log.partitions,
+            until=until,
+        )
+        advice = tuple(one for command in commands for one in advise(on, command, author.scope))
+        sealed = self._continuations.seal(_SEALED + token.to_text())
+        return Preview(author, outcome, facts, tuple(commands), tuple(refused), advice, sealed, until)
+
+    def outcome(self, author: Author, facts: Imagined) -> Outcome:
+        """What facts would do, as far as their author sees it."""
+        return self.previewer.outcome(facts, within=self.within(author))
+
+    def within(self, author: Author) -> Within | None:
+        """Whom an author reaches; `None` for everybody."""
+        if author.scope is None:
+            return None
+        expression = author.scope.expression
+        return functools.cache(lambda number: self._querying.within(number, expression))
+
+    def opened(self, text: str, author: Author, commands: Sequence[Command]) -> Token:
+        """The token that somebody shows for some commands.
+
+        Raises:
+            PreviewTokenInvalid: it was not given for that.
+        """
+        try:
+            sealed = self._continuations.open(text) or ""
+            token = Token.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
+        except (ContinuationInvalid, msgspec.DecodeError):
+            token = None
+        if token is None:
+            raise PreviewTokenInvalid("was not given here")
+        token.check(commands=digest_of(commands), author=_name_of(author), now=self.clock())
+        return token
+
+
+class Glance:
+    """The log and the secrets of one producer that writes nothing."""
+
+    def __init__(self, looking: Looking, author: Author) -> None:
+        self._looking, self._author = looking, author
+        self._secrets, self._commands = Secrets(), list[Command]()
+        self.log = ImaginedLog(looking.log)
+
+    def take_out(self, command: Command) -> Command:
+        """The command without its secrets, which go nowhere."""
+        self._commands.append(command)
+        return self._secrets.take_out(command)
+
+    def preview(self, refused: Sequence[Refused] = ()) -> Preview:
+        """What the facts would do that the producer meant to write."""
+        facts = self._looking.previewer.facts(self.log.proposed, by=self._author.by, new_secrets=self._secrets.new)
+        return self._looking.preview(self._author, self._commands, facts, refused=refused, on=self.log)
+
+
+class Guard:
+    """Shown each batch before it is appended: with a token it lets what was shown through, without one what needs no look.
+
+    The commands are decided once more at the head, and what follows from them is compared. A batch that was decided on other
+    versions than these would be in conflict, and comes again.
+    """
+
+    def __init__(self, looking: Looking, author: Author, take_out: Callable[[Command], Command]) -> None:
+        self._looking, self._author, self._take_out = looking, author, take_out
+        self._token = "" if author.asked is None else author.asked.token
+        self._coming, self._commands = list[Command](), list[Command]()
+        self._cleared: set[tuple[str, int, type[Any]]] = set()
+
+    def take_out(self, command: Command) -> Command:
+        """The command without its secrets; with a token, only if that is of these commands so far."""
+        self._coming.append(command)
+        return self._take_out(command)
+
+    def __call__(self, proposed: Sequence[Proposed]) -> None:
+        """Let a batch through.
+
+        Raises:
+            PreviewTokenInvalid, PreviewDiffers: the token is of something else, or something else would happen now.
+            PreviewRequired: it reaches too many for going without.
+            PreviewBehind: it cannot be told now.
+        """
+        if not self._token and not (self._looking.limit and self._is_of_the_fleet(proposed)):
+            return
+        if _keys(proposed) <= self._cleared:
+            return
+        if self._coming:
+            self._commands, self._coming = self._coming, []
+        looking, author = self._looking, self._author
+        token = looking.opened(self._token, author, self._commands) if self._token else None
+        decided = looking.previewer.decide(
+            self._commands,
+            by=author.by,
+            scope=author.scope,
+            deployments_max=looking.deployments_max,
+            bar=looking.bar,
+        )
+        outcome = looking.outcome(author, decided.facts)
+        if token is None:
+            if (affected := outcome.count("affected")) > looking.limit:
+                raise PreviewRequired(affected, looking.limit)
+        else:
+            between = token.compare(outcome, decided.facts)
+            assert author.asked is not None
+            # Where others write is not told to whoever is scoped.
+            author.asked.between = None if author.scope is not None else between
+        self._cleared |= _keys(decided.proposed)
+
+    def _is_of_the_fleet(self, proposed: Sequence[Proposed]) -> bool:
+        log = self._looking.log
+        return any(log.stream_of(one.subject, one.fact) == FLEET for one in proposed)
+
+
+def _keys(proposed: Sequence[Proposed]) -> set[tuple[str, int, type[Any]]]:
+    return {(one.subject, one.expected_version, type(one.fact)) for one in proposed}
+
+
+def digest_of(commands: Sequence[Command]) -> str:
+    """Of commands as they were sent, secrets and all: it goes nowhere but into a sealed token."""
+    said = hashlib.sha256()
+    for command in commands:
+        said.update(canonical.encode([type(command).__name__, command]))
+    return said.hexdigest()
+
+
+def _name_of(author: Author) -> str:
+    return canonical.digest([str(author.by), None if author.scope is None else author.scope.text])

@@ -1,0 +1,242 @@
+"""`twinfold archive`: older facts in files outside Redis."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from events.log.archive.moving import Mover
+from events.log.archive.notes import notes_of, place_of
+from events.log.archive.verifying import faults
+from events.log.depot import Depot
+from events.log.errors import LogError
+from events.log.opening import open_log
+from events.log.raw import RawStreams, stream_names
+from events.log.redis import RedisLog
+from events.notification.archiving import open_mover
+from events.settings import Settings, hide_password, read_settings
+from services.cli.client import AsJson, console, show_json
+from services.cli.exits import REFUSED
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.local import serving
+
+DAY_MS = 86_400_000
+
+app = typer.Typer(help="Older facts in files outside Redis, as Parquet: move them there, list them, verify them.")
+
+
+@app.callback(invoke_without_command=True)
+def archive(
+    context: typer.Context,
+    *,
+    redis_url: RedisUrl = None,
+    data: DataDir = None,
+    archive_url: Annotated[
+        str | None, typer.Option(help="A directory, or a URL of an object store.", show_default="TWINFOLD_ARCHIVE_URL")
+    ] = None,
+    segment_facts: Annotated[int | None, typer.Option(min=1, help="How many facts go into one file.")] = None,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Facts that are older leave Redis.", show_default="TWINFOLD_ARCHIVE_KEEP_DAYS"),
+    ] = None,
+    write_only: Annotated[
+        bool, typer.Option("--write-only", help="Write files; everything stays in Redis too.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and who holds the rest.")] = False,
+    json: AsJson = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Write facts to the archive, and take out of Redis what is older than --keep-days and in nobody's way.
+
+    Example: twinfold archive --keep-days 30 --dry-run
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = read_settings(
+        redis_url=redis_url,
+        data_dir=data,
+        archive_url=archive_url,
+        archive_segment_facts=segment_facts,
+        archive_keep_days=keep_days,
+        allow_volatile_redis=allow_volatile_redis,
+    )
+    with _opened(settings) as log:
+        mover = open_mover(log, settings)
+        before_at = None if write_only else _before_at(settings)
+        if dry_run:
+            _show_waiting(log, mover, before_at, as_json=json)
+            return
+        mover.settle()
+        moved = list(_move(log, mover, before_at, quiet=json))
+    if json:
+        show_json(moved)
+        return
+    shown = [one for one in moved if one["written"] or one["trimmed"]]
+    for one in shown:
+        held = f"; the next ones are held by: {one['held_by']}" if one["held_by"] not in {"", "age", "head"} else ""
+        typer.echo(
+            f"{one['stream']}: {one['written']} written in {one['segments']} files"
+            f" ({one['bytes'] / 1e6:.1f} MB), {one['trimmed']} taken out of Redis{held}"
+        )
+    if not shown:
+        typer.echo("nothing to do")
+
+
+@app.command("list")
+def list_(
+    *,
+    redis_url: RedisUrl = None,
+    data: DataDir = None,
+    json: AsJson = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """The files of the archive, stream by stream.
+
+    Example: twinfold archive list
+    """
+    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    with _opened(settings) as log:
+        notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
+        url = place_of(log.client)
+    if json:
+        show_json(
+            {
+                "url": None if url is None else hide_password(url),
+                "streams": [
+                    {
+                        "stream": stream,
+                        "written": known.written,
+                        "trimmed": known.trimmed,
+                        "segments": [msgspec.to_builtins(one) for one in known.segments],
+                    }
+                    for stream, known in notes.items()
+                ],
+            }
+        )
+        return
+    if url is None:
+        typer.echo("nothing was archived yet")
+        return
+    table = Table(
+        "file", "facts", "from", "to", "MB", "in Redis as well", title=hide_password(url), title_justify="left"
+    )
+    for known in notes.values():
+        for one in known.segments:
+            in_redis = "no" if one.last <= known.trimmed else "yes"
+            size = f"{one.bytes / 1e6:.2f}"
+            table.add_row(one.name, str(one.count), _time(one.first_at), _time(one.last_at), size, in_redis)
+    console().print(table)
+
+
+@app.command()
+def verify(
+    *,
+    redis_url: RedisUrl = None,
+    data: DataDir = None,
+    json: AsJson = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Read every file of the archive and hold it against what was written: bytes, rows, and the chain over them.
+
+    Leaves with 1 where something is wrong, naming the file, the stream and its positions.
+
+    Example: twinfold archive verify
+    """
+    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    with _opened(settings) as log:
+        url = place_of(log.client)
+        streams = stream_names(log.partitions)
+        counts = {stream: notes_of(log.client, stream).written for stream in streams}
+        found: list[LogError] = []
+        if url is not None:
+            depot = Depot(url)
+            with _bar(sum(counts.values()), quiet=json) as advance:
+                for stream in streams:
+                    found += faults(log.client, depot, stream, epoch=log.epoch, progress=advance)
+    if json:
+        faulty = [{"fault": type(one).__name__, "message": str(one)} for one in found]
+        show_json({"verified": sum(counts.values()), "faults": faulty})
+    else:
+        for one in found:
+            console().print(Text(str(one), "bold red"))
+        typer.echo(f"{sum(counts.values())} facts and outcomes in the archive, {len(found)} faults")
+    if found:
+        raise typer.Exit(REFUSED)
+
+
+def _before_at(settings: Settings) -> int | None:
+    """The time that facts have to be older than, to leave Redis."""
+    days = settings.archive_keep_days
+    return None if days is None else time.time_ns() // 1_000_000 - round(DAY_MS * days)
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[RedisLog]:
+    local = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)
+    url = settings.redis_url if local is None else local.redis_url
+    log = open_log(url, allow_volatile=settings.allow_volatile_redis)
+    with contextlib.closing(log.client):
+        yield log
+
+
+def _move(log: RedisLog, mover: Mover, before_at: int | None, *, quiet: bool) -> Iterator[dict[str, Any]]:
+    streams = RawStreams(log.client)
+    waiting = [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
+    total = sum(one.would_be_written - one.written + one.would_be_trimmed - one.trimmed for one in waiting)
+    with _bar(total, quiet=quiet) as advance:
+        for stream in mover.streams:
+            written = mover.write(stream, advance)
+            trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
+            yield msgspec.to_builtins(
+                msgspec.structs.replace(written, trimmed=trimmed.trimmed, held_by=trimmed.held_by)
+            )
+
+
+def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json: bool) -> None:
+    streams = RawStreams(log.client)
+    waiting = [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
+    if as_json:
+        show_json(msgspec.to_builtins(waiting))
+        return
+    table = Table("stream", "head", "written", "would be written", "out of Redis", "would leave", "held by")
+    for one in waiting:
+        held = {"": "", "age": "age", "head": "the newest entry"}.get(one.held_by)
+        who = f"{one.held_by}, at {one.holders[one.held_by]}" if held is None else held
+        numbers = (
+            one.head,
+            one.written,
+            one.would_be_written - one.written,
+            one.trimmed,
+            one.would_be_trimmed - one.trimmed,
+        )
+        table.add_row(one.stream, *map(str, numbers), Text(who))
+    console().print(table)
+
+
+@contextlib.contextmanager
+def _bar(total: int, *, quiet: bool) -> Iterator[Any]:
+    """A bar with a rate; what it gives takes a stream, and how many of its entries were done."""
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=quiet or not console().is_terminal) as progress:
+        task = progress.add_task("", total=total, rate="")
+        begun = time.monotonic()
+
+        def advance(stream: str, count: int) -> None:
+            progress.advance(task, count)
+            done = progress.tasks[task].completed
+            rate = done / max(1e-9, time.monotonic() - begun)
+            progress.update(task, description=stream, rate=f"{rate:,.0f}/s")
+
+        yield advance
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

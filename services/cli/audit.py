@@ -1,0 +1,184 @@
+"""`twinfold audit`: whether history is as it was written, and what it says."""
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from events.audit.errors import AuditError, PublicKeyUnusable
+from events.audit.opening import public_key, public_key_of, verify_log
+from events.audit.seal import PublicKey
+from events.audit.verify import Progress as Told
+from events.audit.verify import Report, Span
+from events.log.errors import LogError
+from events.log.opening import open_log
+from events.secrets.errors import KeyFileError
+from events.settings import Settings, read_settings
+from services.cli import auditing
+from services.cli.client import AsJson, show_json
+from services.cli.flags import DataDir, RedisUrl
+from services.local import serving
+
+FAULTS = 1
+CANNOT = 2
+_TELL_SECONDS = 1.0
+
+app = typer.Typer(no_args_is_help=True, help="Whether history is as it was written, and what it says.")
+
+for _command in (auditing.search, auditing.show, auditing.causes, auditing.export):
+    app.command()(_command)
+
+PublicKeys = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A public key in PEM that seals may be signed by; again for more. That of the data directory if none."
+    ),
+]
+
+
+@app.command()
+def key(*, data: DataDir = None) -> None:
+    """Print the public key that verifies seals: give it to whoever audits, and keep it away from this machine.
+
+    Example: twinfold audit key > seal.pem
+    """
+    typer.echo(public_key(read_settings(data_dir=data)).to_pem().decode(), nl=False)
+
+
+@app.command()
+def verify(
+    *,
+    redis_url: RedisUrl = None,
+    data: DataDir = None,
+    public_key: PublicKeys = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="From this seal or time on, as in 120 or 2026-05-01T00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Up to this seal or time.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Compute every sealed entry again, and name what was changed, dropped, reordered or inserted since.
+
+    Leaves with 0 where all is as it was sealed, 1 where something is not, and 2 where that cannot be told.
+
+    Example: twinfold audit verify --public-key seal.pem
+    """
+    span = _span(since, until)
+    settings = read_settings(redis_url=redis_url, data_dir=data)
+    try:
+        keys = _keys(settings, public_key)
+        log = open_log(_redis_url(settings), allow_volatile=True)
+        start = time.monotonic()
+        with _progress() as told:
+            report = verify_log(settings, log, keys, span=span, progress=told)
+    except (AuditError, LogError, KeyFileError) as error:
+        sys.stderr.write(f"twinfold: {error}\n")
+        raise typer.Exit(CANNOT) from None
+    seconds = time.monotonic() - start
+    if json:
+        show_json(_as_json(report, seconds))
+    else:
+        _say(report, seconds)
+    if not report.is_fine:
+        raise typer.Exit(FAULTS)
+
+
+def _say(report: Report, seconds: float) -> None:
+    for fault in report.faults:
+        typer.echo(f"{fault.place} {fault.what}")
+    for one in report.unsealed:
+        typer.echo(f"{one.stream}: {one.entries} not sealed yet, since {one.stream}:{one.after}")
+    number, digest = report.last
+    rate = f"{report.entries / seconds:,.0f} a second" if seconds else ""
+    typer.echo(
+        f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
+    )
+    typer.echo(f"newest seal: {number} of {_time(report.sealed_at)}, {digest}")
+    typer.echo("everything sealed is as it was" if report.is_fine else f"{len(report.faults)} faults")
+
+
+def _as_json(report: Report, seconds: float) -> dict[str, object]:
+    return {
+        "fine": report.is_fine,
+        "faults": msgspec.to_builtins(report.faults),
+        "unsealed": msgspec.to_builtins(report.unsealed),
+        "seals": report.seals,
+        "entries": report.entries,
+        "seconds": round(seconds, 3),
+        "keys": list(report.keys),
+        "newestSeal": {"number": report.last[0], "digest": report.last[1], "at": report.sealed_at},
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[Told]:
+    """A bar with rate and time left where somebody watches; nothing elsewhere."""
+    columns = (
+        TextColumn("verifying"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}, {task.fields[rate]:,.0f} a second"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task, start = bar.add_task("", total=0, rate=0), time.monotonic()
+
+        def told(done: int, total: int) -> None:
+            rate = done / max(time.monotonic() - start, 0.001)
+            bar.update(task, completed=done, total=max(done, total), rate=rate)
+
+        yield told
+
+
+def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
+    if not files:
+        return [public_key(settings)]
+    found = []
+    for file in files:
+        try:
+            found.append(public_key_of(file.read_bytes(), place=str(file)))
+        except OSError as error:
+            raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
+    return found
+
+
+def _redis_url(settings: Settings) -> str:
+    found = serving(settings.data_dir)
+    return settings.redis_url if "redis_url" in settings.model_fields_set or found is None else found.redis_url
+
+
+def _span(since: str | None, until: str | None) -> Span:
+    first, earliest = _bound(since)
+    last, latest = _bound(until)
+    return Span(first=first or 0, last=last, since=earliest or 0, until=latest)
+
+
+def _bound(text: str | None) -> tuple[int | None, int | None]:
+    """(number of a seal, milliseconds), one of them."""
+    if text is None:
+        return None, None
+    if text.isascii() and text.isdigit():
+        return int(text), None
+    return None, milliseconds(text)
+
+
+def milliseconds(text: str) -> int:
+    """A time that was given, in milliseconds; one without a zone is in UTC."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01 or 2026-05-01T12:30Z") from None
+    return int((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+
+
+def _time(at: int) -> str:
+    return dt.datetime.fromtimestamp(at / 1000, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

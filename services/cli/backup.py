@@ -1,0 +1,101 @@
+"""`twinfold backup`: a copy of the whole system, taken while it runs."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from events.backup.manifest import Manifest
+from events.backup.place import Place
+from events.backup.taking import Wanted, take
+from events.log.opening import open_log
+from events.settings import read_settings
+from services import local, local_files
+from services.cli.client import AsJson, show_json
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.progress import Progress
+
+
+def backup(
+    *,
+    to: Annotated[str, typer.Option(help="Where backups are kept: a directory, or a URL as s3://bucket/prefix.")],
+    data: DataDir = None,
+    redis_url: RedisUrl = None,
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help="Put the key file and other private files beside the data they open.")
+    ] = False,
+    keys_to: Annotated[str | None, typer.Option(help="Put them there instead: another directory or URL.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Delete all but so many of the newest backups there.")] = None,
+    json: AsJson = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Copy the log, what lies beside it, the archive and the files of the data directory, while everything runs.
+
+    What is there from a former backup is not copied again. Without its key file a backup restores everything but secrets.
+
+    Example: twinfold backup --to /mnt/backups --keys-to /mnt/safe
+    """
+    if with_keys and keys_to is not None:
+        raise typer.BadParameter("--with-keys puts them into the backup, --keys-to elsewhere; give one of the two")
+    settings = read_settings(
+        data_dir=data, redis_url=redis_url or _redis_of(data), allow_volatile_redis=allow_volatile_redis
+    )
+    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    place = Place(to)
+    files = local_files.read(settings)
+    keys = place if with_keys else None if keys_to is None else Place(keys_to)
+    wanted = Wanted(files.public, files.private, keys)
+    with Progress(quiet=json) as progress:
+        made = take(log, place, wanted, at=time.time_ns() // 1_000_000, tell=progress.tell)
+    gone, files_gone = ((), 0) if keep is None else place.prune(log.epoch, keep=keep)
+    if json:
+        show_json(_as_json(made, place) | {"deleted": list(gone)})
+        return
+    entries = sum(stream.head for stream in made.streams)
+    typer.echo(f"backup {made.id} at {place.url}")
+    typer.echo(f"{entries} entries of {len(made.streams)} streams, {len(made.files())} files;")
+    typer.echo(f"{place.written_files} new ones with {place.written_bytes} bytes, all read back")
+    for stream in made.streams:
+        for first, last in stream.gaps:
+            typer.echo(f"MISSING in the log: {stream.name}:{first} to {stream.name}:{last}")
+    if gone:
+        typer.echo(f"deleted {len(gone)} older backups, {files_gone} files")
+    typer.echo(_about_keys(made, keys_to))
+
+
+def _redis_of(data: object) -> str | None:
+    """The server that `up` embeds in a data directory, where one works there and no other is named."""
+    settings = read_settings(data_dir=data)
+    if "redis_url" in settings.model_fields_set:
+        return None
+    found = local.serving(settings.data_dir)
+    return None if found is None else found.redis_url
+
+
+def _about_keys(made: Manifest, keys_to: str | None) -> str:
+    number, ids = sum(made.key_ids.values()), ", ".join(made.key_ids) or "none"
+    if made.private_at == "":
+        return (
+            f"WITHOUT KEYS: {number} secrets open with key file {ids} alone, which is not in this backup, nor are the"
+            " authority's key and the administrator's token. Keep them yourself, or back up with --keys-to a place apart."
+        )
+    if keys_to is None:
+        return (
+            "WITH KEYS: whoever can read this backup can read every secret in it, pass for this server and do"
+            " everything. Lock it away, or use --keys-to a place apart."
+        )
+    return f"keys are apart, at {keys_to}: neither place opens anything without the other"
+
+
+def _as_json(made: Manifest, place: Place) -> dict[str, object]:
+    return {
+        "id": made.id,
+        "at": made.at,
+        "place": place.url,
+        "heads": {stream.name: stream.head for stream in made.streams},
+        "files": len(made.files()),
+        "newFiles": place.written_files,
+        "newBytes": place.written_bytes,
+        "keys": made.private_at or None,
+        "keyFiles": made.key_ids,
+    }

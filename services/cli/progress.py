@@ -1,0 +1,58 @@
+"""How far something long has come: a bar with rate and remaining time on a terminal, now and then a line elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich import progress as bars
+from rich.console import Console
+
+from events.backup.taking import Told
+
+_LINE_SECONDS = 5.0
+
+
+class Progress:
+    """Shows, on standard error, what it is told; nothing at all where it is to be `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty() and not quiet
+        self._bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[rate]}"),
+            bars.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not self._terminal,
+        )
+        self._task = self._bar.add_task("", total=None, rate="")
+        self._begun = self._said = time.monotonic()
+        self._before = (-1, "")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def tell(self, told: Told) -> None:
+        """Show it."""
+        now = time.monotonic()
+        if told.done <= self._before[0]:
+            self._begun = now
+        self._before = (told.done, told.what)
+        rate = told.done / max(now - self._begun, 1e-3)
+        if self._terminal:
+            self._bar.update(
+                self._task, description=told.what, completed=told.done, total=told.total, rate=f"{rate:,.0f}/s"
+            )
+        elif not self._quiet and now - self._said >= _LINE_SECONDS:
+            self._said = now
+            left = (told.total - told.done) / max(rate, 1e-3)
+            sys.stderr.write(f"{told.what}: {told.done} of {told.total}, {rate:,.0f}/s, {left:.0f} s left\n")

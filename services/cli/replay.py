@@ -1,0 +1,82 @@
+"""`twinfold replay`: the history folded again from facts alone, and held against all that is stored."""
+
+import os
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from events.log.keys import FLEET, name
+from events.log.opening import open_log
+from events.log.raw import number_of
+from events.settings import environment_of, read_settings
+from services.cli.flags import AllowVolatileRedis, RedisUrl, moment
+
+Partition = Annotated[
+    list[str] | None, typer.Option("--partition", help="p00, p01, … or fleet; again for more. All if not given.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=64, help="How many processes fold; one for each processor if not given.")
+]
+
+
+def replay(
+    *,
+    partition: Partition = None,
+    upto: Annotated[
+        str | None, typer.Option(help="A time, as in 2026-01-31T12:00:00Z, or positions, as in fleet:17,p03:120.")
+    ] = None,
+    workers: Workers = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
+    redis_url: RedisUrl = None,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Fold the log again and compare every outcome, view, twin and document with what is stored, bit for bit.
+
+    Leaves with 0 where nothing differs, 1 where something does, 2 where it cannot be done.
+
+    Example: twinfold replay --workers 4
+    """
+    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    asked = {
+        "streams": [stream_named(one) for one in partition or []],
+        "upto": {} if upto is None else _positions(upto, settings.redis_url, settings.allow_volatile_redis),
+        "workers": workers or 0,
+        "json": json,
+    }
+    # The replay takes this process over: services and workers know each other by name only.
+    command = [sys.executable, "-m", "workers.replay", msgspec.json.encode(asked).decode()]
+    os.execve(sys.executable, command, {**os.environ, **environment_of(settings)})  # noqa: S606 - our own module
+
+
+def stream_named(text: str) -> int:
+    """The number of a stream that somebody names, the fleet's or a partition's."""
+    try:
+        number = number_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if ":" in text:
+        raise typer.BadParameter(f"{text}: outcomes are compared with the partition they are of")
+    return number
+
+
+def _positions(text: str, url: str, allow_volatile: bool) -> dict[str, int]:  # noqa: FBT001 - one of our settings
+    """By stream, the last position that counts; of a time, of every stream."""
+    try:
+        found = {}
+        for one in text.split(","):
+            stream, _, position = one.rpartition(":")
+            found[str(stream_named(stream.strip()))] = int(position)
+    except (ValueError, typer.BadParameter):
+        pass
+    else:
+        return found
+    try:
+        at = moment(text)
+    except typer.BadParameter:
+        raise typer.BadParameter(
+            f"{text!r} is neither a time, as in 2026-01-31T12:00:00Z, nor positions, as in {name(FLEET)}:17,{name(3)}:120"
+        ) from None
+    log = open_log(url, allow_volatile=allow_volatile)
+    return {str(stream): log.position_at(stream, at) for stream in (FLEET, *range(log.partitions))}

@@ -1,0 +1,166 @@
+"""`twinfold restore`: a system out of a backup, into an empty Redis and an empty data directory."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from events.backup.errors import TargetNotEmpty
+from events.backup.manifest import HERE, Manifest
+from events.backup.place import Place
+from events.backup.restoring import claim, finish, is_unfinished, verify
+from events.backup.restoring import restore as restore_log
+from events.backup.taking import Told
+from events.log.checks import check_server
+from events.log.connect import Client, connect
+from events.log.depot import Depot
+from events.notification.event import time_text
+from events.secrets import keyfile
+from events.secrets.errors import KeyFileUnreadable
+from events.settings import Settings, environment_of, read_settings
+from services import local_files
+from services.cli.exits import RestoreFailed
+from services.cli.flags import AllowVolatileRedis, DataDir
+from services.cli.progress import Progress
+from services.embedded_redis import EmbeddedRedis
+from services.up.directory import held
+
+
+def restore(
+    *,
+    source: Annotated[str, typer.Option("--from", help="Where backups are: a directory or a URL.")],
+    backup: Annotated[str | None, typer.Option(help="The id of one; the newest if not given.")] = None,
+    data: DataDir = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="An empty Redis of your own; the one of the data directory if not given.")
+    ] = None,
+    archive_url: Annotated[
+        str | None,
+        typer.Option(help="Where archived facts go: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"),
+    ] = None,
+    keys_from: Annotated[str | None, typer.Option(help="Where --keys-to put the keys.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Show the backups that are there, and leave.")] = False,
+    verify_only: Annotated[bool, typer.Option("--verify", help="Read and check every file, and leave.")] = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Bring a backup back. Nothing is written before every file of it has been checked; then `twinfold up` goes on.
+
+    It goes into an empty Redis and data directory alone. When it breaks off, start it again: it begins anew.
+
+    Example: twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data
+    """
+    place = Place(source)
+    if list_only:
+        _show(place)
+        return
+    manifest = place.manifest(backup)
+    keys = _keys(manifest, place, keys_from)
+    with Progress(quiet=False) as progress:
+        verify(manifest, place, keys=keys, tell=progress.tell)
+    if verify_only:
+        typer.echo(f"backup {manifest.id}: all {len(manifest.files())} files are as they were written")
+        return
+    settings = read_settings(
+        data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
+    )
+    _insist_on_room(settings)
+    with held(settings.data_dir):
+        own_redis = "redis_url" not in settings.model_fields_set
+        with _redis(settings, own_redis=own_redis) as url, Progress(quiet=False) as progress:
+            client = connect(url)
+            if not settings.allow_volatile_redis:
+                check_server(client)
+            depot = _archive(settings, manifest, again=is_unfinished(client))
+            claim(manifest, client)
+            local_files.write(settings, local_files.RESTORING, manifest.id.encode())
+            restored = restore_log(manifest, place, client, archive=depot, tell=progress.tell)
+            for name, file in manifest.local.items():
+                local_files.write(settings, name, place.get(file, name))
+            if keys is not None:
+                for name, file in manifest.private.items():
+                    local_files.write(settings, name, keys.get(file, name))
+            _rebuild_views(settings, url, manifest, progress)
+            _finish(settings, client)
+    typer.echo(
+        f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
+    )
+    for place_of_entry in restored.unfolded:
+        typer.echo(f"{place_of_entry} cannot be folded: `twinfold blocked` says more when workers run")
+    typer.echo(_about_keys(settings, manifest))
+    typer.echo(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
+
+
+def _show(place: Place) -> None:
+    for backup_id in place.ids():
+        found = place.manifest(backup_id)
+        entries = sum(stream.head for stream in found.streams)
+        keys = {"": "without keys", HERE: "with keys"}.get(found.private_at, f"keys at {found.private_at}")
+        typer.echo(f"{backup_id} log {found.epoch} at {time_text(found.at)}, {entries} entries, {keys}")
+
+
+def _keys(manifest: Manifest, place: Place, keys_from: str | None) -> Place | None:
+    if manifest.private_at == HERE:
+        return place
+    return None if keys_from is None else Place(keys_from)
+
+
+def _insist_on_room(settings: Settings) -> None:
+    found = local_files.foreign(settings)
+    if found is not None:
+        raise TargetNotEmpty(str(settings.data_dir), found)
+
+
+@contextlib.contextmanager
+def _redis(settings: Settings, *, own_redis: bool) -> Iterator[str]:
+    if not own_redis:
+        yield settings.redis_url
+        return
+    with EmbeddedRedis(settings.data_dir / "redis", server=settings.redis_server) as redis:
+        yield redis.url
+
+
+def _archive(settings: Settings, manifest: Manifest, *, again: bool) -> Depot | None:
+    """Where the archive goes; only a restore that broke off may have left something there."""
+    if not manifest.archive:
+        return None
+    depot = Depot(settings.effective_archive_url)
+    there = depot.names()
+    if there and not again:
+        raise TargetNotEmpty(f"the archive {depot.url}", there[0])
+    return depot
+
+
+def _rebuild_views(settings: Settings, url: str, manifest: Manifest, progress: Progress) -> None:
+    # Workers and services do not know each other; what composes a system starts them by name.
+    environment = {**os.environ, **environment_of(settings.model_copy(update={"redis_url": url}))}
+    command = [sys.executable, "-m", "workers.restored", str(manifest.partitions), manifest.epoch]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        for line in process.stdout:
+            progress.tell(Told("views", int(line), manifest.partitions))
+    if process.returncode:
+        raise RestoreFailed("views cannot be folded from what was restored; see above")
+
+
+def _finish(settings: Settings, client: Client) -> None:
+    finish(client)
+    (settings.data_dir / local_files.RESTORING).unlink()
+
+
+def _about_keys(settings: Settings, manifest: Manifest) -> str:
+    if not manifest.key_ids:
+        return "there are no secrets to open"
+    path = settings.effective_key_file
+    try:
+        found = keyfile.load(path).id
+    except KeyFileUnreadable:
+        found = "not there"
+    missing = {one: count for one, count in manifest.key_ids.items() if one != found}
+    if not missing:
+        return f"key file {path} opens all {sum(manifest.key_ids.values())} secrets"
+    wanted = ", ".join(f"{count} with {one}" for one, count in missing.items())
+    return f"NO KEY: key file {path} is {found}; secrets open {wanted}. Put that key file there before anybody starts."

@@ -1,0 +1,70 @@
+"""The files of a data directory that make a system itself: what it is known by, and what opens it."""
+
+import os
+
+import msgspec
+
+from events.settings import Settings
+
+KEY_FILE = "master.key"
+RESTORING = "restoring"
+"""Stands in a data directory while a restore writes into it."""
+
+_FOLDERS_LEFT_OUT = {"redis", "archive"}
+_FILES_LEFT_OUT = {"lock", "serving.json", RESTORING}
+_PUBLIC = (".pem", ".pub")
+_BYTES_MAX = 1 << 20
+
+
+class LocalFiles(msgspec.Struct, frozen=True):
+    """Files by their names in the data directory; `private` ones open secrets, or pass for the system or its administrator."""
+
+    public: dict[str, bytes]
+    private: dict[str, bytes]
+
+
+def read(settings: Settings) -> LocalFiles:
+    """What is there to be copied; the key file is called `master.key`, wherever it is.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found = LocalFiles({}, {})
+    for path in sorted(settings.data_dir.rglob("*")):
+        name = path.relative_to(settings.data_dir)
+        if not path.is_file() or name.parts[0] in _FOLDERS_LEFT_OUT or any(one.startswith(".") for one in name.parts):
+            continue
+        if str(name) in _FILES_LEFT_OUT or path == settings.effective_key_file or path.stat().st_size > _BYTES_MAX:
+            continue
+        public = path.suffix in _PUBLIC or str(name) == "layout"
+        (found.public if public else found.private)[str(name)] = path.read_bytes()
+    if settings.effective_key_file.exists():
+        found.private[KEY_FILE] = settings.effective_key_file.read_bytes()
+    return found
+
+
+def foreign(settings: Settings) -> str | None:
+    """A file that a restore must not touch; `None` where there is nothing but what a restore that broke off left."""
+    directory = settings.data_dir
+    if not directory.is_dir() or (directory / RESTORING).exists():
+        return None
+    names = (path.name for path in directory.iterdir() if path.name not in {"lock", "layout", "redis", KEY_FILE})
+    inside = (f"redis/{path.name}" for path in (directory / "redis").glob("*append*"))
+    return next(iter((*sorted(names), *sorted(inside))), None)
+
+
+def write(settings: Settings, name: str, data: bytes) -> None:
+    """Put a file where it belongs, for its owner alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = settings.effective_key_file if name == KEY_FILE else settings.data_dir / name
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.restored")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

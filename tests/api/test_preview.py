@@ -1,0 +1,124 @@
+"""Previews over HTTP: what would happen, the token to go on with, and what is refused without."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from events import PatchTags
+from events.canonical import encode
+from events.log.keys import partition_of
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import served
+from tests.workers.system import System, base, deploy, join
+
+pytestmark = pytest.mark.redis_server
+
+
+@pytest.fixture(scope="module")
+def serving(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
+    with served(shared_redis) as (system, http):
+        for number in range(6):
+            system.do(*join(f"d{number}", site="north" if number < 4 else "south"))
+        system.do(deploy("ground", base("a"), "*", 1))
+        system.settle()
+        yield system, http
+
+
+@pytest.fixture
+def system(serving: tuple[System, httpx.Client]) -> System:
+    return serving[0]
+
+
+@pytest.fixture
+def http(serving: tuple[System, httpx.Client]) -> httpx.Client:
+    return serving[1]
+
+
+def lines(*commands: dict[str, Any]) -> bytes:
+    return b"\n".join(map(encode, commands))
+
+
+def previewed(http: httpx.Client, *commands: dict[str, Any], **query: Any) -> Any:
+    return http.post("/v1/preview", content=lines(*commands), params=query).raise_for_status().json()
+
+
+CREATE = {
+    "command": "CreateDeployment",
+    "deployment_id": "north",
+    "content": base("b"),
+    "target_condition": "tags.site = 'north'",
+    "priority": 5,
+}
+
+
+def test_what_a_new_deployment_would_do_is_shown_and_nothing_is_done(system: System, http: httpx.Client) -> None:
+    heads = system.log.heads()
+    found = previewed(http, CREATE)
+    assert system.log.heads() == heads
+    assert found["affected"]["devices"] == found["reconfigured"]["devices"] == 4
+    assert found["says"][0] == "4 devices would get another configuration"
+    by_id = {one["id"]: one for one in found["deployments"]}
+    assert (by_id["north"]["gained"]["devices"], by_id["ground"]["lost"]["devices"]) == (4, 4)
+    (change,) = found["changes"]
+    assert [one["how"] for one in change["differences"]] == ["removed", "added"]
+    assert change["differences"][0]["path"] == "modules.a"
+
+
+def test_a_count_comes_with_its_list_page_by_page(http: httpx.Client) -> None:
+    first = previewed(http, CREATE, list="deployments/north/gained", top=3)
+    rest = previewed(http, CREATE, list="deployments/north/gained", top=3, continuation=first["continuation"])
+    assert sorted(first["devices"] + rest["devices"]) == ["d0", "d1", "d2", "d3"]
+    assert rest["continuation"] is None
+
+
+def test_a_write_asked_with_preview_answers_what_it_would_do(system: System, http: httpx.Client) -> None:
+    heads = system.log.heads()
+    found = http.patch("/twins/d4", json={"tags": {"site": "north"}}, params={"preview": "true"}).json()
+    assert found["changesNothing"] is False
+    assert found["affected"]["devices"] == 0
+    assert system.log.heads() == heads
+
+
+def test_with_its_token_what_was_shown_is_done(system: System, http: httpx.Client) -> None:
+    path, body = "/v1/deployments/calm", {"content": base("c"), "targetCondition": "deviceId = 'd5'", "priority": 9}
+    token = http.post(path, json=body, params={"preview": "true"}).raise_for_status().json()["token"]
+    done = http.post(path, json=body, headers={"Twinfold-Preview": token})
+    assert done.status_code == 201
+    assert done.headers["Twinfold-Preview-Between"] == "none"
+    system.settle()
+    assert [*system.view.members("calm", "actual")] == ["d5"]
+    http.delete("/configurations/calm").raise_for_status()
+    system.settle()
+
+
+def test_facts_that_came_in_between_and_change_nothing_are_told(system: System, http: httpx.Client) -> None:
+    body = {"tags": {"site": "east"}}
+    token = http.patch("/twins/d5", json=body, params={"preview": "true"}).raise_for_status().json()["token"]
+    system.do(PatchTags("d5", {"note": "unheard"}))
+    done = http.patch("/twins/d5", json=body, headers={"Twinfold-Preview": token})
+    assert done.status_code == 200
+    number, position = partition_of("d5", 4), system.log.head(partition_of("d5", 4))
+    assert done.headers["Twinfold-Preview-Between"] == f"p{number:02d}:{position - 1}-{position - 1}"
+
+
+def test_another_outcome_than_was_shown_is_refused_and_says_what_differs(system: System, http: httpx.Client) -> None:
+    path, body = "/v1/deployments/eastern", {"content": base("e"), "targetCondition": "tags.site = 'west'"}
+    body["priority"] = 3
+    token = http.post(path, json=body, params={"preview": "true"}).raise_for_status().json()["token"]
+    system.do(PatchTags("d5", {"site": "west"}))
+    heads = system.log.heads()
+    refused = http.post(path, json=body, headers={"Twinfold-Preview": token})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (412, "PreviewDiffers")
+    assert "deployments/eastern/gained had 0 devices and has 1 now" in refused.json()["error"]["message"]
+    assert system.log.heads() == heads
+
+
+def test_a_token_is_good_for_its_command_alone(http: httpx.Client) -> None:
+    body = {"tags": {"site": "east"}}
+    token = http.patch("/twins/d5", json=body, params={"preview": "true"}).raise_for_status().json()["token"]
+    other = http.patch("/twins/d5", json={"tags": {"site": "nowhere"}}, headers={"Twinfold-Preview": token})
+    assert other.status_code == 412
+    assert "is of other commands" in other.text
+    assert http.patch("/twins/d5", json=body, headers={"Twinfold-Preview": "made-up"}).status_code == 412

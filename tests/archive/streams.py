@@ -1,0 +1,57 @@
+"""Logs with some history, and their archives, for the tests of this room."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from events.device.facts import DeviceRegistered, TwinPatched
+from events.envelope import Principal
+from events.log.archive.moving import Mover
+from events.log.archive.notes import Made
+from events.log.depot import Depot
+from events.log.opening import initialise
+from events.log.port import Proposed
+from events.log.redis import RedisLog
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import flush
+
+ADA = Principal.parse("user:ada")
+BOB = Principal.parse("device:bob")
+FAR = 2**53
+"""A time after every other."""
+
+
+@contextlib.contextmanager
+def fresh_log(server: EmbeddedRedis, *, partitions: int = 1) -> Iterator[RedisLog]:
+    """A log on an emptied server."""
+    client = Redis.from_url(server.url)
+    flush(client)
+    client.close()
+    log = initialise(server.url, partitions=partitions, epoch="test", at=0)
+    try:
+        yield log
+    finally:
+        log.client.close()
+
+
+def write_facts(log: RedisLog, devices: int, *, patches: int = 4, at: int = 1000) -> None:
+    """Devices that register one after the other, a second apart, and change a tag some times each."""
+    for number in range(devices):
+        name = f"edge-{number:03d}"
+        batch = [Proposed(name, 0, DeviceRegistered(edge=True))]
+        batch += [
+            Proposed(name, 1 + turn, TwinPatched(tags={"turn": turn, "where": "Köln"})) for turn in range(patches)
+        ]
+        by, cause = (ADA, "") if number % 2 else (BOB, f"fleet:{number}")
+        log.append(batch, command_id=f"{at}:{name}", by=by, at=at + 1000 * number, cause=cause)
+
+
+def mover(log: RedisLog, place: Path | str, *, segment_entries: int = 10, **more: Any) -> Mover:
+    """Moves a log's entries to a place, in short segments."""
+    made = Made(log.epoch, log.partitions)
+    found = Mover(log.client, Depot(str(place)), made=made, segment_entries=segment_entries, **more)
+    found.settle()
+    return found

@@ -1,0 +1,117 @@
+"""A file of the archive that is gone, cut short, changed or another's is named, by whoever reads it and by verify."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from events.log.archive.notes import notes_of
+from events.log.archive.verifying import faults
+from events.log.depot import Depot
+from events.log.errors import LogError, ManifestDamaged, SegmentDamaged, SegmentMissing
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.log.scan import Wanted, scan
+from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import FAR, fresh_log, mover, write_facts
+
+pytestmark = pytest.mark.redis_server
+SECOND = "facts/p00/000000000031-000000000060.parquet"
+
+
+@pytest.fixture
+def log(shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[RedisLog]:
+    with fresh_log(shared_redis) as made:
+        write_facts(made, 20)
+        moving = mover(made, tmp_path, segment_entries=30)
+        moving.write("p00")
+        moving.trim("p00", before_at=FAR)
+        yield made
+
+
+def _flip(file: Path, at: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def _in_a_page(file: Path) -> None:
+    """Changes a byte of each column chunk of data."""
+    for at in range(40, file.stat().st_size // 2, 20):
+        _flip(file, at)
+
+
+def _cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _of_others(file: Path) -> None:
+    file.write_bytes((file.parent / "000000000001-000000000030.parquet").read_bytes())
+
+
+def _no_parquet(file: Path) -> None:
+    file.write_bytes(b"x" * file.stat().st_size)
+
+
+@pytest.mark.parametrize("harm", [_in_a_page, _cut_short, _of_others, _no_parquet, Path.unlink])
+def test_a_segment_with_a_fault_is_named_and_what_is_before_it_reads(
+    log: RedisLog, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    harm(tmp_path / SECOND)
+    kind: type[LogError] = SegmentMissing if harm is Path.unlink else SegmentDamaged
+    named = rf"p00:31 to 60.*{SECOND}"
+    assert len(log.read(0, after=0, limit=30)) == 30
+    with pytest.raises(kind, match=named):
+        log.read(0, after=30, limit=1)
+    with pytest.raises(kind, match=named):
+        list(RawStreams(log.client).entries("p00"))
+    with pytest.raises(kind, match=named):
+        list(scan(RawStreams(log.client), "p00", Wanted(types=frozenset({"DeviceRegistered"}))))
+    (found,) = faults(log.client, Depot(str(tmp_path)), "p00", epoch=log.epoch)
+    assert isinstance(found, kind)
+    assert len(log.read(0, after=60, limit=100)) == 40
+
+
+def test_a_fault_in_what_redis_has_as_well_stops_nobody_and_keeps_it_there(
+    shared_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    with fresh_log(shared_redis) as log:
+        write_facts(log, 20)
+        moving = mover(log, tmp_path, segment_entries=30)
+        moving.write("p00")
+        everything = list(RawStreams(log.client).entries("p00"))
+        _in_a_page(tmp_path / SECOND)
+        wanted = Wanted(types=frozenset({"DeviceRegistered"}))
+        assert len(list(scan(RawStreams(log.client), "p00", wanted))) == 20
+        with pytest.raises(SegmentDamaged, match=SECOND):
+            moving.trim("p00", before_at=FAR)
+        assert notes_of(log.client, "p00").trimmed == 30
+        assert list(RawStreams(log.client).entries("p00")) == everything
+
+
+def test_an_entry_that_changed_in_redis_after_it_was_written_is_not_taken_out(
+    shared_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    with fresh_log(shared_redis) as log:
+        write_facts(log, 20)
+        moving = mover(log, tmp_path, segment_entries=30)
+        moving.write("p00")
+        stream = "{p00}:log"
+        entries = log.client.xrange(stream)
+        log.client.delete(stream)
+        for entry_id, fields in entries:  # type: ignore[union-attr]
+            changed = {**fields, b"cause": b"forged"} if entry_id == b"7-0" else fields
+            log.client.xadd(stream, changed, id=entry_id)
+        with pytest.raises(SegmentDamaged, match="others than those in Redis"):
+            moving.trim("p00", before_at=FAR)
+        assert log.client.xlen(stream) == 100
+
+
+def test_a_manifest_that_changed_is_found_and_mended(log: RedisLog, tmp_path: Path) -> None:
+    depot = Depot(str(tmp_path))
+    for data in (b"{}", b"", (tmp_path / "manifests/facts/p00.json").read_bytes().replace(b'"last":60', b'"last":61')):
+        depot.put("manifests/facts/p00.json", data)
+        (found,) = faults(log.client, depot, "p00", epoch=log.epoch)
+        assert isinstance(found, ManifestDamaged)
+        mover(log, tmp_path, segment_entries=30).write("p00")
+        assert list(faults(log.client, depot, "p00", epoch=log.epoch)) == []

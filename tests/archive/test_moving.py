@@ -1,0 +1,183 @@
+"""What is moved, when, and who is in the way."""
+
+import base64
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events import Producer
+from events.log.archive.holding import Registered
+from events.log.archive.manifest import manifest_of
+from events.log.archive.notes import notes_of
+from events.log.archive.verifying import faults
+from events.log.depot import Depot
+from events.log.errors import ArchiveElsewhere
+from events.log.keys import key
+from events.log.raw import RawStreams, entry_bytes
+from events.log.redis import RedisLog
+from events.notification.archiving import open_mover
+from events.producer.secrecy import LazyVault
+from events.secrets.redis import RedisSecretStore
+from events.settings import read_settings
+from events.webhook.commands import DefineWebhook
+from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import ADA, FAR, fresh_log, mover, write_facts
+from tests.workers.system import System, base, deploy, fresh_system, join
+from workers.projector import Projector
+
+pytestmark = pytest.mark.redis_server
+
+
+@pytest.fixture
+def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
+    with fresh_log(shared_redis) as made:
+        write_facts(made, 20)
+        yield made
+
+
+def test_segments_are_written_ahead_once_each_and_stay_in_redis(log: RedisLog, tmp_path: Path) -> None:
+    moving = mover(log, tmp_path, segment_entries=30)
+    assert moving.write("p00").written == 90
+    assert moving.write("p00").written == 0
+    assert log.client.xlen(key(0, "log")) == 100
+    assert list(Depot(str(tmp_path)).names()) == [
+        "facts/p00/000000000001-000000000030.parquet",
+        "facts/p00/000000000031-000000000060.parquet",
+        "facts/p00/000000000061-000000000090.parquet",
+        "manifests/facts/p00.json",
+    ]
+    # Another size goes on behind what is written.
+    assert mover(log, tmp_path, segment_entries=4).write("p00").segments == 2
+    manifest = manifest_of(Depot(str(tmp_path)), "p00")
+    assert manifest is not None
+    assert manifest.segments == notes_of(log.client, "p00").segments
+    assert [(one.first, one.last) for one in manifest.segments[2:]] == [(61, 90), (91, 94), (95, 98)]
+
+
+def test_only_what_is_old_enough_leaves_and_never_the_newest_entry(log: RedisLog, tmp_path: Path) -> None:
+    moving = mover(log, tmp_path, segment_entries=25)
+    moving.write("p00")
+    # A device a second, five facts each: entry 25 is of second 5, entry 50 of second 10.
+    assert moving.trim("p00", before_at=5000).trimmed == 0
+    young = moving.trim("p00", before_at=5001)
+    assert (young.trimmed, young.held_by) == (25, "age")
+    rest = moving.trim("p00", before_at=FAR)
+    assert (rest.trimmed, rest.held_by) == (50, "head")
+    assert log.client.xlen(key(0, "log")) == 25
+
+
+def test_nothing_goes_past_a_holder_and_the_script_looks_itself(log: RedisLog, tmp_path: Path) -> None:
+    holders = Registered(log.client)
+    holders.hold("p00", "sealer", 0)
+    moving = mover(log, tmp_path)
+    moving.write("p00")
+    assert moving.trim("p00", before_at=FAR).held_by == "sealer"
+    holders.hold("p00", "sealer", 35)
+    assert moving.trim("p00", before_at=FAR).trimmed == 30
+
+    class Late:
+        """Somebody who registers when everybody was asked already."""
+
+        def keep(self, stream: str, _entries: object) -> None:
+            holders.hold(stream, "snapshots", 45)
+
+    late = mover(log, tmp_path, keepers=(Late(),))
+    holders.hold("p00", "sealer", 100)
+    caught = late.trim("p00", before_at=FAR)
+    assert (caught.trimmed, caught.held_by) == (10, "snapshots")
+    holders.release("p00", "snapshots")
+    holders.release("p00", "sealer")
+    assert moving.trim("p00", before_at=FAR).trimmed == 50
+
+
+def test_views_and_webhooks_hold_what_they_have_not_seen(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    with fresh_system(shared_redis, at=1000, waking=False) as system:
+        for number in range(8):
+            system.do(*join(f"d{number}", site="north"))
+        system.do(deploy("a", base("m")))
+        vault = LazyVault(RedisSecretStore(system.log.client), tmp_path / "key")
+        secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+        hook = DefineWebhook("w", "https://example.com/w", secret)
+        Producer(system.log, by=ADA, take_secrets=vault.take_out).do(hook)
+        settings = read_settings(archive_url=str(tmp_path / "archive"), archive_segment_facts=1)
+        moving = open_mover(system.log, settings)
+        moving.settle()
+        for stream in moving.streams:
+            moving.write(stream)
+        assert {moving.trim(stream, before_at=FAR).held_by for stream in ("fleet", "p00")} == {"views"}
+        _drain(system)
+        waiting = moving.waiting("p00", head=system.log.head(0), before_at=FAR)
+        assert waiting.holders == {"views": system.log.head(0), "webhook w": 0}
+        assert waiting.held_by == "webhook w"
+        assert moving.trim("p00", before_at=FAR).trimmed == 0
+
+
+def _drain(system: System) -> None:
+    projector = Projector(system.log, system.views, clock=lambda: 1000)
+    for number in range(system.log.partitions):
+        assert projector.drain(number, go_on=lambda: True)
+
+
+def test_an_archive_moves_house_when_all_of_it_is_there(log: RedisLog, tmp_path: Path) -> None:
+    old, new = Depot(str(tmp_path / "old")), Depot(str(tmp_path / "new"))
+    moving = mover(log, old.url)
+    moving.write("p00")
+    moving.trim("p00", before_at=FAR)
+    with pytest.raises(ArchiveElsewhere, match=r"000000000001-000000000010\.parquet"):
+        mover(log, new.url)
+    stored = [entry_bytes("p00", entry) for entry in RawStreams(log.client).entries("p00")]
+    for name in old.names():
+        data = old.get(name)
+        assert data is not None
+        new.put(name, data)
+        old.delete(name)
+    mover(log, new.url)
+    assert [entry_bytes("p00", entry) for entry in RawStreams(log.client).entries("p00")] == stored
+
+
+def test_an_object_store_does_as_well(log: RedisLog) -> None:
+    stored = [entry_bytes("p00", entry) for entry in RawStreams(log.client).entries("p00")]
+    moving = mover(log, "memory://archive-of-a-test")
+    moving.write("p00")
+    assert moving.trim("p00", before_at=FAR).trimmed == 90
+    assert [entry_bytes("p00", entry) for entry in RawStreams(log.client).entries("p00")] == stored
+    assert list(faults(log.client, Depot("memory://archive-of-a-test"), "p00", epoch=log.epoch)) == []
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    log: RedisLog, shared_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "services.cli", "archive", "--redis-url", shared_redis.url, "--keep-days", "0"]
+    command += ["--archive-url", str(tmp_path), "--segment-facts", "50"]
+    full = subprocess.run(
+        command,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert full.returncode == 3
+    assert f"history at {tmp_path}: File too large" in full.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert (log.client.xlen(key(0, "log")), notes_of(log.client, "p00").written) == (100, 0)
+
+
+def test_two_movers_at_once_write_every_entry_once(log: RedisLog, tmp_path: Path) -> None:
+    first = mover(log, tmp_path, segment_entries=30)
+    second = mover(log, tmp_path, segment_entries=25)
+
+    def overtake(_stream: str, _count: int) -> None:
+        if not notes_of(log.client, "p00").segments:
+            second.write("p00")
+
+    first.write("p00", overtake)
+    segments = notes_of(log.client, "p00").segments
+    assert [(one.first, one.last) for one in segments] == [(1, 25), (26, 50), (51, 75), (76, 100)]
+    first.write("p00")
+    assert list(Depot(str(tmp_path)).names("facts")) == [one.name for one in segments]
+    assert list(faults(log.client, Depot(str(tmp_path)), "p00", epoch=log.epoch)) == []

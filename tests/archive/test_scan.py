@@ -1,0 +1,59 @@
+"""Entries are found by what is in their fields, wherever they are kept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.log.scan import Wanted, scan
+from events.log.subjects import facts_of
+from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import FAR, fresh_log, mover, write_facts
+
+pytestmark = pytest.mark.redis_server
+
+WANTED = (
+    Wanted(),
+    Wanted(subjects=frozenset({"edge-003", "edge-019", "nobody"})),
+    Wanted(devices=frozenset({"edge-007"})),
+    Wanted(types=frozenset({"DeviceRegistered"})),
+    Wanted(types=frozenset({"DeviceRegistered"}), authors=frozenset({"user:ada"})),
+    Wanted(causes=frozenset({"fleet:4"})),
+    Wanted(since=5000, until=7000),
+    Wanted(subjects=frozenset({"edge-003"}), until=3000),
+)
+
+
+@pytest.fixture
+def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
+    with fresh_log(shared_redis) as made:
+        write_facts(made, 20)
+        yield made
+
+
+@pytest.mark.parametrize("part", ["nothing", "written", "trimmed"])
+def test_the_same_is_found_wherever_it_is_kept(log: RedisLog, tmp_path: Path, part: str) -> None:
+    everything = list(RawStreams(log.client).entries("p00"))
+    if part != "nothing":
+        moving = mover(log, tmp_path, segment_entries=30)
+        moving.write("p00")
+        if part == "trimmed":
+            moving.trim("p00", before_at=5_000)
+    streams = RawStreams(log.client)
+    for wanted in WANTED:
+        for after, upto in ((0, None), (0, 31), (13, 77), (95, 100)):
+            expected = [one for one in everything[after:upto] if wanted.includes(one)]
+            assert list(scan(streams, "p00", wanted, after=after, upto=upto)) == expected
+    assert [len(list(scan(streams, "p00", wanted))) for wanted in WANTED] == [100, 10, 5, 20, 10, 5, 15, 0]
+
+
+def test_the_facts_of_one_device_come_out_of_segments(log: RedisLog, tmp_path: Path) -> None:
+    stored = log.read(0, after=0, limit=100)
+    moving = mover(log, tmp_path, segment_entries=30)
+    moving.write("p00")
+    moving.trim("p00", before_at=FAR)
+    found = list(facts_of(RawStreams(log.client), ["edge-004"], partitions=1))
+    assert found == [one for one in stored if one.subject == "edge-004"]
+    assert len(found) == 5

@@ -1,0 +1,130 @@
+"""Sealing in the scheduler's process: killed at every step, two at once, and verified by the program."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from events.audit.opening import public_key, verify_log
+from events.audit.seals import Seals
+from events.log.failpoints import VARIABLE, FailPoint
+from events.log.raw import RawStreams, stream_names
+from services.embedded_redis import EmbeddedRedis
+from tests.audit.sealing import fill, settings_of, write_again
+from tests.servers import eventually
+from tests.workers.system import PARTITIONS, System, fresh_system
+
+pytestmark = pytest.mark.redis_server
+
+SCHEDULER = ("-m", "services.scheduler")
+OFTEN = {"TWINFOLD_SEAL_EVERY_SECONDS": "0.1", "TWINFOLD_SEAL_EVERY_FACTS": "1"}
+STEPS = (
+    FailPoint.SEAL_LEASED,
+    FailPoint.SEAL_FOLDED,
+    FailPoint.SEAL_APPENDED,
+    FailPoint.SEAL_KEPT,
+    FailPoint.SEAL_HELD,
+)
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis) as system:
+        fill(system, 20)
+        yield system
+
+
+def is_sealed(system: System) -> bool:
+    """Whether every entry there is is sealed."""
+    last = Seals(system.log.client).last()
+    streams = RawStreams(system.log.client)
+    heads = {name: streams.head(name) for name in stream_names(PARTITIONS)}
+    sealed = {} if last is None else last.seal().streams
+    return all(head == (sealed[name].position if name in sealed else 0) for name, head in heads.items())
+
+
+def assert_fine(system: System) -> None:
+    settings = settings_of(system, system.data_dir)
+    report = verify_log(settings, system.log, [public_key(settings)])
+    assert report.is_fine, report.faults
+    assert report.unsealed == ()
+
+
+@pytest.mark.parametrize("point", STEPS, ids=lambda point: point.value)
+def test_killed_at_any_step_it_goes_on_where_it_was_and_seals_nothing_twice(system: System, point: FailPoint) -> None:
+    with system.process(*SCHEDULER, **OFTEN, **{VARIABLE: point.value}) as process:
+        eventually(lambda: process.poll() is not None, what="it is killed")
+    # Whoever was killed holds the lease a while longer.
+    system.log.client.delete("{fleet}:lease:sealer", "{fleet}:lease:scheduler")
+    fill(system, 5, prefix="later")
+    with system.process(*SCHEDULER, **OFTEN):
+        eventually(lambda: is_sealed(system), what="everything is sealed")
+    assert_fine(system)
+    seals = list(Seals(system.log.client).all())
+    assert [one.number for one in seals] == list(range(1, len(seals) + 1))
+    held = {name: system.log.client.hget(f"{{{name}}}:log:holders", "sealer") for name in ("fleet", "p00", "p01")}
+    assert held == {"fleet": b"1", **{f"p0{one}": str(system.log.heads()[one]).encode() for one in (0, 1)}}
+
+
+def test_of_two_one_seals(system: System) -> None:
+    with system.process(*SCHEDULER, **OFTEN), system.process(*SCHEDULER, **OFTEN):
+        for number in range(5):
+            fill(system, 5, prefix=f"more{number}-")
+            eventually(lambda: is_sealed(system), what="everything is sealed")
+    assert_fine(system)
+
+
+def verify(system: System, *flags: str) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, "-m", "services.cli", "audit", "verify", "--redis-url", system.url, *flags]
+    return subprocess.run(words, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_found(
+    system: System, tmp_path: Path
+) -> None:
+    data = str(system.data_dir)
+    assert verify(system).returncode == 2
+    with system.process(*SCHEDULER, **OFTEN):
+        eventually(lambda: is_sealed(system), what="everything is sealed")
+    words = [sys.executable, "-m", "services.cli", "audit", "key", "--data", data]
+    pem = tmp_path / "seal.pem"
+    pem.write_bytes(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
+    assert b"PRIVATE" not in pem.read_bytes()
+    (system.data_dir / "seal.key").unlink()
+    fine = verify(system, "--public-key", str(pem))
+    assert (fine.returncode, fine.stdout.splitlines()[-1]) == (0, "everything sealed is as it was")
+
+    def change(fields: list[dict[bytes, bytes]]) -> None:
+        fields[2][b"subject"] = b"somebody"
+
+    write_again(system, "p02", change)
+    told = verify(system, "--public-key", str(pem))
+    assert told.returncode == 1
+    assert "p02:3 is not what was sealed" in told.stdout
+    as_json = json.loads(verify(system, "--public-key", str(pem), "--json").stdout)
+    assert [one["place"] for one in as_json["faults"]] == ["p02:3"]
+    assert verify(system, "--public-key", __file__).returncode == 2
+
+
+def test_an_archive_that_is_away_does_not_keep_seals_from_being_made_and_gets_them_later(system: System) -> None:
+    archive = system.data_dir / "archive"
+    archive.write_text("a file stands in its place")
+    with system.process(*SCHEDULER, **OFTEN):
+        eventually(lambda: is_sealed(system), what="everything is sealed")
+        archive.unlink()
+        fill(system, 1, prefix="later")
+        eventually(lambda: is_sealed(system), what="everything is sealed")
+        eventually(
+            lambda: len(list(archive.glob("seals/*/*.seal"))) == len(list(Seals(system.log.client).all())),
+            what="the archive has every seal",
+        )
+    assert_fine(system)
+    client = Redis.from_url(system.url)
+    client.delete("{fleet}:seals")
+    client.close()
+    settings = settings_of(system, system.data_dir)
+    assert not verify_log(settings, system.log, [public_key(settings)]).is_fine

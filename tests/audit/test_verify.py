@@ -1,0 +1,248 @@
+"""What is done to a sealed log is found and named; what is not done is not."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from events.audit.errors import NothingSealed
+from events.audit.fault import Kind
+from events.audit.opening import public_key, verify_log
+from events.audit.seal import PublicKey, SealKey
+from events.audit.verify import Report, Span
+from events.log.raw import key_of
+from services.embedded_redis import EmbeddedRedis
+from tests.audit.sealing import Entry, entries, fill, replace_seals, sealer_of, settings_of, write_again
+from tests.workers.system import System, fresh_system, join
+
+pytestmark = pytest.mark.redis_server
+
+STREAM = "p01"
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis) as system:
+        yield system
+
+
+@pytest.fixture
+def sealed(system: System, tmp_path: Path) -> System:
+    """Sixty devices' facts in four seals."""
+    sealer = sealer_of(system, tmp_path)
+    for number in range(4):
+        fill(system, 15, prefix=f"r{number}-")
+        assert sealer.round(1) == 1
+    assert len(entries(system, STREAM)) > 20
+    return system
+
+
+def verified(
+    system: System, directory: Path, *, span: Span | None = None, keys: list[PublicKey] | None = None
+) -> Report:
+    settings = settings_of(system, directory)
+    return verify_log(settings, system.log, keys or [public_key(settings)], span=span)
+
+
+def found(system: System, directory: Path) -> list[tuple[Kind, str]]:
+    return [(fault.kind, fault.place) for fault in verified(system, directory).faults]
+
+
+def test_what_nobody_touched_is_fine_to_the_last_entry(sealed: System, tmp_path: Path) -> None:
+    report = verified(sealed, tmp_path)
+    assert report.is_fine
+    assert report.seals == 4
+    assert report.entries == sum(sealed.log.heads().values())
+    assert report.unsealed == ()
+
+
+def test_what_came_after_the_last_seal_is_told_as_not_sealed(sealed: System, tmp_path: Path) -> None:
+    before = sealed.log.heads()[1]
+    while sealed.log.heads()[1] < before + 3:
+        fill(sealed, 1, prefix=f"late{sum(sealed.log.heads().values())}-")
+    report = verified(sealed, tmp_path)
+    assert report.is_fine
+    late = {one.stream: one for one in report.unsealed}
+    assert late[STREAM].after == before
+    assert late[STREAM].entries == sealed.log.heads()[1] - before
+
+
+def test_nothing_sealed_is_said_and_not_taken_for_fine(system: System, tmp_path: Path) -> None:
+    with pytest.raises(NothingSealed):
+        verified(system, tmp_path, keys=[SealKey(bytes(32)).public])
+
+
+def change(fields: list[dict[bytes, bytes]]) -> None:
+    fields[6][b"by"] = b"user:mallory"
+
+
+def drop(fields: list[dict[bytes, bytes]]) -> None:
+    del fields[6]
+
+
+def drop_three(fields: list[dict[bytes, bytes]]) -> None:
+    del fields[6:9]
+
+
+def insert(fields: list[dict[bytes, bytes]]) -> None:
+    fields.insert(6, {**fields[6], b"subject": b"mallory"})
+
+
+def swap(fields: list[dict[bytes, bytes]]) -> None:
+    fields[6], fields[7] = fields[7], fields[6]
+
+
+def move(fields: list[dict[bytes, bytes]]) -> None:
+    fields.insert(2, fields.pop(12))
+
+
+def cut(fields: list[dict[bytes, bytes]]) -> None:
+    del fields[-2:]
+
+
+@pytest.mark.parametrize(
+    ("meddle", "kind", "positions"),
+    [
+        (change, Kind.CHANGED, [7]),
+        (drop, Kind.DROPPED, [7]),
+        (drop_three, Kind.DROPPED, [7, 8, 9]),
+        (insert, Kind.INSERTED, [7]),
+        (swap, Kind.REORDERED, [8]),
+        (move, Kind.REORDERED, [13]),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_entry_that_is_not_as_it_was_is_named_alone(
+    sealed: System,
+    tmp_path: Path,
+    meddle: Callable[[list[dict[bytes, bytes]]], None],
+    kind: Kind,
+    positions: list[int],
+) -> None:
+    write_again(sealed, STREAM, meddle)
+    assert found(sealed, tmp_path) == [(kind, f"{STREAM}:{position}") for position in positions]
+
+
+def test_several_faults_of_one_stream_are_told_apart(sealed: System, tmp_path: Path) -> None:
+    def several(fields: list[dict[bytes, bytes]]) -> None:
+        change(fields)
+        del fields[10]
+        fields.insert(15, {**fields[15], b"cause": b"nothing"})
+
+    write_again(sealed, STREAM, several)
+    assert found(sealed, tmp_path) == [
+        (Kind.CHANGED, "p01:7"),
+        (Kind.DROPPED, "p01:11"),
+        (Kind.INSERTED, "p01:16"),
+    ]
+
+
+def test_an_entry_deleted_where_it_stood_is_named(sealed: System, tmp_path: Path) -> None:
+    client = Redis.from_url(sealed.url)
+    client.xdel(key_of(STREAM), "5-0")
+    client.close()
+    assert found(sealed, tmp_path) == [(Kind.DROPPED, "p01:5")]
+
+
+def test_a_tail_that_is_missing_behind_a_seal_is_named(sealed: System, tmp_path: Path) -> None:
+    head = len(entries(sealed, STREAM))
+    write_again(sealed, STREAM, cut)
+    assert found(sealed, tmp_path) == [(Kind.MISSING, f"{STREAM}:{head - 1}-{head}")]
+
+
+def test_a_stream_that_is_gone_is_named(sealed: System, tmp_path: Path) -> None:
+    client = Redis.from_url(sealed.url)
+    client.delete(key_of(STREAM))
+    client.close()
+    assert {kind for kind, place in found(sealed, tmp_path) if place.startswith(STREAM)} == {Kind.MISSING}
+
+
+def test_an_outcome_is_sealed_as_facts_are(sealed: System, tmp_path: Path) -> None:
+    client = Redis.from_url(sealed.url)
+    client.xadd(key_of("p01:outcomes"), {"at": "1", "cause": "", "data": "{}"}, id="1-0")
+    assert sealer_of(sealed, tmp_path).round(2) == 1
+    assert verified(sealed, tmp_path).is_fine
+    client.delete(key_of("p01:outcomes"))
+    client.xadd(key_of("p01:outcomes"), {"at": "1", "cause": "", "data": "[]"}, id="1-0")
+    client.close()
+    assert found(sealed, tmp_path) == [(Kind.CHANGED, "p01:outcomes:1")]
+
+
+def test_a_changed_seal_is_named_though_the_archive_has_it_as_it_was(sealed: System, tmp_path: Path) -> None:
+    def meddle(seals: list[Entry]) -> None:
+        seals[1][1][b"body"] = seals[1][1][b"body"].replace(b'"at":1000', b'"at":1001')
+
+    replace_seals(sealed, meddle)
+    assert found(sealed, tmp_path) == [(Kind.SEAL_SIGNATURE, "seal 2")]
+
+
+def test_a_seal_that_is_nowhere_is_named_and_the_others_still_speak_for_the_entries(
+    sealed: System, tmp_path: Path
+) -> None:
+    def meddle(seals: list[Entry]) -> None:
+        del seals[1]
+
+    replace_seals(sealed, meddle)
+    assert found(sealed, tmp_path) == [(Kind.SEAL_DROPPED, "seal 2")]
+    next(tmp_path.glob("archive/**/*02.seal")).unlink()
+    assert found(sealed, tmp_path) == [(Kind.SEAL_DROPPED, "seal 2")]
+    write_again(sealed, STREAM, change)
+    (seal, entry) = verified(sealed, tmp_path).faults
+    assert seal.kind is Kind.SEAL_DROPPED
+    assert entry.kind is Kind.CHANGED
+
+
+def test_seals_that_redis_has_lost_altogether_are_named(sealed: System, tmp_path: Path) -> None:
+    client = Redis.from_url(sealed.url)
+    client.delete("{fleet}:seals", "{fleet}:sealing")
+    client.close()
+    assert found(sealed, tmp_path) == [(Kind.SEAL_DROPPED, f"seal {number}") for number in range(1, 5)]
+    fill(sealed, 1, prefix="after")
+    assert sealer_of(sealed, tmp_path).round(2) == 1
+    assert verified(sealed, tmp_path).last[0] == 5
+    assert len(found(sealed, tmp_path)) == 4
+
+
+def test_a_seal_by_another_key_is_not_taken_for_one(sealed: System, tmp_path: Path) -> None:
+    forged = SealKey(bytes(32))
+
+    def forge(seals: list[Entry]) -> None:
+        from events.audit.seal import Signed  # noqa: PLC0415
+
+        signed = forged.sign(Signed(seals[-1][1][b"body"], b"").seal())
+        seals[-1] = (seals[-1][0], {b"body": signed.body, b"signature": signed.signature})
+
+    replace_seals(sealed, forge)
+    assert found(sealed, tmp_path) == [(Kind.SEAL_SIGNATURE, "seal 4")]
+
+
+def test_an_inserted_seal_is_named(sealed: System, tmp_path: Path) -> None:
+    def insert_two(seals: list[Entry]) -> None:
+        seals.append((b"5-0", dict(seals[-1][1])))
+        seals.append((b"5-1", dict(seals[-1][1])))
+
+    replace_seals(sealed, insert_two)
+    assert found(sealed, tmp_path) == [(Kind.SEAL_INSERTED, "seal 5-1"), (Kind.SEAL_INSERTED, "seal 5")]
+
+
+def test_a_span_looks_at_the_entries_of_its_seals_alone(sealed: System, tmp_path: Path) -> None:
+    write_again(sealed, STREAM, change)
+    assert verified(sealed, tmp_path, span=Span(first=3)).is_fine
+    assert not verified(sealed, tmp_path, span=Span(last=2)).is_fine
+
+
+def test_the_same_facts_under_another_key_are_not_verified_by_this_one(sealed: System, tmp_path: Path) -> None:
+    faults = verified(sealed, tmp_path, keys=[SealKey(bytes(32)).public]).faults
+    assert {fault.kind for fault in faults} == {Kind.SEAL_SIGNATURE}
+
+
+def test_a_new_key_goes_on_where_the_old_one_stopped_and_both_are_told(sealed: System, tmp_path: Path) -> None:
+    old = public_key(settings_of(sealed, tmp_path))
+    (tmp_path / "seal.key").rename(tmp_path / "old.key")
+    sealed.do(*join("another"))
+    assert sealer_of(sealed, tmp_path).round(2) == 1
+    new = public_key(settings_of(sealed, tmp_path))
+    report = verified(sealed, tmp_path, keys=[old, new])
+    assert report.is_fine
+    assert report.keys == tuple(sorted((old.id, new.id)))

@@ -1,0 +1,358 @@
+"""A backup holds what stood at one moment; a restore brings back those bytes, or nothing."""
+
+import contextlib
+import itertools
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import PatchTags, RegisterDevice, RetireDevice
+from events.access.commands import DefinePolicy
+from events.backup.blocks import ENTRIES_MAX
+from events.backup.errors import BackupDamaged, NoBackup, TargetNotEmpty
+from events.backup.manifest import Manifest
+from events.backup.place import Place
+from events.backup.restoring import claim, finish, restore, verify
+from events.backup.taking import Wanted, take
+from events.fleet.outcome import Outcome
+from events.log.depot import Depot
+from events.log.errors import LogRestoring
+from events.log.keys import FLEET, key, name, partition_of
+from events.log.opening import initialise, open_log
+from events.log.raw import RawStreams, stream_names
+from events.producer.secrecy import LazyVault
+from events.secrets.redis import RedisSecretStore
+from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import FAR, mover
+from tests.workers.system import PARTITIONS, System, answer, assert_rebuilt, base, deploy, fresh_system, join
+from workers.projector import Projector
+
+pytestmark = pytest.mark.redis_server
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis, waking=False) as system:
+        for number in range(20):
+            system.do(*join(f"d{number}", on=number % 3 == 0, n=number))
+        system.do(deploy("a", base("m"), "tags.on = true"), deploy("b", base("n"), "tags.n > 10", priority=5))
+        drain(system)
+        system.do(answer(system, "d3", m="running"), RetireDevice("d4"), RegisterDevice("d4"), RetireDevice("d7"))
+        drain(system)
+        yield system
+
+
+def drain(system: System) -> None:
+    projector = Projector(system.log, system.views, clock=lambda: 7)
+    for number in range(PARTITIONS):
+        assert projector.drain(number, go_on=lambda: True)
+
+
+def taken(system: System, place: Path, *, at: int = 1_800_000_000_000) -> tuple[Manifest, Place]:
+    where = Place(str(place))
+    return take(system.log, where, Wanted(), at=at), where
+
+
+def bring_back(system: System, manifest: Manifest, place: Place, archive: Depot | None = None) -> None:
+    """Empty the server, as if it had been lost, and restore."""
+    client: Any = system.log.client
+    client.flushall()
+    verify(manifest, place, keys=None)
+    claim(manifest, client)
+    restore(manifest, place, client, archive=archive)
+    rebuild_views(system)
+    finish(client)
+
+
+def rebuild_views(system: System) -> None:
+    command = [sys.executable, "-m", "workers.restored", str(PARTITIONS), system.log.epoch]
+    done = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def beside(system: System) -> dict[str, Any]:
+    """Heads, documents, entries and what is kept beside them, as they stand in Redis."""
+    client: Any = system.log.client
+    streams = (FLEET, *range(PARTITIONS))
+    hashes = [key(stream, what) for stream in streams for what in ("heads", "snapshots")]
+    entries = [key(stream, "log") for stream in streams] + [key(number, "outcomes") for number in range(PARTITIONS)]
+    metas = {key(stream, "meta"): client.hmget(key(stream, "meta"), "position", "at") for stream in streams}
+    return {
+        **{one: client.hgetall(one) for one in (*hashes, "{fleet}:secrets", "{fleet}:webhooks:progress")},
+        **{one: client.xrange(one) for one in entries},
+        **metas,
+    }
+
+
+def test_entries_heads_documents_secrets_and_views_come_back_byte_for_byte(system: System, tmp_path: Path) -> None:
+    vault = LazyVault(RedisSecretStore(system.log.client), tmp_path / "master.key")
+    secret = vault.take_out(
+        DefinePolicy("p", ("RegistryRead",), "MDEyMzQ1Njc4OTAxMjM0NQ==", "MDEyMzQ1Njc4OTAxMjM0NQ==")
+    )
+    system.do(secret)
+    system.log.client.hset("{fleet}:webhooks:progress", "w", b"{}")
+    drain(system)
+    before, views = beside(system), system.everything_kept()
+    manifest, place = taken(system, tmp_path / "b")
+    bring_back(system, manifest, place)
+    assert beside(system) == before
+    drain(system)
+    assert system.everything_kept() == views
+    assert_rebuilt(system)
+    assert vault.opened.reveal(msgspec.to_builtins(secret.primary_key)) == "MDEyMzQ1Njc4OTAxMjM0NQ=="
+    system.do(PatchTags("d1", {"on": True}))
+    drain(system)
+    assert system.status("a")["actual"] > 0
+
+
+def test_facts_after_the_last_outcome_are_folded_on_from_there(system: System, tmp_path: Path) -> None:
+    system.do(PatchTags("d1", {"n": 15}), deploy("c", base("o"), "tags.n = 15", priority=9))
+    manifest, place = taken(system, tmp_path)
+    drain(system)
+    expected = system.status("c")
+    bring_back(system, manifest, place)
+    drain(system)
+    assert system.status("c") == expected
+    assert_rebuilt(system)
+
+
+def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: System, tmp_path: Path) -> None:
+    names = (f"more{number}" for number in range(50_000))
+    alike = itertools.islice((one for one in names if partition_of(one, PARTITIONS) == 1), ENTRIES_MAX)
+    system.do(*(RegisterDevice(one) for one in alike))
+    drain(system)
+    first, place = taken(system, tmp_path)
+    assert sum(block.full for stream in first.streams for block in stream.blocks) == 1
+    again = Place(str(tmp_path))
+    second = take(system.log, again, Wanted(), at=1_800_000_000_001)
+    assert (again.written_files, place.written_files > 0) == (0, True)
+    assert [stream.blocks for stream in second.streams] == [stream.blocks for stream in first.streams]
+    system.do(PatchTags("d1", {"n": 1}))
+    third = take(system.log, again, Wanted(), at=1_800_000_000_002)
+    # The end of the stream of d1; entries that fill a block are not read again.
+    assert again.written_files == 1
+    assert place.ids() == (first.id, second.id, third.id)
+    assert place.prune(system.log.epoch, keep=1)[0] == (first.id, second.id)
+    bring_back(system, third, again)
+    drain(system)
+    assert_rebuilt(system)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System, tmp_path: Path, times: int) -> None:
+    before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    heads, views = beside_streams(system), system.everything_kept()
+    if times == 2:
+        taken(system, tmp_path / "b")
+    moved = mover(system.log, tmp_path / "archive", segment_entries=4)
+    for one in stream_names(PARTITIONS):
+        moved.write(one)
+        moved.trim(one, before_at=FAR)
+    assert len(system.log.client.xrange(key(1, "log"))) < len(before["p01"])
+    manifest, place = taken(system, tmp_path / "b", at=1_800_000_000_009)
+    shutil.rmtree(tmp_path / "archive")
+    bring_back(system, manifest, place, Depot(str(tmp_path / "elsewhere")))
+    assert {one: all_entries(system, one) for one in stream_names(PARTITIONS)} == before
+    assert beside_streams(system) == heads
+    assert len(system.log.client.xrange(key(1, "log"))) < len(before["p01"])
+    drain(system)
+    assert system.everything_kept()[:PARTITIONS] == views[:PARTITIONS]
+    system.do(PatchTags("d1", {"on": True}))
+    drain(system)
+
+
+def all_entries(system: System, stream: str) -> list[Any]:
+    return list(RawStreams(system.log.client).entries(stream))
+
+
+def beside_streams(system: System) -> dict[str, Any]:
+    client: Any = system.log.client
+    return {
+        one: client.hgetall(one)
+        for number in range(PARTITIONS)
+        for one in (key(number, "heads"), key(number, "snapshots"))
+    }
+
+
+def test_what_other_parts_keep_about_the_log_in_streams_of_their_own_comes_along(
+    system: System, tmp_path: Path
+) -> None:
+    system.log.client.xadd("{fleet}:seals", {"chain": b"\xff\x00"}, id="1-0")
+    system.log.client.xadd("{fleet}:series:a", {"at": "5", "data": "{}"}, id="5-3")
+    manifest, place = taken(system, tmp_path)
+    assert manifest.streams[0].name == "fleet:seals"
+    bring_back(system, manifest, place)
+    assert system.log.client.xrange("{fleet}:seals") == [(b"1-0", {b"chain": b"\xff\x00"})]
+    assert system.log.client.xrange("{fleet}:series:a") == [(b"5-3", {b"at": b"5", b"data": b"{}"})]
+
+
+@pytest.mark.parametrize("how", ["changed", "missing", "cut", "list"])
+def test_a_damaged_backup_is_refused_by_the_name_of_the_file_before_anything_is_written(
+    system: System, tmp_path: Path, how: str
+) -> None:
+    manifest, place = taken(system, tmp_path)
+    block = next(stream for stream in manifest.streams if stream.name == "p01").blocks[0]
+    path = tmp_path / block.file.name
+    match how:
+        case "changed":
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+        case "missing":
+            path.unlink()
+        case "cut":
+            path.write_bytes(path.read_bytes()[:50])
+        case _:
+            path = tmp_path / "backups" / f"{manifest.id}.json"
+            path.write_bytes(path.read_bytes().replace(b'"partitions":4', b'"partitions":5'))
+    with pytest.raises(BackupDamaged) as refused:
+        verify(place.manifest(), place, keys=None)
+    assert path.name.removesuffix(".json") in str(refused.value)
+    assert ("p01:1-" in str(refused.value)) is (how != "list")
+
+
+def test_a_place_without_a_whole_backup_says_so(tmp_path: Path, system: System) -> None:
+    with pytest.raises(NoBackup, match="whole ones: none"):
+        Place(str(tmp_path)).manifest()
+    manifest, place = taken(system, tmp_path)
+    with pytest.raises(NoBackup, match=manifest.id):
+        place.manifest("other")
+
+
+def test_a_log_that_is_there_is_never_restored_over(system: System, tmp_path: Path) -> None:
+    manifest, _ = taken(system, tmp_path)
+    with pytest.raises(TargetNotEmpty, match="not empty"):
+        claim(manifest, system.log.client)
+
+
+def test_a_restore_that_broke_off_is_no_log_for_anybody_and_begins_anew(system: System, tmp_path: Path) -> None:
+    before = beside(system)
+    manifest, place = taken(system, tmp_path)
+    client: Any = system.log.client
+    client.flushall()
+    claim(manifest, client)
+    with pytest.raises(_BrokeOff):
+        restore(manifest, place, client, tell=_break_off)
+    with pytest.raises(LogRestoring, match="restore"):
+        open_log(system.url)
+    with pytest.raises(LogRestoring):
+        initialise(system.url, partitions=PARTITIONS)
+    claim(manifest, client)
+    restore(manifest, place, client)
+    rebuild_views(system)
+    finish(client)
+    assert beside(system) == before
+    drain(system)
+    assert_rebuilt(system)
+
+
+class _BrokeOff(Exception):
+    pass
+
+
+def _break_off(told: Any) -> None:
+    if told.what == "p02":
+        raise _BrokeOff
+
+
+def test_a_backup_under_load_holds_no_outcome_of_facts_that_it_does_not_hold(system: System, tmp_path: Path) -> None:
+    stopping = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stopping.is_set():
+            number += 1
+            system.do(PatchTags(f"d{number % 4}", {"on": number % 2 == 0, "n": number % 30}))
+            if number % 10 == 0:
+                system.do(deploy(f"x{number}", base("x"), f"tags.n = {number % 30}", priority=number))
+
+    with _workers(system):
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            made = [taken(system, tmp_path, at=1_800_000_000_000 + number)[0] for number in range(3)]
+        finally:
+            stopping.set()
+            writer.join()
+        system.settle()
+    place = Place(str(tmp_path))
+    for manifest in made:
+        heads = {stream.name: stream.head for stream in manifest.streams}
+        for number in range(PARTITIONS):
+            last = system.views.outcomes(number, after=heads[f"{name(number)}:outcomes"] - 1, limit=1)
+            vector = msgspec.json.decode(last[0].data, type=Outcome).after
+            assert vector.partition <= heads[name(number)]
+            assert vector.fleet <= heads["fleet"]
+    bring_back(system, made[-1], place)
+    drain(system)
+    assert_rebuilt(system)
+
+
+@contextlib.contextmanager
+def _workers(system: System) -> Iterator[None]:
+    with system.process("-m", "workers.pool"):
+        yield
+
+
+_TAKE = """
+import sys
+from events.backup.place import Place
+from events.backup.taking import Wanted, take
+from events.log.opening import open_log
+take(open_log(sys.argv[1]), Place(sys.argv[2]), Wanted(), at=int(sys.argv[3]))
+"""
+
+
+def test_a_full_disk_leaves_no_backup_and_a_clear_word(system: System, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "services.cli", "backup", "--to", str(tmp_path / "b"), "--redis-url", system.url]
+    environment = system.environment(TWINFOLD_DATA_DIR=str(tmp_path / "d"))
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, preexec_fn=_little_room, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"twinfold: history at {tmp_path / 'b'}: ")
+    assert "Traceback" not in done.stderr
+    assert Place(str(tmp_path / "b")).ids() == ()
+
+
+def _little_room() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+
+
+@pytest.mark.parametrize("point", ["backup_file_put:3", "backup_before_list"])
+def test_a_backup_that_is_killed_is_none_and_the_next_one_is_whole(system: System, tmp_path: Path, point: str) -> None:
+    command = [sys.executable, "-c", _TAKE, system.url, str(tmp_path), "1800000000000"]
+    killed = subprocess.run(command, env=system.environment(TWINFOLD_FAILPOINT=point), check=False, timeout=60)
+    assert killed.returncode == -9
+    assert Place(str(tmp_path)).ids() == ()
+    before = beside(system)
+    manifest, place = taken(system, tmp_path)
+    bring_back(system, manifest, place)
+    assert beside(system) == before
+
+
+@pytest.mark.long
+def test_a_restore_that_is_killed_is_begun_anew_by_the_command(system: System, tmp_path: Path) -> None:
+    before, views = beside(system), system.everything_kept()
+    taken(system, tmp_path / "b")
+    system.log.client.flushall()
+    words = ["restore", "--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
+    command = [sys.executable, "-m", "services.cli", *words]
+    for point in ("restore_entries_put:2", "restore_before_finish"):
+        killed = subprocess.run(command, env=system.environment(TWINFOLD_FAILPOINT=point), check=False, timeout=60)
+        assert killed.returncode == -9
+        with pytest.raises(LogRestoring):
+            open_log(system.url)
+    done = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert beside(system) == before
+    drain(system)
+    assert system.everything_kept() == views
+    refused = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    assert (refused.returncode, "not empty" in refused.stderr) == (1, True)

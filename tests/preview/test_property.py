@@ -1,0 +1,116 @@
+"""What is looked ahead at is what happens: random histories, folded by a projector once the facts stand."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.envelope import Envelope
+from events.fleet.outcome import Outcome
+from events.log.keys import FLEET
+from events.log.memory import MemoryLog
+from events.log.port import Proposed
+from events.preview.implied import Implied
+from events.preview.previewer import Previewer
+from events.producer.refolding import refold
+from events.view_store.memory import MemoryViewStore
+from events.views.keeping import restore
+from tests.fleet.histories import AUTHOR, History, histories
+from workers.projector import Projector
+
+_NUMBER = 0
+
+
+class Stand:
+    """A log of one partition with a history in it, and the views."""
+
+    def __init__(self) -> None:
+        self.log, self.views = MemoryLog(partitions=1), MemoryViewStore()
+        self.projector = Projector(self.log, self.views, clock=lambda: 0)
+        self.folded: dict[int, list[Envelope[Any]]] = {FLEET: [], _NUMBER: []}
+        self.previewer = Previewer(self.log, self.views, clock=lambda: 0, pause=lambda _: None)
+
+    def proposals(self, stream: int, facts: list[Envelope[Any]]) -> list[Proposed]:
+        """Facts with the documents that follow from them and all before; the last one brings them."""
+        if not facts:
+            return []
+        before, after = refold(self.folded[stream]), refold([*self.folded[stream], *facts])
+        documents = {subject: after.get(subject) for subject in before.keys() | after.keys()}
+        *some, last = [Proposed(one.subject, one.version - 1, one.fact) for one in facts]
+        return [*some, Proposed(last.subject, last.expected_version, last.fact, tuple(documents.items()))]
+
+    def append(self, stream: int, facts: list[Envelope[Any]]) -> None:
+        proposals = self.proposals(stream, facts)
+        for place, proposed in enumerate(proposals):
+            self.log.append([proposed], command_id=f"{stream}:{len(self.folded[stream])}:{place}", by=AUTHOR, at=0)
+        self.folded[stream] += facts
+
+    def drain(self) -> None:
+        while not self.projector.drain(_NUMBER, go_on=lambda: True):
+            pass
+
+    def rows(self) -> Any:
+        """The state as a partition of its own."""
+        kept = self.views.load(_NUMBER)
+        facts = self.log.read(FLEET, after=0, limit=kept.checkpoint.vector.fleet)
+        return restore(_NUMBER, kept, facts)
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> tuple[History, tuple[int, int], tuple[int, int]]:
+    """A history, how much of each stream stands, and how many facts of each come at once then."""
+    history = draw(histories(own_of_ten=2, modules_of_ten=2, by_hand=True))
+    some, fleet = draw(st.integers(0, len(history.partition))), draw(st.integers(0, len(history.fleet)))
+    kind = draw(st.integers(0, 3))
+    more = draw(st.integers(1, 3)) if kind != 0 else 0
+    fleet_more = draw(st.integers(1, 3)) if kind in (0, 3) else 0
+    return history, (some, fleet), (more, fleet_more)
+
+
+@given(turns())
+@settings(max_examples=150, deadline=None)
+def test_what_is_implied_is_what_a_projector_makes_of_the_same_facts(
+    turn: tuple[History, tuple[int, int], tuple[int, int]],
+) -> None:
+    history, (some, fleet), (more, fleet_more) = turn
+    stand = Stand()
+    stand.append(_NUMBER, history.partition[:some])
+    # The log's own first fact is of the fleet's stream.
+    stand.append(FLEET, history.fleet[:fleet])
+    stand.drain()
+    coming = {
+        _NUMBER: history.partition[some : some + more],
+        FLEET: history.fleet[fleet : fleet + fleet_more],
+    }
+    proposals = [one for stream, facts in coming.items() for one in stand.proposals(stream, facts)]
+    before, position = stand.rows(), stand.views.checkpoint(_NUMBER).outcomes
+    implied = stand.previewer.implied(stand.previewer.facts(proposals, by=AUTHOR))
+    for stream, facts in coming.items():
+        stand.append(stream, facts)
+    stand.drain()
+    after = stand.rows()
+    happened = [
+        (one.before, one.after, one.ordinals())
+        for entry in stand.views.outcomes(_NUMBER, after=position, limit=10)
+        for one in __import__("msgspec").json.decode(entry.data, type=Outcome).moves
+    ]
+    expected = implied[0] if implied else None
+    foretold = [] if expected is None else [(one.before, one.after, one.members) for one in expected.shifts]
+    assert sorted(foretold, key=lambda one: one[2].min()) == happened
+    _assert_targets(expected, before, after)
+
+
+def _assert_targets(implied: Implied | None, before: Any, after: Any) -> None:
+    foretold = {} if implied is None else implied.targets
+    for name in before.deployments.by_id.keys() | after.deployments.by_id.keys():
+        had, has = (_everybody(state, name) for state in (before, after))
+        gained, lost = foretold.get(name, ((), ()))[:0] or (set(), set())
+        gained = {one for old, new in foretold.get(name, []) for one in new - old}
+        lost = {one for old, new in foretold.get(name, []) for one in old - new}
+        if after.deployments.by_id.get(name, None) is not None and after.deployments.by_id[name].module != "":
+            continue
+        assert (has - had, had - has) == (gained, lost)
+
+
+def _everybody(state: Any, name: str) -> set[int]:
+    return set(state.targets.get(name, ()))

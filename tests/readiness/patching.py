@@ -1,0 +1,27 @@
+"""JSON patches (RFC 6902) carried out, as whoever takes our fixes does."""
+
+import copy
+from collections.abc import Iterable
+
+from events.canonical import Json
+from events.readiness.pointer import Operation, names_of, value_at
+
+
+def patched(document: Json, operations: Iterable[Operation]) -> Json:
+    """A copy of the document with the operations done in their order; members of objects alone are changed.
+
+    Raises:
+        LookupError: an operation leads nowhere.
+    """
+    changed = copy.deepcopy(document)
+    for operation in operations:
+        above, _, _ = operation.path.rpartition("/")
+        (name,) = names_of(operation.path)[-1:]
+        holder = value_at(changed, above)
+        if not isinstance(holder, dict) or (operation.op in ("remove", "replace") and name not in holder):
+            raise LookupError(operation.path)
+        if operation.op == "remove":
+            del holder[name]
+        else:
+            holder[name] = copy.deepcopy(operation.value)
+    return changed

@@ -1,0 +1,250 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import PatchTags, RegisterDevice, UpdateDeployment
+from events.bitmaps import from_bytes, to_bytes
+from events.deployment.commands import DeleteDeployment
+from events.device.commands import CreateModule, DeleteModule, PatchTwin, RetireDevice
+from events.device.facts import TwinPatched
+from events.envelope import Principal
+from events.log.keys import FLEET, key, partition_of
+from events.log.port import Proposed
+from services.embedded_redis import EmbeddedRedis
+from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
+from workers.projector import Projector
+from workers.replay.report import Compared, Difference
+from workers.replay.streams import Replay
+
+pytestmark = pytest.mark.redis_server
+
+DEVICES = [f"d{number}" for number in range(24)]
+
+
+def drain(system: System) -> None:
+    projector = Projector(system.log, system.views, clock=lambda: 5)
+    for number in range(PARTITIONS):
+        assert projector.drain(number, go_on=lambda: True)
+
+
+def live(system: System) -> None:
+    """A history with a little of everything, folded as it came."""
+    system.do(*(command for number, name in enumerate(DEVICES) for command in join(name, site=number % 5, on=True)))
+    system.do(deploy("a", base("m"), "tags.on = true"), deploy("l", layer("x", k=1), "tags.site = 3", 9))
+    drain(system)
+    system.do(*(answer(system, name, m="running") for name in DEVICES[:12]), CreateModule("d1", "x"))
+    system.do(PatchTwin("d1", module_id="x", desired={"y": 1}), CreateModule("d2", "x"), DeleteModule("d2", "x"))
+    drain(system)
+    system.do(*(PatchTags(name, {"on": None}) for name in DEVICES[:6]), RetireDevice("d7"), RegisterDevice("d7"))
+    drain(system)
+    system.do(UpdateDeployment("l", priority=11, target_condition="tags.site = 4"), deploy("b", base("n"), "*", 3))
+    drain(system)
+    system.do(DeleteDeployment("a"), PatchTags("d8", {"site": 77}))
+    drain(system)
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis, waking=False, at=1_700_000_000_000) as system:
+        live(system)
+        yield system
+
+
+def replayed(system: System) -> list[Compared]:
+    replay = Replay(system.log, system.views)
+    return [replay.stream(stream) for stream in (FLEET, *range(PARTITIONS))]
+
+
+def differences(system: System) -> list[Difference]:
+    return [difference for one in replayed(system) for difference in one.differences]
+
+
+def test_all_that_a_life_left_behind_is_found_again_from_its_facts(system: System) -> None:
+    found = replayed(system)
+    assert [difference for one in found for difference in one.differences] == []
+    heads = system.log.heads()
+    assert {one.stream: one.facts for one in found} == dict(heads)
+    recorded = sum(system.views.checkpoint(number).outcomes for number in range(PARTITIONS))
+    assert sum(one.outcomes for one in found) == recorded > 8
+    subjects = [set(system.log.known(stream)) | set(system.log.subjects(stream)) for stream in heads]
+    assert sum(one.documents for one in found) == sum(map(len, subjects))
+
+
+def edit(
+    system: System, stream: str, number: int, change: Callable[[dict[bytes, bytes]], dict[bytes, bytes] | None]
+) -> None:
+    """Write a stream anew with one entry changed, as whoever has the files of the server can."""
+    client: Any = system.log.client
+    entries = client.xrange(stream)
+    client.delete(stream)
+    for place, (entry_id, fields) in enumerate(entries, 1):
+        put = change(dict(fields)) if place == number else fields
+        if put is not None:
+            client.xadd(stream, put, id=entry_id)
+
+
+def place_of(system: System, subject: str, kind: type) -> tuple[int, int]:
+    """Stream and position of the last fact of a kind and subject."""
+    number = partition_of(subject, PARTITIONS)
+    facts = system.log.read(number, after=0, limit=1000)
+    return number, max(one.position for one in facts if one.subject == subject and isinstance(one.fact, kind))
+
+
+def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_outcome_it_led_to(system: System) -> None:
+    number, position = place_of(system, "d8", TwinPatched)
+    edit(system, key(number, "log"), position, lambda fields: {**fields, b"data": fields[b"data"].replace(b"77", b"4")})
+    found = differences(system)
+    (twin,) = [one for one in found if one.kind == "twin"]
+    assert (twin.place, twin.path) == (f"{key(number, 'snapshots')} d8", "$.tags.site")
+    assert (twin.stored, twin.folded, twin.first_fact) == ("77", "4", f"p{number:02d}:{position}")
+    outcome = next(one for one in found if one.kind == "outcome")
+    assert outcome.devices == ("d8",)
+    assert outcome.first_fact == f"p{number:02d}:{position}"
+    assert any(one.kind == "view" and "d8" in one.devices for one in found)
+
+
+def test_a_twin_that_was_altered_is_named_with_the_place_inside(system: System) -> None:
+    number = partition_of("d1", PARTITIONS)
+    client: Any = system.log.client
+    altered = client.hget(key(number, "snapshots"), "d1").replace(b'"site":1', b'"site":"x"')
+    client.hset(key(number, "snapshots"), "d1", altered)
+    (twin,) = differences(system)
+    assert (twin.kind, twin.place) == ("twin", f"{key(number, 'snapshots')} d1")
+    assert (twin.path, twin.stored, twin.folded) == ("$.tags.site", '"x"', "1")
+
+
+@pytest.mark.parametrize("subject", ["d3", "nobody"])
+def test_a_head_that_was_altered_or_put_there_is_named(system: System, subject: str) -> None:
+    number = partition_of(subject, PARTITIONS)
+    system.log.client.hset(key(number, "heads"), subject, "9:1")
+    (head,) = differences(system)
+    assert (head.kind, head.place, head.stored) == ("head", f"{key(number, 'heads')} {subject}", "9:1")
+
+
+def test_a_document_of_the_fleet_that_went_is_named(system: System) -> None:
+    system.log.client.hdel(key(FLEET, "snapshots"), "b")
+    (document,) = differences(system)
+    assert (document.kind, document.place, document.stored) == ("document", "{fleet}:snapshots b", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["configurations", "deployments", "ids", "index", "ordinals", "rows", "sets", "targets"]
+)
+def test_a_field_of_a_view_that_was_altered_or_went_is_named(system: System, name: str) -> None:
+    client: Any = system.log.client
+    place = key(1, f"view:{name}")
+    field, data = min(client.hgetall(place).items())
+    client.hset(place, field, data + b" ")
+    (altered,) = differences(system)
+    assert (altered.kind, altered.place) == ("view", f"{place} {field.decode()}")
+    client.hdel(place, field)
+    (gone,) = differences(system)
+    assert (gone.kind, gone.place, gone.stored) == ("view", f"{place} {field.decode()}", "")
+
+
+def test_a_device_too_many_in_a_set_is_named(system: System) -> None:
+    client: Any = system.log.client
+    field, data = next(iter(client.hgetall(key(1, "view:targets")).items()))
+    first = system.views.load(1).hashes["ids"]["0"]
+    members = from_bytes(data)
+    members ^= type(members)([0])
+    client.hset(key(1, "view:targets"), field, to_bytes(members))
+    (found,) = differences(system)
+    assert found.devices == (msgspec.json.decode(first)[0],)
+
+
+def test_a_number_of_an_array_and_one_of_the_checkpoint_are_named(system: System) -> None:
+    client: Any = system.log.client
+    client.setrange(key(2, "view:row_of"), 4, b"\x63\0\0\0")
+    checkpoint = client.get(key(2, "view:checkpoint"))
+    client.set(key(2, "view:checkpoint"), checkpoint.replace(b'"next_row":', b'"next_row":7'))
+    found = {one.kind: one for one in differences(system)}
+    assert found["view"].place == "{p02}:view:row_of [1]"
+    assert found["view"].stored == "99"
+    assert (found["checkpoint"].place, found["checkpoint"].path) == ("{p02}:view:checkpoint", "$.next_row")
+
+
+def outcomes_of(system: System) -> tuple[int, int]:
+    """A partition and how many outcomes it has."""
+    return max(
+        ((number, system.views.checkpoint(number).outcomes) for number in range(PARTITIONS)), key=lambda two: two[1]
+    )
+
+
+def test_an_outcome_that_was_altered_is_named_with_the_facts_it_can_come_from(system: System) -> None:
+    number, _ = outcomes_of(system)
+    edit(
+        system,
+        key(number, "outcomes"),
+        2,
+        lambda fields: {**fields, b"data": fields[b"data"].replace(b'"standing":"managed"', b'"standing":"by hand"')},
+    )
+    (found,) = differences(system)
+    recorded = system.views.outcomes(number, after=1, limit=1)[0]
+    assert (found.kind, found.place) == ("outcome", f"p{number:02d}:outcomes:2")
+    assert (found.facts, found.path.startswith("$.moves[0]")) == (recorded.cause, True)
+    assert found.devices
+    assert found.first_fact
+
+
+@pytest.mark.parametrize("field", [b"at", b"cause"])
+def test_the_time_and_the_cause_of_an_outcome_are_compared_as_well(system: System, field: bytes) -> None:
+    number, _ = outcomes_of(system)
+    edit(system, key(number, "outcomes"), 2, lambda fields: {**fields, field: b"17"})
+    (found,) = differences(system)
+    assert (found.kind, found.place, found.path) == ("outcome", f"p{number:02d}:outcomes:2", f"$.{field.decode()}")
+
+
+@pytest.mark.parametrize("which", [1, 2, 0])
+def test_an_outcome_that_went_is_named_first_in_the_middle_or_last(system: System, which: int) -> None:
+    number, count = outcomes_of(system)
+    position = which or count
+    edit(system, key(number, "outcomes"), position, lambda _fields: None)
+    found = differences(system)
+    assert found[0].place == f"p{number:02d}:outcomes:{position}"
+    assert (found[0].stored, found[0].folded) == ("", "an outcome that is not recorded")
+
+
+def test_an_outcome_too_many_is_named(system: System) -> None:
+    number, count = outcomes_of(system)
+    client: Any = system.log.client
+    fields = dict(client.xrevrange(key(number, "outcomes"), count=1)[0][1])
+    client.xadd(key(number, "outcomes"), fields, id=f"{count + 1}-0")
+    checkpoint = client.get(key(number, "view:checkpoint"))
+    client.set(
+        key(number, "view:checkpoint"), checkpoint.replace(b'"outcomes":%d' % count, b'"outcomes":%d' % (count + 1))
+    )
+    found = differences(system)
+    assert found[0].place == f"p{number:02d}:outcomes:{count + 1}"
+    assert found[0].folded == "nothing that is decided here"
+
+
+def test_facts_that_were_left_out_by_decision_are_left_out_again(system: System) -> None:
+    bad = Proposed("d11", system.log.load(["d11"])[0].head.version, TwinPatched({"site": 3}))
+    number = partition_of("d11", PARTITIONS)
+    client: Any = system.log.client
+    by = Principal.parse("user:ada")
+    (chunk,) = system.log.append([bad], command_id="c", by=by, at=1)
+    position = system.log.head(number) + 1
+    unread = {"type": "X", "subject": "d12", "version": 9, "at": 1, "by": "user:ada", "cause": "", "data": "{"}
+    client.xadd(key(number, "log"), unread, id=f"{position}-0")
+    client.hset(key(number, "meta"), "position", position)
+    system.producer.leave_out(number, position - 1, reason="an experiment")
+    system.producer.leave_out(number, position, reason="a faulty disk")
+    drain(system)
+    assert system.view.blocked() == {}
+    assert chunk.stream == number
+    assert differences(system) == []
+    (found,) = [one for one in replayed(system) if one.stream == number]
+    assert (found.left_out, found.apart) == (2, 2)
+
+
+def test_a_partition_that_is_stopped_is_compared_as_far_as_it_came(system: System) -> None:
+    number = partition_of("nobody5", PARTITIONS)
+    by = Principal.parse("user:ada")
+    system.log.append([Proposed("nobody5", 0, TwinPatched({"on": True}))], command_id="c", by=by, at=1)
+    Projector(system.log, system.views, clock=lambda: 5).drain(number, go_on=lambda: True)
+    assert number in system.view.blocked()
+    assert differences(system) == []

@@ -1,0 +1,69 @@
+"""Sees to it that older facts are archived: one process at a time, under a lease, has them moved by a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from events.log.archive.moving import is_due
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.settings import Settings, environment_of
+from workers.lifeline import SUPERVISED
+from workers.pool.lease import LEASE_MS, Lease
+
+JOB = "workers.archive"
+_DAY_MS = 86_400_000
+_RENEW_SECONDS = LEASE_MS / 3000
+
+
+def before_at(settings: Settings, now: int) -> int | None:
+    """The time that facts have to be older than, to leave Redis; `None` where they stay."""
+    days = settings.archive_keep_days
+    return None if days is None else now - round(_DAY_MS * days)
+
+
+class Archiving:
+    """Has the log's older entries moved, when it is this process's turn."""
+
+    def __init__(self, log: RedisLog, settings: Settings, *, clock: Callable[[], int]) -> None:
+        self._log, self._settings, self._clock = log, settings, clock
+        self._streams = RawStreams(log.client)
+        self._lease = Lease(log.client, "archive")
+
+    def once(self, *, go_on: Callable[[], bool]) -> int | None:
+        """Move what there is to move, as long as the lease holds and `go_on` says so.
+
+        Answers the exit code of who moved; `None` where there is nothing to move, it is another process's turn, or it was ended.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        if not self._lease.renew() or not self._is_due():
+            return None
+        # A process of its own: what it holds in memory is gone when it is done, and workers go on at their pace.
+        with subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", JOB],
+            env={**os.environ, **environment_of(self._settings), SUPERVISED: "1"},
+            start_new_session=True,
+        ) as process:
+            try:
+                while True:
+                    try:
+                        return process.wait(_RENEW_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        if not go_on() or not self._lease.renew():
+                            return None
+            finally:
+                # It can be killed at any step.
+                if process.poll() is None:
+                    process.kill()
+
+    def _is_due(self) -> bool:
+        return is_due(
+            self._log.client,
+            partitions=self._log.partitions,
+            segment_entries=self._settings.archive_segment_facts,
+            before_at=before_at(self._settings, self._clock()),
+            head_of=self._streams.head,
+        )

@@ -1,0 +1,81 @@
+"""A replay as a process: `python -m workers.replay ASKED`, or `twinfold replay`. Settings come from TWINFOLD_* variables."""
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from events import logs
+from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
+from events.log.keys import FLEET, name
+from events.log.opening import open_log
+from events.settings import SettingsInvalid, environment_of, read_settings
+from workers.replay.pool import ProcessDied, told
+from workers.replay.report import Asked, Done, Failed
+from workers.replay.showing import Bar, Summary
+
+CANNOT_BE_DONE = 2
+_UNAVAILABLE = 3
+
+
+class StreamUnknown(Exception):
+    """A log has no such stream."""
+
+    def __init__(self, stream: int, partitions: int) -> None:
+        super().__init__(f"no stream {name(stream)}: this log has fleet and {name(0)} to {name(partitions - 1)}")
+        self.stream = stream
+
+
+def main() -> int:
+    """Replay or rebuild, show how far it is, and say what came of it."""
+    asked = msgspec.json.decode(sys.argv[1], type=Asked)
+    command = "twinfold rebuild" if asked.rebuild else "twinfold replay"
+    try:
+        return _run(asked)
+    except (LogUnavailable, LogNotInitialised, UnsafeRedis) as error:
+        code = _UNAVAILABLE
+        sys.stderr.write(f"{command}: {error}\n")
+    except (LogError, SettingsInvalid, ProcessDied, StreamUnknown) as error:
+        code = CANNOT_BE_DONE
+        sys.stderr.write(f"{command}: {error}\n")
+    return code
+
+
+def _run(asked: Asked) -> int:
+    settings = read_settings()
+    logs.configure(settings.log_level)
+    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    heads = log.heads()
+    partitions = tuple(range(log.partitions))
+    streams = asked.streams or (partitions if asked.rebuild else (FLEET, *partitions))
+    for stream in streams:
+        if stream not in (partitions if asked.rebuild else heads):
+            raise StreamUnknown(stream, log.partitions)
+    # The longest first, so that no process is left alone with it at the end.
+    streams = tuple(sorted(streams, key=lambda stream: -heads[stream]))
+    facts = sum(min(heads[stream], asked.upto.get(str(stream), heads[stream])) for stream in streams)
+    began, done, failed = time.monotonic(), list[Any](), list[Failed]()
+    with Bar(facts) as hear:
+        processes = asked.workers or os.cpu_count() or 1
+        for one in told(asked, streams, processes=processes, environment=environment_of(settings)):
+            hear(one)
+            match one:
+                case Done(compared):
+                    done.append(compared)
+                case Failed():
+                    failed.append(one)
+                case _:
+                    pass
+    done.sort(key=lambda compared: compared.stream)
+    summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=asked.rebuild)
+    sys.stdout.write(f"{summary.as_json().decode() if asked.json else summary.as_text()}\n")
+    return summary.code
+
+
+if __name__ == "__main__":
+    # A Ctrl-C ends the processes as well: they die with this one.
+    signal.signal(signal.SIGINT, lambda _signum, _frame: os._exit(130))
+    sys.exit(main())

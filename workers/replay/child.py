@@ -1,0 +1,74 @@
+"""One process of a replay: `python -m workers.replay.child`. It is asked for streams, one a line, and tells of them, one a line."""
+
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from events import logs
+from events.log.errors import LogError, LogUnavailable
+from events.log.opening import open_log
+from events.settings import Settings, read_settings
+from events.view_store.redis import RedisViewStore
+from events.view_store.staging import RebuildSuperseded
+from workers.lifeline import die_with_parent
+from workers.replay.folding import OutcomeDiffers, PathsMissing
+from workers.replay.rebuilding import Rebuilding
+from workers.replay.report import Asked, Begun, Came, Compared, Done, Failed, Told
+from workers.replay.streams import CannotBeRead, Replay, Tell
+
+_TELL_SECONDS = 0.2
+
+
+def main() -> int:
+    """Work until there is nothing more to read."""
+    die_with_parent()
+    settings = read_settings()
+    logs.configure(settings.log_level)
+    asked = msgspec.json.decode(sys.argv[1], type=Asked)
+    fold, head = _open(settings, asked)
+    for line in sys.stdin:
+        stream = int(line)
+        _tell(Begun(stream, head(stream)))
+        try:
+            _tell(Done(fold(stream, _telling(stream))))
+        except LogUnavailable:
+            raise
+        except (*CannotBeRead, OutcomeDiffers, PathsMissing, RebuildSuperseded) as error:
+            _tell(Failed(stream, str(error)))
+    return 0
+
+
+def _open(settings: Settings, asked: Asked) -> tuple[Callable[[int, Tell], Compared], Callable[[int], int]]:
+    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    if asked.rebuild:
+        return Rebuilding(log).partition, log.head
+    replay = Replay(log, RedisViewStore(log.client), upto=lambda stream: asked.upto.get(str(stream)))
+    return replay.stream, log.head
+
+
+def _telling(stream: int) -> Callable[[int], None]:
+    told_at = 0.0
+
+    def tell(position: int) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at >= _TELL_SECONDS:
+            told_at = now
+            _tell(Came(stream, position))
+
+    return tell
+
+
+def _tell(told: Told) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LogError as error:
+        sys.stderr.write(f"twinfold replay: {error}\n")
+        sys.exit(3 if isinstance(error, LogUnavailable) else 1)

@@ -1,0 +1,166 @@
+"""One partition folded from its first fact on, through every vector at which something was decided."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from events import canonical
+from events.device.facts import DeviceFact
+from events.envelope import Envelope, Vector
+from events.fleet.outcome import Outcome
+from events.fleet.partition import MergeCache, Partition
+from events.log.errors import LogLostItsTail
+from events.log.fleet_facts import FleetFacts
+from events.log.keys import FLEET, name
+from events.view_store.port import ViewStore
+from events.views.keeping import cause_of
+from events.views.kept import OutcomeEntry
+from workers.replay.facts import FactsAhead
+
+_OUTCOMES = 1000
+
+
+class OutcomeDiffers(Exception):
+    """Folding again does not give what was recorded: the log, or the code that folds it, is not what it was."""
+
+    def __init__(self, partition: int, position: int) -> None:
+        super().__init__(
+            f"{name(partition)}: outcome {position} is recorded otherwise than the facts give it;"
+            " `twinfold replay` says how"
+        )
+        self.partition, self.position = partition, position
+
+
+class PathsMissing(Exception):
+    """The fleet came to name properties after the folding began without them; it has to begin again."""
+
+    def __init__(self) -> None:
+        super().__init__("deployments that name other properties keep coming; rebuild again when that has calmed down")
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A vector at which something was decided: what is recorded of it, and what the facts give; `None` where there is none.
+
+    `position` is what the outcome has, or would have, and `after` its vector.
+    """
+
+    position: int
+    after: Vector
+    recorded: OutcomeEntry | None
+    folded: OutcomeEntry | None
+    outcome: Outcome | None
+
+
+class Folding:
+    """A partition at work. No view, snapshot or warm state has a part in it."""
+
+    def __init__(self, number: int, *, facts: FactsAhead, fleet: FleetFacts, merge: MergeCache | None = None) -> None:
+        self.partition = Partition(number, merge)
+        self._facts, self._fleet = facts, fleet
+        self._last = 0
+        """The last recorded outcome that was folded through."""
+        self.partition.hold_paths_of(fleet.between(0))
+
+    def fold_to(self, vector: Vector) -> None:
+        """Fold on to a vector that lies behind in neither part, and decide nothing.
+
+        Raises:
+            LogLostItsTail, UnreadableFact, CannotFold: it cannot be folded so far.
+            PathsMissing: begin again.
+        """
+        partition = self.partition
+        self._fold(cast("list[Envelope[DeviceFact]]", self._facts.upto(vector.partition)), vector.partition)
+        facts = self._fleet.between(partition.vector.fleet, vector.fleet)
+        if partition.vector.fleet + len(facts) < vector.fleet:
+            raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=partition.vector.fleet + len(facts))
+        if facts:
+            if partition.paths_to_fill(facts):
+                raise PathsMissing
+            partition.fold_fleet(facts)
+
+    def _fold(self, facts: Sequence[Envelope[DeviceFact]], upto: int) -> None:
+        partition = self.partition
+        if len(facts) == upto - partition.vector.partition:
+            if facts:
+                partition.fold(facts)
+            return
+        for run in _runs(facts):
+            self._skip_to(run[0].position - 1)
+            partition.fold(run)
+        self._skip_to(upto)
+
+    def _skip_to(self, position: int) -> None:
+        partition = self.partition
+        while partition.vector.partition < position:
+            partition.skip(partition.vector.partition + 1, partition.at)
+
+    def through(
+        self, recorded: ViewStore, *, upto: Vector, outcomes: int | None, decided: Vector | None
+    ) -> Iterator[Step]:
+        """Fold through the recorded outcomes that lie within `upto`, and say of each what is recorded and what follows.
+
+        `outcomes` is how many there must be, and `decided` the vector of the last of them, where that is known: one that is missing
+        is found so, and by the vector that the next one begins at.
+        """
+        number = self.partition.number
+        while entries := recorded.outcomes(number, after=self._last, limit=_OUTCOMES):
+            for entry in entries:
+                if outcomes is not None and entry.position > outcomes:
+                    return
+                outcome = _read(entry)
+                if outcome is not None:
+                    if not _within(outcome.after, upto):
+                        return
+                    if entry.position > self._last + 1 and _within(outcome.before, outcome.after):
+                        # Those in between are gone; where the last of them was decided is still known.
+                        yield self._step(outcome.before, self._last + 1, None)
+                    vector = outcome.after
+                else:
+                    vector = self.partition.vector
+                if not _within(self.partition.vector, vector):
+                    vector = self.partition.vector
+                self._last = entry.position
+                yield self._step(vector, entry.position, entry)
+        if outcomes is not None and decided is not None and self._last < outcomes and _within(decided, upto):
+            yield self._step(decided, self._last + 1, None)
+
+    def _step(self, vector: Vector, position: int, recorded: OutcomeEntry | None) -> Step:
+        self.fold_to(vector)
+        return self.decide(position, recorded)
+
+    def decide(self, position: int, recorded: OutcomeEntry | None) -> Step:
+        """What follows at the vector that is reached, beside what is recorded of it."""
+        partition = self.partition
+        # The record counts, so that what is missing in it or too much does not make all that follows different.
+        partition.outcomes = position - 1
+        outcome = partition.resolve()
+        folded = None
+        if outcome is not None:
+            cause = cause_of(partition.number, outcome.before, outcome.after)
+            folded = OutcomeEntry(position, partition.at, cause, canonical.encode(outcome))
+        else:
+            partition.outcomes = position - (recorded is None)
+        return Step(position, partition.vector, recorded, folded, outcome)
+
+
+def _within(vector: Vector, upto: Vector) -> bool:
+    return vector.partition <= upto.partition and vector.fleet <= upto.fleet
+
+
+def _read(entry: OutcomeEntry) -> Outcome | None:
+    try:
+        return msgspec.json.decode(entry.data, type=Outcome)
+    except msgspec.DecodeError:
+        return None
+
+
+def _runs(facts: Sequence[Envelope[Any]]) -> Iterator[list[Envelope[Any]]]:
+    run: list[Envelope[Any]] = []
+    for envelope in facts:
+        if run and envelope.position != run[-1].position + 1:
+            yield run
+            run = []
+        run.append(envelope)
+    if run:
+        yield run

@@ -1,0 +1,114 @@
+"""The processes of a replay: each folds one stream at a time, and one that dies is followed by another."""
+
+import contextlib
+import os
+import selectors
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from workers.lifeline import SUPERVISED
+from workers.replay.report import Asked, Done, Failed, Told
+
+ATTEMPTS_MAX = 3
+_END_SECONDS = 10.0
+
+
+class ProcessDied(Exception):
+    """A process of the replay died again and again over one stream."""
+
+    def __init__(self, stream: int, code: int) -> None:
+        super().__init__(f"the process that folded stream {stream} ended with {code}, {ATTEMPTS_MAX} times")
+        self.stream, self.code = stream, code
+
+
+class _Child:
+    def __init__(self, asked: Asked, environment: Mapping[str, str]) -> None:
+        self.stream: int | None = None
+        self.process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "workers.replay.child", msgspec.json.encode(asked).decode()],
+            env={**os.environ, **environment, SUPERVISED: "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._rest = b""
+
+    def ask(self, stream: int) -> None:
+        self.stream = stream
+        assert self.process.stdin is not None
+        # One that is dead already is found so when it says nothing.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(b"%d\n" % stream)
+            self.process.stdin.flush()
+
+    def heard(self) -> list[Told] | None:
+        """What it said since; `None` when it will say no more."""
+        assert self.process.stdout is not None
+        data = os.read(self.process.stdout.fileno(), 1 << 20)
+        if not data:
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [msgspec.json.decode(line, type=Told) for line in lines]
+
+    def end(self) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            return self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def told(asked: Asked, streams: Sequence[int], *, processes: int, environment: Mapping[str, str]) -> Iterator[Told]:
+    """Have every stream folded, and tell what comes of it as it comes.
+
+    Raises:
+        ProcessDied: a process died three times over the same stream.
+    """
+    waiting, deaths = deque(streams), dict.fromkeys(streams, 0)
+    children: list[_Child] = []
+    with selectors.DefaultSelector() as selector:
+
+        def start() -> None:
+            child = _Child(asked, environment)
+            children.append(child)
+            assert child.process.stdout is not None
+            selector.register(child.process.stdout, selectors.EVENT_READ, child)
+            child.ask(waiting.popleft())
+
+        try:
+            for _ in range(min(processes, len(waiting))):
+                start()
+            while any(child.stream is not None for child in children):
+                for selected, _ in selector.select():
+                    child: _Child = selected.data
+                    heard = child.heard()
+                    for one in heard or ():
+                        yield one
+                        if isinstance(one, Done | Failed):
+                            child.stream = None
+                            if waiting:
+                                child.ask(waiting.popleft())
+                    if heard is None:
+                        selector.unregister(selected.fileobj)
+                        children.remove(child)
+                        code = child.end()
+                        if child.stream is None:
+                            continue
+                        deaths[child.stream] += 1
+                        if deaths[child.stream] == ATTEMPTS_MAX:
+                            raise ProcessDied(child.stream, code)
+                        waiting.appendleft(child.stream)
+                        start()
+        finally:
+            for child in children:
+                if child.stream is not None:
+                    child.process.kill()
+                child.end()

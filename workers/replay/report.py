@@ -1,0 +1,94 @@
+"""What a replay is asked, and what it says: plain data between its processes, and to who asked."""
+
+import msgspec
+
+from events.envelope import Vector
+from events.log.keys import name
+
+NAMED_MAX = 20
+"""Differences that are told one by one, of each kind in one stream; the others are counted."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What is to be folded again: whole streams, or each up to a position. `archive` is the URL of a depot, in place of the log.
+
+    What comes of it is compared with what is stored, or, to `rebuild`, put in its place.
+    """
+
+    streams: tuple[int, ...] = ()
+    upto: dict[str, int] = {}
+    archive: str = ""
+    rebuild: bool = False
+    workers: int = 0
+    json: bool = False
+
+
+class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is stored otherwise than the facts give it.
+
+    `kind` is `outcome`, `checkpoint`, `view`, `twin`, `document`, `head` or `fact`. `place` is `stream:position`, or a key and its field.
+    `path` leads to the first difference inside of JSON. `facts` are the positions it can come from, as in `p03:101-117`,
+    `first_fact` the first of them that is of a subject concerned. `stored` and `folded` are what stands there, shortened.
+    """
+
+    kind: str
+    place: str
+    path: str = ""
+    stored: str = ""
+    folded: str = ""
+    facts: str = ""
+    first_fact: str = ""
+    devices: tuple[str, ...] = ()
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """What came of one stream. Numbers of things compared, and what differs; `more` counts differences not named."""
+
+    stream: int
+    facts: int = 0
+    outcomes: int = 0
+    views: int = 0
+    documents: int = 0
+    left_out: int = 0
+    apart: int = 0
+    vector: Vector | None = None
+    seconds: float = 0.0
+    memory_bytes_max: int = 0
+    differences: tuple[Difference, ...] = ()
+    more: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`p03`, or `fleet`."""
+        return name(self.stream)
+
+
+class Begun(msgspec.Struct, frozen=True, tag=True):
+    """A process works on a stream of so many facts."""
+
+    stream: int
+    facts: int
+
+
+class Came(msgspec.Struct, frozen=True, tag=True):
+    """A process has come to a position of its stream."""
+
+    stream: int
+    position: int
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """A stream is done."""
+
+    compared: Compared
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """A stream cannot be folded, for a reason that another try does not mend."""
+
+    stream: int
+    error: str
+
+
+Told = Begun | Came | Done | Failed

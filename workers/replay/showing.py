@@ -1,0 +1,167 @@
+"""How a replay shows how far it is, and what came of it."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+from typing_extensions import override
+
+from events.log.keys import FLEET, name
+from workers.replay.report import Begun, Came, Compared, Difference, Done, Failed, Told
+
+_LINE_SECONDS = 5.0
+_TERMS = (
+    ("facts", "facts"),
+    ("outcomes", "outcomes"),
+    ("views", "views"),
+    ("documents", "documents"),
+)
+
+
+class Bar:
+    """A progress bar on a terminal; elsewhere a line now and then. Both go to standard error."""
+
+    def __init__(self, facts: int) -> None:
+        self._came: dict[int, int] = {}
+        self._facts = facts
+        self._began = self._said = time.monotonic()
+        self._live = sys.stderr.isatty()
+        self._progress = Progress(
+            TextColumn("[bold]folding"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("facts"),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not self._live,
+        )
+        self._task = self._progress.add_task("", total=max(1, facts))
+
+    def __enter__(self) -> Callable[[Told], None]:
+        self._progress.start()
+        return self._hear
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _hear(self, told: Told) -> None:
+        match told:
+            case Begun(stream):
+                self._came[stream] = 0
+            case Came(stream, position):
+                self._came[stream] = position
+            case Done(compared):
+                self._came[compared.stream] = compared.facts + compared.left_out
+            case Failed():
+                pass
+        folded = sum(self._came.values())
+        self._progress.update(self._task, completed=folded)
+        now = time.monotonic()
+        if not self._live and now - self._said >= _LINE_SECONDS:
+            self._said = now
+            sys.stderr.write(f"{self._line(folded, now - self._began)}\n")
+
+    def _line(self, folded: int, seconds: float) -> str:
+        rate = folded / seconds
+        left = f", {(self._facts - folded) / rate:,.0f} s to go" if rate else ""
+        return f"{folded:,} of {self._facts:,} facts, {rate:,.0f} facts/s{left}"
+
+
+class _Rate(ProgressColumn):
+    @override
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} facts/s")
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """All that came of a replay."""
+
+    streams: tuple[Compared, ...]
+    failed: tuple[Failed, ...]
+    seconds: float
+    rebuilt: bool = False
+
+    @property
+    def code(self) -> int:
+        """What the program leaves with: 0 without a difference, 1 with one, 2 where something could not be folded."""
+        if self.failed:
+            return 2
+        return 1 if any(one.differences for one in self.streams) else 0
+
+    def total(self, what: str) -> int:
+        """The sum of a count over the streams."""
+        return sum(getattr(one, what) for one in self.streams)
+
+    def as_json(self) -> bytes:
+        """The whole, for programs."""
+        sums = {key: self.total(what) for key, what in _TERMS}
+        found = {
+            **sums,
+            "leftOut": self.total("left_out"),
+            "apart": self.total("apart"),
+            "differences": self.total("more") + sum(len(one.differences) for one in self.streams),
+            "seconds": round(self.seconds, 3),
+            "streams": [{"name": one.name, **msgspec.to_builtins(one)} for one in self.streams],
+            "failed": [{"name": name(one.stream), "error": one.error} for one in self.failed],
+        }
+        return msgspec.json.format(msgspec.json.encode(found), indent=2)
+
+    def as_text(self) -> str:
+        """The same for people."""
+        return self._rebuilt_text() if self.rebuilt else self._compared_text()
+
+    def _rebuilt_text(self) -> str:
+        lines = [
+            f"{one.name} is rebuilt to {_place(one)}: {one.facts:,} facts, {one.outcomes:,} outcomes; {', '.join(one.notes)}"
+            for one in self.streams
+        ]
+        lines += [f"{name(one.stream)} is as it was: {one.error}" for one in self.failed]
+        return "\n".join([*lines, f"{len(self.streams)} partitions rebuilt in {self.seconds:,.1f} s"])
+
+    def _compared_text(self) -> str:
+        lines = [
+            *_lines_of(self.streams),
+            *(f"{name(one.stream)} cannot be folded: {one.error}" for one in self.failed),
+        ]
+        counts = ", ".join(f"{self.total(what):,} {term}" for term, what in _TERMS)
+        rate = self.total("facts") / self.seconds if self.seconds else 0.0
+        lines.append(f"{counts} compared in {self.seconds:,.1f} s ({rate:,.0f} facts/s)")
+        if self.total("left_out"):
+            lines.append(
+                f"{self.total('left_out')} facts are left out by decision;"
+                f" {self.total('apart')} subjects of such facts are not compared"
+            )
+        found = self.total("more") + sum(len(one.differences) for one in self.streams)
+        lines.append(f"{found:,} differences" if found else "no difference")
+        return "\n".join(lines)
+
+
+def _lines_of(streams: Sequence[Compared]) -> list[str]:
+    lines = []
+    for one in streams:
+        lines += [f"{one.name}: stopped at {note}" for note in one.notes]
+        lines += [_line(difference) for difference in one.differences]
+        if one.more:
+            lines.append(f"{one.name}: and {one.more:,} more")
+    return lines
+
+
+def _line(one: Difference) -> str:
+    place = f"{one.place} {one.path}".rstrip()
+    parts = [f"{one.kind} {place}: stored {one.stored or 'nothing'}, folded {one.folded or 'nothing'}"]
+    if one.first_fact:
+        parts.append(f"first fact {one.first_fact}")
+    if one.facts:
+        parts.append(f"between {one.facts}")
+    if one.devices:
+        parts.append(f"devices {', '.join(one.devices)}")
+    return "; ".join(parts)
+
+
+def _place(one: Compared) -> str:
+    return "" if one.vector is None else f"{one.name}:{one.vector.partition}, {name(FLEET)}:{one.vector.fleet}"

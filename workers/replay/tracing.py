@@ -1,0 +1,70 @@
+"""From a document that differs to the fact that it differs by: the last one that set what stands there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from events.envelope import Envelope
+from events.log.keys import FLEET, device_of, name
+from events.log.port import Log
+from events.producer.refolding import DeviceDocuments, FleetDocuments
+from workers.replay.facts import FactsAhead, LeftOut
+from workers.replay.report import Difference
+
+_NOTHING = object()
+
+
+def traced(
+    log: Log, stream: int, differences: Sequence[Difference], *, left_out: LeftOut, upto: int
+) -> tuple[Difference, ...]:
+    """The same, with the fact that set the place in a document which differs; it reads the stream once more where one does."""
+    concerned = {one.place: one for one in differences if one.kind in {"twin", "document"}}
+    if not concerned:
+        return tuple(differences)
+    tracer = _Tracer(stream, {place: (place.partition(" ")[2], one.path) for place, one in concerned.items()})
+    facts = FactsAhead(log, stream, left_out=left_out, seen=tracer.see)
+    while facts.position < upto and facts.read_on():
+        facts.upto(facts.position)
+    return tuple(
+        msgspec.structs.replace(one, first_fact=f"{name(stream)}:{tracer.last[one.place]}")
+        if one.place in tracer.last
+        else one
+        for one in differences
+    )
+
+
+class _Tracer:
+    def __init__(self, stream: int, places: Mapping[str, tuple[str, str]]) -> None:
+        self._documents = FleetDocuments() if stream == FLEET else DeviceDocuments()
+        self._places = places
+        subjects = {subject for subject, _ in places.values()}
+        # A module's document goes by its device's registrations.
+        self._subjects = subjects | {device_of(subject) for subject in subjects}
+        self._values: dict[str, Any] = {}
+        self.last: dict[str, int] = {}
+
+    def see(self, facts: Sequence[Envelope[Any]]) -> None:
+        for envelope in facts:
+            if envelope.subject in self._subjects:
+                self._documents.fold(envelope)
+                self._look(envelope.position)
+
+    def _look(self, position: int) -> None:
+        for place, (subject, path) in self._places.items():
+            document = self._documents.document(subject)
+            value = _NOTHING if document is None else _at(msgspec.json.decode(document), path)
+            if value != self._values.get(place, _NOTHING):
+                self._values[place] = value
+                self.last[place] = position
+
+
+def _at(value: Any, path: str) -> Any:
+    """What stands at a path of `differing`, or at as much of it as there is."""
+    for part in path.replace("[", ".[").split(".")[1:]:
+        if part.startswith("[") and isinstance(value, list):
+            number = int(part[1:-1])
+            value = value[number] if number < len(value) else _NOTHING
+        elif isinstance(value, dict):
+            value = value.get(part, _NOTHING)
+    return value

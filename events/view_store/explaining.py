@@ -214,7 +214,9 @@ class Explaining:
 
     def _known(self, some: set[str] | None) -> dict[str, Known]:
         """All deployments as they stand in the log, or some of them."""
-        documents = dict(deployments(self._log)) if some is None else documents_of(self._log, sorted(some))
+        # What has a colon in its name is no deployment.
+        named = sorted(name for name in some or () if ":" not in name)
+        documents = dict(deployments(self._log)) if some is None else documents_of(self._log, named)
         names = list(documents)
         stored = self._log.load([rollout_state.subject_of(name) for name in names], fleet=True) if names else []
         return {

@@ -20,7 +20,19 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, explain, hub, preview, readiness, rollouts, stream, v1, v1_updates, webhooks
+from services.api import (
+    device_update,
+    diff,
+    explain,
+    hub,
+    preview,
+    readiness,
+    rollouts,
+    stream,
+    v1,
+    v1_updates,
+    webhooks,
+)
 from services.api.answers import JsonAnswer
 from services.api.asking import BETWEEN_HEADER
 from services.api.callers import NOBODY, Asked
@@ -83,6 +95,7 @@ def create_app(room: Room) -> FastAPI:
         v1.router,
         explain.router,
         preview.router,
+        diff.router,
         readiness.router,
         rollouts.router,
         v1_updates.router,

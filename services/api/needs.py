@@ -42,6 +42,7 @@ _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     (_OPEN, Open.ANYBODY, Open.ANYBODY),
     (re.compile(r"/v1/(policies|tokens|webhooks)(/.*)?"), _ADMIN, _ADMIN),
     (re.compile(r"/v1/stream"), _FLEET_READ, _FLEET_READ),
+    (re.compile(r"/v1/diff"), _REGISTRY_READ | _TWIN_READ, _REGISTRY_WRITE),
     (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, _TWIN_READ), (Own.DEVICE, _TWIN_WRITE)),
     # Each line of the body needs the right of its command, too.
     (re.compile(r"/v1/(facts|preview)"), _ADMIN, frozenset({Right.SERVICE_CONNECT})),

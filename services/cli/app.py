@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": "services.cli.replay:replay",
     "check": "services.cli.check:check",
     "explain": "services.cli.explain:explain",
+    "diff": "services.cli.diff:diff",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",
     "rollout": "services.cli.rollout:app",

@@ -293,10 +293,10 @@ class Projector:
         stream = FLEET if in_fleet else number
         former = self._views.blocked(number)
         # Later than the wish to try again, so that each is followed once.
-        at = max(self._clock(), self._fleet.retried(stream, position) + 1)
+        since = max(self._clock(), self._fleet.retried(stream, position) + 1)
         known = former is not None and (former.stream, former.position, former.error) == (stream, position, str(error))
         if former is None or not known or former.at <= self._fleet.retried(stream, position):
-            self._views.block(number, Blocked(stream, position, str(error), at, decidable))
+            self._views.block(number, Blocked(stream, position, str(error), since, decidable))
             logger.error(
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )

@@ -21,13 +21,15 @@ from events.log.codec import decode_entry
 from events.log.connect import Client, answering
 from events.log.depot import Depot
 from events.log.errors import LogError, UnreadableFact
-from events.log.facts import BlockResolved
+from events.log.facts import BlockResolved, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.opening import RESTORING
 from events.log.port import Fact
 from events.log.raw import RawEntry, RawStreams, digest, link, number_of
 from events.producer.refolding import refold
+from events.secrets.errors import SecretNotFound
+from events.secrets.redis import RedisSecretStore
 
 _BATCH = 500
 _FIELDS = 1000
@@ -106,6 +108,7 @@ def restore(
         for record in unpack_records(file.name, place.get(file, "what lies beside the log")):
             _put(client, record.kind, record.key, record.members)
     left_out = _left_out(manifest, place, client)
+    _erase_again(manifest, place, client)
     facts = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(facts, 1):
         entries = functools.partial(_all_entries, stream, place, client)
@@ -226,6 +229,21 @@ def _left_out(manifest: Manifest, place: Place, client: Client) -> dict[int, fro
                     if isinstance(fact, BlockResolved):
                         found.setdefault(fact.stream, set()).add(fact.position)
     return {number: frozenset(positions) for number, positions in found.items()}
+
+
+def _erase_again(manifest: Manifest, place: Place, client: Client) -> None:
+    """Whatever the log says is erased is so, also where a backup was taken between the fact and the deed."""
+    store = RedisSecretStore(client)
+    for stream in manifest.streams:
+        if stream.name != name(FLEET):
+            continue
+        for entry in _all_entries(stream, place, client):
+            if entry.fields.get(b"type") == b"SecretsErased":
+                fact = decode_entry(stream.name, entry.position, entry.fields).fact
+                assert isinstance(fact, SecretsErased)
+                for secret_id in fact.ids:
+                    with contextlib.suppress(SecretNotFound):
+                        store.destroy(secret_id)
 
 
 class _Folding:

@@ -23,6 +23,7 @@ from services.api import (
     device_update,
     explain,
     hub,
+    personal,
     preview,
     readiness,
     rollouts,
@@ -98,6 +99,7 @@ def create_app(room: Room) -> FastAPI:
         stream.router,
         webhooks.router,
         blocked.router,
+        personal.router,
     ):
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

@@ -36,7 +36,7 @@ def all_of(system: System) -> bytes:
     client: Any = system.log.client
     found = []
     for one in client.scan_iter(count=1000):
-        found.append(client.dump(one) if one != b"{fleet}:secrets" else b"")
+        found.append((client.dump(one) or b"") if one != b"{fleet}:secrets" else b"")
         if client.type(one) == b"stream":
             found.append(repr(client.xrange(one)).encode())
         if client.type(one) == b"hash" and one != b"{fleet}:secrets":

@@ -40,6 +40,14 @@ class CheckpointMoved(Exception):
     """Another worker committed this partition meanwhile; what was folded here is of no use."""
 
 
+class ViewsLost(Exception):
+    """Outcomes are recorded, and nothing is kept of the views they led to: folding from the start would decide them again."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"the views of {name(partition)} are lost; `twinfold rebuild --partition {name(partition)}`")
+        self.partition = partition
+
+
 def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
     """A partition's facts, which are of devices alone; folding refuses any other."""
     return cast("list[Envelope[DeviceFact]]", log.read(number, after=after, limit=limit))
@@ -99,6 +107,9 @@ class Projector:
             return False
         except (CannotFold, UnreadableFact, LogLostItsTail) as error:
             return self._block(number, error)
+        except ViewsLost as error:
+            self._views.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
+            return True
 
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
@@ -135,6 +146,8 @@ class Projector:
         if taken is not None and self._catch_up(number, taken[1], stored):
             return stored, taken[1]
         kept = self._views.load(number)
+        if kept.checkpoint == Checkpoint() and self._views.outcomes(number, after=0, limit=1):
+            raise ViewsLost(number)
         vector = kept.checkpoint.vector
         if vector.fleet > len(self._fleet.between(0)):
             raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=len(self._fleet.between(0)))
@@ -143,6 +156,8 @@ class Projector:
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
         """Fold a warm copy on to what another worker committed, without committing; false when it cannot be done so."""
+        if stored.rebuilt != partition.rebuilt:
+            return False
         if stored.outcomes < partition.outcomes or stored.vector.partition < partition.vector.partition:
             return False
         outcomes = self._views.outcomes(number, after=partition.outcomes, limit=stored.outcomes - partition.outcomes)

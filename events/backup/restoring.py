@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from events.backup.blocks import unpack, unpack_records
+from events.backup.blocks import Record, unpack, unpack_records
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.manifest import HERE, Manifest, Stream
 from events.backup.place import Place
@@ -106,7 +106,7 @@ def restore(
             tell(Told(stream.name, done, total))
     for file in manifest.beside:
         for record in unpack_records(file.name, place.get(file, "what lies beside the log")):
-            _put(client, record.kind, record.key, record.members)
+            _put(client, record)
     left_out = _left_out(manifest, place, client)
     _erase_again(manifest, place, client)
     facts = [stream for stream in manifest.streams if ":" not in stream.name]
@@ -306,14 +306,17 @@ def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> N
             client.hset(key(stream, what), mapping=cast("Any", dict(pairs[start : start + _FIELDS])))
 
 
-def _put(client: Client, kind: str, redis_key: str, members: tuple[tuple[bytes, ...], ...]) -> None:
-    if not members:
+def _put(client: Client, record: Record) -> None:
+    if not record.members:
         return
     with answering():
-        if kind == "hash":
-            client.hset(redis_key, mapping=cast("Any", dict(cast("Any", members))))
-            return
-        pipe = client.pipeline(transaction=False)
-        for entry_id, *parts in members:
-            pipe.xadd(redis_key, cast("Any", dict(zip(parts[::2], parts[1::2], strict=True))), id=cast("Any", entry_id))
-        pipe.execute()
+        if record.kind == "hash":
+            client.hset(record.key, mapping=cast("Any", dict(cast("Any", record.members))))
+        else:
+            pipe = client.pipeline(transaction=False)
+            for entry_id, *parts in record.members:
+                fields = dict(zip(parts[::2], parts[1::2], strict=True))
+                pipe.xadd(record.key, cast("Any", fields), id=cast("Any", entry_id))
+            pipe.execute()
+        if record.expires_ms >= 0:
+            client.pexpire(record.key, record.expires_ms)

@@ -125,12 +125,9 @@ class Previewer:
         targets, names = [one.target for one in asked], list(_named(after.by_id.values()))
         upto = min(one.checkpoint.vector.fleet for one in recalled.values())
         merge = ImaginedMerge(self._recall.merge, fleet=upto)
-        found = []
-        for number in numbers:
-            devices = sorted({device_of(one.subject) for one in facts.of(number)})
-            ahead = self._recall.ahead(number, recalled[number], targets=targets, names=names, devices=devices)
-            found.append(imply(number, recalled[number], ahead, facts, merge))
-        return found
+        devices = {number: sorted({device_of(one.subject) for one in facts.of(number)}) for number in numbers}
+        ahead = self._recall.ahead(recalled, targets=targets, names=names, devices=devices)
+        return [imply(number, recalled[number], ahead[number], facts, merge) for number in numbers]
 
 
 def _named(deployments: Iterable[Deployment]) -> Iterable[str]:

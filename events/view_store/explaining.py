@@ -10,7 +10,6 @@ from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.device import state
 from events.device.identifiers import module_subject
-from events.device.origins import EDGE, ENABLED
 from events.device.state import NEVER, DeviceDocument, section
 from events.envelope import Envelope, Vector
 from events.fleet.configuration import AGENT
@@ -88,17 +87,16 @@ class Explanation(msgspec.Struct, frozen=True):
 
     def led_to_device(self) -> tuple[Led, ...]:
         """What made the device what it is beside its twin: its registration, its identity, what was set by hand, its last report."""
-        traced, origins = self.traced, self.traced.origins
+        traced, number = self.traced, self.standpoint.number
         every = (
             traced.registered,
-            origins.get(EDGE),
-            origins.get(ENABLED),
             traced.by_hand,
             traced.reported,
             traced.retired if self.document.retired else None,
         )
-        found = {one.position: one for one in every if one is not None}
-        return tuple(leading.of_device(self.standpoint.number, one) for _, one in sorted(found.items()))
+        found = {one.position: leading.of_device(number, one) for one in every if one is not None}
+        found |= {one.position: one for one in leading.of_identity(self.document, traced.origins, number)}
+        return tuple(one for _, one in sorted(found.items()))
 
     def undecided(self) -> tuple[Led, ...]:
         """Facts of the device that workers have not come to."""
@@ -107,7 +105,9 @@ class Explanation(msgspec.Struct, frozen=True):
     def led_to_change(self) -> tuple[Led, ...]:
         """The facts that came with the outcome: of the device, and on deployments that it came to have or has no more."""
         row, was = self.standpoint.row, self.change.was
-        names = {layer.id for layer in set(row.layers) ^ set(was.layers)}
+        layers, had = set(row.layers), set(was.layers)
+        # Of one that nothing targets any more the stack stays, and what took it away was done to that.
+        names = {layer.id for layer in (layers ^ had or layers)}
         span = self.change
         of_device = [leading.of_device(self.standpoint.number, one) for one in self.traced.moving]
         of_fleet = [
@@ -248,10 +248,6 @@ class Explaining:
         said = {} if own is None else section(own.reported)
         status = said.get("lastDesiredStatus")
         status = status if isinstance(status, dict) else {}
-        sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
-        standing = next((name for name in ("healthy", "unhealthy") if at.ordinal in sets.get(name, ())), "")
-        if not standing:
-            standing = "unknown" if at.ordinal in sets.get("answered", ()) else "pending"
         return Reported(
             NEVER if own is None else own.reported_at,
             _number(said.get("lastDesiredVersion")),
@@ -260,8 +256,16 @@ class Explaining:
             at.row.agent_version,
             {name: str(one.get("runtimeStatus")) for name, one in _modules_of(said).items()},
             {} if effective is None else desired_status(effective.sections),
-            standing,
+            _standing(kept, at.ordinal),
         )
+
+
+def _standing(kept: Kept, ordinal: int | None) -> str:
+    """The first of some sets that a device is in, as the views have them."""
+    for name, said in (("healthy", "healthy"), ("unhealthy", "unhealthy"), ("answered", "unknown")):
+        if ordinal is not None and name in kept.hashes["sets"] and ordinal in from_bytes(kept.hashes["sets"][name]):
+            return said
+    return "pending"
 
 
 def _subject(device_id: str, document: DeviceDocument) -> Subject:

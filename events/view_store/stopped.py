@@ -7,11 +7,11 @@ from typing import Any, cast
 import msgspec
 
 from events.log.codec import decode_entry
-from events.log.connect import answering, entries_of
+from events.log.connect import Client, answering, entries_of
 from events.log.errors import UnreadableFact
 from events.log.keys import FLEET, device_of, key, name
 from events.log.kinds import GUARDED_KINDS
-from events.log.redis import RedisLog
+from events.log.port import Log
 from events.secrets.references import MASK, mask
 from events.view_store.port import Blocked, ViewStore
 
@@ -72,7 +72,7 @@ class Details(msgspec.Struct, frozen=True):
     choices: tuple[Choice, ...]
 
 
-def stops(log: RedisLog, views: ViewStore) -> tuple[Stop, ...]:
+def stops(log: Log, views: ViewStore) -> tuple[Stop, ...]:
     """Every place that some partition is stopped at, the fleet's first."""
     found: dict[tuple[int, int], list[tuple[int, Blocked]]] = {}
     for number in range(log.partitions):
@@ -97,29 +97,29 @@ def _stop(
     return Stop(f"{name(stream)}:{position}", stream, position, first.error, first.at, decidable, waiting)
 
 
-def details(log: RedisLog, views: ViewStore, stop: Stop) -> Details:
+def details(client: Client, views: ViewStore, stop: Stop) -> Details:
     """What an operator needs to decide."""
-    entry = _entry(log, stop.stream, stop.position)
-    behind = [] if stop.stream == FLEET else list(dict.fromkeys(_behind(log, stop.stream, stop.position)))
+    entry = _entry(client, stop.stream, stop.position)
+    behind = [] if stop.stream == FLEET else list(dict.fromkeys(_behind(client, stop.stream, stop.position)))
     devices = sum(views.checkpoint(int(one[1:])).ordinals for one in stop.waiting)
     return Details(stop, entry, tuple(behind[:SUBJECTS_MAX]), len(behind), devices, _choices(stop, entry))
 
 
-def _behind(log: RedisLog, stream: int, position: int) -> Iterator[str]:
+def _behind(client: Client, stream: int, position: int) -> Iterator[str]:
     after = position - 1
     while True:
         with answering():
-            some = entries_of(log.client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=_BATCH))
+            some = entries_of(client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=_BATCH))
         if not some:
             return
         yield from (device_of(_text(fields.get(b"subject", b""))) for _, fields in some)
         after = int(some[-1][0].partition(b"-")[0])
 
 
-def _entry(log: RedisLog, stream: int, position: int) -> Entry | None:
+def _entry(client: Client, stream: int, position: int) -> Entry | None:
     with answering():
         stored_key, at_position = key(stream, "log"), f"{position}-0"
-        some = entries_of(log.client.xrange(stored_key, min=at_position, max=at_position))
+        some = entries_of(client.xrange(stored_key, min=at_position, max=at_position))
     if not some:
         return None
     fields = some[0][1]

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from events.deployment.facts import Admitted, Kept
+from events.deployment.facts import Admitted, Kept, NotStarted
 from events.fleet.configuration import AGENT
 from events.fleet.rows import Row, Standing
 from events.manifest.document import Kind, by_module
 from events.manifest.merge import contributes
 from events.rollout import turn
+from events.rollout.state import State
 from events.rollout.turn import Turn
 from events.rollout.words import standing as admission
 from events.targeting.telling import why_not
@@ -29,6 +30,8 @@ class Context(msgspec.Struct, frozen=True):
     deployments: Mapping[str, Known]
     now: int
     turns: Mapping[str, Turn] = {}
+    hidden: frozenset[str] = frozenset()
+    """Deployments of whose rollouts nothing is to be said, as they tell of other devices."""
 
 
 def moment(at: int) -> str:
@@ -79,6 +82,9 @@ def because(one: Weighed, context: Context) -> str:
 
 def _obstacle(one: Weighed, obstacle: Obstacle, context: Context) -> str:
     known, row = context.deployments[one.id], context.standpoint.row
+    of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
+    if known.rollout is not None and one.id in context.hidden and obstacle.reason in of_rollout:
+        return "it is rolled out in phases, and is not open to the device"
     match obstacle.reason:
         case Reason.CONDITION:
             if one.condition is None:
@@ -98,7 +104,7 @@ def _obstacle(one: Weighed, obstacle: Obstacle, context: Context) -> str:
         case Reason.NOT_FOLDED:
             return f"its condition is true, and {_behind(context.standpoint)}"
         case Reason.NOT_STARTED | Reason.ENDED:
-            return f"it {admission(known.document, known.rollout, context.now)}"
+            return _closed(known, context.now)
         case Reason.NOT_ADMITTED:
             return _not_admitted(one, known, context)
         case Reason.BASE_OUTRANKED:
@@ -120,6 +126,15 @@ def _obstacle(one: Weighed, obstacle: Obstacle, context: Context) -> str:
             return "a configuration was set on the device by hand, and stays until something changes which deployments apply to it"
         case Reason.RESTORED:
             return "a rollback brought the device back to what it had before, and that stays until something else targets it"
+
+
+def _closed(known: Known, now: int) -> str:
+    said = admission(known.document, known.rollout, now)
+    by_rollout = known.rollout is not None and isinstance(known.document.admission, NotStarted)
+    if not by_rollout or known.rollout is None or known.rollout.state is State.CREATED:
+        return f"it {said}"
+    is_on_its_way = known.rollout.state is State.ROLLING_BACK and known.rollout.reason
+    return f"its rollout is {said}{f': {known.rollout.reason}' if is_on_its_way else ''}"
 
 
 def _contest(one: Weighed, by: str, context: Context) -> str:

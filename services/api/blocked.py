@@ -27,7 +27,7 @@ def list_blocked(request: Request) -> list[JsonObject]:
 def show_blocked(request: Request, place: StopName) -> JsonObject:
     """What stands there, without secrets; who wrote it and when; who waits behind it; what each decision leads to."""
     room = room_of(request)
-    return _details(details(room.log, room.views, _at(room, place)))
+    return _details(details(room.client, room.views, _at(room, place)))
 
 
 @router.post("/blocked/{place}", status_code=202, response_model=None, responses=answers(described.Stopped, 202))

@@ -15,7 +15,7 @@ from services.api import described, described_explain
 from services.api.answers import JsonAnswer
 from services.api.asking import caller_of, room_of
 from services.api.described import answers, refusals
-from services.api.explanations import device_shape, line_shape
+from services.api.explanations import OF_ROLLOUTS, device_shape, line_shape
 from services.api.hub import deployments_seen
 from services.api.paths import DeviceId
 
@@ -57,6 +57,7 @@ def explain(
         weighed = tuple(one for one in weighed if one.id == deployment)
         if not weighed:
             raise DeploymentNotFound(deployment)
+    hidden = frozenset(name for name in found.deployments if not _is_theirs(request, found, name))
     context = telling.Context(
         found.device_id,
         found.subject,
@@ -64,13 +65,23 @@ def explain(
         found.deployments,
         room.clock(),
         _turns(request, found, weighed),
+        hidden,
     )
-    lines = [line_shape(one, context, _led(explaining, found, one)) for one in weighed]
+    lines = [line_shape(one, context, _led(request, explaining, found, one)) for one in weighed]
     return JsonAnswer({**device_shape(found, context, weighed, deployment or ""), "deployments": lines})
 
 
-def _led(explaining: Explaining, found: Explanation, one: Weighed) -> tuple[Led, ...]:
-    return found.led(one, explaining.admitted(found, one.id) if one.applies else None)
+def _led(request: Request, explaining: Explaining, found: Explanation, one: Weighed) -> tuple[Led, ...]:
+    if _is_theirs(request, found, one.id):
+        return found.led(one, explaining.admitted(found, one.id) if one.applies else None)
+    # How a rollout goes tells of devices that they do not reach.
+    return tuple(led for led in found.led(one) if led.act not in OF_ROLLOUTS)
+
+
+def _is_theirs(request: Request, found: Explanation, deployment_id: str) -> bool:
+    """Whether the caller may know how a deployment is rolled out: whoever is scoped, where all its devices are theirs."""
+    scope = caller_of(request).scope
+    return scope is None or found.deployments[deployment_id].document.scope == scope.text
 
 
 def _near(request: Request, device_id: str) -> list[str]:
@@ -91,14 +102,14 @@ def _seen(request: Request, found: Explanation) -> tuple[Weighed, ...]:
 
 def _turns(request: Request, found: Explanation, weighed: tuple[Weighed, ...]) -> dict[str, Turn]:
     """Why rollouts have not admitted the device; to whoever is scoped, of their own deployments alone: others' tell of devices."""
-    room, at, scope = room_of(request), found.standpoint, caller_of(request).scope
+    room, at = room_of(request), found.standpoint
     waiting = {
         one.id: rollout
         for one in weighed
         if Reason.NOT_ADMITTED in {obstacle.reason for obstacle in (one.obstacle, one.then) if obstacle is not None}
         and (rollout := found.deployments[one.id].rollout) is not None
         and rollout.admits
-        and (scope is None or found.deployments[one.id].document.scope == scope.text)
+        and _is_theirs(request, found, one.id)
     }
     judged = room.judging.judged(waiting, room.clock())
     turns = {}

@@ -11,6 +11,7 @@ from services.api import described
 from services.api.asking import room_of
 from services.api.described import answers, refusals
 from services.api.paths import DeviceId
+from services.api.secret_reads import note_read
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
@@ -24,6 +25,8 @@ def personal(request: Request, device_id: DeviceId) -> JsonObject:
     if document is None or document.retired:
         raise DeviceNotFound(device_id)
     found = room.vault.personal.references(state.section(document.tags))
+    if found:
+        note_read(request, [device_id], what="personal tags")
     shown: dict[str, str] = {}
     erased = []
     for path, secret_id in found.items():

@@ -25,6 +25,8 @@ COMMANDS = {
     "archive": "services.cli.archive:app",
     "audit": "services.cli.audit:app",
     "replay": "services.cli.replay:replay",
+    "rebuild": "services.cli.rebuild:rebuild",
+    "backtest": "services.backtest.command:command",
     "check": "services.cli.check:check",
     "explain": "services.cli.explain:explain",
     "device": "services.cli.device:app",

@@ -89,7 +89,7 @@ def show(
     """
     settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, views = _open(settings)
-    found = details(log, views, _at(stops(log, views), place))
+    found = details(log.client, views, _at(stops(log, views), place))
     if json:
         show_json(msgspec.to_builtins(found))
         return

@@ -61,6 +61,8 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
         assert http.get("/v1/devices/d1/personal", headers=headers).status_code == 401
     own = http.get("/v1/devices/d1/personal", headers=admin).json()
     assert own == {"deviceId": "d1", "tags": {"contact.mail": "ada@example.com", "owner": "Ada-Lovelace"}, "erased": []}
+    (noted,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
+    assert (getattr(noted.fact, "subjects", ()), getattr(noted.fact, "what", "")) == (("d1",), "personal tags")
     body = {"content": base("m"), "targetCondition": "tags.owner = 'Ada-Lovelace'"}
     refused = http.post("/v1/deployments/a", json=body, headers=operator)
     assert (refused.status_code, "is personal" in refused.text) == (400, True)

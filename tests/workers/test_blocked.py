@@ -208,7 +208,7 @@ def test_data_that_nobody_can_read_is_not_shown(system: System, data: bytes) -> 
         stopped_at(system, number)
     (stop,) = stops(system.log, system.views)
     assert sorted(stop.waiting) == [f"p{number:02}" for number in range(PARTITIONS)]
-    found = details(system.log, system.views, stop)
+    found = details(system.log.client, system.views, stop)
     assert found.entry is not None
     assert str(len(data)) in found.entry.data
     assert "secret" not in found.entry.data
@@ -225,7 +225,7 @@ def test_a_lost_tail_is_not_decided_upon_but_restored(system: System) -> None:
     system.waker.wake([1])
     stopped_at(system, 1)
     (stop,) = stops(system.log, system.views)
-    choices = details(system.log, system.views, stop).choices
+    choices = details(system.log.client, system.views, stop).choices
     assert [choice.decision for choice in choices] == [None, None]
     assert "twinfold restore" in choices[1].what
 

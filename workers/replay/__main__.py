@@ -30,15 +30,17 @@ class StreamUnknown(Exception):
 
 
 def main() -> int:
-    """Replay, show how far it is, and say what came of it."""
+    """Replay or rebuild, show how far it is, and say what came of it."""
+    asked = msgspec.json.decode(sys.argv[1], type=Asked)
+    command = "twinfold rebuild" if asked.rebuild else "twinfold replay"
     try:
-        return _run(msgspec.json.decode(sys.argv[1], type=Asked))
+        return _run(asked)
     except (LogUnavailable, LogNotInitialised, UnsafeRedis) as error:
         code = _UNAVAILABLE
-        sys.stderr.write(f"twinfold replay: {error}\n")
+        sys.stderr.write(f"{command}: {error}\n")
     except (LogError, SettingsInvalid, ProcessDied, StreamUnknown) as error:
         code = CANNOT_BE_DONE
-        sys.stderr.write(f"twinfold replay: {error}\n")
+        sys.stderr.write(f"{command}: {error}\n")
     return code
 
 
@@ -47,9 +49,10 @@ def _run(asked: Asked) -> int:
     logs.configure(settings.log_level)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     heads = log.heads()
-    streams = asked.streams or (FLEET, *range(log.partitions))
+    partitions = tuple(range(log.partitions))
+    streams = asked.streams or (partitions if asked.rebuild else (FLEET, *partitions))
     for stream in streams:
-        if stream not in heads:
+        if stream not in (partitions if asked.rebuild else heads):
             raise StreamUnknown(stream, log.partitions)
     # The longest first, so that no process is left alone with it at the end.
     streams = tuple(sorted(streams, key=lambda stream: -heads[stream]))
@@ -67,7 +70,7 @@ def _run(asked: Asked) -> int:
                 case _:
                     pass
     done.sort(key=lambda compared: compared.stream)
-    summary = Summary(tuple(done), tuple(failed), time.monotonic() - began)
+    summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=asked.rebuild)
     sys.stdout.write(f"{summary.as_json().decode() if asked.json else summary.as_text()}\n")
     return summary.code
 

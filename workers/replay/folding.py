@@ -21,8 +21,22 @@ from workers.replay.facts import FactsAhead
 _OUTCOMES = 1000
 
 
+class OutcomeDiffers(Exception):
+    """Folding again does not give what was recorded: the log, or the code that folds it, is not what it was."""
+
+    def __init__(self, partition: int, position: int) -> None:
+        super().__init__(
+            f"{name(partition)}: outcome {position} is recorded otherwise than the facts give it;"
+            " `twinfold replay` says how"
+        )
+        self.partition, self.position = partition, position
+
+
 class PathsMissing(Exception):
     """The fleet came to name properties after the folding began without them; it has to begin again."""
+
+    def __init__(self) -> None:
+        super().__init__("deployments that name other properties keep coming; rebuild again when that has calmed down")
 
 
 class Step(msgspec.Struct, frozen=True):

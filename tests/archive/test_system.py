@@ -1,0 +1,124 @@
+"""A whole system on a log whose older part is in the archive: producers, workers, API, a rebuild."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events import PatchTags
+from events.log.archive.notes import notes_of
+from events.log.keys import FLEET, key, partition_of
+from events.notification.archiving import open_mover
+from events.notification.feed import Feed
+from events.settings import read_settings
+from events.view_store.archived_outcomes import kept_key
+from events.view_store.port import DeviceKept
+from events.view_store.redis import RedisViewStore
+from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import FAR
+from tests.servers import eventually
+from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
+
+pytestmark = pytest.mark.redis_server
+
+DEVICES = [f"edge-{number:02d}" for number in range(24)]
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis) as system:
+        yield system
+
+
+def _grow(system: System) -> None:
+    for device in DEVICES:
+        system.do(*join(device, site="north"))
+    system.do(deploy("first", base("m"), "tags.site = 'north'"))
+    system.settle()
+    for device in DEVICES:
+        system.do(PatchTags(device, {"line": 1}))
+    system.do(deploy("second", base("n"), "tags.line = 2", priority=2))
+    system.settle()
+
+
+def _archive(system: System, place: Path) -> int:
+    """Move everything that may be moved; answers how many entries left Redis."""
+    settings = read_settings(archive_url=str(place), archive_segment_facts=3)
+    moving = open_mover(system.log, settings)
+    moving.settle()
+    for stream in moving.streams:
+        moving.write(stream)
+    return sum(moving.trim(stream, before_at=FAR).trimmed for stream in moving.streams)
+
+
+def test_everybody_goes_on_and_a_rebuild_finds_the_same_views(system: System, tmp_path: Path) -> None:
+    with system.process("-m", "workers.pool"):
+        _grow(system)
+        before = system.everything_kept()
+        had = _devices(system.views)
+        told = Feed(system.log, system.views)
+        start = tuple(0 for _ in told.heads())
+        notifications = told.read(start, told.heads(), limit=100_000)
+        assert _archive(system, tmp_path) > 50
+        assert system.everything_kept() == before
+        again = RedisViewStore(system.log.client)
+        assert _devices(again) == had
+        assert Feed(system.log, again).read(start, told.heads(), limit=100_000) == notifications
+    # Workers that never saw what was archived, and producers, go on.
+    with system.process("-m", "workers.pool"):
+        for device in DEVICES[:6]:
+            system.do(PatchTags(device, {"line": 2}))
+        system.do(*join("late", site="north"))
+        system.settle()
+        assert system.status("second")["actual"] == 6
+        assert_rebuilt(system)
+        assert _archive(system, tmp_path) > 0
+        assert_rebuilt(system)
+
+
+def test_a_device_keeps_time_and_cause_though_the_archive_is_away(system: System, tmp_path: Path) -> None:
+    with system.process("-m", "workers.pool"):
+        _grow(system)
+        for turn in range(4):
+            system.do(*(PatchTags(device, {"line": 2 - turn % 2}) for device in DEVICES[:12]))
+            system.settle()
+    devices = _devices(system.views)
+    assert len(devices) == len(DEVICES)
+    assert all(one.at > 0 and one.cause for one in devices.values())
+    _archive(system, tmp_path / "archive")
+    assert any(notes_of(system.log.client, f"p{number:02d}:outcomes").trimmed for number in range(PARTITIONS))
+    (tmp_path / "archive").rename(tmp_path / "away")
+    assert _devices(system.views) == devices
+    # Only what devices have is kept, and what nobody has any more goes with the next that leave.
+    kept = [set(map(int, system.log.client.hkeys(kept_key(number)))) for number in range(PARTITIONS)]
+    had = {(partition_of(device, PARTITIONS), one.outcome) for device, one in devices.items()}
+    assert any(kept)
+    assert {(number, position) for number, positions in enumerate(kept) for position in positions} <= had
+
+
+def _devices(views: RedisViewStore) -> dict[str, DeviceKept]:
+    found = {device: views.device(partition_of(device, PARTITIONS), device) for device in DEVICES}
+    return {device: one for device, one in found.items() if one is not None}
+
+
+def test_a_pool_archives_by_itself(system: System, tmp_path: Path) -> None:
+    settings = {
+        "TWINFOLD_ARCHIVE_URL": str(tmp_path),
+        "TWINFOLD_ARCHIVE_SEGMENT_FACTS": "5",
+        "TWINFOLD_ARCHIVE_KEEP_DAYS": "0",
+        "TWINFOLD_ARCHIVE_SECONDS": "0.2",
+    }
+    with system.process("-m", "workers.pool", **settings):
+        for device in DEVICES:
+            system.do(*join(device, site="north"))
+        system.do(deploy("first", base("m")), deploy("second", base("n"), priority=2))
+        eventually(
+            lambda: all(notes_of(system.log.client, f"p{number:02d}").trimmed for number in range(PARTITIONS)),
+            what="facts leave Redis",
+        )
+        system.settle()
+    head = system.log.head(0)
+    assert system.log.client.xlen(key(0, "log")) < head
+    assert [one.position for one in system.log.read(0, after=0, limit=head)] == list(range(1, head + 1))
+    assert system.log.read(FLEET, after=0, limit=1)
+    assert_rebuilt(system)

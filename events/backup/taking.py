@@ -261,8 +261,16 @@ def _hash(client: Client, name: str) -> Record:
     with answering():
         pairs = tuple((field, value) for field, value in client.hscan_iter(name, count=_MEMBERS))
         # A field that moves while it is looked for can be seen twice.
-        expires_ms = cast("int", client.pttl(name))
+        expires_ms = client.pttl(name)
     return Record("hash", name, tuple(sorted(dict(pairs).items())), expires_ms)
+
+
+def _fetches(client: Client) -> Iterator[Record]:
+    """How often devices fetched their secrets, a hash for each day."""
+    with answering():
+        names = sorted(client.scan_iter(match=_FETCHES, count=1000, _type="HASH"))
+    for name in names:
+        yield _hash(client, name.decode())
 
 
 def _series(client: Client) -> Iterator[Record]:
@@ -273,7 +281,7 @@ def _series(client: Client) -> Iterator[Record]:
             flat = tuple(
                 (entry_id, *(part for pair in fields.items() for part in pair)) for entry_id, fields in entries
             )
-            yield Record("stream", name.decode(), flat, cast("int", client.pttl(name)))
+            yield Record("stream", name.decode(), flat, client.pttl(name))
 
 
 def _beside(place: Place, hashes: list[Record], client: Client) -> tuple[File, ...]:

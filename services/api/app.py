@@ -27,6 +27,7 @@ from services.api import (
     diff,
     explain,
     hub,
+    personal,
     preview,
     readiness,
     rollouts,
@@ -109,6 +110,7 @@ def create_app(room: Room) -> FastAPI:
         webhooks.router,
         audit.router,
         blocked.router,
+        personal.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

@@ -15,6 +15,7 @@ COMMANDS = {
     "scheduler": "services.cli.scheduler:scheduler",
     "blocked": "services.cli.blocked:app",
     "backup": "services.cli.backup:backup",
+    "erase": "services.cli.erase:erase",
     "restore": "services.cli.restore:restore",
     "demo": "services.cli.demo:demo",
     "init": "services.cli.init:init",

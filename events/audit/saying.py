@@ -198,6 +198,9 @@ SENTENCES: Mapping[str, Say] = {
     "WebhookDeleted": _because("deleted webhook {}"),
     "LogInitialised": lambda _subject, data: f"made the log, with {data.get('partitions')} partitions",
     "BlockResolved": _blocked("decided to go on without"),
+    "SecretsErased": lambda _subject, data: (
+        f"destroyed {len(data.get('ids', ()))} secret(s) of {data.get('of')}: {_cut(data.get('reason', ''))}"
+    ),
     "BlockRetried": _blocked("had another try at"),
 }
 """By the type of a fact: what its author did."""

@@ -1,6 +1,5 @@
 """A search finds what looking at every entry would, wherever entries are, in either order, however little it looks at a time."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def found(system: System, search: Search, order: Order, *, limit: int, scanned_m
     streams = RawStreams(system.log.client)
     searching = Searching(streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody)
     rest, every = searching.begin(search), list[Found]()
-    for _ in itertools.takewhile(lambda _: rest, itertools.count()):
+    while rest:
         page = searching.page(search, rest, order=order, limit=limit, scanned_max=scanned_max)
         assert len(page.found) <= limit
         every += page.found

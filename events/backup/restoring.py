@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from events.backup.blocks import unpack, unpack_records
+from events.backup.blocks import Record, unpack, unpack_records
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.manifest import HERE, Manifest, Stream
 from events.backup.place import Place
@@ -21,13 +21,15 @@ from events.log.codec import decode_entry
 from events.log.connect import Client, answering
 from events.log.depot import Depot
 from events.log.errors import LogError, UnreadableFact
-from events.log.facts import BlockResolved
+from events.log.facts import BlockResolved, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.opening import RESTORING
 from events.log.port import Fact
 from events.log.raw import RawEntry, RawStreams, digest, link, number_of
 from events.producer.refolding import refold
+from events.secrets.errors import SecretNotFound
+from events.secrets.redis import RedisSecretStore
 
 _BATCH = 500
 _FIELDS = 1000
@@ -104,8 +106,9 @@ def restore(
             tell(Told(stream.name, done, total))
     for file in manifest.beside:
         for record in unpack_records(file.name, place.get(file, "what lies beside the log")):
-            _put(client, record.kind, record.key, record.members)
+            _put(client, record)
     left_out = _left_out(manifest, place, client)
+    _erase_again(manifest, place, client)
     facts = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(facts, 1):
         entries = functools.partial(_all_entries, stream, place, client)
@@ -228,6 +231,21 @@ def _left_out(manifest: Manifest, place: Place, client: Client) -> dict[int, fro
     return {number: frozenset(positions) for number, positions in found.items()}
 
 
+def _erase_again(manifest: Manifest, place: Place, client: Client) -> None:
+    """Whatever the log says is erased is so, also where a backup was taken between the fact and the deed."""
+    store = RedisSecretStore(client)
+    for stream in manifest.streams:
+        if stream.name != name(FLEET):
+            continue
+        for entry in _all_entries(stream, place, client):
+            if entry.fields.get(b"type") == b"SecretsErased":
+                fact = decode_entry(stream.name, entry.position, entry.fields).fact
+                assert isinstance(fact, SecretsErased)
+                for secret_id in fact.ids:
+                    with contextlib.suppress(SecretNotFound):
+                        store.destroy(secret_id)
+
+
 class _Folding:
     """The documents and heads of one stream, without what was left out or does not fold."""
 
@@ -288,14 +306,17 @@ def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> N
             client.hset(key(stream, what), mapping=cast("Any", dict(pairs[start : start + _FIELDS])))
 
 
-def _put(client: Client, kind: str, redis_key: str, members: tuple[tuple[bytes, ...], ...]) -> None:
-    if not members:
+def _put(client: Client, record: Record) -> None:
+    if not record.members:
         return
     with answering():
-        if kind == "hash":
-            client.hset(redis_key, mapping=cast("Any", dict(cast("Any", members))))
-            return
-        pipe = client.pipeline(transaction=False)
-        for entry_id, *parts in members:
-            pipe.xadd(redis_key, cast("Any", dict(zip(parts[::2], parts[1::2], strict=True))), id=cast("Any", entry_id))
-        pipe.execute()
+        if record.kind == "hash":
+            client.hset(record.key, mapping=cast("Any", dict(cast("Any", record.members))))
+        else:
+            pipe = client.pipeline(transaction=False)
+            for entry_id, *parts in record.members:
+                fields = dict(zip(parts[::2], parts[1::2], strict=True))
+                pipe.xadd(record.key, cast("Any", fields), id=cast("Any", entry_id))
+            pipe.execute()
+        if record.expires_ms >= 0:
+            client.pexpire(record.key, record.expires_ms)

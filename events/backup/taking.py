@@ -29,6 +29,7 @@ HASHES = (SECRETS, key(FLEET, "webhooks:progress"), key(FLEET, "webhooks:counts"
 """What lies beside the log and follows from nothing: sealed secrets, and how far webhooks were told."""
 
 _SERIES = "{fleet}:series:*"
+_FETCHES = "{p*}:fetches:*"
 _STREAM = re.compile(r"\{(fleet|p\d+)\}:([a-z-]+)")
 _MEMBERS = 1000
 _sealed = msgspec.json.Decoder(Sealed | Erased)
@@ -259,8 +260,17 @@ def _full_blocks(former: Stream | None, place: Place, head: int) -> list[Block]:
 def _hash(client: Client, name: str) -> Record:
     with answering():
         pairs = tuple((field, value) for field, value in client.hscan_iter(name, count=_MEMBERS))
-    # A field that moves while it is looked for can be seen twice.
-    return Record("hash", name, tuple(sorted(dict(pairs).items())))
+        # A field that moves while it is looked for can be seen twice.
+        expires_ms = client.pttl(name)
+    return Record("hash", name, tuple(sorted(dict(pairs).items())), expires_ms)
+
+
+def _fetches(client: Client) -> Iterator[Record]:
+    """How often devices fetched their secrets, a hash for each day."""
+    with answering():
+        names = sorted(client.scan_iter(match=_FETCHES, count=1000, _type="HASH"))
+    for name in names:
+        yield _hash(client, name.decode())
 
 
 def _series(client: Client) -> Iterator[Record]:
@@ -271,12 +281,12 @@ def _series(client: Client) -> Iterator[Record]:
             flat = tuple(
                 (entry_id, *(part for pair in fields.items() for part in pair)) for entry_id, fields in entries
             )
-            yield Record("stream", name.decode(), flat)
+            yield Record("stream", name.decode(), flat, client.pttl(name))
 
 
 def _beside(place: Place, hashes: list[Record], client: Client) -> tuple[File, ...]:
     files, some, size = [], list[Record](), 0
-    for record in (*(part for one in hashes for part in _parts(one)), *_series(client)):
+    for record in (*(part for one in (*hashes, *_fetches(client)) for part in _parts(one)), *_series(client)):
         some.append(record)
         size += sum(len(part) for member in record.members for part in member)
         if size >= BYTES_MAX:
@@ -289,7 +299,7 @@ def _beside(place: Place, hashes: list[Record], client: Client) -> tuple[File, .
 
 def _parts(record: Record) -> Iterator[Record]:
     for start in range(0, len(record.members), _MEMBERS):
-        yield Record(record.kind, record.key, record.members[start : start + _MEMBERS])
+        yield Record(record.kind, record.key, record.members[start : start + _MEMBERS], record.expires_ms)
 
 
 def _key_ids(sealed: Record) -> dict[str, int]:

@@ -28,4 +28,12 @@ class BlockRetried(msgspec.Struct, frozen=True, tag="BlockRetried", forbid_unkno
     reason: str
 
 
-LogFact = LogInitialised | BlockResolved | BlockRetried
+class SecretsErased(msgspec.Struct, frozen=True, tag="SecretsErased", forbid_unknown_fields=True):
+    """Somebody had secrets of something destroyed for good: `of` is `device:edge1`, `deployment:north` or `webhook:siem`."""
+
+    of: str
+    ids: tuple[str, ...]
+    reason: str
+
+
+LogFact = LogInitialised | BlockResolved | BlockRetried | SecretsErased

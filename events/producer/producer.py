@@ -18,7 +18,7 @@ from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
-from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried
+from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
@@ -230,6 +230,21 @@ class Producer:
             raise DecisionInvalid(
                 f"{name(fact.stream)}:{fact.position}", f"has a reason of at most {REASON_BYTES_MAX} bytes"
             )
+        self._record(fact)
+
+    def record_erasure(self, of: str, ids: Sequence[str], *, reason: str) -> None:
+        """Record that secrets of something are destroyed for good; whoever calls this destroys them next.
+
+        Raises:
+            DecisionInvalid: no reason.
+            LogUnavailable: as `submit`.
+        """
+        if not reason.strip() or len(reason.encode(errors="replace")) > REASON_BYTES_MAX:
+            raise DecisionInvalid(of, f"is erased for a reason of 1 to {REASON_BYTES_MAX} bytes; say which")
+        for start in range(0, len(ids), BATCH_COMMANDS):
+            self._record(SecretsErased(of, tuple(ids[start : start + BATCH_COMMANDS]), reason))
+
+    def _record(self, fact: BlockResolved | BlockRetried | SecretsErased) -> None:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)

@@ -24,8 +24,10 @@ from services.api import (
     audit,
     blocked,
     device_update,
+    diff,
     explain,
     hub,
+    personal,
     preview,
     readiness,
     rollouts,
@@ -99,6 +101,7 @@ def create_app(room: Room) -> FastAPI:
         v1.router,
         explain.router,
         preview.router,
+        diff.router,
         readiness.router,
         rollouts.router,
         v1_updates.router,
@@ -107,6 +110,7 @@ def create_app(room: Room) -> FastAPI:
         webhooks.router,
         audit.router,
         blocked.router,
+        personal.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

@@ -586,6 +586,14 @@ class Series(Answered):
     samples: list[Sample]
 
 
+class PersonalTags(Answered):
+    """The personal tags of a device in plain, by path; `erased` are the paths whose values were destroyed."""
+
+    device_id: str
+    tags: dict[str, str]
+    erased: list[str]
+
+
 class Stopped(Answered):
     """A place that partitions are stopped at, since a time in milliseconds, and how many facts each has behind it.
 

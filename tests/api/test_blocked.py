@@ -48,7 +48,7 @@ def test_a_stop_is_shown_and_decided_by_an_administrator_alone(serving: Guarded)
     for headers in (reader, operator):
         assert http.post(path, json=body, headers=headers).status_code == 401
     assert http.post(path, json=body | {"reason": " "}, headers=admin).status_code == 400
-    assert http.post("/v1/blocked/p01:1", json=body, headers=admin).status_code == 404
+    assert http.post("/v1/blocked/p02:9", json=body, headers=admin).status_code == 404
     head = system.log.head(FLEET)
     done = http.post(path, json=body, headers=admin)
     assert done.status_code == 202

@@ -19,7 +19,7 @@ from tests.servers import redis_server
 from tests.workers.system import System
 
 DEVICES = 2000
-ASKED = 60
+ASKED = 30
 PATHS = ("/healthz", "/v1/devices/{}/explain", "/v1/devices/{}/explain?deployment=base-00007")
 
 

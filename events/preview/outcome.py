@@ -120,9 +120,11 @@ class _Gathering:
         self._vectors[number] = implied.vector
         self._deployments = implied.deployments
         self._names |= {(number, ordinal): name for ordinal, name in implied.names.items()}
+        everybody = BitMap().union(*(shift.members for shift in implied.shifts))
+        for name in ("changed", "affected"):
+            self._note(name, number, _within(everybody, seen))
         for shift in implied.shifts:
-            members = shift.members if seen is None else shift.members & seen
-            if members:
+            if members := _within(shift.members, seen):
                 self._shift(number, shift, members, implied)
         for name, pairs in implied.targets.items():
             before, after = (BitMap().union(*sides) for sides in zip(*pairs, strict=True))
@@ -144,8 +146,6 @@ class _Gathering:
 
     def _shift(self, number: int, shift: Shift, members: BitMap, implied: Implied) -> None:
         before, after = shift.before, shift.after
-        self._note("changed", number, members)
-        self._note("affected", number, members)
         was, will = before.standing in _MANAGED, after.standing in _MANAGED
         if was and not will:
             self._note("unmanaged", number, members)

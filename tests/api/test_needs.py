@@ -58,6 +58,7 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/waivers", READ, WRITE),
         ("/v1/waivers/a", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
+        ("/v1/preview", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/v1/webhooks", ADMIN, ADMIN),
         ("/v1/webhooks/a", ADMIN, ADMIN),

@@ -1,6 +1,7 @@
 """Partitions and documents of the past, over random histories; snapshots, and what becomes of damaged ones."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from events.history.errors import SnapshotDamaged
 from events.history.folding import Folding
 from events.history.snapshots import Snapshots
 from events.history.taking import Taking
+from events.history.views_at import PastPartitions
 from events.log.depot import Depot
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
@@ -148,3 +150,29 @@ def test_without_snapshots_it_is_folded_from_the_first_fact_and_due_are_those_th
     small.snapshots.delete(0)
     assert small.snapshots.vectors(0) == []
     assert small.folding(quick=True).in_effect(0, last) == small.folding(quick=False).in_effect(0, last)
+
+
+def test_who_asks_for_the_same_at_once_gets_one_folding_and_the_memory_of_it_is_bounded() -> None:
+    small, (first, last) = _two_snapshots()
+    partitions = PastPartitions(small.folding(quick=False), bytes_max=1 << 20)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: partitions.at(0, last, implied=False), range(8)))
+    assert len({id(one) for one in found}) == 1
+    tight = PastPartitions(small.folding(quick=False), bytes_max=1)
+    once = tight.at(0, first, implied=False)
+    assert tight.at(0, first, implied=False) is once
+    tight.at(0, last, implied=False)
+    assert tight.at(0, first, implied=False) is not once
+
+
+def test_an_answer_that_may_change_yet_is_not_kept() -> None:
+    small = Small()
+    small.do(RegisterDevice("d0"))
+    small.drain()
+    small.do(PatchTags("d0", {"p": 1}))
+    partitions = PastPartitions(small.folding(quick=False), bytes_max=1 << 20)
+    ahead = Vector(small.log.head(0), small.log.head(FLEET))
+    assert not partitions.at(0, ahead, implied=False).is_final
+    small.drain()
+    late = partitions.at(0, ahead, implied=False)
+    assert (late.is_final, late.kept) == (True, small.views.load(0))

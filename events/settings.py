@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from events.device.personal import personal_paths
 from events.webhook.targets import ANY, Targets
 
 ENV_PREFIX = "TWINFOLD_"
@@ -82,6 +83,9 @@ class Settings(BaseSettings):
 
     seal_every_seconds: float = Field(default=30.0, ge=0.1, le=86_400.0)
     """After so long the next seal is due, if anything came."""
+
+    personal_tags: str = ""
+    """Tags that say something about a person, as in `owner,contact.mail`: kept as secrets, shown as `***`, and erasable."""
 
     heartbeat_file: Path | None = None
     """A file whose time a pool renews every second while all its workers live; for health checks."""
@@ -231,6 +235,12 @@ class Settings(BaseSettings):
             if name.strip() and not _HOST_NAME.fullmatch(name.strip()):
                 raise ValueError("a name of this machine is a host name in ASCII, or an IP address")
         return names
+
+    @field_validator("personal_tags")
+    @classmethod
+    def _are_tags(cls, text: str) -> str:
+        personal_paths(text)
+        return text
 
     @field_validator("webhook_private_targets")
     @classmethod

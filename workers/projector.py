@@ -40,6 +40,14 @@ class CheckpointMoved(Exception):
     """Another worker committed this partition meanwhile; what was folded here is of no use."""
 
 
+class ViewsLost(Exception):
+    """Outcomes are recorded, and nothing is kept of the views they led to: folding from the start would decide them again."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"the views of {name(partition)} are lost; `twinfold rebuild --partition {name(partition)}`")
+        self.partition = partition
+
+
 def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
     """A partition's facts, which are of devices alone; folding refuses any other."""
     return cast("list[Envelope[DeviceFact]]", log.read(number, after=after, limit=limit))
@@ -99,11 +107,14 @@ class Projector:
             return False
         except (CannotFold, UnreadableFact, LogLostItsTail) as error:
             return self._block(number, error)
+        except ViewsLost as error:
+            self._views.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
+            return True
 
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
         blocked = self._views.blocked(number)
-        if blocked is not None and blocked.decidable and blocked.position not in self._fleet.skipped(blocked.stream):
+        if blocked is not None and self._waits(blocked):
             return True
         checkpoint, partition = self._current(number)
         while True:
@@ -119,6 +130,12 @@ class Projector:
                 return not advanced
             self._fleet.refresh()
 
+    def _waits(self, blocked: Blocked) -> bool:
+        """Whether nobody has decided yet, nor wanted it tried again since it stopped."""
+        if not blocked.decidable or blocked.position in self._fleet.skipped(blocked.stream):
+            return False
+        return self._fleet.retried(blocked.stream, blocked.position) < blocked.at
+
     # -- where to begin
 
     def _current(self, number: int) -> tuple[Checkpoint, Partition]:
@@ -129,6 +146,8 @@ class Projector:
         if taken is not None and self._catch_up(number, taken[1], stored):
             return stored, taken[1]
         kept = self._views.load(number)
+        if kept.checkpoint == Checkpoint() and self._views.outcomes(number, after=0, limit=1):
+            raise ViewsLost(number)
         vector = kept.checkpoint.vector
         if vector.fleet > len(self._fleet.between(0)):
             raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=len(self._fleet.between(0)))
@@ -137,6 +156,8 @@ class Projector:
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
         """Fold a warm copy on to what another worker committed, without committing; false when it cannot be done so."""
+        if stored.rebuilt != partition.rebuilt:
+            return False
         if stored.outcomes < partition.outcomes or stored.vector.partition < partition.vector.partition:
             return False
         outcomes = self._views.outcomes(number, after=partition.outcomes, limit=stored.outcomes - partition.outcomes)
@@ -286,8 +307,11 @@ class Projector:
                 return False
         stream = FLEET if in_fleet else number
         former = self._views.blocked(number)
-        if former is None or (former.stream, former.position, former.error) != (stream, position, str(error)):
-            self._views.block(number, Blocked(stream, position, str(error), self._clock(), decidable))
+        # Later than the wish to try again, so that each is followed once.
+        since = max(self._clock(), self._fleet.retried(stream, position) + 1)
+        known = former is not None and (former.stream, former.position, former.error) == (stream, position, str(error))
+        if former is None or not known or former.at <= self._fleet.retried(stream, position):
+            self._views.block(number, Blocked(stream, position, str(error), since, decidable))
             logger.error(
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )

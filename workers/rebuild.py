@@ -2,23 +2,11 @@
 
 from events.envelope import Vector
 from events.log.fleet_facts import FleetFacts
-from events.log.keys import name
 from events.log.port import Log
 from events.view_store.port import ViewStore
 from events.views.keeping import writes_of
 from workers.replay.facts import FactsAhead
-from workers.replay.folding import Folding
-
-
-class OutcomeDiffers(Exception):
-    """Folding again does not give what was recorded: the log, or the code that folds it, is not what it was."""
-
-    def __init__(self, partition: int, position: int) -> None:
-        super().__init__(
-            f"{name(partition)}: outcome {position} is recorded otherwise than the facts give it;"
-            " `twinfold replay` says how"
-        )
-        self.partition, self.position = partition, position
+from workers.replay.folding import Folding, OutcomeDiffers
 
 
 def rebuild(number: int, *, log: Log, recorded: ViewStore, into: ViewStore, upto: Vector | None = None) -> None:

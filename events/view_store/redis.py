@@ -19,12 +19,13 @@ from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Wr
 _FIELDS_MAX = 1000
 """Fields of one command in the script: Lua unpacks at most some 8,000 values."""
 
-_OUTCOMES = "outcomes"
+OUTCOMES = "outcomes"
+"""The stream of a partition's outcomes."""
 _DEVICE_KEYS = ("checkpoint", "ordinals", "row_of", "moved_by", "rows", "configurations")
 _AUTHOR = "system:project"
 
 
-class _Script:
+class Script:
     """A script of this room, sent by its digest; a server that has forgotten it is given the text."""
 
     def __init__(self, file: str) -> None:
@@ -32,6 +33,7 @@ class _Script:
         self._sha = ""
 
     def run(self, client: Client, keys: list[str], arguments: list[Any]) -> Any:
+        """What the script answers."""
         if not self._sha:
             self._sha = str(client.script_load(self._text))
         try:
@@ -46,12 +48,12 @@ class RedisViewStore:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._streams = RawStreams(client)
-        self._commit, self._device = _Script("commit.lua"), _Script("device.lua")
+        self._commit, self._device = Script("commit.lua"), Script("device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
         """How far a partition is kept; the initial one where nothing is."""
         with answering():
-            return _checkpoint(cast("bytes | None", self._client.get(_view(partition, "checkpoint"))))
+            return _checkpoint(cast("bytes | None", self._client.get(view_key(partition, "checkpoint"))))
 
     def load(self, partition: int) -> Kept:
         """Everything kept of a partition, as of one moment."""
@@ -79,7 +81,7 @@ class RedisViewStore:
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields that a hash of a partition has, in no particular order."""
         with answering():
-            names = cast("list[bytes]", self._client.hkeys(_view(partition, hash_name)))
+            names = cast("list[bytes]", self._client.hkeys(view_key(partition, hash_name)))
         return [one.decode() for one in names]
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
@@ -87,13 +89,13 @@ class RedisViewStore:
         with answering():
             pipe = self._client.pipeline(transaction=True)
             for array_name in arrays:
-                pipe.getrange(_view(partition, array_name), ordinal * 4, ordinal * 4 + 3)
+                pipe.getrange(view_key(partition, array_name), ordinal * 4, ordinal * 4 + 3)
             return tuple(int.from_bytes(data, "little") for data in pipe.execute())
 
     def device(self, partition: int, device_id: str) -> DeviceKept | None:
         """What is kept of one device, as of one moment; `None` where it is not known."""
-        keys = [_view(partition, what) for what in _DEVICE_KEYS]
-        keys += [key(partition, _OUTCOMES), kept_key(partition)]
+        keys = [view_key(partition, what) for what in _DEVICE_KEYS]
+        keys += [key(partition, OUTCOMES), kept_key(partition)]
         with answering():
             answer = self._device.run(self._client, keys, [device_id])
         if not answer:
@@ -119,17 +121,17 @@ class RedisViewStore:
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing."""
         initial = writes.expected == Checkpoint()
-        keys = [_view(partition, "checkpoint"), key(partition, _OUTCOMES)]
+        keys = [view_key(partition, "checkpoint"), key(partition, OUTCOMES)]
         arguments: list[Any] = [
             b"" if initial else canonical.encode(writes.expected),
             canonical.encode(writes.checkpoint),
         ]
         arguments += _outcome_arguments(partition, writes.outcome)
         for hash_name, fields in writes.hashes.items():
-            keys.append(_view(partition, hash_name))
-            arguments += _hash_arguments(len(keys), fields)
+            keys.append(view_key(partition, hash_name))
+            arguments += hash_arguments(len(keys), fields)
         for array_name, ranges in writes.arrays.items():
-            keys.append(_view(partition, array_name))
+            keys.append(view_key(partition, array_name))
             for offset, data in ranges:
                 arguments += [len(keys), "R", offset, data]
         with answering():
@@ -139,7 +141,7 @@ class RedisViewStore:
         """Outcomes at positions after + 1 and on, at most `limit`."""
         if limit <= 0:
             return []
-        entries = self._streams.read(f"{name(partition)}:{_OUTCOMES}", after=after, limit=limit)
+        entries = self._streams.read(f"{name(partition)}:{OUTCOMES}", after=after, limit=limit)
         return [
             OutcomeEntry(
                 entry.position, int(entry.fields[b"at"]), entry.fields[b"cause"].decode(), entry.fields[b"data"]
@@ -150,19 +152,20 @@ class RedisViewStore:
     def blocked(self, partition: int) -> Blocked | None:
         """Where the partition is stopped, if it is."""
         with answering():
-            data = self._client.get(_view(partition, "blocked"))
+            data = self._client.get(view_key(partition, "blocked"))
         return None if data is None else msgspec.json.decode(data, type=Blocked)
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as stopped, or as going on again."""
         with answering():
             if blocked is None:
-                self._client.delete(_view(partition, "blocked"))
+                self._client.delete(view_key(partition, "blocked"))
             else:
-                self._client.set(_view(partition, "blocked"), canonical.encode(blocked))
+                self._client.set(view_key(partition, "blocked"), canonical.encode(blocked))
 
 
-def _view(partition: int, what: str) -> str:
+def view_key(partition: int, what: str) -> str:
+    """The key of a hash or an array of a partition, of its checkpoint, or of where it is stopped."""
     return key(partition, f"view:{what}")
 
 
@@ -171,14 +174,14 @@ def _checkpoint(data: bytes | None) -> Checkpoint:
 
 
 def _queue_read(pipe: Any, partition: int, wanted: Selection) -> None:
-    pipe.get(_view(partition, "checkpoint"))
+    pipe.get(view_key(partition, "checkpoint"))
     for hash_name in wanted.hashes:
-        pipe.hgetall(_view(partition, hash_name))
+        pipe.hgetall(view_key(partition, hash_name))
     for hash_name, fields in wanted.fields:
         if fields:
-            pipe.hmget(_view(partition, hash_name), list(fields))
+            pipe.hmget(view_key(partition, hash_name), list(fields))
     for array_name in wanted.arrays:
-        pipe.get(_view(partition, array_name))
+        pipe.get(view_key(partition, array_name))
 
 
 def _kept(answers: Iterator[Any], wanted: Selection) -> Kept:
@@ -210,7 +213,8 @@ def _outcome_arguments(partition: int, outcome: OutcomeEntry | None) -> list[Any
     return [1 + len(flat), f"{outcome.position}-0", *flat]
 
 
-def _hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
+def hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
+    """What a script is given to write some fields of a hash; those that are `None` go."""
     put = [(field, value) for field, value in fields.items() if value is not None]
     gone = [field for field, value in fields.items() if value is None]
     for start in range(0, len(put), _FIELDS_MAX):

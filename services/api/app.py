@@ -21,10 +21,13 @@ from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api import (
+    audit,
+    blocked,
     device_update,
     diff,
     explain,
     hub,
+    personal,
     preview,
     readiness,
     rollouts,
@@ -35,6 +38,7 @@ from services.api import (
 )
 from services.api.answers import JsonAnswer
 from services.api.asking import BETWEEN_HEADER
+from services.api.auditing import Auditing
 from services.api.callers import NOBODY, Asked
 from services.api.described import header
 from services.api.device_update_lists import PREFIX
@@ -60,6 +64,7 @@ from services.api.past import AS_OF, Past, look, refuse, takes_at
 from services.api.preview import answer_to
 from services.api.previewing import Shown
 from services.api.room import Room
+from services.api.secret_reads import SecretReads
 from services.api.streams import Streams
 from services.api.waiting import Waiting
 from services.api.writing import Writer
@@ -74,11 +79,11 @@ logger = structlog.get_logger()
 
 def create_app(room: Room) -> FastAPI:
     """The application over an open room."""
-    waiting, streams = Waiting(room), Streams(room)
+    waiting, streams, reads = Waiting(room), Streams(room), SecretReads(room)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        looking = [asyncio.create_task(one.run()) for one in (waiting, streams)]
+        looking = [asyncio.create_task(one.run()) for one in (waiting, streams, reads)]
         yield
         for task in looking:
             task.cancel()
@@ -88,6 +93,7 @@ def create_app(room: Room) -> FastAPI:
     app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.secret_reads, app.state.auditing = reads, Auditing(room)
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
@@ -102,6 +108,9 @@ def create_app(room: Room) -> FastAPI:
         device_update.router,
         stream.router,
         webhooks.router,
+        audit.router,
+        blocked.router,
+        personal.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

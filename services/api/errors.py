@@ -5,6 +5,7 @@ import datetime as dt
 import msgspec
 
 from events.access import errors as access
+from events.audit import errors as audit
 from events.canonical import JsonObject
 from events.deployment import errors as deployment
 from events.device import errors as device
@@ -163,7 +164,17 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
     ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
     ((log.FactTooLarge,), _TOO_LARGE),
-    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists, preview.PreviewBehind), BUSY),
+    (
+        (
+            log.LogUnavailable,
+            log.DepotUnavailable,
+            secrets.SecretsUnavailable,
+            producer.ConflictPersists,
+            preview.PreviewBehind,
+        ),
+        BUSY,
+    ),
+    ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), Answer(500, "ArchiveDamaged")),
     (
         (
             device.DeviceError,
@@ -178,6 +189,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         _ARGUMENT,
     ),
+    ((audit.SearchInvalid, audit.PlaceInvalid), _ARGUMENT),
     ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
     (
         (NotInThePast, history.MomentInvalid, history.MomentAhead, history.MomentTooEarly, history.PastIsFixed),

@@ -35,6 +35,7 @@ class Metrics:
         self._registry.register(_Webhooks(room))
         self._registry.register(_Workers(room))
         self._registry.register(room.conflicts)
+        self._registry.register(room.fetches)
         self._requests = Counter(
             "twinfold_requests", "Requests answered.", ["method", "status"], registry=self._registry
         )

@@ -12,6 +12,7 @@ from redis import Redis
 
 from events.access.scope import Scope
 from events.deployment.advice import Advice
+from events.device.personal import personal_paths
 from events.device.state import decode_device
 from events.history.moment import Moment
 from events.log.connect import Client
@@ -27,6 +28,7 @@ from events.producer.producer import Producer
 from events.producer.readiness import Bar
 from events.producer.secrecy import LazyVault
 from events.readiness.profile import PROFILES, Profile
+from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from events.view_store.deeds import Deeds
@@ -75,6 +77,7 @@ class Room(msgspec.Struct, frozen=True):
     work: WorkCounts
     conflicts: Counter
     looking: Looking
+    fetches: Counter
     clock: Callable[[], int]
     moment: Moment | None = None
 
@@ -214,6 +217,7 @@ def open_room(settings: Settings) -> Room:
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     querying = Querying(log, views)
     continuations = Continuations(log.client)
+    streams = RawStreams(log.client)
     return Room(
         settings=settings,
         client=log.client,
@@ -225,14 +229,19 @@ def open_room(settings: Settings) -> Room:
         counting=Counting(querying),
         continuations=continuations,
         waker=waker,
-        vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
+        vault=LazyVault(
+            RedisSecretStore(log.client),
+            settings.effective_key_file,
+            personal=Personal(personal_paths(settings.personal_tags)),
+        ),
         recent=Recent(view),
         readiness=FleetReadiness(log, views, view),
         judging=Judging(log, views),
         history=History(log),
-        streams=RawStreams(log.client),
-        deeds=Deeds(log),
+        streams=streams,
+        deeds=Deeds(streams),
         work=WorkCounts(log.client),
+        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
         looking=Looking(
             Previewer(log, views, clock=now_ms),

@@ -64,16 +64,25 @@ class Api:
         # The authority of this machine is trusted for its own address alone.
         trusted = local.ca if local is not None and local.ca and self._url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
+        self.headers: httpx.Headers = httpx.Headers()
+        """Those of the last answer."""
 
     def call(
-        self, method: str, path: str, *, body: Json = None, params: dict[str, Any] | None = None, any_etag: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json = None,
+        params: dict[str, Any] | None = None,
+        any_etag: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """The JSON of an answer; `None` where it has none.
 
         Raises:
             ApiRefused, ApiUnavailable: there is no such answer.
         """
-        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {})}
+        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {}), **(headers or {})}
         try:
             answer = httpx.request(
                 method,
@@ -94,7 +103,30 @@ class Api:
             raise ApiUnavailable(self._url, _message(answer))
         if not answer.is_success:
             raise ApiRefused(answer.status_code, _message(answer))
+        self.headers = answer.headers
         return answer.json() if answer.content else None
+
+    def stream(self, path: str, *, params: dict[str, Any]) -> Iterator[bytes]:
+        """The bytes of an answer as they come.
+
+        Raises:
+            ApiRefused, ApiUnavailable: there is no such answer, or it broke off.
+        """
+        try:
+            with httpx.stream(
+                "GET",
+                f"{self._url}{path}",
+                params=params,
+                headers=self._headers,
+                timeout=TIMEOUT_SECONDS,
+                verify=self._verify,
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise ApiRefused(answer.status_code, _message(answer))
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
 
     def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[str]:
         """Device ids, page by page."""

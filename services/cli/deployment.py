@@ -7,6 +7,7 @@ from rich.table import Table
 
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
+from services.cli.previewing import Look, Preview, Token, write
 from services.cli.readiness import summary
 
 app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
@@ -62,6 +63,8 @@ def create(
     end: End = None,
     zone: Zone = None,
     hold: Annotated[bool, typer.Option("--hold", help="It waits until somebody starts it, or rolls it out.")] = False,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Create a deployment or a layer from a manifest.
@@ -77,7 +80,7 @@ def create(
         "hold": hold,
         "schedule": _times(start, end, zone) or None,
     }
-    told = Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}", body=body)
+    told = write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", Look(preview, preview_token), body=body)
     typer.echo(f"{name} is created")
     for one in told["advice"]:
         typer.echo(f"  note: {one['message']}")
@@ -92,6 +95,8 @@ def update(
     condition: Condition = None,
     priority: Priority = None,
     label: Labels = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Change a deployment's condition, priority or labels; its content stays.
@@ -102,7 +107,7 @@ def update(
     body = api.call("GET", f"/configurations/{quoted(name)}")
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
     body |= {member: value for member, value in changes.items() if value is not None}
-    api.call("PUT", f"/configurations/{quoted(name)}", body=body, any_etag=True)
+    write(api, "PUT", f"/configurations/{quoted(name)}", Look(preview, preview_token), body=body, any_etag=True)
     typer.echo(f"{name} is changed")
 
 
@@ -113,6 +118,8 @@ def schedule(
     start: Annotated[str | None, typer.Option(help="When it starts; `none` takes the time away.")] = None,
     end: Annotated[str | None, typer.Option(help="When it ends; `none` takes the time away.")] = None,
     zone: Zone = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Move when a deployment starts or ends; what is not given stays.
@@ -122,16 +129,18 @@ def schedule(
     times = {element: None if time == "none" else time for element, time in _times(start, end, zone).items()}
     if not times:
         raise typer.BadParameter("nothing changes without --start, --end or --zone")
-    _tell(Api(api_url).call("PUT", f"/v1/deployments/{quoted(name)}/schedule", body=times))
+    _tell(
+        write(Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}/schedule", Look(preview, preview_token), body=times)
+    )
 
 
 @app.command()
-def start(name: Name, *, api_url: ApiUrl = None) -> None:
+def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
     """Start a deployment now that waits, or its rollout.
 
     Example: twinfold deployment start camera-2
     """
-    _tell(Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}/start"))
+    _tell(write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}/start", Look(preview, preview_token)))
 
 
 @app.command()
@@ -139,22 +148,32 @@ def cancel(
     name: Name,
     *,
     reason: Annotated[str, typer.Option(help="Why, where it is rolled out; it stands in the log.")] = "",
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """End a deployment, and its rollout with it; its devices fall back to what else targets them.
 
     Example: twinfold deployment cancel camera-2
     """
-    _tell(Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}/cancel", body={"reason": reason}))
+    _tell(
+        write(
+            Api(api_url),
+            "POST",
+            f"/v1/deployments/{quoted(name)}/cancel",
+            Look(preview, preview_token),
+            body={"reason": reason},
+        )
+    )
 
 
 @app.command()
-def delete(name: Name, *, api_url: ApiUrl = None) -> None:
+def delete(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
     """Delete a deployment; its devices fall back to what else targets them.
 
     Example: twinfold deployment delete factory-base
     """
-    Api(api_url).call("DELETE", f"/configurations/{quoted(name)}")
+    write(Api(api_url), "DELETE", f"/configurations/{quoted(name)}", Look(preview, preview_token))
     typer.echo(f"{name} is deleted")
 
 

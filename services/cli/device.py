@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, console, pairs, quoted, show_json, show_table
+from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
 
@@ -83,6 +84,8 @@ def update(
     edge: Edge = None,
     enabled: Enabled = None,
     status_reason: StatusReason = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Change a device's identity.
@@ -99,17 +102,19 @@ def update(
         # Without it the device would get new keys.
         "authentication": now["authentication"],
     }
-    api.call("PUT", f"/devices/{quoted(device_id)}", body=body, any_etag=True)
+    write(api, "PUT", f"/devices/{quoted(device_id)}", Look(preview, preview_token), body=body, any_etag=True)
     typer.echo(f"{device_id} is changed")
 
 
 @app.command()
-def delete(device_id: DeviceId, *, api_url: ApiUrl = None) -> None:
+def delete(
+    device_id: DeviceId, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+) -> None:
     """Let a device go, with its twin and modules.
 
     Example: twinfold device delete edge-1
     """
-    Api(api_url).call("DELETE", f"/devices/{quoted(device_id)}", any_etag=True)
+    write(Api(api_url), "DELETE", f"/devices/{quoted(device_id)}", Look(preview, preview_token), any_etag=True)
     typer.echo(f"{device_id} is retired")
 
 
@@ -118,13 +123,17 @@ def tag(
     device_id: DeviceId,
     tags: Annotated[list[str], typer.Argument(help="name=value; `name=` removes the tag.")],
     *,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Change tags.
 
     Example: twinfold device tag edge-1 environment=prod old=
     """
-    Api(api_url).call("PATCH", f"/twins/{quoted(device_id)}", body={"tags": pairs(tags)})
+    write(
+        Api(api_url), "PATCH", f"/twins/{quoted(device_id)}", Look(preview, preview_token), body={"tags": pairs(tags)}
+    )
     typer.echo(f"{device_id} is tagged")
 
 

@@ -1,5 +1,6 @@
 """Flags that several commands share; each goes before the variable TWINFOLD_* of its name."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -27,3 +28,16 @@ TlsCertificate = Annotated[
 ]
 
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Its key, in PEM without a password.")]
+
+
+def moment(text: str) -> int:
+    """Milliseconds since 1970 of a time as people give it, as in 2026-01-31T12:00:00Z; UTC where it has no zone.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time, as in 2026-01-31T12:00:00Z") from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)

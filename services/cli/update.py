@@ -9,6 +9,7 @@ from rich.table import Table
 from events.canonical import JsonObject
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
+from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
@@ -91,6 +92,8 @@ def deploy(
     count: Annotated[int, typer.Option(help="And this many devices, at least.")] = 1,
     answered: Annotated[int, typer.Option(help="And not before so many have answered.")] = 0,
     plan: Annotated[str | None, typer.Option(help="A file with a rollout's plan, to go in phases.")] = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Bring an update to a group; what the group got until now is superseded.
@@ -105,7 +108,7 @@ def deploy(
         "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }
-    found = Api(api_url).call("PUT", _deployment(group, name), body=body)
+    found = write(Api(api_url), "PUT", _deployment(group, name), Look(preview, preview_token), body=body)
     typer.echo(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
 
 
@@ -115,23 +118,38 @@ def cancel(
     deployment: Deployment,
     *,
     reason: Annotated[str, typer.Option(help="Why; it stands in the log.")] = "",
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Stop a deployment for good: who has it keeps it, nobody else gets it.
 
     Example: twinfold update cancel north 2 --reason "the wrong one"
     """
-    Api(api_url).call("POST", f"{_deployment(group, deployment)}/cancel", body={"reason": reason})
+    write(
+        Api(api_url),
+        "POST",
+        f"{_deployment(group, deployment)}/cancel",
+        Look(preview, preview_token),
+        body={"reason": reason},
+    )
     typer.echo(f"{deployment} of {group} is canceled")
 
 
 @app.command()
-def retry(group: Group, deployment: Deployment, *, api_url: ApiUrl = None) -> None:
+def retry(
+    group: Group,
+    deployment: Deployment,
+    *,
+    preview: Preview = False,
+    preview_token: Token = None,
+    api_url: ApiUrl = None,
+) -> None:
     """Let the devices that failed try again.
 
     Example: twinfold update retry north 2
     """
-    Api(api_url).call("POST", f"{_deployment(group, deployment)}/retry")
+    write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", Look(preview, preview_token))
     typer.echo(f"those of {group} who failed with {deployment} try again")
 
 

@@ -24,8 +24,10 @@ PRODUCING = (
 )
 DELIVERING = (FailPoint.DELIVERY_POSTED, FailPoint.DELIVERY_NOTED)
 SCHEDULING = (FailPoint.SCHEDULE_LEASED, FailPoint.SCHEDULE_JUDGED)
-OF_OTHERS = tuple(point for point in FailPoint if point.value.startswith(("archive_", "backup_", "restore_", "seal_")))
-"""Killed at in their own tests: archive, backup, sealer."""
+OF_OTHERS = tuple(
+    point for point in FailPoint if point.value.startswith(("archive_", "backup_", "rebuild_", "restore_", "seal_"))
+)
+"""Killed at in their own tests: archive, backup, sealer, replay."""
 ELSEWHERE = (FailPoint.PROJECT_REQUEUED, *SCHEDULING, *DELIVERING, *OF_OTHERS)
 FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 

@@ -3,17 +3,23 @@
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 import msgspec
 
 from events import logs
 from events.log.errors import LogError, LogUnavailable
 from events.log.opening import open_log
+from events.log.port import Log
 from events.settings import Settings, read_settings
 from events.view_store.redis import RedisViewStore
+from events.view_store.staging import RebuildSuperseded
 from workers.lifeline import die_with_parent
-from workers.replay.report import Asked, Begun, Came, Done, Failed, Told
-from workers.replay.streams import CannotBeRead, Replay
+from workers.replay.archived import ArchivedLog
+from workers.replay.folding import OutcomeDiffers, PathsMissing
+from workers.replay.rebuilding import Rebuilding
+from workers.replay.report import Asked, Begun, Came, Compared, Done, Failed, Told
+from workers.replay.streams import CannotBeRead, Replay, Tell
 
 _TELL_SECONDS = 0.2
 
@@ -24,22 +30,31 @@ def main() -> int:
     settings = read_settings()
     logs.configure(settings.log_level)
     asked = msgspec.json.decode(sys.argv[1], type=Asked)
-    replay, head = _open(settings, asked)
+    fold, head = _open(settings, asked)
     for line in sys.stdin:
         stream = int(line)
         _tell(Begun(stream, head(stream)))
         try:
-            _tell(Done(replay.stream(stream, _telling(stream))))
+            _tell(Done(fold(stream, _telling(stream))))
         except LogUnavailable:
             raise
-        except CannotBeRead as error:
+        except (*CannotBeRead, OutcomeDiffers, PathsMissing, RebuildSuperseded) as error:
             _tell(Failed(stream, str(error)))
     return 0
 
 
-def _open(settings: Settings, asked: Asked) -> tuple[Replay, Callable[[int], int]]:
+def _open(settings: Settings, asked: Asked) -> tuple[Callable[[int, Tell], Compared], Callable[[int], int]]:
+    if asked.archive:
+        archived = ArchivedLog(asked.archive)
+        # It reads as a log does; nobody writes to it, or asks it for what stands beside one.
+        alone = Replay(cast("Log", archived), archived, None, upto=lambda stream: asked.upto[str(stream)])
+        return alone.stream, archived.head
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    return Replay(log, RedisViewStore(log.client), upto=lambda stream: asked.upto.get(str(stream))), log.head
+    if asked.rebuild:
+        return Rebuilding(log).partition, log.head
+    views = RedisViewStore(log.client)
+    replay = Replay(log, views, views, upto=lambda stream: asked.upto.get(str(stream)))
+    return replay.stream, log.head
 
 
 def _telling(stream: int) -> Callable[[int], None]:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 from typing_extensions import override
 
-from events.log.keys import name
+from events.log.keys import FLEET, name
 from workers.replay.report import Begun, Came, Compared, Difference, Done, Failed, Told
 
 _LINE_SECONDS = 5.0
@@ -84,6 +84,7 @@ class Summary(msgspec.Struct, frozen=True):
     streams: tuple[Compared, ...]
     failed: tuple[Failed, ...]
     seconds: float
+    rebuilt: bool = False
 
     @property
     def code(self) -> int:
@@ -112,6 +113,17 @@ class Summary(msgspec.Struct, frozen=True):
 
     def as_text(self) -> str:
         """The same for people."""
+        return self._rebuilt_text() if self.rebuilt else self._compared_text()
+
+    def _rebuilt_text(self) -> str:
+        lines = [
+            f"{one.name} is rebuilt to {_place(one)}: {one.facts:,} facts, {one.outcomes:,} outcomes; {', '.join(one.notes)}"
+            for one in self.streams
+        ]
+        lines += [f"{name(one.stream)} is as it was: {one.error}" for one in self.failed]
+        return "\n".join([*lines, f"{len(self.streams)} partitions rebuilt in {self.seconds:,.1f} s"])
+
+    def _compared_text(self) -> str:
         lines = [
             *_lines_of(self.streams),
             *(f"{name(one.stream)} cannot be folded: {one.error}" for one in self.failed),
@@ -149,3 +161,7 @@ def _line(one: Difference) -> str:
     if one.devices:
         parts.append(f"devices {', '.join(one.devices)}")
     return "; ".join(parts)
+
+
+def _place(one: Compared) -> str:
+    return "" if one.vector is None else f"{one.name}:{one.vector.partition}, {name(FLEET)}:{one.vector.fleet}"

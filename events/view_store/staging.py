@@ -1,0 +1,98 @@
+"""What is rebuilt of a partition, beside its views in the same slot, until one script puts it in their place."""
+
+import enum
+from collections.abc import Iterator
+from typing import Any
+
+from events import canonical
+from events.log.connect import Client, answering
+from events.log.keys import key
+from events.view_store.redis import OUTCOMES, Script, hash_arguments, view_key
+from events.views.kept import ARRAYS, HASHES, Checkpoint, Writes
+
+_CALL_BYTES = 1 << 18
+"""What one script writes: others wait for it no longer than for a commit."""
+
+
+class RebuildSuperseded(Exception):
+    """Another rebuilding of the partition has begun since; that one goes on, and this one ends without a trace."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"another rebuilding of partition {partition} has begun meanwhile; it goes on, this one ends")
+        self.partition = partition
+
+
+class Switch(enum.Enum):
+    """What came of putting the rebuilt in place: done, or the views had moved on meanwhile."""
+
+    SWITCHED = "switched"
+    MOVED = "moved"
+
+
+class Staging:
+    """One rebuilding of one partition. Whatever an earlier one left behind goes when the next begins."""
+
+    def __init__(self, client: Client, partition: int) -> None:
+        self._client, self._partition = client, partition
+        self._stage, self._switch = Script("stage.lua"), Script("switch.lua")
+        self._counter = key(partition, "rebuild")
+        with answering():
+            self._number = int(client.incr(self._counter))
+            # Only the newest writes, and each clears what the one before it wrote: nothing older can be left.
+            client.unlink(*(self._key(what, self._number - 1) for what in (*HASHES, *ARRAYS)))
+
+    def _key(self, what: str, number: int | None = None) -> str:
+        return key(self._partition, f"rebuild:{self._number if number is None else number}:{what}")
+
+    def write(self, writes: Writes) -> None:
+        """Write what changed since the last call, beside the views.
+
+        Raises:
+            RebuildSuperseded: another one has begun.
+            LogUnavailable: Redis did not answer.
+        """
+        for what, arguments in self._calls(writes):
+            with answering():
+                stood = self._stage.run(self._client, [self._counter, self._key(what)], [str(self._number), *arguments])
+            if not stood:
+                raise RebuildSuperseded(self._partition)
+
+    def _calls(self, writes: Writes) -> Iterator[tuple[str, list[Any]]]:
+        for name, fields in writes.hashes.items():
+            some: dict[str, bytes | None] = {}
+            size = 0
+            for field, data in fields.items():
+                some[field] = data
+                size += len(field) + len(data or b"")
+                if size >= _CALL_BYTES:
+                    yield name, list(hash_arguments(2, some))
+                    some, size = {}, 0
+            if some:
+                yield name, list(hash_arguments(2, some))
+        for name, ranges in writes.arrays.items():
+            for offset, data in ranges:
+                for start in range(0, len(data), _CALL_BYTES):
+                    yield name, [2, "R", offset + start, data[start : start + _CALL_BYTES]]
+
+    def switch(self, seen: bytes, *, outcomes: int, checkpoint: Checkpoint) -> Switch:
+        """Put what was written in place of the views, if their checkpoint is still the one seen, and no outcome is newer.
+
+        Raises:
+            RebuildSuperseded: another one has begun.
+            LogUnavailable: Redis did not answer; it may or may not be done.
+        """
+        keys = [self._counter, view_key(self._partition, "checkpoint"), key(self._partition, OUTCOMES)]
+        for what in (*HASHES, *ARRAYS):
+            keys += [view_key(self._partition, what), self._key(what)]
+        arguments = [str(self._number), seen, outcomes, canonical.encode(checkpoint)]
+        with answering():
+            answer = self._switch.run(self._client, keys, arguments)
+        if answer == b"superseded":
+            raise RebuildSuperseded(self._partition)
+        return Switch(answer.decode())
+
+    def seen(self) -> bytes:
+        """The checkpoint of the views as it stands now, byte for byte; empty where there is none."""
+        with answering():
+            data: Any = self._client.get(view_key(self._partition, "checkpoint"))
+        return data or b""

@@ -1,0 +1,1 @@
+"""The recorded devices once more, in virtual time, under other deployments, plans or rollback policies."""

@@ -1,0 +1,152 @@
+"""What is to be other than it was: a rollback policy, plans, deployments put in place of others, added or left out."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from events.canonical import JsonObject
+from events.deployment.commands import CreateDeployment
+from events.deployment.facts import DeploymentCreated, DeploymentFact, Everyone, NotStarted
+from events.envelope import Envelope
+from events.log.port import Fact
+from events.producer.deciding import REFUSALS, check
+from events.producer.secrecy import refuse_plain_secrets
+from events.rollout.commands import CreateRollout
+from events.rollout.facts import RolloutCreated, RolloutFact
+from events.rollout.plan import Failure, Plan
+from events.rollout.state import ROLLOUT
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+T = TypeVar("T")
+
+
+class ChangeInvalid(Exception):
+    """What a backtest is to change cannot be read."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.what, self.why = what, why
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """A deployment of the backtest's own; `at` (milliseconds) is when it is created where it stands for none, 0 the beginning."""
+
+    command: CreateDeployment
+    at: int = 0
+    plan: Plan | None = None
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """When a rollout has failed and what it does then; what is left out stays as its plan has it."""
+
+    percent: float | None = None
+    count: int | None = None
+    answered_min: int | None = None
+    then: str | None = None
+    rollback_to: str | None = None
+    restore: bool | None = None
+
+    def on(self, plan: Plan) -> Plan:
+        """A plan under this policy."""
+        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        beside = {name: given.pop(name) for name in ("rollback_to", "restore") if name in given}
+        failure = msgspec.convert({**msgspec.to_builtins(plan.failure), **given}, Failure)
+        return msgspec.structs.replace(plan, failure=failure, **beside)
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """All that is other. A policy is for the rollouts named in `rollouts`, or for all of them where none is."""
+
+    policy: Policy | None = None
+    rollouts: frozenset[str] = frozenset()
+    plans: Mapping[str, Plan] = {}
+    deployments: Mapping[str, Deployed] = {}
+    without: frozenset[str] = frozenset()
+
+    def of(self, envelope: Envelope[Fact]) -> Fact | None:
+        """What a recorded fact is in the backtest; `None` where it is left out."""
+        fact, name = envelope.fact, envelope.subject.removeprefix(ROLLOUT)
+        if not isinstance(fact, DeploymentFact | RolloutFact):
+            return fact
+        if name in self.without:
+            return None
+        if isinstance(fact, DeploymentCreated) and name in self.deployments:
+            command = self.deployments[name].command
+            return msgspec.structs.replace(
+                fact, content=command.content, target_condition=command.target_condition, priority=command.priority
+            )
+        if isinstance(fact, RolloutCreated):
+            plan = self.plans.get(name, fact.plan)
+            if self.policy is not None and (not self.rollouts or name in self.rollouts):
+                plan = self.policy.on(plan)
+            return msgspec.structs.replace(fact, plan=plan)
+        return fact
+
+
+def policy_of(body: JsonObject) -> Policy:
+    """Read a policy: `{"percent": 5, "count": 10, "answeredMin": 20, "then": "roll back", "rollbackTo": "…", "restore": true}`.
+
+    Raises:
+        ChangeInvalid: it cannot be read.
+    """
+    policy = _read("the rollback policy", lambda: msgspec.convert(body, Policy))
+    _read("the rollback policy", lambda: policy.on(Plan(())))
+    return policy
+
+
+def plan_of(name: str, body: JsonObject) -> Plan:
+    """Read a plan, as the API takes it.
+
+    Raises:
+        ChangeInvalid: it cannot be read.
+    """
+    plan = _read(f"the plan of {name}", lambda: msgspec.convert(_snake(body), Plan))
+    _read(f"the plan of {name}", lambda: check(CreateRollout(name, plan)))
+    return plan
+
+
+def deployment_of(body: JsonObject) -> Deployed:
+    """Read a deployment: `id`, `content`, `targetCondition`, `priority`; `createdAt` and a `plan` of one that is added.
+
+    Raises:
+        ChangeInvalid: it cannot be read.
+    """
+    body = dict(body)
+    what = f"the deployment {body.get('id')!r}"
+    plan = body.pop("plan", None)
+    at = _moment(what, body.pop("createdAt", None))
+    names = {"id": "deployment_id", "targetCondition": "target_condition", "content": "content", "priority": "priority"}
+    if unknown := body.keys() - names.keys():
+        raise ChangeInvalid(what, f"{min(unknown)} is not known")
+    given = {names[name]: value for name, value in body.items()}
+    waits = {"admission": Everyone() if plan is None else NotStarted()}
+    command = _read(what, lambda: refuse_plain_secrets(CreateDeployment(**{"target_condition": "", **given, **waits})))
+    _read(what, lambda: check(command))
+    assert isinstance(command, CreateDeployment)
+    return Deployed(command, at, None if plan is None else plan_of(command.deployment_id, plan))
+
+
+def _moment(what: str, text: Any) -> int:
+    if text is None:
+        return 0
+    try:
+        moment = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise ChangeInvalid(what, "createdAt is a time, as in 2026-01-31T12:00:00Z") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _read(what: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (*REFUSALS, msgspec.ValidationError, TypeError) as error:
+        raise ChangeInvalid(what, str(error)) from error
+
+
+def _snake(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_CAPITAL.sub("_", name).lower(): _snake(one) for name, one in value.items()}
+    return [_snake(one) for one in value] if isinstance(value, list) else value

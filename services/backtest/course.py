@@ -1,0 +1,102 @@
+"""The course of a fleet through its deployments, as it was or as it would have been: who had what, who failed, what was decided."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from pyroaring import BitMap
+
+from events.envelope import Envelope
+from events.fleet.outcome import Outcome
+from events.fleet.rows import Standing
+from events.log.port import Fact
+from events.rollout.facts import DevicesAdmitted, RolloutCreated, RolloutFact
+from events.rollout.state import ROLLOUT
+
+WELL = frozenset({200, 406})
+"""Codes that are no failure: 406 says that a device is offline or out of date (contract/hub.md §3.5)."""
+
+Members = dict[int, BitMap]
+"""By partition, ordinals; they are given by rank of registration, so that they are the same in both courses."""
+
+
+class Act(msgspec.Struct, frozen=True):
+    """What was decided of a rollout, and how many devices had the deployment, and had reported a failure with it, by then."""
+
+    at: int
+    act: str
+    reason: str
+    had: int
+    failed: int
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What a device was given at a time: a configuration under a version of its agent's twin, by some deployments."""
+
+    at: int
+    version: int
+    configuration: str
+    deployments: tuple[str, ...]
+
+
+class Course:
+    """Kept up by outcomes, answers of devices, and facts of rollouts, in the order of their times."""
+
+    def __init__(self) -> None:
+        self.had: defaultdict[str, Members] = defaultdict(lambda: defaultdict(BitMap))
+        self.failed: defaultdict[str, Members] = defaultdict(lambda: defaultdict(BitMap))
+        self.acts: defaultdict[str, list[Act]] = defaultdict(list)
+        self.given: dict[tuple[int, int], list[Given]] = {}
+        """By partition and ordinal, from the first on."""
+
+    def decided(self, number: int, outcome: Outcome, at: int) -> Iterator[tuple[int, Given]]:
+        """Take an outcome in; answers who was given another configuration, or the same once more."""
+        for move in outcome.moves:
+            after = move.after
+            members = move.ordinals()
+            names = () if after.standing is Standing.UNMANAGED else tuple(layer.id for layer in after.stack)
+            for name in names:
+                self.had[name][number] |= members
+            given = Given(at, after.agent_version, after.configuration, names)
+            for ordinal in members:
+                self.given.setdefault((number, ordinal), []).append(given)
+                if after.agent_version not in {0, move.before.agent_version}:
+                    yield ordinal, given
+
+    def answered(self, number: int, ordinal: int, given: Given, code: int | None) -> None:
+        """Take in what a device answered about what it was given."""
+        if code is not None and code not in WELL:
+            for name in given.deployments:
+                self.failed[name][number].add(ordinal)
+
+    def acted(self, envelope: Envelope[Fact]) -> None:
+        """Take in a fact of a rollout."""
+        fact = envelope.fact
+        if isinstance(fact, RolloutFact) and not isinstance(fact, DevicesAdmitted | RolloutCreated):
+            name = envelope.subject.removeprefix(ROLLOUT)
+            reason = str(getattr(fact, "reason", ""))
+            phase = getattr(fact, "phase", None)
+            what = type(fact).__name__ if phase is None else f"{type(fact).__name__} {phase + 1}"
+            self.acts[name].append(Act(envelope.at, what, reason, size_of(self.had[name]), size_of(self.failed[name])))
+
+    def configuration(self, place: tuple[int, int]) -> str:
+        """What a device has at the end; empty where it never had anything."""
+        given = self.given.get(place)
+        return given[-1].configuration if given else ""
+
+
+def size_of(members: Mapping[int, BitMap]) -> int:
+    """How many there are in all partitions."""
+    return sum(map(len, members.values()))
+
+
+def without(members: Mapping[int, BitMap], others: Mapping[int, BitMap]) -> Members:
+    """Those that are not among others."""
+    return {number: some - others.get(number, BitMap()) for number, some in members.items()}
+
+
+def version_in(patch: Mapping[str, Any]) -> int | None:
+    """The version that a report is about, where it says so."""
+    version = patch.get("lastDesiredVersion")
+    return version if isinstance(version, int) else None

@@ -1,0 +1,283 @@
+"""The fleet in virtual time: its recorded devices, what people did, and the real scheduler, on a log and views of its own."""
+
+import heapq
+import itertools
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+import msgspec
+from typing_extensions import override
+
+from events.deployment.facts import DeploymentCreated, DeploymentFact
+from events.device.facts import PropertiesReported
+from events.envelope import Envelope, Principal
+from events.fleet.configuration import AGENT
+from events.fleet.partition import MergeCache, Partition
+from events.log.facts import LogFact
+from events.log.keys import FLEET
+from events.log.memory import MemoryLog
+from events.log.port import Fact, Proposed
+from events.producer.deciding import REFUSALS, load, propose
+from events.producer.refolding import FleetDocuments
+from events.rollout.commands import (
+    AbortRollout,
+    ApprovePhase,
+    CreateRollout,
+    PauseRollout,
+    ResumeRollout,
+    RetryFailed,
+    RollBack,
+    RolloutCommand,
+    SkipPhase,
+    StartRollout,
+)
+from events.rollout.facts import (
+    DevicesAdmitted,
+    DevicesRetried,
+    PhaseApproved,
+    PhaseOpened,
+    PhasePassed,
+    RetryAsked,
+    RollbackAsked,
+    RollbackBegan,
+    RollbackEnded,
+    RolloutAborted,
+    RolloutCompleted,
+    RolloutCreated,
+    RolloutDeleted,
+    RolloutFact,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutStarted,
+    SoakBegan,
+    SoakBroken,
+)
+from events.rollout.state import ROLLOUT
+from events.update.facts import GroupFact, UpdateFact
+from events.view_store.memory import MemoryViewStore
+from events.views.keeping import checkpoint_of, writes_of
+from services.backtest.answering import Answers
+from services.backtest.changes import Changes
+from services.backtest.course import Course, version_in
+from services.backtest.recorded import Happened, code_in, is_answer
+from services.scheduler.engine import AUTHOR, Engine
+from services.scheduler.standing import Standing
+
+_DEVICE = Principal.parse("device:backtest")
+_ALL = 10**9
+
+
+class _Log(MemoryLog):
+    """Facts of the fleet alone: those of devices are folded as they come, and only their number is known."""
+
+    def __init__(self, partitions: int) -> None:
+        self.folded = [0] * partitions
+        super().__init__(partitions=partitions, epoch="backtest")
+
+    @override
+    def head(self, stream: int) -> int:
+        """Position of the newest fact of a stream."""
+        return super().head(stream) if stream == FLEET else self.folded[stream]
+
+
+class Virtual:
+    """A twinfold of its own in one process; `now` (milliseconds) moves by `step` alone."""
+
+    def __init__(self, partitions: int, answers: Answers, changes: Changes, fleet: Iterable[Envelope[Fact]]) -> None:
+        """`fleet` are the recorded facts of the fleet, whose conditions are indexed from the beginning."""
+        self.course = Course()
+        self.now = 0
+        self.refused: list[str] = []
+        """What people did that was not possible here, each with the reason."""
+        self.unknown = 0
+        """How often a device was given what it never had in reality, so that nobody knows what it would have said."""
+        self._answers, self._changes = answers, changes
+        self._log, self._views = _Log(partitions), MemoryViewStore()
+        self._documents, self._fleet_position = FleetDocuments(), 0
+        self._documented = 0
+        merge = MergeCache()
+        self.partitions = [Partition(number, merge) for number in range(partitions)]
+        self._pending: list[list[Envelope[Any]]] = [[] for _ in range(partitions)]
+        self._due: list[tuple[int, int, int, int, int, dict[str, Any]]] = []
+        self._numbers = itertools.count()
+        self._engine = Engine(self._log, self._views, clock=lambda: self.now, settle=lambda _seconds: self._fold())
+        self._standing = Standing(self._log)
+        named = [*self._changed(fleet), *self._own_facts()]
+        for partition in self.partitions:
+            partition.hold_paths_of(named)
+
+    def _changed(self, fleet: Iterable[Envelope[Fact]]) -> Iterable[Envelope[Fact]]:
+        for envelope in fleet:
+            if (fact := self._changes.of(envelope)) is not None:
+                yield msgspec.structs.replace(envelope, fact=fact)
+
+    def _own_facts(self) -> Iterable[Envelope[Fact]]:
+        for name, one in self._changes.deployments.items():
+            command = one.command
+            created = DeploymentCreated(command.content, command.target_condition, command.priority)
+            yield Envelope(1, name, 1, 0, AUTHOR, "", created)
+            if one.plan is not None:
+                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", RolloutCreated(one.plan, ""))
+
+    # -- what comes in
+
+    def take(self, one: Happened) -> None:
+        """Take a recorded fact in, as far as it is still one: what the scheduler and the agents did, they do anew."""
+        envelope = one.fact
+        assert envelope is not None
+        if one.stream != FLEET:
+            if not is_answer(envelope):
+                self._put(one.stream, envelope)
+        elif envelope.by != AUTHOR and not isinstance(envelope.fact, LogFact):
+            fact = self._changes.of(envelope)
+            if fact is not None:
+                self._again(envelope, fact)
+
+    def add(self, name: str) -> None:
+        """Create a deployment of the backtest's own, and its rollout if it has a plan."""
+        one = self._changes.deployments[name]
+        self._do(one.command, AUTHOR)
+        if one.plan is not None:
+            self._do(CreateRollout(name, one.plan), AUTHOR)
+            self._do(StartRollout(name), AUTHOR)
+
+    def _put(self, number: int, envelope: Envelope[Any]) -> None:
+        self._pending[number].append(envelope)
+
+    def _again(self, envelope: Envelope[Fact], fact: Fact) -> None:
+        """What somebody did: deployments and groups as they did it, acts on a rollout as the commands that they were."""
+        if isinstance(fact, RolloutFact) and not isinstance(fact, RolloutCreated | RolloutDeleted):
+            command = _command_of(envelope.subject.removeprefix(ROLLOUT), fact)
+            if command is not None:
+                self._do(command, envelope.by)
+        elif isinstance(fact, DeploymentFact | RolloutFact | UpdateFact | GroupFact):
+            self._append(envelope, fact)
+
+    def _append(self, envelope: Envelope[Fact], fact: Fact) -> None:
+        self._document()
+        subject = envelope.subject
+        known = self._documents.document(subject) is not None
+        makes = isinstance(fact, DeploymentCreated | RolloutCreated)
+        if isinstance(fact, DeploymentFact | RolloutFact) and makes is known and not isinstance(fact, RolloutCreated):
+            self._refuse(type(fact).__name__, subject, "it is there already" if known else "it is not there")
+            return
+        version = self._documents.head(subject).version
+        again = msgspec.structs.replace(envelope, version=version + 1, at=self.now, fact=fact)
+        self._documents.fold(again)
+        self._documented += 1
+        snapshot = (subject, self._documents.document(subject))
+        proposed = Proposed(subject, version, fact, (snapshot,))
+        self._log.append(
+            [proposed], command_id=f"recorded:{envelope.position}", by=envelope.by, at=self.now, cause=envelope.cause
+        )
+
+    def _do(self, command: Any, by: Principal) -> None:
+        try:
+            proposed = propose(command, load(self._log, [command]), by=str(by))
+        except REFUSALS as error:
+            self._refuse(type(command).__name__, command.deployment_id, str(error))
+            return
+        self._log.append(proposed, command_id=f"command:{next(self._numbers)}", by=by, at=self.now)
+
+    def _refuse(self, what: str, subject: str, why: str) -> None:
+        self.refused.append(f"{what} of {subject}: {why}")
+
+    def _document(self) -> None:
+        for envelope in self._log.read(FLEET, after=self._documented, limit=_ALL):
+            self._documents.fold(envelope)
+            self._documented = envelope.position
+
+    # -- time
+
+    @property
+    def next_due(self) -> int | None:
+        """When the next device is to answer."""
+        return self._due[0][0] if self._due else None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the clock alone can make something happen."""
+        self._standing.refresh()
+        return bool(self._standing.timed) or any(one.is_active for one in self._standing.rollouts.values())
+
+    def step(self) -> None:
+        """Let devices answer that are due, fold everything, and let the scheduler act until it has nothing more to do."""
+        while self._due and self._due[0][0] <= self.now:
+            _, _, number, ordinal, version, patch = heapq.heappop(self._due)
+            self._answer(number, ordinal, version, patch)
+        self._fold()
+        while self._engine.tick():
+            self._fold()
+
+    def _answer(self, number: int, ordinal: int, version: int, patch: dict[str, Any]) -> None:
+        given = self.course.given[number, ordinal][-1]
+        # One that was given something else meanwhile, or is gone, says nothing about what it had.
+        if given.version != version or ordinal not in self.partitions[number].directory.live:
+            return
+        if version_in(patch) is not None:
+            patch = {**patch, "lastDesiredVersion": version}
+        self.course.answered(number, ordinal, given, code_in(patch))
+        subject = f"{self.partitions[number].directory.ids[ordinal]}/{AGENT}"
+        self._put(number, Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
+
+    def _fold(self) -> None:
+        facts = self._log.read(FLEET, after=self._fleet_position, limit=_ALL)
+        for envelope in facts:
+            self.course.acted(envelope)
+        self._fleet_position += len(facts)
+        for number, partition in enumerate(self.partitions):
+            pending, self._pending[number] = self._pending[number], []
+            if pending or facts:
+                self._fold_partition(partition, pending, facts)
+
+    def _fold_partition(self, partition: Partition, pending: list[Envelope[Any]], facts: list[Envelope[Fact]]) -> None:
+        expected = self._views.checkpoint(partition.number)
+        first = partition.vector.partition + 1
+        partition.fold(
+            msgspec.structs.replace(envelope, position=position) for position, envelope in enumerate(pending, first)
+        )
+        self._log.folded[partition.number] += len(pending)
+        partition.fold_fleet(facts)
+        outcome = partition.resolve()
+        written = self._views.commit(partition.number, writes_of(partition, outcome, expected=expected))
+        assert written, "nobody else writes here"
+        assert self._views.checkpoint(partition.number) == checkpoint_of(partition)
+        if outcome is not None:
+            for ordinal, given in self.course.decided(partition.number, outcome, self.now):
+                answers = self._answers.to(partition.number, ordinal, given.configuration)
+                self.unknown += not answers
+                for answer in answers:
+                    due = self.now + answer.after_ms
+                    heapq.heappush(
+                        self._due,
+                        (due, next(self._numbers), partition.number, ordinal, given.version, answer.patch),
+                    )
+
+
+def _command_of(name: str, fact: RolloutFact) -> RolloutCommand | None:
+    """What somebody asked for, of whom a fact of a rollout is; nothing where it followed by itself."""
+    match fact:
+        case RolloutStarted():
+            return StartRollout(name)
+        case RolloutPaused(reason):
+            return PauseRollout(name, reason)
+        case RolloutResumed():
+            return ResumeRollout(name)
+        case PhaseApproved(phase):
+            return ApprovePhase(name, phase)
+        case PhasePassed(phase):
+            return SkipPhase(name, phase)
+        case RetryAsked():
+            return RetryFailed(name)
+        case RollbackAsked(reason):
+            return RollBack(name, reason)
+        case RolloutAborted(reason):
+            return AbortRollout(name, reason)
+        case RolloutCreated() | RolloutDeleted():
+            return None
+        case PhaseOpened() | DevicesAdmitted() | SoakBegan() | SoakBroken() | DevicesRetried():
+            return None
+        case RollbackBegan() | RollbackEnded() | RolloutCompleted():
+            return None
+        case _:
+            assert_never(fact)

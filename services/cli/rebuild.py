@@ -1,0 +1,39 @@
+"""`twinfold rebuild`: the views folded anew beside the live ones, and put in their place in one step."""
+
+import os
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from events.log.keys import FLEET
+from events.settings import environment_of, read_settings
+from services.cli.flags import AllowVolatileRedis, RedisUrl
+from services.cli.replay import Workers, stream_named
+
+
+def rebuild(
+    *,
+    partition: Annotated[
+        list[str] | None, typer.Option("--partition", help="p00, p01, …; again for more. All if not given.")
+    ] = None,
+    workers: Workers = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
+    redis_url: RedisUrl = None,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Fold the views anew from the log alone, and put them in place of what is there; everything goes on meanwhile.
+
+    Leaves with 0 when all are in place, 2 where one could not be rebuilt: its views are as they were.
+
+    Example: twinfold rebuild --partition p03
+    """
+    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    streams = [stream_named(one) for one in partition or []]
+    if FLEET in streams:
+        raise typer.BadParameter("views are kept by partition; the fleet's stream has none of its own")
+    asked = {"streams": streams, "workers": workers or 0, "json": json, "rebuild": True}
+    # The rebuilding takes this process over: services and workers know each other by name only.
+    command = [sys.executable, "-m", "workers.replay", msgspec.json.encode(asked).decode()]
+    os.execve(sys.executable, command, {**os.environ, **environment_of(settings)})  # noqa: S606 - our own module

@@ -1,0 +1,194 @@
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import PatchTags
+from events.log.failpoints import VARIABLE, FailPoint
+from events.log.keys import FLEET, key
+from events.view_store.port import Selection
+from events.view_store.staging import RebuildSuperseded, Staging
+from events.views.keeping import restore, writes_of
+from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, Writes
+from services.embedded_redis import EmbeddedRedis
+from tests.replay.test_replay import DEVICES, differences, drain, live
+from tests.servers import eventually
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
+from workers.projector import Projector, device_facts
+from workers.replay.folding import OutcomeDiffers
+from workers.replay.rebuilding import Rebuilding
+
+pytestmark = pytest.mark.redis_server
+
+ALL = Selection(hashes=HASHES, arrays=ARRAYS)
+REBUILDING = [point for point in FailPoint if point.name.startswith("REBUILD_")]
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis, waking=False, at=1_700_000_000_000) as system:
+        live(system)
+        yield system
+
+
+def kept(system: System) -> list[Kept]:
+    """All views, byte for byte, but for how often they were rebuilt."""
+    found = [system.views.read(number, ALL) for number in range(PARTITIONS)]
+    return [
+        msgspec.structs.replace(one, checkpoint=msgspec.structs.replace(one.checkpoint, rebuilt=msgspec.UNSET))
+        for one in found
+    ]
+
+
+def staged(system: System) -> list[str]:
+    """The keys of what is beside the views."""
+    return [name.decode() for name in system.log.client.scan_iter("*:rebuild:*")]
+
+
+def rebuild(system: System) -> None:
+    rebuilding = Rebuilding(system.log)
+    for number in range(PARTITIONS):
+        rebuilding.partition(number)
+
+
+def lose(system: System, number: int) -> None:
+    names = ["checkpoint", *HASHES, *ARRAYS]
+    system.log.client.delete(*(key(number, f"view:{name}") for name in names))
+
+
+def test_views_that_are_deleted_are_rebuilt_byte_for_byte(system: System) -> None:
+    before = kept(system)
+    for number in range(PARTITIONS):
+        lose(system, number)
+    rebuild(system)
+    drain(system)
+    assert kept(system) == before
+    assert (staged(system), differences(system)) == ([], [])
+
+
+def test_while_views_are_lost_workers_decide_nothing_anew_and_say_what_to_do(system: System) -> None:
+    before = kept(system)
+    lose(system, 1)
+    projector = Projector(system.log, system.views, clock=lambda: 5)
+    assert projector.drain(1, go_on=lambda: True)
+    assert "twinfold rebuild --partition p01" in system.view.blocked()[1].error
+    rebuild(system)
+    assert system.view.blocked() == {}
+    assert projector.drain(1, go_on=lambda: True)
+    assert kept(system) == before
+
+
+def test_views_that_are_wrong_are_replaced_though_their_checkpoint_is_right_and_no_warm_copy_outlives_it(
+    system: System,
+) -> None:
+    before = kept(system)
+    client: Any = system.log.client
+    stale = Projector(system.log, system.views, clock=lambda: 5)
+    for number in range(PARTITIONS):
+        client.setrange(key(number, "view:row_of"), 0, b"\0\0\0\0" * 3)
+        client.hset(key(number, "view:ordinals"), "ghost", "0")
+        # A worker that read them keeps a copy of what is wrong.
+        assert stale.drain(number, go_on=lambda: True)
+    rebuild(system)
+    assert kept(system) == before
+    system.do(*(PatchTags(name, {"site": 4}) for name in DEVICES))
+    for number in range(PARTITIONS):
+        assert stale.drain(number, go_on=lambda: True)
+    assert differences(system) == []
+
+
+def test_a_commit_of_what_was_read_before_the_switch_does_not_stand_after_it(system: System) -> None:
+    client: Any = system.log.client
+    client.setrange(key(1, "view:row_of"), 0, b"\0\0\0\0")
+    stale = system.views.load(1)
+    fleet = system.log.read(FLEET, after=0, limit=stale.checkpoint.vector.fleet)
+    partition = restore(1, stale, fleet)
+    rebuild(system)
+    system.do(*(PatchTags(name, {"site": 4}) for name in DEVICES))
+    partition.fold(device_facts(system.log, 1, after=partition.vector.partition, limit=100))
+    writes = writes_of(partition, partition.resolve(), expected=stale.checkpoint)
+    assert writes.outcome is not None
+    assert not system.views.commit(1, writes)
+    drain(system)
+    assert differences(system) == []
+
+
+@pytest.mark.parametrize("point", REBUILDING, ids=lambda point: point.value)
+def test_killed_at_any_point_views_are_as_they_were_and_the_next_run_clears_up(
+    system: System, point: FailPoint
+) -> None:
+    before = kept(system)
+    asked = msgspec.json.encode({"rebuild": True}).decode()
+    ran = subprocess.run(
+        [sys.executable, "-m", "workers.replay.child", asked],
+        env=system.environment(**{VARIABLE: f"{point.value}:1"}),
+        input=b"2\n",
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == -signal.SIGKILL
+    assert kept(system) == before
+    rebuild(system)
+    assert (staged(system), kept(system), differences(system)) == ([], before, [])
+
+
+def test_of_two_that_rebuild_one_partition_the_later_goes_on_and_nothing_is_left_of_the_other(system: System) -> None:
+    first = Staging(system.log.client, 1)
+    rebuild(system)
+    before = kept(system)
+    with pytest.raises(RebuildSuperseded):
+        first.write(Writes(Checkpoint(), Checkpoint(), {"ids": {"0": b"x"}}, {}, None))
+    with pytest.raises(RebuildSuperseded):
+        first.switch(first.seen(), outcomes=0, checkpoint=Checkpoint())
+    assert (staged(system), kept(system)) == ([], before)
+
+
+def test_what_the_facts_do_not_give_is_not_put_in_place(system: System) -> None:
+    before = kept(system)
+    client: Any = system.log.client
+    entries = client.xrange("{p00}:outcomes")
+    client.delete("{p00}:outcomes")
+    for entry_id, fields in entries:
+        client.xadd("{p00}:outcomes", {**fields, b"cause": b"x"}, id=entry_id)
+    with pytest.raises(OutcomeDiffers, match="twinfold replay"):
+        rebuild(system)
+    assert kept(system) == before
+
+
+def test_under_writes_that_do_not_end_every_partition_is_switched_and_nobody_reads_a_mixture(
+    shared_redis: EmbeddedRedis,
+) -> None:
+    with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
+        live(system)
+        system.settle()
+        stopping = threading.Event()
+
+        def write() -> None:
+            with_own = System(system.url)
+            number = 0
+            while not stopping.is_set():
+                number += 1
+                with_own.do(*(PatchTags(name, {"site": (index + number) % 6}) for index, name in enumerate(DEVICES)))
+            with_own.close()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            start = system.log.head(1)
+            eventually(lambda: system.log.head(1) > start + 20, what="writes are under way")
+            for _ in range(3):
+                rebuild(system)
+        finally:
+            stopping.set()
+            writer.join()
+        system.do(deploy("z", base("zz"), "*", 50))
+        system.settle()
+        assert {system.views.checkpoint(number).rebuilt for number in range(PARTITIONS)} == {3}
+        assert system.status("z")["actual"] == len(DEVICES)
+        assert differences(system) == []

@@ -32,7 +32,7 @@ FACTS_PER_DEVICE = 100
 DEVICE_PARTS = 10
 """A history has one device for so many of `--devices`, and a hundred facts of each: 10,000,000 facts of a million."""
 
-EVERY_FACTS = 20_000
+EVERY_FACTS = 10_000
 INSTANTS = 5
 _AUTHOR = Principal.parse("producer:benchmark")
 _BATCH = 8192

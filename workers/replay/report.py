@@ -55,6 +55,7 @@ class Compared(msgspec.Struct, frozen=True):
     apart: int = 0
     vector: Vector | None = None
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     memory_bytes_max: int = 0
     differences: tuple[Difference, ...] = ()
     more: int = 0

@@ -20,6 +20,7 @@ from events.producer.refolding import DeviceDocuments, FleetDocuments
 from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry
+from workers.replay.collecting import seldom
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
 from workers.replay.facts import FactsAhead
@@ -84,7 +85,11 @@ class Replay:
             LogUnavailable: Redis did not answer.
             LogLostItsTail, UnreadableFact, CannotFold: it cannot be folded to where it is recorded to be.
         """
-        began = time.monotonic()
+        with seldom():
+            return self._compared(stream, tell)
+
+    def _compared(self, stream: int, tell: Tell) -> Compared:
+        began, cpu = time.monotonic(), time.process_time()
         self._refresh()
         found = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
         position = found.facts + found.left_out
@@ -93,7 +98,12 @@ class Replay:
         )
         found = msgspec.structs.replace(found, differences=named)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return msgspec.structs.replace(found, seconds=time.monotonic() - began, memory_bytes_max=peak)
+        return msgspec.structs.replace(
+            found,
+            seconds=time.monotonic() - began,
+            cpu_seconds=time.process_time() - cpu,
+            memory_bytes_max=peak,
+        )
 
     def _refresh(self) -> None:
         try:

@@ -50,11 +50,13 @@ def problems_of(
     root: str,
     size_bytes_max: int,
     nulls_allowed: bool = False,
+    references_allowed: bool = False,
 ) -> tuple[LimitProblem, ...]:
     """Everything in a section, or in a patch of one, that breaks a limit; empty when it keeps them all.
 
     `root` begins every path, as `tags` does in `tags.site.floor`. A null means *remove* in a patch and nothing
-    anywhere else, in arrays never. Any value is answered, also one that no JSON text could have held.
+    anywhere else, in arrays never. `references_allowed` lets references to secrets be. Any value is answered, also one that
+    no JSON text could have held.
     """
     if not isinstance(value, dict):
         return (_wrong_type(root, value, "an object"),)
@@ -82,6 +84,8 @@ def problems_of(
                 size += _NUMBER_BYTES
                 if not INTEGER_MIN <= item <= INTEGER_MAX:
                     found.append(_out_of_range(_join(path, key), item))
+            elif references_allowed and is_secret(item):
+                size += size_of(item)
             elif kind is dict or kind is list:
                 depth_below = depth + (kind is dict or in_array)
                 if depth_below > DEPTH_MAX:
@@ -130,6 +134,14 @@ def size_of(section: object) -> int:
 def is_secret(value: object) -> bool:
     """Whether a value is a reference to a secret: `{"$secret": id}` and nothing else."""
     return isinstance(value, dict) and len(value) == 1 and type(value.get(SECRET)) is str
+
+
+def masked(section: JsonObject, *, shown: str) -> JsonObject:
+    """A copy of a section with a text in the place of each reference to a secret."""
+    return {
+        name: shown if is_secret(item) else masked(item, shown=shown) if type(item) is dict else item
+        for name, item in section.items()
+    }
 
 
 def merge_patch(target: JsonObject, patch: JsonObject) -> JsonObject:

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from events.device.personal import personal_paths
 from events.webhook.targets import ANY, Targets
 
 ENV_PREFIX = "TWINFOLD_"
@@ -82,6 +83,9 @@ class Settings(BaseSettings):
 
     seal_every_seconds: float = Field(default=30.0, ge=0.1, le=86_400.0)
     """After so long the next seal is due, if anything came."""
+
+    personal_tags: str = ""
+    """Tags that say something about a person, as in `owner,contact.mail`: kept as secrets, shown as `***`, and erasable."""
 
     heartbeat_file: Path | None = None
     """A file whose time a pool renews every second while all its workers live; for health checks."""
@@ -176,6 +180,12 @@ class Settings(BaseSettings):
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
     """How long one job works before what is left of it goes behind the others; it always does one batch."""
 
+    history_snapshot_facts: int = Field(default=20_000, ge=0, le=10_000_000)
+    """After so many facts of a partition a snapshot of it is taken, which makes looks at the past quick; 0 takes none."""
+
+    history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
+    """What an API process keeps of partitions as they were, in MiB."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("redis_url", "queue_url")
@@ -225,6 +235,12 @@ class Settings(BaseSettings):
             if name.strip() and not _HOST_NAME.fullmatch(name.strip()):
                 raise ValueError("a name of this machine is a host name in ASCII, or an IP address")
         return names
+
+    @field_validator("personal_tags")
+    @classmethod
+    def _are_tags(cls, text: str) -> str:
+        personal_paths(text)
+        return text
 
     @field_validator("webhook_private_targets")
     @classmethod

@@ -6,7 +6,7 @@ import msgspec
 
 from events.settings import Settings
 
-KEY_FILE = "master.key"
+KEY_FILE, SEAL_KEY_FILE = "master.key", "seal.key"
 RESTORING = "restoring"
 """Stands in a data directory while a restore writes into it."""
 
@@ -24,22 +24,24 @@ class LocalFiles(msgspec.Struct, frozen=True):
 
 
 def read(settings: Settings) -> LocalFiles:
-    """What is there to be copied; the key file is called `master.key`, wherever it is.
+    """What is there to be copied; the key files are called `master.key` and `seal.key`, wherever they are.
 
     Raises:
         OSError: a file cannot be read.
     """
     found = LocalFiles({}, {})
+    keys = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
     for path in sorted(settings.data_dir.rglob("*")):
         name = path.relative_to(settings.data_dir)
         if not path.is_file() or name.parts[0] in _FOLDERS_LEFT_OUT or any(one.startswith(".") for one in name.parts):
             continue
-        if str(name) in _FILES_LEFT_OUT or path == settings.effective_key_file or path.stat().st_size > _BYTES_MAX:
+        if str(name) in _FILES_LEFT_OUT or path in keys.values() or path.stat().st_size > _BYTES_MAX:
             continue
         public = path.suffix in _PUBLIC or str(name) == "layout"
         (found.public if public else found.private)[str(name)] = path.read_bytes()
-    if settings.effective_key_file.exists():
-        found.private[KEY_FILE] = settings.effective_key_file.read_bytes()
+    for key_name, path in keys.items():
+        if path.exists():
+            found.private[key_name] = path.read_bytes()
     return found
 
 
@@ -48,7 +50,11 @@ def foreign(settings: Settings) -> str | None:
     directory = settings.data_dir
     if not directory.is_dir() or (directory / RESTORING).exists():
         return None
-    names = (path.name for path in directory.iterdir() if path.name not in {"lock", "layout", "redis", KEY_FILE})
+    names = (
+        path.name
+        for path in directory.iterdir()
+        if path.name not in {"lock", "layout", "redis", KEY_FILE, SEAL_KEY_FILE}
+    )
     inside = (f"redis/{path.name}" for path in (directory / "redis").glob("*append*"))
     return next(iter((*sorted(names), *sorted(inside))), None)
 
@@ -59,7 +65,8 @@ def write(settings: Settings, name: str, data: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path = settings.effective_key_file if name == KEY_FILE else settings.data_dir / name
+    elsewhere = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
+    path = elsewhere.get(name, settings.data_dir / name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.restored")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -114,7 +114,7 @@ class Projector:
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
         blocked = self._views.blocked(number)
-        if blocked is not None and blocked.decidable and blocked.position not in self._fleet.skipped(blocked.stream):
+        if blocked is not None and self._waits(blocked):
             return True
         checkpoint, partition = self._current(number)
         while True:
@@ -129,6 +129,12 @@ class Projector:
                 self._warm.put(number, checkpoint, partition)
                 return not advanced
             self._fleet.refresh()
+
+    def _waits(self, blocked: Blocked) -> bool:
+        """Whether nobody has decided yet, nor wanted it tried again since it stopped."""
+        if not blocked.decidable or blocked.position in self._fleet.skipped(blocked.stream):
+            return False
+        return self._fleet.retried(blocked.stream, blocked.position) < blocked.at
 
     # -- where to begin
 
@@ -301,8 +307,11 @@ class Projector:
                 return False
         stream = FLEET if in_fleet else number
         former = self._views.blocked(number)
-        if former is None or (former.stream, former.position, former.error) != (stream, position, str(error)):
-            self._views.block(number, Blocked(stream, position, str(error), self._clock(), decidable))
+        # Later than the wish to try again, so that each is followed once.
+        since = max(self._clock(), self._fleet.retried(stream, position) + 1)
+        known = former is not None and (former.stream, former.position, former.error) == (stream, position, str(error))
+        if former is None or not known or former.at <= self._fleet.retried(stream, position):
+            self._views.block(number, Blocked(stream, position, str(error), since, decidable))
             logger.error(
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )

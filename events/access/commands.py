@@ -47,4 +47,14 @@ class RevokeToken(msgspec.Struct, frozen=True):
     token_id: str
 
 
-AccessCommand = DefinePolicy | DeletePolicy | IssueToken | RevokeToken
+class NoteSecretsRead(msgspec.Struct, frozen=True):
+    """Note that a principal (`kind:id`) is about to be shown secrets; the members are as in `SecretsRead`."""
+
+    reader: str
+    subjects: tuple[str, ...]
+    count: int
+    what: str
+    through: str
+
+
+AccessCommand = DefinePolicy | DeletePolicy | IssueToken | RevokeToken | NoteSecretsRead

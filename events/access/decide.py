@@ -3,7 +3,7 @@
 import re
 from typing import assert_never
 
-from events.access.commands import AccessCommand, DefinePolicy, DeletePolicy, IssueToken, RevokeToken
+from events.access.commands import AccessCommand, DefinePolicy, DeletePolicy, IssueToken, NoteSecretsRead, RevokeToken
 from events.access.errors import (
     BuiltInPolicy,
     PolicyExists,
@@ -13,9 +13,17 @@ from events.access.errors import (
     TokenInvalid,
     TokenNotFound,
 )
-from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, TokenIssued, TokenRevoked
+from events.access.facts import (
+    SUBJECTS_NAMED_MAX,
+    AccessFact,
+    PolicyDefined,
+    PolicyDeleted,
+    SecretsRead,
+    TokenIssued,
+    TokenRevoked,
+)
 from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right
-from events.access.state import POLICY, TOKEN, AccessDocument
+from events.access.state import POLICY, READER, TOKEN, AccessDocument
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 
@@ -44,6 +52,10 @@ def check(command: AccessCommand) -> None:
         case RevokeToken(token_id):
             if not _NAME.fullmatch(token_id):
                 raise TokenInvalid(token_id, _NAME_RULE)
+        case NoteSecretsRead(subjects=subjects, count=count):
+            assert 0 < len(subjects) <= min(count, SUBJECTS_NAMED_MAX), (
+                "whoever notes a read names some of what is read"
+            )
         case _:
             assert_never(command)
 
@@ -76,12 +88,16 @@ def _check_token(command: IssueToken) -> None:
             raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
         if command.role == "admin":
             raise TokenInvalid(command.name, "an admin is not scoped: who issues tokens could widen any scope")
+        if command.role == "audit":
+            raise TokenInvalid(command.name, "an auditor is not scoped: history is that of the whole fleet")
 
 
 def subject_of(command: AccessCommand) -> str:
     """The subject that a command's fact is about."""
     if isinstance(command, DefinePolicy | DeletePolicy):
         return POLICY + command.policy
+    if isinstance(command, NoteSecretsRead):
+        return READER + command.reader
     return TOKEN + command.token_id
 
 
@@ -108,6 +124,8 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessFac
             if document is None:
                 raise TokenNotFound(token_id)
             return TokenRevoked()
+        case NoteSecretsRead(subjects=subjects, count=count, what=what, through=through):
+            return SecretsRead(subjects, count, what, through)
         case _:
             assert_never(command)
 

@@ -1,4 +1,7 @@
-"""What can happen to policies and tokens. Subjects: `policy:<name>` and `token:<id>`, in the fleet's stream."""
+"""What can happen to policies, tokens and secrets, in the fleet's stream.
+
+Subjects: `policy:<name>`, `token:<id>`, and `reader:<principal>` for who reads secrets.
+"""
 
 import msgspec
 
@@ -31,4 +34,20 @@ class TokenRevoked(msgspec.Struct, frozen=True, tag="TokenRevoked", forbid_unkno
     """The token opens nothing any more."""
 
 
-AccessFact = PolicyDefined | PolicyDeleted | TokenIssued | TokenRevoked
+SUBJECTS_NAMED_MAX = 100
+
+
+class SecretsRead(msgspec.Struct, frozen=True, tag="SecretsRead", forbid_unknown_fields=True):
+    """Somebody was about to be shown secrets in plain: the fact stands before they are. It holds none of them.
+
+    `subjects` names whose they are, the first SUBJECTS_NAMED_MAX of `count`; `what` they are, as in `keys`; `through` says by
+    which way, as in `GET /devices`.
+    """
+
+    subjects: tuple[str, ...]
+    count: int
+    what: str
+    through: str
+
+
+AccessFact = PolicyDefined | PolicyDeleted | TokenIssued | TokenRevoked | SecretsRead

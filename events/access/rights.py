@@ -13,6 +13,7 @@ class Right(enum.Enum):
     DEVICE_CONNECT = "DeviceConnect"
     TWIN_READ = "TwinRead"
     TWIN_WRITE = "TwinWrite"
+    AUDIT_READ = "AuditRead"
     ADMIN = "Admin"
 
 
@@ -22,6 +23,7 @@ POLICY_RIGHTS = (Right.REGISTRY_READ, Right.REGISTRY_WRITE, Right.SERVICE_CONNEC
 _IMPLIED: Mapping[Right, frozenset[Right]] = {
     Right.SERVICE_CONNECT: frozenset({Right.TWIN_READ, Right.TWIN_WRITE}),
     Right.REGISTRY_WRITE: frozenset({Right.REGISTRY_READ}),
+    Right.ADMIN: frozenset({Right.AUDIT_READ}),
 }
 
 OWNER = "iothubowner"
@@ -42,6 +44,8 @@ ROLES: Mapping[str, tuple[Right, ...]] = {
     "read": _READ,
     "operate": _OPERATE,
     "admin": (*_OPERATE, Right.DEVICE_CONNECT, Right.ADMIN),
+    # Not the registry: who may read that is shown keys.
+    "audit": (Right.AUDIT_READ,),
 }
 """What each role of a token allows."""
 

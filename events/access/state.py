@@ -3,11 +3,13 @@
 import msgspec
 
 from events import canonical
-from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, TokenIssued, TokenRevoked
+from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, SecretsRead, TokenIssued, TokenRevoked
 from events.canonical import JsonObject
 
 POLICY = "policy:"
 TOKEN = "token:"  # noqa: S105 - a prefix of subjects
+READER = "reader:"
+"""Before the principal whose reads of secrets are noted; such a subject has no document."""
 
 
 class PolicyDocument(msgspec.Struct, frozen=True):
@@ -53,11 +55,11 @@ def decode(subject: str, data: bytes) -> AccessDocument:
 
 
 def evolve(fact: AccessFact, *, version: int, at: int) -> AccessDocument | None:
-    """The policy or token after one more fact; `None` when it is gone."""
+    """The policy or token after one more fact; `None` when it is gone, or there is nothing that would be kept."""
     match fact:
         case PolicyDefined(rights, primary, secondary):
             return PolicyDocument(version, rights, primary, secondary)
         case TokenIssued():
             return TokenDocument(version, fact.name, fact.role, fact.digest, fact.expires_at, fact.scope, at)
-        case PolicyDeleted() | TokenRevoked():
+        case PolicyDeleted() | TokenRevoked() | SecretsRead():
             return None

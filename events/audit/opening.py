@@ -9,8 +9,7 @@ from events.audit.seals import SealFiles, Seals
 from events.audit.verify import Progress, Report, Span, verify
 from events.log.connect import Client, answering
 from events.log.depot import Depot
-from events.log.keys import key
-from events.log.raw import RawStreams, number_of, stream_names
+from events.log.raw import RawStreams, key_of, stream_names
 from events.log.redis import RedisLog
 from events.secrets.keyfile import read_key, read_or_create_key
 from events.settings import Settings
@@ -94,7 +93,5 @@ class _Holder:
 
     def __call__(self, positions: Mapping[str, int]) -> None:
         for stream, position in positions.items():
-            _, _, what = stream.partition(":")
-            field = f"{HOLDER}:{what}" if what else HOLDER
             with answering():
-                self._client.hset(key(number_of(stream), "holders"), field, position)
+                self._client.hset(f"{key_of(stream)}:holders", HOLDER, str(position))

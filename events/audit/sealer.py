@@ -66,7 +66,8 @@ class Sealer:
         """
         if self._state is None:
             self._state = self._resumed()
-            self._hold({name: one.position for name, one in self._state.streams.items()})
+            # At 0 too, and before anything else: from here on nothing leaves Redis unsealed.
+            self._hold({name: self._position(name) for name in self._names})
             self._keep_files(self._state.number)
         heads = {name: self._streams.head(name) for name in self._names}
         behind = sum(max(0, head - self._position(name)) for name, head in heads.items())

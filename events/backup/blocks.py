@@ -18,11 +18,15 @@ _LEVEL = 1
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """Members of a key of Redis: `hash` fields and values, or `stream` entries, each an id and its fields, flat."""
+    """Members of a key of Redis: `hash` fields and values, or `stream` entries, each an id and its fields, flat.
+
+    `expires_ms` is for how long it is kept from then on; negative for good.
+    """
 
     kind: str
     key: str
     members: tuple[tuple[bytes, ...], ...]
+    expires_ms: int = -1
 
 
 _Entry = tuple[int, tuple[bytes, ...]]

@@ -3,6 +3,7 @@
 BackupError
 ├── NoBackup          refused: there is none at the place, or none of that id
 ├── BackupDamaged     refused: a file of it is missing, or is not what was written
+├── ArchiveDamaged    stop: a segment of the archive cannot be copied
 ├── BackupUnwritten   stop: what was written does not read back as it was
 └── TargetNotEmpty    refused: a restore goes into an empty database and an empty place
 """
@@ -28,6 +29,16 @@ class BackupDamaged(BackupError):
     def __init__(self, file: str, why: str) -> None:
         super().__init__(f"the backup is damaged: {file} {why}; nothing is restored, take another backup")
         self.file, self.why = file, why
+
+
+class ArchiveDamaged(BackupError):
+    """The archive does not have a segment as it was written."""
+
+    def __init__(self, segment: str) -> None:
+        super().__init__(
+            f"{segment} is missing in the archive, or is not what was written; see `twinfold archive verify`"
+        )
+        self.segment = segment
 
 
 class BackupUnwritten(BackupError):

@@ -6,6 +6,7 @@ import msgspec
 
 from events import canonical
 from events.backup.errors import BackupDamaged
+from events.log.archive.manifest import Segment
 
 FORMAT = 1
 FOLDER = "backups"
@@ -37,23 +38,27 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """A stream up to `head`, as `key` in Redis. `gaps` are the positions, first to last, that Redis did not have.
+    """A stream up to `head`, as `key` in Redis; positions before the first block's are in the segments of the archive.
 
-    They are in the archive, or lost: a partition that stopped at one stops there again after a restore.
+    `chain` is the stream's chain value before the first block, in hexadecimal. `gaps` are positions, first to last, that nobody
+    has any more: a partition that stopped at one stops there again after a restore. `segments` are the archive's.
     """
 
     name: str
     key: str
     head: int
+    chain: str
     blocks: tuple[Block, ...] = ()
     gaps: tuple[tuple[int, int], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    trimmed: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One backup. `at` is in milliseconds.
 
-    `beside` are records of what lies beside the log; `archive` and `local` the files of the archive and of the data directory
-    by their names. `private` are those that open or pass for the system; they are where `private_at` says, which is empty
+    `beside` are records of what lies beside the log; `archive` and `local` the archive's segments and the files of the data
+    directory by their names. `private` are those that open or pass for the system; they are where `private_at` says, which is empty
     where they were left out. `key_ids` counts the secrets by the key file that opens them.
     """
 

@@ -1,28 +1,35 @@
 """Bringing a backup back into an empty database: entries as they were, and what follows from them folded again."""
 
-from collections.abc import Collection, Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, cast
 
 import msgspec
 
-from events.backup.blocks import unpack, unpack_records
+from events.backup.blocks import Record, unpack, unpack_records
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.manifest import HERE, Manifest, Stream
 from events.backup.place import Place
 from events.backup.taking import Tell, Told
 from events.device.facts import DeviceRegistered, DeviceRetired
 from events.envelope import Envelope
+from events.log.archive.manifest import Manifest as Segments
+from events.log.archive.manifest import encode, manifest_name
+from events.log.archive.notes import Made, archive_key, note, set_place
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering
 from events.log.depot import Depot
-from events.log.errors import UnreadableFact
-from events.log.facts import BlockResolved
+from events.log.errors import LogError, UnreadableFact
+from events.log.facts import BlockResolved, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.opening import RESTORING
 from events.log.port import Fact
-from events.log.raw import RawEntry, digest, genesis, link, number_of
+from events.log.raw import RawEntry, RawStreams, digest, link, number_of
 from events.producer.refolding import refold
+from events.secrets.errors import SecretNotFound
+from events.secrets.redis import RedisSecretStore
 
 _BATCH = 500
 _FIELDS = 1000
@@ -50,46 +57,72 @@ def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell =
         for what, file in manifest.private.items():
             keys.get(file, what)
     for stream in manifest.streams:
-        for _ in _entries(manifest, stream, place):
+        for _ in _entries(stream, place):
             pass
 
 
-def restore(manifest: Manifest, place: Place, client: Client, *, tell: Tell = lambda _: None) -> Restored:
-    """Write the log and what lies beside it into an empty database, and fold every subject's document and head again.
+def claim(manifest: Manifest, client: Client) -> None:
+    """Mark an empty database as being restored into: from here to `finish` nobody opens a log there.
 
-    The database is marked from the first write on, and nobody opens its log until `finish`. One where a restore broke off
-    is emptied of it and written anew.
+    One where a restore broke off is emptied of it.
 
     Raises:
         TargetNotEmpty: there is a log, or a part of one, that no restore left.
-        BackupDamaged: a file is not what it was when it was verified.
-        LogUnavailable: Redis did not answer; restore again.
+        LogUnavailable: Redis did not answer.
     """
-    _clear(manifest, client)
-    total = sum(block.last - block.first + 1 for stream in manifest.streams for block in stream.blocks)
+    with answering():
+        if not is_unfinished(client):
+            found = next(iter(client.scan_iter(match="{*}:*", count=1000)), None)
+            if found is not None:
+                raise TargetNotEmpty("the database", found.decode())
+            client.set(RESTORING, manifest.id)
+            return
+        for one in list(client.scan_iter(match="{*}:*", count=1000)):
+            if one != RESTORING.encode():
+                client.unlink(one)
+
+
+def restore(
+    manifest: Manifest, place: Place, client: Client, *, archive: Depot | None = None, tell: Tell = lambda _: None
+) -> Restored:
+    """Write the log and what lies beside it into a claimed database, and fold every subject's document and head again.
+
+    What was in the archive alone goes into `archive`, the rest into Redis.
+
+    Raises:
+        BackupDamaged: a file is not what it was when it was verified.
+        DepotUnavailable: the archive cannot be written.
+        LogUnavailable: Redis did not answer; claim it and restore again.
+    """
+    total = sum(stream.head - stream.trimmed for stream in manifest.streams)
     done, subjects, unfolded = 0, 0, list[str]()
+    if archive is not None:
+        _restore_archive(manifest, place, client, archive)
     for stream in manifest.streams:
-        for some in _batches(_entries(manifest, stream, place)):
+        for some in _batches(_in_redis(stream, place)):
             _add(client, stream, some)
             reached(FailPoint.RESTORE_ENTRIES_PUT)
             done += len(some)
             tell(Told(stream.name, done, total))
-    left_out = _left_out(manifest, place)
+    for file in manifest.beside:
+        for record in unpack_records(file.name, place.get(file, "what lies beside the log")):
+            _put(client, record)
+    left_out = _left_out(manifest, place, client)
+    _erase_again(manifest, place, client)
     facts = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(facts, 1):
-        folding = _Folding(manifest, stream, place, left_out.get(number_of(stream.name), frozenset()))
+        entries = functools.partial(_all_entries, stream, place, client)
+        folding = _Folding(stream.name, entries, left_out.get(number_of(stream.name), frozenset()))
         documents = folding.run()
         _set(client, number_of(stream.name), "heads", folding.heads)
         _set(client, number_of(stream.name), "snapshots", documents)
-        with answering():
-            place_in_stream = {"position": stream.head, "at": folding.at}
-            client.hset(key(number_of(stream.name), "meta"), mapping=cast("Any", place_in_stream))
+        if stream.head:
+            with answering():
+                place_in_stream = {"position": stream.head, "at": folding.at}
+                client.hset(key(number_of(stream.name), "meta"), mapping=cast("Any", place_in_stream))
         subjects += len(folding.heads)
         unfolded += folding.unfolded
         tell(Told("documents", number, len(facts)))
-    for file in manifest.beside:
-        for record in unpack_records(file.name, place.get(file, "what lies beside the log")):
-            _put(client, record.kind, record.key, record.members)
     return Restored(done, subjects, tuple(unfolded))
 
 
@@ -98,20 +131,6 @@ def finish(client: Client) -> None:
     reached(FailPoint.RESTORE_BEFORE_FINISH)
     with answering():
         client.delete(RESTORING)
-
-
-def restore_archive(manifest: Manifest, place: Place, depot: Depot, *, again: bool) -> None:
-    """Write the archive's files; `again` accepts what a restore that broke off left there.
-
-    Raises:
-        TargetNotEmpty: there are others.
-    """
-    there = set(depot.names())
-    foreign = there if not again else there - manifest.archive.keys()
-    if foreign:
-        raise TargetNotEmpty(depot.url, min(foreign))
-    for what, file in manifest.archive.items():
-        depot.put(what, place.get(file, what))
 
 
 def is_unfinished(client: Client) -> bool:
@@ -132,8 +151,8 @@ def _what(manifest: Manifest, sha256: str) -> str:
     return next((what for what, file in named.items() if file.sha256 == sha256), "what lies beside the log")
 
 
-def _entries(manifest: Manifest, stream: Stream, place: Place) -> Iterator[RawEntry]:
-    chain, after = genesis(manifest.epoch, stream.name), 0
+def _entries(stream: Stream, place: Place) -> Iterator[RawEntry]:
+    chain, after = bytes.fromhex(stream.chain), 0
     for block in stream.blocks:
         what = f"{stream.name}:{block.first}-{block.last}"
         entries = unpack(block.file.name, place.get(block.file, what))
@@ -147,6 +166,33 @@ def _entries(manifest: Manifest, stream: Stream, place: Place) -> Iterator[RawEn
         if chain.hex() != block.chain:
             raise BackupDamaged(f"{block.file.name} ({what})", "does not continue the chain of its stream")
         yield from entries
+
+
+def _in_redis(stream: Stream, place: Place) -> Iterator[RawEntry]:
+    return (entry for entry in _entries(stream, place) if entry.position > stream.trimmed)
+
+
+def _all_entries(stream: Stream, place: Place, client: Client) -> Iterator[RawEntry]:
+    """Every entry of a restored stream, those of the archive first; past gaps."""
+    if stream.trimmed:
+        yield from RawStreams(client).entries(stream.name, upto=stream.trimmed)
+    yield from _in_redis(stream, place)
+
+
+def _restore_archive(manifest: Manifest, place: Place, client: Client, archive: Depot) -> None:
+    for name_in_archive, file in manifest.archive.items():
+        archive.put(name_in_archive, place.get(file, name_in_archive))
+    if not manifest.archive:
+        return
+    set_place(client, archive.url, Made(manifest.epoch, manifest.partitions))
+    for stream in manifest.streams:
+        for segment in stream.segments:
+            note(client, segment)
+        if stream.segments:
+            archive.put(manifest_name(stream.name), encode(Segments(stream.name, manifest.epoch, stream.segments)))
+        if stream.trimmed:
+            with answering():
+                client.hset(archive_key(stream.name), "trimmed", str(stream.trimmed))
 
 
 def _batches(entries: Iterator[RawEntry]) -> Iterator[list[RawEntry]]:
@@ -171,24 +217,40 @@ def _add(client: Client, stream: Stream, entries: list[RawEntry]) -> None:
 # -- what follows from entries
 
 
-def _left_out(manifest: Manifest, place: Place) -> dict[int, frozenset[int]]:
+def _left_out(manifest: Manifest, place: Place, client: Client) -> dict[int, frozenset[int]]:
     found: dict[int, set[int]] = {}
     for stream in manifest.streams:
         if stream.name != name(FLEET):
             continue
-        for entry in _entries(manifest, stream, place):
+        for entry in _all_entries(stream, place, client):
             if entry.fields.get(b"type") == b"BlockResolved":
-                fact = decode_entry(stream.name, entry.position, entry.fields).fact
-                if isinstance(fact, BlockResolved):
-                    found.setdefault(fact.stream, set()).add(fact.position)
+                with contextlib.suppress(UnreadableFact):
+                    fact = decode_entry(stream.name, entry.position, entry.fields).fact
+                    if isinstance(fact, BlockResolved):
+                        found.setdefault(fact.stream, set()).add(fact.position)
     return {number: frozenset(positions) for number, positions in found.items()}
+
+
+def _erase_again(manifest: Manifest, place: Place, client: Client) -> None:
+    """Whatever the log says is erased is so, also where a backup was taken between the fact and the deed."""
+    store = RedisSecretStore(client)
+    for stream in manifest.streams:
+        if stream.name != name(FLEET):
+            continue
+        for entry in _all_entries(stream, place, client):
+            if entry.fields.get(b"type") == b"SecretsErased":
+                fact = decode_entry(stream.name, entry.position, entry.fields).fact
+                assert isinstance(fact, SecretsErased)
+                for secret_id in fact.ids:
+                    with contextlib.suppress(SecretNotFound):
+                        store.destroy(secret_id)
 
 
 class _Folding:
     """The documents and heads of one stream, without what was left out or does not fold."""
 
-    def __init__(self, manifest: Manifest, stream: Stream, place: Place, left_out: Collection[int]) -> None:
-        self._manifest, self._stream, self._place = manifest, stream, place
+    def __init__(self, stream: str, entries: Callable[[], Iterator[RawEntry]], left_out: Collection[int]) -> None:
+        self._stream, self._entries = stream, entries
         self._left_out = set(left_out)
         self._at_position = 0
         self.heads: dict[str, bytes] = {}
@@ -201,18 +263,18 @@ class _Folding:
             self.heads, self.at = {}, 0
             try:
                 return refold(self._facts())
-            except (BackupDamaged, OSError):
+            except (BackupDamaged, LogError, OSError):
                 raise
             except Exception:  # noqa: BLE001 - a fact that does not follow can break any rule of the fold
                 self._note(self._at_position)
 
     def _note(self, position: int) -> None:
         self._left_out.add(position)
-        self.unfolded.append(f"{self._stream.name}:{position}")
+        self.unfolded.append(f"{self._stream}:{position}")
 
     def _facts(self) -> Iterator[Envelope[Fact]]:
         generations: dict[str, int] = {}
-        for entry in _entries(self._manifest, self._stream, self._place):
+        for entry in self._entries():
             self._at_position = entry.position
             at = entry.fields.get(b"at", b"")
             # A damaged entry may say anything; what comes after it may not be given an older time all the same.
@@ -220,7 +282,7 @@ class _Folding:
             if entry.position in self._left_out:
                 continue
             try:
-                envelope = decode_entry(self._stream.name, entry.position, entry.fields)
+                envelope = decode_entry(self._stream, entry.position, entry.fields)
             except UnreadableFact:
                 self._note(entry.position)
                 continue
@@ -244,30 +306,17 @@ def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> N
             client.hset(key(stream, what), mapping=cast("Any", dict(pairs[start : start + _FIELDS])))
 
 
-def _put(client: Client, kind: str, redis_key: str, members: tuple[tuple[bytes, ...], ...]) -> None:
-    if not members:
+def _put(client: Client, record: Record) -> None:
+    if not record.members:
         return
     with answering():
-        if kind == "hash":
-            client.hset(redis_key, mapping=cast("Any", dict(cast("Any", members))))
-            return
-        pipe = client.pipeline(transaction=False)
-        for entry_id, *parts in members:
-            pipe.xadd(redis_key, cast("Any", dict(zip(parts[::2], parts[1::2], strict=True))), id=cast("Any", entry_id))
-        pipe.execute()
-
-
-# -- the database
-
-
-def _clear(manifest: Manifest, client: Client) -> None:
-    with answering():
-        if not is_unfinished(client):
-            found = next(iter(client.scan_iter(match="{*}:*", count=1000)), None)
-            if found is not None:
-                raise TargetNotEmpty("the database", found.decode())
-            client.set(RESTORING, manifest.id)
-            return
-        for one in list(client.scan_iter(match="{*}:*", count=1000)):
-            if one != RESTORING.encode():
-                client.unlink(one)
+        if record.kind == "hash":
+            client.hset(record.key, mapping=cast("Any", dict(cast("Any", record.members))))
+        else:
+            pipe = client.pipeline(transaction=False)
+            for entry_id, *parts in record.members:
+                fields = dict(zip(parts[::2], parts[1::2], strict=True))
+                pipe.xadd(record.key, cast("Any", fields), id=cast("Any", entry_id))
+            pipe.execute()
+        if record.expires_ms >= 0:
+            client.pexpire(record.key, record.expires_ms)

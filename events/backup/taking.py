@@ -1,6 +1,7 @@
 """Taking a backup of a system while it runs."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -9,13 +10,15 @@ from typing import Any, cast
 import msgspec
 
 from events.backup.blocks import BYTES_MAX, ENTRIES_MAX, Record, pack, pack_records, size_of
-from events.backup.errors import BackupError
+from events.backup.errors import ArchiveDamaged, BackupError
 from events.backup.manifest import FORMAT, HERE, Block, File, Manifest, Stream
 from events.backup.place import Place
+from events.log.archive.notes import Notes, holders_key, notes_of, place_of
 from events.log.connect import Client, answering, entries_of
 from events.log.depot import Depot
+from events.log.errors import LogLostItsTail
 from events.log.keys import FLEET, key
-from events.log.raw import BATCH_ENTRIES, RawEntry, digest, genesis, key_of, link, stream_names
+from events.log.raw import BATCH_ENTRIES, RawEntry, RawStreams, digest, genesis, key_of, link, stream_names
 from events.log.redis import RedisLog
 from events.notification.event import time_text
 from events.secrets.port import Erased
@@ -26,6 +29,7 @@ HASHES = (SECRETS, key(FLEET, "webhooks:progress"), key(FLEET, "webhooks:counts"
 """What lies beside the log and follows from nothing: sealed secrets, and how far webhooks were told."""
 
 _SERIES = "{fleet}:series:*"
+_FETCHES = "{p*}:fetches:*"
 _STREAM = re.compile(r"\{(fleet|p\d+)\}:([a-z-]+)")
 _MEMBERS = 1000
 _sealed = msgspec.json.Decoder(Sealed | Erased)
@@ -51,7 +55,6 @@ class Wanted(msgspec.Struct, frozen=True):
     local: Mapping[str, bytes] = {}
     private: Mapping[str, bytes] = {}
     keys: Place | None = None
-    archive: Depot | None = None
 
 
 def take(log: RedisLog, place: Place, wanted: Wanted, *, at: int, tell: Tell = lambda _: None) -> Manifest:
@@ -61,11 +64,13 @@ def take(log: RedisLog, place: Place, wanted: Wanted, *, at: int, tell: Tell = l
     position that a copied entry names is copied, too. Secrets are read last, as each is kept before the fact that refers to it.
 
     Raises:
+        ArchiveDamaged: a segment of the archive is missing, or is not what was archived.
         DepotUnavailable, BackupUnwritten: the place does not take it; there is no backup of that id.
         LogUnavailable: Redis did not answer.
     """
     # Before the heads, so that nobody counts as told of what is not in the backup.
-    told = [_hash(log.client, name) for name in HASHES[1:]]
+    holders = [holders_key(name) for name in stream_names(log.partitions)]
+    told = [_hash(log.client, name) for name in (*HASHES[1:], *holders)]
     heads = _heads(log)
     former = _former(place, log)
     known = {} if former is None else {stream.name: stream for stream in former.streams}
@@ -78,8 +83,9 @@ def take(log: RedisLog, place: Place, wanted: Wanted, *, at: int, tell: Tell = l
             tell(Told(copied.name, done, total))
         streams.append(copied.stream)
     sealed = _hash(log.client, SECRETS)
-    beside = _beside(place, [sealed, *told], log.client)
-    archive = _archive(place, wanted.archive, {} if former is None else former.archive, tell)
+    beside = _beside(place, [one for one in (sealed, *told) if one.members], log.client)
+    streams = [_with_segments(log.client, stream) for stream in streams]
+    archive = _archive(log, place, streams, {} if former is None else former.archive, tell)
     where = "" if wanted.keys is None else HERE if wanted.keys is place else wanted.keys.url
     manifest = Manifest(
         id=f"{_stamp(at)}-{log.epoch[:8]}",
@@ -157,11 +163,25 @@ class _Copy:
 
     def __init__(self, log: RedisLog, place: Place, name: str, head: int, former: Stream | None) -> None:
         self.name = name
-        self._client, self._place, self._head = log.client, place, head
+        self._client, self._streams, self._place, self._head = log.client, RawStreams(log.client), place, head
+        self._is_known = name in stream_names(log.partitions)
         self._blocks = _full_blocks(former, place, head)
-        self._after = self._blocks[-1].last if self._blocks else 0
-        self._gaps = [gap for gap in former.gaps if gap[1] <= self._after] if former else []
-        self._chain = bytes.fromhex(self._blocks[-1].chain) if self._blocks else genesis(log.epoch, name)
+        self._gaps = list[tuple[int, int]]()
+        if self._blocks and former is not None:
+            self._after, self._start = self._blocks[-1].last, former.chain
+            self._gaps = [gap for gap in former.gaps if gap[1] <= self._after]
+            self._chain = bytes.fromhex(self._blocks[-1].chain)
+        else:
+            self._after, self._chain = self._archived(log.epoch)
+            self._start = self._chain.hex()
+
+    def _archived(self, epoch: str) -> tuple[int, bytes]:
+        """Where the entries begin that are in Redis alone, at a segment's end, and the chain's value there."""
+        notes = notes_of(self._client, self.name) if self._is_known else Notes()
+        within = [one for one in notes.segments if one.last <= min(notes.trimmed, self._head)]
+        if not within:
+            return 0, genesis(epoch, self.name)
+        return within[-1].last, bytes.fromhex(within[-1].after)
 
     @property
     def left(self) -> int:
@@ -171,7 +191,8 @@ class _Copy:
     @property
     def stream(self) -> Stream:
         """What is copied of it."""
-        return Stream(self.name, redis_key(self.name), self._head, tuple(self._blocks), tuple(self._gaps))
+        blocks, gaps = tuple(self._blocks), tuple(self._gaps)
+        return Stream(self.name, redis_key(self.name), self._head, self._start, blocks, gaps)
 
     def run(self) -> Iterator[int]:
         """Copy on to the head; yields how many entries each block has."""
@@ -194,23 +215,34 @@ class _Copy:
         return len(some)
 
     def _entries(self) -> Iterator[RawEntry]:
-        stream_key = redis_key(self.name)
         while self._after < self._head:
-            with answering():
-                found = entries_of(
-                    self._client.xrange(
-                        stream_key, min=f"{self._after + 1}-0", max=f"{self._head}-0", count=BATCH_ENTRIES
-                    )
-                )
-            for entry_id, fields in found:
-                position = int(entry_id.partition(b"-")[0])
-                if position != self._after + 1:
-                    self._gaps.append((self._after + 1, position - 1))
-                yield RawEntry(position, dict(fields))
-                self._after = position
-            if not found:
+            some = self._read(min(BATCH_ENTRIES, self._head - self._after))
+            if not some:
                 self._gaps.append((self._after + 1, self._head))
-                self._after = self._head
+                return
+            if some[0].position != self._after + 1:
+                self._gaps.append((self._after + 1, some[0].position - 1))
+            yield from some
+            self._after = some[-1].position
+
+    def _read(self, limit: int) -> list[RawEntry]:
+        """The next entries without a gap among them; they come after one where it is nobody's any more."""
+        if self._is_known:
+            with contextlib.suppress(LogLostItsTail):
+                return self._streams.read(self.name, after=self._after, limit=limit)
+        with answering():
+            found = entries_of(
+                self._client.xrange(
+                    redis_key(self.name), min=f"{self._after + 1}-0", max=f"{self._head}-0", count=limit
+                )
+            )
+        some: list[RawEntry] = []
+        for entry_id, fields in found:
+            position = int(entry_id.partition(b"-")[0])
+            if some and position != some[-1].position + 1:
+                break
+            some.append(RawEntry(position, dict(fields)))
+        return some
 
 
 def _full_blocks(former: Stream | None, place: Place, head: int) -> list[Block]:
@@ -228,8 +260,17 @@ def _full_blocks(former: Stream | None, place: Place, head: int) -> list[Block]:
 def _hash(client: Client, name: str) -> Record:
     with answering():
         pairs = tuple((field, value) for field, value in client.hscan_iter(name, count=_MEMBERS))
-    # A field that moves while it is looked for can be seen twice.
-    return Record("hash", name, tuple(sorted(dict(pairs).items())))
+        # A field that moves while it is looked for can be seen twice.
+        expires_ms = client.pttl(name)
+    return Record("hash", name, tuple(sorted(dict(pairs).items())), expires_ms)
+
+
+def _fetches(client: Client) -> Iterator[Record]:
+    """How often devices fetched their secrets, a hash for each day."""
+    with answering():
+        names = sorted(client.scan_iter(match=_FETCHES, count=1000, _type="HASH"))
+    for name in names:
+        yield _hash(client, name.decode())
 
 
 def _series(client: Client) -> Iterator[Record]:
@@ -240,12 +281,12 @@ def _series(client: Client) -> Iterator[Record]:
             flat = tuple(
                 (entry_id, *(part for pair in fields.items() for part in pair)) for entry_id, fields in entries
             )
-            yield Record("stream", name.decode(), flat)
+            yield Record("stream", name.decode(), flat, client.pttl(name))
 
 
 def _beside(place: Place, hashes: list[Record], client: Client) -> tuple[File, ...]:
     files, some, size = [], list[Record](), 0
-    for record in (*(part for one in hashes for part in _parts(one)), *_series(client)):
+    for record in (*(part for one in (*hashes, *_fetches(client)) for part in _parts(one)), *_series(client)):
         some.append(record)
         size += sum(len(part) for member in record.members for part in member)
         if size >= BYTES_MAX:
@@ -258,7 +299,7 @@ def _beside(place: Place, hashes: list[Record], client: Client) -> tuple[File, .
 
 def _parts(record: Record) -> Iterator[Record]:
     for start in range(0, len(record.members), _MEMBERS):
-        yield Record(record.kind, record.key, record.members[start : start + _MEMBERS])
+        yield Record(record.kind, record.key, record.members[start : start + _MEMBERS], record.expires_ms)
 
 
 def _key_ids(sealed: Record) -> dict[str, int]:
@@ -273,16 +314,37 @@ def _key_ids(sealed: Record) -> dict[str, int]:
 # -- the archive
 
 
-def _archive(place: Place, depot: Depot | None, known: Mapping[str, File], tell: Tell) -> dict[str, File]:
-    """Every file of the archive; segments that the last backup knows are not read again, as none is ever changed."""
-    if depot is None:
+def _with_segments(client: Client, stream: Stream) -> Stream:
+    """A stream with the archive's segments of it, as far as they are within what is copied.
+
+    They are asked for after its entries were read: what left Redis meanwhile is in one.
+    """
+    if ":" in stream.name and not stream.name.endswith(":outcomes"):
+        return stream
+    notes = notes_of(client, stream.name)
+    segments = tuple(one for one in notes.segments if one.last <= stream.head)
+    # The newest entry stays in Redis.
+    trimmed = min(notes.trimmed, segments[-1].last if segments else 0, max(0, stream.head - 1))
+    return msgspec.structs.replace(stream, segments=segments, trimmed=trimmed)
+
+
+def _archive(
+    log: RedisLog, place: Place, streams: list[Stream], known: Mapping[str, File], tell: Tell
+) -> dict[str, File]:
+    """The segments of all streams; those that the last backup knows are not read again, as none is ever changed."""
+    segments = [segment for stream in streams for segment in stream.segments]
+    url = place_of(log.client)
+    if not segments or url is None:
         return {}
-    names, found = depot.names(), dict[str, File]()
-    for number, name in enumerate(names, 1):
-        former = known.get(name)
-        if former is not None and name.endswith(".parquet") and place.has(former):
-            found[name] = former
-        elif (data := depot.get(name)) is not None:
-            found[name] = place.put(data)
-        tell(Told("archive", number, len(names)))
+    depot, found = Depot(url), dict[str, File]()
+    for number, segment in enumerate(segments, 1):
+        former = known.get(segment.name)
+        if former is not None and former.sha256 == segment.sha256 and place.has(former):
+            found[segment.name] = former
+        else:
+            data = depot.get(segment.name)
+            if data is None or hashlib.sha256(data).hexdigest() != segment.sha256:
+                raise ArchiveDamaged(segment.name)
+            found[segment.name] = place.put(data)
+        tell(Told("archive", number, len(segments)))
     return found

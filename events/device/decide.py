@@ -234,6 +234,6 @@ def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module
 def _check_merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> None:
     """Hold what a patch leads to to the limits."""
     merged = merge_patch(section(raw), patch)
-    problems = problems_of(merged, root=root, size_bytes_max=size_bytes_max)
+    problems = problems_of(merged, root=root, size_bytes_max=size_bytes_max, references_allowed=root == "tags")
     if problems:
         raise TwinLimitExceeded(subject, problems)

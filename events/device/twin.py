@@ -8,10 +8,11 @@ import msgspec
 from events.canonical import JsonObject
 from events.device.authentication import THUMBPRINTS
 from events.device.etags import twin_etag
+from events.device.personal import HIDDEN
 from events.device.stamps import Stamp, metadata
 from events.device.state import DeviceDocument, ModuleDocument, section
 from events.device.times import NEVER, ticks, time_text
-from events.properties import merge_patch
+from events.properties import masked, merge_patch
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
         "modelId": "",
         "version": document.twin_version,
     }
-    tags = section(document.tags)
+    tags = masked(section(document.tags), shown=HIDDEN)
     if tags:
         twin["tags"] = tags
     desired, version = section(document.desired), document.desired_version + max(configured.version - 1, 0)
@@ -129,7 +130,7 @@ def module_twin(
         **_connection(authentication or {"type": "none"}),
         "modelId": "",
         "version": own.twin_version,
-        **({"tags": tags} if (tags := section(own.tags)) else {}),
+        **({"tags": tags} if (tags := masked(section(own.tags), shown=HIDDEN)) else {}),
         "properties": {
             "desired": {**desired, **({"$metadata": stamps} if times else {}), "$version": version},
             "reported": _reported(own, own.reported_at, times=times),

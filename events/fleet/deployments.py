@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -233,14 +233,17 @@ class Deployments:
                 self._remember(new)
                 self.has_had_own |= new.kind is Kind.DEVICE
         if before:
-            self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
-            ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
-            edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
-            self.layers_ascending = [deployment for deployment in edge if deployment.layered]
-            self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
-            self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
-            self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is Kind.MODULE]
+            self._rank()
         return {name: Change(old, self.by_id.get(name)) for name, old in before.items()}
+
+    def _rank(self) -> None:
+        self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
+        ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
+        edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
+        self.layers_ascending = [deployment for deployment in edge if deployment.layered]
+        self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
+        self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
+        self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is Kind.MODULE]
 
     def adopt(self, other: "Deployments") -> None:
         """Become what another one of the same partition is, and go on apart from it."""
@@ -251,6 +254,17 @@ class Deployments:
         self.has_phased, self.has_had_own = other.has_phased, other.has_had_own
         self.watch.adopt(other.watch)
         self.names = Counter(other.names)
+
+    def translate(self, other: "Deployments", facts: Sequence[tuple[int, str, TargetingFact]]) -> None:
+        """Become what one of another partition is here; `facts` are all that it has folded."""
+        self.adopt(other)
+        phased = {name for name, one in self.by_id.items() if isinstance(one.admission, Phased)}
+        if phased:
+            # Who is admitted is all that differs from partition to partition.
+            here = Deployments(self._number)
+            here.fold((position, name, fact) for position, name, fact in facts if name in phased)
+            self.by_id |= {name: here.by_id[name] for name in phased}
+            self._rank()
 
     def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[str]:
         """The deployments whose target can have changed with these sets of the index."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from events.fleet.directory import Directory
+from events.properties import is_secret
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.targeting.select import Kind
 from events.targeting.tree import Op, Path
@@ -382,7 +383,7 @@ class Index:
         changed = self._patch_children(ordinal, self._tags, gone)
         for name, value in tags.items():
             node = self._tags.children.get(name)
-            if node is not None and isinstance(value, dict):
+            if node is not None and isinstance(value, dict) and not is_secret(value):
                 changed |= self._replace(ordinal, node, value)
             else:
                 changed |= self._patch_children(ordinal, self._tags, {name: value})
@@ -395,7 +396,7 @@ class Index:
                 changed |= self._clear(ordinal, child)
         for name, item in value.items():
             found = node.children.get(name)
-            if found is not None and isinstance(item, dict):
+            if found is not None and isinstance(item, dict) and not is_secret(item):
                 changed |= self._replace(ordinal, found, item)
             else:
                 changed |= self._patch_children(ordinal, node, {name: item})
@@ -411,7 +412,12 @@ class Index:
                 continue
             if child is None:
                 child = self._grow(node, name)
-            if type(value) is dict:
+            # What a reference stands for is nobody's to be found by, and the reference says nothing.
+            if is_secret(value):
+                for grandchild in child.children.values():
+                    changed |= self._clear(ordinal, grandchild)
+                changed |= self._put(ordinal, child, OBJECT_KEY)
+            elif type(value) is dict:
                 changed |= self._put(ordinal, child, OBJECT_KEY)
                 changed |= self._patch_children(ordinal, child, value)
             else:

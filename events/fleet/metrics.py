@@ -25,7 +25,7 @@ from events.fleet.watch import Watch
 from events.manifest.document import Kind as DeploymentKind
 from events.manifest.merge import contributes
 from events.query.evaluate import compared
-from events.query.plan import true_bounds
+from events.query.plan import among, true_bounds
 from events.query.tree import Comparison, In, PathOf, Primitive
 from events.targeting.select import Kind, kind_of
 from events.targeting.tree import Op, Path
@@ -122,14 +122,13 @@ class _Within:
                 name = self._plan.module
                 return within if name is not None and compared(name, op, literal) is True else _NOBODY
             case ("status",):
-                return self._of_two(
-                    op, literal, ("enabled", directory.enabled), ("disabled", within - directory.enabled)
-                )
+                disabled = within - directory.enabled
+                return among(op, literal, ("enabled", directory.enabled), ("disabled", disabled)) & within
             case ("capabilities", "iotEdge"):
-                return self._of_two(op, literal, (True, directory.edge), (False, within - directory.edge))
+                return among(op, literal, (True, directory.edge), (False, within - directory.edge)) & within
             case ("configurations", name, "status"):
                 applied, targeted = self._standing(name)
-                return self._of_two(op, literal, ("Applied", applied), ("Targeted", targeted - applied))
+                return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied)) & within
             case ("deviceId",):
                 return self._indexed(path, op, literal) & within
             case _:
@@ -183,11 +182,6 @@ class _Within:
                 return index.of_kind(path, kind_of(literal)) - index.equal(path, literal)
             case _:
                 return _NOBODY if isinstance(literal, bool) else index.ordered(path, op, literal)
-
-    def _of_two(self, op: Op, literal: Primitive, *sets: tuple[str | bool, BitMap]) -> BitMap:
-        return (
-            BitMap().union(*(members for value, members in sets if compared(value, op, literal) is True)) & self._within
-        )
 
     def _having(self, module: str) -> BitMap:
         """Who has a module: made by hand, or as an edge device by what it runs."""

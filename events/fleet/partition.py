@@ -286,6 +286,11 @@ class Partition:
         named = {path for _, _, fact in targeting_facts(facts) for path in paths_in(fact)}
         self.index.hold(frozenset(named - {DEVICE_ID}), named=self.deployments.named_paths())
 
+    def paths_held_by(self, facts: Iterable[Envelope[Any]]) -> frozenset[Path]:
+        """The paths that `hold_paths_of` some facts would begin to index: fill them from documents, or they are empty."""
+        named = {path for _, _, fact in targeting_facts(facts) for path in paths_in(fact)}
+        return self.index.missing(named - {DEVICE_ID})
+
     def release_paths(self) -> None:
         """Index what the deployments name now, and no more."""
         self.index.hold(frozenset(), named=self.deployments.named_paths())

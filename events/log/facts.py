@@ -20,4 +20,20 @@ class BlockResolved(msgspec.Struct, frozen=True, tag="BlockResolved", forbid_unk
     reason: str
 
 
-LogFact = LogInitialised | BlockResolved
+class BlockRetried(msgspec.Struct, frozen=True, tag="BlockRetried", forbid_unknown_fields=True):
+    """An operator wants the fact at a position looked at again: by another version, or as it was repaired."""
+
+    stream: int
+    position: int
+    reason: str
+
+
+class SecretsErased(msgspec.Struct, frozen=True, tag="SecretsErased", forbid_unknown_fields=True):
+    """Somebody had secrets of something destroyed for good: `of` is `device:edge1`, `deployment:north` or `webhook:siem`."""
+
+    of: str
+    ids: tuple[str, ...]
+    reason: str
+
+
+LogFact = LogInitialised | BlockResolved | BlockRetried | SecretsErased

@@ -7,7 +7,7 @@ from typing import Any
 from events.envelope import Envelope, Principal
 from events.fleet.errors import CannotFold
 from events.log.errors import LogLostItsTail, UnreadableFact
-from events.log.facts import LOG_SUBJECT, BlockResolved
+from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried
 from events.log.keys import FLEET
 from events.log.port import Log
 
@@ -22,6 +22,7 @@ class FleetFacts:
         self._log = log
         self._facts: list[Envelope[Any]] = []
         self._resolved: dict[int, dict[int, str]] = {}
+        self._retried: dict[tuple[int, int], int] = {}
 
     def refresh(self) -> None:
         """Read on to the head.
@@ -52,6 +53,8 @@ class FleetFacts:
 
     def _note(self, envelope: Envelope[Any]) -> None:
         fact = envelope.fact
+        if isinstance(fact, BlockRetried):
+            self._retried[fact.stream, fact.position] = envelope.at
         if not isinstance(fact, BlockResolved):
             return
         self._resolved.setdefault(fact.stream, {})[fact.position] = fact.reason
@@ -73,6 +76,10 @@ class FleetFacts:
     def skipped(self, stream: int) -> dict[int, str]:
         """Positions of a stream that an operator decided to leave out, with the reasons."""
         return self._resolved.get(stream, {})
+
+    def retried(self, stream: int, position: int) -> int:
+        """When somebody wanted a position tried again, the last time, in milliseconds; before all times where nobody did."""
+        return self._retried.get((stream, position), -1)
 
 
 def _left_out(position: int) -> Envelope[Any]:

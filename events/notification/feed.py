@@ -63,9 +63,9 @@ class Feed:
             facts = self._log.read(number, after=after, limit=upto - after)
         except UnreadableFact as error:
             if error.position == after + 1:
-                return [of_unreadable(self._place(index, number, error.position))]
+                return [of_unreadable(self.place(index, number, error.position))]
             facts = self._log.read(number, after=after, limit=error.position - 1 - after)
-        return [of_fact(self._place(index, number, envelope.position), envelope) for envelope in facts]
+        return [of_fact(self.place(index, number, envelope.position), envelope) for envelope in facts]
 
     def _outcomes(self, index: int, after: int, upto: int) -> list[Notification]:
         number = index - 1 - self._log.partitions
@@ -74,18 +74,25 @@ class Feed:
         for expected, entry in enumerate(entries, after + 1):
             if entry.position != expected:
                 raise LogLostItsTail(self._names[index], expected=expected, found=entry.position)
-            found.append(self._outcome(index, number, entry))
+            found.append(self.outcome(index, entry))
         if len(found) < upto - after:
             raise LogLostItsTail(self._names[index], expected=upto, found=after + len(found))
         return found
 
-    def _outcome(self, index: int, number: int, entry: OutcomeEntry) -> Notification:
+    def outcome(self, index: int, entry: OutcomeEntry) -> Notification:
+        """An outcome that was read, as a notification.
+
+        Raises:
+            LogUnavailable: Redis did not say which devices it is about.
+        """
+        number = index - 1 - self._log.partitions
         outcome = msgspec.json.decode(entry.data, type=Outcome)
         firsts = [BitMap(itertools.islice(move.ordinals(), DEVICES_NAMED_MAX)) for move in outcome.moves]
         pages = pages_of(BitMap.union(*firsts)) if firsts else ()
         kept = self._views.read(number, Selection(fields=(("ids", pages),)))
         named = [list(ids_of(first, kept)) for first in firsts]
-        return of_outcome(self._place(index, number, entry.position), entry, outcome, named)
+        return of_outcome(self.place(index, number, entry.position), entry, outcome, named)
 
-    def _place(self, index: int, number: int, position: int) -> Place:
+    def place(self, index: int, number: int, position: int) -> Place:
+        """A position of a stream, by the stream's index among all positions and its number."""
         return Place(self._log.epoch, index, self._names[index], number, position)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from pyroaring import BitMap
 
 from events import canonical
@@ -36,18 +37,28 @@ class Change(msgspec.Struct, frozen=True, eq=False):
     after: Configuration
 
 
+class First(msgspec.Struct, frozen=True, eq=False):
+    """What a rollout would do first, to whom, and whom it would reach by and by."""
+
+    deployment: str
+    says: str
+    devices: Members
+    reached: Members
+
+
 class Outcome(msgspec.Struct, frozen=True, eq=False):
     """Everything that would happen. No count without its list: each count is the size of one of `lists`."""
 
     lists: dict[str, Members]
     changes: tuple[Change, ...]
-    stacks: dict[tuple[str, ...], Members]
+    stacks: tuple[tuple[str, ...], ...]
     """The layers of those who come to other ones, by their ids, ascending."""
-    held: dict[str, Members]
-    """Why some keep what they have: a limit, and who."""
+    held: tuple[str, ...]
+    """Why some keep what they have, each a limit; `heldBack/1` and on are who."""
     names: dict[tuple[int, int], str]
     deployments: Mapping[str, Deployment]
     vectors: dict[int, Vector]
+    rollouts: tuple[First, ...] = ()
 
     def count(self, name: str) -> int:
         """How many devices a list has; 0 where there is none of that name."""
@@ -79,23 +90,30 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return said.hexdigest()[: 2 * _DIGEST_BYTES]
 
 
-def outcome_of(implied: Iterable[Implied], *, within: Callable[[int], BitMap] | None = None) -> Outcome:
+def outcome_of(
+    implied: Iterable[Implied], *, first: Iterable[First] = (), within: Callable[[int], BitMap] | None = None
+) -> Outcome:
     """What follows over all partitions, as far as somebody sees it who is kept `within` some devices."""
     gathering = _Gathering()
     for one in implied:
         gathering.add(one, None if within is None else within(one.number) | one.came)
+    for rollout in first:
+        gathering.add_rollout(rollout, within)
     return gathering.outcome()
 
 
 class _Gathering:
+    """Sets are collected, and united once at the end: a fleet falls into thousands of shifts."""
+
     def __init__(self) -> None:
-        self._lists: dict[str, Members] = {}
-        self._changes: dict[tuple[str, str, str], tuple[Configuration, Configuration, Members]] = {}
-        self._stacks: dict[tuple[str, ...], Members] = {}
-        self._held: dict[str, Members] = {}
+        self._lists: dict[str, _Parts] = {}
+        self._changes: dict[tuple[str, str, str], tuple[Configuration, Configuration, _Parts]] = {}
+        self._stacks: dict[tuple[str, ...], None] = {}
+        self._held: dict[str, _Parts] = {}
         self._names: dict[tuple[int, int], str] = {}
         self._deployments: Mapping[str, Deployment] = {}
         self._vectors: dict[int, Vector] = {}
+        self._rollouts: list[First] = []
 
     def add(self, implied: Implied, seen: BitMap | None) -> None:
         number = implied.number
@@ -114,6 +132,12 @@ class _Gathering:
         self._note("registered", number, _within(implied.came, seen))
         self._note("retired", number, _within(implied.went, seen))
 
+    def add_rollout(self, first: First, within: Callable[[int], BitMap] | None) -> None:
+        self._rollouts.append(first)
+        for name, sets in ((f"rollouts/{first.deployment}/first", first.devices), ("affected", first.reached)):
+            for number, members in sets.items():
+                self._note(name, number, members if within is None else members & within(number))
+
     def _note(self, name: str, number: int, members: BitMap) -> None:
         if members:
             _put(self._lists.setdefault(name, {}), number, members)
@@ -127,7 +151,7 @@ class _Gathering:
             self._note("unmanaged", number, members)
         elif will and not was:
             self._note("managed", number, members)
-        had, has = (frozenset(one.id for one in _layers(row)) for row in (before, after))
+        had, has = {one.id for one in _layers(before)}, {one.id for one in _layers(after)}
         for name in had - has:
             self._note(f"deployments/{name}/lost", number, members)
         for name in has - had:
@@ -135,52 +159,71 @@ class _Gathering:
         parts = list(_parts(before, after))
         for module, old, new in parts:
             pair = (implied.configurations[old], implied.configurations[new])
-            _, _, those = self._changes.setdefault((module, old, new), (*pair, {}))
-            _put(those, number, members)
+            _put(self._changes.setdefault((module, old, new), (*pair, {}))[2], number, members)
         if parts:
             self._note("reconfigured", number, members)
         elif after.agent_version != before.agent_version:
             self._note("again", number, members)
-        for reason in {*_reasons(after)} - {*_reasons(before)}:
-            _put(self._held.setdefault(reason, {}), number, members)
+        if reasons := set(_reasons(after)) - set(_reasons(before)):
             self._note("heldBack", number, members)
+            for reason in reasons:
+                _put(self._held.setdefault(reason, {}), number, members)
         if after.stack != before.stack and after.standing is Standing.MANAGED:
-            _put(self._stacks.setdefault(tuple(layer.id for layer in after.stack), {}), number, members)
+            self._stacks[tuple(layer.id for layer in after.stack)] = None
 
     def outcome(self) -> Outcome:
+        lists = {name: _united(parts) for name, parts in self._lists.items()}
+        united = {key: (old, new, _united(parts)) for key, (old, new, parts) in self._changes.items()}
         # The most devices first, which is what whoever is woken at night has to see.
-        ranked = sorted(self._changes.items(), key=lambda item: (-sum(map(len, item[1][2].values())), item[0]))
+        ranked = sorted(united.items(), key=lambda item: (-sum(map(len, item[1][2].values())), item[0]))
         changes = []
         for place, ((module, _, _), (old, new, members)) in enumerate(ranked, 1):
             changes.append(Change(f"changes/{place}", module, old, new))
-            self._lists[f"changes/{place}"] = members
-        for place, (_, members) in enumerate(sorted(self._held.items()), 1):
-            self._lists[f"heldBack/{place}"] = members
+            lists[f"changes/{place}"] = members
+        for place, (_, parts) in enumerate(sorted(self._held.items()), 1):
+            lists[f"heldBack/{place}"] = _united(parts)
         return Outcome(
-            self._lists, tuple(changes), self._stacks, self._held, self._names, self._deployments, self._vectors
+            lists,
+            tuple(changes),
+            tuple(sorted(self._stacks)),
+            tuple(sorted(self._held)),
+            self._names,
+            self._deployments,
+            self._vectors,
+            tuple(self._rollouts),
         )
+
+
+_Parts = dict[int, list[BitMap]]
+
+
+def _put(parts: _Parts, number: int, members: BitMap) -> None:
+    parts.setdefault(number, []).append(members)
+
+
+def _united(parts: _Parts) -> Members:
+    return {number: BitMap.union(*some) for number, some in parts.items()}
 
 
 def _within(members: BitMap, seen: BitMap | None) -> BitMap:
     return members if seen is None else members & seen
 
 
-def _put(members: Members, number: int, some: BitMap) -> None:
-    members[number] = members[number] | some if number in members else some
-
-
 def _layers(row: Row) -> Iterator[Any]:
     """The deployments that decide what a device has; what an unmanaged one once had does not count."""
     if row.standing is not Standing.UNMANAGED:
         yield from row.stack
-    for part in (row.own_part, *row.module_parts.values()):
-        yield from part.stack
+    if row.own is not UNSET or row.modules is not UNSET:
+        for part in (row.own_part, *row.module_parts.values()):
+            yield from part.stack
 
 
 def _parts(before: Row, after: Row) -> Iterator[tuple[str, str, str]]:
     """Module, old and new configuration, where they differ."""
     if before.configuration != after.configuration:
         yield "", before.configuration, after.configuration
+    if before.own is after.own is UNSET and before.modules is after.modules is UNSET:
+        return
     if before.own_part.configuration != after.own_part.configuration:
         yield "device", before.own_part.configuration, after.own_part.configuration
     old, new = before.module_parts, after.module_parts
@@ -191,6 +234,8 @@ def _parts(before: Row, after: Row) -> Iterator[tuple[str, str, str]]:
 
 
 def _reasons(row: Row) -> Iterator[str]:
+    if row.own is row.modules is UNSET and not row.reason:
+        return
     for reason in (row.reason, row.own_part.reason, *(part.reason for part in row.module_parts.values())):
         if reason:
             yield reason

@@ -12,14 +12,14 @@ from events.fleet.deployments import Deployments, Target, targeting_facts
 from events.fleet.index import DEVICE_ID, MODULES, ValueKey, of_module
 from events.fleet.partition import MergeCache
 from events.log.fleet_facts import FleetFacts
-from events.log.keys import FLEET, name, partition_of
+from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.preview.errors import PreviewBehind
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
-from events.views.kept import Checkpoint
+from events.views.kept import Checkpoint, Kept
 from events.views.recalling import (
     RECALLED_ARRAYS,
     RECALLED_HASHES,
@@ -45,7 +45,7 @@ class Recall:
         self.merge = MergeCache()
         self._fleet = FleetFacts(log)
         self._recalled: dict[int, Recalled] = {}
-        self._deployments: dict[int, tuple[int, Deployments]] = {}
+        self._shared = (0, Deployments())
         self._configurations: dict[str, Configuration] = {NOTHING.digest: NOTHING}
         self._lock = threading.Lock()
 
@@ -57,14 +57,12 @@ class Recall:
         """
         self._wait(heads, numbers)
         with self._lock:
-            found = {}
             now = zip(numbers, self._views.read_each(numbers, Selection()), strict=True)
             stale = [number for number, kept in now if not self._is_known(number, kept.checkpoint)]
             while stale:
-                stale = [number for number in stale if not self._read(number)]
-            for number in numbers:
-                found[number] = self._recalled[number]
-            return found
+                read = zip(stale, self._views.read_each(stale, _WANTED), strict=True)
+                stale = [number for number, kept in read if not self._keep(number, kept)]
+            return {number: self._recalled[number] for number in numbers}
 
     def _is_known(self, number: int, checkpoint: Checkpoint) -> bool:
         known = self._recalled.get(number)
@@ -91,68 +89,91 @@ class Recall:
             if at.partition < heads[number] or at.fleet < heads[FLEET]
         ]
 
-    def _read(self, number: int) -> bool:
-        """Recall a partition as it is now; false when a commit came between two looks."""
-        kept = self._views.read(number, _WANTED)
-        unknown = tuple(sorted(digests_of(kept) - self._configurations.keys()))
-        stored = self._views.read(number, Selection(fields=(("configurations", unknown),))).hashes
-        found = stored.get("configurations", {})
-        if found.keys() != set(unknown):
-            return False
-        self._configurations |= {digest: Configuration.from_bytes(data) for digest, data in found.items()}
+    def _keep(self, number: int, kept: Kept) -> bool:
+        """Recall a partition as it was read; false when a commit came between two looks."""
+        if unknown := tuple(sorted(digests_of(kept) - self._configurations.keys())):
+            found = self._views.read(number, Selection(fields=(("configurations", unknown),))).hashes["configurations"]
+            if found.keys() != set(unknown):
+                return False
+            self._configurations |= {digest: Configuration.from_bytes(data) for digest, data in found.items()}
         deployments = self._deployments_at(number, kept.checkpoint.vector.fleet)
         self._recalled[number] = Recalled(kept, deployments, self._configurations)
         return True
 
     def _deployments_at(self, number: int, position: int) -> Deployments:
-        known, deployments = self._deployments.get(number, (0, Deployments(number)))
+        """The deployments as a partition sees them; folded once for all partitions."""
+        known, shared = self._shared
+        if position < known:
+            known, shared = 0, Deployments()
         if position > known:
             if len(self._fleet.between(0)) < position:
                 self._fleet.refresh()
-            after = Deployments(number)
-            after.adopt(deployments)
+            after = Deployments()
+            after.adopt(shared)
             after.fold(targeting_facts(self._fleet.between(known, position)))
-            deployments = after
-            self._deployments[number] = (position, deployments)
-        return deployments
+            shared = after
+            self._shared = max(self._shared, (position, shared), key=lambda one: one[0])
+        here = Deployments(number)
+        here.translate(shared, list(targeting_facts(self._fleet.between(0, position))) if shared.has_phased else ())
+        return here
 
     # -- what commands need beside
 
     def ahead(
         self,
-        number: int,
-        recalled: Recalled,
+        recalled: Mapping[int, Recalled],
         *,
-        targets: Iterable[Target],
+        targets: Sequence[Target],
         names: Iterable[str],
-        devices: Sequence[str],
-    ) -> Ahead:
-        """What it takes to ask some conditions anew of everybody, and any condition of some devices of a partition.
+        devices: Mapping[int, Sequence[str]],
+    ) -> dict[int, Ahead]:
+        """What it takes to ask some conditions anew of everybody, and any condition of some devices, by partition.
 
         `names` are ids that what is decided refers to, wherever these devices are.
         """
         asked = _asked(targets)
-        checkpoint = recalled.checkpoint
-        unindexed = frozenset(path for path in asked.columns | asked.paths if not _is_indexed(checkpoint, path))
-        partitions = self._log.partitions
-        wanted_ids = {one for one in (*names, *asked.ids) if partition_of(one, partitions) == number} | set(devices)
-        fields = {index_field(path, key) for path, key in asked.values if path not in unindexed}
-        if columns := asked.columns - unindexed:
-            fields |= {one for one in self._views.field_names(number, "index") if _is_of(path_of(one), columns)}
-        every_id = asked.every_id or bool(unindexed)
-        kept = self._views.read(
-            number,
-            Selection(
-                hashes=("ordinals",) if every_id else (),
-                fields=(("index", tuple(sorted(fields))), ("ordinals", () if every_id else tuple(sorted(wanted_ids)))),
+        ids = {*names, *asked.ids, *(one for some in devices.values() for one in some)}
+        plain = Selection(
+            hashes=("ordinals",) if asked.every_id else (),
+            fields=(
+                ("index", tuple(sorted(index_field(path, key) for path, key in asked.values))),
+                ("ordinals", () if asked.every_id else tuple(sorted(ids))),
             ),
         )
-        ids = {device_id: int(ordinal) for device_id, ordinal in kept.hashes.get("ordinals", {}).items()}
+        numbers = list(recalled)
+        read = dict(zip(numbers, self._views.read_each(numbers, plain), strict=True))
+        return {
+            number: self._ahead(
+                number, recalled[number], read[number], asked=asked, targets=targets, devices=devices.get(number, ())
+            )
+            for number in numbers
+        }
+
+    def _ahead(
+        self,
+        number: int,
+        recalled: Recalled,
+        kept: Kept,
+        *,
+        asked: "_Asked",
+        targets: Sequence[Target],
+        devices: Sequence[str],
+    ) -> Ahead:
+        checkpoint, hashes = recalled.checkpoint, kept.hashes
+        unindexed = frozenset(path for path in asked.columns | asked.paths if not _is_indexed(checkpoint, path))
+        index = dict(hashes.get("index", {}))
+        if columns := asked.columns - unindexed:
+            fields = [one for one in self._views.field_names(number, "index") if _is_of(path_of(one), columns)]
+            index |= self._views.read(number, Selection(fields=(("index", tuple(fields)),))).hashes.get("index", {})
+        ordinals = hashes.get("ordinals", {})
+        if unindexed and not asked.every_id:
+            ordinals = self._views.read(number, Selection(hashes=("ordinals",))).hashes["ordinals"]
+        ids = {device_id: int(ordinal) for device_id, ordinal in ordinals.items()}
         module_ids = _module_ids(recalled, targets)
         return Ahead(
             {device_id: ordinal for device_id, ordinal in ids.items() if ordinal < checkpoint.ordinals},
             bool(devices),
-            tuple(decoded_sets(kept.hashes.get("index", {}).items())),
+            tuple(one for one in decoded_sets(index.items()) if one[0] not in unindexed),
             unindexed,
             self._documents(number, ids, module_ids, unindexed) if unindexed else (),
             tuple(self._documents(number, devices, module_ids)),

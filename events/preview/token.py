@@ -88,7 +88,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 def _digest(outcome: Outcome, summary: Summary) -> str:
     changes = [(one.name, one.module, one.before.digest, one.after.digest) for one in outcome.changes]
-    return canonical.digest([changes, summary, sorted(outcome.held)])
+    return canonical.digest([changes, summary, outcome.held])
 
 
 def _differences(shown: Mapping[str, tuple[int, str]], now: Mapping[str, tuple[int, str]]) -> list[str]:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from redis import Redis
 
+from events.device.personal import personal_paths
 from events.envelope import Principal
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
+from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import is_cluster, read_settings
 
@@ -35,5 +37,10 @@ def open_producer(
         raise ValueError("RQ cannot use a Redis Cluster; give queue_url, a single server for the queue")
     log = open_log(url, allow_volatile=allow_volatile)
     waker = Waker(Redis.from_url(queue_url or url), partitions=log.partitions)
-    path = key_file or read_settings().effective_key_file
-    return Producer(log, by=author, waker=waker, take_secrets=LazyVault(RedisSecretStore(log.client), path).take_out)
+    settings = read_settings()
+    vault = LazyVault(
+        RedisSecretStore(log.client),
+        key_file or settings.effective_key_file,
+        personal=Personal(personal_paths(settings.personal_tags)),
+    )
+    return Producer(log, by=author, waker=waker, take_secrets=vault.take_out)

@@ -18,7 +18,7 @@ from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
-from events.log.facts import LOG_SUBJECT, BlockResolved
+from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
@@ -42,6 +42,7 @@ from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
+REASON_BYTES_MAX = 2000
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 2.0
 _CONFLICT_SECONDS = 0.001
@@ -209,15 +210,44 @@ class Producer:
             DecisionInvalid: there is no such position, or no reason.
             LogUnavailable: as `submit`.
         """
+        self._decide_block(BlockResolved(stream, position, reason))
+
+    def look_again(self, stream: int, position: int, *, reason: str) -> None:
+        """Record an operator's wish that the fact at a position is tried again; who stopped there stops again if need be.
+
+        Raises:
+            DecisionInvalid, LogUnavailable: as `leave_out`.
+        """
+        self._decide_block(BlockRetried(stream, position, reason))
+
+    def _decide_block(self, fact: BlockResolved | BlockRetried) -> None:
         heads = self._log.heads()
-        if stream not in heads or not 0 < position <= heads[stream]:
-            raise DecisionInvalid(f"{stream}:{position}", "is no position of this log")
-        if not reason.strip():
-            raise DecisionInvalid(f"{name(stream)}:{position}", "is left out for a reason; say which")
+        if fact.stream not in heads or not 0 < fact.position <= heads[fact.stream]:
+            raise DecisionInvalid(f"{fact.stream}:{fact.position}", "is no position of this log")
+        if not fact.reason.strip():
+            raise DecisionInvalid(f"{name(fact.stream)}:{fact.position}", "is decided upon for a reason; say which")
+        if len(fact.reason.encode(errors="replace")) > REASON_BYTES_MAX:
+            raise DecisionInvalid(
+                f"{name(fact.stream)}:{fact.position}", f"has a reason of at most {REASON_BYTES_MAX} bytes"
+            )
+        self._record(fact)
+
+    def record_erasure(self, of: str, ids: Sequence[str], *, reason: str) -> None:
+        """Record that secrets of something are destroyed for good; whoever calls this destroys them next.
+
+        Raises:
+            DecisionInvalid: no reason.
+            LogUnavailable: as `submit`.
+        """
+        if not reason.strip() or len(reason.encode(errors="replace")) > REASON_BYTES_MAX:
+            raise DecisionInvalid(of, f"is erased for a reason of 1 to {REASON_BYTES_MAX} bytes; say which")
+        for start in range(0, len(ids), BATCH_COMMANDS):
+            self._record(SecretsErased(of, tuple(ids[start : start + BATCH_COMMANDS]), reason))
+
+    def _record(self, fact: BlockResolved | BlockRetried | SecretsErased) -> None:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
-            fact = BlockResolved(stream, position, reason)
             chunks = self._append([Proposed(LOG_SUBJECT, stored.head.version, fact)], "")
         self._wake(chunks)
 

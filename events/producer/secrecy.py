@@ -8,6 +8,7 @@ from events.producer.deciding import subjects_of
 from events.producer.errors import Command, NoVault
 from events.secrets.errors import SecretNotFound
 from events.secrets.keyfile import load_or_create
+from events.secrets.personal import Personal
 from events.secrets.port import SecretStore
 from events.secrets.taking import holds_secrets, take
 from events.secrets.vault import Vault
@@ -43,20 +44,28 @@ def refuse_references(command: Command) -> None:
         raise SecretNotFound(brought)
 
 
+NOTHING_PERSONAL = Personal()
+
+
 class LazyVault:
     """A vault that is opened when the first secret comes along: its key file is read then, or made."""
 
-    def __init__(self, store: SecretStore, key_file: Path) -> None:
+    def __init__(self, store: SecretStore, key_file: Path, *, personal: Personal = NOTHING_PERSONAL) -> None:
         self._store = store
+        self.personal = personal
         self._key_file = key_file
         self._opened: Vault | None = None
 
     def take_out(self, command: Command) -> Command:
-        """The command without the secrets in it.
+        """The command without the secrets and personal values in it.
 
         Raises:
             SecretsError: as `Vault.take_out`, or the key file cannot be used.
+            ConditionInvalid: it targets by a personal tag.
         """
+        self.personal.check(command)
+        if self.personal.take(command, new_id=lambda: "0")[1]:
+            command = self.opened.take_personal(command, self.personal)
         if not holds_secrets(command):
             return command
         if self._opened is None:

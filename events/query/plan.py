@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
-from events.query.evaluate import holds
+from events.query.evaluate import compared, holds
 from events.query.tree import (
     MIRRORED,
     OPPOSITE,
@@ -53,6 +53,11 @@ class Bounds(msgspec.Struct, frozen=True):
 
     sure: BitMap
     maybe: BitMap
+
+
+def among(op: Op, literal: Primitive, *values: tuple[Primitive, BitMap]) -> BitMap:
+    """For whom a comparison is true of a property that has one of a few values, by who has them."""
+    return BitMap().union(*(members for value, members in values if compared(value, op, literal) is True))
 
 
 def true_bounds(where: Expression | None, index: QueryIndex) -> Bounds:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from events.canonical import Json
 from events.secrets.errors import SecretErased
 from events.secrets.keyfile import KeyFile
+from events.secrets.personal import Personal
 from events.secrets.port import SecretStore
 from events.secrets.references import materialise, references
 from events.secrets.sealing import rewrap, seal, unseal
@@ -38,6 +39,18 @@ class Vault:
         taken, found, brought = take(command, new_id=self._new_id, marked=marked)
         if brought:
             self._store.sealed(brought)
+        if found:
+            self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in found})
+        return taken
+
+    def take_personal(self, command: C, personal: Personal) -> C:
+        """The command with references for its personal values, which are stored by then.
+
+        Raises:
+            SecretTextInvalid: as `Personal.take`.
+            SecretsUnavailable: the store did not answer.
+        """
+        taken, found = personal.take(command, new_id=self._new_id)
         if found:
             self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in found})
         return taken

@@ -23,17 +23,20 @@ def why_not(judged: Judged, *, own: str = "") -> str:
     return own + _told(found)
 
 
-def _told(one: Blame, *, inside: bool = False) -> str:
+def _told(one: Blame) -> str:
     if one.leaf is not None:
         return _leaf(one.leaf, wanted=one.wanted)
     if one.any_of and (together := _one_of(one.parts)):
         return together
-    told = [_told(part, inside=True) for part in one.parts]
-    if len(told) == 1:
-        return told[0]
-    if not one.any_of:
-        return ", and ".join(told)
-    return f"none of these holds: {'; '.join(told)}" if not inside else f"none of ({'; '.join(told)}) holds"
+    if len(one.parts) == 1:
+        return _told(one.parts[0])
+    if one.any_of:
+        return f"one of these would have to change: {'; or '.join(map(_grouped, one.parts))}"
+    return ", and ".join(map(_grouped, one.parts))
+
+
+def _grouped(one: Blame) -> str:
+    return f"({_told(one)})" if len(one.parts) > 1 else _told(one)
 
 
 def _one_of(parts: tuple[Blame, ...]) -> str:

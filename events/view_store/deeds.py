@@ -1,17 +1,22 @@
 """What was done to each deployment and its rollout, and by whom: kept up from the fleet's stream as far as somebody asks."""
 
+import contextlib
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import get_args
 
 import msgspec
 
 from events.deployment.facts import DeploymentCreated, DeploymentFact, DeploymentUpdated
 from events.envelope import Envelope
 from events.fleet.deployments import deployment_of
-from events.log.keys import FLEET
+from events.log.codec import decode_entry
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.keys import FLEET, name
 from events.log.port import Fact, Log
-from events.log.reader import Reader
+from events.log.raw import RawEntry, RawStreams
+from events.log.scan import Wanted, scan
 from events.rollout.facts import DevicesAdmitted, RolloutFact
 from events.rollout.sets import FleetSet
 
@@ -34,11 +39,17 @@ class Deed(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-class Deeds:
-    """Every deed there was, by deployment, those of deleted ones as well. May be asked by several threads."""
+_WANTED = Wanted(types=frozenset(kind.__name__ for union in (DeploymentFact, RolloutFact) for kind in get_args(union)))
 
-    def __init__(self, log: Log) -> None:
-        self._reader = Reader(log, FLEET)
+
+class Deeds:
+    """Every deed there was, by deployment, those of deleted ones as well. May be asked by several threads.
+
+    What cannot be read is left out: where the fleet's stream stops workers, explanations still have the rest.
+    """
+
+    def __init__(self, streams: RawStreams) -> None:
+        self._streams = streams
         self._position = 0
         self._by_id: dict[str, list[Deed]] = {}
         self._lock = threading.Lock()
@@ -47,7 +58,8 @@ class Deeds:
         """What was done to the one that was made last under an id, oldest first, up to a position of the fleet's stream.
 
         Raises:
-            LogUnavailable, UnreadableFact, LogLostItsTail: as `Reader.facts`.
+            LogUnavailable: Redis does not answer.
+            DepotUnavailable, SegmentDamaged, SegmentMissing: the archive does not have what was archived.
         """
         with self._lock:
             self._read_on(upto)
@@ -56,16 +68,24 @@ class Deeds:
         made = (number for number in reversed(range(len(some))) if some[number].kind == DeploymentCreated.__name__)
         return tuple(some[next(made, 0) :])
 
-    def among(self, names: Iterable[str], *, after: int, upto: int) -> Iterator[tuple[str, Deed]]:
-        """The deeds on some deployments at positions after + 1 to `upto`."""
-        for name in names:
-            yield from ((name, deed) for deed in self.of(name, upto=upto) if deed.position > after)
-
     def _read_on(self, upto: int) -> None:
-        for envelope in self._reader.facts(after=self._position) if self._position < upto else ():
-            self._position = envelope.position
-            if isinstance(envelope.fact, DeploymentFact | RolloutFact):
-                self._by_id.setdefault(deployment_of(envelope.subject), []).append(_deed(envelope))
+        while self._position < upto:
+            try:
+                for entry in scan(self._streams, name(FLEET), _WANTED, after=self._position, upto=upto):
+                    self._position = entry.position
+                    self._note(entry)
+            except LogLostItsTail as error:
+                if error.found <= self._position:
+                    return
+                self._position = error.found - 1
+            else:
+                # A stream that ends before its head has lost its tail.
+                self._position = max(self._position, upto)
+
+    def _note(self, entry: RawEntry) -> None:
+        with contextlib.suppress(UnreadableFact):
+            envelope = decode_entry(name(FLEET), entry.position, entry.fields)
+            self._by_id.setdefault(deployment_of(envelope.subject), []).append(_deed(envelope))
 
 
 def _deed(envelope: Envelope[Fact]) -> Deed:

@@ -7,10 +7,8 @@ import msgspec
 
 from events.bitmaps import from_bytes
 from events.canonical import JsonObject
-from events.deployment.state import DeploymentDocument
 from events.device import state
 from events.device.identifiers import module_subject
-from events.device.origins import EDGE, ENABLED
 from events.device.state import NEVER, DeviceDocument, section
 from events.envelope import Envelope, Vector
 from events.fleet.configuration import AGENT
@@ -26,7 +24,7 @@ from events.view_store.deeds import Deed, Deeds, admitting
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective, FleetView
 from events.view_store.port import Blocked, Selection, ViewStore
-from events.view_store.query_rows import modules_of
+from events.view_store.query_rows import documents_of, modules_of
 from events.view_store.tracing import Traced, trace
 from events.views.explain import contests, weigh
 from events.views.explained import Contest, Known, Led, Reported, Standpoint, Subject, Twin, Weighed
@@ -88,17 +86,16 @@ class Explanation(msgspec.Struct, frozen=True):
 
     def led_to_device(self) -> tuple[Led, ...]:
         """What made the device what it is beside its twin: its registration, its identity, what was set by hand, its last report."""
-        traced, origins = self.traced, self.traced.origins
+        traced, number = self.traced, self.standpoint.number
         every = (
             traced.registered,
-            origins.get(EDGE),
-            origins.get(ENABLED),
             traced.by_hand,
             traced.reported,
             traced.retired if self.document.retired else None,
         )
-        found = {one.position: one for one in every if one is not None}
-        return tuple(leading.of_device(self.standpoint.number, one) for _, one in sorted(found.items()))
+        found = {one.position: leading.of_device(number, one) for one in every if one is not None}
+        found |= {one.position: one for one in leading.of_identity(self.document, traced.origins, number)}
+        return tuple(one for _, one in sorted(found.items()))
 
     def undecided(self) -> tuple[Led, ...]:
         """Facts of the device that workers have not come to."""
@@ -107,7 +104,9 @@ class Explanation(msgspec.Struct, frozen=True):
     def led_to_change(self) -> tuple[Led, ...]:
         """The facts that came with the outcome: of the device, and on deployments that it came to have or has no more."""
         row, was = self.standpoint.row, self.change.was
-        names = {layer.id for layer in set(row.layers) ^ set(was.layers)}
+        layers, had = set(row.layers), set(was.layers)
+        # Of one that nothing targets any more the stack stays, and what took it away was done to that.
+        names = {layer.id for layer in (layers ^ had or layers)}
         span = self.change
         of_device = [leading.of_device(self.standpoint.number, one) for one in self.traced.moving]
         of_fleet = [
@@ -126,8 +125,12 @@ class Explaining:
         self._log, self._view, self._views = log, view, views
         self._streams, self._deeds = streams, deeds
 
-    def explain(self, device_id: str, *, entries_max: int = ENTRIES_MAX) -> Explanation | None:
+    def explain(
+        self, device_id: str, *, deployment: str | None = None, entries_max: int = ENTRIES_MAX
+    ) -> Explanation | None:
         """A device's explanation; `None` where there never was one of that id.
+
+        With one deployment, of all others only those are weighed that are part of what the device has.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -144,7 +147,7 @@ class Explaining:
             at = Standpoint(number, self._views.checkpoint(number).vector, head)
             explanation = Explanation(device_id, document, subject, at)
         else:
-            explanation = self._weighed(device_id, document, subject, number, head)
+            explanation = self._weighed(device_id, document, subject, head, deployment)
         return msgspec.structs.replace(
             explanation,
             blocked=self._views.blocked(number),
@@ -158,10 +161,11 @@ class Explaining:
         return {*explanation.deployments, *(layer.id for row in rows for layer in row.layers)}
 
     def _weighed(
-        self, device_id: str, document: DeviceDocument, subject: Subject, number: int, head: Vector
+        self, device_id: str, document: DeviceDocument, subject: Subject, head: Vector, deployment: str | None
     ) -> Explanation:
-        known = self._known()
+        number = partition_of(device_id, self._log.partitions)
         effective, kept = self._read(number, device_id)
+        known = self._known(None if deployment is None else {deployment, *_named_by(effective)})
         at = Standpoint(number, kept.checkpoint.vector, head)
         if effective is not None:
             at = msgspec.structs.replace(at, ordinal=effective.ordinal, row=effective.row)
@@ -208,8 +212,11 @@ class Explaining:
             return None
         return admitting(self._log, one.deeds[deployment_id], number=one.standpoint.number, ordinal=ordinal)
 
-    def _known(self) -> dict[str, Known]:
-        documents: dict[str, DeploymentDocument] = dict(deployments(self._log))
+    def _known(self, some: set[str] | None) -> dict[str, Known]:
+        """All deployments as they stand in the log, or some of them."""
+        # What has a colon in its name is no deployment.
+        named = sorted(name for name in some or () if ":" not in name)
+        documents = dict(deployments(self._log)) if some is None else documents_of(self._log, named)
         names = list(documents)
         stored = self._log.load([rollout_state.subject_of(name) for name in names], fleet=True) if names else []
         return {
@@ -248,10 +255,6 @@ class Explaining:
         said = {} if own is None else section(own.reported)
         status = said.get("lastDesiredStatus")
         status = status if isinstance(status, dict) else {}
-        sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
-        standing = next((name for name in ("healthy", "unhealthy") if at.ordinal in sets.get(name, ())), "")
-        if not standing:
-            standing = "unknown" if at.ordinal in sets.get("answered", ()) else "pending"
         return Reported(
             NEVER if own is None else own.reported_at,
             _number(said.get("lastDesiredVersion")),
@@ -260,8 +263,25 @@ class Explaining:
             at.row.agent_version,
             {name: str(one.get("runtimeStatus")) for name, one in _modules_of(said).items()},
             {} if effective is None else desired_status(effective.sections),
-            standing,
+            _standing(kept, at.ordinal),
         )
+
+
+def _standing(kept: Kept, ordinal: int | None) -> str:
+    """The first of some sets that a device is in, as the views have them."""
+    for name, said in (("healthy", "healthy"), ("unhealthy", "unhealthy"), ("answered", "unknown")):
+        if ordinal is not None and name in kept.hashes["sets"] and ordinal in from_bytes(kept.hashes["sets"][name]):
+            return said
+    return "pending"
+
+
+def _named_by(effective: Effective | None) -> set[str]:
+    """The deployments that are part of what a device has, or should have."""
+    if effective is None:
+        return set()
+    row = effective.row
+    parts = (row.own_part, *row.module_parts.values())
+    return {layer.id for layers in (row.layers, row.wanted, *(part.wanted for part in parts)) for layer in layers}
 
 
 def _subject(device_id: str, document: DeviceDocument) -> Subject:

@@ -17,6 +17,7 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.device.origins import ABSENT, EDGE, ENABLED, Property
+from events.device.state import DeviceDocument
 from events.envelope import Envelope
 from events.log.keys import FLEET, name
 from events.rollout.facts import DevicesAdmitted
@@ -72,6 +73,18 @@ def of_device(stream: int, envelope: Envelope[Any], said: str = "") -> Led:
     by, place = str(envelope.by), f"{name(stream)}:{envelope.position}"
     says = _says(by, form, envelope.at, place)
     return Led(name(stream), envelope.position, envelope.at, by, kind.__name__, envelope.cause, says)
+
+
+def of_identity(document: DeviceDocument, origins: Mapping[Property, Envelope[Any]], stream: int) -> Iterator[Led]:
+    """What made a device edge-capable or not, and enabled or not, since its registration."""
+    reason = f" ({document.status_reason})" if document.status_reason else ""
+    said = {
+        EDGE: f"made the device {'' if document.edge else 'not '}edge-capable",
+        ENABLED: f"{'enabled' if document.enabled else 'disabled'} the device{reason}",
+    }
+    for one, form in said.items():
+        if one in origins and isinstance(origins[one].fact, DeviceUpdated):
+            yield of_device(stream, origins[one], form)
 
 
 def of_deployment(deployment_id: str, deed: Deed) -> Led:

@@ -10,10 +10,12 @@ from pyroaring import BitMap
 from events.bitmaps import seen
 from events.fleet.answers import OTHER
 from events.fleet.configuration import AGENT, HUB, module_ids
-from events.fleet.index import BOOLEAN, REPORTED, STRING, ValueKey, value_key
+from events.fleet.index import REPORTED, STRING, ValueKey, value_key
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.fleet.rows import Row
+from events.query.plan import among
 from events.query.tree import Comparison, Expression, In, PathOf, Primitive, equalities
+from events.targeting.evaluate import COMPARE
 from events.targeting.tree import Op, Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
@@ -23,14 +25,6 @@ from events.views.reading import Targeting, deployment_of
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
 
 _NOBODY = BitMap()
-_COMPARES = {
-    Op.EQ: np.equal,
-    Op.NE: np.not_equal,
-    Op.LT: np.less,
-    Op.LE: np.less_equal,
-    Op.GT: np.greater,
-    Op.GE: np.greater_equal,
-}
 
 
 def indexes(views: ViewStore, numbers: Sequence[int], *wheres: Expression | None) -> list["PartitionIndex"]:
@@ -83,12 +77,12 @@ class PartitionIndex:
                 return self._compare_ids(op, literal)
             case ("status",):
                 enabled = self._sets.get("enabled", _NOBODY)
-                return _of_two(op, literal, {"enabled": enabled, "disabled": self.everyone() - enabled})
+                return among(op, literal, ("enabled", enabled), ("disabled", self.everyone() - enabled))
             case ("capabilities", "iotEdge"):
-                return _of_two(op, literal, {True: self.edge, False: self.everyone() - self.edge})
+                return among(op, literal, (True, self.edge), (False, self.everyone() - self.edge))
             case ("configurations", name, "status") if self.has_own:
                 applied, targeted = self._own_standing(name)
-                return _of_two(op, literal, {"Applied": applied, "Targeted": targeted - applied})
+                return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied))
             case ("configurations", *_) | ("moduleId",):
                 return _NOBODY
             case _:
@@ -135,7 +129,7 @@ class PartitionIndex:
         column = self.column(path)
         if column is None:
             return None
-        compare = _COMPARES[op]
+        compare = COMPARE[op]
         return BitMap().union(
             *(members for key, members in column.items() if key[0] == wanted[0] and compare(key[1], wanted[1]))
         )
@@ -215,11 +209,10 @@ class ModuleIndex:
                 found = self._devices.compare(path, op, literal)
                 return None if found is None else found & self.everyone()
             case ("moduleId",):
-                holds = isinstance(literal, str) and bool(_COMPARES[op](self._module_id, literal))
-                return self.everyone() if holds else _NOBODY
+                return among(op, literal, (self._module_id, self.everyone()))
             case ("configurations", name, "status"):
                 applied, targeted = self._standing(name)
-                return _of_two(op, literal, {"Applied": applied, "Targeted": targeted - applied}) & self.everyone()
+                return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied)) & self.everyone()
             case _ if path == CODE and self._module_id == AGENT:
                 return self._compare_code(op, literal)
             case _:
@@ -271,7 +264,7 @@ class ModuleIndex:
             return None
         if op in {Op.EQ, Op.NE} and not 0 < literal < OTHER:
             return None
-        holds = _COMPARES[op](codes, literal) & (codes != 0)
+        holds = COMPARE[op](codes, literal) & (codes != 0)
         return BitMap(np.flatnonzero(holds).astype(np.uint32)) & self.everyone()
 
 
@@ -281,17 +274,6 @@ def _kept_of(views: ViewStore, number: int, deployment_id: str) -> Kept:
     places = tuple({field.partition("/")[0] for field in targets})
     wanted = Selection(hashes=("rows",), fields=(("deployments", places), ("targets", targets)), arrays=("row_of",))
     return views.read(number, wanted)
-
-
-def _of_two(op: Op, literal: Primitive, sets: dict[str, BitMap] | dict[bool, BitMap]) -> BitMap:
-    """A comparison of a property that has one of two values."""
-    kind = value_key(literal)[0]
-    chosen = [
-        members
-        for value, members in sets.items()
-        if value_key(value)[0] == kind and (kind != BOOLEAN or op in {Op.EQ, Op.NE}) and _COMPARES[op](value, literal)
-    ]
-    return BitMap().union(*chosen)
 
 
 def _decoded(kept: Kept) -> Iterator[tuple[ValueKey, BitMap]]:

@@ -11,6 +11,7 @@ from events.canonical import JsonObject
 from events.deployment import state as deployment_state
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
+from events.device.personal import HIDDEN
 from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
 from events.device.twin import Author, Configured, device_twin, module_twin
 from events.fleet.configuration import HUB, module_ids
@@ -21,7 +22,7 @@ from events.fleet.rows import NO_ROW, Layer, Row
 from events.log.port import Log
 from events.manifest.document import DEVICE, MODULE, by_module
 from events.manifest.merge import contributes, last_setter
-from events.properties import merge_patch
+from events.properties import masked, merge_patch
 from events.query.tree import Query, paths
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
@@ -125,7 +126,7 @@ class Rows:
             row["capabilities"] = {"iotEdge": document.edge}
         wanted = self._wanted
         if "tags" in wanted and document.tags:
-            row["tags"] = document.tags
+            row["tags"] = masked(document.tags, shown=HIDDEN)
         properties = row["properties"] = {}
         if "desired" in wanted:
             properties["desired"] = document.desired

@@ -78,8 +78,16 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 class Querying:
     """Runs queries on the views and documents of a fleet."""
 
-    def __init__(self, log: Log, views: ViewStore, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._log, self._views, self._clock = log, views, clock
+    def __init__(
+        self,
+        log: Log,
+        views: ViewStore,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        besides: Callable[[int, Expression], BitMap] | None = None,
+    ) -> None:
+        """`besides` says whom else a scope has to be true for: in the past, those for whom it is true now."""
+        self._log, self._views, self._clock, self._besides = log, views, clock, besides
 
     def page(
         self,
@@ -125,7 +133,11 @@ class Querying:
     def within(self, number: int, scope: Expression) -> BitMap:
         """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
         (index,) = indexes(self._views, [number], scope)
-        return self._exact(index, scope, overlaid=False)
+        return self._allowed(index, scope)
+
+    def _allowed(self, index: PartitionIndex, scope: Expression) -> BitMap:
+        allowed = self._exact(index, scope, overlaid=False)
+        return allowed if self._besides is None else allowed & self._besides(index.number, scope)
 
     # -- pages
 
@@ -175,7 +187,7 @@ class Querying:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
         test, still = compiled(query.where), None if scope is None else compiled(scope)
         for index in self._indexes(query, scope, first):
-            allowed = None if scope is None else self._exact(index, scope, overlaid=False)
+            allowed = None if scope is None else self._allowed(index, scope)
             rows = Rows(self._log, self._views, index, query)
             if query.source is Source.DEVICES:
                 bounds = {"": _within(true_bounds(query.where, index), allowed)}

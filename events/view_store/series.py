@@ -3,6 +3,7 @@
 Samples are for plots. They are taken by the clock, and are no views: a rebuild does not bring them back.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,16 +51,19 @@ class SeriesStore:
                 pipe.pexpire(name, KEPT_MS)
                 pipe.execute()
 
-    def read(self, deployment_id: str, *, since: int = 0, limit: int = SAMPLES_MAX) -> Sequence[Sample]:
-        """The newest samples from a time on, oldest first."""
+    def read(
+        self, deployment_id: str, *, since: int = 0, until: float = math.inf, limit: int = SAMPLES_MAX
+    ) -> Sequence[Sample]:
+        """The newest samples from a time to another, oldest first."""
         with answering():
-            entries = entries_of(self._client.xrevrange(_key(deployment_id), count=limit))
+            count = limit if until == math.inf else SAMPLES_MAX
+            entries = entries_of(self._client.xrevrange(_key(deployment_id), count=count))
         samples = []
         for _, fields in reversed(entries):
             at = int(fields[b"at"])
-            if at >= since:
+            if since <= at <= until:
                 samples.append(Sample(at, **msgspec.json.decode(fields[b"data"])))
-        return samples
+        return samples[-limit:]
 
 
 def _key(deployment_id: str) -> str:

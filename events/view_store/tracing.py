@@ -9,8 +9,9 @@ from events.device.facts import ConfigurationSet, DeviceRegistered, DeviceRetire
 from events.device.identifiers import AGENT, module_subject
 from events.device.origins import Origins, Property
 from events.envelope import Envelope
+from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing, UnreadableFact
 from events.log.port import Fact
-from events.log.raw import BATCH_ENTRIES, RawStreams
+from events.log.raw import RawStreams
 from events.log.subjects import facts_of
 
 
@@ -37,6 +38,13 @@ class Traced(msgspec.Struct, frozen=True):
         return self.registered is not None
 
 
+WINDOW_ENTRIES = 1000
+"""The first look back; each further one is twice as long, up to WINDOW_ENTRIES_MAX."""
+WINDOW_ENTRIES_MAX = 16_000
+NOT_THERE = (LogLostItsTail, DepotUnavailable, SegmentDamaged, SegmentMissing)
+"""What ends a look back before its time."""
+
+
 def trace(
     streams: RawStreams,
     device_id: str,
@@ -48,28 +56,45 @@ def trace(
     span: tuple[int, int],
     entries_max: int,
 ) -> Traced:
-    """Look back from a position of the device's partition, over at most so many entries of the stream.
+    """Look back from a position of the device's partition, over at most so many entries, or to where they cannot be read.
 
     `decided` is how far workers have come, `span` the (after, upto) of the outcome that gave the device what it has.
 
     Raises:
-        LogLostItsTail, LogUnavailable, UnreadableFact: as `facts_of`.
+        LogUnavailable: Redis does not answer.
     """
     origins = Origins(device_id, wanted)
     modules = {one.module for one in wanted if one.module} | {AGENT}
     subjects = [device_id, *sorted(module_subject(device_id, module) for module in modules)]
     seen = _Seen(device_id)
-    upper, least = upto, max(0, upto - entries_max)
+    upper, least, window = upto, max(0, upto - entries_max), WINDOW_ENTRIES
     while upper > least and not (seen.registered and origins.is_done):
-        after = max(least, upper - BATCH_ENTRIES)
-        found = list(facts_of(streams, subjects, partitions=partitions, after=after, upto=upper))
+        after = max(least, upper - window)
+        try:
+            found = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
+        except NOT_THERE:
+            break
         for envelope in reversed(found):
             origins.look(envelope)
             seen.look(envelope, decided=decided, span=span)
             if seen.registered:
                 break
-        upper = after
+        upper, window = after, min(2 * window, WINDOW_ENTRIES_MAX)
     return seen.traced(upper, origins)
+
+
+def _readable(
+    streams: RawStreams, subjects: Sequence[str], *, partitions: int, after: int, upto: int
+) -> list[Envelope[Fact]]:
+    """The facts of some subjects without those that do not decode: these stop workers, and not the answer to why."""
+    found: list[Envelope[Fact]] = []
+    while True:
+        try:
+            found.extend(facts_of(streams, subjects, partitions=partitions, after=after, upto=upto))
+        except UnreadableFact as error:
+            after = error.position
+        else:
+            return found
 
 
 class _Seen:

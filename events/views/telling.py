@@ -2,19 +2,21 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
-from events.deployment.facts import Admitted, Kept
+from events.deployment.facts import Admitted, Kept, NotStarted
 from events.fleet.configuration import AGENT
 from events.fleet.rows import Row, Standing
 from events.manifest.document import Kind, by_module
 from events.manifest.merge import contributes
 from events.rollout import turn
+from events.rollout.state import State
 from events.rollout.turn import Turn
 from events.rollout.words import standing as admission
 from events.targeting.telling import why_not
-from events.update.names import carried
+from events.update.names import carried, is_carrier
 from events.views.explained import Known, Led, Obstacle, Reason, Reported, Standpoint, Subject, Verdict, Weighed
 
 _OTHERS_MAX = 3
@@ -29,8 +31,11 @@ class Context(msgspec.Struct, frozen=True):
     deployments: Mapping[str, Known]
     now: int
     turns: Mapping[str, Turn] = {}
+    hidden: frozenset[str] = frozenset()
+    """Deployments of whose rollouts nothing is to be said, as they tell of other devices."""
 
 
+@lru_cache(10_000)
 def moment(at: int) -> str:
     """Milliseconds as `2026-11-21 14:03:22 UTC`."""
     return dt.datetime.fromtimestamp(at // 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -43,12 +48,12 @@ def stream(number: int) -> str:
 
 def called(name: str) -> str:
     """A deployment's id; of one that carries an update, whose it is."""
-    found = carried(name)
+    found = carried(name) if is_carrier(name) else None
     return name if found is None else f"{name} (deployment {found[1]} of the group {found[0]})"
 
 
-def verdict(one: Weighed, context: Context) -> str:
-    """What a deployment is to the device, and why."""
+def verdict(one: Weighed, context: Context, *, why: str = "") -> str:
+    """What a deployment is to the device, and why; `why` is what `because` says, where somebody asked that before."""
     whom = f" for the module {one.module}" if one.module else ""
     match one.verdict:
         case Verdict.BASE:
@@ -60,9 +65,9 @@ def verdict(one: Weighed, context: Context) -> str:
             twin = f"the twin of the module {one.module}" if one.module else "the device's own twin"
             said = f"{called(one.id)} applies to {twin}, with priority {one.priority}"
         case Verdict.UNDECIDED:
-            return f"{called(one.id)} is not decided on yet{whom}: {because(one, context)}"
+            return f"{called(one.id)} is not decided on yet{whom}: {why or because(one, context)}"
         case _:
-            return f"it does not get {called(one.id)}{whom}: {because(one, context)}"
+            return f"it does not get {called(one.id)}{whom}: {why or because(one, context)}"
     return said if one.is_settled else f"{said}; what decides has changed since, and {_behind(context.standpoint)}"
 
 
@@ -79,6 +84,9 @@ def because(one: Weighed, context: Context) -> str:
 
 def _obstacle(one: Weighed, obstacle: Obstacle, context: Context) -> str:
     known, row = context.deployments[one.id], context.standpoint.row
+    of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
+    if known.rollout is not None and one.id in context.hidden and obstacle.reason in of_rollout:
+        return "it is rolled out in phases, and is not open to the device"
     match obstacle.reason:
         case Reason.CONDITION:
             if one.condition is None:
@@ -98,7 +106,7 @@ def _obstacle(one: Weighed, obstacle: Obstacle, context: Context) -> str:
         case Reason.NOT_FOLDED:
             return f"its condition is true, and {_behind(context.standpoint)}"
         case Reason.NOT_STARTED | Reason.ENDED:
-            return f"it {admission(known.document, known.rollout, context.now)}"
+            return _closed(known, context.now)
         case Reason.NOT_ADMITTED:
             return _not_admitted(one, known, context)
         case Reason.BASE_OUTRANKED:
@@ -120,6 +128,15 @@ def _obstacle(one: Weighed, obstacle: Obstacle, context: Context) -> str:
             return "a configuration was set on the device by hand, and stays until something changes which deployments apply to it"
         case Reason.RESTORED:
             return "a rollback brought the device back to what it had before, and that stays until something else targets it"
+
+
+def _closed(known: Known, now: int) -> str:
+    said = admission(known.document, known.rollout, now)
+    by_rollout = known.rollout is not None and isinstance(known.document.admission, NotStarted)
+    if not by_rollout or known.rollout is None or known.rollout.state is State.CREATED:
+        return f"it {said}"
+    is_on_its_way = known.rollout.state is State.ROLLING_BACK and known.rollout.reason
+    return f"its rollout is {said}{f': {known.rollout.reason}' if is_on_its_way else ''}"
 
 
 def _contest(one: Weighed, by: str, context: Context) -> str:

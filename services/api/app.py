@@ -6,11 +6,13 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
@@ -18,9 +20,25 @@ from starlette.routing import compile_path
 from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
-from services.api import device_update, explain, hub, preview, readiness, rollouts, stream, v1, v1_updates, webhooks
+from services.api import (
+    audit,
+    blocked,
+    device_update,
+    diff,
+    explain,
+    hub,
+    personal,
+    preview,
+    readiness,
+    rollouts,
+    stream,
+    v1,
+    v1_updates,
+    webhooks,
+)
 from services.api.answers import JsonAnswer
 from services.api.asking import BETWEEN_HEADER
+from services.api.auditing import Auditing
 from services.api.callers import NOBODY, Asked
 from services.api.described import header
 from services.api.device_update_lists import PREFIX
@@ -42,9 +60,11 @@ from services.api.errors import (
 from services.api.gate import Gate
 from services.api.limits import BodyLimits
 from services.api.metrics import Metrics
+from services.api.past import AS_OF, Past, look, refuse, takes_at
 from services.api.preview import answer_to
 from services.api.previewing import Shown
 from services.api.room import Room
+from services.api.secret_reads import SecretReads
 from services.api.streams import Streams
 from services.api.waiting import Waiting
 from services.api.writing import Writer
@@ -59,11 +79,11 @@ logger = structlog.get_logger()
 
 def create_app(room: Room) -> FastAPI:
     """The application over an open room."""
-    waiting, streams = Waiting(room), Streams(room)
+    waiting, streams, reads = Waiting(room), Streams(room), SecretReads(room)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        looking = [asyncio.create_task(one.run()) for one in (waiting, streams)]
+        looking = [asyncio.create_task(one.run()) for one in (waiting, streams, reads)]
         yield
         for task in looking:
             task.cancel()
@@ -73,20 +93,26 @@ def create_app(room: Room) -> FastAPI:
     app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.secret_reads, app.state.auditing = reads, Auditing(room)
+    app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
-    app.include_router(hub.router)
     for router in (
+        hub.router,
         v1.router,
         explain.router,
         preview.router,
+        diff.router,
         readiness.router,
         rollouts.router,
         v1_updates.router,
         device_update.router,
         stream.router,
         webhooks.router,
+        audit.router,
+        blocked.router,
+        personal.router,
     ):
-        app.include_router(router)
+        _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
@@ -103,6 +129,15 @@ def create_app(room: Room) -> FastAPI:
     return app
 
 
+def _include(app: FastAPI, router: APIRouter) -> None:
+    """Take a router's routes over, in their order; each read that there is a past of looks at it when it is asked to."""
+    for route in router.routes:
+        looks = isinstance(route, APIRoute) and any(takes_at(method, route.path) for method in route.methods or ())
+        one = APIRouter()
+        one.routes.append(route)
+        app.include_router(one, dependencies=[Depends(look)] if looks else [])
+
+
 def _describe(app: FastAPI) -> None:
     """What FastAPI would say of a body that it refuses is not what we answer: that is a 400, as of every bad input.
 
@@ -112,10 +147,19 @@ def _describe(app: FastAPI) -> None:
     for path in described["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+            _tell_the_moment(operation)
             for status, answer in operation["responses"].items():
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
+
+
+def _tell_the_moment(operation: dict[str, Any]) -> None:
+    if any(one["name"] == "at" for one in operation.get("parameters", ())):
+        for status, answer in operation["responses"].items():
+            if int(status) < BAD_REQUEST.status:
+                told = header("With `at`: the moment it is of; as `at` it gives the same answer.", required=False)
+                answer["headers"] = {**answer.get("headers", {}), AS_OF: told}
 
 
 def _headers_of(status: int) -> dict[str, JsonObject]:
@@ -216,6 +260,12 @@ def _path(request: Request) -> str:
     return path
 
 
+def _insist_on_a_past(request: Request) -> None:
+    method, path = request.method, _path(request)
+    if not takes_at(method, path):
+        raise refuse(method, path)
+
+
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     request.state.request_id = secrets.token_hex(8)
     start = time.perf_counter()
@@ -227,12 +277,17 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         gate: Gate = request.app.state.gate
         address = "" if request.client is None else request.client.host
         request.state.caller = await gate.admit(request.method, _path(request), request.headers, address=address)
+        if b"at=" in request.scope["query_string"] and "at" in request.query_params:
+            _insist_on_a_past(request)
         response = await call_next(request)
     except EXPECTED as error:
         response = await _refused(request, error)
     except Exception as error:  # noqa: BLE001 - the last place where one can be answered and told
         response = _failed(request, error)
     seconds = time.perf_counter() - start
+    looking = getattr(request.state, "looking", None)
+    if looking is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = looking.said
     response.headers[REQUEST_ID] = request.state.request_id
     asked: Asked | None = getattr(request.state, "asked", None)
     if asked is not None and asked.between is not None:

@@ -5,6 +5,7 @@ from fastapi import Request
 from services.api.callers import Asked, Author, Caller, ListPage
 from services.api.errors import BodyInvalid
 from services.api.pages import PAGE_MAX
+from services.api.past import Looking
 from services.api.room import Room
 from services.api.writing import Writer
 
@@ -16,7 +17,10 @@ _YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0"})
 
 
 def room_of(request: Request) -> Room:
-    """The process's open ends."""
+    """The process's open ends; for a request that looks at the past, as they were then."""
+    looking: Looking | None = getattr(request.state, "looking", None)
+    if looking is not None:
+        return looking.room
     room: Room = request.app.state.room
     return room
 

@@ -186,6 +186,15 @@ class ReportBody(Body):
     module_id: str | None = Field(default=None, alias="moduleId")
 
 
+class DecisionBody(Body):
+    """What is to be done about a fact that partitions are stopped at, and why."""
+
+    model_config = _example({"decision": "leaveOut", "reason": "written by a faulty script"})
+
+    decision: Literal["leaveOut", "retry"]
+    reason: str
+
+
 class WebhookBody(Body):
     """Whom to tell of what. No secret makes one, or keeps the one that stands; no names are any."""
 

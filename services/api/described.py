@@ -153,14 +153,13 @@ class Standing(Answered):
     status: Literal["Applied", "Targeted"]
 
 
-class Twin(Answered):
-    """A device's twin (contract/hub.md §1.6); tags are left out where there are none."""
+class AnyTwin(Answered):
+    """What a device's twin and a module's both have (contract/hub.md §1.6); tags are left out where there are none."""
 
     device_id: str
     etag: str
     device_etag: str
     status: Status
-    status_reason: str | None
     status_update_time: str
     connection_state: str
     last_activity_time: str
@@ -172,29 +171,20 @@ class Twin(Answered):
     tags: dict[str, Any] = {}
     properties: Properties
     configurations: dict[str, Standing] = {}
+
+
+class Twin(AnyTwin):
+    """A device's twin."""
+
+    status_reason: str | None
     capabilities: Capabilities
     device_scope: str = ""
 
 
-class ModuleTwin(Answered):
+class ModuleTwin(AnyTwin):
     """A module's twin."""
 
-    device_id: str
     module_id: str
-    etag: str
-    device_etag: str
-    status: Status
-    status_update_time: str
-    connection_state: str
-    last_activity_time: str
-    cloud_to_device_message_count: int
-    authentication_type: str
-    x509_thumbprint: Thumbprints
-    model_id: str
-    version: int
-    tags: dict[str, Any] = {}
-    properties: Properties
-    configurations: dict[str, Standing] = {}
 
 
 class Results(Answered):
@@ -596,11 +586,63 @@ class Series(Answered):
     samples: list[Sample]
 
 
+class PersonalTags(Answered):
+    """The personal tags of a device in plain, by path; `erased` are the paths whose values were destroyed."""
+
+    device_id: str
+    tags: dict[str, str]
+    erased: list[str]
+
+
+class Stopped(Answered):
+    """A place that partitions are stopped at, since a time in milliseconds, and how many facts each has behind it.
+
+    One that is not `decidable` waits for facts that are missing, and goes on by itself when they are back.
+    """
+
+    place: str
+    error: str
+    since: int
+    decidable: bool
+    waiting: dict[str, int]
+
+
+class StoppedEntry(Answered):
+    """A stored entry; `data` is JSON without secrets, or a text about what is none. `why` it is no fact, else empty."""
+
+    type: str
+    subject: str
+    version: str
+    at: int
+    by: str
+    cause: str
+    data: Any
+    why: str
+
+
+class Choice(Answered):
+    """What can be done, and what follows; `decision` is what to post, `null` where it is done elsewhere."""
+
+    decision: Literal["leaveOut", "retry"] | None
+    what: str
+    follows: str
+
+
+class StoppedDetails(Stopped):
+    """A stop with its entry, the first devices with facts behind it, and how many devices get no new decisions."""
+
+    entry: StoppedEntry | None
+    subjects: list[str]
+    subjects_total: int
+    devices: int
+    choices: list[Choice]
+
+
 class Webhook(Answered):
     """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
 
     `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the facts and outcomes that were not
-    looked at for it yet.
+    looked at for it yet. In the past `lag`, `failures` and what follows are `null`: deliveries are not part of the log.
     """
 
     id: str
@@ -611,8 +653,8 @@ class Webhook(Answered):
     devices: list[str]
     paused: str | None
     changed_at: int
-    lag: int
-    failures: int
+    lag: int | None
+    failures: int | None
     failing_since: int | None
     next_attempt_at: int | None
     error: str | None

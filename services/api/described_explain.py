@@ -26,7 +26,7 @@ class Blocked(Answered):
 
     at: str
     since: int
-    error: str
+    error: str | None
 
 
 class Taken(Answered):

@@ -5,9 +5,11 @@ import datetime as dt
 import msgspec
 
 from events.access import errors as access
+from events.audit import errors as audit
 from events.canonical import JsonObject
 from events.deployment import errors as deployment
 from events.device import errors as device
+from events.history import errors as history
 from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
 from events.notification.positions import PositionsInvalid
@@ -89,6 +91,13 @@ class Throttled(Exception):
         self.what, self.seconds = what, seconds
 
 
+class NotInThePast(Exception):
+    """The request asks for the past where there is none."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"`at` cannot be answered here: {why}")
+
+
 class NotFound(Exception):
     """There is nothing of that name."""
 
@@ -155,7 +164,17 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
     ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
     ((log.FactTooLarge,), _TOO_LARGE),
-    ((log.LogUnavailable, secrets.SecretsUnavailable, producer.ConflictPersists, preview.PreviewBehind), BUSY),
+    (
+        (
+            log.LogUnavailable,
+            log.DepotUnavailable,
+            secrets.SecretsUnavailable,
+            producer.ConflictPersists,
+            preview.PreviewBehind,
+        ),
+        BUSY,
+    ),
+    ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), Answer(500, "ArchiveDamaged")),
     (
         (
             device.DeviceError,
@@ -170,7 +189,12 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         _ARGUMENT,
     ),
+    ((audit.SearchInvalid, audit.PlaceInvalid), _ARGUMENT),
     ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
+    (
+        (NotInThePast, history.MomentInvalid, history.MomentAhead, history.MomentTooEarly, history.PastIsFixed),
+        _ARGUMENT,
+    ),
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),

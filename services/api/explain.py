@@ -6,16 +6,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from events.deployment.errors import DeploymentNotFound
+from events.deployment.facts import DeploymentDeleted
 from events.device.errors import DeviceNotFound
+from events.log.keys import FLEET
 from events.rollout.turn import Turn, turn
+from events.view_store.deployments import deployments
 from events.view_store.explaining import ENTRIES_MAX, Explaining, Explanation
+from events.view_store.leading import of_deployment
 from events.views import telling
 from events.views.explained import Led, Reason, Weighed
 from services.api import described, described_explain
 from services.api.answers import JsonAnswer
 from services.api.asking import caller_of, room_of
 from services.api.described import answers, refusals
-from services.api.explanations import device_shape, line_shape
+from services.api.explanations import OF_ROLLOUTS, device_shape, line_shape
 from services.api.hub import deployments_seen
 from services.api.paths import DeviceId
 
@@ -49,14 +53,15 @@ def explain(
     """
     room = room_of(request)
     explaining = Explaining(room.log, room.view, room.views, streams=room.streams, deeds=room.deeds)
-    found = explaining.explain(device_id, entries_max=look_back)
+    found = explaining.explain(device_id, deployment=deployment, entries_max=look_back)
     if found is None:
         raise DeviceNotFound(device_id, near=_near(request, device_id))
     weighed = _seen(request, found)
     if deployment is not None:
         weighed = tuple(one for one in weighed if one.id == deployment)
-        if not weighed:
-            raise DeploymentNotFound(deployment)
+        if not weighed and not found.document.retired:
+            raise DeploymentNotFound(deployment, why=_why_not(request, deployment))
+    hidden = frozenset(name for name in found.deployments if not _is_theirs(request, found, name))
     context = telling.Context(
         found.device_id,
         found.subject,
@@ -64,13 +69,23 @@ def explain(
         found.deployments,
         room.clock(),
         _turns(request, found, weighed),
+        hidden,
     )
-    lines = [line_shape(one, context, _led(explaining, found, one)) for one in weighed]
+    lines = [line_shape(one, context, _led(request, explaining, found, one)) for one in weighed]
     return JsonAnswer({**device_shape(found, context, weighed, deployment or ""), "deployments": lines})
 
 
-def _led(explaining: Explaining, found: Explanation, one: Weighed) -> tuple[Led, ...]:
-    return found.led(one, explaining.admitted(found, one.id) if one.applies else None)
+def _led(request: Request, explaining: Explaining, found: Explanation, one: Weighed) -> tuple[Led, ...]:
+    if _is_theirs(request, found, one.id):
+        return found.led(one, explaining.admitted(found, one.id) if one.applies else None)
+    # How a rollout goes tells of devices that they do not reach.
+    return tuple(led for led in found.led(one) if led.act not in OF_ROLLOUTS)
+
+
+def _is_theirs(request: Request, found: Explanation, deployment_id: str) -> bool:
+    """Whether the caller may know how a deployment is rolled out: whoever is scoped, where all its devices are theirs."""
+    scope = caller_of(request).scope
+    return scope is None or found.deployments[deployment_id].document.scope == scope.text
 
 
 def _near(request: Request, device_id: str) -> list[str]:
@@ -79,6 +94,20 @@ def _near(request: Request, device_id: str) -> list[str]:
     names, _ = room.view.devices(limit=_NEAR_AMONG, within=room.within(caller_of(request)))
     folded = {name.lower(): name for name in names}
     return [folded[name] for name in difflib.get_close_matches(device_id.lower(), folded, n=_NEAR, cutoff=_ALIKE)]
+
+
+def _why_not(request: Request, deployment_id: str) -> str:
+    """What became of a deployment, or what it may be called; nothing for whoever is scoped, who could learn of others by it."""
+    room = room_of(request)
+    if caller_of(request).scope is not None:
+        return ""
+    deeds = room.deeds.of(deployment_id, upto=room.log.head(FLEET))
+    if deeds and deeds[-1].kind == DeploymentDeleted.__name__:
+        return of_deployment(deployment_id, deeds[-1]).says
+    alike = difflib.get_close_matches(
+        deployment_id, (name for name, _ in deployments(room.log)), n=_NEAR, cutoff=_ALIKE
+    )
+    return f"did you mean {' or '.join(map(repr, alike))}?" if alike else ""
 
 
 def _seen(request: Request, found: Explanation) -> tuple[Weighed, ...]:
@@ -91,14 +120,14 @@ def _seen(request: Request, found: Explanation) -> tuple[Weighed, ...]:
 
 def _turns(request: Request, found: Explanation, weighed: tuple[Weighed, ...]) -> dict[str, Turn]:
     """Why rollouts have not admitted the device; to whoever is scoped, of their own deployments alone: others' tell of devices."""
-    room, at, scope = room_of(request), found.standpoint, caller_of(request).scope
+    room, at = room_of(request), found.standpoint
     waiting = {
         one.id: rollout
         for one in weighed
         if Reason.NOT_ADMITTED in {obstacle.reason for obstacle in (one.obstacle, one.then) if obstacle is not None}
         and (rollout := found.deployments[one.id].rollout) is not None
         and rollout.admits
-        and (scope is None or found.deployments[one.id].document.scope == scope.text)
+        and _is_theirs(request, found, one.id)
     }
     judged = room.judging.judged(waiting, room.clock())
     turns = {}

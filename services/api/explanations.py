@@ -1,19 +1,23 @@
 """An explanation as JSON; secrets show as `***`."""
 
-from typing import Any
+from typing import Any, get_args
 
 from events.canonical import JsonObject
 from events.log.keys import name as stream_name
+from events.rollout.facts import RolloutFact
 from events.rollout.turn import Turn
 from events.secrets.references import mask
 from events.targeting.judged import Judged
 from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Or, printed, printed_path
-from events.update.names import carried
+from events.update.names import carried, is_carrier
 from events.view_store.explaining import Explanation
 from events.view_store.fleet_view import Effective
 from events.view_store.port import Blocked
 from events.views import telling
 from events.views.explained import Contest, Led, Obstacle, Weighed
+
+OF_ROLLOUTS = frozenset(kind.__name__ for kind in get_args(RolloutFact))
+"""Acts that tell how a rollout goes, and with it of devices."""
 
 
 def device_shape(found: Explanation, context: telling.Context, weighed: tuple[Weighed, ...], asked: str) -> JsonObject:
@@ -25,14 +29,14 @@ def device_shape(found: Explanation, context: telling.Context, weighed: tuple[We
         "state": "retired" if document.retired else "registered" if effective is None else "known",
         "edgeCapable": document.edge,
         "enabled": document.enabled,
-        "runs": None if effective is None else _runs(found, effective),
+        "runs": None if effective is None else _runs(found, effective, context),
         "asOf": {
             "stream": stream_name(at.number),
             "partition": at.vector.partition,
             "fleet": at.vector.fleet,
             "heads": {"partition": at.head.partition, "fleet": at.head.fleet},
             "isBehind": at.is_behind,
-            "blocked": None if found.blocked is None else _blocked(found.blocked),
+            "blocked": None if found.blocked is None else _blocked(found.blocked, context),
         },
         "contests": [_contest(one) for one in found.contests],
         "reported": None if found.reported.at < 0 else _reported(found),
@@ -58,7 +62,7 @@ def _says(found: Explanation, context: telling.Context, weighed: tuple[Weighed, 
     return "; ".join(said)
 
 
-def _runs(found: Explanation, effective: Effective) -> JsonObject:
+def _runs(found: Explanation, effective: Effective, context: telling.Context) -> JsonObject:
     row, change = effective.row, found.change
     return {
         "standing": row.standing.value,
@@ -69,12 +73,14 @@ def _runs(found: Explanation, effective: Effective) -> JsonObject:
         "since": effective.since,
         "outcome": effective.outcome,
         "cause": effective.cause,
-        "ledBy": [_fact(one) for one in found.led_to_change()],
+        "ledBy": [_fact(one) for one in found.led_to_change() if not (context.hidden and one.act in OF_ROLLOUTS)],
     }
 
 
-def _blocked(one: Blocked) -> JsonObject:
-    return {"at": f"{stream_name(one.stream)}:{one.position}", "since": one.at, "error": one.error}
+def _blocked(one: Blocked, context: telling.Context) -> JsonObject:
+    # What stops a partition can be about a device that whoever is scoped does not reach.
+    error = None if context.hidden else one.error
+    return {"at": f"{stream_name(one.stream)}:{one.position}", "since": one.at, "error": error}
 
 
 def _reported(found: Explanation) -> JsonObject:
@@ -95,7 +101,8 @@ def _reported(found: Explanation) -> JsonObject:
 def line_shape(one: Weighed, context: telling.Context, led: tuple[Led, ...]) -> JsonObject:
     """One verdict, with the facts that led to it."""
     known, turn_ = context.deployments[one.id], context.turns.get(one.id)
-    group = carried(one.id)
+    group = carried(one.id) if is_carrier(one.id) else None
+    why = "" if one.obstacle is None else telling.because(one, context)
     return {
         "id": one.id,
         "group": None if group is None else group[0],
@@ -104,8 +111,8 @@ def line_shape(one: Weighed, context: telling.Context, led: tuple[Led, ...]) -> 
         "layered": one.layered,
         "priority": one.priority,
         "verdict": one.verdict.value,
-        "says": telling.verdict(one, context),
-        "because": None if one.obstacle is None else telling.because(one, context),
+        "says": telling.verdict(one, context, why=why),
+        "because": why or None,
         "layer": one.place or None,
         "obstacle": _obstacle(one.obstacle),
         "ifTargeted": _obstacle(one.then),

@@ -26,6 +26,7 @@ from events.device.commands import (
     UpdateModule,
 )
 from events.device.errors import DeviceNotFound, ModuleNotFound
+from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument, decode_device
 from events.device.twin import device_twin
 from events.log.port import Stored
@@ -125,7 +126,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[JsonObject]:
     standing = [(name, document) for name, document in documents if not document.retired]
     if caller.scope is not None:
         standing = [(name, document) for name, document in standing if caller.scope.holds(name, document)]
-    keys = shown(room, [document.authentication for _, document in standing])
+    keys = shown(request, {name: document.authentication for name, document in standing})
     return [shapes.device_identity(name, document, one) for (name, document), one in zip(standing, keys, strict=True)]
 
 
@@ -189,7 +190,7 @@ def _item_type(query: tree.Query) -> str:
 @router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
 def get_device(request: Request, response: Response, device_id: DeviceId) -> JsonObject:
     """A device's identity, with its keys."""
-    return _identity(room_of(request), response, device_id)
+    return _identity(request, response, device_id)
 
 
 @router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
@@ -199,7 +200,7 @@ def put_device(
     """Register a device, or with If-Match update it. Without keys, new ones are made."""
     room = room_of(request)
     room.do(identity_command(device_id, body, if_match), author_of(request))
-    return _identity(room, response, device_id)
+    return _identity(request, response, device_id)
 
 
 @router.delete("/devices/{device_id}", status_code=204)
@@ -220,7 +221,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     """The identities of a device's modules, with their keys."""
     room = room_of(request)
     document = _device(room, device_id)
-    return _modules(room, device_id, document, room.twins.module_ids(device_id))
+    return _modules(request, device_id, document, room.twins.module_ids(device_id))
 
 
 @router.get(
@@ -235,7 +236,7 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
     document = _device(room, device_id)
     if module_id not in room.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
-    (identity,) = _modules(room, device_id, document, [module_id])
+    (identity,) = _modules(request, device_id, document, [module_id])
     response.headers["ETag"] = f'"{identity["etag"]}"'
     return identity
 
@@ -463,16 +464,17 @@ def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if section is None else {name: value for name, value in section.items() if not name.startswith("$")}
 
 
-def _identity(room: Room, response: Response, device_id: str) -> JsonObject:
-    document = _device(room, device_id)
-    identity = shapes.device_identity(device_id, document, shown(room, [document.authentication])[0])
+def _identity(request: Request, response: Response, device_id: str) -> JsonObject:
+    document = _device(room_of(request), device_id)
+    identity = shapes.device_identity(device_id, document, shown(request, {device_id: document.authentication})[0])
     response.headers["ETag"] = f'"{identity["etag"]}"'
     return identity
 
 
-def _modules(room: Room, device_id: str, document: DeviceDocument, names: Sequence[str]) -> list[JsonObject]:
+def _modules(request: Request, device_id: str, document: DeviceDocument, names: Sequence[str]) -> list[JsonObject]:
     by_hand = [name for name in names if name in document.modules]
-    keys = dict(zip(by_hand, shown(room, [document.modules[name].authentication for name in by_hand]), strict=True))
+    wanted = {module_subject(device_id, name): document.modules[name].authentication for name in by_hand}
+    keys = dict(zip(by_hand, shown(request, wanted), strict=True))
     return [shapes.module_identity(device_id, name, document, keys.get(name) or of_system_module()) for name in names]
 
 

@@ -1,14 +1,18 @@
 """Keys of identities: made where a client wants new ones, and shown to those who may read the registry."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from fastapi import Request
 from msgspec import UnsetType
 
 from events.canonical import JsonObject
 from events.device.authentication import KEYS, THUMBPRINTS
 from events.secrets.errors import SecretErased, SecretNotFound
+from events.secrets.references import references
+from services.api.asking import room_of
 from services.api.bodies import AuthenticationBody
-from services.api.room import Room
+from services.api.secret_reads import note_read
 from services.credentials import new_key
 
 _NOBODY: JsonObject = {"type": "none"}
@@ -29,9 +33,15 @@ def authentication_of(body: AuthenticationBody | None, *, module: bool = False) 
     return {"type": body.type}
 
 
-def shown(room: Room, authentications: list[JsonObject | UnsetType]) -> list[JsonObject]:
-    """Authentications in the hub's shape, with their keys in plain; all are opened in one round trip."""
-    known = [one if isinstance(one, dict) else {} for one in authentications]
+def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType]) -> list[JsonObject]:
+    """Authentications by their subjects, in the hub's shape, with keys in plain; all are opened in one round trip.
+
+    That they are read is noted before.
+    """
+    room = room_of(request)
+    known = [one if isinstance(one, dict) else {} for one in authentications.values()]
+    with_keys = [subject for subject, one in zip(authentications, known, strict=True) if references(one)]
+    note_read(request, with_keys, what="keys")
     try:
         opened: Any = room.vault.opened.reveal({str(number): one for number, one in enumerate(known)})
     except (SecretNotFound, SecretErased):

@@ -35,6 +35,7 @@ class Metrics:
         self._registry.register(_Webhooks(room))
         self._registry.register(_Workers(room))
         self._registry.register(room.conflicts)
+        self._registry.register(room.fetches)
         self._requests = Counter(
             "twinfold_requests", "Requests answered.", ["method", "status"], registry=self._registry
         )
@@ -123,7 +124,7 @@ class _Webhooks(Collector):
             "twinfold_webhook_lag_facts", "Facts and outcomes before the heads.", labels=["webhook"]
         )
         paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
-        kept, log = Deliveries(self._room.log.client), self._room.log
+        kept, log = Deliveries(self._room.client), self._room.log
         try:
             standing = dict(webhooks(log))
             counts, known, heads = kept.counts(), kept.all(), Feed(log, self._room.views).heads()

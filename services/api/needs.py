@@ -28,7 +28,7 @@ _READ_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 _REGISTRY_READ, _REGISTRY_WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
 _TWIN_READ, _TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRITE})
-_ADMIN = frozenset({Right.ADMIN})
+_ADMIN, _AUDIT = frozenset({Right.ADMIN}), frozenset({Right.AUDIT_READ})
 _FLEET_READ = frozenset({Right.REGISTRY_READ, Right.SERVICE_CONNECT})
 
 _ASKED_BY_POST: tuple[tuple[re.Pattern[str], Needed], ...] = (
@@ -41,10 +41,15 @@ _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     # path, to read it, to write it
     (_OPEN, Open.ANYBODY, Open.ANYBODY),
     (re.compile(r"/v1/(policies|tokens|webhooks)(/.*)?"), _ADMIN, _ADMIN),
+    (re.compile(r"/v1/audit/.*"), _AUDIT, _AUDIT),
     (re.compile(r"/v1/stream"), _FLEET_READ, _FLEET_READ),
+    # Going on without a fact changes what history means.
+    (re.compile(r"/v1/blocked(/.*)?"), _REGISTRY_READ, _ADMIN),
+    (re.compile(r"/v1/diff"), _REGISTRY_READ | _TWIN_READ, _REGISTRY_WRITE),
     (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, _TWIN_READ), (Own.DEVICE, _TWIN_WRITE)),
     # Each line of the body needs the right of its command, too.
     (re.compile(r"/v1/(facts|preview)"), _ADMIN, frozenset({Right.SERVICE_CONNECT})),
+    (re.compile(r"/v1/devices/[^/]+/personal"), _ADMIN, _ADMIN),
     (re.compile(r"/v1/devices(/.*)?"), _TWIN_READ, _TWIN_WRITE),
     (re.compile(r"/twins(/.*)?"), _TWIN_READ, _TWIN_WRITE),
     (re.compile(r"/devices/[^/]+/modules(/.*)?"), (Own.DEVICE, _REGISTRY_READ), (Own.DEVICE, _REGISTRY_WRITE)),

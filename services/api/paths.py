@@ -62,6 +62,14 @@ WebhookId = Annotated[
         json_schema_extra={"pattern": r"^[a-z0-9][a-z0-9._\-]{0,63}$"},
     ),
 ]
+StopName = Annotated[
+    str,
+    Path(
+        description="a stream and a position",
+        examples=["p03:17"],
+        json_schema_extra={"pattern": r"^(fleet|p[0-9]{2,3}):[0-9]{1,16}$"},
+    ),
+]
 StatusName = Annotated[
     str,
     Path(

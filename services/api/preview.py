@@ -124,9 +124,16 @@ def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
         "moreChanges": max(0, len(outcome.changes) - CHANGES_MAX),
         "reasons": [
             {"reason": reason, **_list(room, outcome, f"heldBack/{place}")}
-            for place, reason in enumerate(sorted(outcome.held), 1)
+            for place, reason in enumerate(outcome.held, 1)
         ],
-        "rollouts": [],
+        "rollouts": [
+            {
+                "deployment": one.deployment,
+                "says": one.says,
+                "admitted": _list(room, outcome, f"rollouts/{one.deployment}/first"),
+            }
+            for one in outcome.rollouts
+        ],
         "conflicts": [msgspec.to_builtins(one) for one in _conflicts(outcome)],
         "readiness": _readiness(request, shown),
         "advice": [msgspec.to_builtins(one) for one in shown.advice],
@@ -173,7 +180,7 @@ def _change(room: Room, outcome: Outcome, change: Change) -> JsonObject:
 def _conflicts(outcome: Outcome) -> list[Conflict]:
     """On which properties the layers disagree of those who come to other ones; each once."""
     found: dict[Conflict, None] = {}
-    for stack in sorted(outcome.stacks)[:_STACKS_MAX]:
+    for stack in outcome.stacks[:_STACKS_MAX]:
         contents = [(name, outcome.deployments[name].content) for name in stack if name in outcome.deployments]
         found |= dict.fromkeys(conflicts(contents))
     return list(found)

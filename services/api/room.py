@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,10 +12,13 @@ from redis import Redis
 
 from events.access.scope import Scope
 from events.deployment.advice import Advice
+from events.device.personal import personal_paths
 from events.device.state import decode_device
+from events.history.moment import Moment
+from events.log.connect import Client
 from events.log.opening import open_log
+from events.log.port import Log
 from events.log.raw import RawStreams
-from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.manifest.problem import Severity
 from events.preview.previewer import Previewer
@@ -24,10 +28,12 @@ from events.producer.producer import Producer
 from events.producer.readiness import Bar
 from events.producer.secrecy import LazyVault
 from events.readiness.profile import PROFILES, Profile
+from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from events.view_store.deeds import Deeds
 from events.view_store.fleet_view import FleetView, Within
+from events.view_store.port import ViewStore
 from events.view_store.querying import Querying
 from events.view_store.readiness import FleetReadiness
 from events.view_store.redis import RedisViewStore
@@ -49,11 +55,12 @@ _ATTEMPTS = 2
 
 
 class Room(msgspec.Struct, frozen=True):
-    """The open ends of an API process."""
+    """The open ends of an API process; with a `moment`, as they were then, and nothing is written."""
 
     settings: Settings
-    log: RedisLog
-    views: RedisViewStore
+    client: Client
+    log: Log
+    views: ViewStore
     view: FleetView
     twins: TwinView
     querying: Querying
@@ -70,7 +77,9 @@ class Room(msgspec.Struct, frozen=True):
     work: WorkCounts
     conflicts: Counter
     looking: Looking
+    fetches: Counter
     clock: Callable[[], int]
+    moment: Moment | None = None
 
     @contextlib.contextmanager
     def producer(self, author: Author) -> Iterator[Producer]:
@@ -99,6 +108,31 @@ class Room(msgspec.Struct, frozen=True):
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
+
+    def as_of(self, moment: Moment, log: Log, views: ViewStore) -> "Room":
+        """The room over a log and views of the past. Whoever is limited reaches whom they reach now and did then."""
+        view = FleetView(views, partitions=log.partitions)
+        querying = Querying(log, views, besides=self.querying.within)
+        return msgspec.structs.replace(
+            self,
+            log=log,
+            views=views,
+            view=view,
+            twins=TwinView(log, view),
+            querying=querying,
+            counting=Counting(querying),
+            recent=Recent(view),
+            readiness=FleetReadiness(log, views, view),
+            judging=Judging(log, views, pause=_no_pause),
+            history=History(log),
+            clock=lambda: moment.time,
+            moment=moment,
+        )
+
+    @property
+    def until(self) -> float:
+        """The time up to which things are shown, in milliseconds; endless in the present."""
+        return math.inf if self.moment is None else self.moment.time
 
     def glance(self, author: Author) -> tuple[Glance, Producer]:
         """A producer that writes nothing, and what tells what it would have done."""
@@ -153,6 +187,10 @@ class Room(msgspec.Struct, frozen=True):
         return scope.holds(device_id, None if stored.snapshot is None else decode_device(stored.snapshot))
 
 
+def _no_pause(_: float) -> None:
+    """Nobody folds in the past: there is nothing to wait for."""
+
+
 def bar_of(settings: Settings) -> Bar | None:
     """What a new deployment has to pass."""
     refuse = settings.readiness_refuse
@@ -179,8 +217,10 @@ def open_room(settings: Settings) -> Room:
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     querying = Querying(log, views)
     continuations = Continuations(log.client)
+    streams = RawStreams(log.client)
     return Room(
         settings=settings,
+        client=log.client,
         log=log,
         views=views,
         view=view,
@@ -189,14 +229,19 @@ def open_room(settings: Settings) -> Room:
         counting=Counting(querying),
         continuations=continuations,
         waker=waker,
-        vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file),
+        vault=LazyVault(
+            RedisSecretStore(log.client),
+            settings.effective_key_file,
+            personal=Personal(personal_paths(settings.personal_tags)),
+        ),
         recent=Recent(view),
         readiness=FleetReadiness(log, views, view),
         judging=Judging(log, views),
         history=History(log),
-        streams=RawStreams(log.client),
-        deeds=Deeds(log),
+        streams=streams,
+        deeds=Deeds(streams),
         work=WorkCounts(log.client),
+        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
         looking=Looking(
             Previewer(log, views, clock=now_ms),

@@ -43,6 +43,7 @@ from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusNa
 from services.api.readiness import report_shape, waivers_at
 from services.api.rollouts import create_of, line_of, rollouts_of
 from services.api.room import Room
+from services.api.secret_reads import note_read
 from services.api.waiting import Waiting
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
@@ -164,17 +165,20 @@ async def desired(
     if caller.scope is not None and not await run_in_threadpool(room.reaches, caller.scope, device_id):
         raise DeviceNotFound(device_id)  # It left the scope while they waited.
     is_own = caller.device_id is not None
-    return await run_in_threadpool(_desired, room, device_id, version, is_own=is_own)
+    return await run_in_threadpool(_desired, request, device_id, version, is_own=is_own)
 
 
-def _desired(room: Room, device_id: str, version: int | None, *, is_own: bool) -> Response:
+def _desired(request: Request, device_id: str, version: int | None, *, is_own: bool) -> Response:
+    room = room_of(request)
     found = _effective(room, device_id)
     if found.outcome == version:
         return Response(status_code=204)
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
     # The device's own answer is the one place where it gets what its modules need.
-    sections: Any = room.vault.opened.reveal(found.modules) if is_own else mask(found.modules)
+    sections: Any = room.vault.opened.reveal(found.modules) if is_own and room.moment is None else mask(found.modules)
+    if is_own and room.moment is None and sections is not found.modules:
+        note_read(request, [device_id], what="what modules need")
     return JsonAnswer(
         {
             "deviceId": device_id,
@@ -321,7 +325,7 @@ def series(
         raise Forbidden
     room = room_of(request)
     deployment_of(room, name)
-    samples = SeriesStore(room.log.client).read(name, since=since, limit=limit)
+    samples = SeriesStore(room.client).read(name, since=since, until=room.until, limit=limit)
     return {"id": name, "samples": [msgspec.to_builtins(one) for one in samples]}
 
 

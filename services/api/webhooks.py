@@ -96,7 +96,7 @@ def deliveries(
     """The last attempts to deliver, newest first."""
     room = room_of(request)
     webhook_of(room.log, webhook_id)
-    found = Deliveries(room.log.client).newest(webhook_id, limit=top)
+    found = Deliveries(room.client).newest(webhook_id, limit=top)
     return {"id": webhook_id, "deliveries": [msgspec.to_builtins(one) for one in found]}
 
 
@@ -127,8 +127,17 @@ def _stands(room: Room, webhook_id: str) -> bool:
 
 
 def _shown(room: Room, webhook_id: str, document: WebhookDocument, heads: Positions) -> JsonObject:
-    known = Deliveries(room.log.client).progress(webhook_id)
-    progress = begun(document, known, room.log.partitions)
+    said: JsonObject = dict.fromkeys(("lag", "failures", "failingSince", "nextAttemptAt", "error"))
+    if room.moment is None:
+        known = Deliveries(room.client).progress(webhook_id)
+        progress = begun(document, known, room.log.partitions)
+        said = {
+            "lag": lag(progress.positions, heads),
+            "failures": progress.failures,
+            "failingSince": progress.failing_since or None,
+            "nextAttemptAt": progress.due_at or None,
+            "error": progress.error or None,
+        }
     return {
         "id": webhook_id,
         "url": document.url + (f"?{MASK}" if document.query else ""),
@@ -138,9 +147,5 @@ def _shown(room: Room, webhook_id: str, document: WebhookDocument, heads: Positi
         "devices": document.devices,
         "paused": document.paused or None,
         "changedAt": document.changed_at,
-        "lag": lag(progress.positions, heads),
-        "failures": progress.failures,
-        "failingSince": progress.failing_since or None,
-        "nextAttemptAt": progress.due_at or None,
-        "error": progress.error or None,
+        **said,
     }

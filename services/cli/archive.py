@@ -57,6 +57,8 @@ def archive(
 
     Example: twinfold archive --keep-days 30 --dry-run
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = read_settings(
         redis_url=redis_url,
         data_dir=data,
@@ -65,9 +67,6 @@ def archive(
         archive_keep_days=keep_days,
         allow_volatile_redis=allow_volatile_redis,
     )
-    context.obj = settings
-    if context.invoked_subcommand is not None:
-        return
     with _opened(settings) as log:
         mover = open_mover(log, settings)
         before_at = None if write_only else _before_at(settings)
@@ -91,12 +90,19 @@ def archive(
 
 
 @app.command("list")
-def list_(context: typer.Context, *, json: AsJson = False) -> None:
+def list_(
+    *,
+    redis_url: RedisUrl = None,
+    data: DataDir = None,
+    json: AsJson = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
     """The files of the archive, stream by stream.
 
     Example: twinfold archive list
     """
-    with _opened(context.obj) as log:
+    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
         url = place_of(log.client)
     if json:
@@ -130,14 +136,21 @@ def list_(context: typer.Context, *, json: AsJson = False) -> None:
 
 
 @app.command()
-def verify(context: typer.Context, *, json: AsJson = False) -> None:
+def verify(
+    *,
+    redis_url: RedisUrl = None,
+    data: DataDir = None,
+    json: AsJson = False,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
     """Read every file of the archive and hold it against what was written: bytes, rows, and the chain over them.
 
     Leaves with 1 where something is wrong, naming the file, the stream and its positions.
 
     Example: twinfold archive verify
     """
-    with _opened(context.obj) as log:
+    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    with _opened(settings) as log:
         url = place_of(log.client)
         streams = stream_names(log.partitions)
         counts = {stream: notes_of(log.client, stream).written for stream in streams}

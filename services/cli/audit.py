@@ -22,6 +22,7 @@ from events.log.errors import LogError
 from events.log.opening import open_log
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
+from services.cli import auditing
 from services.cli.client import AsJson, show_json
 from services.cli.flags import DataDir, RedisUrl
 from services.local import serving
@@ -31,6 +32,9 @@ CANNOT = 2
 _TELL_SECONDS = 1.0
 
 app = typer.Typer(no_args_is_help=True, help="Whether history is as it was written, and what it says.")
+
+for _command in (auditing.search, auditing.show, auditing.causes, auditing.export):
+    app.command()(_command)
 
 PublicKeys = Annotated[
     list[Path] | None,

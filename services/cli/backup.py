@@ -8,17 +8,12 @@ import typer
 from events.backup.manifest import Manifest
 from events.backup.place import Place
 from events.backup.taking import Wanted, take
-from events.log.depot import Depot
 from events.log.opening import open_log
-from events.settings import Settings, read_settings
+from events.settings import read_settings
 from services import local, local_files
 from services.cli.client import AsJson, show_json
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.progress import Progress
-
-Archive = Annotated[
-    str | None, typer.Option(help="Where archived facts are, if any: a directory or a URL as s3://bucket/prefix.")
-]
 
 
 def backup(
@@ -26,7 +21,6 @@ def backup(
     to: Annotated[str, typer.Option(help="Where backups are kept: a directory, or a URL as s3://bucket/prefix.")],
     data: DataDir = None,
     redis_url: RedisUrl = None,
-    archive: Archive = None,
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Put the key file and other private files beside the data they open.")
     ] = False,
@@ -50,8 +44,7 @@ def backup(
     place = Place(to)
     files = local_files.read(settings)
     keys = place if with_keys else None if keys_to is None else Place(keys_to)
-    archive_url = archive_of(settings, archive)
-    wanted = Wanted(files.public, files.private, keys, None if archive_url is None else Depot(archive_url))
+    wanted = Wanted(files.public, files.private, keys)
     with Progress(quiet=json) as progress:
         made = take(log, place, wanted, at=time.time_ns() // 1_000_000, tell=progress.tell)
     gone, files_gone = ((), 0) if keep is None else place.prune(log.epoch, keep=keep)
@@ -63,17 +56,11 @@ def backup(
     typer.echo(f"{entries} entries of {len(made.streams)} streams, {len(made.files())} files;")
     typer.echo(f"{place.written_files} new ones with {place.written_bytes} bytes, all read back")
     for stream in made.streams:
-        for first, last in stream.gaps if not made.archive else ():
-            typer.echo(f"not in Redis, nor in an archive: {stream.name}:{first} to {stream.name}:{last}")
+        for first, last in stream.gaps:
+            typer.echo(f"MISSING in the log: {stream.name}:{first} to {stream.name}:{last}")
     if gone:
         typer.echo(f"deleted {len(gone)} older backups, {files_gone} files")
     typer.echo(_about_keys(made, keys_to))
-
-
-def archive_of(settings: Settings, given: str | None) -> str | None:
-    """Where archived facts are, by the flag or the setting; `None` where there is no archive."""
-    configured = getattr(settings, "archive_url", None)
-    return given or (str(configured) if configured else None)
 
 
 def _redis_of(data: object) -> str | None:

@@ -24,6 +24,10 @@ WATCH_SECONDS = 0.5
 API_VERSION = {"api-version": "2024-03-31"}
 
 ApiUrl = Annotated[str | None, typer.Option(help="Where the API is.", envvar=[], show_default="TWINFOLD_API_URL")]
+At = Annotated[
+    str | None,
+    typer.Option(help="As of then: a time (2026-11-21T10:00:00Z), or a position of the log (fleet:17, p03:120)."),
+]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
@@ -49,7 +53,9 @@ class ApiUnavailable(Exception):
 class Api:
     """Calls of the API, with its errors as ours."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, *, at: str | None = None) -> None:
+        """With `at`, whatever is read is read as of then."""
+        self._then = {} if at is None else {"at": at}
         settings = read_settings(api_url=url)
         local = serving(settings.data_dir)
         self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
@@ -58,22 +64,35 @@ class Api:
         # The authority of this machine is trusted for its own address alone.
         trusted = local.ca if local is not None and local.ca and self._url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
+        self.headers: httpx.Headers = httpx.Headers()
+        """Those of the last answer."""
 
     def call(
-        self, method: str, path: str, *, body: Json = None, params: dict[str, Any] | None = None, any_etag: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json = None,
+        params: dict[str, Any] | None = None,
+        any_etag: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """The JSON of an answer; `None` where it has none.
 
         Raises:
             ApiRefused, ApiUnavailable: there is no such answer.
         """
-        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {})}
+        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {}), **(headers or {})}
         try:
             answer = httpx.request(
                 method,
                 f"{self._url}{path}",
                 json=body,
-                params={**(params or {}), **({} if path.startswith("/v1") else API_VERSION)},
+                params={
+                    **(params or {}),
+                    **(self._then if method == "GET" else {}),
+                    **({} if path.startswith("/v1") else API_VERSION),
+                },
                 headers=headers,
                 timeout=TIMEOUT_SECONDS,
                 verify=self._verify,
@@ -84,7 +103,30 @@ class Api:
             raise ApiUnavailable(self._url, _message(answer))
         if not answer.is_success:
             raise ApiRefused(answer.status_code, _message(answer))
+        self.headers = answer.headers
         return answer.json() if answer.content else None
+
+    def stream(self, path: str, *, params: dict[str, Any]) -> Iterator[bytes]:
+        """The bytes of an answer as they come.
+
+        Raises:
+            ApiRefused, ApiUnavailable: there is no such answer, or it broke off.
+        """
+        try:
+            with httpx.stream(
+                "GET",
+                f"{self._url}{path}",
+                params=params,
+                headers=self._headers,
+                timeout=TIMEOUT_SECONDS,
+                verify=self._verify,
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise ApiRefused(answer.status_code, _message(answer))
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
 
     def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[str]:
         """Device ids, page by page."""

@@ -10,8 +10,9 @@ import typer
 from redis import Redis
 from rich.table import Table
 
-from events.access.commands import DefinePolicy, DeletePolicy, RevokeToken
+from events.access.commands import DefinePolicy, DeletePolicy, NoteSecretsRead, RevokeToken
 from events.access.rights import OWNER
+from events.access.state import POLICY
 from events.envelope import Principal
 from events.log.opening import open_log
 from events.log.redis import RedisLog
@@ -40,6 +41,14 @@ class Opened(msgspec.Struct, frozen=True):
     log: RedisLog
     vault: LazyVault
     producer: Producer
+
+    def note_read(self, subject: str) -> None:
+        """Have it in the log that a key is about to be printed.
+
+        Raises:
+            LogUnavailable: it is not noted, and must not be printed.
+        """
+        self.producer.do(NoteSecretsRead(str(_AUTHOR), (subject,), 1, "keys", "twinfold connection-string"))
 
 
 @contextlib.contextmanager
@@ -70,10 +79,12 @@ def connection_string(
     with _opened(settings) as opened:
         if device is None:
             key = policy_key(opened.log, opened.vault, policy)
+            opened.note_read(POLICY + policy)
             typer.echo(f"HostName={place.host_name};SharedAccessKeyName={policy};SharedAccessKey={key}")
             return
         device_id, _, module_id = device.partition("/")
         key = device_key(opened.log, opened.vault, device_id, module_id or None)
+        opened.note_read(device)
         module = f";ModuleId={module_id}" if module_id else ""
         typer.echo(f"HostName={place.host_name};DeviceId={device_id}{module};SharedAccessKey={key}")
 

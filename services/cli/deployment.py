@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
+from services.cli.previewing import Look, Preview, Token, write
 from services.cli.readiness import summary
 
 app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
@@ -23,12 +24,14 @@ Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as n
 
 
 @app.command("list")
-def list_(*, label: Labels = None, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(
+    *, label: Labels = None, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
+) -> None:
     """Deployments with their counts.
 
     Example: twinfold deployment list --label team=x --watch
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
 
     def look() -> Any:
         return api.call("GET", "/v1/deployments", params={"label": label or []})
@@ -40,12 +43,12 @@ def list_(*, label: Labels = None, watch: Watch = False, api_url: ApiUrl = None,
 
 
 @app.command()
-def show(name: Name, *, api_url: ApiUrl = None) -> None:
+def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
     """A deployment with its content, as JSON.
 
     Example: twinfold deployment show factory-base
     """
-    show_json(Api(api_url).call("GET", f"/configurations/{quoted(name)}"))
+    show_json(Api(api_url, at=at).call("GET", f"/configurations/{quoted(name)}"))
 
 
 @app.command()
@@ -60,6 +63,8 @@ def create(
     end: End = None,
     zone: Zone = None,
     hold: Annotated[bool, typer.Option("--hold", help="It waits until somebody starts it, or rolls it out.")] = False,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Create a deployment or a layer from a manifest.
@@ -75,7 +80,7 @@ def create(
         "hold": hold,
         "schedule": _times(start, end, zone) or None,
     }
-    told = Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}", body=body)
+    told = write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", Look(preview, preview_token), body=body)
     typer.echo(f"{name} is created")
     for one in told["advice"]:
         typer.echo(f"  note: {one['message']}")
@@ -90,6 +95,8 @@ def update(
     condition: Condition = None,
     priority: Priority = None,
     label: Labels = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Change a deployment's condition, priority or labels; its content stays.
@@ -100,7 +107,7 @@ def update(
     body = api.call("GET", f"/configurations/{quoted(name)}")
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
     body |= {member: value for member, value in changes.items() if value is not None}
-    api.call("PUT", f"/configurations/{quoted(name)}", body=body, any_etag=True)
+    write(api, "PUT", f"/configurations/{quoted(name)}", Look(preview, preview_token), body=body, any_etag=True)
     typer.echo(f"{name} is changed")
 
 
@@ -111,6 +118,8 @@ def schedule(
     start: Annotated[str | None, typer.Option(help="When it starts; `none` takes the time away.")] = None,
     end: Annotated[str | None, typer.Option(help="When it ends; `none` takes the time away.")] = None,
     zone: Zone = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Move when a deployment starts or ends; what is not given stays.
@@ -120,16 +129,18 @@ def schedule(
     times = {element: None if time == "none" else time for element, time in _times(start, end, zone).items()}
     if not times:
         raise typer.BadParameter("nothing changes without --start, --end or --zone")
-    _tell(Api(api_url).call("PUT", f"/v1/deployments/{quoted(name)}/schedule", body=times))
+    _tell(
+        write(Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}/schedule", Look(preview, preview_token), body=times)
+    )
 
 
 @app.command()
-def start(name: Name, *, api_url: ApiUrl = None) -> None:
+def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
     """Start a deployment now that waits, or its rollout.
 
     Example: twinfold deployment start camera-2
     """
-    _tell(Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}/start"))
+    _tell(write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}/start", Look(preview, preview_token)))
 
 
 @app.command()
@@ -137,22 +148,32 @@ def cancel(
     name: Name,
     *,
     reason: Annotated[str, typer.Option(help="Why, where it is rolled out; it stands in the log.")] = "",
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """End a deployment, and its rollout with it; its devices fall back to what else targets them.
 
     Example: twinfold deployment cancel camera-2
     """
-    _tell(Api(api_url).call("POST", f"/v1/deployments/{quoted(name)}/cancel", body={"reason": reason}))
+    _tell(
+        write(
+            Api(api_url),
+            "POST",
+            f"/v1/deployments/{quoted(name)}/cancel",
+            Look(preview, preview_token),
+            body={"reason": reason},
+        )
+    )
 
 
 @app.command()
-def delete(name: Name, *, api_url: ApiUrl = None) -> None:
+def delete(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
     """Delete a deployment; its devices fall back to what else targets them.
 
     Example: twinfold deployment delete factory-base
     """
-    Api(api_url).call("DELETE", f"/configurations/{quoted(name)}")
+    write(Api(api_url), "DELETE", f"/configurations/{quoted(name)}", Look(preview, preview_token))
     typer.echo(f"{name} is deleted")
 
 
@@ -163,6 +184,7 @@ def status(
     devices: Annotated[str | None, typer.Option(help="List the devices of a status instead, as in unhealthy.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="With --devices: at most so many.")] = 1000,
     watch: Watch = False,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -170,7 +192,7 @@ def status(
 
     Example: twinfold deployment status factory-base --devices unhealthy
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
     if devices is not None:
         found = list(api.pages(f"/v1/deployments/{quoted(name)}/status/{devices}", limit=limit))
         if json:

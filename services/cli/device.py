@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, Watch, console, pairs, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, console, pairs, quoted, show_json, show_table
+from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
 
@@ -21,6 +22,7 @@ StatusReason = Annotated[str | None, typer.Option(help="Why it is enabled or not
 def list_(
     *,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -28,7 +30,7 @@ def list_(
 
     Example: twinfold device list --limit 20
     """
-    found = list(Api(api_url).pages("/v1/devices", limit=limit))
+    found = list(Api(api_url, at=at).pages("/v1/devices", limit=limit))
     if json:
         show_json(found)
     else:
@@ -36,12 +38,12 @@ def list_(
 
 
 @app.command()
-def show(device_id: DeviceId, *, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """A device's twin.
 
     Example: twinfold device show edge-1 --json
     """
-    twin = Api(api_url).call("GET", f"/twins/{quoted(device_id)}")
+    twin = Api(api_url, at=at).call("GET", f"/twins/{quoted(device_id)}")
     if json:
         show_json(twin)
         return
@@ -82,6 +84,8 @@ def update(
     edge: Edge = None,
     enabled: Enabled = None,
     status_reason: StatusReason = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Change a device's identity.
@@ -98,17 +102,19 @@ def update(
         # Without it the device would get new keys.
         "authentication": now["authentication"],
     }
-    api.call("PUT", f"/devices/{quoted(device_id)}", body=body, any_etag=True)
+    write(api, "PUT", f"/devices/{quoted(device_id)}", Look(preview, preview_token), body=body, any_etag=True)
     typer.echo(f"{device_id} is changed")
 
 
 @app.command()
-def delete(device_id: DeviceId, *, api_url: ApiUrl = None) -> None:
+def delete(
+    device_id: DeviceId, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+) -> None:
     """Let a device go, with its twin and modules.
 
     Example: twinfold device delete edge-1
     """
-    Api(api_url).call("DELETE", f"/devices/{quoted(device_id)}", any_etag=True)
+    write(Api(api_url), "DELETE", f"/devices/{quoted(device_id)}", Look(preview, preview_token), any_etag=True)
     typer.echo(f"{device_id} is retired")
 
 
@@ -117,23 +123,29 @@ def tag(
     device_id: DeviceId,
     tags: Annotated[list[str], typer.Argument(help="name=value; `name=` removes the tag.")],
     *,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Change tags.
 
     Example: twinfold device tag edge-1 environment=prod old=
     """
-    Api(api_url).call("PATCH", f"/twins/{quoted(device_id)}", body={"tags": pairs(tags)})
+    write(
+        Api(api_url), "PATCH", f"/twins/{quoted(device_id)}", Look(preview, preview_token), body={"tags": pairs(tags)}
+    )
     typer.echo(f"{device_id} is tagged")
 
 
 @app.command()
-def effective(device_id: DeviceId, *, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def effective(
+    device_id: DeviceId, *, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
+) -> None:
     """What a device should run, from which deployments, and which others target it in vain.
 
     Example: twinfold device effective edge-1 --watch
     """
-    api, path = Api(api_url), f"/v1/devices/{quoted(device_id)}"
+    api, path = Api(api_url, at=at), f"/v1/devices/{quoted(device_id)}"
     if json:
         show_json(api.call("GET", f"{path}/effective"))
         return

@@ -3,14 +3,14 @@
 0    it did what was asked
 1    refused: what was asked may not happen, or something it needs stopped on the way
 2    usage: a flag, an argument, a file given or a TWINFOLD_* variable is not right
-3    unavailable: Redis does not answer, is not to be had, or would lose facts; ask again when that is mended
+3    unavailable: Redis or the archive does not answer, is not to be had, or Redis would lose facts; ask again when that is mended
 130  interrupted from the keyboard
 """
 
 from events.access.errors import AccessError
 from events.backup.errors import BackupError
 from events.device.errors import DeviceError
-from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
+from events.log.errors import DepotUnavailable, LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.wake import WakeFailed
 from events.manifest.errors import ManifestInvalid
 from events.producer.errors import ProducerError
@@ -40,9 +40,18 @@ class RestoreFailed(Exception):
         self.why = why
 
 
+class StillBlocked(Exception):
+    """A decision is recorded, and partitions are stopped at the place all the same."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"still stopped at {place}: {why}")
+        self.place, self.why = place, why
+
+
 _USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
+    DepotUnavailable,
     LogNotInitialised,
     UnsafeRedis,
     NoRedisServer,
@@ -56,6 +65,7 @@ _REFUSED = (
     LogError,
     BackupError,
     RestoreFailed,
+    StillBlocked,
     NoAuthority,
     ManifestInvalid,
     ManifestRefused,

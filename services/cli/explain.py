@@ -71,7 +71,10 @@ def _page(found: dict[str, Any], *, in_full: bool, others_max: int) -> Iterator[
 def _standpoint(found: dict[str, Any]) -> Iterator[RenderableType]:
     at = found["asOf"]
     if at["blocked"] is not None:
-        yield Text(f"{at['stream']} is stopped at {at['blocked']['at']}: {at['blocked']['error']}", style="red")
+        yield Text(
+            f"{at['stream']} is stopped at {at['blocked']['at']}: {at['blocked']['error'] or 'ask whoever runs this'}",
+            style="red",
+        )
     if at["isBehind"]:
         heads = at["heads"]
         told = (

@@ -12,7 +12,7 @@ import typer
 from events.backup.errors import TargetNotEmpty
 from events.backup.manifest import HERE, Manifest
 from events.backup.place import Place
-from events.backup.restoring import finish, is_unfinished, restore_archive, verify
+from events.backup.restoring import claim, finish, is_unfinished, verify
 from events.backup.restoring import restore as restore_log
 from events.backup.taking import Told
 from events.log.checks import check_server
@@ -23,7 +23,6 @@ from events.secrets import keyfile
 from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
 from services import local_files
-from services.cli.backup import Archive, archive_of
 from services.cli.exits import RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
 from services.cli.progress import Progress
@@ -39,7 +38,10 @@ def restore(
     redis_url: Annotated[
         str | None, typer.Option(help="An empty Redis of your own; the one of the data directory if not given.")
     ] = None,
-    archive: Archive = None,
+    archive_url: Annotated[
+        str | None,
+        typer.Option(help="Where archived facts go: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"),
+    ] = None,
     keys_from: Annotated[str | None, typer.Option(help="Where --keys-to put the keys.")] = None,
     list_only: Annotated[bool, typer.Option("--list", help="Show the backups that are there, and leave.")] = False,
     verify_only: Annotated[bool, typer.Option("--verify", help="Read and check every file, and leave.")] = False,
@@ -62,7 +64,9 @@ def restore(
     if verify_only:
         typer.echo(f"backup {manifest.id}: all {len(manifest.files())} files are as they were written")
         return
-    settings = read_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = read_settings(
+        data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
+    )
     _insist_on_room(settings)
     with held(settings.data_dir):
         own_redis = "redis_url" not in settings.model_fields_set
@@ -70,10 +74,10 @@ def restore(
             client = connect(url)
             if not settings.allow_volatile_redis:
                 check_server(client)
-            again = is_unfinished(client)
-            restored = restore_log(manifest, place, client, tell=progress.tell)
+            depot = _archive(settings, manifest, again=is_unfinished(client))
+            claim(manifest, client)
             local_files.write(settings, local_files.RESTORING, manifest.id.encode())
-            _restore_archive(manifest, place, archive_of(settings, archive), again=again)
+            restored = restore_log(manifest, place, client, archive=depot, tell=progress.tell)
             for name, file in manifest.local.items():
                 local_files.write(settings, name, place.get(file, name))
             if keys is not None:
@@ -119,12 +123,15 @@ def _redis(settings: Settings, *, own_redis: bool) -> Iterator[str]:
         yield redis.url
 
 
-def _restore_archive(manifest: Manifest, place: Place, url: str | None, *, again: bool) -> None:
+def _archive(settings: Settings, manifest: Manifest, *, again: bool) -> Depot | None:
+    """Where the archive goes; only a restore that broke off may have left something there."""
     if not manifest.archive:
-        return
-    if url is None:
-        raise typer.BadParameter("the backup has an archive; say by --archive where it goes")
-    restore_archive(manifest, place, Depot(url), again=again)
+        return None
+    depot = Depot(settings.effective_archive_url)
+    there = depot.names()
+    if there and not again:
+        raise TargetNotEmpty(f"the archive {depot.url}", there[0])
+    return depot
 
 
 def _rebuild_views(settings: Settings, url: str, manifest: Manifest, progress: Progress) -> None:

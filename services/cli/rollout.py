@@ -18,6 +18,7 @@ from services.cli.client import (
     ApiUnavailable,
     ApiUrl,
     AsJson,
+    At,
     Watch,
     console,
     look_on,
@@ -28,6 +29,7 @@ from services.cli.client import (
 )
 from services.cli.exits import REFUSED
 from services.cli.inputs import read_json
+from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 
@@ -87,6 +89,8 @@ def create(
         bool, typer.Option("--approve-by-another", help="Who approves is not who made the plan.")
     ] = False,
     file: Annotated[str | None, typer.Option(help="A plan as JSON instead, or - for standard input.")] = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Roll a deployment out in phases that was created with --hold or --start.
@@ -119,16 +123,16 @@ def create(
         "approvalByAnother": approve_by_another,
     }
     body = plan if file is None else read_json(file)
-    _tell(Api(api_url).call("PUT", _path(name), body=body))
+    _tell(write(Api(api_url), "PUT", _path(name), Look(preview, preview_token), body=body))
 
 
 @app.command("list")
-def list_(*, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """Rollouts, how far they are and what they wait for.
 
     Example: twinfold rollout list --watch
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
     if json:
         show_json(api.call("GET", "/v1/rollouts"))
         return
@@ -140,6 +144,7 @@ def show(
     name: Name,
     *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is over.")] = False,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -147,7 +152,7 @@ def show(
 
     Example: twinfold rollout show camera-2 --watch
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
 
     def look() -> Any:
         return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN})
@@ -163,83 +168,93 @@ def show(
 
 
 @app.command()
-def start(name: Name, *, api_url: ApiUrl = None) -> None:
+def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
     """Open the first phase now.
 
     Example: twinfold rollout start camera-2
     """
-    _act(name, "start", api_url)
+    _act(name, "start", Look(preview, preview_token), api_url)
 
 
 @app.command()
-def pause(name: Name, *, reason: Reason = "", api_url: ApiUrl = None) -> None:
+def pause(
+    name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+) -> None:
     """Admit nobody more for now.
 
     Example: twinfold rollout pause camera-2 --reason "the line is being changed"
     """
-    _act(name, "pause", api_url, reason=reason)
+    _act(name, "pause", Look(preview, preview_token), api_url, reason=reason)
 
 
 @app.command()
-def resume(name: Name, *, api_url: ApiUrl = None) -> None:
+def resume(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
     """Go on where it was paused; who is late gets the whole time again.
 
     Example: twinfold rollout resume camera-2
     """
-    _act(name, "resume", api_url)
+    _act(name, "resume", Look(preview, preview_token), api_url)
 
 
 @app.command()
-def approve(name: Name, *, phase: Phase = None, api_url: ApiUrl = None) -> None:
+def approve(
+    name: Name, *, phase: Phase = None, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+) -> None:
     """Let a phase open that waits for an approval.
 
     Example: twinfold rollout approve camera-2 --phase 2
     """
-    _act(name, "approve", api_url, phase=phase)
+    _act(name, "approve", Look(preview, preview_token), api_url, phase=phase)
 
 
 @app.command()
-def skip(name: Name, *, phase: Phase = None, api_url: ApiUrl = None) -> None:
+def skip(
+    name: Name, *, phase: Phase = None, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+) -> None:
     """Pass the open phase without its gate.
 
     Example: twinfold rollout skip camera-2
     """
-    _act(name, "skip", api_url, phase=phase)
+    _act(name, "skip", Look(preview, preview_token), api_url, phase=phase)
 
 
 @app.command()
-def retry(name: Name, *, api_url: ApiUrl = None) -> None:
+def retry(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
     """Let the devices that failed try again.
 
     Example: twinfold rollout retry camera-2
     """
-    _act(name, "retry", api_url)
+    _act(name, "retry", Look(preview, preview_token), api_url)
 
 
 @app.command()
-def abort(name: Name, *, reason: Reason = "", api_url: ApiUrl = None) -> None:
+def abort(
+    name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+) -> None:
     """End it here: who was admitted keeps the deployment, and nobody else gets it.
 
     Example: twinfold rollout abort camera-2 --reason "the next release comes sooner"
     """
-    _act(name, "abort", api_url, reason=reason)
+    _act(name, "abort", Look(preview, preview_token), api_url, reason=reason)
 
 
 @app.command()
-def rollback(name: Name, *, reason: Reason = "", api_url: ApiUrl = None) -> None:
+def rollback(
+    name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+) -> None:
     """End the deployment, and bring its devices back.
 
     Example: twinfold rollout rollback camera-2 --reason "pictures are dark"
     """
-    _act(name, "rollback", api_url, reason=reason)
+    _act(name, "rollback", Look(preview, preview_token), api_url, reason=reason)
 
 
 def _path(name: str) -> str:
     return f"/v1/deployments/{quoted(name)}/rollout"
 
 
-def _act(name: str, act: str, api_url: str | None, **body: Any) -> None:
-    _tell(Api(api_url).call("POST", f"{_path(name)}/{act}", body=body))
+def _act(name: str, act: str, look: Look, api_url: str | None, **body: Any) -> None:
+    _tell(write(Api(api_url), "POST", f"{_path(name)}/{act}", look, body=body))
 
 
 def _tell(found: dict[str, Any]) -> None:

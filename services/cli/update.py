@@ -7,8 +7,9 @@ import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
-from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
+from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
@@ -41,12 +42,12 @@ def import_(
 
 
 @app.command("list")
-def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """Updates, the newest version first.
 
     Example: twinfold update list
     """
-    found = Api(api_url).call("GET", "/v1/updates")
+    found = Api(api_url, at=at).call("GET", "/v1/updates")
     if json:
         show_json(found)
         return
@@ -57,12 +58,12 @@ def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
 
 
 @app.command()
-def show(update: Update, *, api_url: ApiUrl = None) -> None:
+def show(update: Update, *, at: At = None, api_url: ApiUrl = None) -> None:
     """An update with its content, as JSON.
 
     Example: twinfold update show contoso/camera/1.0
     """
-    show_json(Api(api_url).call("GET", _path(update)))
+    show_json(Api(api_url, at=at).call("GET", _path(update)))
 
 
 @app.command()
@@ -91,6 +92,8 @@ def deploy(
     count: Annotated[int, typer.Option(help="And this many devices, at least.")] = 1,
     answered: Annotated[int, typer.Option(help="And not before so many have answered.")] = 0,
     plan: Annotated[str | None, typer.Option(help="A file with a rollout's plan, to go in phases.")] = None,
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Bring an update to a group; what the group got until now is superseded.
@@ -105,7 +108,7 @@ def deploy(
         "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }
-    found = Api(api_url).call("PUT", _deployment(group, name), body=body)
+    found = write(Api(api_url), "PUT", _deployment(group, name), Look(preview, preview_token), body=body)
     typer.echo(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
 
 
@@ -115,23 +118,38 @@ def cancel(
     deployment: Deployment,
     *,
     reason: Annotated[str, typer.Option(help="Why; it stands in the log.")] = "",
+    preview: Preview = False,
+    preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Stop a deployment for good: who has it keeps it, nobody else gets it.
 
     Example: twinfold update cancel north 2 --reason "the wrong one"
     """
-    Api(api_url).call("POST", f"{_deployment(group, deployment)}/cancel", body={"reason": reason})
+    write(
+        Api(api_url),
+        "POST",
+        f"{_deployment(group, deployment)}/cancel",
+        Look(preview, preview_token),
+        body={"reason": reason},
+    )
     typer.echo(f"{deployment} of {group} is canceled")
 
 
 @app.command()
-def retry(group: Group, deployment: Deployment, *, api_url: ApiUrl = None) -> None:
+def retry(
+    group: Group,
+    deployment: Deployment,
+    *,
+    preview: Preview = False,
+    preview_token: Token = None,
+    api_url: ApiUrl = None,
+) -> None:
     """Let the devices that failed try again.
 
     Example: twinfold update retry north 2
     """
-    Api(api_url).call("POST", f"{_deployment(group, deployment)}/retry")
+    write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", Look(preview, preview_token))
     typer.echo(f"those of {group} who failed with {deployment} try again")
 
 
@@ -142,6 +160,7 @@ def status(
     *,
     devices: Annotated[str | None, typer.Option(help="List the devices of a state instead, as in Failed.")] = None,
     watch: Watch = False,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -149,7 +168,7 @@ def status(
 
     Example: twinfold update status north 2 --devices Failed
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
     if devices is not None and deployment is not None:
         page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
         if json:

@@ -117,6 +117,7 @@ def test_a_token_is_issued_once_and_revoked_once() -> None:
         ({"expires_at": 10**15}, "between 0 and"),
         ({"scope": "tags.site ="}, "no target condition"),
         ({"scope": "*", "role": "admin"}, "an admin is not scoped"),
+        ({"scope": "*", "role": "audit"}, "an auditor is not scoped"),
     ],
 )
 def test_a_token_that_cannot_be_says_why(members: dict[str, Any], why: str) -> None:
@@ -145,6 +146,8 @@ def test_a_role_may_whatever_the_role_below_may_and_only_the_highest_manages() -
     assert read < operate < admin
     assert read == {Right.REGISTRY_READ, Right.TWIN_READ}
     assert Right.ADMIN not in operate
+    assert Right.AUDIT_READ in admin - operate
+    assert with_implied(ROLES["audit"]) == {Right.AUDIT_READ}
 
 
 some_commands: st.SearchStrategy[Any] = st.one_of(

@@ -21,6 +21,8 @@ METHODS = ("put", "post", "patch", "get", "delete")
 """In an order in which what an example needs is there."""
 SECRETLY_UNUSED = {"422"}
 STREAM = "text/event-stream"
+ELSEWHERE = {"/v1/blocked/{place}"}
+"""What only a stopped partition answers: tests/api/test_blocked.py holds it against the description."""
 
 
 class Operation(NamedTuple):
@@ -95,6 +97,10 @@ def check(answer: httpx.Response, one: Operation, description: dict[str, Any]) -
     if STREAM in said.get("content", {}):
         assert answer.headers["content-type"].startswith(STREAM)
         return
+    media = answer.headers.get("content-type", "").partition(";")[0]
+    if answer.is_success and media in {"application/x-ndjson", "text/csv"}:
+        assert media in said["content"], (one.method, one.path, media)
+        return
     content = said.get("content", {}).get("application/json")
     if content is None or not content.get("schema"):
         assert answer.status_code == 204 or answer.content == b"", (one.method, one.path, "is not described")
@@ -109,6 +115,8 @@ def test_every_example_runs_and_its_answer_is_as_described(
     system, http = serving
     seen = set()
     for one in operations(description):
+        if one.path in ELSEWHERE:
+            continue
         answer = run_example(http, one, description)
         assert answer.is_success, (one.method, one.path, answer.text)
         check(answer, one, description)

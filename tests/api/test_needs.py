@@ -29,6 +29,7 @@ from services.api.v1 import _KINDS
 READ, WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
 TWIN_READ, TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRITE})
 ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
+AUDIT = frozenset({Right.AUDIT_READ})
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,13 @@ ADMIN, CONNECT = frozenset({Right.ADMIN}), frozenset({Right.SERVICE_CONNECT})
         ("/v1/facts", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/v1/webhooks", ADMIN, ADMIN),
+        ("/v1/devices/a/personal", ADMIN, ADMIN),
+        ("/v1/blocked/p03:17", READ, ADMIN),
         ("/v1/webhooks/a", ADMIN, ADMIN),
         ("/v1/webhooks/a/test", ADMIN, ADMIN),
+        ("/v1/audit/facts", AUDIT, AUDIT),
+        ("/v1/audit/facts/p03/17/causes", AUDIT, AUDIT),
+        ("/v1/audit/export", AUDIT, AUDIT),
         ("/v1/stream", READ | CONNECT, READ | CONNECT),
         ("/nowhere", READ, WRITE),
         ("/healthz/..", READ, WRITE),

@@ -184,6 +184,8 @@ OF_ONE_DEVICE: list[tuple[str, str, Any]] = [
     ("GET", "/twins/{}/modules/$edgeAgent", None),
     ("GET", "/twins/{}/modules/m", None),
     *(("GET", f"/v1/devices/{{}}/{name}", None) for name in ("effective", "passed-over", "conflicts", "modules")),
+    ("GET", "/v1/devices/{}/explain", None),
+    ("GET", "/v1/devices/{}/explain?deployment=everywhere", None),
     *(("GET", f"/v1/devices/{{}}/{name}", None) for name in ("outcomes", "desired", "nothing")),
     ("PATCH", "/twins/{}", {"tags": {"site": "north"}}),
     ("PATCH", "/twins/{}", {"tags": {"x": "y" * 5000}}),
@@ -211,6 +213,18 @@ def test_a_device_outside_answers_as_one_that_is_not_there(fleet: Fleet, method:
         assert answers[0] == answers[1] == answers[2]
         assert answers[0][0] in {401, 404}
     assert fleet.serving.system.log.heads() == heads
+
+
+def test_an_explanation_names_what_is_theirs_and_what_targets_them_and_nothing_else(fleet: Fleet) -> None:
+    found = fleet.get(fleet.north, "/v1/devices/n1/explain")
+    assert [one["id"] for one in found["deployments"]] == ["everywhere"]
+    assert "southern" not in str(found)
+    assert len(fleet.get(fleet.everybody, "/v1/devices/n1/explain")["deployments"]) > 1
+    hidden, absent = (
+        told(fleet.ask(fleet.north, "GET", "/v1/devices/n1/explain", params={"deployment": name}), name)
+        for name in ("southern", "nothing")
+    )
+    assert hidden == absent
 
 
 # -- writing

@@ -16,7 +16,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests.archive.streams import FAR, fresh_log, mover, write_facts
 
 pytestmark = pytest.mark.redis_server
-SECOND = "segments/p00/000000000031-000000000060.parquet"
+SECOND = "facts/p00/000000000031-000000000060.parquet"
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def test_an_entry_that_changed_in_redis_after_it_was_written_is_not_taken_out(
 
 def test_a_manifest_that_changed_is_found_and_mended(log: RedisLog, tmp_path: Path) -> None:
     depot = Depot(str(tmp_path))
-    for data in (b"{}", b"", (tmp_path / "manifests/p00.json").read_bytes().replace(b'"last":60', b'"last":61')):
-        depot.put("manifests/p00.json", data)
+    for data in (b"{}", b"", (tmp_path / "manifests/facts/p00.json").read_bytes().replace(b'"last":60', b'"last":61')):
+        depot.put("manifests/facts/p00.json", data)
         (found,) = faults(log.client, depot, "p00", epoch=log.epoch)
         assert isinstance(found, ManifestDamaged)
         mover(log, tmp_path, segment_entries=30).write("p00")

@@ -45,10 +45,10 @@ def test_segments_are_written_ahead_once_each_and_stay_in_redis(log: RedisLog, t
     assert moving.write("p00").written == 0
     assert log.client.xlen(key(0, "log")) == 100
     assert list(Depot(str(tmp_path)).names()) == [
-        "manifests/p00.json",
-        "segments/p00/000000000001-000000000030.parquet",
-        "segments/p00/000000000031-000000000060.parquet",
-        "segments/p00/000000000061-000000000090.parquet",
+        "facts/p00/000000000001-000000000030.parquet",
+        "facts/p00/000000000031-000000000060.parquet",
+        "facts/p00/000000000061-000000000090.parquet",
+        "manifests/facts/p00.json",
     ]
     # Another size goes on behind what is written.
     assert mover(log, tmp_path, segment_entries=4).write("p00").segments == 2
@@ -161,7 +161,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
         check=False,
         timeout=60,
     )
-    assert full.returncode == 1
+    assert full.returncode == 3
     assert f"history at {tmp_path}: File too large" in full.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert (log.client.xlen(key(0, "log")), notes_of(log.client, "p00").written) == (100, 0)
@@ -179,5 +179,5 @@ def test_two_movers_at_once_write_every_entry_once(log: RedisLog, tmp_path: Path
     segments = notes_of(log.client, "p00").segments
     assert [(one.first, one.last) for one in segments] == [(1, 25), (26, 50), (51, 75), (76, 100)]
     first.write("p00")
-    assert list(Depot(str(tmp_path)).names("segments")) == [one.name for one in segments]
+    assert list(Depot(str(tmp_path)).names("facts")) == [one.name for one in segments]
     assert list(faults(log.client, Depot(str(tmp_path)), "p00", epoch=log.epoch)) == []

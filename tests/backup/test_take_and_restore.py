@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,15 +20,18 @@ from events.backup.blocks import ENTRIES_MAX
 from events.backup.errors import BackupDamaged, NoBackup, TargetNotEmpty
 from events.backup.manifest import Manifest
 from events.backup.place import Place
-from events.backup.restoring import finish, restore, verify
+from events.backup.restoring import claim, finish, restore, verify
 from events.backup.taking import Wanted, take
 from events.fleet.outcome import Outcome
+from events.log.depot import Depot
 from events.log.errors import LogRestoring
 from events.log.keys import FLEET, key, name, partition_of
 from events.log.opening import initialise, open_log
+from events.log.raw import RawStreams, stream_names
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import FAR, mover
 from tests.workers.system import PARTITIONS, System, answer, assert_rebuilt, base, deploy, fresh_system, join
 from workers.projector import Projector
 
@@ -57,12 +61,13 @@ def taken(system: System, place: Path, *, at: int = 1_800_000_000_000) -> tuple[
     return take(system.log, where, Wanted(), at=at), where
 
 
-def bring_back(system: System, manifest: Manifest, place: Place) -> None:
+def bring_back(system: System, manifest: Manifest, place: Place, archive: Depot | None = None) -> None:
     """Empty the server, as if it had been lost, and restore."""
     client: Any = system.log.client
     client.flushall()
     verify(manifest, place, keys=None)
-    restore(manifest, place, client)
+    claim(manifest, client)
+    restore(manifest, place, client, archive=archive)
     rebuild_views(system)
     finish(client)
 
@@ -141,6 +146,42 @@ def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: Sys
     assert_rebuilt(system)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System, tmp_path: Path, times: int) -> None:
+    before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    heads, views = beside_streams(system), system.everything_kept()
+    if times == 2:
+        taken(system, tmp_path / "b")
+    moved = mover(system.log, tmp_path / "archive", segment_entries=4)
+    for one in stream_names(PARTITIONS):
+        moved.write(one)
+        moved.trim(one, before_at=FAR)
+    assert len(system.log.client.xrange(key(1, "log"))) < len(before["p01"])
+    manifest, place = taken(system, tmp_path / "b", at=1_800_000_000_009)
+    shutil.rmtree(tmp_path / "archive")
+    bring_back(system, manifest, place, Depot(str(tmp_path / "elsewhere")))
+    assert {one: all_entries(system, one) for one in stream_names(PARTITIONS)} == before
+    assert beside_streams(system) == heads
+    assert len(system.log.client.xrange(key(1, "log"))) < len(before["p01"])
+    drain(system)
+    assert system.everything_kept()[:PARTITIONS] == views[:PARTITIONS]
+    system.do(PatchTags("d1", {"on": True}))
+    drain(system)
+
+
+def all_entries(system: System, stream: str) -> list[Any]:
+    return list(RawStreams(system.log.client).entries(stream))
+
+
+def beside_streams(system: System) -> dict[str, Any]:
+    client: Any = system.log.client
+    return {
+        one: client.hgetall(one)
+        for number in range(PARTITIONS)
+        for one in (key(number, "heads"), key(number, "snapshots"))
+    }
+
+
 def test_what_other_parts_keep_about_the_log_in_streams_of_their_own_comes_along(
     system: System, tmp_path: Path
 ) -> None:
@@ -185,9 +226,9 @@ def test_a_place_without_a_whole_backup_says_so(tmp_path: Path, system: System) 
 
 
 def test_a_log_that_is_there_is_never_restored_over(system: System, tmp_path: Path) -> None:
-    manifest, place = taken(system, tmp_path)
+    manifest, _ = taken(system, tmp_path)
     with pytest.raises(TargetNotEmpty, match="not empty"):
-        restore(manifest, place, system.log.client)
+        claim(manifest, system.log.client)
 
 
 def test_a_restore_that_broke_off_is_no_log_for_anybody_and_begins_anew(system: System, tmp_path: Path) -> None:
@@ -195,12 +236,14 @@ def test_a_restore_that_broke_off_is_no_log_for_anybody_and_begins_anew(system: 
     manifest, place = taken(system, tmp_path)
     client: Any = system.log.client
     client.flushall()
+    claim(manifest, client)
     with pytest.raises(_BrokeOff):
         restore(manifest, place, client, tell=_break_off)
     with pytest.raises(LogRestoring, match="restore"):
         open_log(system.url)
     with pytest.raises(LogRestoring):
         initialise(system.url, partitions=PARTITIONS)
+    claim(manifest, client)
     restore(manifest, place, client)
     rebuild_views(system)
     finish(client)

@@ -118,7 +118,7 @@ def destroy(data: Path) -> None:
 
 def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(place: Path) -> None:
     data, backups, keys = place / "d", place / "backups", place / "keys"
-    with up(data) as (_, http, _):
+    with up(data, TWINFOLD_SEAL_EVERY_SECONDS="0.5") as (_, http, _):
         fill(http)
         before = everything(http)
         desired = own_answer(http, "d1")
@@ -141,6 +141,9 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(place
         # What came after a partition's last outcome is folded again by the workers.
         eventually(lambda: everything(http) == before, what="every read answers as before")
         assert own_answer(http, "d1") == desired
+        environment = {"TWINFOLD_DATA_DIR": str(data), "TWINFOLD_REDIS_URL": f"unix://{data}/redis/redis.sock"}
+        verified = twinfold("audit", "verify", **environment)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
         http.patch("/twins/d1", json={"tags": {"n": 9}}, headers={"If-Match": "*"}).raise_for_status()
         eventually(lambda: seen(http, "/v1/devices/d1/effective").get("layers") == ["b"], what="a new write is folded")
 

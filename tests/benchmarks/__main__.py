@@ -4,7 +4,19 @@ import argparse
 
 import msgspec
 
-from tests.benchmarks import http, large_fleet, metrics, one_partition, queries, readiness, replay, rollouts
+from tests.benchmarks import (
+    archive,
+    audit,
+    explain,
+    http,
+    large_fleet,
+    metrics,
+    one_partition,
+    queries,
+    readiness,
+    replay,
+    rollouts,
+)
 from tests.benchmarks.measuring import show
 from tests.benchmarks.scale import Scale
 
@@ -16,6 +28,9 @@ _ROOMS = {
     "metrics": metrics.run,
     "readiness": readiness.run,
     "rollouts": rollouts.run,
+    "archive": archive.run,
+    "audit": audit.run,
+    "explain": explain.run,
     "replay": replay.run,
 }
 
@@ -28,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=sorted(_ROOMS),
-        help="the rows of one partition, of the large fleet, of queries, of the API, of metrics, of manifests, of rollouts, or of replay",
+        help="the rows of a part alone",
     )
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     given = parser.parse_args()

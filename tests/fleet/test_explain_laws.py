@@ -2,62 +2,21 @@
 
 from collections import Counter
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.deployment import state as deployment_state
-from events.deployment.state import DeploymentDocument
 from events.envelope import Vector
-from events.fleet.rows import NO_ROW, Row, Standing
+from events.fleet.rows import Row, Standing
 from events.manifest.document import Kind
 from events.view_store.memory import MemoryViewStore
 from events.views.explain import weigh
-from events.views.explained import Known, Reason, Standpoint, Subject, Twin, Verdict, Weighed
-from events.views.kept import Kept
+from events.views.explained import Reason, Standpoint, Subject, Twin, Verdict, Weighed
 from events.views.reading import passed_over, targets_of
+from tests.fleet.explained import known_of, row_at, weighed
 from tests.fleet.histories import History, Model, histories
 from tests.fleet.test_laws import run, steps
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=120)
-
-
-def known_of(history: History) -> dict[str, Known]:
-    found: dict[str, DeploymentDocument | None] = {}
-    for envelope in history.fleet:
-        found[envelope.subject] = deployment_state.evolve(
-            found.get(envelope.subject), envelope.fact, version=envelope.version, at=envelope.at
-        )
-    return {name: Known(document) for name, document in found.items() if document is not None}
-
-
-def modules_of(device_id: str, model: Model, row: Row, kept: Kept) -> dict[str, Twin]:
-    made = {module for device, module in model.by_hand if device == device_id}
-    if model.twins[device_id].edge:
-        sections = msgspec.json.decode(kept.hashes["configurations"].get(row.configuration, b"{}"))
-        made |= sections.keys() | set(sections.get("$edgeAgent", {}).get("modules") or {})
-    twins = {module: model.module_twins.get((device_id, module)) for module in made}
-    return {
-        module: Twin(device_id) if twin is None else Twin(device_id, twin.tags, twin.reported)
-        for module, twin in twins.items()
-    }
-
-
-def explained(history: History, kept: Kept, device_id: str) -> tuple[Weighed, ...]:
-    model = Model(history)
-    twin = model.twins[device_id]
-    ordinal = int(kept.hashes["ordinals"][device_id])
-    row = row_at(kept, ordinal)
-    head = Vector(len(history.partition), len(history.fleet))
-    subject = Subject(
-        Twin(device_id, twin.tags, twin.reported), twin.edge, modules=modules_of(device_id, model, row, kept)
-    )
-    return weigh(subject, Standpoint(0, kept.checkpoint.vector, head, ordinal, row), kept, known_of(history))
-
-
-def row_at(kept: Kept, ordinal: int) -> Row:
-    number = int.from_bytes(kept.arrays["row_of"][4 * ordinal : 4 * ordinal + 4], "little")
-    return msgspec.json.decode(kept.hashes["rows"][str(number)], type=Row) if number else NO_ROW
 
 
 def test_every_verdict_is_the_one_of_the_views_and_every_condition_is_true_of_those_they_target() -> None:
@@ -71,39 +30,39 @@ def test_every_verdict_is_the_one_of_the_views_and_every_condition_is_true_of_th
         kept = store.load(0)
         for device_id, text in kept.hashes["ordinals"].items():
             ordinal = int(text)
-            row, weighed = row_at(kept, ordinal), explained(history, kept, device_id)
-            verdicts.update(one.verdict for one in weighed)
+            row, (_, _, found) = row_at(kept, ordinal), weighed(history, kept, device_id)
+            verdicts.update(one.verdict for one in found)
             targeted = {
                 (layer.id, module)
                 for layer, sets in targets_of(kept).items()
                 for module, members in sets.items()
                 if ordinal in members
             }
-            assert {(one.id, one.module) for one in weighed if one.targeted} == targeted
-            assert all(one.is_settled for one in weighed)
-            assert all((one.holds is True) == one.targeted for one in weighed)
+            assert {(one.id, one.module) for one in found if one.targeted} == targeted
+            assert all(one.is_settled for one in found)
+            assert all((one.holds is True) == one.targeted for one in found)
             said = {
                 (one.id, one.obstacle.reason.name, one.obstacle.by)
-                for one in weighed
+                for one in found
                 if one.verdict is Verdict.PASSED_OVER and one.obstacle
             }
             assert said == {(one.deployment_id, one.why.name, one.by) for one in passed_over(ordinal, row, kept)}
-            stack = tuple(one.id for one in weighed if one.verdict in {Verdict.BASE, Verdict.LAYER})
+            stack = tuple(one.id for one in found if one.verdict in {Verdict.BASE, Verdict.LAYER})
             assert stack == (tuple(layer.id for layer in row.stack) if row.standing is Standing.MANAGED else ())
-            assert_own_parts(weighed, row)
-            assert all(one.obstacle is not None for one in weighed if not one.applies)
+            assert_own_parts(found, row)
+            assert all(one.obstacle is not None for one in found if not one.applies)
 
     hold()
     assert verdicts.keys() == set(Verdict) - {Verdict.UNDECIDED}
     assert min(verdicts.values()) > 10
 
 
-def assert_own_parts(weighed: tuple[Weighed, ...], row: Row) -> None:
-    own = {one.id for one in weighed if one.verdict is Verdict.APPLIES and one.kind is Kind.DEVICE}
+def assert_own_parts(found: tuple[Weighed, ...], row: Row) -> None:
+    own = {one.id for one in found if one.verdict is Verdict.APPLIES and one.kind is Kind.DEVICE}
     if not row.own_part.wanted:
         assert own == {layer.id for layer in row.own_part.stack}
     for module, part in row.module_parts.items():
-        given = {one.id for one in weighed if one.verdict is Verdict.APPLIES and one.module == module}
+        given = {one.id for one in found if one.verdict is Verdict.APPLIES and one.module == module}
         if not part.wanted:
             assert given == {layer.id for layer in part.stack}
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from events.envelope import Principal
 from events.log.keys import FLEET, key, partition_of
 from events.log.port import Proposed
 from events.producer.errors import DecisionInvalid
+from events.view_store.stopped import details, stops
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
@@ -133,8 +135,99 @@ def test_a_lost_tail_stops_the_partition_until_the_facts_are_back(system: System
 
 
 def command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
-    whole = [sys.executable, "-m", "services.cli", "blocked", "--redis-url", system.url, *arguments]
+    where = () if "--redis-url" in arguments else ("--redis-url", system.url)
+    whole = [sys.executable, "-m", "services.cli", "blocked", *where, *arguments]
     return subprocess.run(whole, capture_output=True, text=True, check=False)
+
+
+def test_what_can_be_folded_by_now_goes_on_when_somebody_wants_it_tried_again(system: System) -> None:
+    """As after an upgrade: here the entry becomes one that is known."""
+    first, second, *_ = devices_of(1)
+    bad = damage(system, 1)
+    system.do(PatchTags(second, {"on": True}))
+    assert stopped_at(system, 1) == (1, bad)
+    since = system.view.blocked()[1].at
+    system.producer.look_again(1, bad, reason="perhaps now")
+    eventually(lambda: system.view.blocked()[1].at > since, what="it was tried, and stopped again")
+    client: Any = system.log.client
+    entries = client.xrange(key(1, "log"))
+    client.delete(key(1, "log"))
+    for entry_id, fields in entries:
+        known = {
+            b"type": b"TwinPatched",
+            b"subject": first.encode(),
+            b"data": b'{"tags":{"on":true},"type":"TwinPatched"}',
+        }
+        client.xadd(key(1, "log"), fields | known if entry_id == f"{bad}-0".encode() else fields, id=entry_id)
+    system.producer.look_again(1, bad, reason="an upgrade that knows it")
+    system.settle()
+    assert system.view.blocked() == {}
+    assert system.status("a")["actual"] == 2
+    assert_rebuilt(system)
+
+
+def test_an_operator_is_shown_what_stands_there_and_what_each_choice_leads_to(system: System) -> None:
+    bad = damage(system, 1, b'{"type":"Odd","primaryKey":{"$secret":"s3"},"authentication":{"k":"v"}}')
+    system.do(*(PatchTags(name, {"on": True}) for name in devices_of(1)[:2]))
+    stopped_at(system, 1)
+    (line,) = command(system).stdout.splitlines()
+    assert line.startswith(f"p01 stopped at p01:{bad} since ")
+    assert ", 3 facts wait: " in line
+    shown = command(system, "show", f"p01:{bad}", "--redis-url", system.url)
+    assert shown.returncode == 0, shown.stderr
+    for said in (
+        "X of d0, version 9",
+        "by user:ada",
+        '"primaryKey":"***"',
+        '"authentication":"***"',
+        "--leave-out",
+        "--retry",
+    ):
+        assert said in shown.stdout
+    assert "s3" not in shown.stdout
+    found = json.loads(command(system, "show", f"p01:{bad}", "--json", "--redis-url", system.url).stdout)
+    assert (found["stop"]["waiting"], found["entry"]["data"]["type"]) == ({"p01": 3}, "Odd")
+    assert set(found["subjects"]) == {"d0", *devices_of(1)[:2]}
+    again = command(
+        system, "resolve", f"p01:{bad}", "--retry", "--reason", "who knows", "--wait", "--redis-url", system.url
+    )
+    assert (again.returncode, "still stopped" in again.stderr) == (1, True)
+    both = command(system, "resolve", f"p01:{bad}", "--reason", "x", "--redis-url", system.url)
+    assert both.returncode == 2
+    words = ("resolve", f"p01:{bad}", "--leave-out", "--reason", "a script", "--wait", "--redis-url", system.url)
+    done = command(system, *words)
+    assert (done.returncode, done.stdout) == (0, f"p01:{bad} is left out from now on\np01 went on\n")
+    assert command(system).stdout == "no partition is stopped\n"
+
+
+@pytest.mark.parametrize("data", [b"{secret", b"\xff" * 9])
+def test_data_that_nobody_can_read_is_not_shown(system: System, data: bytes) -> None:
+    damage(system, FLEET, data)
+    system.waker.wake([FLEET])
+    for number in range(PARTITIONS):
+        stopped_at(system, number)
+    (stop,) = stops(system.log, system.views)
+    assert sorted(stop.waiting) == [f"p{number:02}" for number in range(PARTITIONS)]
+    found = details(system.log.client, system.views, stop)
+    assert found.entry is not None
+    assert str(len(data)) in found.entry.data
+    assert "secret" not in found.entry.data
+    assert found.devices == 40
+
+
+def test_a_lost_tail_is_not_decided_upon_but_restored(system: System) -> None:
+    client: Any = system.log.client
+    system.do(*(PatchTags(name, {"on": True}) for name in devices_of(1)))
+    system.settle()
+    head = system.log.head(1)
+    client.xdel(key(1, "log"), f"{head}-0")
+    client.hset(key(1, "meta"), "position", head - 1)
+    system.waker.wake([1])
+    stopped_at(system, 1)
+    (stop,) = stops(system.log, system.views)
+    choices = details(system.log.client, system.views, stop).choices
+    assert [choice.decision for choice in choices] == [None, None]
+    assert "twinfold restore" in choices[1].what
 
 
 def test_an_operator_sees_what_is_stopped_and_decides(system: System) -> None:

@@ -49,18 +49,19 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def folder_of(stream: str) -> str:
-    """`p03:outcomes` -> `segments/p03-outcomes`; no file system minds that."""
-    return f"segments/{stream.replace(':', '-')}"
+    """`p03` -> `facts/p03`, `p03:outcomes` -> `outcomes/p03`: a pattern finds the facts of all streams, and outcomes alone."""
+    slot, colon, _ = stream.partition(":")
+    return f"outcomes/{slot}" if colon else f"facts/{slot}"
 
 
 def segment_name(stream: str, first: int, last: int) -> str:
-    """`segments/p03/000000000001-000000050000.parquet`; by name is by position."""
+    """`facts/p03/000000000001-000000050000.parquet`; by name is by position."""
     return f"{folder_of(stream)}/{first:012d}-{last:012d}.parquet"
 
 
 def manifest_name(stream: str) -> str:
-    """Where the manifest of a stream is: `manifests/p03.json`."""
-    return f"manifests/{stream.replace(':', '-')}.json"
+    """Where the manifest of a stream is: `manifests/facts/p03.json`."""
+    return f"manifests/{folder_of(stream)}.json"
 
 
 def encode(manifest: Manifest) -> bytes:

@@ -1,0 +1,64 @@
+"""Why a moment cannot be answered for.
+
+HistoryError
+├── MomentInvalid       refused: it is not written as a moment
+├── MomentAhead         refused: it has not come yet
+├── MomentTooEarly      refused: there was no log yet
+├── PastIsFixed         refused: nothing is written in the past
+├── SnapshotDamaged     noticed: a snapshot is left out, an older one takes its place
+└── HistoryDiffers      stop: the facts do not give the outcomes that are recorded
+"""
+
+
+class HistoryError(Exception):
+    """Any trouble with the past."""
+
+
+class MomentInvalid(HistoryError):
+    """A moment is a time, positions of streams, or both."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(
+            f"no moment is written {text[:120]!r}: {why}; write a time (2026-11-21T10:00:00Z, or milliseconds since"
+            " 1970), or positions as fleet:17 or p03:120, with commas between several"
+        )
+        self.text = text
+
+
+class MomentAhead(HistoryError):
+    """What has not happened cannot be looked at."""
+
+    def __init__(self, text: str, newest: str) -> None:
+        super().__init__(f"{text[:120]!r} has not come yet: the newest there is is {newest}")
+        self.text = text
+
+
+class MomentTooEarly(HistoryError):
+    """The log begins with its first fact."""
+
+    def __init__(self, text: str, first: int) -> None:
+        super().__init__(f"{text[:120]!r} lies before the beginning of the log, which is fleet:1, at {first} ms")
+        self.text, self.first = text, first
+
+
+class PastIsFixed(HistoryError):
+    """Somebody tried to write in the past."""
+
+    def __init__(self) -> None:
+        super().__init__("the past is looked at, and not changed; leave `at` away to write now")
+
+
+class SnapshotDamaged(HistoryError):
+    """A snapshot's file is not what was written."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"snapshot {name} is damaged and is not used: {why}; an older one takes its place")
+        self.name, self.why = name, why
+
+
+class HistoryDiffers(HistoryError):
+    """Folding does not come to the outcomes that are recorded; `twinfold replay` names the first fact that is at fault."""
+
+    def __init__(self, partition: str, position: int) -> None:
+        super().__init__(f"{partition}: the facts do not give outcome {position} as it is recorded")
+        self.partition, self.position = partition, position

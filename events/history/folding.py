@@ -1,0 +1,214 @@
+"""A partition as it was at a vector: folded by the code that folds it live, through every outcome that is recorded."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from events import canonical
+from events.device.facts import DeviceFact
+from events.envelope import Envelope, Vector
+from events.fleet.index import MODULES
+from events.fleet.outcome import Outcome
+from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
+from events.history.errors import HistoryDiffers
+from events.history.snapshots import Snapshot, Snapshots
+from events.log.errors import LogLostItsTail
+from events.log.fleet_facts import FleetFacts
+from events.log.keys import FLEET, name
+from events.log.port import Log
+from events.log.reader import Reader
+from events.query.module_condition import EVERY_MODULE, can_be_for
+from events.targeting.tree import Path
+from events.view_store.port import ViewStore
+from events.views.keeping import restore, writes_of
+from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
+
+_BATCH_FACTS = 4096
+_OUTCOMES = 500
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """A partition as it was.
+
+    `outcomes` are those recorded that stood by then; `implied` is the one that follows and was not decided yet, where it is
+    asked for. `is_final` says that no later decision can change this answer.
+    """
+
+    kept: Kept
+    outcomes: int
+    implied: OutcomeEntry | None
+    is_final: bool
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes."""
+        hashes = sum(len(field) + len(data) for fields in self.kept.hashes.values() for field, data in fields.items())
+        return hashes + sum(map(len, self.kept.arrays.values()))
+
+
+class Folding:
+    """Folds partitions of a log to vectors of the past. `recorded` has the outcomes, and says how far live views are.
+
+    `snapshots` make it quick; without them it begins at the first fact, and comes to the same.
+    """
+
+    def __init__(self, log: Log, recorded: ViewStore, snapshots: Snapshots | None) -> None:
+        self._log, self._recorded, self._snapshots = log, recorded, snapshots
+        self._fleet = FleetFacts(log)
+        self._merge = MergeCache()
+        self._lock = threading.Lock()
+
+    def fleet_facts(self) -> FleetFacts:
+        """The fleet's facts up to its head.
+
+        Raises:
+            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.refresh`.
+        """
+        with self._lock:
+            self._fleet.refresh()
+        return self._fleet
+
+    def implied(self, number: int, vector: Vector) -> Folded:
+        """What follows from the facts up to a vector, whoever had decided it by then.
+
+        Raises:
+            CannotFold, UnreadableFact, LogLostItsTail, LogUnavailable: as folding does.
+            HistoryDiffers: the facts do not give the recorded outcomes.
+        """
+        fleet = self.fleet_facts()
+        partition, base, recorded = self._folded(number, vector, fleet)
+        outcome = partition.resolve()
+        partition.release_paths()
+        writes = writes_of(partition, outcome, expected=base.checkpoint)
+        is_final = _is_within(vector, self._recorded.checkpoint(number).vector)
+        return Folded(_laid(base, writes), recorded, writes.outcome, is_final)
+
+    def in_effect(self, number: int, vector: Vector) -> Folded:
+        """What was in effect at a vector (decision 0029): as of the moment, where nothing was left to decide by then.
+
+        Otherwise without the fleet's newest facts, and else as of the last recorded decision.
+
+        Raises:
+            CannotFold, UnreadableFact, LogLostItsTail, LogUnavailable, HistoryDiffers: as `implied`.
+        """
+        fleet = self.fleet_facts()
+        live = self._recorded.checkpoint(number).vector
+        upto = Vector(min(vector.partition, live.partition), min(vector.fleet, live.fleet))
+        is_final = _is_within(vector, live)
+        while True:
+            partition, base, recorded = self._folded(number, upto, fleet)
+            decided = partition.decided
+            if partition.resolve() is None:
+                partition.release_paths()
+                writes = writes_of(partition, None, expected=base.checkpoint)
+                return Folded(_laid(base, writes), recorded, None, is_final)
+            assert upto != decided, "a recorded decision leaves nothing to decide"
+            upto = Vector(upto.partition, decided.fleet) if upto.fleet != decided.fleet else decided
+
+    def _folded(self, number: int, upto: Vector, fleet: FleetFacts) -> tuple[Partition, Kept, int]:
+        """The partition at a vector, before what follows is decided; the kept form it began with; the recorded outcomes."""
+        partition, base = self._begin(number, upto, fleet)
+        recorded = partition.outcomes
+        for entry in self._outcomes(number, after=recorded):
+            after = msgspec.json.decode(entry.data, type=Outcome).after
+            if not _is_within(after, upto):
+                break
+            self._fold_to(partition, after, fleet)
+            outcome = partition.resolve()
+            if outcome is None or canonical.encode(outcome) != entry.data:
+                raise HistoryDiffers(name(number), entry.position)
+            recorded = entry.position
+        self._fold_to(partition, upto, fleet)
+        return partition, base, recorded
+
+    def _outcomes(self, number: int, *, after: int) -> Iterator[OutcomeEntry]:
+        while entries := self._recorded.outcomes(number, after=after, limit=_OUTCOMES):
+            yield from entries
+            after = entries[-1].position
+
+    # -- where to begin
+
+    def _begin(self, number: int, upto: Vector, fleet: FleetFacts) -> tuple[Partition, Kept]:
+        found = None if self._snapshots is None else self._snapshots.newest(number, upto)
+        if found is None:
+            partition = Partition(number, self._merge)
+            partition.hold_paths_of(fleet.between(0, upto.fleet))
+            return partition, _nothing_kept()
+        kept = found.kept
+        vector = kept.checkpoint.vector
+        partition = restore(number, kept, fleet.between(0, vector.fleet), self._merge)
+        self._hold(partition, fleet.between(vector.fleet, upto.fleet), found)
+        return partition, kept
+
+    def _hold(self, partition: Partition, facts: Sequence[Envelope[Any]], snapshot: Snapshot) -> None:
+        """Index whatever is named on the way, from the documents that stood where the way begins."""
+        missing = partition.paths_held_by(facts)
+        partition.hold_paths_of(facts)
+        if not missing:
+            return
+        own = frozenset(path for path in missing if path[0] != MODULES[0])
+        documents = snapshot.documents()
+        for subject, data in documents.items():
+            device_id, slash, module_id = subject.partition("/")
+            if not slash:
+                if own:
+                    partition.fill(own, device_id, msgspec.json.decode(data, type=DeviceText))
+                continue
+            paths = [path for path in missing - own if _is_of(path, module_id)]
+            device = documents.get(device_id)
+            if paths and device is not None:
+                text = msgspec.json.decode(data, type=ModuleText)
+                if text.generation == msgspec.json.decode(device, type=DeviceText).generation:
+                    partition.fill_module(sorted(paths), device_id, module_id, text)
+
+    # -- going on
+
+    def _fold_to(self, partition: Partition, vector: Vector, fleet: FleetFacts) -> None:
+        skipped = fleet.skipped(partition.number)
+        reader = Reader(self._log, partition.number, batch=_BATCH_FACTS)
+        while (after := partition.vector.partition) < vector.partition:
+            if after + 1 in skipped:
+                partition.skip(after + 1, partition.at)
+                continue
+            end = min([vector.partition, *(bad - 1 for bad in skipped if bad > after)])
+            facts = cast("Iterator[Envelope[DeviceFact]]", reader.facts(after=after, upto=end))
+            partition.fold(facts)
+            if partition.vector.partition != end:
+                raise LogLostItsTail(name(partition.number), expected=end, found=partition.vector.partition)
+        known = len(fleet.between(0))
+        if known < vector.fleet:
+            raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=known)
+        partition.fold_fleet(fleet.between(partition.vector.fleet, vector.fleet))
+
+
+def _is_of(path: Path, module_id: str) -> bool:
+    return path[1] == module_id or (path[1] == EVERY_MODULE and can_be_for(module_id))
+
+
+def _is_within(vector: Vector, bound: Vector) -> bool:
+    return vector.partition <= bound.partition and vector.fleet <= bound.fleet
+
+
+def _nothing_kept() -> Kept:
+    return Kept(Checkpoint(), {one: {} for one in HASHES}, dict.fromkeys(ARRAYS, b""))
+
+
+def _laid(base: Kept, writes: Writes) -> Kept:
+    """The kept form after what one commit changes."""
+    hashes = {one: dict(fields) for one, fields in base.hashes.items()}
+    for one, fields in writes.hashes.items():
+        for field, value in fields.items():
+            if value is None:
+                hashes[one].pop(field, None)
+            else:
+                hashes[one][field] = value
+    arrays = dict(base.arrays)
+    for one, ranges in writes.arrays.items():
+        items = bytearray(arrays.get(one, b""))
+        for offset, data in ranges:
+            items.extend(bytes(max(0, offset + len(data) - len(items))))
+            items[offset : offset + len(data)] = data
+        arrays[one] = bytes(items)
+    return Kept(writes.checkpoint, hashes, arrays)

@@ -1,0 +1,134 @@
+"""Moments: when a reader looks, as it is written, and as the streams stood then."""
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from events.history.errors import MomentAhead, MomentInvalid, MomentTooEarly
+from events.log.errors import UnreadableFact
+from events.log.keys import FLEET, name
+from events.log.port import Log
+from events.log.raw import number_of
+
+_TIME = "time"
+_MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
+_POSITION = re.compile(r"([a-z0-9]{1,8}):([0-9]{1,15})", re.ASCII)
+_TEXT_CHARACTERS_MAX = 32_768
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A moment as it is written: a time in milliseconds, positions by stream, or both."""
+
+    time: int | None
+    positions: dict[int, int]
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """A moment of the whole log: how far each stream had come, and what the clock said (milliseconds)."""
+
+    time: int
+    positions: dict[int, int]
+
+    def text(self, streams: Sequence[int]) -> str:
+        """`fleet:17,p03:120,time:1763…`: the part that is of some streams; asking for it finds them as they are here."""
+        return ",".join([*(f"{name(one)}:{self.positions[one]}" for one in sorted(streams)), f"{_TIME}:{self.time}"])
+
+
+def read_moment(text: str) -> Asked:
+    """Read a moment: RFC 3339, milliseconds since 1970, or positions (`fleet:17,p03:120`, and `time:…` beside them).
+
+    Raises:
+        MomentInvalid: it is none of these.
+    """
+    if _MILLISECONDS.fullmatch(text):
+        return Asked(int(text), {})
+    if ":" in text and not text[:1].isdigit():
+        return _positions(text)
+    return Asked(_milliseconds(text), {})
+
+
+def _positions(text: str) -> Asked:
+    found: dict[int, int] = {}
+    time = None
+    for part in text[:_TEXT_CHARACTERS_MAX].split(","):
+        fitting = _POSITION.fullmatch(part)
+        if fitting is None:
+            raise MomentInvalid(text, f"{part[:40]!r} is no position of a stream")
+        if fitting[1] == _TIME:
+            time = int(fitting[2])
+            continue
+        try:
+            stream = number_of(fitting[1])
+        except ValueError as error:
+            raise MomentInvalid(text, str(error)) from error
+        if stream in found:
+            raise MomentInvalid(text, f"{fitting[1]} stands there twice")
+        found[stream] = int(fitting[2])
+    return Asked(time, found)
+
+
+def _milliseconds(text: str) -> int:
+    try:
+        # In a query a plus sign that is not escaped is read as a space.
+        time = dt.datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
+    except ValueError as error:
+        raise MomentInvalid(text, "it is no time") from error
+    if time.tzinfo is None:
+        raise MomentInvalid(text, "the time has no offset (Z is UTC)")
+    return int(time.timestamp() * 1000)
+
+
+def moment_of(text: str, log: Log, *, now: int) -> Moment:
+    """The moment that is asked for. Streams that it does not name stand as they did at its time.
+
+    The time, where it is not said, is that of the newest fact at the positions.
+
+    Raises:
+        MomentInvalid: it is not written as a moment, or names a stream that there is not.
+        MomentAhead: a position is beyond the head, or the time beyond `now` (milliseconds).
+        MomentTooEarly: there was no log yet.
+        LogUnavailable: Redis does not answer.
+    """
+    asked = read_moment(text)
+    heads = log.heads()
+    times = [_time_at(text, log, stream, position, heads) for stream, position in asked.positions.items()]
+    reached = max(times, default=0)
+    time = reached if asked.time is None else asked.time
+    if time < reached:
+        raise MomentInvalid(text, f"a fact that it names is of {reached} ms, which is after its time")
+    if time > max(now, reached):
+        raise MomentAhead(text, f"{now} ms")
+    first = _time_of(log, FLEET, 1)
+    if time < first or asked.positions.get(FLEET, 1) < 1:
+        raise MomentTooEarly(text, first)
+    return Moment(
+        time,
+        {
+            stream: asked.positions[stream] if stream in asked.positions else log.position_at(stream, time)
+            for stream in heads
+        },
+    )
+
+
+def now_of(log: Log, *, now: int) -> Moment:
+    """The moment that is now: all there is."""
+    return Moment(now, dict(log.heads()))
+
+
+def _time_at(text: str, log: Log, stream: int, position: int, heads: Mapping[int, int]) -> int:
+    if stream not in heads:
+        raise MomentInvalid(text, f"this log has the partitions p00 to {name(log.partitions - 1)}")
+    if position > heads[stream]:
+        raise MomentAhead(text, f"{name(stream)}:{heads[stream]}")
+    return _time_of(log, stream, position) if position else 0
+
+
+def _time_of(log: Log, stream: int, position: int) -> int:
+    try:
+        (envelope,) = log.read(stream, after=position - 1, limit=1)
+    except UnreadableFact:
+        # Nobody can say when that was; the one before it was at most as late.
+        return _time_of(log, stream, position - 1) if position > 1 else 0
+    return envelope.at

@@ -1,0 +1,170 @@
+"""Partitions as they stood at some vectors, in files outside Redis: a cache, from which folding goes on."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import cached_property
+
+import msgspec
+import pyarrow as pa
+import structlog
+
+from events.envelope import Vector
+from events.history.errors import SnapshotDamaged
+from events.log.depot import Depot
+from events.log.errors import DepotUnavailable
+from events.log.keys import name
+from events.views.kept import Kept
+
+_MAGIC = b"twinfold snapshot 1\n"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
+
+logger = structlog.get_logger()
+
+
+class _Packed(msgspec.Struct, frozen=True, array_like=True):
+    size_bytes: int
+    data: bytes
+
+
+class _File(msgspec.Struct, frozen=True, array_like=True):
+    """What a file has beside its digest: whose it is, the kept form, and the documents of devices and modules by subject."""
+
+    epoch: str
+    partition: int
+    kept: _Packed
+    documents: _Packed
+
+
+class Snapshot:
+    """One partition as it stood at a vector; its documents are unpacked when somebody asks."""
+
+    def __init__(self, kept: Kept, documents: _Packed) -> None:
+        self.kept, self._documents = kept, documents
+
+    @property
+    def vector(self) -> Vector:
+        """Where it stands."""
+        return self.kept.checkpoint.vector
+
+    def documents(self) -> dict[str, bytes]:
+        """The documents of its devices and modules at that position, by subject."""
+        return dict(self._unpacked)
+
+    @cached_property
+    def _unpacked(self) -> dict[str, bytes]:
+        return msgspec.msgpack.decode(_unpacked(self._documents), type=dict[str, bytes])
+
+
+class Snapshots:
+    """The snapshots of one log in a depot, `snapshots/<epoch>/p03/<position>-<fleet>.zst`."""
+
+    def __init__(self, depot: Depot, *, epoch: str) -> None:
+        self._depot, self._epoch = depot, epoch
+
+    def put(self, number: int, kept: Kept, documents: dict[str, bytes]) -> str:
+        """Keep a partition's state at its checkpoint; the documents are those at the same position. Answers the file's name.
+
+        Raises:
+            DepotUnavailable: it cannot be written; nothing of it is to be seen.
+        """
+        file = _File(
+            self._epoch, number, _packed(msgspec.msgpack.encode(kept)), _packed(msgspec.msgpack.encode(documents))
+        )
+        body = msgspec.msgpack.encode(file)
+        where = self._where(number, kept.checkpoint.vector)
+        self._depot.put(where, _MAGIC + hashlib.sha256(body).digest() + body)
+        return where
+
+    def vectors(self, number: int) -> list[Vector]:
+        """Where there are snapshots of a partition, in order.
+
+        Raises:
+            DepotUnavailable: nobody answers.
+        """
+        return [vector for vector, _ in self._listed(number)]
+
+    def newest(self, number: int, upto: Vector) -> Snapshot | None:
+        """The last good snapshot that lies at a vector or before it in both parts; `None` where there is none.
+
+        One that is damaged is told of by its name, and the one before it is taken. Where nobody answers it is as if there
+        were none: without snapshots it takes longer, and comes to the same.
+        """
+        try:
+            for vector, where in reversed(self._listed(number)):
+                if vector.partition <= upto.partition and vector.fleet <= upto.fleet:
+                    found = self._good(number, where)
+                    if found is not None:
+                        return found
+        except DepotUnavailable as error:
+            logger.warning("snapshots cannot be read", why=str(error))
+        return None
+
+    def _good(self, number: int, where: str) -> Snapshot | None:
+        try:
+            return self.read(number, where)
+        except SnapshotDamaged as error:
+            logger.warning("snapshot damaged", snapshot=where, why=error.why)
+            return None
+
+    def read(self, number: int, where: str) -> Snapshot:
+        """A snapshot by the name of its file.
+
+        Raises:
+            SnapshotDamaged: it is not as it was written, or is another log's or partition's.
+            DepotUnavailable: nobody answers.
+        """
+        data = self._depot.get(where)
+        if data is None:
+            raise SnapshotDamaged(where, "it is not there any more")
+        body = data[len(_MAGIC) + _DIGEST_BYTES :]
+        digest = data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES]
+        if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+            raise SnapshotDamaged(where, "its digest is another")
+        try:
+            file = msgspec.msgpack.decode(body, type=_File)
+            if (file.epoch, file.partition) != (self._epoch, number):
+                raise SnapshotDamaged(where, f"it is of {name(file.partition)} of the log {file.epoch}")
+            kept = msgspec.msgpack.decode(_unpacked(file.kept), type=Kept)
+        except (msgspec.DecodeError, pa.ArrowException, OSError) as error:
+            raise SnapshotDamaged(where, str(error)) from error
+        if where != self._where(number, kept.checkpoint.vector):
+            raise SnapshotDamaged(where, "it is of another vector than its name says")
+        return Snapshot(kept, file.documents)
+
+    def delete(self, number: int) -> None:
+        """Remove the snapshots of a partition; folding begins at the first fact then, and comes to the same.
+
+        Raises:
+            DepotUnavailable: nobody answers.
+        """
+        for _, where in self._listed(number):
+            self._depot.delete(where)
+
+    def names(self, number: int) -> Iterator[str]:
+        """The files of a partition's snapshots, in the order of their vectors."""
+        return (where for _, where in self._listed(number))
+
+    def _folder(self, number: int) -> str:
+        return f"snapshots/{self._epoch}/{name(number)}"
+
+    def _where(self, number: int, vector: Vector) -> str:
+        return f"{self._folder(number)}/{vector.partition:015}-{vector.fleet:015}.zst"
+
+    def _listed(self, number: int) -> list[tuple[Vector, str]]:
+        found = []
+        for where in self._depot.names(self._folder(number)):
+            fitting = _NAME.fullmatch(where.rpartition("/")[2])
+            if fitting is not None:
+                found.append((Vector(int(fitting[1]), int(fitting[2])), where))
+        return sorted(found)
+
+
+def _packed(data: bytes) -> _Packed:
+    return _Packed(len(data), pa.Codec("zstd").compress(data, asbytes=True))
+
+
+def _unpacked(packed: _Packed) -> bytes:
+    data: bytes = pa.Codec("zstd").decompress(packed.data, packed.size_bytes, asbytes=True)
+    return data

@@ -1,0 +1,46 @@
+"""Taking snapshots: of partitions that folded so much since their last one that it would take long to fold on from it."""
+
+from collections.abc import Iterator
+
+from events.history.documents import PastDocuments
+from events.history.snapshots import Snapshots
+from events.log.port import Log
+from events.view_store.port import ViewStore
+
+
+class Taking:
+    """Takes snapshots of a log's views, every so many facts of a partition."""
+
+    def __init__(
+        self, log: Log, views: ViewStore, snapshots: Snapshots, documents: PastDocuments, *, every_facts: int
+    ) -> None:
+        self._log, self._views, self._snapshots, self._every_facts = log, views, snapshots, every_facts
+        self._documents = documents
+        self._last: dict[int, int] = {}
+
+    def due(self) -> Iterator[int]:
+        """The partitions of which it is time to take one; none where `every_facts` is 0.
+
+        Raises:
+            LogUnavailable, DepotUnavailable: it cannot be told now.
+        """
+        for number in range(self._log.partitions if self._every_facts else 0):
+            position = self._views.checkpoint(number).vector.partition
+            if position - self._last.get(number, 0) < self._every_facts:
+                continue
+            self._last[number] = max((one.partition for one in self._snapshots.vectors(number)), default=0)
+            if position - self._last[number] >= self._every_facts:
+                yield number
+
+    def take(self, number: int) -> str | None:
+        """Take a snapshot of a partition as its views stand; answers the file's name, `None` where there is one of that vector.
+
+        Raises:
+            LogUnavailable, DepotUnavailable: not now; nothing of it is to be seen.
+            LogLostItsTail, UnreadableFact: the log is not what it was.
+        """
+        kept = self._views.load(number)
+        vector = kept.checkpoint.vector
+        if vector in self._snapshots.vectors(number):
+            return None
+        return self._snapshots.put(number, kept, self._documents.at(number, vector.partition).encoded())

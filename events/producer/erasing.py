@@ -1,0 +1,131 @@
+"""Erasing secrets for good: which ones something ever referred to, the fact that says so, and the destruction of their keys."""
+
+import enum
+from collections.abc import Iterator
+
+import msgspec
+
+from events.canonical import Json
+from events.device import state as device_state
+from events.log.connect import answering
+from events.log.keys import FLEET, name, partition_of
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.producer.errors import ProducerError
+from events.producer.producer import Producer
+from events.properties import SECRET
+from events.secrets.errors import SecretErased, SecretNotFound
+from events.secrets.port import SecretStore
+from events.secrets.references import references
+from events.webhook.state import WEBHOOK
+
+_MARK = f'"{SECRET}"'.encode()
+_TWINS = (b"TwinPatched", b"TwinReplaced")
+_DOCUMENTS = 1000
+
+
+class Kind(enum.Enum):
+    """Whose secrets can be erased."""
+
+    DEVICE = "device"
+    DEPLOYMENT = "deployment"
+    WEBHOOK = "webhook"
+
+
+class NothingToErase(ProducerError):
+    """It never had a secret, or all of them are erased."""
+
+    def __init__(self, of: str) -> None:
+        super().__init__(f"{of}: no secret of it is left to be erased; look at the name")
+        self.of = of
+
+
+class InUse(ProducerError):
+    """Something needs these secrets to go on working."""
+
+    def __init__(self, of: str, users: tuple[str, ...]) -> None:
+        shown = ", ".join(users[:5])
+        super().__init__(
+            f"{of}: its secrets are in use by {shown}; remove that first, or insist (--even-in-use): it stops working"
+        )
+        self.of, self.users = of, users
+
+
+class Erasable(msgspec.Struct, frozen=True):
+    """Secrets that something referred to, ever, and that are not erased; `users` are those who need them as things stand."""
+
+    of: str
+    ids: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+def erasable(log: RedisLog, store: SecretStore, kind: Kind, subject: str, *, tags_alone: bool = False) -> Erasable:
+    """What can be erased of a device (of its tags alone, or of its keys, too), a deployment or a webhook.
+
+    The whole history of the subject is read, archive included: former keys count as well.
+
+    Raises:
+        NothingToErase: nothing of it is there.
+        LogUnavailable, LogLostItsTail, DepotUnavailable: the history cannot be read.
+    """
+    of = f"{kind.value}:{subject}"
+    found = dict.fromkeys(_ever(log, kind, subject, tags_alone=tags_alone))
+    left = tuple(secret_id for secret_id in found if _is_there(store, secret_id))
+    if not left:
+        raise NothingToErase(of)
+    return Erasable(of, left, tuple(_users(log, kind, subject, frozenset(left), tags_alone=tags_alone)))
+
+
+def erase(log: RedisLog, store: SecretStore, producer: Producer, what: Erasable, *, reason: str) -> None:
+    """Record the erasure, then destroy each secret's data key, and have Redis write its append-only file anew without them.
+
+    When it breaks off in between, the same again completes it. What is erased is told by the fact, also to a restore.
+
+    Raises:
+        DecisionInvalid, LogUnavailable, SecretsUnavailable: it may be recorded, and not be done.
+    """
+    producer.record_erasure(what.of, what.ids, reason=reason)
+    for secret_id in what.ids:
+        store.destroy(secret_id)
+    with answering():
+        # Until it is rewritten the file on the disk has what was destroyed.
+        log.client.bgrewriteaof()
+
+
+def _ever(log: RedisLog, kind: Kind, subject: str, *, tags_alone: bool) -> Iterator[str]:
+    of_device = kind is Kind.DEVICE
+    wanted = (WEBHOOK + subject if kind is Kind.WEBHOOK else subject).encode()
+    stream = name(partition_of(subject, log.partitions) if of_device else FLEET)
+    for entry in RawStreams(log.client).entries(stream):
+        about = entry.fields.get(b"subject", b"")
+        if (about.partition(b"/")[0] if of_device else about) != wanted or _MARK not in entry.fields.get(b"data", b""):
+            continue
+        if tags_alone and entry.fields.get(b"type") not in _TWINS:
+            continue
+        if kind is Kind.DEPLOYMENT and not entry.fields.get(b"type", b"").startswith(b"Deployment"):
+            continue
+        value: Json = msgspec.json.decode(entry.fields[b"data"])
+        yield from sorted(references(value.get("tags") if tags_alone and isinstance(value, dict) else value))
+
+
+def _is_there(store: SecretStore, secret_id: str) -> bool:
+    try:
+        store.sealed([secret_id])
+    except (SecretErased, SecretNotFound):
+        return False
+    return True
+
+
+def _users(log: RedisLog, kind: Kind, subject: str, ids: frozenset[str], *, tags_alone: bool) -> Iterator[str]:
+    """Who has a document with one of these secrets, as it stands; what only shows them is no user."""
+    if kind is Kind.DEVICE:
+        (stored,) = log.load([subject])
+        if stored.snapshot is not None and not tags_alone and not device_state.decode_device(stored.snapshot).retired:
+            yield f"device:{subject} (registered)"
+        return
+    names = list(log.subjects(FLEET))
+    for start in range(0, len(names), _DOCUMENTS):
+        some = names[start : start + _DOCUMENTS]
+        for one, stored in zip(some, log.load(some, fleet=True), strict=True):
+            if stored.snapshot and _MARK in stored.snapshot and ids & references(msgspec.json.decode(stored.snapshot)):
+                yield one

@@ -1,0 +1,126 @@
+"""Tags that say something about a person: their values are taken out of commands as secrets are, and nobody is targeted by them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from events.access.commands import IssueToken
+from events.canonical import Json, JsonObject
+from events.deployment.commands import CreateDeployment, UpdateDeployment
+from events.device.commands import PatchTags, PatchTwin, ReplaceTwin
+from events.properties import SECRET, STRING_BYTES_MAX, is_secret
+from events.rollout.commands import CreateRollout
+from events.secrets.errors import SecretTextInvalid
+from events.secrets.references import MASK, Secret
+from events.targeting.errors import ConditionInvalid
+from events.targeting.parse import parse
+from events.targeting.tree import Path, paths, printed_path
+from events.update.commands import DefineGroup
+
+C = TypeVar("C")
+
+_TAGGING = (PatchTags, PatchTwin, ReplaceTwin)
+
+
+class Personal(msgspec.Struct, frozen=True):
+    """The paths below `tags` whose values are personal, each with all that is below it."""
+
+    paths: tuple[Path, ...] = ()
+
+    def holds(self, path: Path) -> bool:
+        """Whether the tag at a path (without `tags`) is personal."""
+        return any(path[: len(one)] == one for one in self.paths)
+
+    def touches(self, path: Path) -> bool:
+        """Whether there is a personal tag at a path, below it or above it."""
+        return any(one[: len(path)] == path[: len(one)] for one in self.paths)
+
+    def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
+        """The command with a reference for each personal value, and those values.
+
+        Raises:
+            SecretTextInvalid: one is not a text of at most 4,096 bytes.
+        """
+        if not self.paths or not isinstance(command, _TAGGING) or not isinstance(command.tags, dict):
+            return command, ()
+        found: list[Secret] = []
+        tags = self._below(command.tags, (), new_id, found)
+        replaced: Any = msgspec.structs.replace(command, tags=tags) if found else command
+        return replaced, tuple(found)
+
+    def _below(self, value: JsonObject, path: Path, new_id: Callable[[], str], found: list[Secret]) -> JsonObject:
+        taken: JsonObject = {}
+        for name, item in value.items():
+            place = (*path, name)
+            if isinstance(item, dict):
+                taken[name] = self._below(item, place, new_id, found)
+            elif item is None or not self.holds(place):
+                taken[name] = item
+            else:
+                found.append(Secret(new_id(), _text(item, place)))
+                taken[name] = {SECRET: found[-1].id}
+        return taken
+
+    def check(self, command: object) -> None:
+        """Refuse a condition that looks at a personal tag: it could not hold for anybody.
+
+        Raises:
+            ConditionInvalid: names the tag.
+        """
+        if self.paths:
+            for text in _conditions(command):
+                self.check_condition(text)
+
+    def check_condition(self, text: str) -> None:
+        """Refuse one condition.
+
+        Raises:
+            ConditionInvalid: it looks at a personal tag, or cannot be read.
+        """
+        for path in sorted(paths(parse(text))) if text.strip() else ():
+            if path[0] == "tags" and self.touches(path[1:]):
+                column = max(1, text.find(path[-1]) + 1)
+                shown = printed_path(path)
+                raise ConditionInvalid(
+                    text, column=column, reason=f"{shown} is personal: kept as a secret, nobody is targeted by it"
+                )
+
+    def references(self, tags: Json) -> dict[str, str]:
+        """The ids of the personal values in a device's tags, by path as `contact.mail`."""
+        return {".".join(path): secret_id for path, secret_id in _references(tags, ()) if self.holds(path)}
+
+
+def _references(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
+    if is_secret(value):
+        yield path, value[SECRET]
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _references(item, (*path, name))
+
+
+def _conditions(command: object) -> Iterable[str]:
+    match command:
+        case CreateDeployment() | UpdateDeployment():
+            return [command.target_condition] if command.target_condition else []
+        case DefineGroup():
+            return [command.condition]
+        case IssueToken():
+            return [command.scope]
+        case CreateRollout():
+            return [phase.condition for phase in command.plan.phases if phase.condition]
+        case _:
+            return []
+
+
+def _text(value: Json, place: Path) -> str:
+    path = ".".join(("tags", *place))
+    if not isinstance(value, str):
+        raise SecretTextInvalid(path, "is a text, as every personal tag")
+    if not value.strip():
+        raise SecretTextInvalid(path, "is not blank; null removes it")
+    if value == MASK:
+        raise SecretTextInvalid(path, f"is not {MASK}, which only stands for it in what is shown; leave the tag out")
+    if (length := len(value.encode())) > STRING_BYTES_MAX:
+        raise SecretTextInvalid(path, f"has at most {STRING_BYTES_MAX} bytes, this one has {length}")
+    return value

@@ -1,0 +1,225 @@
+"""History is searched, told in sentences, followed to its causes and taken away, by who may, and without a secret."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import Guarded, guarded
+from tests.servers import eventually
+from tests.workers.system import base, fresh_system
+
+pytestmark = pytest.mark.redis_server
+
+PASSWORD = "hunter2-of-the-registry"
+
+
+class Told:
+    """A guarded fleet with a history, and an auditor."""
+
+    def __init__(self, serving: Guarded) -> None:
+        self.serving, self.http = serving, serving.http
+        self.owner, self.auditor = serving.policy(), serving.token("audit")
+        content = base("m")
+        agent = content["modulesContent"]["$edgeAgent"]["properties.desired"]
+        agent["runtime"]["settings"]["registryCredentials"] = {
+            "r": {"address": "example.com", "username": "u", "password": PASSWORD}
+        }
+        for name in ("edge-1", "edge-2"):
+            serving.register(name, capabilities={"iotEdge": True})
+            self.do("PATCH", f"/twins/{name}", json={"tags": {"site": "north"}})
+        body = {"content": content, "targetCondition": "tags.site = 'north'", "priority": 1}
+        self.do("PUT", "/configurations/prod", json=body)
+        serving.system.settle()
+
+    def do(self, method: str, path: str, **how: Any) -> None:
+        answer = self.http.request(method, path, headers=self.owner, **how)
+        assert answer.is_success, answer.text
+
+    def ask(self, path: str, who: dict[str, str] | None = None, **params: Any) -> httpx.Response:
+        return self.http.get(f"/v1/audit/{path}", params=params, headers=self.auditor if who is None else who)
+
+    def facts(self, **params: Any) -> list[dict[str, Any]]:
+        answer = self.ask("facts", **params)
+        assert answer.is_success, answer.text
+        found: list[dict[str, Any]] = answer.json()["facts"]
+        return found
+
+    def place(self, kind: str, subject: str) -> tuple[str, int]:
+        (one,) = [one for one in self.facts(kind=kind, top=1000) if one["subject"] == subject]
+        return one["stream"], one["position"]
+
+
+@pytest.fixture(scope="module")
+def told(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    with (
+        fresh_system(shared_redis) as system,
+        system.process("-m", "workers.pool"),
+        guarded(system, tmp_path_factory.mktemp("audit")) as serving,
+    ):
+        yield Told(serving)
+
+
+def test_history_is_found_by_whom_it_is_about_who_did_it_and_when(told: Told) -> None:
+    assert {one["kind"] for one in told.facts(device="edge-1")} >= {
+        "DeviceRegistered",
+        "TwinPatched",
+        "Outcome",
+        "SecretsRead",
+    }
+    assert {one["subject"] for one in told.facts(device="edge-1", kind="TwinPatched")} == {"edge-1"}
+    assert {one["kind"] for one in told.facts(deployment="prod")} == {"DeploymentCreated", "Outcome"}
+    assert {one["by"] for one in told.facts(by="user:iothubowner")} == {"user:iothubowner"}
+    assert told.facts(by="iothubowner") == told.facts(by="user:iothubowner")
+    assert told.facts(by="user:nobody") == []
+    (created,) = told.facts(kind="DeploymentCreated")
+    assert told.facts(kind="DeploymentCreated", since=created["time"], until=created["time"]) == [created]
+    assert told.facts(kind="DeploymentCreated", since=created["at"] + 1) == []
+    assert told.facts(kind="DeploymentCreated", until=created["at"] - 1) == []
+    assert {one["stream"] for one in told.facts(stream="fleet")} == {"fleet"}
+    because = told.facts(cause=f"fleet:{created['position']}")
+    assert {one["kind"] for one in because} == {"Outcome"}
+
+
+def test_pages_come_in_the_order_of_times_from_either_end_and_leave_nothing_out(told: Told) -> None:
+    for order in ("oldest", "newest"):
+        found, more = [], None
+        while True:
+            page = told.ask("facts", order=order, top=3, **({"continuation": more} if more else {})).json()
+            assert len(page["facts"]) <= 3
+            found += page["facts"]
+            more = page["continuation"]
+            if more is None:
+                break
+        places = [(one["stream"], one["position"]) for one in found]
+        heads = told.serving.system.log.heads()
+        assert len(set(places)) == len(places) >= sum(heads.values())
+        times = [one["at"] for one in found]
+        assert times == sorted(times, reverse=order == "newest")
+
+
+def test_a_continuation_goes_with_its_search_alone(told: Told) -> None:
+    more = told.ask("facts", top=1).json()["continuation"]
+    assert told.ask("facts", top=1, by="ada", continuation=more).status_code == 400
+    assert told.ask("facts", continuation="x").status_code == 400
+
+
+def test_what_is_asked_for_wrongly_is_refused_by_name(told: Told) -> None:
+    for params, element in (
+        ({"kind": "Nothing"}, "kind"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2", "until": "1"}, "since"),
+        ({"stream": "p99"}, "stream"),
+    ):
+        answer = told.ask("facts", **params)
+        assert (answer.status_code, answer.json()["error"]["message"].partition(":")[0]) == (400, element)
+    assert told.ask("facts/p99/1").status_code == 404
+    assert told.ask("facts/fleet/999999").status_code == 404
+
+
+def test_facts_are_told_in_sentences(told: Told) -> None:
+    (patched,) = told.facts(device="edge-1", kind="TwinPatched")
+    assert patched["sentence"] == "user:iothubowner changed tags of edge-1: site"
+    (created,) = told.facts(kind="DeploymentCreated")
+    assert created["sentence"] == "user:iothubowner created deployment prod for tags.site = 'north', priority 1"
+    outcome = told.facts(device="edge-2", kind="Outcome")[0]
+    assert outcome["sentence"].endswith("1 device(s) were assigned anew: 1 from unmanaged to prod")
+
+
+def test_a_fact_leads_up_to_its_causes_and_down_to_what_followed(told: Told) -> None:
+    stream, position = told.place("DeploymentCreated", "prod")
+    found = told.ask(f"facts/{stream}/{position}/causes").json()
+    assert found["fact"]["kind"] == "DeploymentCreated"
+    assert found["causes"] == []
+    assert found["ledTo"], "devices were assigned"
+    for one in found["ledTo"]:
+        outcome = told.ask(f"facts/{one['place'].rpartition(':')[0]}/{one['place'].rpartition(':')[2]}/causes").json()
+        assert f"{stream}:{position}" in [branch["place"] for branch in outcome["causes"]]
+    patched = told.place("TwinPatched", "edge-1")
+    led = told.ask(f"facts/{patched[0]}/{patched[1]}/causes").json()["ledTo"]
+    assert [one["place"].rpartition(":")[0] for one in led] == [f"{patched[0]}:outcomes"]
+
+
+def test_an_export_has_everything_once_and_goes_on_behind_any_line(told: Told) -> None:
+    lines = [json.loads(line) for line in told.ask("export").text.splitlines()]
+    places = [(one["stream"], one["position"]) for one in lines]
+    assert len(set(places)) == len(places)
+    assert len([one for one in places if ":" not in one[0]]) == sum(told.serving.system.log.heads().values())
+    for number in (0, len(lines) // 2, len(lines) - 1):
+        stream, position = places[number]
+        rest = told.ask("export", after=f"{stream}:{position}").text.splitlines()
+        assert [json.loads(line) for line in rest] == lines[number + 1 :]
+    assert told.ask("export", after="p00:999999").status_code == 404
+    assert told.ask("export", after="anywhere").status_code == 400
+    assert told.ask("export", kind="Nothing").status_code == 400
+
+
+def test_cloudevents_are_those_that_webhooks_get(told: Told) -> None:
+    events = [json.loads(line) for line in told.ask("export", format="cloudevents", stream="fleet").text.splitlines()]
+    assert {one["specversion"] for one in events} == {"1.0"}
+    assert [one["id"] for one in events] == [f"fleet:{number}" for number in range(1, len(events) + 1)]
+
+
+def test_csv_has_no_formula_that_a_spreadsheet_would_run(told: Told) -> None:
+    told.do("PUT", "/devices/=cmd()", json={"deviceId": "=cmd()"})
+    told.do("PATCH", "/twins/%3Dcmd()", json={"tags": {"=x": 'a,"b"\nc'}})
+    found = list(csv.DictReader(io.StringIO(told.ask("export", format="csv", device="=cmd()").text)))
+    assert {one["subject"] for one in found} >= {"'=cmd()"}
+    assert all(not (value or "").startswith(("=", "+", "-", "@")) for one in found for value in one.values())
+    (patched,) = [one for one in found if one["kind"] == "TwinPatched"]
+    assert json.loads(patched["data"])["tags"] == {"=x": 'a,"b"\nc'}
+
+
+def test_history_is_for_auditors_and_admins_and_nobody_scoped(told: Told) -> None:
+    serving = told.serving
+    assert told.ask("facts", serving.token("admin")).is_success
+    for role in ("read", "operate"):
+        for path in ("facts", "facts/fleet/1", "facts/fleet/1/causes", "export", "fetches/edge-1"):
+            assert told.ask(path, serving.token(role)).status_code == 401
+            assert told.ask(path, serving.token(role, scope="*")).status_code == 401
+    assert told.ask("facts", {}).status_code == 401
+    # An auditor sees no keys, and changes nothing.
+    assert told.http.get("/devices/edge-1", headers=told.auditor).status_code == 401
+    assert told.http.patch("/twins/edge-1", json={}, headers=told.auditor).status_code == 401
+
+
+def test_no_secret_is_in_any_answer(told: Told) -> None:
+    key = told.http.get("/devices/edge-1", headers=told.owner).json()["authentication"]["symmetricKey"]["primaryKey"]
+    for path, params in (("facts", {"top": 1000}), ("export", {}), ("export", {"format": "csv"})):
+        text = told.ask(path, **params).text
+        assert PASSWORD not in text
+        assert key not in text
+        assert "$secret" not in text
+
+
+def test_who_is_shown_keys_stands_in_history_before_they_are(told: Told) -> None:
+    ada = told.serving.token("operate")
+    before = len(told.facts(kind="SecretsRead", by="user:somebody-operate", top=1000))
+    for path in ("/devices/edge-1", "/devices"):
+        assert told.http.get(path, headers=ada).is_success
+    found = told.facts(kind="SecretsRead", by="user:somebody-operate", top=1000)[: -before or None]
+    assert [(one["data"]["what"], one["data"]["through"]) for one in found] == [
+        ("keys", "GET /devices"),
+        ("keys", "GET /devices/{device_id}"),
+    ]
+    assert found[1]["sentence"] == "user:somebody-operate read keys of edge-1 by GET /devices/{device_id}"
+    assert set(found[0]["data"]["subjects"]) >= {"edge-1", "edge-2"}
+    # What has no secret in it is no such read.
+    assert told.http.get("/v1/devices/edge-1/effective", headers=ada).is_success
+    assert len(told.facts(kind="SecretsRead", by="user:somebody-operate", top=1000)) == before + 2
+
+
+def test_a_devices_own_fetches_are_counted_and_no_facts(told: Told) -> None:
+    heads = told.serving.system.log.heads()
+    for _ in range(3):
+        answer = told.http.get("/v1/devices/edge-2/desired", headers=told.serving.device("edge-2"))
+        assert PASSWORD in answer.text
+    assert told.serving.system.log.heads() == heads
+    eventually(lambda: list(told.ask("fetches/edge-2").json()["days"].values()) == [3], what="the fetches are kept")
+    metrics = told.http.get("/metrics", headers=told.owner).text
+    assert "twinfold_secret_fetches_total 3.0" in metrics

@@ -1,0 +1,77 @@
+"""`twinfold archive` as people and programs use it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from events.log.depot import Depot
+from events.log.keys import key
+from events.log.redis import RedisLog
+from services.cli.app import app
+from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import fresh_log, write_facts
+
+pytestmark = pytest.mark.redis_server
+
+
+@pytest.fixture
+def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
+    with fresh_log(shared_redis) as made:
+        write_facts(made, 20)
+        # Views that have seen everything.
+        made.client.set("{p00}:view:checkpoint", json.dumps({"vector": [100, 1], "outcomes": 0}))
+        yield made
+
+
+def _run(log: RedisLog, place: Path, *words: str, code: int = 0) -> str:
+    host = log.client.connection_pool.connection_kwargs  # type: ignore[union-attr]
+    url = f"unix://{host['path']}" if "path" in host else f"redis://{host['host']}:{host['port']}"
+    moving = () if words[:1] in {("list",), ("verify",)} else ("--archive-url", str(place), "--segment-facts", "30")
+    ran = CliRunner().invoke(app, ["archive", *words, "--redis-url", url, *moving])
+    assert ran.exit_code == code, ran.output
+    return ran.output
+
+
+def _json(log: RedisLog, place: Path, *words: str, code: int = 0) -> Any:
+    return json.loads(_run(log, place, *words, "--json", code=code))
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(log: RedisLog, tmp_path: Path) -> None:
+    _run(log, tmp_path, "--write-only")
+    log.client.hset("{p00}:log:holders", "sealer", "40")
+    (waiting,) = [one for one in _json(log, tmp_path, "--dry-run", "--keep-days", "0") if one["stream"] == "p00"]
+    assert waiting == {
+        "stream": "p00",
+        "head": 100,
+        "written": 90,
+        "would_be_written": 90,
+        "trimmed": 0,
+        "would_be_trimmed": 30,
+        "holders": {"views": 100, "sealer": 40},
+        "held_by": "sealer",
+    }
+    assert "sealer, at 40" in _run(log, tmp_path, "--dry-run", "--keep-days", "0")
+    assert log.client.xlen(key(0, "log")) == 100
+
+
+def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
+    assert _run(log, tmp_path, "list") == "nothing was archived yet\n"
+    (written,) = [one for one in _json(log, tmp_path) if one["written"]]
+    assert (written["segments"], written["written"], written["trimmed"]) == (3, 90, 0)
+    assert "p00: 0 written in 0 files (0.0 MB), 90 taken out of Redis" in _run(log, tmp_path, "--keep-days", "0")
+    assert _run(log, tmp_path, "--keep-days", "0") == "nothing to do\n"
+    listed = _json(log, tmp_path, "list")
+    assert listed["url"] == str(tmp_path)
+    (stream,) = [one for one in listed["streams"] if one["segments"]]
+    assert (stream["written"], stream["trimmed"]) == (90, 90)
+    name = stream["segments"][1]["name"]
+    assert name in _run(log, tmp_path, "list")
+    assert _json(log, tmp_path, "verify") == {"verified": 90, "faults": []}
+    Depot(str(tmp_path)).delete(name)
+    (fault,) = _json(log, tmp_path, "verify", code=1)["faults"]
+    assert (fault["fault"], name in fault["message"]) == ("SegmentMissing", True)
+    assert "90 facts and outcomes in the archive, 1 faults" in _run(log, tmp_path, "verify", code=1)

@@ -1,0 +1,50 @@
+"""What docs/archive.md shows, run as it is written."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from events import PatchTags
+from events.log.archive.columns import schema
+from events.notification.archiving import open_mover
+from events.settings import read_settings
+from services.embedded_redis import EmbeddedRedis
+from tests.repo.tree import text
+from tests.workers.system import PARTITIONS, base, deploy, fresh_system, join
+from workers.projector import Projector
+
+pytestmark = pytest.mark.redis_server
+
+PAGE = text(Path("docs/archive.md"))
+
+
+def test_the_queries_of_the_page_answer_from_files_alone(
+    shared_redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fresh_system(shared_redis, at=86_400_000) as system:
+        system.do(*join("edge-7", site="north"), *join("edge-8", site="north"), deploy("cameras", base("m")))
+        system.do(PatchTags("edge-7", {"site": "south"}))
+        projector = Projector(system.log, system.views, clock=lambda: 86_400_000)
+        for number in range(PARTITIONS):
+            projector.drain(number, go_on=lambda: True)
+        mover = open_mover(system.log, read_settings(archive_url=str(tmp_path / "archive"), archive_segment_facts=1))
+        mover.settle()
+        for stream in mover.streams:
+            mover.write(stream)
+    monkeypatch.chdir(tmp_path)
+    by_day, of_a_tag = (duckdb.sql(query).fetchall() for query in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+    assert [(str(day), by, facts) for day, by, facts in by_day] == [("1970-01-02 00:00:00", "user:ada", 5)]
+    assert [site for _, site, _, _ in of_a_tag] == ["north", "south"]
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(program, "docs/archive.md", "exec"), {})  # noqa: S102 - our own page
+    assert re.search(r"1970-01-02 00:00:00\W+2\b", said.getvalue()), said.getvalue()
+
+
+def test_the_columns_of_the_page_are_those_of_a_segment() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", PAGE.partition("## What is in it")[2], re.MULTILINE) == schema().names

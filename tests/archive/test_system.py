@@ -1,0 +1,165 @@
+"""A whole system on a log whose older part is in the archive: producers, workers, API, a rebuild."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events import PatchTags
+from events.log.archive.notes import notes_of
+from events.log.connect import connect
+from events.log.keys import FLEET, key, partition_of
+from events.notification.archiving import open_mover
+from events.notification.feed import Feed
+from events.settings import read_settings
+from events.view_store.archived_outcomes import kept_key
+from events.view_store.port import DeviceKept
+from events.view_store.redis import RedisViewStore
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import api
+from tests.archive.streams import FAR
+from tests.servers import eventually, flush
+from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
+
+pytestmark = pytest.mark.redis_server
+
+DEVICES = [f"edge-{number:02d}" for number in range(24)]
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis) as system:
+        yield system
+
+
+def _grow(system: System) -> None:
+    for device in DEVICES:
+        system.do(*join(device, site="north"))
+    system.do(deploy("first", base("m"), "tags.site = 'north'"))
+    system.settle()
+    for device in DEVICES:
+        system.do(PatchTags(device, {"line": 1}))
+    system.do(deploy("second", base("n"), "tags.line = 2", priority=2))
+    system.settle()
+
+
+def _archive(system: System, place: Path, *, segment_facts: int = 3, only: str = "") -> int:
+    """Move everything that may be moved of streams that end so; answers how many entries left Redis."""
+    settings = read_settings(archive_url=str(place), archive_segment_facts=segment_facts)
+    moving = open_mover(system.log, settings)
+    moving.settle()
+    streams = [stream for stream in moving.streams if stream.endswith(only)]
+    for stream in streams:
+        moving.write(stream)
+    return sum(moving.trim(stream, before_at=FAR).trimmed for stream in streams)
+
+
+def test_everybody_goes_on_and_a_rebuild_finds_the_same_views(system: System, tmp_path: Path) -> None:
+    with system.process("-m", "workers.pool"):
+        _grow(system)
+        before = system.everything_kept()
+        had = _devices(system.views)
+        told = Feed(system.log, system.views)
+        start = tuple(0 for _ in told.heads())
+        notifications = told.read(start, told.heads(), limit=100_000)
+        assert _archive(system, tmp_path) > 50
+        assert system.everything_kept() == before
+        again = RedisViewStore(system.log.client)
+        assert _devices(again) == had
+        assert Feed(system.log, again).read(start, told.heads(), limit=100_000) == notifications
+    # Workers that never saw what was archived, and producers, go on.
+    with system.process("-m", "workers.pool"):
+        for device in DEVICES[:6]:
+            system.do(PatchTags(device, {"line": 2}))
+        system.do(*join("late", site="north"))
+        system.settle()
+        assert system.status("second")["actual"] == 6
+        assert_rebuilt(system)
+        assert _archive(system, tmp_path) > 0
+        assert_rebuilt(system)
+
+
+def test_a_device_keeps_time_and_cause_though_the_archive_is_away(system: System, tmp_path: Path) -> None:
+    with system.process("-m", "workers.pool"):
+        _grow(system)
+        for turn in range(4):
+            system.do(*(PatchTags(device, {"line": 2 - turn % 2}) for device in DEVICES[:12]))
+            system.settle()
+    devices = _devices(system.views)
+    assert len(devices) == len(DEVICES)
+    assert all(one.at > 0 and one.cause for one in devices.values())
+    _archive(system, tmp_path / "archive")
+    assert any(notes_of(system.log.client, f"p{number:02d}:outcomes").trimmed for number in range(PARTITIONS))
+    (tmp_path / "archive").rename(tmp_path / "away")
+    assert _devices(system.views) == devices
+    # Only what devices have is kept, and what nobody has any more goes with the next that leave.
+    kept = [set(map(int, system.log.client.hkeys(kept_key(number)))) for number in range(PARTITIONS)]
+    had = {(partition_of(device, PARTITIONS), one.outcome) for device, one in devices.items()}
+    assert any(kept)
+    assert {(number, position) for number, positions in enumerate(kept) for position in positions} <= had
+
+
+def _devices(views: RedisViewStore) -> dict[str, DeviceKept]:
+    found = {device: views.device(partition_of(device, PARTITIONS), device) for device in DEVICES}
+    return {device: one for device, one in found.items() if one is not None}
+
+
+def test_a_pool_archives_by_itself(system: System, tmp_path: Path) -> None:
+    settings = {
+        "TWINFOLD_ARCHIVE_URL": str(tmp_path),
+        "TWINFOLD_ARCHIVE_SEGMENT_FACTS": "5",
+        "TWINFOLD_ARCHIVE_KEEP_DAYS": "0",
+        "TWINFOLD_ARCHIVE_SECONDS": "0.2",
+    }
+    with system.process("-m", "workers.pool", **settings):
+        for device in DEVICES:
+            system.do(*join(device, site="north"))
+        system.do(deploy("first", base("m")), deploy("second", base("n"), priority=2))
+        eventually(
+            lambda: all(notes_of(system.log.client, f"p{number:02d}").trimmed for number in range(PARTITIONS)),
+            what="facts leave Redis",
+        )
+        system.settle()
+    head = system.log.head(0)
+    assert system.log.client.xlen(key(0, "log")) < head
+    assert [one.position for one in system.log.read(0, after=0, limit=head)] == list(range(1, head + 1))
+    assert system.log.read(FLEET, after=0, limit=1)
+    assert_rebuilt(system)
+
+
+def test_the_api_answers_as_before_and_says_when_the_archive_is_away(system: System, tmp_path: Path) -> None:
+    place, away = tmp_path / "archive", tmp_path / "away"
+    paths = ["/v1/devices/edge-01/outcomes", "/v1/devices/edge-01/effective", "/v1/deployments/first/status"]
+    with system.process("-m", "workers.pool"), api(system) as http:
+        _grow(system)
+        system.do(PatchTags("edge-01", {"line": 2}))
+        system.settle()
+        before = [http.get(path).json() for path in paths]
+        assert len(before[0]["outcomes"]) == 2
+        _archive(system, place, segment_facts=1, only=":outcomes")
+        assert [http.get(path).json() for path in paths] == before
+    with api(system) as http:
+        place.rename(away)
+        assert [http.get(path).json() for path in paths[1:]] == before[1:]
+        missing = http.get(paths[0])
+        assert (missing.status_code, missing.json()["error"]["code"]) == (500, "ArchiveDamaged")
+        assert "outcomes/p" in missing.text
+        away.rename(place)
+        assert [http.get(path).json() for path in paths] == before
+
+
+def test_a_log_on_a_cluster_is_archived_too(shared_redis: EmbeddedRedis, cluster_url: str, tmp_path: Path) -> None:
+    nodes = connect(cluster_url)
+    flush(nodes)
+    nodes.close()
+    with contextlib.closing(System(cluster_url, queue_url=shared_redis.url)) as system:
+        with system.process("-m", "workers.pool"):
+            for device in DEVICES:
+                system.do(*join(device, site="north"))
+            system.do(deploy("first", base("m")))
+            system.settle()
+        stored = [system.log.read(number, after=0, limit=1000) for number in range(PARTITIONS)]
+        assert _archive(system, tmp_path) > 20
+        assert [system.log.read(number, after=0, limit=1000) for number in range(PARTITIONS)] == stored
+        assert_rebuilt(system)

@@ -1,0 +1,114 @@
+"""Erasure over HTTP and the command line: nobody reads it again, and history replays to the same bytes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.log.keys import FLEET, key
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import Guarded, guarded
+from tests.workers.system import System, assert_rebuilt, base, fresh_system
+
+pytestmark = pytest.mark.redis_server
+
+
+@pytest.fixture
+def serving(shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Guarded]:
+    with (
+        fresh_system(shared_redis) as system,
+        system.process("-m", "workers.pool"),
+        guarded(system, tmp_path, TWINFOLD_PERSONAL_TAGS="owner,contact.mail") as served,
+    ):
+        yield served
+
+
+def twinfold(system: System, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "services.cli", *words, "--redis-url", system.url]
+    return subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+
+
+def all_of(system: System) -> bytes:
+    """Everything that Redis has, but the sealed secrets."""
+    client: Any = system.log.client
+    found = []
+    for one in client.scan_iter(count=1000):
+        found.append((client.dump(one) or b"") if one != b"{fleet}:secrets" else b"")
+        if client.type(one) == b"stream":
+            found.append(repr(client.xrange(one)).encode())
+        if client.type(one) == b"hash" and one != b"{fleet}:secrets":
+            found.append(repr(client.hgetall(one)).encode())
+    return b"".join(found)
+
+
+def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_erased_for_good(serving: Guarded) -> None:
+    system, http = serving.system, serving.http
+    admin, reader, operator = (serving.token(role) for role in ("admin", "read", "operate"))
+    serving.register("d1")
+    tags = {"owner": "Ada-Lovelace", "site": "north", "contact": {"mail": "ada@example.com", "room": 7}}
+    patched = http.patch("/twins/d1", json={"tags": tags}, headers=operator)
+    assert patched.is_success, patched.text
+    shown = {"owner": "***", "site": "north", "contact": {"mail": "***", "room": 7}}
+    assert patched.json()["tags"] == shown
+    assert http.get("/twins/d1", headers=reader).json()["tags"] == shown
+    system.settle()
+    found = http.post("/devices/query", json={"query": "SELECT * FROM devices"}, headers=reader)
+    assert found.json()[0]["tags"] == shown
+    for headers in (reader, operator):
+        assert http.get("/v1/devices/d1/personal", headers=headers).status_code == 401
+    own = http.get("/v1/devices/d1/personal", headers=admin).json()
+    assert own == {"deviceId": "d1", "tags": {"contact.mail": "ada@example.com", "owner": "Ada-Lovelace"}, "erased": []}
+    (noted,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
+    assert (getattr(noted.fact, "subjects", ()), getattr(noted.fact, "what", "")) == (("d1",), "personal tags")
+    body = {"content": base("m"), "targetCondition": "tags.owner = 'Ada-Lovelace'"}
+    refused = http.post("/v1/deployments/a", json=body, headers=operator)
+    assert (refused.status_code, "is personal" in refused.text) == (400, True)
+    body["targetCondition"] = "tags.site = 'north'"
+    assert http.post("/v1/deployments/a", json=body, headers=operator).is_success
+    assert http.patch("/twins/d1", json={"tags": {"owner": "Augusta-King"}}, headers=operator).is_success
+    system.settle()
+    for name in (b"Lovelace", b"Augusta", b"ada@example.com"):
+        assert name not in all_of(system)
+        assert name.decode() not in serving.said()
+    snapshots = system.log.client.hgetall(key(0, "snapshots"))
+    done = twinfold(system, "erase", "device", "d1", "--tags", "--reason", "Ada asked", "--by", "user:dpo", "--yes")
+    assert (done.returncode, "3 secrets of device:d1 are erased" in done.stdout) == (0, True), done.stderr
+    (fact,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
+    assert (str(fact.by), getattr(fact.fact, "of", ""), getattr(fact.fact, "reason", "")) == (
+        "user:dpo",
+        "device:d1",
+        "Ada asked",
+    )
+    own = http.get("/v1/devices/d1/personal", headers=admin).json()
+    assert own == {"deviceId": "d1", "tags": {}, "erased": ["contact.mail", "owner"]}
+    assert http.get("/twins/d1", headers=reader).json()["tags"]["owner"] == "***"
+    assert system.log.client.hgetall(key(0, "snapshots")) == snapshots
+    system.settle()
+    assert_rebuilt(system)
+    again = twinfold(system, "erase", "device", "d1", "--tags", "--reason", "twice", "--yes")
+    assert (again.returncode, "no secret of it is left" in again.stderr) == (1, True)
+    # Its keys are others, and go on working.
+    assert http.get("/devices/d1/modules", headers=serving.device("d1")).is_success
+
+
+def test_what_is_in_use_is_erased_by_insisting_alone_and_former_keys_count(serving: Guarded) -> None:
+    system, http = serving.system, serving.http
+    serving.register("d1")
+    refused = twinfold(system, "erase", "device", "d1", "--reason", "gone", "--yes")
+    assert (refused.returncode, "device:d1 (registered)" in refused.stderr) == (1, True)
+    assert http.delete("/devices/d1", headers=serving.policy() | {"If-Match": "*"}).is_success
+    done = twinfold(system, "erase", "device", "d1", "--reason", "gone", "--yes")
+    assert (done.returncode, done.stdout.startswith("2 secrets")) == (0, True), done.stderr
+
+
+def test_a_reason_is_asked_for(serving: Guarded) -> None:
+    serving.register("d1")
+    words = ("erase", "device", "d1", "--even-in-use", "--yes")
+    assert twinfold(serving.system, *words).returncode == 2
+    blank = twinfold(serving.system, *words, "--reason", " ")
+    assert (blank.returncode, "reason" in blank.stderr) == (1, True)
+    nobody = twinfold(serving.system, "erase", "webhook", "none", "--reason", "x", "--yes")
+    assert (nobody.returncode, "look at the name" in nobody.stderr) == (1, True)

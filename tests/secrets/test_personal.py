@@ -1,0 +1,65 @@
+"""Personal tags leave commands as secrets do, before anything is written."""
+
+from typing import Any
+
+import pytest
+
+from events import CreateDeployment, PatchTags, ReplaceTwin, UpdateDeployment
+from events.access.commands import IssueToken
+from events.device.personal import personal_paths
+from events.rollout.commands import CreateRollout
+from events.rollout.plan import Phase, Plan
+from events.secrets.errors import SecretTextInvalid
+from events.secrets.personal import Personal
+from events.targeting.errors import ConditionInvalid
+from events.update.commands import DefineGroup
+
+PERSONAL = Personal(personal_paths("owner, contact.mail"))
+
+
+def taken(tags: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    numbers = iter(range(99))
+    command, found = PERSONAL.take(PatchTags("d", tags), new_id=lambda: f"s{next(numbers)}")
+    return command.tags, {secret.id: secret.plaintext for secret in found}
+
+
+def test_a_value_is_taken_with_all_that_is_below_it_and_others_stay() -> None:
+    tags, found = taken({"owner": "Ada", "site": "north", "contact": {"mail": "a@b.c", "room": 7}})
+    assert tags == {"owner": {"$secret": "s0"}, "site": "north", "contact": {"mail": {"$secret": "s1"}, "room": 7}}
+    assert found == {"s0": "Ada", "s1": "a@b.c"}
+    assert taken({"owner": {"name": "Ada", "born": None}})[0] == {"owner": {"name": {"$secret": "s0"}, "born": None}}
+    assert taken({"owner": None, "contact": None, "x": 1}) == ({"owner": None, "contact": None, "x": 1}, {})
+
+
+def test_a_whole_twin_is_looked_at_as_well() -> None:
+    command, found = PERSONAL.take(ReplaceTwin("d", tags={"owner": "Ada"}), new_id=lambda: "s")
+    assert (command.tags, len(found)) == ({"owner": {"$secret": "s"}}, 1)
+
+
+@pytest.mark.parametrize("value", [7, True, ["a"], "", " ", "***", "x" * 4097])
+def test_what_is_no_text_or_stands_for_one_is_refused_by_its_path_and_not_quoted(value: Any) -> None:
+    with pytest.raises(SecretTextInvalid, match=r"^tags\.contact\.mail: ") as refused:
+        taken({"contact": {"mail": value}})
+    assert "xxx" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["owner", "owner.name", "contact", "contact.mail"])
+@pytest.mark.parametrize("how", ["create", "update", "group", "token", "phase"])
+def test_nobody_is_targeted_by_a_personal_tag(path: str, how: str) -> None:
+    text = f"tags.site = 'north' AND tags.{path} = 'Ada'"
+    commands = {
+        "create": CreateDeployment("a", {}, text),
+        "update": UpdateDeployment("a", target_condition=text),
+        "group": DefineGroup("g", text),
+        "token": IssueToken("t", "n", "read", "0", scope=text),
+        "phase": CreateRollout("a", Plan((Phase(condition=text),))),
+    }
+    with pytest.raises(ConditionInvalid, match=rf"tags\.{path} is personal"):
+        PERSONAL.check(commands[how])
+    PERSONAL.check(CreateDeployment("a", {}, "tags.ownership = 1 AND tags.contact.room = 7"))
+
+
+@pytest.mark.parametrize("text", ["$x", "a..b", "a b", ".a"])
+def test_a_setting_that_names_no_tag_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="personal tag"):
+        personal_paths(text)

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     one_partition,
     queries,
     readiness,
+    replay,
     rollouts,
 )
 from tests.benchmarks.measuring import show
@@ -32,6 +33,7 @@ _ROOMS = {
     "audit": audit.run,
     "explain": explain.run,
     "history": history.run,
+    "replay": replay.run,
 }
 
 

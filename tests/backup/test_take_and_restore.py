@@ -315,7 +315,7 @@ def test_a_full_disk_leaves_no_backup_and_a_clear_word(system: System, tmp_path:
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, preexec_fn=_little_room, timeout=60
     )
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith(f"twinfold: history at {tmp_path / 'b'}: ")
     assert "Traceback" not in done.stderr
     assert Place(str(tmp_path / "b")).ids() == ()

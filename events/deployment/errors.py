@@ -98,10 +98,10 @@ class DeploymentExists(DeploymentError):
 
 
 class DeploymentNotFound(DeploymentError):
-    """There is no deployment of this id."""
+    """There is no deployment of this id; `why` is what became of it, or what it may be called, where somebody looked."""
 
-    def __init__(self, deployment_id: str) -> None:
-        super().__init__(f"there is no deployment {deployment_id!r}")
+    def __init__(self, deployment_id: str, *, why: str = "") -> None:
+        super().__init__(f"there is no deployment {deployment_id!r}{why and f': {why}'}")
         self.deployment_id = deployment_id
 
 

@@ -33,6 +33,7 @@ class _Standing(msgspec.Struct, frozen=True):
 
     version: int = 0
     generation: int = 0
+    retired: bool = False
 
 
 class Documents:
@@ -69,7 +70,8 @@ class Documents:
         if data is None:
             return Stored()
         standing = msgspec.json.decode(data, type=_Standing)
-        return Stored(Head(standing.version, standing.generation), data)
+        is_device = "/" not in subject and not standing.retired
+        return Stored(Head(standing.version, standing.generation if is_device else 0), data)
 
     def encoded(self) -> dict[str, bytes]:
         """All documents by subject."""

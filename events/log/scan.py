@@ -1,5 +1,6 @@
 """Entries of one stream by what is in their fields: column by column in segments, and on in what Redis alone has."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -84,10 +85,10 @@ def _in_segment(streams: RawStreams, segment: Segment, wanted: Wanted, after: in
         return ()
     if wanted.until is not None and segment.first_at > wanted.until:
         return ()
-    opened = streams.shelf.opened(segment)
-    positions = opened.read(lambda parquet: _matching(parquet, segment, wanted))
-    chosen = [position for position in positions if after < position <= upto]
-    return [entry for entry in _at(opened, chosen) if wanted.includes(entry)]
+    with contextlib.closing(streams.shelf.opened(segment)) as opened:
+        positions = opened.read(lambda parquet: _matching(parquet, segment, wanted))
+        chosen = [position for position in positions if after < position <= upto]
+        return [entry for entry in _at(opened, chosen) if wanted.includes(entry)]
 
 
 def _matching(parquet: Any, segment: Segment, wanted: Wanted) -> list[int]:

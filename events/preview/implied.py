@@ -1,6 +1,6 @@
 """What facts would make of one partition: who would come to which row, and whom deployments would target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -10,10 +10,11 @@ from typing_extensions import override
 from events.device.facts import DeviceFact
 from events.envelope import Envelope, Vector
 from events.fleet.configuration import Configuration, HeldBack
-from events.fleet.deployments import Deployment
+from events.fleet.deployments import Deployment, deployment_of
 from events.fleet.partition import MergeCache
 from events.fleet.rows import Row
 from events.preview.facts import Imagined, placed
+from events.rollout.facts import RolloutFact
 from events.views.recalling import Ahead, Recalled
 
 
@@ -41,6 +42,10 @@ class Implied(msgspec.Struct, frozen=True, eq=False):
     names: dict[int, str]
     deployments: Mapping[str, Deployment]
     configurations: Mapping[str, Configuration]
+    rolled: dict[str, BitMap]
+    """Of each deployment whose rollout the facts are about, the enabled devices that it would target."""
+    stood: Collection[str]
+    """The deployments that there were."""
 
 
 class ImaginedMerge(MergeCache):
@@ -86,7 +91,13 @@ def imply(number: int, recalled: Recalled, ahead: Ahead, facts: Imagined, merge:
         {ordinal: partition.directory.ids[ordinal] for ordinal in now - live},
         partition.deployments.by_id,
         partition.rows.configurations,
+        {name: _target(partition, name) & partition.directory.enabled for name in _rolled(facts)},
+        recalled.deployments.by_id.keys(),
     )
+
+
+def _rolled(facts: Imagined) -> set[str]:
+    return {deployment_of(one.subject) for one in facts.fleet if isinstance(one.fact, RolloutFact)}
 
 
 def _target(partition: Any, kept_name: str) -> BitMap:

@@ -37,6 +37,15 @@ class Change(msgspec.Struct, frozen=True, eq=False):
     after: Configuration
 
 
+class First(msgspec.Struct, frozen=True, eq=False):
+    """What a rollout would do first, to whom, and whom it would reach by and by."""
+
+    deployment: str
+    says: str
+    devices: Members
+    reached: Members
+
+
 class Outcome(msgspec.Struct, frozen=True, eq=False):
     """Everything that would happen. No count without its list: each count is the size of one of `lists`."""
 
@@ -49,6 +58,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     names: dict[tuple[int, int], str]
     deployments: Mapping[str, Deployment]
     vectors: dict[int, Vector]
+    rollouts: tuple[First, ...] = ()
 
     def count(self, name: str) -> int:
         """How many devices a list has; 0 where there is none of that name."""
@@ -80,11 +90,15 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return said.hexdigest()[: 2 * _DIGEST_BYTES]
 
 
-def outcome_of(implied: Iterable[Implied], *, within: Callable[[int], BitMap] | None = None) -> Outcome:
+def outcome_of(
+    implied: Iterable[Implied], *, first: Iterable[First] = (), within: Callable[[int], BitMap] | None = None
+) -> Outcome:
     """What follows over all partitions, as far as somebody sees it who is kept `within` some devices."""
     gathering = _Gathering()
     for one in implied:
         gathering.add(one, None if within is None else within(one.number) | one.came)
+    for rollout in first:
+        gathering.add_rollout(rollout, within)
     return gathering.outcome()
 
 
@@ -99,6 +113,7 @@ class _Gathering:
         self._names: dict[tuple[int, int], str] = {}
         self._deployments: Mapping[str, Deployment] = {}
         self._vectors: dict[int, Vector] = {}
+        self._rollouts: list[First] = []
 
     def add(self, implied: Implied, seen: BitMap | None) -> None:
         number = implied.number
@@ -116,6 +131,12 @@ class _Gathering:
             self._note("affected", number, _within(before ^ after, seen))
         self._note("registered", number, _within(implied.came, seen))
         self._note("retired", number, _within(implied.went, seen))
+
+    def add_rollout(self, first: First, within: Callable[[int], BitMap] | None) -> None:
+        self._rollouts.append(first)
+        for name, sets in ((f"rollouts/{first.deployment}/first", first.devices), ("affected", first.reached)):
+            for number, members in sets.items():
+                self._note(name, number, members if within is None else members & within(number))
 
     def _note(self, name: str, number: int, members: BitMap) -> None:
         if members:
@@ -169,6 +190,7 @@ class _Gathering:
             self._names,
             self._deployments,
             self._vectors,
+            tuple(self._rollouts),
         )
 
 

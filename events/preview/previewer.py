@@ -14,6 +14,7 @@ from events.envelope import Principal
 from events.fleet.deployments import Deployment, Deployments, targeting_facts
 from events.log.keys import device_of
 from events.log.port import Log, Proposed
+from events.preview.admitting import Admitting
 from events.preview.deciding import ImaginedLog
 from events.preview.facts import Imagined, imagined, placed
 from events.preview.implied import ImaginedMerge, Implied, imply
@@ -66,6 +67,7 @@ class Previewer:
     ) -> None:
         self._log, self._clock = log, clock
         self._recall = Recall(log, views, pause=pause)
+        self._admitting = Admitting(log, views)
 
     def decide(
         self,
@@ -99,15 +101,17 @@ class Previewer:
         """Proposals as the facts that they would be."""
         return imagined(self._log, proposed, by=by, at=self._clock(), new_secrets=frozenset(new_secrets))
 
-    def outcome(self, facts: Imagined, *, within: Within | None = None) -> Outcome:
-        """What would follow from some facts, at the head of every partition that they can change.
+    def outcome(self, facts: Imagined, proposed: Sequence[Proposed], *, within: Within | None = None) -> Outcome:
+        """What would follow from the facts of some proposals, at the head of every partition that they can change.
 
         Raises:
             PreviewBehind: the views do not have what the facts were decided on.
             CannotFold: the facts do not follow.
             LogUnavailable: Redis did not answer.
         """
-        return outcome_of(self.implied(facts), within=within)
+        implied = self.implied(facts)
+        first = self._admitting.first(proposed, implied, now=self._clock()) if implied else []
+        return outcome_of(implied, first=first, within=within)
 
     def implied(self, facts: Imagined) -> list[Implied]:
         """As `outcome`, partition by partition."""

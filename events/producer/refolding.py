@@ -12,6 +12,7 @@ from events.deployment.state import DeploymentDocument
 from events.device import state as device_state
 from events.device.facts import DeviceFact, DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.identifiers import module_subject
+from events.device.open_twin import OpenTwin, TwinFact
 from events.device.state import DeviceDocument, ModuleDocument
 from events.envelope import Envelope
 from events.log.facts import LogFact
@@ -29,6 +30,10 @@ from events.update.state import GroupDocument, UpdateDocument
 from events.webhook import state as webhook_state
 from events.webhook.facts import WebhookFact
 from events.webhook.state import WebhookDocument
+
+_OPEN_BYTES_MAX = 16 << 20
+"""How much JSON of open twins is held as objects, which take some five times as much."""
+_OPEN_BYTES = 100
 
 FleetDocument = (
     DeploymentDocument
@@ -72,46 +77,102 @@ class DeviceDocuments:
     """The documents of a partition's devices and their modules, and where each subject stands."""
 
     def __init__(self) -> None:
-        self._heads: dict[str, Head] = {}
+        self._generations: dict[str, int] = {}
         self._devices: dict[str, DeviceDocument] = {}
         self._modules: dict[str, ModuleDocument] = {}
+        self._module_versions: dict[str, int] = {}
+        """How many facts each module has; its document can be gone."""
+        self._open_devices: dict[str, OpenTwin[DeviceDocument]] = {}
+        self._open_modules: dict[str, OpenTwin[ModuleDocument]] = {}
+        self._weight = 0
 
     def fold(self, envelope: Envelope[Fact]) -> None:
         """Fold the next fact of the partition."""
-        subject, version, at = envelope.subject, envelope.version, envelope.at
-        fact = cast("DeviceFact", envelope.fact)
+        subject, fact = envelope.subject, envelope.fact
+        twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
         if "/" in subject:
-            self._heads[subject] = Head(version)
-            self._modules[subject] = device_state.evolve_module(
-                self._modules.get(subject),
-                fact,
-                generation=self._devices[device_of(subject)].generation,
-                version=version,
-                at=at,
-            )
+            self._module_versions[subject] = envelope.version
+            twin = self._open_module(subject)
+        elif isinstance(fact, TwinFact):
+            twin = self._open_devices.get(subject) or self._open_device(subject)
+        else:
+            self._fold_identity(envelope)
             return
-        document = device_state.evolve_device(self._devices.get(subject), fact, version=version, at=at)
+        assert isinstance(fact, TwinFact)
+        weight = twin.weight
+        twin.fold(fact, version=envelope.version, at=envelope.at)
+        self._weight += twin.weight - weight
+        if self._weight > _OPEN_BYTES_MAX:
+            self._close_all()
+
+    def _fold_identity(self, envelope: Envelope[Fact]) -> None:
+        subject, fact = envelope.subject, cast("DeviceFact", envelope.fact)
+        former = self._device(subject)
+        document = device_state.evolve_device(former, fact, version=envelope.version, at=envelope.at)
         self._devices[subject] = document
-        generation = self._heads[subject].generation if subject in self._heads else 0
         if isinstance(fact, DeviceRegistered):
-            generation = document.generation
+            self._generations[subject] = document.generation
         elif isinstance(fact, DeviceRetired):
-            generation = 0
+            self._generations[subject] = 0
         elif isinstance(fact, ModuleDeleted):
-            self._modules.pop(module_subject(subject, fact.module_id), None)
-        self._heads[subject] = Head(version, generation)
+            gone = module_subject(subject, fact.module_id)
+            self._open_modules.pop(gone, None)
+            self._modules.pop(gone, None)
+
+    def _open_device(self, subject: str) -> OpenTwin[DeviceDocument]:
+        found = self._open_devices[subject] = OpenTwin(self._devices[subject])
+        self._weight += _OPEN_BYTES
+        return found
+
+    def _open_module(self, subject: str) -> OpenTwin[ModuleDocument]:
+        generation = self._device_now(device_of(subject)).generation
+        found = self._open_modules.get(subject)
+        if found is not None and found.generation == generation:
+            return found
+        document = self._module(subject)
+        if document is None:
+            document = ModuleDocument(0, generation)
+        elif document.generation != generation:
+            document = ModuleDocument(0, generation, twin_etag=document.twin_etag + 1)
+        opened = self._open_modules[subject] = OpenTwin(document)
+        self._weight += _OPEN_BYTES
+        return opened
+
+    def _device_now(self, device_id: str) -> DeviceDocument:
+        """Its identity, whatever stands in its twin."""
+        return self._devices[device_id]
+
+    def _device(self, subject: str) -> DeviceDocument | None:
+        twin = self._open_devices.pop(subject, None)
+        if twin is not None:
+            self._devices[subject] = twin.close()
+        return self._devices.get(subject)
+
+    def _module(self, subject: str) -> ModuleDocument | None:
+        twin = self._open_modules.pop(subject, None)
+        if twin is not None:
+            self._modules[subject] = twin.close()
+        return self._modules.get(subject)
+
+    def _close_all(self) -> None:
+        self._devices.update({subject: twin.close() for subject, twin in self._open_devices.items()})
+        self._modules.update({subject: twin.close() for subject, twin in self._open_modules.items()})
+        self._open_devices, self._open_modules, self._weight = {}, {}, 0
 
     def subjects(self) -> Iterable[str]:
         """Everybody who has a fact."""
-        return self._heads.keys()
+        return [*self._devices, *self._module_versions]
 
     def head(self, subject: str) -> Head:
         """Where a subject stands."""
-        return self._heads.get(subject, Head())
+        if "/" in subject:
+            return Head(self._module_versions.get(subject, 0))
+        document = self._device(subject)
+        return Head() if document is None else Head(document.version, self._generations.get(subject, 0))
 
     def document(self, subject: str) -> bytes | None:
         """The document of a subject, as its snapshot is to be; `None` where it has none, or no longer."""
-        found = self._modules.get(subject) if "/" in subject else self._devices.get(subject)
+        found = self._module(subject) if "/" in subject else self._device(subject)
         return None if found is None else device_state.encode(found)
 
 

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -154,6 +155,7 @@ def _grouped(condition: Condition) -> str:
 _KEYWORDS = frozenset({"and", "or", "not", "in", "nin", "true", "false", "null", "undefined", "is_defined"})
 
 
+@lru_cache(10_000)
 def printed_path(path: Path) -> str:
     """`tags.site`, with `[[…]]` around names that are not plain."""
     return ".".join(_printed_name(name) for name in path)

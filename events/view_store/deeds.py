@@ -16,6 +16,7 @@ from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.keys import FLEET, name
 from events.log.port import Fact, Log
 from events.log.raw import RawEntry, RawStreams
+from events.log.scan import Wanted, scan
 from events.rollout.facts import DevicesAdmitted, RolloutFact
 from events.rollout.sets import FleetSet
 
@@ -38,7 +39,7 @@ class Deed(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-_TYPES = frozenset(kind.__name__.encode() for union in (DeploymentFact, RolloutFact) for kind in get_args(union))
+_WANTED = Wanted(types=frozenset(kind.__name__ for union in (DeploymentFact, RolloutFact) for kind in get_args(union)))
 
 
 class Deeds:
@@ -58,6 +59,7 @@ class Deeds:
 
         Raises:
             LogUnavailable: Redis does not answer.
+            DepotUnavailable, SegmentDamaged, SegmentMissing: the archive does not have what was archived.
         """
         with self._lock:
             self._read_on(upto)
@@ -69,7 +71,7 @@ class Deeds:
     def _read_on(self, upto: int) -> None:
         while self._position < upto:
             try:
-                for entry in self._streams.entries(name(FLEET), after=self._position, upto=upto):
+                for entry in scan(self._streams, name(FLEET), _WANTED, after=self._position, upto=upto):
                     self._position = entry.position
                     self._note(entry)
             except LogLostItsTail as error:
@@ -81,10 +83,9 @@ class Deeds:
                 self._position = max(self._position, upto)
 
     def _note(self, entry: RawEntry) -> None:
-        if entry.fields.get(b"type") in _TYPES:
-            with contextlib.suppress(UnreadableFact):
-                envelope = decode_entry(name(FLEET), entry.position, entry.fields)
-                self._by_id.setdefault(deployment_of(envelope.subject), []).append(_deed(envelope))
+        with contextlib.suppress(UnreadableFact):
+            envelope = decode_entry(name(FLEET), entry.position, entry.fields)
+            self._by_id.setdefault(deployment_of(envelope.subject), []).append(_deed(envelope))
 
 
 def _deed(envelope: Envelope[Fact]) -> Deed:

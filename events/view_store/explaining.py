@@ -7,7 +7,6 @@ import msgspec
 
 from events.bitmaps import from_bytes
 from events.canonical import JsonObject
-from events.deployment.state import DeploymentDocument
 from events.device import state
 from events.device.identifiers import module_subject
 from events.device.state import NEVER, DeviceDocument, section
@@ -25,7 +24,7 @@ from events.view_store.deeds import Deed, Deeds, admitting
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective, FleetView
 from events.view_store.port import Blocked, Selection, ViewStore
-from events.view_store.query_rows import modules_of
+from events.view_store.query_rows import documents_of, modules_of
 from events.view_store.tracing import Traced, trace
 from events.views.explain import contests, weigh
 from events.views.explained import Contest, Known, Led, Reported, Standpoint, Subject, Twin, Weighed
@@ -126,8 +125,12 @@ class Explaining:
         self._log, self._view, self._views = log, view, views
         self._streams, self._deeds = streams, deeds
 
-    def explain(self, device_id: str, *, entries_max: int = ENTRIES_MAX) -> Explanation | None:
+    def explain(
+        self, device_id: str, *, deployment: str | None = None, entries_max: int = ENTRIES_MAX
+    ) -> Explanation | None:
         """A device's explanation; `None` where there never was one of that id.
+
+        With one deployment, of all others only those are weighed that are part of what the device has.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -144,7 +147,7 @@ class Explaining:
             at = Standpoint(number, self._views.checkpoint(number).vector, head)
             explanation = Explanation(device_id, document, subject, at)
         else:
-            explanation = self._weighed(device_id, document, subject, number, head)
+            explanation = self._weighed(device_id, document, subject, head, deployment)
         return msgspec.structs.replace(
             explanation,
             blocked=self._views.blocked(number),
@@ -158,10 +161,11 @@ class Explaining:
         return {*explanation.deployments, *(layer.id for row in rows for layer in row.layers)}
 
     def _weighed(
-        self, device_id: str, document: DeviceDocument, subject: Subject, number: int, head: Vector
+        self, device_id: str, document: DeviceDocument, subject: Subject, head: Vector, deployment: str | None
     ) -> Explanation:
-        known = self._known()
+        number = partition_of(device_id, self._log.partitions)
         effective, kept = self._read(number, device_id)
+        known = self._known(None if deployment is None else {deployment, *_named_by(effective)})
         at = Standpoint(number, kept.checkpoint.vector, head)
         if effective is not None:
             at = msgspec.structs.replace(at, ordinal=effective.ordinal, row=effective.row)
@@ -208,8 +212,11 @@ class Explaining:
             return None
         return admitting(self._log, one.deeds[deployment_id], number=one.standpoint.number, ordinal=ordinal)
 
-    def _known(self) -> dict[str, Known]:
-        documents: dict[str, DeploymentDocument] = dict(deployments(self._log))
+    def _known(self, some: set[str] | None) -> dict[str, Known]:
+        """All deployments as they stand in the log, or some of them."""
+        # What has a colon in its name is no deployment.
+        named = sorted(name for name in some or () if ":" not in name)
+        documents = dict(deployments(self._log)) if some is None else documents_of(self._log, named)
         names = list(documents)
         stored = self._log.load([rollout_state.subject_of(name) for name in names], fleet=True) if names else []
         return {
@@ -266,6 +273,15 @@ def _standing(kept: Kept, ordinal: int | None) -> str:
         if ordinal is not None and name in kept.hashes["sets"] and ordinal in from_bytes(kept.hashes["sets"][name]):
             return said
     return "pending"
+
+
+def _named_by(effective: Effective | None) -> set[str]:
+    """The deployments that are part of what a device has, or should have."""
+    if effective is None:
+        return set()
+    row = effective.row
+    parts = (row.own_part, *row.module_parts.values())
+    return {layer.id for layers in (row.layers, row.wanted, *(part.wanted for part in parts)) for layer in layers}
 
 
 def _subject(device_id: str, document: DeviceDocument) -> Subject:

@@ -9,7 +9,7 @@ from events.device.facts import ConfigurationSet, DeviceRegistered, DeviceRetire
 from events.device.identifiers import AGENT, module_subject
 from events.device.origins import Origins, Property
 from events.envelope import Envelope
-from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing, UnreadableFact
 from events.log.port import Fact
 from events.log.raw import RawStreams
 from events.log.subjects import facts_of
@@ -38,7 +38,11 @@ class Traced(msgspec.Struct, frozen=True):
         return self.registered is not None
 
 
-BATCH_ENTRIES = 1000
+WINDOW_ENTRIES = 1000
+"""The first look back; each further one is twice as long, up to WINDOW_ENTRIES_MAX."""
+WINDOW_ENTRIES_MAX = 16_000
+NOT_THERE = (LogLostItsTail, DepotUnavailable, SegmentDamaged, SegmentMissing)
+"""What ends a look back before its time."""
 
 
 def trace(
@@ -63,19 +67,19 @@ def trace(
     modules = {one.module for one in wanted if one.module} | {AGENT}
     subjects = [device_id, *sorted(module_subject(device_id, module) for module in modules)]
     seen = _Seen(device_id)
-    upper, least = upto, max(0, upto - entries_max)
+    upper, least, window = upto, max(0, upto - entries_max), WINDOW_ENTRIES
     while upper > least and not (seen.registered and origins.is_done):
-        after = max(least, upper - BATCH_ENTRIES)
+        after = max(least, upper - window)
         try:
             found = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
-        except LogLostItsTail:
+        except NOT_THERE:
             break
         for envelope in reversed(found):
             origins.look(envelope)
             seen.look(envelope, decided=decided, span=span)
             if seen.registered:
                 break
-        upper = after
+        upper, window = after, min(2 * window, WINDOW_ENTRIES_MAX)
     return seen.traced(upper, origins)
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -15,7 +16,7 @@ from events.rollout.state import State
 from events.rollout.turn import Turn
 from events.rollout.words import standing as admission
 from events.targeting.telling import why_not
-from events.update.names import carried
+from events.update.names import carried, is_carrier
 from events.views.explained import Known, Led, Obstacle, Reason, Reported, Standpoint, Subject, Verdict, Weighed
 
 _OTHERS_MAX = 3
@@ -34,6 +35,7 @@ class Context(msgspec.Struct, frozen=True):
     """Deployments of whose rollouts nothing is to be said, as they tell of other devices."""
 
 
+@lru_cache(10_000)
 def moment(at: int) -> str:
     """Milliseconds as `2026-11-21 14:03:22 UTC`."""
     return dt.datetime.fromtimestamp(at // 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -46,12 +48,12 @@ def stream(number: int) -> str:
 
 def called(name: str) -> str:
     """A deployment's id; of one that carries an update, whose it is."""
-    found = carried(name)
+    found = carried(name) if is_carrier(name) else None
     return name if found is None else f"{name} (deployment {found[1]} of the group {found[0]})"
 
 
-def verdict(one: Weighed, context: Context) -> str:
-    """What a deployment is to the device, and why."""
+def verdict(one: Weighed, context: Context, *, why: str = "") -> str:
+    """What a deployment is to the device, and why; `why` is what `because` says, where somebody asked that before."""
     whom = f" for the module {one.module}" if one.module else ""
     match one.verdict:
         case Verdict.BASE:
@@ -63,9 +65,9 @@ def verdict(one: Weighed, context: Context) -> str:
             twin = f"the twin of the module {one.module}" if one.module else "the device's own twin"
             said = f"{called(one.id)} applies to {twin}, with priority {one.priority}"
         case Verdict.UNDECIDED:
-            return f"{called(one.id)} is not decided on yet{whom}: {because(one, context)}"
+            return f"{called(one.id)} is not decided on yet{whom}: {why or because(one, context)}"
         case _:
-            return f"it does not get {called(one.id)}{whom}: {because(one, context)}"
+            return f"it does not get {called(one.id)}{whom}: {why or because(one, context)}"
     return said if one.is_settled else f"{said}; what decides has changed since, and {_behind(context.standpoint)}"
 
 

@@ -13,9 +13,9 @@ from services.api.auditing import Auditing
 Format = Literal["ndjson", "csv", "cloudevents"]
 MEDIA_TYPES: dict[str, str] = {
     "ndjson": "application/x-ndjson",
-    "csv": "text/csv; charset=utf-8",
+    "csv": "text/csv",
     # One event a line; a batch would be one JSON array, which nobody can go on with where it broke off.
-    "cloudevents": "application/x-ndjson; events=cloudevents",
+    "cloudevents": "application/x-ndjson",
 }
 COLUMNS = ("stream", "position", "time", "kind", "subject", "by", "version", "cause", "sentence", "data")
 BATCH_LINES = 200

@@ -6,9 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from events.deployment.errors import DeploymentNotFound
+from events.deployment.facts import DeploymentDeleted
 from events.device.errors import DeviceNotFound
+from events.log.keys import FLEET
 from events.rollout.turn import Turn, turn
+from events.view_store.deployments import deployments
 from events.view_store.explaining import ENTRIES_MAX, Explaining, Explanation
+from events.view_store.leading import of_deployment
 from events.views import telling
 from events.views.explained import Led, Reason, Weighed
 from services.api import described, described_explain
@@ -49,14 +53,14 @@ def explain(
     """
     room = room_of(request)
     explaining = Explaining(room.log, room.view, room.views, streams=room.streams, deeds=room.deeds)
-    found = explaining.explain(device_id, entries_max=look_back)
+    found = explaining.explain(device_id, deployment=deployment, entries_max=look_back)
     if found is None:
         raise DeviceNotFound(device_id, near=_near(request, device_id))
     weighed = _seen(request, found)
     if deployment is not None:
         weighed = tuple(one for one in weighed if one.id == deployment)
-        if not weighed:
-            raise DeploymentNotFound(deployment)
+        if not weighed and not found.document.retired:
+            raise DeploymentNotFound(deployment, why=_why_not(request, deployment))
     hidden = frozenset(name for name in found.deployments if not _is_theirs(request, found, name))
     context = telling.Context(
         found.device_id,
@@ -90,6 +94,20 @@ def _near(request: Request, device_id: str) -> list[str]:
     names, _ = room.view.devices(limit=_NEAR_AMONG, within=room.within(caller_of(request)))
     folded = {name.lower(): name for name in names}
     return [folded[name] for name in difflib.get_close_matches(device_id.lower(), folded, n=_NEAR, cutoff=_ALIKE)]
+
+
+def _why_not(request: Request, deployment_id: str) -> str:
+    """What became of a deployment, or what it may be called; nothing for whoever is scoped, who could learn of others by it."""
+    room = room_of(request)
+    if caller_of(request).scope is not None:
+        return ""
+    deeds = room.deeds.of(deployment_id, upto=room.log.head(FLEET))
+    if deeds and deeds[-1].kind == DeploymentDeleted.__name__:
+        return of_deployment(deployment_id, deeds[-1]).says
+    alike = difflib.get_close_matches(
+        deployment_id, (name for name, _ in deployments(room.log)), n=_NEAR, cutoff=_ALIKE
+    )
+    return f"did you mean {' or '.join(map(repr, alike))}?" if alike else ""
 
 
 def _seen(request: Request, found: Explanation) -> tuple[Weighed, ...]:

@@ -9,7 +9,7 @@ from events.rollout.turn import Turn
 from events.secrets.references import mask
 from events.targeting.judged import Judged
 from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Or, printed, printed_path
-from events.update.names import carried
+from events.update.names import carried, is_carrier
 from events.view_store.explaining import Explanation
 from events.view_store.fleet_view import Effective
 from events.view_store.port import Blocked
@@ -101,7 +101,8 @@ def _reported(found: Explanation) -> JsonObject:
 def line_shape(one: Weighed, context: telling.Context, led: tuple[Led, ...]) -> JsonObject:
     """One verdict, with the facts that led to it."""
     known, turn_ = context.deployments[one.id], context.turns.get(one.id)
-    group = carried(one.id)
+    group = carried(one.id) if is_carrier(one.id) else None
+    why = "" if one.obstacle is None else telling.because(one, context)
     return {
         "id": one.id,
         "group": None if group is None else group[0],
@@ -110,8 +111,8 @@ def line_shape(one: Weighed, context: telling.Context, led: tuple[Led, ...]) -> 
         "layered": one.layered,
         "priority": one.priority,
         "verdict": one.verdict.value,
-        "says": telling.verdict(one, context),
-        "because": None if one.obstacle is None else telling.because(one, context),
+        "says": telling.verdict(one, context, why=why),
+        "because": why or None,
         "layer": one.place or None,
         "obstacle": _obstacle(one.obstacle),
         "ifTargeted": _obstacle(one.then),

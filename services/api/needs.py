@@ -45,6 +45,7 @@ _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     (re.compile(r"/v1/stream"), _FLEET_READ, _FLEET_READ),
     # Going on without a fact changes what history means.
     (re.compile(r"/v1/blocked(/.*)?"), _REGISTRY_READ, _ADMIN),
+    (re.compile(r"/v1/diff"), _REGISTRY_READ | _TWIN_READ, _REGISTRY_WRITE),
     (re.compile(r"/v1/devices/[^/]+/(desired|reports)"), (Own.DEVICE, _TWIN_READ), (Own.DEVICE, _TWIN_WRITE)),
     # Each line of the body needs the right of its command, too.
     (re.compile(r"/v1/(facts|preview)"), _ADMIN, frozenset({Right.SERVICE_CONNECT})),

@@ -2,17 +2,19 @@
 
 import re
 import threading
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import Query, Request
 
 from events.device.errors import DeviceNotFound
+from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.folding import Folding
 from events.history.log_at import LogAt
-from events.history.moment import Moment, moment_of
+from events.history.moment import Moment, moment_of, now_of
 from events.history.snapshots import Snapshots
 from events.history.views_at import PastPartitions, ViewsAt
 from events.log.depot import Depot
@@ -96,6 +98,24 @@ class Past:
             MomentInvalid, MomentAhead, MomentTooEarly, LogUnavailable: as `moment_of`.
         """
         return moment_of(text, self._room.log, now=self._room.clock())
+
+    def now(self) -> Moment:
+        """The moment that is now.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        return now_of(self._room.log, now=self._room.clock())
+
+    def fleet_facts(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
+        """The fleet's facts at positions after + 1 to `upto`.
+
+        Raises:
+            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.refresh`.
+        """
+        with self._lock:
+            partitions = self._partitions
+        return partitions.folding.fleet_facts().between(after, upto)
 
     @cached_property
     def _snapshots(self) -> Snapshots | None:

@@ -126,7 +126,14 @@ def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
             {"reason": reason, **_list(room, outcome, f"heldBack/{place}")}
             for place, reason in enumerate(outcome.held, 1)
         ],
-        "rollouts": [],
+        "rollouts": [
+            {
+                "deployment": one.deployment,
+                "says": one.says,
+                "admitted": _list(room, outcome, f"rollouts/{one.deployment}/first"),
+            }
+            for one in outcome.rollouts
+        ],
         "conflicts": [msgspec.to_builtins(one) for one in _conflicts(outcome)],
         "readiness": _readiness(request, shown),
         "advice": [msgspec.to_builtins(one) for one in shown.advice],

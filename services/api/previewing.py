@@ -77,14 +77,20 @@ class Looking:
         return Guard(self, author, take_out)
 
     def preview(
-        self, author: Author, commands: Sequence[Command], facts: Imagined, *, refused: Sequence[Refused], on: Log
+        self,
+        author: Author,
+        commands: Sequence[Command],
+        facts: Imagined,
+        *,
+        refused: Sequence[Refused],
+        on: ImaginedLog,
     ) -> Preview:
         """What some facts would do; `on` is the log with them in it.
 
         Raises:
             PreviewBehind: as `Previewer.outcome`.
         """
-        outcome = self.outcome(author, facts)
+        outcome = self.outcome(author, facts, on.proposed)
         until = self.clock() + self._token_ms
         token = Token.of(
             outcome,
@@ -98,9 +104,9 @@ class Looking:
         sealed = self._continuations.seal(_SEALED + token.to_text())
         return Preview(author, outcome, facts, tuple(commands), tuple(refused), advice, sealed, until)
 
-    def outcome(self, author: Author, facts: Imagined) -> Outcome:
+    def outcome(self, author: Author, facts: Imagined, proposed: Sequence[Proposed]) -> Outcome:
         """What facts would do, as far as their author sees it."""
-        return self.previewer.outcome(facts, within=self.within(author))
+        return self.previewer.outcome(facts, proposed, within=self.within(author))
 
     def within(self, author: Author) -> Within | None:
         """Whom an author reaches; `None` for everybody."""
@@ -186,7 +192,7 @@ class Guard:
             deployments_max=looking.deployments_max,
             bar=looking.bar,
         )
-        outcome = looking.outcome(author, decided.facts)
+        outcome = looking.outcome(author, decided.facts, decided.proposed)
         if token is None:
             if (affected := outcome.count("affected")) > looking.limit:
                 raise PreviewRequired(affected, looking.limit)

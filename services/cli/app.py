@@ -29,6 +29,7 @@ COMMANDS = {
     "backtest": "services.backtest.command:command",
     "check": "services.cli.check:check",
     "explain": "services.cli.explain:explain",
+    "diff": "services.cli.diff:diff",
     "device": "services.cli.device:app",
     "deployment": "services.cli.deployment:app",
     "rollout": "services.cli.rollout:app",

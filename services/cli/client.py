@@ -24,6 +24,10 @@ WATCH_SECONDS = 0.5
 API_VERSION = {"api-version": "2024-03-31"}
 
 ApiUrl = Annotated[str | None, typer.Option(help="Where the API is.", envvar=[], show_default="TWINFOLD_API_URL")]
+At = Annotated[
+    str | None,
+    typer.Option(help="As of then: a time (2026-11-21T10:00:00Z), or a position of the log (fleet:17, p03:120)."),
+]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again until Ctrl-C.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
@@ -49,7 +53,9 @@ class ApiUnavailable(Exception):
 class Api:
     """Calls of the API, with its errors as ours."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, *, at: str | None = None) -> None:
+        """With `at`, whatever is read is read as of then."""
+        self._then = {} if at is None else {"at": at}
         settings = read_settings(api_url=url)
         local = serving(settings.data_dir)
         self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
@@ -82,7 +88,11 @@ class Api:
                 method,
                 f"{self._url}{path}",
                 json=body,
-                params={**(params or {}), **({} if path.startswith("/v1") else API_VERSION)},
+                params={
+                    **(params or {}),
+                    **(self._then if method == "GET" else {}),
+                    **({} if path.startswith("/v1") else API_VERSION),
+                },
                 headers=headers,
                 timeout=TIMEOUT_SECONDS,
                 verify=self._verify,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
 from services.cli.readiness import summary
@@ -24,12 +24,14 @@ Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as n
 
 
 @app.command("list")
-def list_(*, label: Labels = None, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(
+    *, label: Labels = None, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
+) -> None:
     """Deployments with their counts.
 
     Example: twinfold deployment list --label team=x --watch
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
 
     def look() -> Any:
         return api.call("GET", "/v1/deployments", params={"label": label or []})
@@ -41,12 +43,12 @@ def list_(*, label: Labels = None, watch: Watch = False, api_url: ApiUrl = None,
 
 
 @app.command()
-def show(name: Name, *, api_url: ApiUrl = None) -> None:
+def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
     """A deployment with its content, as JSON.
 
     Example: twinfold deployment show factory-base
     """
-    show_json(Api(api_url).call("GET", f"/configurations/{quoted(name)}"))
+    show_json(Api(api_url, at=at).call("GET", f"/configurations/{quoted(name)}"))
 
 
 @app.command()
@@ -182,6 +184,7 @@ def status(
     devices: Annotated[str | None, typer.Option(help="List the devices of a status instead, as in unhealthy.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="With --devices: at most so many.")] = 1000,
     watch: Watch = False,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -189,7 +192,7 @@ def status(
 
     Example: twinfold deployment status factory-base --devices unhealthy
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
     if devices is not None:
         found = list(api.pages(f"/v1/deployments/{quoted(name)}/status/{devices}", limit=limit))
         if json:

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, Watch, console, pairs, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, console, pairs, quoted, show_json, show_table
 from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
@@ -22,6 +22,7 @@ StatusReason = Annotated[str | None, typer.Option(help="Why it is enabled or not
 def list_(
     *,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -29,7 +30,7 @@ def list_(
 
     Example: twinfold device list --limit 20
     """
-    found = list(Api(api_url).pages("/v1/devices", limit=limit))
+    found = list(Api(api_url, at=at).pages("/v1/devices", limit=limit))
     if json:
         show_json(found)
     else:
@@ -37,12 +38,12 @@ def list_(
 
 
 @app.command()
-def show(device_id: DeviceId, *, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """A device's twin.
 
     Example: twinfold device show edge-1 --json
     """
-    twin = Api(api_url).call("GET", f"/twins/{quoted(device_id)}")
+    twin = Api(api_url, at=at).call("GET", f"/twins/{quoted(device_id)}")
     if json:
         show_json(twin)
         return
@@ -137,12 +138,14 @@ def tag(
 
 
 @app.command()
-def effective(device_id: DeviceId, *, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def effective(
+    device_id: DeviceId, *, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
+) -> None:
     """What a device should run, from which deployments, and which others target it in vain.
 
     Example: twinfold device effective edge-1 --watch
     """
-    api, path = Api(api_url), f"/v1/devices/{quoted(device_id)}"
+    api, path = Api(api_url, at=at), f"/v1/devices/{quoted(device_id)}"
     if json:
         show_json(api.call("GET", f"{path}/effective"))
         return

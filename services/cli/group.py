@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
 
@@ -13,12 +13,12 @@ Name = Annotated[str, typer.Argument(help="The group's name; whoever is tagged A
 
 
 @app.command("list")
-def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """Groups, with how many devices they have and what they get.
 
     Example: twinfold group list
     """
-    found = Api(api_url).call("GET", "/v1/groups")
+    found = Api(api_url, at=at).call("GET", "/v1/groups")
     if json:
         show_json(found)
         return
@@ -29,12 +29,12 @@ def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Name, *, api_url: ApiUrl = None) -> None:
+def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
     """A group, as JSON.
 
     Example: twinfold group show north
     """
-    show_json(Api(api_url).call("GET", f"/v1/groups/{quoted(name)}"))
+    show_json(Api(api_url, at=at).call("GET", f"/v1/groups/{quoted(name)}"))
 
 
 @app.command()

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, console, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, console, quoted, show_json
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
@@ -17,6 +17,7 @@ def readiness(
     rule: Annotated[str | None, typer.Option(help="The devices that a rule stops at, one a line.")] = None,
     waived: Annotated[bool, typer.Option("--waived", help="With --rule: those of waived findings instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="With --rule: at most so many.")] = 1000,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -26,7 +27,7 @@ def readiness(
     """
     if device is not None and rule is not None:
         raise typer.BadParameter("a device, or --rule; not both")
-    api = Api(api_url)
+    api = Api(api_url, at=at)
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
         found = list(api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which))

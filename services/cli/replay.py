@@ -8,7 +8,6 @@ import msgspec
 import typer
 
 from events.log.keys import FLEET, name
-from events.log.opening import open_log
 from events.log.raw import number_of
 from events.settings import environment_of, read_settings
 from services.cli.flags import AllowVolatileRedis, RedisUrl, moment
@@ -28,6 +27,9 @@ def replay(
         str | None, typer.Option(help="A time, as in 2026-01-31T12:00:00Z, or positions, as in fleet:17,p03:120.")
     ] = None,
     workers: Workers = None,
+    archive: Annotated[
+        str | None, typer.Option(help="Fold what an archive alone has: a directory, or a URL that fsspec knows.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
     redis_url: RedisUrl = None,
     allow_volatile_redis: AllowVolatileRedis = None,
@@ -41,7 +43,8 @@ def replay(
     settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     asked = {
         "streams": [stream_named(one) for one in partition or []],
-        "upto": {} if upto is None else _positions(upto, settings.redis_url, settings.allow_volatile_redis),
+        **({} if upto is None else _end(upto)),
+        "archive": archive or "",
         "workers": workers or 0,
         "json": json,
     }
@@ -61,22 +64,19 @@ def stream_named(text: str) -> int:
     return number
 
 
-def _positions(text: str, url: str, allow_volatile: bool) -> dict[str, int]:  # noqa: FBT001 - one of our settings
-    """By stream, the last position that counts; of a time, of every stream."""
+def _end(text: str) -> dict[str, object]:
+    """By stream, the last position that counts; or a time."""
     try:
         found = {}
         for one in text.split(","):
             stream, _, position = one.rpartition(":")
             found[str(stream_named(stream.strip()))] = int(position)
     except (ValueError, typer.BadParameter):
-        pass
-    else:
-        return found
-    try:
-        at = moment(text)
-    except typer.BadParameter:
-        raise typer.BadParameter(
-            f"{text!r} is neither a time, as in 2026-01-31T12:00:00Z, nor positions, as in {name(FLEET)}:17,{name(3)}:120"
-        ) from None
-    log = open_log(url, allow_volatile=allow_volatile)
-    return {str(stream): log.position_at(stream, at) for stream in (FLEET, *range(log.partitions))}
+        try:
+            return {"until": moment(text)}
+        except typer.BadParameter:
+            raise typer.BadParameter(
+                f"{text!r} is neither a time, as in 2026-01-31T12:00:00Z,"
+                f" nor positions, as in {name(FLEET)}:17,{name(3)}:120"
+            ) from None
+    return {"upto": found}

@@ -18,6 +18,7 @@ from services.cli.client import (
     ApiUnavailable,
     ApiUrl,
     AsJson,
+    At,
     Watch,
     console,
     look_on,
@@ -126,12 +127,12 @@ def create(
 
 
 @app.command("list")
-def list_(*, watch: Watch = False, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """Rollouts, how far they are and what they wait for.
 
     Example: twinfold rollout list --watch
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
     if json:
         show_json(api.call("GET", "/v1/rollouts"))
         return
@@ -143,6 +144,7 @@ def show(
     name: Name,
     *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is over.")] = False,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -150,7 +152,7 @@ def show(
 
     Example: twinfold rollout show camera-2 --watch
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
 
     def look() -> Any:
         return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN})

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
-from services.cli.client import Api, ApiUrl, AsJson, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
 
@@ -42,12 +42,12 @@ def import_(
 
 
 @app.command("list")
-def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """Updates, the newest version first.
 
     Example: twinfold update list
     """
-    found = Api(api_url).call("GET", "/v1/updates")
+    found = Api(api_url, at=at).call("GET", "/v1/updates")
     if json:
         show_json(found)
         return
@@ -58,12 +58,12 @@ def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
 
 
 @app.command()
-def show(update: Update, *, api_url: ApiUrl = None) -> None:
+def show(update: Update, *, at: At = None, api_url: ApiUrl = None) -> None:
     """An update with its content, as JSON.
 
     Example: twinfold update show contoso/camera/1.0
     """
-    show_json(Api(api_url).call("GET", _path(update)))
+    show_json(Api(api_url, at=at).call("GET", _path(update)))
 
 
 @app.command()
@@ -160,6 +160,7 @@ def status(
     *,
     devices: Annotated[str | None, typer.Option(help="List the devices of a state instead, as in Failed.")] = None,
     watch: Watch = False,
+    at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
@@ -167,7 +168,7 @@ def status(
 
     Example: twinfold update status north 2 --devices Failed
     """
-    api = Api(api_url)
+    api = Api(api_url, at=at)
     if devices is not None and deployment is not None:
         page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
         if json:

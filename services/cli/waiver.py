@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, console, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, console, quoted, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Waivers: decisions that findings may stand for a time.")
 
@@ -14,12 +14,12 @@ Name = Annotated[str, typer.Argument(help="The waiver's id.")]
 
 
 @app.command("list")
-def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """The waivers; expired ones stand until they are withdrawn.
 
     Example: twinfold waiver list
     """
-    found = Api(api_url).call("GET", "/v1/waivers")
+    found = Api(api_url, at=at).call("GET", "/v1/waivers")
     if json:
         show_json(found)
         return

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, console, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, console, quoted, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: whom to tell over HTTP of what happens.")
 
@@ -40,12 +40,12 @@ def add(
 
 
 @app.command("list")
-def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """The webhooks, and how far each is behind.
 
     Example: twinfold webhook list
     """
-    found = Api(api_url).call("GET", "/v1/webhooks")
+    found = Api(api_url, at=at).call("GET", "/v1/webhooks")
     if json:
         show_json(found)
     else:
@@ -53,12 +53,12 @@ def list_(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Name, *, api_url: ApiUrl = None) -> None:
+def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
     """A webhook and how it fares, as JSON.
 
     Example: twinfold webhook show siem
     """
-    show_json(Api(api_url).call("GET", _path(name)))
+    show_json(Api(api_url, at=at).call("GET", _path(name)))
 
 
 @app.command()

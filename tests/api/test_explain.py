@@ -153,6 +153,33 @@ def test_who_lost_its_deployment_says_what_took_it_away(serving: tuple[System, h
     assert "is unmanaged since " in found["says"]
     assert "it keeps what brief gave it" in found["says"]
     assert acts(found["runs"]["ledBy"]) == [("DeploymentDeleted", "user:ada")]
+    asked = http.get("/v1/devices/lost/explain", params={"deployment": "brief"})
+    assert asked.status_code == 404
+    assert "there is no deployment 'brief': user:ada deleted brief on " in asked.json()["error"]["message"]
+
+
+def test_a_deployment_that_is_not_there_is_not_found_and_one_called_alike_is_named(
+    serving: tuple[System, httpx.Client],
+) -> None:
+    def message(name: str) -> str:
+        answered = serving[1].get("/v1/devices/edge-7/explain", params={"deployment": name})
+        assert answered.status_code == 404
+        text: str = answered.json()["error"]["message"]
+        return text
+
+    assert message("base-3") == "there is no deployment 'base-3': did you mean 'base-2'?"
+    for name in ("none", "rollout:phased", "log", "", "a\x00b"):
+        assert message(name) == f"there is no deployment {name!r}"
+
+
+def test_a_moment_of_the_past_is_explained_as_it_was(serving: tuple[System, httpx.Client]) -> None:
+    _, http = serving
+    stream = f"p{partition_of('edge-7', PARTITIONS):02d}"
+    then = explained(http, "edge-7", at=f"{stream}:2,fleet:5", mode="implied", deployment="prod-9")
+    assert of(then, "prod-9")["verdict"] == "base"
+    assert (then["asOf"]["partition"], then["asOf"]["fleet"]) == (2, 5)
+    assert of(then, "prod-9")["facts"][0]["position"] == 2
+    assert of(explained(http, "edge-7", deployment="prod-9"), "prod-9")["verdict"] == "not targeted"
 
 
 def test_a_disabled_and_a_retired_device_say_so_and_who_never_was_is_not_found(

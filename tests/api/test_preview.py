@@ -122,3 +122,28 @@ def test_a_token_is_good_for_its_command_alone(http: httpx.Client) -> None:
     assert other.status_code == 412
     assert "is of other commands" in other.text
     assert http.patch("/twins/d5", json=body, headers={"Twinfold-Preview": "made-up"}).status_code == 412
+
+
+# -- rollouts
+
+
+def test_a_rollout_says_whom_it_would_admit_first(system: System, http: httpx.Client) -> None:
+    plan = {"phases": [{"percent": 50}, {"percent": 100}]}
+    body = {
+        "content": base("r"),
+        "targetCondition": "tags.site = 'north'",
+        "priority": 30,
+        "rollout": plan,
+        "hold": True,
+    }
+    found = http.post("/v1/deployments/rolled", json=body, params={"preview": "true"}).raise_for_status().json()
+    (rollout,) = found["rollouts"]
+    assert rollout["says"] == "once it is started, it admits these devices first"
+    assert rollout["admitted"]["devices"] == 2
+    assert found["changed"]["devices"] == 0
+    http.post("/v1/deployments/rolled", json=body).raise_for_status()
+    system.settle()
+    token = http.post("/v1/deployments/rolled/rollout/start", json={}, params={"preview": "true"}).raise_for_status()
+    (again,) = token.json()["rollouts"]
+    assert again["admitted"] == rollout["admitted"]
+    assert again["says"] == "it admits these devices first"

@@ -1,5 +1,6 @@
 """A whole system on a log whose older part is in the archive: producers, workers, API, a rebuild."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from events import PatchTags
 from events.log.archive.notes import notes_of
+from events.log.connect import connect
 from events.log.keys import FLEET, key, partition_of
 from events.notification.archiving import open_mover
 from events.notification.feed import Feed
@@ -15,8 +17,9 @@ from events.view_store.archived_outcomes import kept_key
 from events.view_store.port import DeviceKept
 from events.view_store.redis import RedisViewStore
 from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import api
 from tests.archive.streams import FAR
-from tests.servers import eventually
+from tests.servers import eventually, flush
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
 
 pytestmark = pytest.mark.redis_server
@@ -41,14 +44,15 @@ def _grow(system: System) -> None:
     system.settle()
 
 
-def _archive(system: System, place: Path) -> int:
-    """Move everything that may be moved; answers how many entries left Redis."""
-    settings = read_settings(archive_url=str(place), archive_segment_facts=3)
+def _archive(system: System, place: Path, *, segment_facts: int = 3, only: str = "") -> int:
+    """Move everything that may be moved of streams that end so; answers how many entries left Redis."""
+    settings = read_settings(archive_url=str(place), archive_segment_facts=segment_facts)
     moving = open_mover(system.log, settings)
     moving.settle()
-    for stream in moving.streams:
+    streams = [stream for stream in moving.streams if stream.endswith(only)]
+    for stream in streams:
         moving.write(stream)
-    return sum(moving.trim(stream, before_at=FAR).trimmed for stream in moving.streams)
+    return sum(moving.trim(stream, before_at=FAR).trimmed for stream in streams)
 
 
 def test_everybody_goes_on_and_a_rebuild_finds_the_same_views(system: System, tmp_path: Path) -> None:
@@ -122,3 +126,40 @@ def test_a_pool_archives_by_itself(system: System, tmp_path: Path) -> None:
     assert [one.position for one in system.log.read(0, after=0, limit=head)] == list(range(1, head + 1))
     assert system.log.read(FLEET, after=0, limit=1)
     assert_rebuilt(system)
+
+
+def test_the_api_answers_as_before_and_says_when_the_archive_is_away(system: System, tmp_path: Path) -> None:
+    place, away = tmp_path / "archive", tmp_path / "away"
+    paths = ["/v1/devices/edge-01/outcomes", "/v1/devices/edge-01/effective", "/v1/deployments/first/status"]
+    with system.process("-m", "workers.pool"), api(system) as http:
+        _grow(system)
+        system.do(PatchTags("edge-01", {"line": 2}))
+        system.settle()
+        before = [http.get(path).json() for path in paths]
+        assert len(before[0]["outcomes"]) == 2
+        _archive(system, place, segment_facts=1, only=":outcomes")
+        assert [http.get(path).json() for path in paths] == before
+    with api(system) as http:
+        place.rename(away)
+        assert [http.get(path).json() for path in paths[1:]] == before[1:]
+        missing = http.get(paths[0])
+        assert (missing.status_code, missing.json()["error"]["code"]) == (500, "ArchiveDamaged")
+        assert "outcomes/p" in missing.text
+        away.rename(place)
+        assert [http.get(path).json() for path in paths] == before
+
+
+def test_a_log_on_a_cluster_is_archived_too(shared_redis: EmbeddedRedis, cluster_url: str, tmp_path: Path) -> None:
+    nodes = connect(cluster_url)
+    flush(nodes)
+    nodes.close()
+    with contextlib.closing(System(cluster_url, queue_url=shared_redis.url)) as system:
+        with system.process("-m", "workers.pool"):
+            for device in DEVICES:
+                system.do(*join(device, site="north"))
+            system.do(deploy("first", base("m")))
+            system.settle()
+        stored = [system.log.read(number, after=0, limit=1000) for number in range(PARTITIONS)]
+        assert _archive(system, tmp_path) > 20
+        assert [system.log.read(number, after=0, limit=1000) for number in range(PARTITIONS)] == stored
+        assert_rebuilt(system)

@@ -4,7 +4,18 @@ import argparse
 
 import msgspec
 
-from tests.benchmarks import archive, http, large_fleet, metrics, one_partition, queries, readiness, rollouts
+from tests.benchmarks import (
+    archive,
+    audit,
+    explain,
+    http,
+    large_fleet,
+    metrics,
+    one_partition,
+    queries,
+    readiness,
+    rollouts,
+)
 from tests.benchmarks.measuring import show
 from tests.benchmarks.scale import Scale
 
@@ -17,6 +28,8 @@ _ROOMS = {
     "readiness": readiness.run,
     "rollouts": rollouts.run,
     "archive": archive.run,
+    "audit": audit.run,
+    "explain": explain.run,
 }
 
 
@@ -28,7 +41,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=sorted(_ROOMS),
-        help="the rows of a part: one partition, the large fleet, queries, the API, metrics, manifests, rollouts, the archive",
+        help="the rows of a part alone",
     )
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     given = parser.parse_args()

@@ -75,7 +75,7 @@ def _commands(fleet: Fleet) -> Iterator[tuple[str, Command]]:
 def _preview(previewer: Previewer, command: Command) -> Outcome:
     decided = previewer.decide([command], by=BY)
     assert not decided.refused
-    return previewer.outcome(decided.facts)
+    return previewer.outcome(decided.facts, decided.proposed)
 
 
 def _now() -> int:

@@ -77,6 +77,12 @@ def test_one_deployment_is_told_in_full_with_each_leaf_and_the_facts_that_made_i
     assert not any("gpu-layer applies" in line for line in said)
 
 
+def test_a_moment_of_the_past_is_asked_for_with_at(twinfold: Run) -> None:
+    assert "it does not get prod-9: tags.site is missing, wanted 'north'" in " ".join(
+        twinfold("explain", "edge-7", "-d", "prod-9", "--at", "p02:1,fleet:5").split()
+    )
+
+
 def test_programs_get_json_and_a_wrong_name_the_right_one(twinfold: Run) -> None:
     found = json.loads(twinfold("explain", "edge-7", "--json"))
     assert [one["verdict"] for one in found["deployments"]] == ["base", "layer", "not targeted", "passed over"]

@@ -86,7 +86,8 @@ def test_another_outcome_than_was_shown_leaves_with_1_and_says_what_differs(syst
 def test_at_a_terminal_it_is_shown_and_asked(
     system: System, command: Callable[..., list[str]], answer: str, *, is_done: bool
 ) -> None:
-    words = ["device", "tag", "d0", f"site={'elsewhere' if is_done else 'nowhere'}", "--preview"]
+    device, site = ("d0", "elsewhere") if is_done else ("d1", "nowhere")
+    words = ["device", "tag", device, f"site={site}", "--preview"]
     main, other = pty.openpty()
     process = subprocess.Popen(command(*words), stdin=other, stdout=other, stderr=other)
     os.close(other)
@@ -100,5 +101,5 @@ def test_at_a_terminal_it_is_shown_and_asked(
     os.close(main)
     assert process.wait() == 0, said
     assert b"would get another configuration" in said
-    tags = system.log.load(["d0"])[0].snapshot or b""
+    tags = system.log.load([device])[0].snapshot or b""
     assert (b"elsewhere" in tags) is is_done

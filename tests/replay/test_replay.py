@@ -1,8 +1,15 @@
-from collections.abc import Callable, Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typing_extensions import override
 
 from events import PatchTags, RegisterDevice, UpdateDeployment
 from events.bitmaps import from_bytes, to_bytes
@@ -10,9 +17,18 @@ from events.deployment.commands import DeleteDeployment
 from events.device.commands import CreateModule, DeleteModule, PatchTwin, RetireDevice
 from events.device.facts import TwinPatched
 from events.envelope import Principal
+from events.log.archive.moving import Mover
+from events.log.archive.notes import Made
+from events.log.depot import Depot
+from events.log.entries import number_of
 from events.log.keys import FLEET, key, partition_of
-from events.log.port import Proposed
+from events.log.memory import MemoryLog
+from events.log.port import Proposed, Stored
+from events.producer.refolding import DeviceDocuments
+from events.view_store.memory import MemoryViewStore
 from services.embedded_redis import EmbeddedRedis
+from tests.fleet.histories import History, histories
+from tests.fleet.test_laws import run, steps
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 from workers.projector import Projector
 from workers.replay.report import Compared, Difference
@@ -53,7 +69,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 
 def replayed(system: System) -> list[Compared]:
-    replay = Replay(system.log, system.views)
+    replay = Replay(system.log, system.views, system.views)
     return [replay.stream(stream) for stream in (FLEET, *range(PARTITIONS))]
 
 
@@ -248,3 +264,102 @@ def test_a_partition_that_is_stopped_is_compared_as_far_as_it_came(system: Syste
     Projector(system.log, system.views, clock=lambda: 5).drain(number, go_on=lambda: True)
     assert number in system.view.blocked()
     assert differences(system) == []
+
+
+def archived(system: System, place: Path, *, keep: bool) -> None:
+    """Write the log to an archive, and take what is there out of Redis unless it is to stay."""
+    made = Made(system.log.epoch, system.log.partitions)
+    mover = Mover(system.log.client, Depot(str(place)), made=made, segment_entries=2)
+    mover.settle()
+    for stream in mover.streams:
+        mover.write(stream)
+        if not keep:
+            mover.trim(stream, before_at=2**53)
+
+
+def test_a_log_of_which_redis_has_the_newest_entries_alone_is_folded_across_its_archive(
+    system: System, tmp_path: Path
+) -> None:
+    before = [(one.facts, one.outcomes, one.documents) for one in replayed(system)]
+    archived(system, tmp_path, keep=False)
+    client: Any = system.log.client
+    assert client.xlen("{p01}:log") < system.log.head(1)
+    assert differences(system) == []
+    assert [(one.facts, one.outcomes, one.documents) for one in replayed(system)] == before
+
+
+def test_an_archive_alone_is_folded_and_its_outcomes_compared(system: System, tmp_path: Path) -> None:
+    archived(system, tmp_path, keep=True)
+    command = [sys.executable, "-m", "services.cli", "replay", "--archive", str(tmp_path), "--json", "--workers", "1"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, found["differences"], found["failed"]) == (0, 0, [])
+    assert found["facts"] > 40
+    assert found["outcomes"] >= 4
+
+
+def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_cannot_be_done(system: System) -> None:
+    command = [sys.executable, "-m", "services.cli", "replay", "--redis-url", system.url, "--workers", "2"]
+    system.log.client.hset("{p01}:heads", "nobody", "9:1")
+    assert partition_of("nobody", PARTITIONS) != 1
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 1
+    assert ran.stdout.splitlines()[0] == "head {p01}:heads nobody: stored what another partition has, folded nothing"
+    assert ran.stdout.splitlines()[-1] == "1 differences"
+    system.log.client.xdel("{p02}:log", "2-0")
+    ran = subprocess.run([*command, "--partition", "p02"], capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 2
+    assert "p02 cannot be folded: p02: position 2 was expected" in ran.stdout
+
+
+@pytest.mark.parametrize("upto", ["fleet:3", "p01:4,fleet:2", "1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z"])
+def test_a_part_of_the_history_is_folded_to_a_vector_or_a_time(system: System, upto: str) -> None:
+    asked = msgspec.json.encode(
+        {"until": 0 if "1970" in upto else 2**52} if "T" in upto else {"upto": _places(upto)}
+    ).decode()
+    command = [sys.executable, "-m", "workers.replay", asked]
+    ran = subprocess.run(command, env=system.environment(), capture_output=True, text=True, timeout=100, check=False)
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "no difference")
+
+
+def _places(text: str) -> dict[str, int]:
+    return {str(number_of(one.split(":")[0])): int(one.split(":")[1]) for one in text.split(",")}
+
+
+@settings(max_examples=40)
+@given(data=st.data(), history=histories(facts=25, by_hand=True))
+def test_any_history_is_replayed_without_a_difference(data: st.DataObject, history: History) -> None:
+    """In memory: facts as their rules allow them, outcomes at whatever vectors they were decided."""
+    log, views = RecordedLog(history), MemoryViewStore()
+    run(history, data.draw(steps(history)), store=views)
+    found = Replay(log, views, views).stream(0)
+    assert (found.differences, found.outcomes) == ((), views.checkpoint(0).outcomes)
+    assert found.facts == len(history.partition)
+
+
+class RecordedLog(MemoryLog):
+    """A drawn history as a log of one partition."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__(partitions=1)
+        self._history = {0: history.partition, FLEET: history.fleet}
+
+    @override
+    def head(self, stream: int) -> int:
+        return len(self._history[stream])
+
+    @override
+    def read(self, stream: int, *, after: int, limit: int) -> list[Any]:
+        return list(self._history[stream][after : after + limit])
+
+    @override
+    def known(self, stream: int) -> list[str]:
+        return []
+
+    @override
+    def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
+        """What the producer would have left beside the log: the documents that its rules make."""
+        folded = DeviceDocuments()
+        for envelope in self._history[0]:
+            folded.fold(envelope)
+        return [Stored(folded.head(name), folded.document(name)) for name in subjects]

@@ -46,6 +46,12 @@ def test_secrets_outlive_a_container() -> None:
     assert "keys" in COMPOSE["volumes"]
 
 
+def test_seals_are_signed_by_a_key_that_outlives_a_container_and_kept_in_the_archive() -> None:
+    scheduler = SERVICES["scheduler"]
+    assert Path(scheduler["environment"]["TWINFOLD_SEAL_KEY_FILE"]).parent == Path("/var/lib/twinfold/keys")
+    assert {"keys:/var/lib/twinfold/keys", "archive:/var/lib/twinfold/archive"} <= set(scheduler["volumes"])
+
+
 def test_workers_can_be_many_and_nobody_listens_to_the_world() -> None:
     assert {"container_name", "ports"}.isdisjoint(SERVICES["worker"])
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}

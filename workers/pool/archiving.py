@@ -1,20 +1,16 @@
 """Sees to it that older facts are archived: one process at a time, under a lease, has them moved by a process of its own."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 from events.log.archive.moving import is_due
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.settings import Settings, environment_of
-from workers.lifeline import SUPERVISED
-from workers.pool.lease import LEASE_MS, Lease
+from events.settings import Settings
+from workers.pool.apart import run_apart
+from workers.pool.lease import Lease
 
 JOB = "workers.archive"
 _DAY_MS = 86_400_000
-_RENEW_SECONDS = LEASE_MS / 3000
 
 
 def before_at(settings: Settings, now: int) -> int | None:
@@ -41,23 +37,7 @@ class Archiving:
         """
         if not self._lease.renew() or not self._is_due():
             return None
-        # A process of its own: what it holds in memory is gone when it is done, and workers go on at their pace.
-        with subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", JOB],
-            env={**os.environ, **environment_of(self._settings), SUPERVISED: "1"},
-            start_new_session=True,
-        ) as process:
-            try:
-                while True:
-                    try:
-                        return process.wait(_RENEW_SECONDS)
-                    except subprocess.TimeoutExpired:
-                        if not go_on() or not self._lease.renew():
-                            return None
-            finally:
-                # It can be killed at any step.
-                if process.poll() is None:
-                    process.kill()
+        return run_apart(JOB, self._settings, self._lease, go_on=go_on)
 
     def _is_due(self) -> bool:
         return is_due(

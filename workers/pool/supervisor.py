@@ -12,7 +12,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from events.log.errors import LogUnavailable
+from events.log.errors import DepotUnavailable, LogUnavailable
 from events.log.opening import open_log
 from events.log.wake import QUEUE, Waker
 from events.notification.deliveries import Deliveries
@@ -28,6 +28,8 @@ from workers.pool.archiving import Archiving
 from workers.pool.pump import INTERVAL_SECONDS as PUMP_SECONDS
 from workers.pool.pump import Pump
 from workers.pool.sampling import Sampling
+from workers.pool.snapshotting import INTERVAL_SECONDS as SNAPSHOT_SECONDS
+from workers.pool.snapshotting import Snapshotting
 from workers.pool.sweep import INTERVAL_SECONDS, Sweep
 
 BACK_OFF_SECONDS_MAX = 10.0
@@ -104,6 +106,7 @@ class Supervisor:
         hints = deliver.Hints(queue)
         self._pump = Pump(log, Feed(log, views), Deliveries(log.client), hints, clock=now_ms)
         self._archiving = Archiving(log, settings, clock=now_ms)
+        self._snapshotting = Snapshotting(log, settings) if settings.history_snapshot_facts else None
         self._has_webhooks = threading.Event()
         self.children: list[Child] = []
 
@@ -114,6 +117,8 @@ class Supervisor:
         threading.Thread(target=self._sample, name="sampling", daemon=True).start()
         threading.Thread(target=self._pump_on, name="pump", daemon=True).start()
         threading.Thread(target=self._archive, name="archiving", daemon=True).start()
+        if self._snapshotting is not None:
+            threading.Thread(target=self._snapshot, args=(self._snapshotting,), name="snapshots", daemon=True).start()
         delivering = range(self._settings.webhook_workers)
         swept_at = 0.0
         while not self._stopping.wait(0.05):
@@ -145,6 +150,13 @@ class Supervisor:
                 self._archiving.once(go_on=lambda: not self._stopping.is_set())
             except LogUnavailable as error:
                 logger.warning("archiving postponed", error=str(error))
+
+    def _snapshot(self, snapshotting: Snapshotting) -> None:
+        while not self._stopping.wait(SNAPSHOT_SECONDS):
+            try:
+                snapshotting.once(go_on=lambda: not self._stopping.is_set())
+            except (LogUnavailable, DepotUnavailable) as error:
+                logger.warning("snapshots postponed", error=str(error))
 
     def _pump_on(self) -> None:
         while not self._stopping.wait(PUMP_SECONDS):

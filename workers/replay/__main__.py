@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +13,9 @@ from events import logs
 from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.keys import FLEET, name
 from events.log.opening import open_log
+from events.log.redis import RedisLog
 from events.settings import SettingsInvalid, environment_of, read_settings
+from workers.replay.archived import ArchivedLog
 from workers.replay.pool import ProcessDied, told
 from workers.replay.report import Asked, Done, Failed
 from workers.replay.showing import Bar, Summary
@@ -47,8 +50,14 @@ def main() -> int:
 def _run(asked: Asked) -> int:
     settings = read_settings()
     logs.configure(settings.log_level)
-    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    log: RedisLog | ArchivedLog
+    log = (
+        ArchivedLog(asked.archive)
+        if asked.archive
+        else open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+    )
     heads = log.heads()
+    asked = _with_ends(asked, log, heads)
     partitions = tuple(range(log.partitions))
     streams = asked.streams or (partitions if asked.rebuild else (FLEET, *partitions))
     for stream in streams:
@@ -73,6 +82,16 @@ def _run(asked: Asked) -> int:
     summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=asked.rebuild)
     sys.stdout.write(f"{summary.as_json().decode() if asked.json else summary.as_text()}\n")
     return summary.code
+
+
+def _with_ends(asked: Asked, log: RedisLog | ArchivedLog, heads: Mapping[int, int]) -> Asked:
+    """With the last position of each stream where there is an end: a time, or the end of an archive."""
+    upto = dict(asked.upto)
+    if asked.until is not None:
+        upto |= {str(stream): log.position_at(stream, asked.until) for stream in heads}
+    if asked.archive:
+        upto = {str(stream): min(head, upto.get(str(stream), head)) for stream, head in heads.items()}
+    return msgspec.structs.replace(asked, upto=upto)
 
 
 if __name__ == "__main__":

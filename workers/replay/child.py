@@ -3,16 +3,19 @@
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 import msgspec
 
 from events import logs
 from events.log.errors import LogError, LogUnavailable
 from events.log.opening import open_log
+from events.log.port import Log
 from events.settings import Settings, read_settings
 from events.view_store.redis import RedisViewStore
 from events.view_store.staging import RebuildSuperseded
 from workers.lifeline import die_with_parent
+from workers.replay.archived import ArchivedLog
 from workers.replay.folding import OutcomeDiffers, PathsMissing
 from workers.replay.rebuilding import Rebuilding
 from workers.replay.report import Asked, Begun, Came, Compared, Done, Failed, Told
@@ -41,10 +44,16 @@ def main() -> int:
 
 
 def _open(settings: Settings, asked: Asked) -> tuple[Callable[[int, Tell], Compared], Callable[[int], int]]:
+    if asked.archive:
+        archived = ArchivedLog(asked.archive)
+        # It reads as a log does; nobody writes to it, or asks it for what stands beside one.
+        alone = Replay(cast("Log", archived), archived, None, upto=lambda stream: asked.upto[str(stream)])
+        return alone.stream, archived.head
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     if asked.rebuild:
         return Rebuilding(log).partition, log.head
-    replay = Replay(log, RedisViewStore(log.client), upto=lambda stream: asked.upto.get(str(stream)))
+    views = RedisViewStore(log.client)
+    replay = Replay(log, views, views, upto=lambda stream: asked.upto.get(str(stream)))
     return replay.stream, log.head
 
 

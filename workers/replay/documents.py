@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from events.envelope import Envelope
 from events.log.errors import UnreadableFact
-from events.log.keys import FLEET, key
+from events.log.keys import FLEET, device_of, key, partition_of
 from events.log.keys import name as name_of
 from events.log.port import Head, Log, Stored
 from events.log.raw import RawStreams
@@ -65,11 +65,20 @@ class Beside:
             pass
         self._set_apart(facts)
         names = dict.fromkeys(self._folded.subjects())
-        names |= dict.fromkeys(self._log.known(self._stream))
-        names |= dict.fromkeys(self._log.subjects(self._stream))
+        beside = (("heads", self._log.known(self._stream)), ("snapshots", self._log.subjects(self._stream)))
+        for what, stored in beside:
+            for name in stored:
+                if self._is_of_another(name):
+                    kind = "head" if what == "heads" else "twin"
+                    yield Difference(kind, f"{key(self._stream, what)} {name}", stored="what another partition has")
+                else:
+                    names[name] = None
         waiting = (name for name in names if name not in self.apart)
         while some := list(itertools.islice(waiting, _CHUNK)):
             yield from self._compare(some, facts)
+
+    def _is_of_another(self, name: str) -> bool:
+        return self._stream != FLEET and partition_of(device_of(name), self._log.partitions) != self._stream
 
     def _set_apart(self, facts: FactsAhead) -> None:
         for position in facts.skipped:

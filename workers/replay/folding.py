@@ -1,7 +1,7 @@
 """One partition folded from its first fact on, through every vector at which something was decided."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -13,7 +13,6 @@ from events.fleet.partition import MergeCache, Partition
 from events.log.errors import LogLostItsTail
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
-from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import OutcomeEntry
 from workers.replay.facts import FactsAhead
@@ -37,6 +36,14 @@ class PathsMissing(Exception):
 
     def __init__(self) -> None:
         super().__init__("deployments that name other properties keep coming; rebuild again when that has calmed down")
+
+
+class Outcomes(Protocol):
+    """Who has the recorded outcomes."""
+
+    def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
+        """Outcomes at positions after + 1 and on, at most `limit`."""
+        ...
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -96,7 +103,7 @@ class Folding:
             partition.skip(partition.vector.partition + 1, partition.at)
 
     def through(
-        self, recorded: ViewStore, *, upto: Vector, outcomes: int | None, decided: Vector | None
+        self, recorded: Outcomes, *, upto: Vector, outcomes: int | None, decided: Vector | None
     ) -> Iterator[Step]:
         """Fold through the recorded outcomes that lie within `upto`, and say of each what is recorded and what follows.
 
@@ -104,25 +111,25 @@ class Folding:
         is found so, and by the vector that the next one begins at.
         """
         number = self.partition.number
-        while entries := recorded.outcomes(number, after=self._last, limit=_OUTCOMES):
+        while entries := _readable(recorded, number, self._last):
             for entry in entries:
                 if outcomes is not None and entry.position > outcomes:
                     return
                 outcome = _read(entry)
                 if outcome is not None:
-                    if not _within(outcome.after, upto):
+                    if not within(outcome.after, upto):
                         return
-                    if entry.position > self._last + 1 and _within(outcome.before, outcome.after):
+                    if entry.position > self._last + 1 and within(outcome.before, outcome.after):
                         # Those in between are gone; where the last of them was decided is still known.
                         yield self._step(outcome.before, self._last + 1, None)
                     vector = outcome.after
                 else:
                     vector = self.partition.vector
-                if not _within(self.partition.vector, vector):
+                if not within(self.partition.vector, vector):
                     vector = self.partition.vector
                 self._last = entry.position
                 yield self._step(vector, entry.position, entry)
-        if outcomes is not None and decided is not None and self._last < outcomes and _within(decided, upto):
+        if outcomes is not None and decided is not None and self._last < outcomes and within(decided, upto):
             yield self._step(decided, self._last + 1, None)
 
     def _step(self, vector: Vector, position: int, recorded: OutcomeEntry | None) -> Step:
@@ -144,7 +151,8 @@ class Folding:
         return Step(position, partition.vector, recorded, folded, outcome)
 
 
-def _within(vector: Vector, upto: Vector) -> bool:
+def within(vector: Vector, upto: Vector) -> bool:
+    """Whether a vector lies behind another in neither part."""
     return vector.partition <= upto.partition and vector.fleet <= upto.fleet
 
 
@@ -153,6 +161,19 @@ def _read(entry: OutcomeEntry) -> Outcome | None:
         return msgspec.json.decode(entry.data, type=Outcome)
     except msgspec.DecodeError:
         return None
+
+
+def _readable(recorded: Outcomes, number: int, after: int) -> Sequence[OutcomeEntry]:
+    """The next recorded outcomes, behind a gap where there is one."""
+    limit = _OUTCOMES
+    while True:
+        try:
+            return recorded.outcomes(number, after=after, limit=limit)
+        except LogLostItsTail as error:
+            if error.expected > after + 1:
+                limit = error.expected - 1 - after
+            else:
+                after = error.found - 1
 
 
 def _runs(facts: Sequence[Envelope[Any]]) -> Iterator[list[Envelope[Any]]]:

@@ -10,13 +10,15 @@ NAMED_MAX = 20
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What is to be folded again: whole streams, or each up to a position. `archive` is the URL of a depot, in place of the log.
+    """What is to be folded again: whole streams, or each up to a position, or up to a time (milliseconds).
 
+    `archive` is the URL of an archive, in place of the log.
     What comes of it is compared with what is stored, or, to `rebuild`, put in its place.
     """
 
     streams: tuple[int, ...] = ()
     upto: dict[str, int] = {}
+    until: int | None = None
     archive: str = ""
     rebuild: bool = False
     workers: int = 0

@@ -23,7 +23,7 @@ from events.views.kept import Kept, OutcomeEntry
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
 from workers.replay.facts import FactsAhead
-from workers.replay.folding import Folding, Step
+from workers.replay.folding import Folding, Outcomes, Step, within
 from workers.replay.report import NAMED_MAX, Compared, Difference
 from workers.replay.tracing import traced
 from workers.replay.views import count_of, differences, kept_of
@@ -61,10 +61,18 @@ class Replay:
     """Folds streams of a log again, from facts alone; what is stored is only looked at to compare."""
 
     def __init__(
-        self, log: Log, recorded: ViewStore, *, upto: Callable[[int], int | None] = lambda _stream: None
+        self,
+        log: Log,
+        recorded: Outcomes,
+        views: ViewStore | None,
+        *,
+        upto: Callable[[int], int | None] = lambda _stream: None,
     ) -> None:
-        """`upto` answers the last position of a stream that counts; `None` is the newest."""
-        self._log, self._recorded, self._upto = log, recorded, upto
+        """`upto` answers the last position of a stream that counts; `None` is the newest.
+
+        Where there are no `views`, as of an archive alone, outcomes are what there is to compare, and `upto` names an end.
+        """
+        self._log, self._recorded, self._views, self._upto = log, recorded, views, upto
         self._fleet = FleetFacts(log)
         self._fleet_stopped: UnreadableFact | LogLostItsTail | None = None
         self._merge = MergeCache()
@@ -122,22 +130,23 @@ class Replay:
     def _of_partition(self, number: int, tell: Tell) -> Compared:
         upto = Vector(*(_or_all(self._upto(stream)) for stream in (number, FLEET)))
         # All of it as of one moment, before anything is folded: so that nothing of it moves meanwhile.
-        stored = self._recorded.load(number)
+        stored = None if self._views is None else self._views.load(number)
         self._refresh()
-        whole = stored.checkpoint.vector.partition <= upto.partition and stored.checkpoint.vector.fleet <= upto.fleet
+        if stored is not None and not within(stored.checkpoint.vector, upto):
+            stored = None
         documents_too = self._upto(number) is None
         beside = Beside(self._log, number, DeviceDocuments())
         seen: Callable[[Sequence[Envelope[Any]]], None] = beside.see if documents_too else _nothing
         facts = FactsAhead(self._log, number, left_out=lambda: self._fleet.skipped(number), seen=_telling(seen, tell))
         folding = Folding(number, facts=facts, fleet=self._fleet, merge=self._merge)
         named, outcomes = Named(), 0
-        decided = stored.checkpoint.decided if whole else None
-        count = stored.checkpoint.outcomes if whole else None
+        decided = None if stored is None else stored.checkpoint.decided
+        count = None if stored is None else stored.checkpoint.outcomes
         for step in folding.through(self._recorded, upto=upto, outcomes=count, decided=decided):
             outcomes += step.recorded is not None
             named.add(self._outcome_differences(number, step, folding))
         views = 0
-        if whole:
+        if stored is not None:
             folded = self._folded_to(folding, stored, named)
             views = count_of(folded)
             named.add(differences(number, stored, folded))
@@ -147,7 +156,8 @@ class Replay:
         if documents_too:
             named.add(beside.differences(facts))
             # What a stopped partition waits for at its checkpoint is told as such.
-            named.add(one for one in beside.faults if self._recorded.blocked(number) is None)
+            is_blocked = self._views is not None and self._views.blocked(number) is not None
+            named.add(one for one in beside.faults if not is_blocked)
         return Compared(
             number,
             facts=facts.position - len(facts.skipped),
@@ -166,7 +176,7 @@ class Replay:
         """The kept form at the recorded checkpoint; anything that is decided there is not recorded."""
         partition = folding.partition
         vector = stored.checkpoint.vector
-        if vector.partition >= partition.vector.partition and vector.fleet >= partition.vector.fleet:
+        if within(partition.vector, vector):
             folding.fold_to(vector)
         partition.release_paths()
         named.add(self._outcome_differences(partition.number, folding.decide(partition.outcomes + 1, None), folding))

@@ -148,6 +148,10 @@ class Opened:
         for group, some in itertools.groupby(positions, lambda position: bisect_right(self.firsts, position) - 1):
             yield group, list(some)
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._parquet.close(force=True)
+
     def read(self, how: Any) -> Any:
         """What `how` reads from the Parquet file, with its errors as ours."""
         return _reading(self.depot, self.segment, lambda: how(self._parquet))

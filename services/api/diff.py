@@ -1,0 +1,60 @@
+"""`/v1/diff`: what changed between two moments, why, and by whom."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from events.canonical import JsonObject
+from events.log.keys import FLEET, partition_of
+from services.api import described, described_diff
+from services.api.changes import Between, of_deployment, of_device, of_fleet
+from services.api.described import answers, refusals
+from services.api.errors import BodyInvalid
+from services.api.past import AtMode, Past
+
+router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
+
+
+@router.get("/diff", response_model=None, responses=answers(described_diff.Diff))
+def diff(
+    request: Request,
+    *,
+    first: Annotated[
+        str, Query(alias="from", max_length=32_768, description="The earlier moment, as `at`.", examples=["fleet:1"])
+    ],
+    last: Annotated[
+        str | None, Query(alias="to", max_length=32_768, description="The later one, as `at`; now if it is not given.")
+    ] = None,
+    device: Annotated[str | None, Query(description="This device alone.")] = None,
+    deployment: Annotated[str | None, Query(description="This deployment alone.")] = None,
+    mode: AtMode = "in-effect",
+) -> JsonObject:
+    """What changed between two moments: removals first, with the facts in between; secrets show as `***`."""
+    if device is not None and deployment is not None:
+        raise BodyInvalid("a diff is of one device, of one deployment, or of the fleet; not of two of these")
+    past: Past = request.app.state.past
+    before, after = past.moment(first), past.now() if last is None else past.moment(last)
+    behind = [stream for stream in before.positions if before.positions[stream] > after.positions[stream]]
+    if behind or before.time > after.time:
+        raise BodyInvalid(f"`to` ({after.text([FLEET])}) lies before `from` ({before.text([FLEET])})")
+    facts = past.fleet_facts(before.positions[FLEET], after.positions[FLEET])
+    both = Between(past.room_at(before, mode), past.room_at(after, mode), tuple(facts))
+    streams = list(after.positions)
+    if device is not None:
+        streams = [FLEET, partition_of(device, both.after.log.partitions)]
+        found = of_device(both, device)
+    elif deployment is not None:
+        found = of_deployment(both, deployment)
+    else:
+        found = of_fleet(both)
+    return {
+        "from": before.text(streams),
+        "to": after.text(streams),
+        "of": "device" if device is not None else "deployment" if deployment is not None else "fleet",
+        "id": device if device is not None else deployment,
+        "changes": [],
+        "devices": {},
+        "deployments": None,
+        "assignments": [],
+        **found,
+    }

@@ -1,0 +1,20 @@
+"""Who never looks into the archive does not load what it takes to."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys, importlib
+for name in {modules}:
+    importlib.import_module(name)
+print(sorted({{"pyarrow", "fsspec", "duckdb"}} & set(sys.modules)))
+"""
+
+
+MODULES = ("services.cli.check", "services.cli.log", "services.api.app", "workers.project", "workers.pool.supervisor")
+
+
+def test_plain_processes_do_not_load_parquet_or_file_systems() -> None:
+    program = PROGRAM.format(modules=MODULES)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "[]\n"

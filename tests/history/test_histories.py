@@ -1,0 +1,150 @@
+"""Partitions and documents of the past, over random histories; snapshots, and what becomes of damaged ones."""
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties, UpdateDeployment
+from events.envelope import Vector
+from events.history.documents import PastDocuments
+from events.history.errors import SnapshotDamaged
+from events.history.folding import Folding
+from events.history.snapshots import Snapshots
+from events.history.taking import Taking
+from events.log.depot import Depot
+from events.log.keys import FLEET
+from events.log.memory import MemoryLog
+from events.log.raw import RawStreams
+from events.view_store.memory import MemoryViewStore
+from tests.producer.logs import producer
+from tests.producer.test_refold import commands, snapshots
+from tests.workers.system import base, layer
+from workers.projector import Projector
+
+_places = itertools.count()
+NAMED = ("tags.p = 1", "tags.q = 'x'", "properties.reported.p = 1", "properties.reported.q.y = 1", "*")
+conditions = st.sampled_from(NAMED)
+more: st.SearchStrategy[Any] = st.one_of(
+    commands,
+    st.builds(RegisterDevice, st.sampled_from(["a", "b", "c"])),
+    st.builds(PatchTags, st.sampled_from(["a", "b"]), st.just({"p": 1})),
+    st.builds(ReportProperties, st.sampled_from(["a", "b"]), st.just({"p": 1, "q": {"y": 1}})),
+    st.builds(CreateDeployment, st.sampled_from(["x", "y"]), st.just(base("m")), conditions, st.integers(1, 3)),
+    st.builds(CreateDeployment, st.sampled_from(["l"]), st.just(layer("n", k=1)), conditions, st.integers(4, 5)),
+    st.builds(UpdateDeployment, st.sampled_from(["x", "y", "l"]), conditions),
+)
+
+
+class Small:
+    """A log, its views and their worker in memory, with one partition."""
+
+    def __init__(self) -> None:
+        self.log, self.views = MemoryLog(partitions=1), MemoryViewStore()
+        self.clock = itertools.count()
+        self.producer = producer(self.log, clock=lambda: next(self.clock))
+        self.projector = Projector(self.log, self.views, clock=lambda: 0)
+        self.place = f"memory://histories-{next(_places)}"
+        self.depot = Depot(self.place)
+        self.snapshots = Snapshots(self.depot, epoch="memory")
+        # Whole partitions are read through the log, and single subjects are not asked for here.
+        streams: RawStreams = None  # type: ignore[assignment]
+        self.documents = PastDocuments(self.log, streams, self.snapshots)
+        self.alone = PastDocuments(self.log, streams, None)
+        self.taking = Taking(self.log, self.views, self.snapshots, self.documents, every_facts=1)
+
+    def do(self, *some: Any) -> None:
+        self.producer.submit(some)
+
+    def drain(self) -> Vector:
+        self.projector.drain(0, go_on=lambda: True)
+        return self.views.checkpoint(0).vector
+
+    def folding(self, *, quick: bool) -> Folding:
+        return Folding(self.log, self.views, self.snapshots if quick else None)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    some=st.lists(more, min_size=8, max_size=40),
+    steps=st.lists(st.sampled_from(["go on", "go on", "drain", "take"]), min_size=40, max_size=40),
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4),
+)
+def test_a_recorded_vector_gives_what_stood_then_and_any_vector_the_same_with_and_without_snapshots(
+    some: list[Any], steps: list[str], cuts: list[tuple[float, float]]
+) -> None:
+    small = Small()
+    recorded = {}
+    for command, step in zip(some, steps, strict=False):
+        small.do(command)
+        if step != "go on":
+            vector = small.drain()
+            recorded[vector] = (small.views.load(0), snapshots(small.log, 0))
+        if step == "take":
+            small.taking.take(0)
+    for quick in (True, False):
+        folding, documents = small.folding(quick=quick), small.documents if quick else small.alone
+        for vector, (kept, texts) in recorded.items():
+            found = folding.in_effect(0, vector)
+            assert found.kept == kept
+            assert folding.implied(0, vector).kept == kept
+            assert documents.at(0, vector.partition).encoded() == texts
+    heads = small.log.heads()
+    for own, fleet in cuts:
+        vector = Vector(int(own * heads[0]), int(fleet * heads[FLEET]))
+        quick_, slow = small.folding(quick=True), small.folding(quick=False)
+        assert quick_.in_effect(0, vector) == slow.in_effect(0, vector)
+        assert quick_.implied(0, vector) == slow.implied(0, vector)
+
+
+def _two_snapshots() -> tuple[Small, list[Vector]]:
+    small, vectors = Small(), []
+    for number in range(2):
+        small.do(RegisterDevice(f"d{number}"), PatchTags(f"d{number}", {"p": 1}))
+        vectors.append(small.drain())
+        assert small.taking.take(0) is not None
+        assert small.taking.take(0) is None, "one of that vector is there"
+    return small, vectors
+
+
+@pytest.mark.parametrize("how", ["changed", "cut short", "another's", "renamed"])
+def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) -> None:
+    small, (first, last) = _two_snapshots()
+    older, newest = small.snapshots.names(0)
+    data = small.depot.get(newest)
+    assert data is not None
+    if how == "changed":
+        data = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+    elif how == "cut short":
+        data = data[: len(data) // 2]
+    elif how == "another's":
+        other = Snapshots(small.depot, epoch="other")
+        where = other.put(0, small.views.load(0), {})
+        data = small.depot.get(where)
+    else:
+        data = small.depot.get(older)
+    assert data is not None
+    small.depot.put(newest, data)
+    with pytest.raises(SnapshotDamaged, match=newest):
+        small.snapshots.read(0, newest)
+    with capture_logs() as told:
+        found = small.snapshots.newest(0, last)
+        folded = small.folding(quick=True).in_effect(0, last)
+    assert found is not None
+    assert found.vector == first
+    assert folded.kept == small.views.load(0)
+    assert {(one["event"], one["snapshot"]) for one in told} == {("snapshot damaged", newest)}
+
+
+def test_without_snapshots_it_is_folded_from_the_first_fact_and_due_are_those_that_folded_enough() -> None:
+    small, (_, last) = _two_snapshots()
+    assert list(small.taking.due()) == []
+    small.do(PatchTags("d0", {"p": 2}))
+    small.drain()
+    assert list(small.taking.due()) == [0]
+    small.snapshots.delete(0)
+    assert small.snapshots.vectors(0) == []
+    assert small.folding(quick=True).in_effect(0, last) == small.folding(quick=False).in_effect(0, last)

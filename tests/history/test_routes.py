@@ -1,0 +1,70 @@
+"""Which reads have a past, and that whoever is limited to a scope sees no more of it than is theirs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.api.past import AS_OF, takes_at, why_not
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import Guarded, guarded
+from tests.history.looking import vector
+from tests.workers.system import base, deploy, fresh_system
+
+pytestmark = pytest.mark.redis_server
+
+
+@pytest.fixture(scope="module")
+def serving(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    directory: Path = tmp_path_factory.mktemp("past")
+    with (
+        fresh_system(shared_redis) as system,
+        system.process("-m", "workers.pool"),
+        guarded(system, directory) as found,
+    ):
+        yield found
+
+
+def test_every_read_under_v1_takes_at_and_says_so_or_is_listed_with_a_reason(serving: Guarded) -> None:
+    description: dict[str, Any] = serving.http.get("/openapi.json").json()
+    for path, item in description["paths"].items():
+        for method, said in item.items():
+            named = {one["name"] for one in said.get("parameters", ())}
+            takes = takes_at(method.upper(), path)
+            assert ({"at", "mode"} <= named) == takes, (method, path)
+            if method == "get" and path.startswith("/v1/"):
+                assert takes != bool(why_not(path)), path
+            if takes:
+                assert AS_OF in said["responses"]["200"]["headers"], path
+
+
+def test_whoever_is_scoped_sees_who_is_theirs_now_and_was_theirs_then(serving: Guarded) -> None:
+    http, system, owner = serving.http, serving.system, serving.policy()
+    for name, site in (("stays", "north"), ("left", "north"), ("came", "south"), ("anew", "north")):
+        serving.register(name, capabilities={"iotEdge": True})
+        http.patch(f"/twins/{name}", json={"tags": {"site": site}}, headers=owner).raise_for_status()
+    system.do(deploy("all", base("m")))
+    system.settle()
+    then = vector(system, 0).rpartition(",")[0]
+    http.patch("/twins/left", json={"tags": {"site": "south"}}, headers=owner).raise_for_status()
+    http.patch("/twins/came", json={"tags": {"site": "north"}}, headers=owner).raise_for_status()
+    http.delete("/devices/anew", headers={**owner, "If-Match": "*"}).raise_for_status()
+    serving.register("anew", capabilities={"iotEdge": True})
+    http.patch("/twins/anew", json={"tags": {"site": "north"}}, headers=owner).raise_for_status()
+    system.settle()
+    north = serving.token("operate", scope="tags.site = 'north'")
+
+    def get(path: str, **params: str) -> Any:
+        return http.get(path, params=params, headers=north)
+
+    assert set(get("/v1/devices").json()["devices"]) == {"stays", "came", "anew"}
+    assert get("/v1/devices", at=then).json()["devices"] == ["stays"]
+    assert get("/v1/deployments/all/status", at=then).json()["counts"]["target"] == 1
+    for name, status in (("stays", 200), ("left", 404), ("came", 404), ("anew", 404)):
+        for path in (f"/v1/devices/{name}/effective", f"/twins/{name}", f"/v1/devices/{name}/explain"):
+            assert get(path, at=then).status_code == status, path
+    query = {"query": "SELECT deviceId FROM devices"}
+    found = http.post("/devices/query", json=query, params={"at": then}, headers=north).json()
+    assert found == [{"deviceId": "stays"}]
+    assert get("/v1/diff", **{"from": then}).status_code == 401

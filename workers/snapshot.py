@@ -1,0 +1,34 @@
+"""Takes the snapshots that are due, once: `python -m workers.snapshot`. Settings come from TWINFOLD_* variables."""
+
+import sys
+
+import structlog
+
+from events import logs
+from events.history.opening import open_taking
+from events.log.errors import LogError
+from events.log.opening import open_log
+from events.settings import SettingsInvalid, read_settings
+from workers.lifeline import die_with_parent
+
+logger = structlog.get_logger()
+
+
+def main() -> int:
+    """Take them; answers 0, or 1 where one could not be taken, which the next run tries again."""
+    die_with_parent()
+    try:
+        settings = read_settings()
+        logs.configure(settings.log_level)
+        log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+        taking = open_taking(log, settings)
+        for number in taking.due():
+            logger.info("snapshot taken", snapshot=taking.take(number))
+    except (LogError, SettingsInvalid) as error:
+        logger.error("no snapshot is taken", why=str(error))  # noqa: TRY400 - expected
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from events import canonical
+from events.canonical import JsonObject
 from events.device.facts import PropertiesReported, TwinPatched, TwinReplaced
 from events.device.stamps import Stamp, restamped
 from events.device.state import EMPTY, NEVER, DeviceDocument, ModuleDocument, section
@@ -17,12 +18,25 @@ TwinFact = TwinPatched | TwinReplaced | PropertiesReported
 class OpenTwin(Generic[Document]):
     """A document, and the sections of it that were looked into; `close` answers what `events.device.state` would have evolved."""
 
-    __slots__ = ("_changes", "_document", "_sections", "version", "weight")
+    __slots__ = (
+        "_desired_at",
+        "_desired_version",
+        "_document",
+        "_reported_at",
+        "_reported_version",
+        "_sections",
+        "_twin_etag",
+        "_twin_version",
+        "version",
+        "weight",
+    )
 
     def __init__(self, document: Document) -> None:
         self._document: Document = document
-        self._sections: dict[str, dict[str, Any]] = {}
-        self._changes: dict[str, int] = {}
+        self._sections: dict[str, JsonObject] = {}
+        self._desired_at, self._desired_version = document.desired_at, document.desired_version
+        self._reported_at, self._reported_version = document.reported_at, document.reported_version
+        self._twin_etag, self._twin_version = document.twin_etag, document.twin_version
         self.version = document.version
         self.weight = 0
         """Bytes of JSON that were read into objects."""
@@ -35,43 +49,49 @@ class OpenTwin(Generic[Document]):
     def fold(self, fact: TwinFact, *, version: int, at: int) -> None:
         """Take one more fact of the twin in."""
         self.version = version
-        self._count("twin_version")
-        match fact:
-            case TwinPatched(tags, desired):
-                self._count("twin_etag")
-                if tags is not None:
-                    self._merge("tags", tags)
-                if desired is not None:
-                    self._restamp("desired", desired)
-                    self._change("desired", merge_patch(self._section("desired"), desired), at)
-            case PropertiesReported(patch):
-                self._restamp("reported", patch)
-                self._change("reported", merge_patch(self._section("reported"), patch), at)
-            case TwinReplaced(tags, desired):
-                self._count("twin_etag")
-                self._sections["tags"] = merge_patch({}, tags)
-                self._sections["desired_stamps"] = {}
-                self._change("desired", merge_patch({}, desired), at)
+        self._twin_version += 1
+        if type(fact) is TwinPatched:
+            self._twin_etag += 1
+            if fact.tags is not None:
+                _merge_into(self._sections.get("tags") or self._section("tags"), fact.tags)
+            if fact.desired is not None:
+                self._restamp("desired", fact.desired, self._desired_at, self._desired_version)
+                _merge_into(self._section("desired"), fact.desired)
+                self._desired_version += 1
+                self._desired_at = at
+        elif type(fact) is PropertiesReported:
+            self._restamp("reported", fact.patch, self._reported_at, self._reported_version)
+            _merge_into(self._section("reported"), fact.patch)
+            self._reported_version += 1
+            self._reported_at = at
+        else:
+            assert isinstance(fact, TwinReplaced)
+            self._twin_etag += 1
+            self._sections |= {"tags": merge_patch({}, fact.tags), "desired": merge_patch({}, fact.desired)}
+            self._sections["desired_stamps"] = {}
+            self._desired_version += 1
+            self._desired_at = at
 
     def close(self) -> Document:
         """The document as it is by now."""
-        sections = {
+        sections: dict[str, Any] = {
             name: msgspec.Raw(canonical.encode(value)) if value else EMPTY for name, value in self._sections.items()
         }
-        changes: dict[str, Any] = {**self._changes, **sections}
-        document: Document = msgspec.structs.replace(self._document, version=self.version, **changes)
+        document: Document = msgspec.structs.replace(
+            self._document,
+            version=self.version,
+            twin_etag=self._twin_etag,
+            twin_version=self._twin_version,
+            desired_version=self._desired_version,
+            reported_version=self._reported_version,
+            desired_at=self._desired_at,
+            reported_at=self._reported_at,
+            **sections,
+        )
         return document
 
-    def _count(self, name: str) -> None:
-        changes = self._changes
-        found = changes.get(name)
-        changes[name] = (getattr(self._document, name) if found is None else found) + 1
-
-    def _number(self, name: str) -> int:
-        found = self._changes.get(name)
-        return int(getattr(self._document, name)) if found is None else found
-
-    def _section(self, name: str) -> dict[str, Any]:
+    def _section(self, name: str) -> JsonObject:
+        """A section to change in place: it is nobody else's."""
         found = self._sections.get(name)
         if found is None:
             raw = getattr(self._document, name)
@@ -79,21 +99,26 @@ class OpenTwin(Generic[Document]):
             found = self._sections[name] = section(raw)
         return found
 
-    def _merge(self, name: str, patch: dict[str, Any]) -> None:
-        self._sections[name] = merge_patch(self._section(name), patch)
-
-    def _restamp(self, name: str, patch: dict[str, Any]) -> None:
+    def _restamp(self, name: str, patch: JsonObject, at: int, version: int) -> None:
         before, stamps = self._section(name), f"{name}_stamps"
         if not before:
             self._sections[stamps] = {}
             return
-        at = self._number(f"{name}_at")
         if at == NEVER and isinstance(self._document, DeviceDocument):
             at = self._document.registered_at
-        stamp = Stamp(at, self._number(f"{name}_version"))
-        self._sections[stamps] = restamped(before, patch, self._section(stamps), stamp)
+        self._sections[stamps] = restamped(before, patch, self._section(stamps), Stamp(at, version))
 
-    def _change(self, name: str, value: dict[str, Any], at: int) -> None:
-        self._sections[name] = value
-        self._count(f"{name}_version")
-        self._changes[f"{name}_at"] = at
+
+def _merge_into(target: JsonObject, patch: JsonObject) -> None:
+    """As `merge_patch`, in the target itself; nothing that can be changed is shared with the patch."""
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        elif type(value) is dict:
+            current = target.get(name)
+            if type(current) is dict:
+                _merge_into(current, value)
+            else:
+                target[name] = merge_patch({}, value)
+        else:
+            target[name] = value

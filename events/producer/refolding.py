@@ -1,7 +1,7 @@
 """The documents that stand as snapshots, folded again from the facts alone."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import cast, get_args
 
 from events.access import state as access_state
 from events.access.facts import AccessFact
@@ -34,6 +34,7 @@ from events.webhook.state import WebhookDocument
 _OPEN_BYTES_MAX = 16 << 20
 """How much JSON of open twins is held as objects, which take some five times as much."""
 _OPEN_BYTES = 100
+_OF_TWINS = frozenset(get_args(TwinFact))
 
 FleetDocument = (
     DeploymentDocument
@@ -91,16 +92,17 @@ class DeviceDocuments:
         subject, fact = envelope.subject, envelope.fact
         twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
         if "/" in subject:
+            if type(fact) not in _OF_TWINS:
+                raise AssertionError(subject)
             self._module_versions[subject] = envelope.version
             twin = self._open_module(subject)
-        elif isinstance(fact, TwinFact):
+        elif type(fact) in _OF_TWINS:
             twin = self._open_devices.get(subject) or self._open_device(subject)
         else:
             self._fold_identity(envelope)
             return
-        assert isinstance(fact, TwinFact)
         weight = twin.weight
-        twin.fold(fact, version=envelope.version, at=envelope.at)
+        twin.fold(cast("TwinFact", fact), version=envelope.version, at=envelope.at)
         self._weight += twin.weight - weight
         if self._weight > _OPEN_BYTES_MAX:
             self._close_all()

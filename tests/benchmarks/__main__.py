@@ -8,12 +8,14 @@ from tests.benchmarks import (
     archive,
     audit,
     explain,
+    history,
     http,
     large_fleet,
     metrics,
     one_partition,
     queries,
     readiness,
+    replay,
     rollouts,
 )
 from tests.benchmarks.measuring import show
@@ -30,6 +32,8 @@ _ROOMS = {
     "archive": archive.run,
     "audit": audit.run,
     "explain": explain.run,
+    "history": history.run,
+    "replay": replay.run,
 }
 
 

@@ -17,6 +17,9 @@ from events.deployment.commands import DeleteDeployment
 from events.device.commands import CreateModule, DeleteModule, PatchTwin, RetireDevice
 from events.device.facts import TwinPatched
 from events.envelope import Principal
+from events.history.documents import PastDocuments
+from events.history.snapshots import Snapshots
+from events.history.taking import Taking
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
@@ -24,6 +27,7 @@ from events.log.entries import number_of
 from events.log.keys import FLEET, key, partition_of
 from events.log.memory import MemoryLog
 from events.log.port import Proposed, Stored
+from events.log.raw import RawStreams
 from events.producer.refolding import DeviceDocuments
 from events.view_store.memory import MemoryViewStore
 from services.embedded_redis import EmbeddedRedis
@@ -45,20 +49,25 @@ def drain(system: System) -> None:
         assert projector.drain(number, go_on=lambda: True)
 
 
-def live(system: System) -> None:
+def live(system: System, then: Callable[[], object] = lambda: None) -> None:
     """A history with a little of everything, folded as it came."""
     system.do(*(command for number, name in enumerate(DEVICES) for command in join(name, site=number % 5, on=True)))
     system.do(deploy("a", base("m"), "tags.on = true"), deploy("l", layer("x", k=1), "tags.site = 3", 9))
     drain(system)
+    then()
     system.do(*(answer(system, name, m="running") for name in DEVICES[:12]), CreateModule("d1", "x"))
     system.do(PatchTwin("d1", module_id="x", desired={"y": 1}), CreateModule("d2", "x"), DeleteModule("d2", "x"))
     drain(system)
+    then()
     system.do(*(PatchTags(name, {"on": None}) for name in DEVICES[:6]), RetireDevice("d7"), RegisterDevice("d7"))
     drain(system)
+    then()
     system.do(UpdateDeployment("l", priority=11, target_condition="tags.site = 4"), deploy("b", base("n"), "*", 3))
     drain(system)
+    then()
     system.do(DeleteDeployment("a"), PatchTags("d8", {"site": 77}))
     drain(system)
+    then()
 
 
 @pytest.fixture
@@ -363,3 +372,32 @@ class RecordedLog(MemoryLog):
         for envelope in self._history[0]:
             folded.fold(envelope)
         return [Stored(folded.head(name), folded.document(name)) for name in subjects]
+
+
+def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_one_is_named(
+    shared_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    with fresh_system(shared_redis, waking=False, at=1_700_000_000_000) as system:
+        snapshots = Snapshots(Depot(str(tmp_path)), epoch=system.log.epoch)
+        past = PastDocuments(system.log, RawStreams(system.log.client), None)
+        taking = Taking(system.log, system.views, snapshots, past, every_facts=1)
+        live(system, then=lambda: [taking.take(number) for number in range(PARTITIONS)])
+        replay = Replay(system.log, system.views, system.views, snapshots=snapshots)
+        found = [replay.stream(number) for number in range(PARTITIONS)]
+        assert [one.differences for one in found] == [()] * PARTITIONS
+        assert sum(one.snapshots for one in found) == sum(len(snapshots.vectors(n)) for n in range(PARTITIONS)) > 8
+        (first, second, *_), number = list(snapshots.names(1)), 1
+        good = snapshots.read(number, first)
+        documents = good.documents()
+        subject = min(documents)
+        documents[subject] = documents[subject].replace(b'"site":', b'"side":')
+        row_of = b"\x07" + good.kept.arrays["row_of"][1:]
+        kept = msgspec.structs.replace(good.kept, arrays={**good.kept.arrays, "row_of": row_of})
+        snapshots.put(number, kept, documents)
+        (tmp_path / second).write_bytes(b"x")
+        wrong = replay.stream(number).differences
+        assert {one.kind for one in wrong} == {"snapshot"}
+        places = [one.place for one in wrong]
+        assert f"{first} {{p01}}:view:row_of [0]" in places
+        assert f"{first} {subject}" in places
+        assert places[-1] == second

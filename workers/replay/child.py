@@ -8,6 +8,8 @@ from typing import cast
 import msgspec
 
 from events import logs
+from events.history.snapshots import Snapshots
+from events.log.depot import Depot
 from events.log.errors import LogError, LogUnavailable
 from events.log.opening import open_log
 from events.log.port import Log
@@ -53,7 +55,8 @@ def _open(settings: Settings, asked: Asked) -> tuple[Callable[[int, Tell], Compa
     if asked.rebuild:
         return Rebuilding(log).partition, log.head
     views = RedisViewStore(log.client)
-    replay = Replay(log, views, views, upto=lambda stream: asked.upto.get(str(stream)))
+    snapshots = Snapshots(Depot(settings.effective_archive_url), epoch=log.epoch)
+    replay = Replay(log, views, views, upto=lambda stream: asked.upto.get(str(stream)), snapshots=snapshots)
     return replay.stream, log.head
 
 

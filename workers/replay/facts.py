@@ -1,5 +1,6 @@
 """The facts of one stream in order, read ahead in batches, and stopping at none that somebody decided to leave out."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,16 @@ class FactsAhead:
     """Reads a stream once, from its first fact on. `seen` is called with every fact that is folded, in order."""
 
     def __init__(
-        self, log: Log, stream: int, *, left_out: LeftOut, seen: Callable[[Sequence[Envelope[Any]]], None] | None = None
+        self,
+        log: Log,
+        stream: int,
+        *,
+        left_out: LeftOut,
+        seen: Callable[[Sequence[Envelope[Any]]], None] | None = None,
+        stops: Sequence[int] = (),
     ) -> None:
+        """It is read ahead no further than to the next of the `stops`, which rise."""
+        self._stops = deque(stops)
         self._log, self._stream, self._left_out, self._seen = log, stream, left_out, seen
         self._ahead: list[Envelope[Fact]] = []
         self._next = 0
@@ -46,7 +55,7 @@ class FactsAhead:
         return True
 
     def _readable(self) -> list[Envelope[Fact]]:
-        limit = BATCH_FACTS
+        limit = self._limit()
         while self.stopped is None:
             try:
                 return self._log.read(self._stream, after=self._read, limit=limit)
@@ -56,11 +65,17 @@ class FactsAhead:
                 if 0 < before < limit:
                     limit = before
                 elif before == 0 and bad in self._left_out():
-                    self._read, limit = bad, BATCH_FACTS
+                    self._read = bad
+                    limit = self._limit()
                     self.skipped.append(bad)
                 else:
                     self.stopped = error
         return []
+
+    def _limit(self) -> int:
+        while self._stops and self._stops[0] <= self._read:
+            self._stops.popleft()
+        return min(BATCH_FACTS, self._stops[0] - self._read) if self._stops else BATCH_FACTS
 
     @property
     def position(self) -> int:

@@ -59,12 +59,32 @@ class Step(msgspec.Struct, frozen=True):
     outcome: Outcome | None
 
 
+class OnTheWay(Protocol):
+    """Who looks at a partition at some vectors between those at which something was decided."""
+
+    def before(self, after: Vector, upto: Vector) -> Iterator[Vector]:
+        """The vectors to stop at, from behind one to before another."""
+        ...
+
+    def pass_by(self, folding: "Folding", step: Step) -> None:
+        """Look; `step` says whether anything follows here."""
+        ...
+
+
 class Folding:
     """A partition at work. No view, snapshot or warm state has a part in it."""
 
-    def __init__(self, number: int, *, facts: FactsAhead, fleet: FleetFacts, merge: MergeCache | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        *,
+        facts: FactsAhead,
+        fleet: FleetFacts,
+        merge: MergeCache | None = None,
+        on_the_way: OnTheWay | None = None,
+    ) -> None:
         self.partition = Partition(number, merge)
-        self._facts, self._fleet = facts, fleet
+        self._facts, self._fleet, self._on_the_way = facts, fleet, on_the_way
         self._last = 0
         """The last recorded outcome that was folded through."""
         self.partition.hold_paths_of(fleet.between(0))
@@ -76,6 +96,14 @@ class Folding:
             LogLostItsTail, UnreadableFact, CannotFold: it cannot be folded so far.
             PathsMissing: begin again.
         """
+        if self._on_the_way is not None:
+            for stop in self._on_the_way.before(self.partition.vector, vector):
+                self._advance(stop)
+                # As it was when somebody committed here, and decided nothing.
+                self._on_the_way.pass_by(self, self.decide(self.partition.outcomes + 1, None))
+        self._advance(vector)
+
+    def _advance(self, vector: Vector) -> None:
         partition = self.partition
         self._fold(cast("list[Envelope[DeviceFact]]", self._facts.upto(vector.partition)), vector.partition)
         facts = self._fleet.between(partition.vector.fleet, vector.fleet)

@@ -20,6 +20,7 @@ from events.view_store.redis import RedisViewStore
 from events.view_store.staging import Staging, Switch
 from events.views.keeping import checkpoint_of, writes_of
 from events.views.kept import Checkpoint
+from workers.replay.collecting import seldom
 from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, OutcomeDiffers, PathsMissing
 from workers.replay.report import Compared
@@ -48,7 +49,8 @@ class Rebuilding:
         began = time.monotonic()
         for attempt in itertools.count(1):
             try:
-                found = self._once(number, tell)
+                with seldom():
+                    found = self._once(number, tell)
             except PathsMissing:
                 # The fleet came to name other properties since this attempt began.
                 if attempt == _ATTEMPTS:

@@ -28,7 +28,8 @@ class Asked(msgspec.Struct, frozen=True):
 class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that is stored otherwise than the facts give it.
 
-    `kind` is `outcome`, `checkpoint`, `view`, `twin`, `document`, `head` or `fact`. `place` is `stream:position`, or a key and its field.
+    `kind` is `outcome`, `checkpoint`, `view`, `twin`, `document`, `head`, `snapshot` or `fact`.
+    `place` is `stream:position`, or a key and its field.
     `path` leads to the first difference inside of JSON. `facts` are the positions it can come from, as in `p03:101-117`,
     `first_fact` the first of them that is of a subject concerned. `stored` and `folded` are what stands there, shortened.
     """
@@ -51,10 +52,12 @@ class Compared(msgspec.Struct, frozen=True):
     outcomes: int = 0
     views: int = 0
     documents: int = 0
+    snapshots: int = 0
     left_out: int = 0
     apart: int = 0
     vector: Vector | None = None
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     memory_bytes_max: int = 0
     differences: tuple[Difference, ...] = ()
     more: int = 0

@@ -19,6 +19,7 @@ _TERMS = (
     ("outcomes", "outcomes"),
     ("views", "views"),
     ("documents", "documents"),
+    ("snapshots", "snapshots"),
 )
 
 

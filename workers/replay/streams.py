@@ -12,6 +12,7 @@ from events.envelope import Envelope, Vector
 from events.fleet.errors import CannotFold
 from events.fleet.outcome import Outcome
 from events.fleet.partition import MergeCache
+from events.history.snapshots import Snapshots
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
@@ -20,13 +21,15 @@ from events.producer.refolding import DeviceDocuments, FleetDocuments
 from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry
+from workers.replay.collecting import seldom
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
 from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, Outcomes, Step, within
 from workers.replay.report import NAMED_MAX, Compared, Difference
+from workers.replay.snapshots import SnapshotsPassed
 from workers.replay.tracing import traced
-from workers.replay.views import count_of, differences, kept_of
+from workers.replay.views import count_of, differences
 
 CannotBeRead = (UnreadableFact, LogLostItsTail, CannotFold)
 Tell = Callable[[int], None]
@@ -67,12 +70,14 @@ class Replay:
         views: ViewStore | None,
         *,
         upto: Callable[[int], int | None] = lambda _stream: None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         """`upto` answers the last position of a stream that counts; `None` is the newest.
 
         Where there are no `views`, as of an archive alone, outcomes are what there is to compare, and `upto` names an end.
         """
         self._log, self._recorded, self._views, self._upto = log, recorded, views, upto
+        self._snapshots = snapshots
         self._fleet = FleetFacts(log)
         self._fleet_stopped: UnreadableFact | LogLostItsTail | None = None
         self._merge = MergeCache()
@@ -84,7 +89,11 @@ class Replay:
             LogUnavailable: Redis did not answer.
             LogLostItsTail, UnreadableFact, CannotFold: it cannot be folded to where it is recorded to be.
         """
-        began = time.monotonic()
+        with seldom():
+            return self._compared(stream, tell)
+
+    def _compared(self, stream: int, tell: Tell) -> Compared:
+        began, cpu = time.monotonic(), time.process_time()
         self._refresh()
         found = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
         position = found.facts + found.left_out
@@ -93,7 +102,12 @@ class Replay:
         )
         found = msgspec.structs.replace(found, differences=named)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return msgspec.structs.replace(found, seconds=time.monotonic() - began, memory_bytes_max=peak)
+        return msgspec.structs.replace(
+            found,
+            seconds=time.monotonic() - began,
+            cpu_seconds=time.process_time() - cpu,
+            memory_bytes_max=peak,
+        )
 
     def _refresh(self) -> None:
         try:
@@ -135,19 +149,28 @@ class Replay:
         if stored is not None and not within(stored.checkpoint.vector, upto):
             stored = None
         documents_too = self._upto(number) is None
-        beside = Beside(self._log, number, DeviceDocuments())
-        seen: Callable[[Sequence[Envelope[Any]]], None] = beside.see if documents_too else _nothing
-        facts = FactsAhead(self._log, number, left_out=lambda: self._fleet.skipped(number), seen=_telling(seen, tell))
-        folding = Folding(number, facts=facts, fleet=self._fleet, merge=self._merge)
+        documents = DeviceDocuments()
+        beside = Beside(self._log, number, documents)
         named, outcomes = Named(), 0
+        passed = SnapshotsPassed(self._snapshots if documents_too else None, number, documents, named.add)
+        seen: Callable[[Sequence[Envelope[Any]]], None] = beside.see if documents_too else _nothing
+        facts = FactsAhead(
+            self._log,
+            number,
+            left_out=lambda: self._fleet.skipped(number),
+            seen=_telling(seen, tell),
+            stops=passed.stops,
+        )
+        folding = Folding(number, facts=facts, fleet=self._fleet, merge=self._merge, on_the_way=passed)
         decided = None if stored is None else stored.checkpoint.decided
         count = None if stored is None else stored.checkpoint.outcomes
         for step in folding.through(self._recorded, upto=upto, outcomes=count, decided=decided):
             outcomes += step.recorded is not None
             named.add(self._outcome_differences(number, step, folding))
+            passed.pass_by(folding, step)
         views = 0
         if stored is not None:
-            folded = self._folded_to(folding, stored, named)
+            folded = self._folded_to(folding, stored, named, passed)
             views = count_of(folded)
             named.add(differences(number, stored, folded))
         else:
@@ -164,6 +187,7 @@ class Replay:
             outcomes=outcomes,
             views=views,
             documents=beside.compared,
+            snapshots=passed.compared,
             left_out=len(facts.skipped),
             apart=len(beside.apart),
             vector=vector,
@@ -172,16 +196,18 @@ class Replay:
             notes=_stopped(facts),
         )
 
-    def _folded_to(self, folding: Folding, stored: Kept, named: Named) -> Kept:
+    def _folded_to(self, folding: Folding, stored: Kept, named: Named, passed: SnapshotsPassed) -> Kept:
         """The kept form at the recorded checkpoint; anything that is decided there is not recorded."""
         partition = folding.partition
         vector = stored.checkpoint.vector
         if within(partition.vector, vector):
             folding.fold_to(vector)
         partition.release_paths()
-        named.add(self._outcome_differences(partition.number, folding.decide(partition.outcomes + 1, None), folding))
+        last = folding.decide(partition.outcomes + 1, None)
+        named.add(self._outcome_differences(partition.number, last, folding))
+        passed.pass_by(folding, last)
         partition.rebuilt = stored.checkpoint.rebuilt
-        return kept_of(partition)
+        return passed.kept(partition)
 
     def _outcome_differences(self, number: int, step: Step, folding: Folding) -> Iterator[Difference]:
         place = f"{name(number)}:outcomes:{step.position}"

@@ -7,33 +7,14 @@ import msgspec
 import numpy as np
 
 from events.bitmaps import from_bytes
-from events.fleet.partition import Partition
 from events.log.keys import key
 from events.readiness.effective import read_found
-from events.views.keeping import writes_of
-from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept
+from events.views.kept import ARRAYS, HASHES, Kept
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.report import Difference
 
 _SETS = frozenset({"already", "before", "index", "modules", "sets", "targets"})
 _DEVICES_NAMED = 5
-
-
-def kept_of(partition: Partition) -> Kept:
-    """All that is to be kept of a partition that was folded from its first fact on, and never kept yet."""
-    writes = writes_of(partition, None, expected=Checkpoint())
-    hashes = {
-        name: {field: data for field, data in writes.hashes.get(name, {}).items() if data is not None}
-        for name in HASHES
-    }
-    return Kept(writes.checkpoint, hashes, {name: _whole(writes.arrays.get(name, ())) for name in ARRAYS})
-
-
-def _whole(ranges: tuple[tuple[int, bytes], ...]) -> bytes:
-    items = bytearray(max((offset + len(data) for offset, data in ranges), default=0))
-    for offset, data in ranges:
-        items[offset : offset + len(data)] = data
-    return bytes(items)
 
 
 def count_of(kept: Kept) -> int:

@@ -4,7 +4,7 @@ import argparse
 
 import msgspec
 
-from tests.benchmarks import http, large_fleet, metrics, one_partition, queries, readiness, rollouts
+from tests.benchmarks import http, large_fleet, metrics, one_partition, preview, queries, readiness, rollouts
 from tests.benchmarks.measuring import show
 from tests.benchmarks.scale import Scale
 
@@ -16,6 +16,7 @@ _ROOMS = {
     "metrics": metrics.run,
     "readiness": readiness.run,
     "rollouts": rollouts.run,
+    "preview": preview.run,
 }
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=sorted(_ROOMS),
-        help="the rows of one partition, of the large fleet, of queries, of the API, of metrics, of manifests, or of rollouts",
+        help="the rows of one partition, of the large fleet, of queries, of the API, of metrics, of manifests, of rollouts, or of previews",
     )
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     given = parser.parse_args()

@@ -1,11 +1,11 @@
 """One stream held against what was sealed of it, entry by entry: which was changed, dropped, inserted or put elsewhere."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from events.audit.fault import Fault, Kind
 from events.audit.seal import ENTRY_BYTES, Reached
-from events.log.errors import LogLostItsTail
+from events.log.errors import LogLostItsTail, SegmentDamaged, SegmentMissing
 from events.log.raw import RawEntry, RawStreams, digest, genesis, link
 
 LOOK_AHEAD = 64
@@ -24,7 +24,8 @@ class Alignment:
         self.position = 0 if after is None else after.position
         self.checked = 0
         self._chain: bytes | None = genesis(epoch, stream) if after is None else bytes.fromhex(after.chain)
-        self._found = _found(streams, stream, self.position, self._odd)
+        self._found = self._entries(streams, self.position)
+        self._lost: list[tuple[int, int]] = []
         self._ahead: deque[RawEntry] = deque()
         self._faults: list[Fault] = []
         self._dropped: dict[int, bytes] = {}
@@ -76,9 +77,11 @@ class Alignment:
         first = self.position + 1
         assert len(short) == (upto - self.position) * ENTRY_BYTES
         while self.position < upto:
+            entry = self._peek()
+            if self._lost and self._skip(upto):
+                continue
             position = self.position + 1
             at = (position - first) * ENTRY_BYTES
-            entry = self._peek()
             if entry is None:
                 self._missing(upto)
                 return
@@ -91,6 +94,8 @@ class Alignment:
     def _follow(self, upto: int) -> None:
         while self.position < upto:
             entry = self._peek()
+            if self._lost and self._skip(upto):
+                continue
             if entry is None:
                 self._missing(upto)
                 return
@@ -128,6 +133,37 @@ class Alignment:
                     return gone, both - gone
         return 1, 1
 
+    def _entries(self, streams: RawStreams, after: int) -> Iterator[RawEntry]:
+        """The entries of the stream in their order, whatever is missing between them."""
+        while True:
+            try:
+                for entry in streams.entries(self.stream, after=after):
+                    yield entry
+                    after = entry.position
+            except LogLostItsTail as error:
+                # What stands before it in the same batch was not answered.
+                for entry in streams.read(self.stream, after=after, limit=error.expected - 1 - after):
+                    yield entry
+                after = error.found - 1
+                if error.found < error.expected:
+                    self._odd(error.found)
+                    after = error.expected - 1
+            except (SegmentDamaged, SegmentMissing) as error:
+                first = max(error.first, after + 1)
+                self._lost.append((first, error.last))
+                self._fault(Kind.SEGMENT, first, error.last, f"cannot be looked at: {error}")
+                after = error.last
+            else:
+                return
+
+    def _skip(self, upto: int) -> bool:
+        """Go past what a file of the archive would have had."""
+        for first, last in self._lost:
+            if first <= self.position + 1 <= last:
+                self.position, self._is_whole, self._chain = min(last, upto), False, None
+                return True
+        return False
+
     def _odd(self, position: int) -> None:
         self._is_whole = False
         self._fault(Kind.INSERTED, position, position, "has another behind it that has no position of its own")
@@ -157,23 +193,3 @@ class Alignment:
     def _fault(self, kind: Kind, first: int, last: int, what: str) -> None:
         place = f"{self.stream}:{first}" if first == last else f"{self.stream}:{first}-{last}"
         self._faults.append(Fault(kind, place, what))
-
-
-def _found(streams: RawStreams, stream: str, after: int, odd: Callable[[int], None]) -> Iterator[RawEntry]:
-    """The entries of a stream in their order, whatever is missing between them; `odd` is told what has no position of its own."""
-    while True:
-        try:
-            for entry in streams.entries(stream, after=after):
-                yield entry
-                after = entry.position
-        except LogLostItsTail as error:
-            # What stands before it in the same batch was not answered.
-            for entry in streams.read(stream, after=after, limit=error.expected - 1 - after):
-                yield entry
-            after = error.found - 1
-            if error.found < error.expected:
-                # Its id has another number behind the dash than the log gives out, or comes twice.
-                odd(error.found)
-                after = error.expected - 1
-        else:
-            return

@@ -6,13 +6,14 @@ import msgspec
 
 
 class Kind(enum.Enum):
-    """The kinds of faults: the first five of entries, the others of seals."""
+    """The kinds of faults: of entries, of the archive's files, and of seals."""
 
     CHANGED = "changed"
     DROPPED = "dropped"
     REORDERED = "reordered"
     INSERTED = "inserted"
     MISSING = "missing"
+    SEGMENT = "segment"
     SEAL_CHANGED = "seal-changed"
     SEAL_DROPPED = "seal-dropped"
     SEAL_INSERTED = "seal-inserted"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from events.canonical import JsonObject
+from events.log.keys import name
 from events.log.kinds import OUTCOME, UNREADABLE
 
 NAMES_SHOWN = 5
@@ -106,6 +107,13 @@ def _because(verb: str) -> Say:
     return say
 
 
+def _blocked(verb: str) -> Say:
+    def say(_subject: str, data: JsonObject) -> str:
+        return f"{verb} {name(data['stream'])}:{data['position']}: {_cut(data.get('reason', ''))}"
+
+    return say
+
+
 def _phase(verb: str) -> Say:
     def say(subject: str, data: JsonObject) -> str:
         reason = f": {_cut(str(data['reason']))}" if data.get("reason") else ""
@@ -189,9 +197,11 @@ SENTENCES: Mapping[str, Say] = {
     "WebhookResumed": _because("resumed webhook {}"),
     "WebhookDeleted": _because("deleted webhook {}"),
     "LogInitialised": lambda _subject, data: f"made the log, with {data.get('partitions')} partitions",
-    "BlockResolved": lambda _subject, data: (
-        f"decided to leave out position {data.get('position')} of stream {data.get('stream')}: {_cut(data.get('reason', ''))}"
+    "BlockResolved": _blocked("decided to go on without"),
+    "SecretsErased": lambda _subject, data: (
+        f"destroyed {len(data.get('ids', ()))} secret(s) of {data.get('of')}: {_cut(data.get('reason', ''))}"
     ),
+    "BlockRetried": _blocked("had another try at"),
 }
 """By the type of a fact: what its author did."""
 

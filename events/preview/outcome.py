@@ -114,15 +114,18 @@ class _Gathering:
         self._deployments: Mapping[str, Deployment] = {}
         self._vectors: dict[int, Vector] = {}
         self._rollouts: list[First] = []
+        self._noted: dict[Any, list[_Parts]] = {}
 
     def add(self, implied: Implied, seen: BitMap | None) -> None:
         number = implied.number
         self._vectors[number] = implied.vector
         self._deployments = implied.deployments
         self._names |= {(number, ordinal): name for ordinal, name in implied.names.items()}
+        everybody = BitMap().union(*(shift.members for shift in implied.shifts))
+        for name in ("changed", "affected"):
+            self._note(name, number, _within(everybody, seen))
         for shift in implied.shifts:
-            members = shift.members if seen is None else shift.members & seen
-            if members:
+            if members := _within(shift.members, seen):
                 self._shift(number, shift, members, implied)
         for name, pairs in implied.targets.items():
             before, after = (BitMap().union(*sides) for sides in zip(*pairs, strict=True))
@@ -140,36 +143,44 @@ class _Gathering:
 
     def _note(self, name: str, number: int, members: BitMap) -> None:
         if members:
-            _put(self._lists.setdefault(name, {}), number, members)
+            _put(self._list(name), number, members)
 
     def _shift(self, number: int, shift: Shift, members: BitMap, implied: Implied) -> None:
         before, after = shift.before, shift.after
-        self._note("changed", number, members)
-        self._note("affected", number, members)
+        plain = before.own is after.own is UNSET and before.modules is after.modules is UNSET
+        # Rows differ by what a device had before, and so by partition; what a move between them is called seldom does.
+        key = (_told(before), _told(after), after.agent_version != before.agent_version) if plain else None
+        noted = None if key is None else self._noted.get(key)
+        if noted is None:
+            noted = list(self._lists_of(before, after, implied.configurations))
+            if key is not None:
+                self._noted[key] = noted
+        for parts in noted:
+            _put(parts, number, members)
+
+    def _lists_of(self, before: Row, after: Row, configurations: Mapping[str, Configuration]) -> "Iterator[_Parts]":
+        """The lists that whoever goes from one row to another comes onto."""
         was, will = before.standing in _MANAGED, after.standing in _MANAGED
-        if was and not will:
-            self._note("unmanaged", number, members)
-        elif will and not was:
-            self._note("managed", number, members)
+        if was != will:
+            yield self._list("managed" if will else "unmanaged")
         had, has = {one.id for one in _layers(before)}, {one.id for one in _layers(after)}
-        for name in had - has:
-            self._note(f"deployments/{name}/lost", number, members)
-        for name in has - had:
-            self._note(f"deployments/{name}/gained", number, members)
+        yield from (self._list(f"deployments/{name}/lost") for name in had - has)
+        yield from (self._list(f"deployments/{name}/gained") for name in has - had)
         parts = list(_parts(before, after))
         for module, old, new in parts:
-            pair = (implied.configurations[old], implied.configurations[new])
-            _put(self._changes.setdefault((module, old, new), (*pair, {}))[2], number, members)
+            yield self._changes.setdefault((module, old, new), (configurations[old], configurations[new], {}))[2]
         if parts:
-            self._note("reconfigured", number, members)
+            yield self._list("reconfigured")
         elif after.agent_version != before.agent_version:
-            self._note("again", number, members)
+            yield self._list("again")
         if reasons := set(_reasons(after)) - set(_reasons(before)):
-            self._note("heldBack", number, members)
-            for reason in reasons:
-                _put(self._held.setdefault(reason, {}), number, members)
+            yield self._list("heldBack")
+            yield from (self._held.setdefault(reason, {}) for reason in reasons)
         if after.stack != before.stack and after.standing is Standing.MANAGED:
             self._stacks[tuple(layer.id for layer in after.stack)] = None
+
+    def _list(self, name: str) -> "_Parts":
+        return self._lists.setdefault(name, {})
 
     def outcome(self) -> Outcome:
         lists = {name: _united(parts) for name, parts in self._lists.items()}
@@ -207,6 +218,10 @@ def _united(parts: _Parts) -> Members:
 
 def _within(members: BitMap, seen: BitMap | None) -> BitMap:
     return members if seen is None else members & seen
+
+
+def _told(row: Row) -> tuple[Any, ...]:
+    return row.standing, row.stack, row.configuration, row.reason
 
 
 def _layers(row: Row) -> Iterator[Any]:

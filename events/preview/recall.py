@@ -29,6 +29,7 @@ from events.views.recalling import (
     decoded_sets,
     digests_of,
     path_of,
+    rows_of,
 )
 
 WAIT_SECONDS = 5.0
@@ -91,13 +92,14 @@ class Recall:
 
     def _keep(self, number: int, kept: Kept) -> bool:
         """Recall a partition as it was read; false when a commit came between two looks."""
-        if unknown := tuple(sorted(digests_of(kept) - self._configurations.keys())):
+        rows = rows_of(kept)
+        if unknown := tuple(sorted(digests_of(kept, rows) - self._configurations.keys())):
             found = self._views.read(number, Selection(fields=(("configurations", unknown),))).hashes["configurations"]
             if found.keys() != set(unknown):
                 return False
             self._configurations |= {digest: Configuration.from_bytes(data) for digest, data in found.items()}
         deployments = self._deployments_at(number, kept.checkpoint.vector.fleet)
-        self._recalled[number] = Recalled(kept, deployments, self._configurations)
+        self._recalled[number] = Recalled(kept, rows, deployments, self._configurations)
         return True
 
     def _deployments_at(self, number: int, position: int) -> Deployments:

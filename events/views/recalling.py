@@ -52,8 +52,14 @@ class TwinText(msgspec.Struct, frozen=True):
 class Recalled:
     """A partition at one checkpoint, to make states of which differ from there on. Not changed by any of them."""
 
-    def __init__(self, kept: Kept, deployments: Deployments, configurations: Mapping[str, Configuration]) -> None:
-        """`deployments` are at the checkpoint's vector; `configurations` has every one that a row or a note names."""
+    def __init__(
+        self,
+        kept: Kept,
+        rows: Mapping[int, Row],
+        deployments: Deployments,
+        configurations: Mapping[str, Configuration],
+    ) -> None:
+        """`rows` are those kept, `deployments` at the checkpoint's vector; every configuration is there that is named."""
         hashes = kept.hashes
         self.checkpoint: Checkpoint = kept.checkpoint
         self.deployments = deployments
@@ -61,9 +67,9 @@ class Recalled:
         self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
         self._targets = {field.partition(":")[2]: seen(data) for field, data in hashes["targets"].items()}
         self._modules = hashes["modules"]
-        self.rows = rows_of(kept)
+        self.rows = rows
         self._before = tuple(_before(kept))
-        self._configurations = {digest: configurations[digest] for digest in digests_of(kept)}
+        self._configurations = {digest: configurations[digest] for digest in digests_of(kept, rows)}
 
     @property
     def module_ids(self) -> frozenset[str]:
@@ -134,9 +140,9 @@ def rows_of(kept: Kept) -> dict[int, Row]:
     return found
 
 
-def digests_of(kept: Kept) -> set[str]:
+def digests_of(kept: Kept, rows: Mapping[int, Row]) -> set[str]:
     """The configurations that the rows and the notes of rollouts name; the empty one needs no keeping."""
-    named = {digest for row in rows_of(kept).values() for digest in row.configurations}
+    named = {digest for row in rows.values() for digest in row.configurations}
     return (named | {digest for _, digest, _ in _before(kept)}) - {NOTHING.digest}
 
 

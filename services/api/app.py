@@ -74,6 +74,13 @@ REQUEST_ID = "x-ms-request-id"
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
 
+_ABOUT = """Every write takes `?preview=true`: it answers 200 with what it would do, in the form of `POST /v1/preview`, and does
+nothing. The `token` of that answer, sent with the same write in the header `Twinfold-Preview`, has it done only if it still does
+what was shown, and refused with 412 if not; `Twinfold-Preview-Between` in the answer says where facts came in since.
+
+    curl -X DELETE 'https://HOST/configurations/camera-1?preview=true&api-version=2021-04-12'
+"""
+
 logger = structlog.get_logger()
 
 
@@ -90,7 +97,13 @@ def create_app(room: Room) -> FastAPI:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    app = FastAPI(title="twinfold", version="1", lifespan=lifespan, default_response_class=JsonAnswer)
+    app = FastAPI(
+        title="twinfold",
+        version="1",
+        description=_ABOUT,
+        lifespan=lifespan,
+        default_response_class=JsonAnswer,
+    )
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
     app.state.secret_reads, app.state.auditing = reads, Auditing(room)

@@ -8,8 +8,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from events.audit.errors import SealUnreadable
+from events.audit.seals import Seals
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
+from events.log.raw import stream_names
 from events.notification.deliveries import Deliveries, begun
 from events.notification.feed import Feed
 from events.notification.positions import lag
@@ -34,6 +37,7 @@ class Metrics:
         self._registry.register(_Partitions(room))
         self._registry.register(_Webhooks(room))
         self._registry.register(_Workers(room))
+        self._registry.register(_Seals(room))
         self._registry.register(room.conflicts)
         self._registry.register(room.fetches)
         self._requests = Counter(
@@ -109,6 +113,31 @@ class _Workers(Collector):
         buckets.append(("+Inf", counts.get(work.COMMITS, 0)))
         commits.add_metric([], buckets, counts.get(work.COMMIT_MICROSECONDS, 0) / 1_000_000)
         yield from (facts, lost, commits)
+
+
+class _Seals(Collector):
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        unsealed = GaugeMetricFamily("twinfold_unsealed_entries", "Facts and outcomes behind the newest seal.")
+        age = GaugeMetricFamily("twinfold_seal_age_seconds", "How old the newest seal is, while anything is behind it.")
+        try:
+            last = Seals(self._room.client).last()
+            heads = Feed(self._room.log, self._room.views).heads()
+            sealed = {} if last is None else last.seal().streams
+        except (LogError, SealUnreadable):
+            return
+        names = stream_names(self._room.log.partitions)
+        behind = sum(
+            max(0, head - (sealed[stream].position if stream in sealed else 0))
+            for stream, head in zip(names, heads, strict=True)
+        )
+        at = 0 if last is None else last.seal().at
+        unsealed.add_metric([], behind)
+        age.add_metric([], max(0, self._room.clock() - at) / 1000 if behind and at else 0.0)
+        yield from (unsealed, age)
 
 
 class _Webhooks(Collector):

@@ -18,6 +18,7 @@ from events.preview.outcome import Outcome
 from events.preview.previewer import Previewer, Secrets, Within
 from events.preview.token import Token
 from events.producer.advising import advise
+from events.producer.deciding import FleetCommand
 from events.producer.errors import Command, Refused
 from events.producer.readiness import Bar
 from events.settings import Settings
@@ -152,10 +153,11 @@ class Glance:
 
 
 class Guard:
-    """Shown each batch before it is appended: with a token it lets what was shown through, without one what needs no look.
+    """With a token it lets what was shown through, without one what needs no look.
 
-    The commands are decided once more at the head, and what follows from them is compared. A batch that was decided on other
-    versions than these would be in conflict, and comes again.
+    `look` decides the commands once more at the head and compares what follows, before a secret of theirs is stored. Then it
+    is shown each batch right before that is appended: one that was decided on the same versions of the same subjects goes
+    through, any other is looked at again. One that was decided on older versions is in conflict, and comes again.
     """
 
     def __init__(self, looking: Looking, author: Author, take_out: Callable[[Command], Command]) -> None:
@@ -165,33 +167,46 @@ class Guard:
         self._cleared: set[tuple[str, int, type[Any]]] = set()
 
     def take_out(self, command: Command) -> Command:
-        """The command without its secrets; with a token, only if that is of these commands so far."""
+        """The command without its secrets."""
         self._coming.append(command)
         return self._take_out(command)
 
-    def __call__(self, proposed: Sequence[Proposed]) -> None:
-        """Let a batch through.
+    def look(self, commands: Sequence[Command]) -> None:
+        """Let commands through before anything is made of them; what they are refused for is told by who writes them.
 
         Raises:
             PreviewTokenInvalid, PreviewDiffers: the token is of something else, or something else would happen now.
             PreviewRequired: it reaches too many for going without.
             PreviewBehind: it cannot be told now.
         """
-        if not self._token and not (self._looking.limit and self._is_of_the_fleet(proposed)):
-            return
+        if self._token or (self._looking.limit and any(isinstance(one, FleetCommand) for one in commands)):
+            self._clear(commands)
+
+    def __call__(self, proposed: Sequence[Proposed]) -> None:
+        """Let a batch through that was not decided as `look` saw it.
+
+        Raises:
+            PreviewError: as `look`.
+        """
+        coming, self._coming = self._coming, []
+        self._commands = coming or self._commands
         if _keys(proposed) <= self._cleared:
             return
-        if self._coming:
-            self._commands, self._coming = self._coming, []
+        if self._token or (self._looking.limit and self._is_of_the_fleet(proposed)):
+            self._clear(self._commands)
+
+    def _clear(self, commands: Sequence[Command]) -> None:
         looking, author = self._looking, self._author
-        token = looking.opened(self._token, author, self._commands) if self._token else None
         decided = looking.previewer.decide(
-            self._commands,
+            commands,
             by=author.by,
             scope=author.scope,
             deployments_max=looking.deployments_max,
             bar=looking.bar,
         )
+        token = looking.opened(self._token, author, commands) if self._token else None
+        if decided.refused and len(decided.refused) == len(commands):
+            return
         outcome = looking.outcome(author, decided.facts, decided.proposed)
         if token is None:
             if (affected := outcome.count("affected")) > looking.limit:

@@ -82,17 +82,19 @@ class Room(msgspec.Struct, frozen=True):
     moment: Moment | None = None
 
     @contextlib.contextmanager
-    def producer(self, author: Author) -> Iterator[Producer]:
-        """A producer for one request; it is used by one thread at a time.
+    def producer(self, author: Author, *commands: Command) -> Iterator[Producer]:
+        """A producer for one request; it is used by one thread at a time. `commands` are what it will write, where that is known.
 
         Raises:
             Shown: the author only looks; raised at the end.
+            PreviewError: the author should have looked, or something else follows than they saw.
         """
         if author.asked is not None and author.asked.looks:
             glance, looking = self.glance(author)
             yield looking
             raise Shown(glance.preview())
         guard = self.looking.guard(author, self.vault.take_out)
+        guard.look(commands)
         producer = Producer(
             self.log,
             by=author.by,
@@ -162,18 +164,18 @@ class Room(msgspec.Struct, frozen=True):
         """Write one command.
 
         Raises:
-            Exception: the error that refuses it, or LogUnavailable.
+            Exception: the error that refuses it, or LogUnavailable; as `producer`.
         """
-        with self.producer(author) as producer:
+        with self.producer(author, command) as producer:
             return producer.do(command)
 
     def do_together(self, author: Author, *commands: FleetCommand) -> tuple[Advice, ...]:
         """Write some commands on deployments and rollouts, all or none.
 
         Raises:
-            Exception: the error that refuses one of them, or LogUnavailable.
+            Exception: the error that refuses one of them, or LogUnavailable; as `producer`.
         """
-        with self.producer(author) as producer:
+        with self.producer(author, *commands) as producer:
             return producer.do_together(*commands)
 
     def within(self, caller: Caller) -> Within | None:

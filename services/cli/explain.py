@@ -122,19 +122,19 @@ def _reasons(one: dict[str, Any]) -> Iterator[RenderableType]:
     yield from (_fact(fact, depth=4) for fact in one["facts"])
 
 
-def _terms(term: dict[str, Any], *, depth: int, prefix: str = "") -> Iterator[RenderableType]:
+def _terms(term: dict[str, Any], *, depth: int) -> Iterator[RenderableType]:
     truth = term["truth"]
     for joined in ("and", "or"):
         if joined in term:
-            yield _indented(_truth(f"{prefix}{'all' if joined == 'and' else 'any'} of", truth), depth)
+            yield _indented(_truth(f"{'all' if joined == 'and' else 'any'} of", truth), depth)
             for one in term[joined]:
                 yield from _terms(one, depth=depth + 2)
             return
     if "not" in term:
-        yield _indented(_truth(f"{prefix}not", truth), depth)
+        yield _indented(_truth("not", truth), depth)
         yield from _terms(term["not"], depth=depth + 2)
         return
-    line = _truth(f"{prefix}{term['text']}", truth)
+    line = _truth(term["text"], truth)
     if "found" in term:
         line.append(f"  it is {_value(term)}", style="dim" if truth == "true" else "")
     yield _indented(line, depth)

@@ -223,3 +223,6 @@ def test_a_devices_own_fetches_are_counted_and_no_facts(told: Told) -> None:
     eventually(lambda: list(told.ask("fetches/edge-2").json()["days"].values()) == [3], what="the fetches are kept")
     metrics = told.http.get("/metrics", headers=told.owner).text
     assert "twinfold_secret_fetches_total 3.0" in metrics
+    # Nobody seals here.
+    (unsealed,) = [line for line in metrics.splitlines() if line.startswith("twinfold_unsealed_entries ")]
+    assert float(unsealed.split()[1]) >= sum(heads.values())

@@ -63,9 +63,9 @@ def operations(description: dict[str, Any]) -> list[Operation]:
     )
 
 
-def run_example(http: httpx.Client, one: Operation, description: dict[str, Any]) -> httpx.Response:
-    """Send what the description gives as the example."""
-    path, headers, query = one.path, {}, {}
+def run_example(http: httpx.Client, one: Operation, description: dict[str, Any], **more: str) -> httpx.Response:
+    """Send what the description gives as the example, and `more` as the query."""
+    path, headers, query = one.path, dict[str, str](), dict[str, Any](more)
     for parameter in one.said.get("parameters", []):
         examples = parameter.get("examples") or parameter["schema"].get("examples") or [parameter.get("example")]
         example = examples[0] if isinstance(examples, list) else None

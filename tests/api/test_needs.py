@@ -59,6 +59,7 @@ AUDIT = frozenset({Right.AUDIT_READ})
         ("/v1/waivers", READ, WRITE),
         ("/v1/waivers/a", READ, WRITE),
         ("/v1/facts", ADMIN, CONNECT),
+        ("/v1/preview", ADMIN, CONNECT),
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/v1/webhooks", ADMIN, ADMIN),
         ("/v1/devices/a/personal", ADMIN, ADMIN),

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from events import PatchTags
 from events.canonical import encode
 from events.log.keys import partition_of
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import served
+from tests.api.serving import api, served
+from tests.api.test_description import operations, run_example
 from tests.workers.system import System, base, deploy, join
 
 pytestmark = pytest.mark.redis_server
@@ -138,12 +140,110 @@ def test_a_rollout_says_whom_it_would_admit_first(system: System, http: httpx.Cl
     }
     found = http.post("/v1/deployments/rolled", json=body, params={"preview": "true"}).raise_for_status().json()
     (rollout,) = found["rollouts"]
-    assert rollout["says"] == "once it is started, it admits these devices first"
+    assert rollout["says"].startswith("once it is started, it admits these devices first, or as many others")
     assert rollout["admitted"]["devices"] == 2
     assert found["changed"]["devices"] == 0
     http.post("/v1/deployments/rolled", json=body).raise_for_status()
     system.settle()
     token = http.post("/v1/deployments/rolled/rollout/start", json={}, params={"preview": "true"}).raise_for_status()
     (again,) = token.json()["rollouts"]
-    assert again["admitted"] == rollout["admitted"]
+    assert again["admitted"]["devices"] == rollout["admitted"]["devices"]
     assert again["says"] == "it admits these devices first"
+
+
+# -- nothing is done
+
+
+def test_no_write_that_is_asked_with_preview_leaves_a_fact_a_secret_or_a_command(
+    system: System, http: httpx.Client
+) -> None:
+    description = http.get("/openapi.json").json()
+    before = everything(system)
+    asked = 0
+    for one in operations(description):
+        if one.method != "get":
+            answer = run_example(http, one, description, preview="true")
+            assert answer.status_code < 500, (one, answer.text)
+            asked += "tokenUntil" in answer.text
+    assert asked >= 8
+    assert everything(system) == before
+
+
+def everything(system: System) -> dict[bytes, Any]:
+    """What the log and the store of secrets hold, with the commands that are remembered."""
+    client: Any = system.log.client
+    names = sorted(name for name in client.scan_iter("{*") if b":view:" not in name)
+    # The key that tokens are sealed with, how far the views are behind, and counters of requests are no traces.
+    apart = (b"continuations", b"wake", b"outcomes", b"metrics", b"work", b"series", b"lease", b"scheduler")
+    return {name: client.dump(name) for name in names if not name.endswith(apart) and not any(a in name for a in apart)}
+
+
+def test_a_secret_shows_nowhere_and_is_kept_nowhere(system: System, http: httpx.Client) -> None:
+    content = base("safe")
+    credentials = {"r": {"address": "r.example.com", "username": "u", "password": "very secret indeed"}}
+    agent = content["modulesContent"]["$edgeAgent"]["properties.desired"]
+    agent["runtime"]["settings"] = {"registryCredentials": credentials}
+    body = {"content": content, "targetCondition": "tags.site = 'north'", "priority": 40}
+    before = everything(system)
+    shown = http.post("/v1/deployments/safe", json=body, params={"preview": "true"}).raise_for_status()
+    assert "very secret" not in shown.text
+    assert '"***"' in shown.text
+    assert everything(system) == before
+    # Applied, it has a reference of its own; the outcome is the same.
+    token = shown.json()["token"]
+    other = {**body, "content": msgspec.json.decode(msgspec.json.encode(content).replace(b"indeed", b"in fact"))}
+    headers = {"Twinfold-Preview": token}
+    assert http.post("/v1/deployments/safe", json=other, headers=headers).status_code == 412
+    assert everything(system) == before
+    http.post("/v1/deployments/safe", json=body, headers=headers).raise_for_status()
+
+
+def test_what_would_be_refused_is_refused_the_same_way(http: httpx.Client) -> None:
+    body = {"content": base("x"), "targetCondition": 'tags.site = "north"', "priority": 1}
+    real = http.post("/v1/deployments/bad", json=body)
+    shown = http.post("/v1/deployments/bad", json=body, params={"preview": "true"})
+    assert (shown.status_code, shown.json()["error"]["code"]) == (real.status_code, real.json()["error"]["code"])
+    assert shown.json()["error"]["message"] == real.json()["error"]["message"]
+    found = http.post("/v1/preview", content=lines({"command": "DeleteDeployment", "deployment_id": "nowhere"}))
+    assert (found.status_code, found.json()["error"]["code"]) == (404, "ConfigurationNotFound")
+    several = previewed(http, {"command": "DeleteDeployment", "deployment_id": "nowhere"}, CREATE)
+    assert [one["line"] for one in several["refused"]] == [1]
+
+
+def test_lines_are_decided_each_on_what_the_ones_before_it_make(http: httpx.Client) -> None:
+    found = previewed(
+        http,
+        {"command": "RegisterDevice", "device_id": "fresh"},
+        {"command": "PatchTags", "device_id": "fresh", "tags": {"site": "moon"}},
+        {**CREATE, "deployment_id": "moon", "target_condition": "tags.site = 'moon'", "priority": 50},
+    )
+    assert found["refused"] == []
+    assert found["registered"]["examples"] == ["fresh"]
+    gained = {one["id"]: one["gained"]["examples"] for one in found["deployments"]}
+    assert gained["moon"] == ["fresh"]
+
+
+# -- without a look
+
+
+def test_what_reaches_too_many_is_refused_without_a_preview_and_done_with_one(system: System) -> None:
+    with api(system, TWINFOLD_PREVIEW_REQUIRED_ABOVE="3") as careful:
+        body = {"content": base("w"), "targetCondition": "*", "priority": 60}
+        heads = system.log.heads()
+        refused = careful.post("/v1/deployments/wide", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (428, "PreviewRequired")
+        assert "preview=true" in refused.json()["error"]["message"]
+        hub = careful.put("/configurations/wide", json={"id": "wide", **body})
+        assert (hub.status_code, hub.headers["iothub-errorcode"]) == (428, "PreviewRequired")
+        assert system.log.heads() == heads
+        few = {**body, "targetCondition": "tags.site = 'nowhere at all'"}
+        careful.post("/v1/deployments/few", json=few).raise_for_status()
+        careful.patch("/twins/d4", json={"tags": {"note": 1}}).raise_for_status()
+        token = careful.post("/v1/deployments/wide", json=body, params={"preview": "true"}).json()["token"]
+        careful.post("/v1/deployments/wide", json=body, headers={"Twinfold-Preview": token}).raise_for_status()
+        start = "/v1/deployments/rolled/rollout/start"
+        assert careful.post(start, json={}).status_code == 428
+        token = careful.post(start, json={}, params={"preview": "true"}).json()["token"]
+        careful.post(start, json={}, headers={"Twinfold-Preview": token}).raise_for_status()
+        # What stops something needs no look.
+        careful.post("/v1/deployments/rolled/rollout/pause", json={"reason": "smoke"}).raise_for_status()

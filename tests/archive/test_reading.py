@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from events.log.archive.alone import ArchivedLog
-from events.log.errors import LogLostItsTail, LogNotInitialised
+from events.log.errors import LogLostItsTail
 from events.log.facts import LOG_SUBJECT, BlockResolved
 from events.log.keys import FLEET, key
 from events.log.opening import initialise, open_log
@@ -76,22 +75,3 @@ def test_a_gap_is_found_though_something_was_archived(log: RedisLog, tmp_path: P
         log.read(0, after=85, limit=10)
     with pytest.raises(LogLostItsTail, match="91"):
         RawStreams(log.client).read("p00", after=85, limit=10)
-
-
-def test_the_archive_alone_reads_as_the_log_did(log: RedisLog, tmp_path: Path) -> None:
-    moving = mover(log, tmp_path, segment_entries=10)
-    moving.write("p00")
-    with pytest.raises(LogNotInitialised):
-        ArchivedLog(str(tmp_path))
-    mover(log, tmp_path, segment_entries=1).write("fleet")
-    moving.trim("p00", before_at=FAR)
-    alone = ArchivedLog(str(tmp_path))
-    assert (alone.partitions, alone.epoch, dict(alone.heads())) == (1, "test", {FLEET: 1, 0: 100})
-    assert alone.read(0, after=7, limit=80) == log.read(0, after=7, limit=80)
-    assert alone.read(0, after=95, limit=80) == log.read(0, after=95, limit=80)
-    assert alone.entries("p00", after=0, limit=1000) == list(RawStreams(log.client).entries("p00"))
-    assert alone.entries("p00:outcomes", after=0, limit=1000) == []
-    for at in range(0, 25_000, 500):
-        assert alone.position_at(0, at) == log.position_at(0, at)
-    with pytest.raises(LogLostItsTail):
-        alone.read(0, after=101, limit=1)

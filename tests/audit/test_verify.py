@@ -11,6 +11,9 @@ from events.audit.fault import Kind
 from events.audit.opening import public_key, verify_log
 from events.audit.seal import PublicKey, SealKey
 from events.audit.verify import Report, Span
+from events.log.archive.moving import Mover
+from events.log.archive.notes import Made
+from events.log.depot import Depot
 from events.log.raw import key_of
 from services.embedded_redis import EmbeddedRedis
 from tests.audit.sealing import Entry, entries, fill, replace_seals, sealer_of, settings_of, write_again
@@ -149,6 +152,56 @@ def test_a_tail_that_is_missing_behind_a_seal_is_named(sealed: System, tmp_path:
     head = len(entries(sealed, STREAM))
     write_again(sealed, STREAM, cut)
     assert found(sealed, tmp_path) == [(Kind.MISSING, f"{STREAM}:{head - 1}-{head}")]
+
+
+def test_an_entry_between_two_positions_is_noticed(sealed: System, tmp_path: Path) -> None:
+    client = Redis.from_url(sealed.url)
+    client.xadd(key_of(STREAM), {"type": "TwinPatched"}, id=f"{len(entries(sealed, STREAM))}-1")
+    client.close()
+    assert found(sealed, tmp_path) == [(Kind.INSERTED, STREAM)]
+
+
+def archived(system: System, directory: Path) -> list[Path]:
+    """Everything sealed moves to the archive, in short segments; answers their files."""
+    made = Made(system.log.epoch, system.log.partitions)
+    place = directory / "archive"
+    mover = Mover(system.log.client, Depot(str(place)), made=made, segment_entries=5)
+    mover.settle()
+    for stream in ("fleet", "p00", "p01", "p02", "p03"):
+        mover.write(stream)
+        mover.trim(stream, before_at=2**53)
+    return sorted(place.glob("**/*.parquet"))
+
+
+def test_what_was_archived_is_verified_where_it_is(sealed: System, tmp_path: Path) -> None:
+    before = entries(sealed, STREAM)
+    assert archived(sealed, tmp_path)
+    assert len(entries(sealed, STREAM)) < len(before)
+    report = verified(sealed, tmp_path)
+    assert report.is_fine
+    assert report.entries == sum(sealed.log.heads().values())
+
+
+def test_nothing_is_archived_that_is_not_sealed(sealed: System, tmp_path: Path) -> None:
+    fill(sealed, 40, prefix="unsealed")
+    archived(sealed, tmp_path)
+    for name in ("p00", "p01", "p02", "p03"):
+        first = int(entries(sealed, name)[0][0].partition(b"-")[0])
+        held = sealed.log.client.hget(f"{key_of(name)}:holders", "sealer")
+        assert held is not None
+        assert first <= int(held) + 1
+    assert verified(sealed, tmp_path).is_fine
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-40])])
+def test_a_file_of_the_archive_that_is_gone_or_cut_is_named_and_the_rest_is_verified(
+    sealed: System, tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    (file, *_) = [path for path in archived(sealed, tmp_path) if STREAM in str(path)]
+    harm(file)
+    report = verified(sealed, tmp_path)
+    assert [(fault.kind, fault.place) for fault in report.faults] == [(Kind.SEGMENT, f"{STREAM}:1-5")]
+    assert report.entries == sum(sealed.log.heads().values()) - 5
 
 
 def test_a_stream_that_is_gone_is_named(sealed: System, tmp_path: Path) -> None:

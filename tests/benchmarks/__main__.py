@@ -8,6 +8,7 @@ from tests.benchmarks import (
     archive,
     audit,
     explain,
+    history,
     http,
     large_fleet,
     metrics,
@@ -31,6 +32,7 @@ _ROOMS = {
     "archive": archive.run,
     "audit": audit.run,
     "explain": explain.run,
+    "history": history.run,
     "replay": replay.run,
 }
 

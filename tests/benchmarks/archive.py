@@ -12,7 +12,7 @@ from events import PatchTags, Producer, RegisterDevice
 from events.envelope import Principal
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
-from events.log.archive.shelf import InRedis, Shelf
+from events.log.archive.shelf import Shelf
 from events.log.depot import Depot
 from events.log.keys import partition_of
 from events.log.opening import initialise
@@ -92,7 +92,7 @@ def _one_device(log: RedisLog, ids: list[str], setting: str, aim: float) -> Figu
 
 
 def _folding(server: EmbeddedRedis, log: RedisLog) -> Iterator[Figure]:
-    shelf = Shelf(InRedis(log.client))
+    shelf = Shelf(log.client)
     upto = min(shelf.look(stream) for stream in STREAMS)
     (alone,) = _readers(server, [0], upto)
     both = _readers(server, [0, 1], upto)

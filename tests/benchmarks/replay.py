@@ -108,7 +108,9 @@ def _ratio(log: RedisLog) -> Iterator[Figure]:
         f"{statistics.median(own):,.0f} facts a CPU second, raw {statistics.median(raws):,.0f};"
         f" outcomes, views, twins and heads of {facts:,} facts"
     )
-    yield at_least("replay ÷ raw read+decode", "8 facts a device", statistics.median(ratios), "", aim=0.35, beside=beside)
+    yield at_least(
+        "replay ÷ raw read+decode", "8 facts a device", statistics.median(ratios), "", aim=0.35, beside=beside
+    )
 
 
 def cpu_seconds_of(work: Callable[[], object]) -> float:

@@ -2,14 +2,16 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from services.cli import exits
+from services.cli.app import app
+from services.cli.exits import code_of
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.workers.system import System, base, deploy, fresh_system, join
@@ -27,16 +29,14 @@ def served(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]
 
 def audit(served: tuple[System, httpx.Client], *words: str, code: int = 0) -> str:
     system, http = served
-    environment = system.environment(TWINFOLD_API_URL=str(http.base_url).rstrip("/"))
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli", "audit", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == code, done.stderr
+    environment = {
+        "TWINFOLD_API_URL": str(http.base_url).rstrip("/"),
+        "TWINFOLD_DATA_DIR": str(system.data_dir),
+    }
+    done = CliRunner().invoke(app, ["audit", *words], env=environment)
+    error = done.exception
+    found = code_of(error) if isinstance(error, exits.EXPECTED) else done.exit_code
+    assert found == code, (done.output, error)
     return done.stdout
 
 

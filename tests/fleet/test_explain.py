@@ -26,7 +26,7 @@ from events.device.facts import (
 )
 from events.envelope import Vector
 from events.fleet.rows import Layer, Own, Row, Standing
-from events.manifest.document import DEVICE
+from events.manifest.document import DEVICE, Kind
 from events.rollout.facts import (
     DevicesAdmitted,
     PhaseOpened,
@@ -38,10 +38,12 @@ from events.rollout.facts import (
     RolloutStarted,
 )
 from events.rollout.plan import Phase, Plan
+from events.views import telling
 from events.views.explain import contests
+from events.views.explained import Known, Obstacle, Reason, Standpoint, Subject, Twin, Verdict, Weighed
 from tests.fleet.explained import Told, told
 from tests.fleet.histories import History
-from tests.rollout.given import EVIDENCE, admitted, devices
+from tests.rollout.given import EVIDENCE, admitted, deployment, devices
 from tests.workers.system import base, layer
 
 D0 = ("d0", DeviceRegistered())
@@ -302,8 +304,8 @@ STORIES: dict[str, tuple[History, str, str]] = {
 
 @pytest.mark.parametrize("name", STORIES)
 def test_what_is_said_of(name: str) -> None:
-    history, deployment, sentence = STORIES[name]
-    assert told(history, now=3_600_000).verdicts[deployment] == sentence
+    history, of, sentence = STORIES[name]
+    assert told(history, now=3_600_000).verdicts[of] == sentence
 
 
 def test_a_fact_that_workers_have_not_come_to_is_said_to_be_undecided() -> None:
@@ -372,3 +374,24 @@ def test_who_sets_what_is_told_with_the_values_of_all_who_disagree() -> None:
         (DEVICE, "properties.desired.rate", "d", [5]),
     ]
     assert found[1].winner.value == {"$secret": "s1"}
+
+
+def test_what_a_rollback_brought_back_says_so() -> None:
+    context = telling.Context("d0", Subject(Twin("d0")), Standpoint(), {}, 0)
+    one = Weighed(
+        "a", 1, Kind.EDGE, 1, layered=False, verdict=Verdict.PASSED_OVER, obstacle=Obstacle(Reason.RESTORED), holds=True
+    )
+    known = Known(deployment())
+    assert telling.verdict(one, msgspec.structs.replace(context, deployments={"a": known})).startswith(
+        "it does not get a: a rollback brought the device back to what it had before"
+    )
+    held = {"wanted": (Layer("b", 2),), "reason": "too big"}
+    rows = {standing: Row(standing, (Layer("a", 1),), "x", {"m": 2}, **held) for standing in Standing}
+    runs = {standing: telling.runs(row) for standing, row in rows.items()}
+    assert runs == {
+        Standing.MANAGED: "runs a",
+        Standing.UNMANAGED: "is unmanaged: nothing targets it any more, and it keeps what a gave it",
+        Standing.HELD_BACK: "keeps a, as b does not fit: too big",
+        Standing.BY_HAND: "runs what somebody set on it by hand",
+        Standing.RESTORED: "runs what a rollback brought it back to",
+    }

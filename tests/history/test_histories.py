@@ -1,6 +1,7 @@
 """Partitions and documents of the past, over random histories; snapshots, and what becomes of damaged ones."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties, UpdateDeployment
+from events import CreateDeployment, CreateModule, PatchTags, RegisterDevice, ReportProperties, UpdateDeployment
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
 from events.history.folding import Folding
 from events.history.snapshots import Snapshots
 from events.history.taking import Taking
+from events.history.views_at import PastPartitions
 from events.log.depot import Depot
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
@@ -28,8 +30,7 @@ from workers.projector import Projector
 _places = itertools.count()
 NAMED = ("tags.p = 1", "tags.q = 'x'", "properties.reported.p = 1", "properties.reported.q.y = 1", "*")
 conditions = st.sampled_from(NAMED)
-more: st.SearchStrategy[Any] = st.one_of(
-    commands,
+_targeting: st.SearchStrategy[Any] = st.one_of(
     st.builds(RegisterDevice, st.sampled_from(["a", "b", "c"])),
     st.builds(PatchTags, st.sampled_from(["a", "b"]), st.just({"p": 1})),
     st.builds(ReportProperties, st.sampled_from(["a", "b"]), st.just({"p": 1, "q": {"y": 1}})),
@@ -37,6 +38,8 @@ more: st.SearchStrategy[Any] = st.one_of(
     st.builds(CreateDeployment, st.sampled_from(["l"]), st.just(layer("n", k=1)), conditions, st.integers(4, 5)),
     st.builds(UpdateDeployment, st.sampled_from(["x", "y", "l"]), conditions),
 )
+
+more = st.one_of(_targeting, _targeting, commands)
 
 
 class Small:
@@ -148,3 +151,49 @@ def test_without_snapshots_it_is_folded_from_the_first_fact_and_due_are_those_th
     small.snapshots.delete(0)
     assert small.snapshots.vectors(0) == []
     assert small.folding(quick=True).in_effect(0, last) == small.folding(quick=False).in_effect(0, last)
+
+
+def test_who_asks_for_the_same_at_once_gets_one_folding_and_the_memory_of_it_is_bounded() -> None:
+    small, (first, last) = _two_snapshots()
+    partitions = PastPartitions(small.folding(quick=False), bytes_max=1 << 20)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: partitions.at(0, last, implied=False), range(8)))
+    assert len({id(one) for one in found}) == 1
+    tight = PastPartitions(small.folding(quick=False), bytes_max=1)
+    once = tight.at(0, first, implied=False)
+    assert tight.at(0, first, implied=False) is once
+    tight.at(0, last, implied=False)
+    assert tight.at(0, first, implied=False) is not once
+
+
+def test_an_answer_that_may_change_yet_is_not_kept() -> None:
+    small = Small()
+    small.do(RegisterDevice("d0"))
+    small.drain()
+    small.do(PatchTags("d0", {"p": 1}))
+    partitions = PastPartitions(small.folding(quick=False), bytes_max=1 << 20)
+    ahead = Vector(small.log.head(0), small.log.head(FLEET))
+    assert not partitions.at(0, ahead, implied=False).is_final
+    small.drain()
+    late = partitions.at(0, ahead, implied=False)
+    assert (late.is_final, late.kept) == (True, small.views.load(0))
+
+
+def test_what_is_named_after_a_snapshot_is_filled_from_the_documents_of_then() -> None:
+    small = Small()
+    small.do(RegisterDevice("a"), ReportProperties("a", {"q": {"y": 1}}), CreateModule("a", "m"))
+    small.do(ReportProperties("a", {"v": 7}, module_id="m"))
+    small.drain()
+    assert small.taking.take(0) is not None
+    small.do(ReportProperties("a", {"p": 2}), ReportProperties("a", {"w": 1}, module_id="m"))
+    small.do(CreateDeployment("x", base("one"), "properties.reported.q.y = 1", 1))
+    of_module = "FROM devices.modules WHERE moduleId = 'm' AND properties.reported.v = 7"
+    of_every = "FROM devices.modules WHERE properties.reported.w = 1"
+    for name, condition in (("y", of_module), ("z", of_every)):
+        content = {"moduleContent": {"properties.desired.k": name}}
+        small.producer.submit([CreateDeployment(name, content, condition, 1)]).raise_if_refused()
+    vector = small.drain()
+    live = small.views.load(0)
+    assert sum(len(data) > 0 for field, data in live.hashes["targets"].items()) == 3
+    for quick in (True, False):
+        assert small.folding(quick=quick).in_effect(0, vector).kept == live

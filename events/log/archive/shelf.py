@@ -4,7 +4,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from events.envelope import Envelope
 from events.log.archive.columns import Rows
@@ -41,50 +41,11 @@ class _Recent(Generic[K, V]):
         return self._kept[key]
 
 
-class Catalogue(Protocol):
-    """Says what the archive has, and where it is."""
-
-    def notes(self, stream: str) -> Notes:
-        """What is known of a stream by now."""
-        ...
-
-    def depot(self) -> Depot:
-        """Where the files are."""
-        ...
-
-
-class InRedis:
-    """The catalogue of whoever works on the log."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def notes(self, stream: str) -> Notes:
-        """See `Catalogue`.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
-        return notes_of(self._client, stream)
-
-    def depot(self) -> Depot:
-        """See `Catalogue`.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-            DepotUnavailable: there is no driver for such a place, or nobody says where it is.
-        """
-        url = place_of(self._client)
-        if url is None:
-            raise DepotUnavailable("the archive", "Redis does not say where it is")
-        return Depot(url)
-
-
 class Shelf:
     """Entries that are in the archive. Nothing is asked for, or imported, before somebody reads what was archived."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._notes: dict[str, Notes] = {}
         self._depot: Depot | None = None
         self._lock = threading.Lock()
@@ -103,7 +64,7 @@ class Shelf:
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        self._notes[stream] = self._catalogue.notes(stream)
+        self._notes[stream] = notes_of(self._client, stream)
         return self._notes[stream].trimmed
 
     def segments(self, stream: str) -> Sequence[Segment]:
@@ -123,7 +84,10 @@ class Shelf:
             DepotUnavailable: there is no driver for such a place, or nobody says where it is.
         """
         if self._depot is None:
-            self._depot = self._catalogue.depot()
+            url = place_of(self._client)
+            if url is None:
+                raise DepotUnavailable("the archive", "Redis does not say where it is")
+            self._depot = Depot(url)
         return self._depot
 
     def _known(self, stream: str) -> Notes:

@@ -1,0 +1,31 @@
+"""Whoever is scoped looks ahead within their scope, and learns nothing of what is outside."""
+
+import pytest
+
+from events.canonical import encode
+from tests.api.serving import Guarded
+from tests.workers.system import base, deploy, join
+
+pytestmark = pytest.mark.redis_server
+
+
+def test_whoever_is_scoped_sees_only_their_devices(gate: Guarded) -> None:
+    gate.system.do(*join("mine", site="north"), *join("theirs", site="south"))
+    gate.system.do(deploy("under", base("u"), "*", 1))
+    scoped = gate.token("operate", scope="tags.site = 'north'")
+    body = {"content": base("o"), "targetCondition": "*", "priority": 9}
+    with gate.system.process("-m", "workers.pool"):
+        gate.system.settle()
+        answer = gate.http.post("/v1/deployments/own", json=body, params={"preview": "true"}, headers=scoped)
+    assert answer.is_success, gate.said()
+    found = answer.json()
+    assert found["affected"]["devices"] == 1
+    assert found["reconfigured"]["examples"] == ["mine"]
+    assert {one["id"]: one["lost"]["devices"] for one in found["deployments"]} == {"own": 0, "under": 1}
+    other = gate.token("operate", scope="tags.site = 'south'")
+    line = encode({"command": "PatchTags", "device_id": "mine", "tags": {"a": 1}})
+    assert gate.http.post("/v1/preview", content=line, headers=other).status_code == 404
+    stolen = {**other, "Twinfold-Preview": found["token"]}
+    assert gate.http.post("/v1/deployments/own", json=body, headers=stolen).status_code == 412
+    reader = gate.token("read")
+    assert gate.http.post("/v1/preview", content=line, headers=reader).status_code == 401

@@ -1,0 +1,35 @@
+"""Every fact there is has a sentence, and none of them shows a value."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from events.audit.saying import SENTENCES, sentence
+from events.log.port import Fact
+from events.secrets.references import mask
+
+GOLDEN = Path(__file__).parent.parent / "log" / "golden"
+LINES = [line for path in sorted(GOLDEN.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def test_every_fact_has_a_sentence_of_its_own() -> None:
+    assert {fact.__name__ for fact in get_args(Fact)} == set(SENTENCES)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_sentence_names_its_author_and_reads_as_one(line: str) -> None:
+    entry = json.loads(line)
+    data = mask(json.loads(entry["data"]))
+    said = sentence(entry["type"], subject=entry["subject"], by=entry["by"], data=data)
+    assert said.startswith(f"{entry['by']} ")
+    assert "None" not in said
+    assert "\n" not in said
+    assert "{" not in said.replace("{device_id}", "")
+    assert entry["type"] not in said
+
+
+def test_a_long_text_is_cut() -> None:
+    said = sentence("RolloutPaused", subject="rollout:prod", by="user:ada", data={"reason": "x" * 10_000})
+    assert len(said) < 300

@@ -1,0 +1,106 @@
+"""A search finds what looking at every entry would, wherever entries are, in either order, however little it looks at a time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from events import Producer
+from events.audit.search import Found, Order, Search, Searching, places_of
+from events.envelope import Principal
+from events.fleet.outcome import Outcome
+from events.log.archive.moving import Mover
+from events.log.archive.notes import Made
+from events.log.depot import Depot
+from events.log.raw import RawStreams, stream_names
+from services.embedded_redis import EmbeddedRedis
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
+
+pytestmark = pytest.mark.redis_server
+
+Holds = Callable[[str, dict[bytes, bytes]], bool]
+SEARCHES: tuple[tuple[Search, Holds], ...] = (
+    (Search(), lambda _stream, _fields: True),
+    (Search(device="d7"), lambda _stream, fields: fields[b"subject"] == b"d7"),
+    (Search(deployment="prod"), lambda _stream, fields: fields[b"subject"] == b"prod"),
+    (Search(by="ada"), lambda _stream, fields: fields[b"by"] == b"user:ada"),
+    (Search(by="system:log"), lambda _stream, fields: fields[b"by"] == b"system:log"),
+    (Search(kinds=frozenset({"TwinPatched"})), lambda _stream, fields: fields[b"type"] == b"TwinPatched"),
+    (Search(since=2_000, until=3_000), lambda _stream, fields: 2_000 <= int(fields[b"at"]) <= 3_000),
+    (Search(streams=("p01",)), lambda stream, _fields: stream == "p01"),
+    (Search(device="nobody"), lambda _stream, _fields: False),
+)
+
+
+@pytest.fixture(scope="module", params=["in Redis", "archived"])
+def system(
+    request: pytest.FixtureRequest, shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """Thirty devices in three batches, a second apart."""
+    with fresh_system(shared_redis) as made:
+        for number in range(3):
+            at = 1_000 * (number + 1)
+            producer = Producer(made.log, by=Principal.parse("user:ada"), clock=lambda at=at: at)
+            names = [f"d{10 * number + one}" for one in range(10)]
+            producer.submit(command for name in names for command in join(name, site=name)).raise_if_refused()
+        made.do(deploy("prod", base("m")))
+        if request.param == "archived":
+            _archive(made, tmp_path_factory.mktemp("archive"))
+        yield made
+
+
+def _archive(system: System, place: Path) -> None:
+    made = Made(system.log.epoch, system.log.partitions)
+    mover = Mover(system.log.client, Depot(str(place)), made=made, segment_entries=4)
+    mover.settle()
+    for stream in ("fleet", *(f"p{number:02d}" for number in range(PARTITIONS))):
+        mover.write(stream)
+        assert mover.trim(stream, before_at=2**53).trimmed or stream == "fleet"
+
+
+def nobody(_device: str, _partition: int, _outcome: Outcome) -> bool:
+    return False
+
+
+def found(system: System, search: Search, order: Order, *, limit: int, scanned_max: int) -> list[Found]:
+    """All pages, one after the other."""
+    streams = RawStreams(system.log.client)
+    searching = Searching(streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody)
+    rest, every = searching.begin(search), list[Found]()
+    while rest:
+        page = searching.page(search, rest, order=order, limit=limit, scanned_max=scanned_max)
+        assert len(page.found) <= limit
+        every += page.found
+        rest = page.rest
+    return every
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("bounds", [(1000, 10**6), (3, 10**6), (1000, 1)])
+@pytest.mark.parametrize(("search", "holds"), SEARCHES)
+def test_it_finds_each_wanted_entry_once_and_in_order(
+    system: System, search: Search, holds: Holds, bounds: tuple[int, int], order: Order
+) -> None:
+    limit, scanned_max = bounds
+    streams = RawStreams(system.log.client)
+    wanted = {
+        (stream, entry.position)
+        for stream in stream_names(PARTITIONS)
+        for entry in streams.entries(stream)
+        if holds(stream, entry.fields)
+    }
+    some = found(system, search, order, limit=limit, scanned_max=scanned_max)
+    assert len(some) == len(wanted)
+    assert {(one.stream, one.entry.position) for one in some} == wanted
+    for stream in stream_names(PARTITIONS):
+        positions = [one.entry.position for one in some if one.stream == stream]
+        assert positions == sorted(positions, reverse=order is Order.NEWEST)
+    times = [int(one.entry.fields[b"at"]) for one in some]
+    assert times == sorted(times, reverse=order is Order.NEWEST)
+
+
+def test_the_places_in_a_cause_are_read_and_other_words_are_not() -> None:
+    (first, second) = places_of("p03:5-9 fleet:2 ticket:7 p1:x :3 north")
+    assert (first.stream, first.first, first.last) == ("p03", 5, 9)
+    assert second.includes("fleet", 2)
+    assert not second.includes("fleet", 3)

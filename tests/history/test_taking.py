@@ -1,0 +1,29 @@
+"""A pool takes snapshots by itself, and looks at the past begin at them."""
+
+from pathlib import Path
+
+import pytest
+
+from events import PatchTags
+from events.history.snapshots import Snapshots
+from events.log.depot import Depot
+from events.log.keys import partition_of
+from services.embedded_redis import EmbeddedRedis
+from tests.servers import eventually
+from tests.workers.system import fresh_system, join
+
+pytestmark = pytest.mark.redis_server
+
+
+def test_a_pool_takes_a_snapshot_once_so_many_facts_are_folded(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    with (
+        fresh_system(shared_redis) as system,
+        system.process("-m", "workers.pool", TWINFOLD_DATA_DIR=str(tmp_path), TWINFOLD_HISTORY_SNAPSHOT_FACTS="10"),
+    ):
+        number = partition_of("d", system.log.partitions)
+        system.do(*join("d"), *(PatchTags("d", {"n": one}) for one in range(20)))
+        snapshots = Snapshots(Depot(str(tmp_path / "archive")), epoch=system.log.epoch)
+        eventually(lambda: snapshots.vectors(number), what="a snapshot is there")
+        found = snapshots.newest(number, system.views.checkpoint(number).vector)
+        assert found is not None
+        assert "d" in found.documents()

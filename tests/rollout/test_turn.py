@@ -1,0 +1,41 @@
+"""When a device's turn comes, in words."""
+
+import pytest
+
+from events.rollout import saying
+from events.rollout.plan import Phase, Plan
+from events.rollout.state import State
+from events.rollout.turn import Order, told, turn
+from events.views.explained import Twin
+from tests.rollout.given import in_state
+
+LATE = Twin("d", {"ring": "late"})
+PLAN = Plan((Phase(count=2), Phase(percent=50, approval=True), Phase(condition="tags.ring = 'late'")))
+
+
+@pytest.mark.parametrize(
+    ("order", "comes", "sentence"),
+    [
+        (Order(7, 20), 2, "it is number 7 of 20 in the rollout's order; its turn comes with phase 2 of 3 (50 %)"),
+        (
+            Order(11, 20),
+            3,
+            "it is number 11 of 20 in the rollout's order; its turn comes with phase 3 of 3 (tags.ring = 'late')",
+        ),
+        (Order(2, 20), 1, "it is number 2 of 20 in the rollout's order; phase 1 is for it, and admits others first"),
+        (None, 3, "its turn comes with phase 3 of 3 (tags.ring = 'late')"),
+    ],
+)
+def test_a_device_comes_with_the_first_phase_that_reaches_it(order: Order | None, comes: int, sentence: str) -> None:
+    document = in_state(State.RUNNING, PLAN)
+    waits = saying.approval(1, PLAN)
+    found = turn(document, LATE, enabled=True, order=order, waits=waits)
+    assert found.comes_with == comes
+    said = told(found, document, enabled=True)
+    assert said == (f"its rollout has not come to it: phase 2 of 3 waits for somebody to approve of it; {sentence}")
+
+
+def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:
+    document = in_state(State.PAUSED, PLAN)
+    found = turn(document, LATE, enabled=True, order=Order(7, 20), waits="")
+    assert told(found, document, enabled=True) == "its rollout is paused: too hot"

@@ -1,7 +1,8 @@
 """What is rebuilt of a partition, beside its views in the same slot, until one script puts it in their place."""
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from events import canonical
@@ -51,28 +52,26 @@ class Staging:
             RebuildSuperseded: another one has begun.
             LogUnavailable: Redis did not answer.
         """
-        for what, arguments in self._calls(writes):
-            with answering():
-                stood = self._stage.run(self._client, [self._counter, self._key(what)], [str(self._number), *arguments])
-            if not stood:
-                raise RebuildSuperseded(self._partition)
+        keys: list[str] = []
+        arguments: list[Any] = []
+        size = 0
+        for what, bytes_written, arguments_of in _parts(writes):
+            if self._key(what) not in keys:
+                keys.append(self._key(what))
+            # The script's first key is the counter.
+            arguments += arguments_of(keys.index(self._key(what)) + 2)
+            size += bytes_written
+            if size >= _CALL_BYTES:
+                self._write(keys, arguments)
+                keys, arguments, size = [], [], 0
+        if keys:
+            self._write(keys, arguments)
 
-    def _calls(self, writes: Writes) -> Iterator[tuple[str, list[Any]]]:
-        for name, fields in writes.hashes.items():
-            some: dict[str, bytes | None] = {}
-            size = 0
-            for field, data in fields.items():
-                some[field] = data
-                size += len(field) + len(data or b"")
-                if size >= _CALL_BYTES:
-                    yield name, list(hash_arguments(2, some))
-                    some, size = {}, 0
-            if some:
-                yield name, list(hash_arguments(2, some))
-        for name, ranges in writes.arrays.items():
-            for offset, data in ranges:
-                for start in range(0, len(data), _CALL_BYTES):
-                    yield name, [2, "R", offset + start, data[start : start + _CALL_BYTES]]
+    def _write(self, keys: list[str], arguments: list[Any]) -> None:
+        with answering():
+            stood = self._stage.run(self._client, [self._counter, *keys], [str(self._number), *arguments])
+        if not stood:
+            raise RebuildSuperseded(self._partition)
 
     def switch(self, seen: bytes, *, outcomes: int, checkpoint: Checkpoint) -> Switch:
         """Put what was written in place of the views, if their checkpoint is still the one seen, and no outcome is newer.
@@ -96,3 +95,35 @@ class Staging:
         with answering():
             data: Any = self._client.get(view_key(self._partition, "checkpoint"))
         return data or b""
+
+
+_Arguments = Callable[[int], list[Any]]
+"""What the script is given to write a part, by the number of its key."""
+
+
+def _parts(writes: Writes) -> Iterator[tuple[str, int, _Arguments]]:
+    """Hash or array, bytes, and arguments of every part of some writes, none much larger than one call."""
+    for name, fields in writes.hashes.items():
+        some: dict[str, bytes | None] = {}
+        size = 0
+        for field, data in fields.items():
+            some[field] = data
+            size += len(field) + len(data or b"")
+            if size >= _CALL_BYTES:
+                yield name, size, partial(_hash_part, some)
+                some, size = {}, 0
+        if some:
+            yield name, size, partial(_hash_part, some)
+    for name, ranges in writes.arrays.items():
+        for offset, data in ranges:
+            for start in range(0, len(data), _CALL_BYTES):
+                part = data[start : start + _CALL_BYTES]
+                yield name, len(part), partial(_array_part, offset + start, part)
+
+
+def _hash_part(fields: dict[str, bytes | None], key_index: int) -> list[Any]:
+    return list(hash_arguments(key_index, fields))
+
+
+def _array_part(offset: int, data: bytes, key_index: int) -> list[Any]:
+    return [key_index, "R", offset, data]

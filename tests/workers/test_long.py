@@ -159,7 +159,7 @@ def _kill_one_worker(draw: random.Random) -> bool:
     children = [
         int(path.name)
         for path in Path("/proc").iterdir()
-        if path.name.isdigit() and _command(path)[-2:] == ["-m", "workers"] and _parent_is_ours(path)
+        if path.name.isdigit() and _command(path)[1:3] == ["-m", "workers"] and _parent_is_ours(path)
     ]
     if not children:
         return False

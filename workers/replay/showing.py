@@ -61,7 +61,9 @@ class Bar:
             case Failed():
                 pass
         folded = sum(self._came.values())
-        self._progress.update(self._task, completed=folded)
+        # A log that is written to meanwhile has more than it had.
+        self._facts = max(self._facts, folded)
+        self._progress.update(self._task, completed=folded, total=max(1, self._facts))
         now = time.monotonic()
         if not self._live and now - self._said >= _LINE_SECONDS:
             self._said = now

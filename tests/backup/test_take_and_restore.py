@@ -1,6 +1,5 @@
 """A backup holds what stood at one moment; a restore brings back those bytes, or nothing."""
 
-import contextlib
 import itertools
 import resource
 import shutil
@@ -25,6 +24,7 @@ from events.backup.taking import Wanted, take
 from events.fleet.outcome import Outcome
 from events.log.depot import Depot
 from events.log.errors import LogRestoring
+from events.log.failpoints import FailPoint, observers
 from events.log.keys import FLEET, key, name, partition_of
 from events.log.opening import initialise, open_log
 from events.log.raw import RawStreams, stream_names
@@ -302,43 +302,53 @@ def _break_off(told: Any) -> None:
         raise _BrokeOff
 
 
-def test_a_backup_under_load_holds_no_outcome_of_facts_that_it_does_not_hold(system: System, tmp_path: Path) -> None:
-    stopping = threading.Event()
+def test_a_backup_of_a_system_that_moves_holds_whatever_its_entries_name(system: System, tmp_path: Path) -> None:
+    """Between any two looks at a head something is written in every stream, and folded."""
+    moves = itertools.count()
 
-    def write() -> None:
-        number = 0
-        while not stopping.is_set():
-            number += 1
-            system.do(PatchTags(f"d{number % 4}", {"on": number % 2 == 0, "n": number % 30}))
-            if number % 10 == 0:
-                system.do(deploy(f"x{number}", base("x"), f"tags.n = {number % 30}", priority=number))
+    def move(point: FailPoint) -> None:
+        if point is FailPoint.BACKUP_HEAD_READ:
+            number = next(moves)
+            system.do(*(PatchTags(f"d{one}", {"n": 100 + number}) for one in range(4)))
+            system.do(deploy(f"x{number}", base("x"), f"tags.n = {100 + number}", priority=10 + number))
+            drain(system)
 
-    with _workers(system):
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
-            made = [taken(system, tmp_path, at=1_800_000_000_000 + number)[0] for number in range(3)]
-        finally:
-            stopping.set()
-            writer.join()
-        system.settle()
-    place = Place(str(tmp_path))
-    for manifest in made:
-        heads = {stream.name: stream.head for stream in manifest.streams}
-        for number in range(PARTITIONS):
-            last = system.views.outcomes(number, after=heads[f"{name(number)}:outcomes"] - 1, limit=1)
-            vector = msgspec.json.decode(last[0].data, type=Outcome).after
-            assert vector.partition <= heads[name(number)]
-            assert vector.fleet <= heads["fleet"]
-    bring_back(system, made[-1], place)
+    observers.append(move)
+    try:
+        manifest, place = taken(system, tmp_path)
+    finally:
+        observers.remove(move)
+    heads = {stream.name: stream.head for stream in manifest.streams}
+    assert next(moves) == len(heads)
+    for number in range(PARTITIONS):
+        last = system.views.outcomes(number, after=heads[f"{name(number)}:outcomes"] - 1, limit=1)
+        vector = msgspec.json.decode(last[0].data, type=Outcome).after
+        assert vector.partition <= heads[name(number)]
+        assert vector.fleet <= heads["fleet"]
+    bring_back(system, manifest, place)
     drain(system)
     assert_rebuilt(system)
 
 
-@contextlib.contextmanager
-def _workers(system: System) -> Iterator[None]:
+def test_a_backup_while_processes_write_is_restored(system: System, tmp_path: Path) -> None:
+    stopping = threading.Event()
+
+    def write() -> None:
+        for number in itertools.takewhile(lambda _: not stopping.is_set(), itertools.count()):
+            system.do(PatchTags(f"d{number % 4}", {"on": number % 2 == 0, "n": number % 30}))
+
     with system.process("-m", "workers.pool"):
-        yield
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            manifest, place = taken(system, tmp_path)
+        finally:
+            stopping.set()
+            writer.join()
+        system.settle()
+    bring_back(system, manifest, place)
+    drain(system)
+    assert_rebuilt(system)
 
 
 _TAKE = """

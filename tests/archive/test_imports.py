@@ -11,7 +11,7 @@ print(sorted({{"pyarrow", "fsspec", "duckdb"}} & set(sys.modules)))
 """
 
 
-MODULES = ("services.cli.check", "services.cli.log", "workers.project", "workers.pool.supervisor")
+MODULES = ("services.cli.check", "services.cli.log", "workers.project")
 
 
 def test_plain_processes_do_not_load_parquet_or_file_systems() -> None:

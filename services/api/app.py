@@ -275,7 +275,8 @@ def _path(request: Request) -> str:
 
 def _insist_on_a_past(request: Request) -> None:
     method, path = request.method, _path(request)
-    if not takes_at(method, path):
+    # Of a method that a path does not have, that is to be told.
+    if not takes_at(method, path) and method in _methods(request):
         raise refuse(method, path)
 
 

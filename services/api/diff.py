@@ -10,7 +10,7 @@ from services.api import described, described_diff
 from services.api.changes import Between, of_deployment, of_device, of_fleet
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid
-from services.api.past import AtMode, Past
+from services.api.past import AT_CHARACTERS_MAX, AT_FORM, AtMode, Past
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
@@ -20,10 +20,23 @@ def diff(
     request: Request,
     *,
     first: Annotated[
-        str, Query(alias="from", max_length=32_768, description="The earlier moment, as `at`.", examples=["fleet:1"])
+        str,
+        Query(
+            alias="from",
+            max_length=AT_CHARACTERS_MAX,
+            pattern=AT_FORM,
+            description="The earlier moment, as `at`.",
+            examples=["fleet:1"],
+        ),
     ],
     last: Annotated[
-        str | None, Query(alias="to", max_length=32_768, description="The later one, as `at`; now if it is not given.")
+        str | None,
+        Query(
+            alias="to",
+            max_length=AT_CHARACTERS_MAX,
+            pattern=AT_FORM,
+            description="The later one, as `at`; now if it is not given.",
+        ),
     ] = None,
     device: Annotated[str | None, Query(description="This device alone.")] = None,
     deployment: Annotated[str | None, Query(description="This deployment alone.")] = None,

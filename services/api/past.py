@@ -134,10 +134,15 @@ class Past:
         return PastDocuments(self._room.log, RawStreams(self._room.client), self._snapshots)
 
 
+AT_CHARACTERS_MAX = 16_384
+AT_FORM = r"^[0-9A-Za-z:.,+\- ]*$"
+"""As long as the vector of a thousand partitions, and a line of a request takes it."""
+
 At = Annotated[
     str | None,
     Query(
-        max_length=32_768,
+        max_length=AT_CHARACTERS_MAX,
+        pattern=AT_FORM,
         description="Answers as of then: a time (RFC 3339, or milliseconds since 1970), a position (`fleet:17`, `p03:120`),"
         " several with commas, or what `Twinfold-As-Of` of an answer says.",
     ),

@@ -181,7 +181,7 @@ class Settings(BaseSettings):
     """How long one job works before what is left of it goes behind the others; it always does one batch."""
 
     history_snapshot_facts: int = Field(default=10_000, ge=0, le=10_000_000)
-    """After so many facts of a partition (or half as many as it has devices) a snapshot of it is taken, for looks at the past; 0 is none."""
+    """After so many facts of a partition, or half as many as it has devices, a snapshot is taken for looks at the past; 0: none."""
 
     history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
     """What an API process keeps of partitions as they were, in MiB."""

@@ -3,7 +3,6 @@
 import contextlib
 import datetime as dt
 import ipaddress
-import os
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from events.settings import Settings
+from services import whole_files
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 """What a local server is always called."""
@@ -106,8 +106,8 @@ def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(key_file, _private(key))
-    _write(ca, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    whole_files.put(key_file, _private(key))
+    whole_files.put(ca, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: dt.datetime) -> None:
@@ -132,8 +132,8 @@ def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: d
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    _write(files.key, _private(key))
-    _write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    whole_files.put(files.key, _private(key))
+    whole_files.put(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def _is_good(files: Files, names: tuple[str, ...], now: dt.datetime) -> bool:
@@ -193,14 +193,3 @@ def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Put a whole file in place, so that nobody ever reads half of one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    draft.replace(path)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +16,7 @@ from typing import Self
 from redis import Redis
 from redis.exceptions import RedisError
 
-from events.settings import ENV_PREFIX
+from events.settings import ENV_PREFIX, Settings
 
 VARIABLE = f"{ENV_PREFIX}REDIS_SERVER"
 _START_SECONDS_MAX = 20.0
@@ -172,3 +173,17 @@ def _dying_with_us() -> list[str]:
     if not sys.platform.startswith("linux"):
         return []
     return [sys.executable, "-S", "-E", "-c", _LAUNCHER]
+
+
+@contextlib.contextmanager
+def redis_of(settings: Settings, *, own_redis: bool) -> Iterator[str]:
+    """The URL of the Redis to work on: the one of the settings, or with `own_redis` one embedded in the data directory.
+
+    Raises:
+        NoRedisServer, RedisDidNotStart: there is none to embed.
+    """
+    if not own_redis:
+        yield settings.redis_url
+        return
+    with EmbeddedRedis(settings.data_dir / "redis", server=settings.redis_server) as redis:
+        yield redis.url

@@ -1,10 +1,9 @@
 """The files of a data directory that make a system itself: what it is known by, and what opens it."""
 
-import os
-
 import msgspec
 
 from events.settings import Settings
+from services import whole_files
 
 KEY_FILE, SEAL_KEY_FILE = "master.key", "seal.key"
 RESTORING = "restoring"
@@ -68,10 +67,4 @@ def write(settings: Settings, name: str, data: bytes) -> None:
     elsewhere = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
     path = elsewhere.get(name, settings.data_dir / name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.restored")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    whole_files.put(path, data)

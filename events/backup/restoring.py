@@ -2,32 +2,29 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
 
 from events.backup.blocks import Record, unpack, unpack_records
 from events.backup.errors import BackupDamaged, TargetNotEmpty
+from events.backup.folding import Folding
 from events.backup.manifest import HERE, Manifest, Stream
 from events.backup.place import Place
 from events.backup.taking import Tell, Told
-from events.device.facts import DeviceRegistered, DeviceRetired
-from events.envelope import Envelope
 from events.log.archive.manifest import Manifest as Segments
 from events.log.archive.manifest import encode, manifest_name
 from events.log.archive.notes import Made, archive_key, note, set_place
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering
 from events.log.depot import Depot
-from events.log.errors import LogError, UnreadableFact
+from events.log.errors import UnreadableFact
 from events.log.facts import BlockResolved, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.opening import RESTORING
-from events.log.port import Fact
 from events.log.raw import RawEntry, RawStreams, digest, link, number_of
-from events.producer.refolding import refold
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
 
@@ -112,7 +109,7 @@ def restore(
     facts = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(facts, 1):
         entries = functools.partial(_all_entries, stream, place, client)
-        folding = _Folding(stream.name, entries, left_out.get(number_of(stream.name), frozenset()))
+        folding = Folding(stream.name, entries, left_out.get(number_of(stream.name), frozenset()))
         documents = folding.run()
         _set(client, number_of(stream.name), "heads", folding.heads)
         _set(client, number_of(stream.name), "snapshots", documents)
@@ -244,59 +241,6 @@ def _erase_again(manifest: Manifest, place: Place, client: Client) -> None:
                 for secret_id in fact.ids:
                     with contextlib.suppress(SecretNotFound):
                         store.destroy(secret_id)
-
-
-class _Folding:
-    """The documents and heads of one stream, without what was left out or does not fold."""
-
-    def __init__(self, stream: str, entries: Callable[[], Iterator[RawEntry]], left_out: Collection[int]) -> None:
-        self._stream, self._entries = stream, entries
-        self._left_out = set(left_out)
-        self._at_position = 0
-        self.heads: dict[str, bytes] = {}
-        self.unfolded: list[str] = []
-        self.at = 0
-
-    def run(self) -> dict[str, bytes]:
-        """Fold the stream; begins again without an entry that nothing can be made of, as its partition stops there, too."""
-        while True:
-            self.heads, self.at = {}, 0
-            try:
-                return refold(self._facts())
-            except (BackupDamaged, LogError, OSError):
-                raise
-            except Exception:  # noqa: BLE001 - a fact that does not follow can break any rule of the fold
-                self._note(self._at_position)
-
-    def _note(self, position: int) -> None:
-        self._left_out.add(position)
-        self.unfolded.append(f"{self._stream}:{position}")
-
-    def _facts(self) -> Iterator[Envelope[Fact]]:
-        generations: dict[str, int] = {}
-        for entry in self._entries():
-            self._at_position = entry.position
-            at = entry.fields.get(b"at", b"")
-            # A damaged entry may say anything; what comes after it may not be given an older time all the same.
-            self.at = max(self.at, int(at) if at.isdigit() else 0)
-            if entry.position in self._left_out:
-                continue
-            try:
-                envelope = decode_entry(self._stream, entry.position, entry.fields)
-            except UnreadableFact:
-                self._note(entry.position)
-                continue
-            match envelope.fact:
-                case DeviceRegistered():
-                    generations[envelope.subject] = abs(generations.get(envelope.subject, 0)) + 1
-                case DeviceRetired():
-                    # Kept as a negative number: the next registration counts on.
-                    generations[envelope.subject] = -abs(generations.get(envelope.subject, 0))
-                case _:
-                    pass
-            generation = max(0, generations.get(envelope.subject, 0))
-            self.heads[envelope.subject] = b"%d:%d" % (envelope.version, generation)
-            yield envelope
 
 
 def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> None:

@@ -17,6 +17,7 @@ from events.log.archive.notes import Notes, holders_key, notes_of, place_of
 from events.log.connect import Client, answering, entries_of
 from events.log.depot import Depot
 from events.log.errors import LogLostItsTail
+from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key
 from events.log.raw import BATCH_ENTRIES, RawEntry, RawStreams, digest, genesis, key_of, link, stream_names
 from events.log.redis import RedisLog
@@ -145,6 +146,7 @@ def redis_key(stream: str) -> str:
 def _head(client: Client, stream_key: str) -> int:
     with answering():
         newest = entries_of(client.xrevrange(stream_key, count=1))
+    reached(FailPoint.BACKUP_HEAD_READ)
     return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
 

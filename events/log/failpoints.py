@@ -42,6 +42,7 @@ class FailPoint(enum.Enum):
     SEAL_APPENDED = "seal_appended"
     SEAL_KEPT = "seal_kept"
     SEAL_HELD = "seal_held"
+    BACKUP_HEAD_READ = "backup_head_read"
     BACKUP_FILE_PUT = "backup_file_put"
     BACKUP_BEFORE_LIST = "backup_before_list"
     RESTORE_ENTRIES_PUT = "restore_entries_put"

@@ -48,7 +48,7 @@ PublicKeys = Annotated[
 def key(*, data: DataDir = None) -> None:
     """Print the public key that verifies seals: give it to whoever audits, and keep it away from this machine.
 
-    Example: twinfold audit key > seal.pem
+    Example: twinfold audit key
     """
     typer.echo(public_key(read_settings(data_dir=data)).to_pem().decode(), nl=False)
 

@@ -8,6 +8,7 @@ import msgspec
 import typer
 from redis import Redis
 
+from events.backup.mending import damaged, mend
 from events.envelope import Principal
 from events.log.keys import FLEET
 from events.log.opening import open_log
@@ -125,6 +126,34 @@ def resolve(
     typer.echo(f"{place} is left out from now on" if leave_out else f"{place} is tried again")
     if wait:
         _wait(log, views, stop, again=retry)
+
+
+@app.command()
+def documents(
+    *,
+    mend_them: Annotated[bool, typer.Option("--mend", help="Put what the facts give in their place.")] = False,
+    redis_url: RedisUrl = None,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Find documents beside the log that are not what the facts make of them; with --mend, put them right.
+
+    A damaged one stops nobody but its own subject, whose reads and writes fail. All facts are folded for this.
+
+    Example: twinfold blocked documents --mend
+    """
+    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    log, _ = _open(settings)
+    found = left = 0
+    for stream in (FLEET, *range(log.partitions)):
+        for one in damaged(log, stream):
+            found += 1
+            done = mend_them and mend(log, one)
+            left += not done
+            typer.echo(f"{one.place} is not what its facts make of it" + ("; mended" if done else ""))
+    if not found:
+        typer.echo("every document is what its facts make of it")
+    if left:
+        raise typer.Exit(1)
 
 
 def _wait(log: RedisLog, views: RedisViewStore, stop: Stop, *, again: bool) -> None:

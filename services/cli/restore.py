@@ -1,10 +1,8 @@
 """`twinfold restore`: a system out of a backup, into an empty Redis and an empty data directory."""
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -26,7 +24,7 @@ from services import local_files
 from services.cli.exits import RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
 from services.cli.progress import Progress
-from services.embedded_redis import EmbeddedRedis
+from services.embedded_redis import redis_of
 from services.up.directory import held
 
 
@@ -70,7 +68,7 @@ def restore(
     _insist_on_room(settings)
     with held(settings.data_dir):
         own_redis = "redis_url" not in settings.model_fields_set
-        with _redis(settings, own_redis=own_redis) as url, Progress(quiet=False) as progress:
+        with redis_of(settings, own_redis=own_redis) as url, Progress(quiet=False) as progress:
             client = connect(url)
             if not settings.allow_volatile_redis:
                 check_server(client)
@@ -112,15 +110,6 @@ def _insist_on_room(settings: Settings) -> None:
     found = local_files.foreign(settings)
     if found is not None:
         raise TargetNotEmpty(str(settings.data_dir), found)
-
-
-@contextlib.contextmanager
-def _redis(settings: Settings, *, own_redis: bool) -> Iterator[str]:
-    if not own_redis:
-        yield settings.redis_url
-        return
-    with EmbeddedRedis(settings.data_dir / "redis", server=settings.redis_server) as redis:
-        yield redis.url
 
 
 def _archive(settings: Settings, manifest: Manifest, *, again: bool) -> Depot | None:

@@ -2,14 +2,12 @@
 
 import contextlib
 import datetime as dt
-import os
 import signal
 import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,10 +18,10 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
-from services import certificates, local
+from services import certificates, local, whole_files
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
-from services.embedded_redis import EmbeddedRedis
+from services.embedded_redis import redis_of
 from services.up.directory import held
 from services.up.roles import Role
 
@@ -48,7 +46,7 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
         stack.enter_context(held(settings.data_dir))
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
-        url = stack.enter_context(_redis(settings, own_redis=own_redis))
+        url = stack.enter_context(redis_of(settings, own_redis=own_redis))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         queue_url = settings.queue_url or url
         changed = settings.model_copy(update={"redis_url": url, "queue_url": queue_url})
@@ -94,7 +92,7 @@ def _leave_word(settings: Settings, log: RedisLog) -> None:
         ensure_policies(producer, log)
         if local.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
             text = issue_token(producer, name="admin", role="admin")
-            _write(settings.data_dir / local.TOKEN_FILE, text.encode())
+            whole_files.put(settings.data_dir / local.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
     word = Serving(
         url=address(settings),
@@ -103,25 +101,8 @@ def _leave_word(settings: Settings, log: RedisLog) -> None:
         queue_url=settings.effective_queue_url,
         ca=ca,
     )
-    _write(settings.data_dir / local.FILE, msgspec.json.encode(word))
+    whole_files.put(settings.data_dir / local.FILE, msgspec.json.encode(word))
     log.client.close()
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    draft.replace(path)
-
-
-@contextlib.contextmanager
-def _redis(settings: Settings, *, own_redis: bool) -> Iterator[str]:
-    if not own_redis:
-        yield settings.redis_url
-        return
-    with EmbeddedRedis(settings.data_dir / "redis", server=settings.redis_server) as redis:
-        yield redis.url
 
 
 def _wait_until_ready(settings: Settings, stopping: threading.Event, roles: list[Role]) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import Guarded, guarded
+from tests.api.serving import Guarded, guarded, written
 from tests.workers.system import fresh_system
 
 
@@ -28,9 +28,9 @@ def writing() -> None:
 @pytest.fixture
 def unharmed(gate: Guarded, request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test tries, nothing is stored, no fault of ours is logged, and the API lives on."""
-    heads, said = gate.system.log.heads(), len(gate.said())
+    heads, said = written(gate.system), len(gate.said())
     yield
     assert gate.http.get("/healthz").status_code == 200
     assert "Traceback" not in gate.said()[said:]
     if "writing" not in request.fixturenames:
-        assert gate.system.log.heads() == heads
+        assert written(gate.system) == heads

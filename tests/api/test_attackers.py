@@ -10,14 +10,14 @@ import pytest
 
 from events.access.commands import RevokeToken
 from services.credentials import device_key, new_key
-from tests.api.serving import Guarded
+from tests.api.serving import Guarded, written
 from tests.api.signing import digest, signed
 from tests.servers import eventually
 from tests.workers.system import base
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed")]
 
-READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW = range(9)
+READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT = range(10)
 OPERATIONS: Sequence[tuple[int, str, str]] = (
     (READ, "GET", "/devices"),
     (READ, "GET", "/devices/victim"),
@@ -63,12 +63,16 @@ OPERATIONS: Sequence[tuple[int, str, str]] = (
     (ADMIN, "GET", "/v1/webhooks/mine/deliveries"),
     (ADMIN, "POST", "/v1/webhooks/mine/test"),
     (FOLLOW, "GET", "/v1/stream"),
+    (AUDIT, "GET", "/v1/audit/facts"),
+    (AUDIT, "GET", "/v1/audit/facts/fleet/1"),
+    (AUDIT, "GET", "/v1/audit/facts/fleet/1/causes"),
+    (AUDIT, "GET", "/v1/audit/export"),
     (OPEN, "GET", "/healthz"),
     (OPEN, "GET", "/readyz"),
     (OPEN, "GET", "/openapi.json"),
 )
 ALLOWED = {
-    "iothubowner": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW},
+    "iothubowner": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT},
     "service": {TWINS_READ, TWINS_WRITE, FACTS, OPEN},
     "device": {OWN, OPEN},
     "registryRead": {READ, OPEN},
@@ -77,7 +81,8 @@ ALLOWED = {
 ROLES_ALLOWED = {
     "read": {READ, TWINS_READ, OPEN},
     "operate": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, OPEN, FOLLOW},
-    "admin": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW},
+    "audit": {AUDIT, OPEN},
+    "admin": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT},
 }
 OF_A_DEVICE: Sequence[tuple[str, str]] = (
     ("GET", "/devices/{}/modules"),
@@ -229,11 +234,11 @@ def test_a_policy_allows_what_its_rights_say_and_nothing_else(gate: Guarded, pol
 @pytest.mark.usefixtures("writing")
 def test_a_token_allows_what_its_role_says_and_nothing_else(gate: Guarded, role: str) -> None:
     headers = gate.token(role)
-    heads = gate.system.log.heads()
+    heads = written(gate.system)
     for kind, method, path in OPERATIONS:
         answer = ask(gate, headers, method, path)
         assert forbidden(answer) is (kind not in ROLES_ALLOWED[role]), (role, method, path, answer.text)
-    assert gate.system.log.heads() == heads
+    assert written(gate.system) == heads
 
 
 def test_a_registry_policy_reads_no_twin(gate: Guarded) -> None:
@@ -268,7 +273,7 @@ def test_a_password_is_not_read_as_the_key_of_a_device_of_ones_own(gate: Guarded
     reference = shown["properties.desired"]["runtime"]["settings"]["registryCredentials"]["mine"]["password"]
     assert list(reference) == ["$secret"]
     keys = {"type": "sas", "symmetricKey": {"primaryKey": reference, "secondaryKey": reference}}
-    heads = gate.system.log.heads()
+    heads = written(gate.system)
     for command in (
         {"command": "RegisterDevice", "device_id": "mine"},
         {"command": "UpdateDevice", "device_id": "victim"},
@@ -278,7 +283,7 @@ def test_a_password_is_not_read_as_the_key_of_a_device_of_ones_own(gate: Guarded
         line = json.dumps({**command, "authentication": keys})
         assert gate.http.post("/v1/facts", content=line, headers=operator).json()["written"] == 0
     assert gate.http.put("/devices/mine", json={"authentication": keys}, headers=operator).status_code == 400
-    assert gate.system.log.heads() == heads
+    assert written(gate.system) == heads
 
 
 @pytest.mark.usefixtures("writing")
@@ -298,7 +303,7 @@ def test_tokens_end_when_they_are_revoked_or_expire(gate: Guarded) -> None:
 def test_a_scoped_token_learns_of_nobody_else_and_changes_nothing_there(gate: Guarded) -> None:
     gate.http.patch("/twins/thief", json={"tags": {"site": "north"}}, headers=gate.policy())
     scoped = gate.token("operate", scope="tags.site = 'north'")
-    heads = gate.system.log.heads()
+    heads = written(gate.system)
     for path in ("/twins/thief", "/devices/thief", "/devices/thief/modules", "/v1/devices/thief/effective"):
         assert gate.http.get(path, headers=scoped).status_code in {200, 404}
     for kind, method, path in OPERATIONS:
@@ -307,7 +312,7 @@ def test_a_scoped_token_learns_of_nobody_else_and_changes_nothing_there(gate: Gu
         assert kind != ADMIN or forbidden(answer)
         assert "victim" not in path or answer.status_code in {400, 404}
     assert gate.http.put("/devices/brand-new", json={}, headers=scoped).status_code == 401
-    assert gate.system.log.heads() == heads
+    assert written(gate.system) == heads
 
 
 # -- devices

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import Guarded, guarded
+from tests.api.serving import Guarded, guarded, written
 from tests.servers import eventually
 from tests.workers.system import base, fresh_system
 
@@ -204,7 +204,7 @@ OF_ONE_DEVICE: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize(("method", "path", "body"), OF_ONE_DEVICE)
 def test_a_device_outside_answers_as_one_that_is_not_there(fleet: Fleet, method: str, path: str, body: Any) -> None:
-    heads = fleet.serving.system.log.heads()
+    heads = written(fleet.serving.system)
     for conditions in ({}, {"If-Match": "*"}, {"If-Match": '"bm9uZQ=="'}):
         answers = [
             told(fleet.ask(fleet.north, method, path.format(name), json=body, headers=conditions), name)
@@ -212,7 +212,7 @@ def test_a_device_outside_answers_as_one_that_is_not_there(fleet: Fleet, method:
         ]
         assert answers[0] == answers[1] == answers[2]
         assert answers[0][0] in {401, 404}
-    assert fleet.serving.system.log.heads() == heads
+    assert written(fleet.serving.system) == heads
 
 
 def test_an_explanation_names_what_is_theirs_and_what_targets_them_and_nothing_else(fleet: Fleet) -> None:

@@ -1,5 +1,6 @@
 """A system is backed up while it runs, destroyed, and restored: whoever asks afterwards gets the answers of before."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -32,7 +33,6 @@ READS = (
     "/v1/deployments/c/rollout",
     "/v1/rollouts",
     "/v1/webhooks",
-    "/devices/d1",
     "/twins/d1",
     "/twins/d1/modules/%24edgeAgent",
     "/v1/devices/d1/effective",
@@ -101,7 +101,20 @@ def seen(http: httpx.Client, path: str) -> Any:
 
 
 def everything(http: httpx.Client) -> dict[str, Any]:
-    return {path: seen(http, path) for path in READS}
+    return {path: standing(seen(http, path)) for path in READS}
+
+
+def standing(value: Any) -> Any:
+    """Without what says how far views and webhooks are: every read of keys is a fact, which moves that."""
+    if isinstance(value, dict):
+        return {name: standing(item) for name, item in value.items() if name not in {"asOf", "lag"}}
+    return [standing(item) for item in value] if isinstance(value, list) else value
+
+
+def differences(http: httpx.Client, before: dict[str, Any]) -> dict[str, Any]:
+    """The reads that do not answer as before, each with both answers."""
+    now = everything(http)
+    return {path: (now[path], before[path]) for path in before if now[path] != before[path]}
 
 
 def own_answer(http: httpx.Client, device_id: str) -> Any:
@@ -120,7 +133,7 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(place
     data, backups, keys = place / "d", place / "backups", place / "keys"
     with up(data, TWINFOLD_SEAL_EVERY_SECONDS="0.5") as (_, http, _):
         fill(http)
-        before = everything(http)
+        before, identity = everything(http), seen(http, "/devices/d1")
         desired = own_answer(http, "d1")
         assert PASSWORD in str(desired)
         made = twinfold("backup", "--to", str(backups), "--keys-to", str(keys), "--data", str(data))
@@ -139,7 +152,11 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(place
     assert ((data / "tls/ca.pem").read_bytes(), (data / "admin.token").read_bytes()) == (ca, token)
     with up(data) as (_, http, _):
         # What came after a partition's last outcome is folded again by the workers.
-        eventually(lambda: everything(http) == before, what="every read answers as before")
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not differences(http, before), what="every read answers as before")
+        assert differences(http, before) == {}
+        # Once: a read of keys is a fact, which views have to follow.
+        assert seen(http, "/devices/d1") == identity
         assert own_answer(http, "d1") == desired
         environment = {"TWINFOLD_DATA_DIR": str(data), "TWINFOLD_REDIS_URL": f"unix://{data}/redis/redis.sock"}
         verified = twinfold("audit", "verify", **environment)

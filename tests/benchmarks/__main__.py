@@ -13,6 +13,7 @@ from tests.benchmarks import (
     large_fleet,
     metrics,
     one_partition,
+    preview,
     queries,
     readiness,
     replay,
@@ -34,6 +35,7 @@ _ROOMS = {
     "explain": explain.run,
     "history": history.run,
     "replay": replay.run,
+    "preview": preview.run,
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from events.log.keys import FLEET, key
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
-from tests.workers.system import System, assert_rebuilt, base, fresh_system
+from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, fresh_system
 
 pytestmark = pytest.mark.redis_server
 
@@ -73,6 +73,8 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     for name in (b"Lovelace", b"Augusta", b"ada@example.com"):
         assert name not in all_of(system)
         assert name.decode() not in serving.said()
+    for number in range(PARTITIONS):
+        assert not [one for one in system.views.field_names(number, "index") if "$secret" in one]
     snapshots = system.log.client.hgetall(key(0, "snapshots"))
     done = twinfold(system, "erase", "device", "d1", "--tags", "--reason", "Ada asked", "--by", "user:dpo", "--yes")
     assert (done.returncode, "3 secrets of device:d1 are erased" in done.stdout) == (0, True), done.stderr

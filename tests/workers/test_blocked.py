@@ -230,6 +230,35 @@ def test_a_lost_tail_is_not_decided_upon_but_restored(system: System) -> None:
     assert "twinfold restore" in choices[1].what
 
 
+def test_a_damaged_document_is_found_and_made_of_the_facts_again(system: System) -> None:
+    client: Any = system.log.client
+    victim = devices_of(1)[0]
+    system.do(PatchTags(victim, {"on": True}))
+    system.settle()
+    before = (
+        client.hgetall(key(1, "snapshots")),
+        client.hgetall(key(1, "heads")),
+        client.hgetall(key(FLEET, "snapshots")),
+    )
+    client.hset(key(1, "snapshots"), victim, b"{")
+    client.hset(key(FLEET, "snapshots"), "a", b"{}")
+    client.hset(key(1, "snapshots"), "nobody", b"{}")
+    client.hset(key(1, "heads"), devices_of(1)[1], "0:0")
+    found = command(system, "documents", "--redis-url", system.url)
+    assert found.returncode == 1
+    names = [line.split(" is not")[0] for line in found.stdout.splitlines()]
+    assert sorted(names) == sorted(["fleet a", f"p01 {victim}", f"p01 {devices_of(1)[1]}", "p01 nobody"])
+    mended = command(system, "documents", "--mend", "--redis-url", system.url)
+    assert (mended.returncode, mended.stdout.count("; mended")) == (0, 4), mended.stderr
+    after = (
+        client.hgetall(key(1, "snapshots")),
+        client.hgetall(key(1, "heads")),
+        client.hgetall(key(FLEET, "snapshots")),
+    )
+    assert after == before
+    assert "every document is" in command(system, "documents", "--redis-url", system.url).stdout
+
+
 def test_an_operator_sees_what_is_stopped_and_decides(system: System) -> None:
     assert command(system).stdout == "no partition is stopped\n"
     bad = damage(system, 1)

@@ -1,0 +1,65 @@
+"""Documents and heads of one stream folded again, past entries that nothing can be made of."""
+
+from collections.abc import Callable, Collection, Iterator
+
+from events.backup.errors import BackupDamaged
+from events.device.facts import DeviceRegistered, DeviceRetired
+from events.envelope import Envelope
+from events.log.codec import decode_entry
+from events.log.entries import RawEntry
+from events.log.errors import LogError, UnreadableFact
+from events.log.port import Fact
+from events.producer.refolding import refold
+
+
+class Folding:
+    """The documents and heads of one stream, without what was left out or does not fold."""
+
+    def __init__(self, stream: str, entries: Callable[[], Iterator[RawEntry]], left_out: Collection[int]) -> None:
+        self._stream, self._entries = stream, entries
+        self._left_out = set(left_out)
+        self._at_position = 0
+        self.heads: dict[str, bytes] = {}
+        self.unfolded: list[str] = []
+        self.at = 0
+
+    def run(self) -> dict[str, bytes]:
+        """Fold the stream; begins again without an entry that nothing can be made of, as its partition stops there, too."""
+        while True:
+            self.heads, self.at = {}, 0
+            try:
+                return refold(self._facts())
+            except (BackupDamaged, LogError, OSError):
+                raise
+            except Exception:  # noqa: BLE001 - a fact that does not follow can break any rule of the fold
+                self._note(self._at_position)
+
+    def _note(self, position: int) -> None:
+        self._left_out.add(position)
+        self.unfolded.append(f"{self._stream}:{position}")
+
+    def _facts(self) -> Iterator[Envelope[Fact]]:
+        generations: dict[str, int] = {}
+        for entry in self._entries():
+            self._at_position = entry.position
+            at = entry.fields.get(b"at", b"")
+            # A damaged entry may say anything; what comes after it may not be given an older time all the same.
+            self.at = max(self.at, int(at) if at.isdigit() else 0)
+            if entry.position in self._left_out:
+                continue
+            try:
+                envelope = decode_entry(self._stream, entry.position, entry.fields)
+            except UnreadableFact:
+                self._note(entry.position)
+                continue
+            match envelope.fact:
+                case DeviceRegistered():
+                    generations[envelope.subject] = abs(generations.get(envelope.subject, 0)) + 1
+                case DeviceRetired():
+                    # Kept as a negative number: the next registration counts on.
+                    generations[envelope.subject] = -abs(generations.get(envelope.subject, 0))
+                case _:
+                    pass
+            generation = max(0, generations.get(envelope.subject, 0))
+            self.heads[envelope.subject] = b"%d:%d" % (envelope.version, generation)
+            yield envelope

@@ -1,0 +1,184 @@
+"""What single commands would do, and what they then do: each looked ahead at, done, folded and compared."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import (
+    CreateDeployment,
+    CreateModule,
+    DeleteDeployment,
+    PatchTags,
+    RegisterDevice,
+    ReportProperties,
+    RetireDevice,
+    UpdateDeployment,
+    UpdateDevice,
+)
+from events.device.commands import SetConfiguration
+from events.envelope import Principal
+from events.fleet.outcome import Outcome
+from events.log.memory import MemoryLog
+from events.preview.difference import How, differences
+from events.preview.errors import PreviewBehind, PreviewDiffers, PreviewTokenInvalid
+from events.preview.previewer import Previewer
+from events.preview.token import Token
+from events.view_store.memory import MemoryViewStore
+from tests.producer.logs import producer
+from tests.workers.system import base, layer
+from workers.projector import Projector
+
+BY = Principal.parse("user:ada")
+PARTITIONS = 2
+
+
+class Stand:
+    """A small fleet in memory, and somebody who looks ahead."""
+
+    def __init__(self, *commands: Any) -> None:
+        self.log, self.views = MemoryLog(partitions=PARTITIONS), MemoryViewStore()
+        self.producer = producer(self.log)
+        self.projector = Projector(self.log, self.views, clock=lambda: 0)
+        self.previewer = Previewer(self.log, self.views, clock=lambda: 0, pause=lambda _: None)
+        self.do(*commands)
+
+    def do(self, *commands: Any) -> None:
+        self.producer.submit(commands).raise_if_refused()
+        for number in range(PARTITIONS):
+            assert self.projector.drain(number, go_on=lambda: True)
+
+    def foretold(self, *commands: Any) -> Any:
+        decided = self.previewer.decide(commands, by=BY)
+        assert not decided.refused
+        return decided, self.previewer.outcome(decided.facts, decided.proposed)
+
+    def happens(self, *commands: Any) -> Any:
+        """Look ahead, do it, and insist that it was so; answers the outcome."""
+        before = [self.views.checkpoint(number).outcomes for number in range(PARTITIONS)]
+        decided, outcome = self.foretold(*commands)
+        implied = self.previewer.implied(decided.facts)
+        self.do(*commands)
+        for number in range(PARTITIONS):
+            happened = [
+                (move.before.stack, move.after.stack, move.after.configuration, move.ordinals())
+                for entry in self.views.outcomes(number, after=before[number], limit=10)
+                for move in msgspec.json.decode(entry.data, type=Outcome).moves
+            ]
+            told = [
+                (one.before.stack, one.after.stack, one.after.configuration, one.members)
+                for some in implied
+                if some.number == number
+                for one in some.shifts
+            ]
+            assert sorted(told, key=lambda one: one[3].min()) == happened
+        return outcome
+
+
+FLEET = [
+    *(RegisterDevice(f"d{number}") for number in range(6)),
+    *(PatchTags(f"d{number}", {"a": number % 2, "b": number % 3}) for number in range(6)),
+    *(ReportProperties(f"d{number}", {"model": "m" if number < 4 else "n"}) for number in range(6)),
+    CreateDeployment("ground", base("g"), "*", 1),
+    CreateDeployment("both", base("b"), "tags.a = 1 AND tags.b = 2", 5),
+    CreateDeployment("named", layer("x", v=1), "deviceId = 'd0' OR deviceId = 'd1'", 7),
+]
+
+
+TURNS: dict[str, list[Any]] = {
+    # d1 has a = 1 already; that is in its document alone.
+    "a tag": [PatchTags("d1", {"b": 2})],
+    "a tag goes": [PatchTags("d5", {"a": None})],
+    "a device comes": [RegisterDevice("d9"), PatchTags("d9", {"a": 1, "b": 2})],
+    "a device goes": [RetireDevice("d5")],
+    "no edge device any more": [UpdateDevice("d5", edge=False)],
+    "by hand": [SetConfiguration("d2", base("h"))],
+    "a new base": [CreateDeployment("some", base("s"), "tags.a = 0", 9)],
+    # Nothing names a reported property yet, so that documents are read.
+    "an unindexed property": [CreateDeployment("model", base("s"), "properties.reported.model = 'm'", 9)],
+    "an unindexed property and a tag": [
+        CreateDeployment("other", base("s"), "NOT properties.reported.model = 'm'", 9),
+        PatchTags("d0", {"a": 1}),
+    ],
+    "by id": [CreateDeployment("late", base("s"), "deviceId > 'd3'", 9)],
+    "another condition": [UpdateDeployment("both", "tags.a >= 0 AND NOT tags.b = 2", 9)],
+    "another priority": [UpdateDeployment("both", "*", 0)],
+    "a deletion": [DeleteDeployment("both")],
+    "the base of all goes": [DeleteDeployment("ground")],
+    "twins of modules": [
+        CreateDeployment(
+            "twins", {"moduleContent": {"properties.desired.v": 1}}, "FROM devices.modules WHERE moduleId = 'x'", 1
+        ),
+        CreateModule("d4", "x"),
+    ],
+    "own twins": [CreateDeployment("own", {"deviceContent": {"properties.desired.v": 1}}, "tags.a = 1", 1)],
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_it_is_as_foretold(turn: str) -> None:
+    Stand(*FLEET).happens(*TURNS[turn])
+
+
+def test_modules_are_asked_anew_as_edge_deployments_bring_them() -> None:
+    twins = CreateDeployment(
+        "twins", {"moduleContent": {"properties.desired.v": 1}}, "FROM devices.modules WHERE moduleId = 's'", 1
+    )
+    outcome = Stand(*FLEET, twins).happens(CreateDeployment("some", base("s"), "tags.a = 0", 9))
+    assert outcome.count("deployments/twins/gained") == 3
+
+
+def test_who_is_left_without_a_deployment_is_told_first() -> None:
+    outcome = Stand(*FLEET).happens(DeleteDeployment("ground"))
+    assert outcome.count("unmanaged") == outcome.count("deployments/ground/lost") == 5
+
+
+def test_views_that_stay_behind_are_told_and_nothing_is_guessed() -> None:
+    stand = Stand(*FLEET)
+    stand.producer.submit([PatchTags("d1", {"b": 2})]).raise_if_refused()
+    with pytest.raises(PreviewBehind, match="behind the log"):
+        stand.foretold(DeleteDeployment("both"))
+
+
+def test_looking_ahead_leaves_the_log_as_it_is() -> None:
+    stand = Stand(*FLEET)
+    heads, loaded = stand.log.heads(), stand.log.load(["both"], fleet=True)
+    stand.foretold(DeleteDeployment("both"), PatchTags("d0", {"a": 7}))
+    assert (stand.log.heads(), stand.log.load(["both"], fleet=True)) == (heads, loaded)
+
+
+def test_what_is_imagined_is_not_taken_for_what_is_done_later() -> None:
+    stand = Stand(*FLEET)
+    stand.foretold(CreateDeployment("some", base("s"), "tags.a = 0", 9))
+    outcome = stand.happens(CreateDeployment("some", base("t"), "tags.a = 0", 9))
+    assert all("t" in str(change.after.sections) for change in outcome.changes)
+
+
+def test_a_token_is_for_one_command_of_one_person_for_a_while() -> None:
+    stand = Stand(*FLEET)
+    decided, outcome = stand.foretold(DeleteDeployment("both"))
+    token = Token.of(outcome, decided.facts, commands="c", author="a", partitions=PARTITIONS, until=10)
+    read = Token.from_text(token.to_text())
+    read.check(commands="c", author="a", now=10)
+    for wrong in ({"commands": "d"}, {"author": "b"}, {"now": 11}):
+        with pytest.raises(PreviewTokenInvalid):
+            read.check(**{"commands": "c", "author": "a", "now": 10, **wrong})  # type: ignore[arg-type]
+    assert read.compare(outcome, decided.facts) == "none"
+    stand.do(PatchTags("d1", {"b": 2}))
+    decided, outcome = stand.foretold(DeleteDeployment("both"))
+    with pytest.raises(PreviewDiffers, match="deployments/both/lost had 1 devices and has 2 now"):
+        read.compare(outcome, decided.facts)
+
+
+def test_a_difference_names_removals_first_and_shows_no_secret() -> None:
+    before = {"m": {"a": {"$secret": "one"}, "b": 1, "gone": {"x": {"$secret": "two"}}}}
+    after = {"m": {"a": {"$secret": "three"}, "b": True, "new": 1}}
+    found = differences(before, after)
+    assert [(one.path, one.how) for one in found] == [
+        ("gone", How.REMOVED),
+        ("a", How.CHANGED),
+        ("b", How.CHANGED),
+        ("new", How.ADDED),
+    ]
+    assert found[0].before == {"x": "***"}
+    assert (found[1].before, found[1].after) == ("***", "***")

@@ -119,11 +119,16 @@ class Replay:
 
     def _of_fleet(self, tell: Tell) -> Compared:
         beside = Beside(self._log, FLEET, FleetDocuments())
+        upto = self._upto(FLEET)
         facts = FactsAhead(
-            self._log, FLEET, left_out=lambda: self._fleet.skipped(FLEET), seen=_telling(beside.see, tell)
+            self._log,
+            FLEET,
+            left_out=lambda: self._fleet.skipped(FLEET),
+            seen=_telling(beside.see, tell),
+            stops=() if upto is None else (upto,),
         )
         named = Named()
-        if (upto := self._upto(FLEET)) is None:
+        if upto is None:
             named.add(beside.differences(facts))
             named.add(beside.faults)
         else:
@@ -159,7 +164,7 @@ class Replay:
             number,
             left_out=lambda: self._fleet.skipped(number),
             seen=_telling(seen, tell),
-            stops=passed.stops,
+            stops=passed.stops if documents_too else (upto.partition,),
         )
         folding = Folding(number, facts=facts, fleet=self._fleet, merge=self._merge, on_the_way=passed)
         decided = None if stored is None else stored.checkpoint.decided

@@ -10,34 +10,22 @@ from events.history.moment import Moment
 from events.log.documents import Documents
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, device_of, partition_of
+from events.log.over import OverLog
 from events.log.port import Chunk, Fact, Log, Proposed, Stored
 
 _SUBJECTS_MAX = 200
 """More subjects of one partition at once are a reason to fold its other documents with them."""
 
 
-class LogAt:
+class LogAt(OverLog):
     """One for each request: it remembers what it folded."""
 
     def __init__(self, log: Log, moment: Moment, documents: PastDocuments, fleet: FleetFacts) -> None:
-        self._log, self._moment, self._documents, self._fleet = log, moment, documents, fleet
+        super().__init__(log)
+        self._moment, self._documents, self._fleet = moment, documents, fleet
         self._all: dict[int, Documents] = {}
         self._some: dict[str, Stored] = {}
         self._lock = threading.RLock()
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._log.partitions
-
-    @property
-    def epoch(self) -> str:
-        """The id the log was given when it was initialised."""
-        return self._log.epoch
-
-    def stream_of(self, subject: str, fact: Fact) -> int:
-        """The stream a fact belongs to."""
-        return self._log.stream_of(subject, fact)
 
     def append(
         self,

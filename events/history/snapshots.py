@@ -4,9 +4,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import msgspec
-import pyarrow as pa
 import structlog
 
 from events.envelope import Vector
@@ -127,7 +127,7 @@ class Snapshots:
             if (file.epoch, file.partition) != (self._epoch, number):
                 raise SnapshotDamaged(where, f"it is of {name(file.partition)} of the log {file.epoch}")
             kept = msgspec.msgpack.decode(_unpacked(file.kept), type=Kept)
-        except (msgspec.DecodeError, pa.ArrowException, OSError) as error:
+        except (msgspec.DecodeError, ValueError, OSError) as error:
             raise SnapshotDamaged(where, str(error)) from error
         if where != self._where(number, kept.checkpoint.vector):
             raise SnapshotDamaged(where, "it is of another vector than its name says")
@@ -162,9 +162,16 @@ class Snapshots:
 
 
 def _packed(data: bytes) -> _Packed:
-    return _Packed(len(data), pa.Codec("zstd").compress(data, asbytes=True))
+    return _Packed(len(data), _zstd().compress(data, asbytes=True))
 
 
 def _unpacked(packed: _Packed) -> bytes:
-    data: bytes = pa.Codec("zstd").decompress(packed.data, packed.size_bytes, asbytes=True)
+    data: bytes = _zstd().decompress(packed.data, packed.size_bytes, asbytes=True)
     return data
+
+
+def _zstd() -> Any:
+    # It is slow to import, and a process may never look at the past.
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.Codec("zstd")

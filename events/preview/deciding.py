@@ -6,34 +6,21 @@ import msgspec
 
 from events.envelope import Envelope, Principal
 from events.log.keys import FLEET, device_of, partition_of
+from events.log.over import OverLog
 from events.log.port import AT_APPEND, Chunk, Fact, Head, Log, Proposed, Stored, Written
 from events.log.splitting import split
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
 
-class ImaginedLog:
+class ImaginedLog(OverLog):
     """`Log` over another one that is read and never written; `proposed` are the facts that would be in it by now, in order."""
 
     def __init__(self, log: Log) -> None:
-        self._log = log
+        super().__init__(log)
         self._over: dict[tuple[int, str], Stored] = {}
         self.proposed: list[Proposed] = []
         self.at = 0
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._log.partitions
-
-    @property
-    def epoch(self) -> str:
-        """The id of the log beneath."""
-        return self._log.epoch
-
-    def stream_of(self, subject: str, fact: Fact) -> int:
-        """The stream a fact belongs to."""
-        return self._log.stream_of(subject, fact)
 
     def append(
         self,

@@ -1,0 +1,24 @@
+"""What a log says that stands over another one: of itself it says the same."""
+
+from events.log.port import Fact, Log
+
+
+class OverLog:
+    """The part of `Log` that does not change, whatever is laid over the facts."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return self._log.partitions
+
+    @property
+    def epoch(self) -> str:
+        """The id the log beneath was given when it was initialised."""
+        return self._log.epoch
+
+    def stream_of(self, subject: str, fact: Fact) -> int:
+        """The stream a fact belongs to."""
+        return self._log.stream_of(subject, fact)

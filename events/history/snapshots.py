@@ -85,15 +85,18 @@ class Snapshots:
         """
         return [vector for vector, _ in self._listed(number)]
 
-    def newest(self, number: int, upto: Vector) -> Snapshot | None:
+    def newest(self, number: int, upto: Vector, *, before: Vector | None = None) -> Snapshot | None:
         """The last good snapshot that lies at a vector or before it in both parts; `None` where there is none.
+
+        With `before`, one that does not have all up to that vector: what was decided there is not in it.
 
         One that is damaged is told of by its name, and the one before it is taken. Where nobody answers it is as if there
         were none: without snapshots it takes longer, and comes to the same.
         """
         try:
             for vector, where in reversed(self._listed(number)):
-                if vector.partition <= upto.partition and vector.fleet <= upto.fleet:
+                is_late = before is not None and _is_within(before, vector)
+                if _is_within(vector, upto) and not is_late:
                     found = self._good(number, where)
                     if found is not None:
                         return found
@@ -159,6 +162,10 @@ class Snapshots:
             if fitting is not None:
                 found.append((Vector(int(fitting[1]), int(fitting[2])), where))
         return sorted(found)
+
+
+def _is_within(vector: Vector, bound: Vector) -> bool:
+    return vector.partition <= bound.partition and vector.fleet <= bound.fleet
 
 
 def _packed(data: bytes) -> _Packed:

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from events.envelope import Vector
-from events.history.errors import SnapshotDamaged
+from events.history.errors import SnapshotDamaged, SnapshotGone
+from events.history.thinning import dispensable
 from events.log.depot import Depot
 from events.log.errors import DepotUnavailable
 from events.log.keys import name
@@ -107,6 +108,8 @@ class Snapshots:
     def _good(self, number: int, where: str) -> Snapshot | None:
         try:
             return self.read(number, where)
+        except SnapshotGone:
+            return None
         except SnapshotDamaged as error:
             logger.warning("snapshot damaged", snapshot=where, why=error.why)
             return None
@@ -115,12 +118,13 @@ class Snapshots:
         """A snapshot by the name of its file.
 
         Raises:
+            SnapshotGone: it was removed.
             SnapshotDamaged: it is not as it was written, or is another log's or partition's.
             DepotUnavailable: nobody answers.
         """
         data = self._depot.get(where)
         if data is None:
-            raise SnapshotDamaged(where, "it is not there any more")
+            raise SnapshotGone(where)
         body = data[len(_MAGIC) + _DIGEST_BYTES :]
         digest = data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES]
         if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
@@ -144,6 +148,18 @@ class Snapshots:
         """
         for _, where in self._listed(number):
             self._depot.delete(where)
+
+    def thin(self, number: int) -> list[str]:
+        """Remove those that are not needed, as there are others near enough; answers their files' names.
+
+        Raises:
+            DepotUnavailable: nobody answers; some may be gone already, and the next call goes on.
+        """
+        listed = self._listed(number)
+        names = [listed[index][1] for index in dispensable([vector.partition for vector, _ in listed])]
+        for where in names:
+            self._depot.delete(where)
+        return names
 
     def names(self, number: int) -> Iterator[str]:
         """The files of a partition's snapshots, in the order of their vectors."""

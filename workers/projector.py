@@ -277,7 +277,7 @@ class Projector:
     def _commit(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
         outcome = partition.resolve()
         reached(FailPoint.FOLD_RESOLVED)
-        writes = writes_of(partition, outcome, expected=expected)
+        writes = writes_of(partition, outcome, expected=expected, recorded=self._clock())
         start = time.perf_counter()
         reached(FailPoint.COMMIT_BEFORE_SCRIPT)
         if not self._views.commit(number, writes):

@@ -29,7 +29,9 @@ def rebuild(number: int, *, log: Log, recorded: ViewStore, into: ViewStore, upto
         if step.recorded != step.folded:
             raise OutcomeDiffers(number, step.position)
         before = into.checkpoint(number)
-        written = into.commit(number, writes_of(partition, step.outcome, expected=before))
+        recorded_at = None if step.recorded is None else step.recorded.recorded
+        writes = writes_of(partition, step.outcome, expected=before, recorded=recorded_at)
+        written = into.commit(number, writes)
         assert written, "somebody else writes to the database of the rebuild"
     folding.fold_to(head)
     partition.release_paths()

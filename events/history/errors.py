@@ -6,6 +6,7 @@ HistoryError
 ├── MomentTooEarly      refused: there was no log yet
 ├── PastIsFixed         refused: nothing is written in the past
 ├── SnapshotDamaged     noticed: a snapshot is left out, an older one takes its place
+│   └── SnapshotGone    the same, of one that was not needed any more, or was deleted
 └── HistoryDiffers      stop: the facts do not give the outcomes that are recorded
 """
 
@@ -54,6 +55,13 @@ class SnapshotDamaged(HistoryError):
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"snapshot {name} is damaged and is not used: {why}; an older one takes its place")
         self.name, self.why = name, why
+
+
+class SnapshotGone(SnapshotDamaged):
+    """A snapshot was removed since it was listed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "it is not there any more")
 
 
 class HistoryDiffers(HistoryError):

@@ -1,6 +1,7 @@
 """A partition as it was at a vector: folded by the code that folds it live, through every outcome that is recorded."""
 
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -33,13 +34,22 @@ class Folded(msgspec.Struct, frozen=True):
     """A partition as it was.
 
     `outcomes` are those recorded that stood by then; `implied` is the one that follows and was not decided yet, where it is
-    asked for. `is_final` says that no later decision can change this answer.
+    asked for. `is_final` says that no later decision can change this answer. It is the same for all times from `since` up to
+    before `until` (milliseconds; `None`: for good): the next decision about these facts was recorded then.
     """
 
     kept: Kept
     outcomes: int
     implied: OutcomeEntry | None
     is_final: bool
+    since: int
+    until: int | None
+
+    def is_as_of(self, decided_by: int | None) -> bool:
+        """Whether it is what a time gives; `None` counts every decision about these facts."""
+        if decided_by is None:
+            return self.until is None
+        return self.since <= decided_by and (self.until is None or decided_by < self.until)
 
     @property
     def size_bytes(self) -> int:
@@ -70,25 +80,27 @@ class Folding:
             self._fleet.refresh()
         return self._fleet
 
-    def implied(self, number: int, vector: Vector) -> Folded:
-        """What follows from the facts up to a vector, whoever had decided it by then.
+    def implied(self, number: int, vector: Vector, *, decided_by: int | None = None) -> Folded:
+        """What follows from the facts up to a vector, whoever had decided it by then; `decided_by` as for `in_effect`.
 
         Raises:
             CannotFold, UnreadableFact, LogLostItsTail, LogUnavailable: as folding does.
             HistoryDiffers: the facts do not give the recorded outcomes.
         """
         fleet = self.fleet_facts()
-        partition, base, recorded = self._folded(number, vector, fleet)
+        partition, base, (since, until) = self._folded(number, vector, decided_by, fleet)
+        recorded = partition.outcomes
         outcome = partition.resolve()
         partition.release_paths()
         writes = writes_of(partition, outcome, expected=base.checkpoint)
         is_final = _is_within(vector, self._recorded.checkpoint(number).vector)
-        return Folded(_laid(base, writes), recorded, writes.outcome, is_final)
+        return Folded(_laid(base, writes), recorded, writes.outcome, is_final, since, until)
 
-    def in_effect(self, number: int, vector: Vector) -> Folded:
+    def in_effect(self, number: int, vector: Vector, *, decided_by: int | None = None) -> Folded:
         """What was in effect at a vector (decision 0029): as of the moment, where nothing was left to decide by then.
 
-        Otherwise without the fleet's newest facts, and else as of the last recorded decision.
+        Otherwise without the fleet's newest facts, and else as of the last decision that counts: one that was recorded by
+        `decided_by` (milliseconds), or any about these facts.
 
         Raises:
             CannotFold, UnreadableFact, LogLostItsTail, LogUnavailable, HistoryDiffers: as `implied`.
@@ -97,41 +109,66 @@ class Folding:
         live = self._recorded.checkpoint(number).vector
         upto = Vector(min(vector.partition, live.partition), min(vector.fleet, live.fleet))
         is_final = _is_within(vector, live)
+        times: tuple[int, int | None] | None = None
         while True:
-            partition, base, recorded = self._folded(number, upto, fleet)
+            partition, base, found = self._folded(number, upto, decided_by, fleet)
+            # With fewer facts the last decision stays, but the next may be about others.
+            times = times or found
             decided = partition.decided
             if partition.resolve() is None:
                 partition.release_paths()
                 writes = writes_of(partition, None, expected=base.checkpoint)
-                return Folded(_laid(base, writes), recorded, None, is_final)
+                return Folded(_laid(base, writes), partition.outcomes, None, is_final, *times)
             assert upto != decided, "a recorded decision leaves nothing to decide"
             upto = Vector(upto.partition, decided.fleet) if upto.fleet != decided.fleet else decided
 
-    def _folded(self, number: int, upto: Vector, fleet: FleetFacts) -> tuple[Partition, Kept, int]:
-        """The partition at a vector, before what follows is decided; the kept form it began with; the recorded outcomes."""
-        partition, base = self._begin(number, upto, fleet)
-        recorded = partition.outcomes
-        for entry in self._outcomes(number, after=recorded):
-            after = msgspec.json.decode(entry.data, type=Outcome).after
+    def _folded(
+        self, number: int, upto: Vector, decided_by: int | None, fleet: FleetFacts
+    ) -> tuple[Partition, Kept, tuple[int, int | None]]:
+        """The partition at a vector, before what follows is decided; the kept form it began with; its times as in `Folded`."""
+        partition, base = self._begin(number, upto, decided_by, fleet)
+        since = self._outcome(number, partition.outcomes).stands_from if partition.outcomes else 0
+        until = None
+        for entry in self._outcomes(number, after=partition.outcomes):
+            after = _after(entry)
             if not _is_within(after, upto):
+                break
+            if decided_by is not None and entry.stands_from > decided_by:
+                until = entry.stands_from
                 break
             self._fold_to(partition, after, fleet)
             outcome = partition.resolve()
             if outcome is None or canonical.encode(outcome) != entry.data:
                 raise HistoryDiffers(name(number), entry.position)
-            recorded = entry.position
+            since = entry.stands_from
         self._fold_to(partition, upto, fleet)
-        return partition, base, recorded
+        return partition, base, (since, until)
 
     def _outcomes(self, number: int, *, after: int) -> Iterator[OutcomeEntry]:
         while entries := self._recorded.outcomes(number, after=after, limit=_OUTCOMES):
             yield from entries
             after = entries[-1].position
 
+    def _outcome(self, number: int, position: int) -> OutcomeEntry:
+        (entry,) = self._recorded.outcomes(number, after=position - 1, limit=1)
+        return entry
+
     # -- where to begin
 
-    def _begin(self, number: int, upto: Vector, fleet: FleetFacts) -> tuple[Partition, Kept]:
+    def _snapshot(self, number: int, upto: Vector, decided_by: int | None) -> Snapshot | None:
+        """The newest snapshot that has no later facts, and no later decisions."""
         found = None if self._snapshots is None else self._snapshots.newest(number, upto)
+        if self._snapshots is None or found is None or decided_by is None:
+            return found
+        passed = found.kept.checkpoint.outcomes
+        if not passed or self._outcome(number, passed).stands_from <= decided_by:
+            return found
+        positions = range(1, passed + 1)
+        count = bisect_right(positions, decided_by, key=lambda one: self._outcome(number, one).stands_from)
+        return self._snapshots.newest(number, upto, before=_after(self._outcome(number, count + 1)))
+
+    def _begin(self, number: int, upto: Vector, decided_by: int | None, fleet: FleetFacts) -> tuple[Partition, Kept]:
+        found = self._snapshot(number, upto, decided_by)
         if found is None:
             partition = Partition(number, self._merge)
             partition.hold_paths_of(fleet.between(0, upto.fleet))
@@ -185,6 +222,10 @@ class Folding:
 
 def _is_of(path: Path, module_id: str) -> bool:
     return path[1] == module_id or (path[1] == EVERY_MODULE and can_be_for(module_id))
+
+
+def _after(entry: OutcomeEntry) -> Vector:
+    return msgspec.json.decode(entry.data, type=Outcome).after
 
 
 def _is_within(vector: Vector, bound: Vector) -> bool:

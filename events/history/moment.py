@@ -26,14 +26,24 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A moment of the whole log: how far each stream had come, and what the clock said (milliseconds)."""
+    """A moment of the whole log: how far each stream had come, and what the clock said (milliseconds).
+
+    `decided_by` is the time that was asked for: what was recorded later was not in effect. It is `None` where positions
+    alone were asked for, `asked` says of which streams; then every decision about the facts up to there counts.
+    """
 
     time: int
     positions: dict[int, int]
+    decided_by: int | None = None
+    asked: tuple[int, ...] = ()
 
     def text(self, streams: Sequence[int]) -> str:
-        """`fleet:17,p03:120,time:1763…`: the part that is of some streams; asking for it finds them as they are here."""
-        return ",".join([*(f"{name(one)}:{self.positions[one]}" for one in sorted(streams)), f"{_TIME}:{self.time}"])
+        """`fleet:17,p03:120,time:1763…`: the part that is of some streams; asking for it finds them as they are here.
+
+        Without a time where none was asked for: that of the positions is the same then.
+        """
+        named = [f"{name(one)}:{self.positions[one]}" for one in sorted({*streams, *self.asked})]
+        return ",".join(named if self.decided_by is None else [*named, f"{_TIME}:{self.time}"])
 
 
 def read_moment(text: str) -> Asked:
@@ -109,12 +119,14 @@ def moment_of(text: str, log: Log, *, now: int) -> Moment:
             stream: asked.positions[stream] if stream in asked.positions else log.position_at(stream, time)
             for stream in heads
         },
+        asked.time,
+        tuple(asked.positions),
     )
 
 
 def now_of(log: Log, *, now: int) -> Moment:
     """The moment that is now: all there is."""
-    return Moment(now, dict(log.heads()))
+    return Moment(now, dict(log.heads()), now)
 
 
 def _time_at(text: str, log: Log, stream: int, position: int, heads: Mapping[int, int]) -> int:

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from events.envelope import Vector
-from events.history.errors import SnapshotDamaged
+from events.history.errors import SnapshotDamaged, SnapshotGone
+from events.history.thinning import dispensable
 from events.log.depot import Depot
 from events.log.errors import DepotUnavailable
 from events.log.keys import name
@@ -85,15 +86,18 @@ class Snapshots:
         """
         return [vector for vector, _ in self._listed(number)]
 
-    def newest(self, number: int, upto: Vector) -> Snapshot | None:
+    def newest(self, number: int, upto: Vector, *, before: Vector | None = None) -> Snapshot | None:
         """The last good snapshot that lies at a vector or before it in both parts; `None` where there is none.
+
+        With `before`, one that does not have all up to that vector: what was decided there is not in it.
 
         One that is damaged is told of by its name, and the one before it is taken. Where nobody answers it is as if there
         were none: without snapshots it takes longer, and comes to the same.
         """
         try:
             for vector, where in reversed(self._listed(number)):
-                if vector.partition <= upto.partition and vector.fleet <= upto.fleet:
+                is_late = before is not None and _is_within(before, vector)
+                if _is_within(vector, upto) and not is_late:
                     found = self._good(number, where)
                     if found is not None:
                         return found
@@ -104,6 +108,8 @@ class Snapshots:
     def _good(self, number: int, where: str) -> Snapshot | None:
         try:
             return self.read(number, where)
+        except SnapshotGone:
+            return None
         except SnapshotDamaged as error:
             logger.warning("snapshot damaged", snapshot=where, why=error.why)
             return None
@@ -112,12 +118,13 @@ class Snapshots:
         """A snapshot by the name of its file.
 
         Raises:
+            SnapshotGone: it was removed.
             SnapshotDamaged: it is not as it was written, or is another log's or partition's.
             DepotUnavailable: nobody answers.
         """
         data = self._depot.get(where)
         if data is None:
-            raise SnapshotDamaged(where, "it is not there any more")
+            raise SnapshotGone(where)
         body = data[len(_MAGIC) + _DIGEST_BYTES :]
         digest = data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES]
         if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
@@ -142,6 +149,18 @@ class Snapshots:
         for _, where in self._listed(number):
             self._depot.delete(where)
 
+    def thin(self, number: int) -> list[str]:
+        """Remove those that are not needed, as there are others near enough; answers their files' names.
+
+        Raises:
+            DepotUnavailable: nobody answers; some may be gone already, and the next call goes on.
+        """
+        listed = self._listed(number)
+        names = [listed[index][1] for index in dispensable([vector.partition for vector, _ in listed])]
+        for where in names:
+            self._depot.delete(where)
+        return names
+
     def names(self, number: int) -> Iterator[str]:
         """The files of a partition's snapshots, in the order of their vectors."""
         return (where for _, where in self._listed(number))
@@ -159,6 +178,10 @@ class Snapshots:
             if fitting is not None:
                 found.append((Vector(int(fitting[1]), int(fitting[2])), where))
         return sorted(found)
+
+
+def _is_within(vector: Vector, bound: Vector) -> bool:
+    return vector.partition <= bound.partition and vector.fleet <= bound.fleet
 
 
 def _packed(data: bytes) -> _Packed:

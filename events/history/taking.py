@@ -40,6 +40,8 @@ class Taking:
     def take(self, number: int) -> str | None:
         """Take a snapshot of a partition as its views stand; answers the file's name, `None` where there is one of that vector.
 
+        Older ones that are not needed any more go, once it is there.
+
         Raises:
             LogUnavailable, DepotUnavailable: not now; nothing of it is to be seen.
             LogLostItsTail, UnreadableFact: the log is not what it was.
@@ -48,4 +50,6 @@ class Taking:
         vector = kept.checkpoint.vector
         if vector in self._snapshots.vectors(number):
             return None
-        return self._snapshots.put(number, kept, self._documents.at(number, vector.partition).encoded())
+        where = self._snapshots.put(number, kept, self._documents.at(number, vector.partition).encoded())
+        self._snapshots.thin(number)
+        return where

@@ -23,7 +23,7 @@ class PastPartitions:
 
     def __init__(self, folding: Folding, *, bytes_max: int) -> None:
         self._folding, self._bytes_max = folding, bytes_max
-        self._kept: OrderedDict[Key, Folded] = OrderedDict()
+        self._kept: OrderedDict[Key, list[Folded]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
         self._at_work: dict[Key, threading.Lock] = {}
@@ -33,8 +33,8 @@ class PastPartitions:
         """What folds them."""
         return self._folding
 
-    def at(self, number: int, vector: Vector, *, implied: bool) -> Folded:
-        """A partition as it was; who asks for the same at once waits for the one folding.
+    def at(self, number: int, vector: Vector, *, implied: bool, decided_by: int | None = None) -> Folded:
+        """A partition as it was; who asks for the same at once waits for the one folding. `decided_by` as `Folding` has it.
 
         Raises:
             Exception: as `Folding` does.
@@ -43,29 +43,30 @@ class PastPartitions:
         with self._lock:
             at_work = self._at_work.setdefault(wanted, threading.Lock())
         with at_work:
-            found = self._look(wanted)
+            found = self._look(wanted, decided_by)
             if found is None:
                 fold = self._folding.implied if implied else self._folding.in_effect
-                found = fold(number, vector)
+                found = fold(number, vector, decided_by=decided_by)
                 if found.is_final:
                     self._keep(wanted, found)
         with self._lock:
             self._at_work.pop(wanted, None)
         return found
 
-    def _look(self, wanted: Key) -> Folded | None:
+    def _look(self, wanted: Key, decided_by: int | None) -> Folded | None:
         with self._lock:
             if wanted in self._kept:
                 self._kept.move_to_end(wanted)
-            return self._kept.get(wanted)
+            return next((one for one in self._kept.get(wanted, ()) if one.is_as_of(decided_by)), None)
 
     def _keep(self, wanted: Key, folded: Folded) -> None:
         with self._lock:
-            self._kept[wanted] = folded
+            self._kept.setdefault(wanted, []).append(folded)
+            self._kept.move_to_end(wanted)
             self._bytes += folded.size_bytes
             while self._bytes > self._bytes_max and len(self._kept) > 1:
                 _, oldest = self._kept.popitem(last=False)
-                self._bytes -= oldest.size_bytes
+                self._bytes -= sum(one.size_bytes for one in oldest)
 
 
 class ViewsAt:
@@ -79,7 +80,9 @@ class ViewsAt:
         found = self._folded.get(partition)
         if found is None:
             vector = Vector(self._moment.positions[partition], self._moment.positions[FLEET])
-            found = self._folded[partition] = self._partitions.at(partition, vector, implied=self._implied)
+            found = self._folded[partition] = self._partitions.at(
+                partition, vector, implied=self._implied, decided_by=self._moment.decided_by
+            )
         return found
 
     def checkpoint(self, partition: int) -> Checkpoint:

@@ -13,6 +13,9 @@ from events.log.port import Fact
 FIELDS = ("type", "subject", "version", "at", "by", "cause", "data")
 """Always all of them and in this order: Redis keeps entries of one shape compactly (contract/redis-rq.md)."""
 
+RECORDED = b"recorded"
+"""What an outcome's entry has behind them: when it was written down, in milliseconds. Entries of older versions do not have it."""
+
 Upcaster = Callable[[JsonObject], JsonObject]
 """Brings the data of a fact from the shape that an older version wrote to the shape of today."""
 

@@ -80,9 +80,15 @@ class MemoryViewStore:
                 items.extend(bytes(max(0, offset + len(data) - len(items))))
                 items[offset : offset + len(data)] = data
         if writes.outcome is not None:
-            self._outcomes.setdefault(partition, []).append(writes.outcome)
+            self._append(partition, writes.outcome)
         self._checkpoints[partition] = writes.checkpoint
         return True
+
+    def _append(self, partition: int, outcome: OutcomeEntry) -> None:
+        entries = self._outcomes.setdefault(partition, [])
+        if outcome.recorded is not None and entries:
+            outcome = msgspec.structs.replace(outcome, recorded=max(outcome.recorded, entries[-1].stands_from))
+        entries.append(outcome)
 
     def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
         """Outcomes at positions after + 1 and on, at most `limit`."""

@@ -81,6 +81,8 @@ class ViewStore(Protocol):
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing: false when the checkpoint is no longer the expected one.
 
+        The time at which the outcome is `recorded` is raised to that of the one before it, if a clock went back.
+
         Raises:
             LogUnavailable: the store did not answer; the commit may or may not stand. Load again.
         """

@@ -9,9 +9,10 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events import canonical
+from events.log.codec import RECORDED
 from events.log.connect import Client, answering
 from events.log.keys import key, name
-from events.log.raw import RawStreams
+from events.log.raw import RawEntry, RawStreams
 from events.view_store.archived_outcomes import kept_key, kept_of
 from events.view_store.port import Blocked, DeviceKept, Selection
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
@@ -142,12 +143,7 @@ class RedisViewStore:
         if limit <= 0:
             return []
         entries = self._streams.read(f"{name(partition)}:{OUTCOMES}", after=after, limit=limit)
-        return [
-            OutcomeEntry(
-                entry.position, int(entry.fields[b"at"]), entry.fields[b"cause"].decode(), entry.fields[b"data"]
-            )
-            for entry in entries
-        ]
+        return [outcome_of(entry) for entry in entries]
 
     def blocked(self, partition: int) -> Blocked | None:
         """Where the partition is stopped, if it is."""
@@ -167,6 +163,23 @@ class RedisViewStore:
 def view_key(partition: int, what: str) -> str:
     """The key of a hash or an array of a partition, of its checkpoint, or of where it is stopped."""
     return key(partition, f"view:{what}")
+
+
+def outcome_of(entry: RawEntry) -> OutcomeEntry:
+    """The outcome that an entry of a partition's outcomes has.
+
+    Raises:
+        KeyError, ValueError: it has none.
+    """
+    fields = entry.fields
+    recorded = fields.get(RECORDED)
+    return OutcomeEntry(
+        entry.position,
+        int(fields[b"at"]),
+        fields[b"cause"].decode(),
+        fields[b"data"],
+        None if recorded is None else int(recorded),
+    )
 
 
 def _checkpoint(data: bytes | None) -> Checkpoint:
@@ -200,7 +213,7 @@ def _kept(answers: Iterator[Any], wanted: Selection) -> Kept:
 def _outcome_arguments(partition: int, outcome: OutcomeEntry | None) -> list[Any]:
     if outcome is None:
         return [0]
-    pairs = {
+    pairs: dict[str, Any] = {
         "type": "Outcome",
         "subject": name(partition),
         "version": outcome.position,
@@ -209,6 +222,9 @@ def _outcome_arguments(partition: int, outcome: OutcomeEntry | None) -> list[Any
         "cause": outcome.cause,
         "data": outcome.data,
     }
+    if outcome.recorded is not None:
+        # The last, where the script looks for it.
+        pairs[RECORDED.decode()] = outcome.recorded
     flat = [item for pair in pairs.items() for item in pair]
     return [1 + len(flat), f"{outcome.position}-0", *flat]
 

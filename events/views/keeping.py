@@ -42,13 +42,20 @@ def checkpoint_of(partition: Partition) -> Checkpoint:
     )
 
 
-def writes_of(partition: Partition, outcome: Outcome | None, *, expected: Checkpoint) -> Writes:
-    """Everything that changed since the last call; the partition counts as kept from here on."""
+def writes_of(
+    partition: Partition, outcome: Outcome | None, *, expected: Checkpoint, recorded: int | None = None
+) -> Writes:
+    """Everything that changed since the last call; the partition counts as kept from here on.
+
+    `recorded` is the time at which the outcome is written down (milliseconds), where that is known.
+    """
     checkpoint = checkpoint_of(partition)
     entry = None
     if outcome is not None:
         cause = cause_of(partition.number, outcome.before, outcome.after)
-        entry = OutcomeEntry(partition.outcomes, partition.at, cause, canonical.encode(outcome))
+        # Clocks differ: nothing is decided before it happens.
+        recorded = None if recorded is None else max(recorded, partition.at)
+        entry = OutcomeEntry(partition.outcomes, partition.at, cause, canonical.encode(outcome), recorded)
     arrays = {name: tuple(packed.changes()) for name, packed in _arrays(partition).items()}
     hashes = _changed_hashes(partition)
     return Writes(

@@ -87,12 +87,22 @@ CLOSED = ("NotStarted", "Ended")
 
 
 class OutcomeEntry(msgspec.Struct, frozen=True):
-    """An outcome as it goes into `{pNN}:outcomes` at `position`."""
+    """An outcome as it goes into `{pNN}:outcomes` at `position`.
+
+    `at` is the time of the newest fact that it is about, and `recorded` when a worker wrote it down; `None` in the log of a
+    version that did not say so. Both in milliseconds, neither falls within a stream, and `recorded` is not before `at`.
+    """
 
     position: int
     at: int
     cause: str
     data: bytes
+    recorded: int | None = None
+
+    @property
+    def stands_from(self) -> int:
+        """Since when it is in effect, in milliseconds."""
+        return self.at if self.recorded is None else self.recorded
 
 
 class Writes(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
@@ -15,12 +14,12 @@ from events.fleet.outcome import Outcome
 from events.log.codec import decode_entry
 from events.log.errors import UnreadableFact
 from events.log.kinds import KINDS
-from events.log.raw import RawEntry, RawStreams, number_of, stream_names
+from events.log.raw import RawStreams, number_of, stream_names
 from events.notification.event import Notification, of_fact, of_unreadable, time_text
 from events.notification.feed import Feed
 from events.notification.wanted import Ordinals
 from events.view_store.querying import ContinuationInvalid
-from events.views.kept import OutcomeEntry
+from events.view_store.redis import outcome_of
 from services.api.errors import NotFound
 from services.api.room import Room
 
@@ -98,7 +97,7 @@ class Auditing:
         place = self._feed.place(index, number, entry.position)
         try:
             if index > self._room.log.partitions:
-                return self._feed.outcome(index, outcome_entry(entry))
+                return self._feed.outcome(index, outcome_of(entry))
             return of_fact(place, decode_entry(one.stream, entry.position, entry.fields))
         except (UnreadableFact, msgspec.DecodeError, KeyError, ValueError):
             return of_unreadable(place)
@@ -163,13 +162,3 @@ def check(search: Search) -> None:
         raise SearchInvalid("kind", f"there is no {unknown[0][:80]!r}; there are {', '.join(sorted(KINDS))}")
     if search.since is not None and search.until is not None and search.since > search.until:
         raise SearchInvalid("since", "is after until")
-
-
-def outcome_entry(entry: RawEntry) -> OutcomeEntry:
-    """An outcome's entry as views read it.
-
-    Raises:
-        KeyError, ValueError: it is none.
-    """
-    fields: Any = entry.fields
-    return OutcomeEntry(entry.position, int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"])

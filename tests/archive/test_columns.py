@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from events.log.archive.columns import Rows, batch_of, is_plain
 from events.log.archive.segment import GROUP_ENTRIES, Opened, Writer, chained, open_part, open_whole, verify
-from events.log.codec import FIELDS, decode_entry
+from events.log.codec import FIELDS, RECORDED, decode_entry
 from events.log.depot import Depot
 from events.log.entries import RawEntry, entry_bytes, genesis
 from events.log.errors import UnreadableFact
@@ -28,6 +28,7 @@ REGISTERED = {
 numbers = st.sampled_from([b"0", b"1", b"17", b"017", b"-1", b"", b"x", b"9" * 18, b"9" * 19, b"9" * 40])
 words = st.one_of(st.text(max_size=9).map(str.encode), st.binary(max_size=4))
 plain = st.fixed_dictionaries({name: numbers if name in (b"version", b"at") else words for name in NAMES})
+of_outcomes = st.builds(lambda fields, recorded: {**fields, RECORDED: recorded}, plain, numbers)
 strange = st.dictionaries(st.one_of(st.sampled_from(NAMES), words), st.one_of(numbers, words), max_size=9)
 
 
@@ -35,7 +36,7 @@ def entries(*fields: dict[bytes, bytes]) -> list[RawEntry]:
     return [RawEntry(position, one) for position, one in enumerate(fields, 5)]
 
 
-@given(st.lists(st.one_of(plain, strange), min_size=1, max_size=8))
+@given(st.lists(st.one_of(plain, of_outcomes, strange), min_size=1, max_size=8))
 def test_any_entry_comes_back_as_it_was(fields: list[dict[bytes, bytes]]) -> None:
     stored = entries(*fields)
     rows = Rows(pa.Table.from_batches([batch_of(stored)]))
@@ -48,6 +49,9 @@ def test_any_entry_comes_back_as_it_was(fields: list[dict[bytes, bytes]]) -> Non
 
 def test_the_entries_that_the_log_writes_fit_the_columns() -> None:
     assert is_plain(REGISTERED)
+    assert is_plain({**REGISTERED, RECORDED: b"18"})
+    assert not is_plain({**REGISTERED, RECORDED: b"018"})
+    assert not is_plain({RECORDED: b"18", **REGISTERED})
     assert not is_plain({**REGISTERED, b"version": b"01"})
     assert not is_plain(dict(reversed(REGISTERED.items())))
     assert not is_plain({**REGISTERED, b"more": b""})
@@ -86,6 +90,13 @@ def test_a_segment_of_several_row_groups_reads_whole_and_in_part() -> None:
     rows = open_whole(depot, opened.segment).rows(1)
     expected = [decode_entry("p00", one.position, one.fields) for one in stored[GROUP_ENTRIES + 3 : GROUP_ENTRIES + 9]]
     assert rows.envelopes("p00", 3, 9) == expected
+
+
+def test_a_file_without_the_column_of_outcomes_reads_as_it_was_written() -> None:
+    table = pa.Table.from_batches([batch_of(entries(REGISTERED, REGISTERED))]).drop_columns([RECORDED.decode()])
+    rows = Rows(table)
+    assert [one.fields for one in rows.entries(0, 2)] == [REGISTERED, REGISTERED]
+    assert [one.fields for one in rows.picked([1])] == [REGISTERED]
 
 
 def test_a_fact_that_does_not_decode_is_named_as_it_is_in_a_stream() -> None:

@@ -22,6 +22,7 @@ from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.raw import RawStreams
 from events.view_store.memory import MemoryViewStore
+from events.views.kept import Kept
 from tests.producer.logs import producer
 from tests.producer.test_refold import commands, snapshots
 from tests.workers.system import base, layer
@@ -49,7 +50,7 @@ class Small:
         self.log, self.views = MemoryLog(partitions=1), MemoryViewStore()
         self.clock = itertools.count()
         self.producer = producer(self.log, clock=lambda: next(self.clock))
-        self.projector = Projector(self.log, self.views, clock=lambda: 0)
+        self.projector = Projector(self.log, self.views, clock=lambda: next(self.clock))
         self.place = f"memory://histories-{next(_places)}"
         self.depot = Depot(self.place)
         self.snapshots = Snapshots(self.depot, epoch="memory")
@@ -101,6 +102,41 @@ def test_a_recorded_vector_gives_what_stood_then_and_any_vector_the_same_with_an
         quick_, slow = small.folding(quick=True), small.folding(quick=False)
         assert quick_.in_effect(0, vector) == slow.in_effect(0, vector)
         assert quick_.implied(0, vector) == slow.implied(0, vector)
+
+
+def _runs(kept: Kept) -> dict[str, bytes]:
+    """What each device that has anything runs."""
+    numbers = memoryview(kept.arrays["row_of"]).cast("I")
+    rows = {one: numbers[int(at)] for one, at in kept.hashes["ordinals"].items() if int(at) < len(numbers)}
+    return {one: kept.hashes["rows"][str(number)] for one, number in rows.items() if number}
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    some=st.lists(more, min_size=8, max_size=40),
+    steps=st.lists(st.sampled_from(["go on", "go on", "go on", "drain", "take"]), min_size=40, max_size=40),
+)
+def test_a_time_gives_what_devices_ran_then_however_late_workers_were_with_what_came_before(
+    some: list[Any], steps: list[str]
+) -> None:
+    small = Small()
+    stood: dict[int, tuple[dict[str, bytes], int]] = {}
+    for command, step in zip(some, steps, strict=False):
+        small.do(command)
+        if step != "go on":
+            small.drain()
+        if step == "take":
+            small.taking.take(0)
+        kept = small.views.load(0)
+        stood[next(small.clock)] = (_runs(kept), kept.checkpoint.outcomes)
+    small.drain()
+    for quick in (True, False):
+        partitions = PastPartitions(small.folding(quick=quick), bytes_max=1 << 24)
+        for time, (runs, outcomes) in [*stood.items(), *stood.items()]:
+            vector = Vector(small.log.position_at(0, time), small.log.position_at(FLEET, time))
+            found = partitions.at(0, vector, implied=False, decided_by=time)
+            assert (_runs(found.kept), found.outcomes) == (runs, outcomes)
+            assert partitions.at(0, vector, implied=True, decided_by=time).outcomes == outcomes
 
 
 def _two_snapshots() -> tuple[Small, list[Vector]]:

@@ -8,6 +8,7 @@ import pytest
 from events import PatchTags
 from events.history.errors import MomentInvalid
 from events.history.moment import Asked, read_moment
+from events.log.keys import FLEET, partition_of
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.history.looking import vector
@@ -79,6 +80,33 @@ def test_what_was_in_effect_while_workers_were_stopped_and_what_was_implied(shar
         _refuses_what_there_is_not(http)
 
 
+@pytest.mark.redis_server
+def test_what_was_decided_late_is_in_effect_from_then_on_and_not_before(shared_redis: EmbeddedRedis) -> None:
+    with fresh_system(shared_redis) as system, api(system) as http:
+        with system.process("-m", "workers.pool"):
+            system.do(*join("d", site="north"), deploy("old", base("a"), "tags.site = 'north'"))
+            system.settle()
+        number = partition_of("d", system.log.partitions)
+        system.do(deploy("new", base("b"), "tags.site = 'north'", 5))
+        asked = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)[0].at
+        with system.process("-m", "workers.pool"):
+            system.settle()
+        late = system.views.outcomes(number, after=system.views.checkpoint(number).outcomes - 1, limit=1)[0]
+        assert late.recorded is not None
+        # Starting a pool takes longer than a millisecond.
+        assert asked == late.at < late.recorded
+        for time in (asked, late.recorded - 1):
+            before = http.get("/v1/devices/d/effective", params={"at": str(time)})
+            assert before.json()["layers"] == ["old"]
+            again = http.get("/v1/devices/d/effective", params={"at": before.headers["Twinfold-As-Of"]})
+            assert again.content == before.content
+            assert _layers(http, at=str(time), mode="implied") == ["new"]
+        assert _layers(http, at=str(late.recorded)) == ["new"] == _layers(http)
+        # A position asks for what was decided about it, whenever that was.
+        assert _layers(http, at=f"fleet:{system.log.head(FLEET)}") == ["new"]
+        assert _layers(http, at=f"fleet:{system.log.head(FLEET)},time:{asked}") == ["old"]
+
+
 def _refuses_what_there_is_not(http: httpx.Client) -> None:
     for method, path, params, said in (
         ("GET", "/v1/devices", {"at": "fleet:999"}, "has not come yet"),
@@ -111,8 +139,12 @@ def test_an_answer_names_its_moment_and_asking_for_that_gives_the_same_bytes(sha
                 said = first.headers["Twinfold-As-Of"]
                 again = http.get(path, params={"at": said})
                 assert (again.content, again.headers["Twinfold-As-Of"]) == (first.content, said)
-                # Only streams that matter: of one device its own partition.
-                assert len(said.split(",")) == (2 + system.log.partitions if path == "/v1/deployments" else 3)
+                # Only streams that matter: of one device its own partition. A time where one was asked for.
+                streams = {part.partition(":")[0] for part in said.split(",")}
+                own = {f"p{number:02}" for number in range(system.log.partitions)}
+                wanted = own if path == "/v1/deployments" else {f"p{partition_of('d', system.log.partitions):02}"}
+                wanted |= {part.partition(":")[0] for part in at.split(",") if ":" in part}
+                assert streams == {*wanted, "fleet"} | ({"time"} if at.isdigit() else set())
 
 
 @pytest.mark.redis_server

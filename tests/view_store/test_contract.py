@@ -137,6 +137,23 @@ def test_outcomes_are_read_in_pages(store: ViewStore) -> None:
     assert list(store.outcomes(0, after=2, limit=0)) == []
 
 
+def test_the_time_at_which_an_outcome_was_recorded_never_falls(store: ViewStore) -> None:
+    before = Checkpoint()
+    # As a version wrote it that did not say when, one with a clock that is right, one behind it, and one ahead.
+    for number, recorded in enumerate((None, 15, 14, 30), 1):
+        after = Checkpoint(Vector(number, 0), outcomes=number)
+        entry = OutcomeEntry(number, 10 + number, "", b"{}", recorded)
+        assert store.commit(0, writes(after, expected=before, outcome=entry))
+        before = after
+    found = store.outcomes(0, after=0, limit=10)
+    assert [one.recorded for one in found] == [None, 15, 15, 30]
+    assert [one.stands_from for one in found] == [11, 15, 15, 30]
+    entry = OutcomeEntry(1, 20, "", b"{}")
+    assert store.commit(1, writes(ONE, outcome=entry))
+    assert store.commit(1, writes(TWO, expected=ONE, outcome=OutcomeEntry(2, 20, "", b"{}", 7)))
+    assert store.outcomes(1, after=1, limit=1)[0].recorded == 20
+
+
 def test_a_block_stands_until_it_is_lifted(store: ViewStore) -> None:
     blocked = Blocked(-1, 17, "p00:17 cannot be read", 1000, decidable=False)
     store.block(3, blocked)

@@ -13,7 +13,7 @@ from events.log.errors import LogError
 from events.log.facts import LogInitialised
 from events.log.keys import FLEET, name
 from events.log.port import Fact
-from events.view_store.redis import OUTCOMES
+from events.view_store.redis import OUTCOMES, outcome_of
 from events.views.kept import OutcomeEntry
 
 
@@ -84,10 +84,7 @@ class ArchivedLog:
         if found is None:
             return []
         start = after + 1 - found.first
-        return [
-            OutcomeEntry(one.position, int(one.fields[b"at"]), one.fields[b"cause"].decode(), one.fields[b"data"])
-            for one in found.entries(start, min(len(found), start + limit))
-        ]
+        return [outcome_of(one) for one in found.entries(start, min(len(found), start + limit))]
 
     def position_at(self, stream: int, at: int) -> int:
         """The last archived position of a stream of facts whose time is <= `at` (milliseconds); 0 when there is none."""

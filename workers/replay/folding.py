@@ -173,7 +173,9 @@ class Folding:
         folded = None
         if outcome is not None:
             cause = cause_of(partition.number, outcome.before, outcome.after)
-            folded = OutcomeEntry(position, partition.at, cause, canonical.encode(outcome))
+            # When it was written down nothing but the record says.
+            recorded_at = None if recorded is None else recorded.recorded
+            folded = OutcomeEntry(position, partition.at, cause, canonical.encode(outcome), recorded_at)
         else:
             partition.outcomes = position - (recorded is None)
         return Step(position, partition.vector, recorded, folded, outcome)

@@ -7,7 +7,7 @@ import msgspec
 from events.canonical import Json
 from events.envelope import Vector
 from events.fleet.partition import Partition
-from events.history.errors import SnapshotDamaged
+from events.history.errors import SnapshotDamaged, SnapshotGone
 from events.history.snapshots import Snapshots
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import writes_of
@@ -59,12 +59,15 @@ class SnapshotsPassed:
     def _differences(self, partition: Partition) -> Iterator[Difference]:
         assert self._snapshots is not None
         where = self.waiting[0][1]
-        self.compared += 1
         try:
             snapshot = self._snapshots.read(self._number, where)
+        except SnapshotGone:
+            return
         except SnapshotDamaged as error:
+            self.compared += 1
             yield Difference("snapshot", where, stored=error.why)
             return
+        self.compared += 1
         stored = snapshot.kept
         folded = self._as_kept(partition, stored)
         for one in differences(self._number, stored, folded):

@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 
 from events.envelope import Envelope, Principal
-from events.log.codec import FIELDS, UPCASTERS, Upcaster, decode_entry
+from events.log.codec import FIELDS, RECORDED, UPCASTERS, Upcaster, decode_entry
 from events.log.entries import RawEntry
 from events.log.port import Fact
 
 DICTIONARIES = ("type", "subject", "by", "cause")
 _KEYS = tuple(field.encode() for field in FIELDS)
 _NUMBERS = (b"version", b"at")
+_OUTCOME_KEYS = (*_KEYS, RECORDED)
+_RECORDED = RECORDED.decode()
 _FEW = 64
 """Up to so many rows of a group are read value by value."""
 _NAMES = {field: field.encode() for field in FIELDS}
@@ -23,17 +25,18 @@ _facts = msgspec.json.Decoder(Fact)
 
 
 def schema() -> Any:
-    """The columns, as pyarrow has them: `at` in milliseconds, `data` as JSON.
+    """The columns, as pyarrow has them: `at` and `recorded` in milliseconds, `data` as JSON.
 
-    `other` is null but for an entry that has not just the fields of every fact, each in its one form: it has all of them as
-    they are, and the other columns as far as they go.
+    Only outcomes have a `recorded`. `other` is null but for an entry that has not just the fields of every fact, or of every
+    outcome, each in its one form: it has all of them as they are, and the other columns as far as they go.
     """
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and most processes never look into the archive
 
     text = pa.dictionary(pa.int32(), pa.string())
     kinds = {**dict.fromkeys(DICTIONARIES, text), "version": pa.int64(), "at": pa.int64(), "data": pa.string()}
     columns = [pa.field(name, kinds[name]) for name in FIELDS]
-    return pa.schema([pa.field("position", pa.int64(), nullable=False), *columns, pa.field("other", pa.binary())])
+    columns += [pa.field(_RECORDED, pa.int64()), pa.field("other", pa.binary())]
+    return pa.schema([pa.field("position", pa.int64(), nullable=False), *columns])
 
 
 def batch_of(entries: Sequence[RawEntry]) -> Any:
@@ -51,6 +54,8 @@ def batch_of(entries: Sequence[RawEntry]) -> Any:
             columns.append(pa.array(values, pa.string()).dictionary_encode())
         else:
             columns.append(pa.array(values, pa.string()))
+    recorded = [row.get(RECORDED) for row in rows]
+    columns.append(pa.array([None if value is None else int(value) for value in recorded], pa.int64()))
     others = [
         None if fits else msgspec.msgpack.encode(list(entry.fields.items()))
         for entry, fits in zip(entries, plain, strict=True)
@@ -60,7 +65,13 @@ def batch_of(entries: Sequence[RawEntry]) -> Any:
 
 def is_plain(fields: Mapping[bytes, bytes]) -> bool:
     """Whether the columns give the fields back, byte by byte."""
-    return tuple(fields) == _KEYS and all(_is_number(fields[key]) for key in _NUMBERS) and _is_text(fields)
+    names = tuple(fields)
+    if names == _OUTCOME_KEYS:
+        if not _is_number(fields[RECORDED]):
+            return False
+    elif names != _KEYS:
+        return False
+    return all(_is_number(fields[key]) for key in _NUMBERS) and _is_text(fields)
 
 
 def _is_number(value: bytes) -> bool:
@@ -116,6 +127,15 @@ class Rows:
     def _versions(self) -> list[int]:
         return _numbers(self._columns["version"])
 
+    @cached_property
+    def _recorded(self) -> list[int | None]:
+        """When each row was written down; empty where no row says so, as in a file of facts, or of an older version."""
+        column = self._columns.get(_RECORDED)
+        if column is None or column.null_count == len(column):
+            return []
+        times: list[int | None] = column.to_pylist()
+        return times
+
     @property
     def is_plain(self) -> bool:
         """Whether no row has anything in `other`."""
@@ -131,6 +151,9 @@ class Rows:
         rows = zip(types, subjects, versions, ats, authors, causes, self._data(start, stop), strict=True)
         first = self.first + start
         entries = [RawEntry(first + number, dict(zip(_KEYS, row, strict=True))) for number, row in enumerate(rows)]
+        for entry, recorded in zip(entries, self._recorded[start:stop], strict=False):
+            if recorded is not None:
+                entry.fields[RECORDED] = b"%d" % recorded
         if not self.is_plain:
             for number, other in enumerate(self._columns["other"][start:stop].to_pylist()):
                 if other is not None:
@@ -149,7 +172,10 @@ class Rows:
         if other is not None:
             return RawEntry(self.first + number, dict(msgspec.msgpack.decode(other)))
         values = (str(self._columns[name][number].as_py()).encode() for name in FIELDS)
-        return RawEntry(self.first + number, dict(zip(_KEYS, values, strict=True)))
+        fields = dict(zip(_KEYS, values, strict=True))
+        if self._recorded and (recorded := self._recorded[number]) is not None:
+            fields[RECORDED] = b"%d" % recorded
+        return RawEntry(self.first + number, fields)
 
     def envelopes(
         self, stream: str, start: int, stop: int, *, upcasters: Mapping[bytes, Upcaster] = UPCASTERS

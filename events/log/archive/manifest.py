@@ -6,7 +6,7 @@ from events import canonical
 from events.log.depot import Depot
 from events.log.errors import ManifestDamaged
 
-FORMAT = 1
+FORMAT = 2
 """Of segments and manifests; a reader refuses what is newer."""
 
 

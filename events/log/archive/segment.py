@@ -23,7 +23,7 @@ SEGMENT_BYTES_MAX = 256 << 20
 """A segment ends here too, uncompressed: who writes one holds its compressed form."""
 
 _ABOUT = b"twinfold"
-_DELTAS = ("position", "version", "at")
+_DELTAS = ("position", "version", "at", "recorded")
 
 
 class _About(msgspec.Struct, frozen=True):

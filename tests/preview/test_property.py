@@ -11,12 +11,12 @@ from pyroaring import BitMap
 from events.envelope import Envelope
 from events.fleet.outcome import Outcome
 from events.fleet.partition import Partition
+from events.log.documents import refold
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
 from events.preview.implied import Implied
 from events.preview.previewer import Previewer
-from events.producer.refolding import refold
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import restore
 from tests.fleet.histories import AUTHOR, History, histories

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Collection, Iterator
 
 from events.backup.errors import BackupDamaged
-from events.device.facts import DeviceRegistered, DeviceRetired
 from events.envelope import Envelope
 from events.log.codec import decode_entry
-from events.log.entries import RawEntry
+from events.log.documents import documents_of, encoded
+from events.log.entries import RawEntry, number_of
 from events.log.errors import LogError, UnreadableFact
 from events.log.port import Fact
-from events.producer.refolding import refold
 
 
 class Folding:
@@ -26,20 +25,23 @@ class Folding:
     def run(self) -> dict[str, bytes]:
         """Fold the stream; begins again without an entry that nothing can be made of, as its partition stops there, too."""
         while True:
-            self.heads, self.at = {}, 0
+            documents, self.at = documents_of(number_of(self._stream)), 0
             try:
-                return refold(self._facts())
+                documents.fold_all(self._facts())
             except (BackupDamaged, LogError, OSError):
                 raise
             except Exception:  # noqa: BLE001 - a fact that does not follow can break any rule of the fold
                 self._note(self._at_position)
+                continue
+            heads = {subject: documents.head(subject) for subject in documents.subjects()}
+            self.heads = {subject: b"%d:%d" % (head.version, head.generation) for subject, head in heads.items()}
+            return encoded(documents)
 
     def _note(self, position: int) -> None:
         self._left_out.add(position)
         self.unfolded.append(f"{self._stream}:{position}")
 
     def _facts(self) -> Iterator[Envelope[Fact]]:
-        generations: dict[str, int] = {}
         for entry in self._entries():
             self._at_position = entry.position
             at = entry.fields.get(b"at", b"")
@@ -48,18 +50,6 @@ class Folding:
             if entry.position in self._left_out:
                 continue
             try:
-                envelope = decode_entry(self._stream, entry.position, entry.fields)
+                yield decode_entry(self._stream, entry.position, entry.fields)
             except UnreadableFact:
                 self._note(entry.position)
-                continue
-            match envelope.fact:
-                case DeviceRegistered():
-                    generations[envelope.subject] = abs(generations.get(envelope.subject, 0)) + 1
-                case DeviceRetired():
-                    # Kept as a negative number: the next registration counts on.
-                    generations[envelope.subject] = -abs(generations.get(envelope.subject, 0))
-                case _:
-                    pass
-            generation = max(0, generations.get(envelope.subject, 0))
-            self.heads[envelope.subject] = b"%d:%d" % (envelope.version, generation)
-            yield envelope

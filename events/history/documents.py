@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from events.envelope import Envelope, Vector
 from events.history.snapshots import Snapshots
-from events.log.documents import Documents
+from events.log.documents import DeviceDocuments
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import device_of
 from events.log.port import Fact, Log
@@ -24,7 +24,7 @@ class PastDocuments:
 
     def at(
         self, number: int, position: int, subjects: Collection[str] | None = None, *, fleet: FleetFacts | None = None
-    ) -> Documents:
+    ) -> DeviceDocuments:
         """The documents of some subjects of a partition at a position, or of all of them.
 
         Raises:
@@ -38,14 +38,14 @@ class PastDocuments:
         kept = {} if found is None else found.documents()
         # What a module's document begins with, and whether it ends, is said of its device.
         wanted = None if subjects is None else sorted({*subjects, *map(device_of, subjects)})
-        documents = Documents(kept if wanted is None else {one: kept[one] for one in wanted if one in kept})
+        documents = DeviceDocuments(kept if wanted is None else {one: kept[one] for one in wanted if one in kept})
         skipped = fleet.skipped(number)
         while after < position:
             if after + 1 in skipped:
                 after += 1
                 continue
             end = min([position, *(bad - 1 for bad in skipped if bad > after)])
-            documents.fold(self._facts(number, wanted, after, end))
+            documents.fold_all(self._facts(number, wanted, after, end))
             after = end
         return documents
 

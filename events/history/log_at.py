@@ -7,7 +7,7 @@ from events.envelope import Envelope, Principal
 from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
 from events.history.moment import Moment
-from events.log.documents import Documents
+from events.log.documents import Documents, FleetDocuments
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.over import OverLog
@@ -73,11 +73,11 @@ class LogAt(OverLog):
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that had a snapshot and begins so."""
-        return [subject for subject in self._every(stream).subjects() if subject.startswith(prefix)]
+        return [subject for subject in self._every(stream).documented() if subject.startswith(prefix)]
 
     def known(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a document; what is forgotten of the others nobody asks for in the past."""
-        return self._every(stream).subjects()
+        return self._every(stream).documented()
 
     def head(self, stream: int) -> int:
         """How far a stream had come."""
@@ -118,8 +118,8 @@ class LogAt(OverLog):
             found = self._all.get(stream)
             if found is None:
                 if stream == FLEET:
-                    found = Documents()
-                    found.fold(self._fleet.between(0, self.head(FLEET)))
+                    found = FleetDocuments()
+                    found.fold_all(self._fleet.between(0, self.head(FLEET)))
                 else:
                     found = self._documents.at(stream, self.head(stream), fleet=self._fleet)
                 self._all[stream] = found

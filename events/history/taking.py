@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from events.history.documents import PastDocuments
 from events.history.snapshots import Snapshots
+from events.log.documents import encoded
 from events.log.port import Log
 from events.view_store.port import ViewStore
 
@@ -50,6 +51,6 @@ class Taking:
         vector = kept.checkpoint.vector
         if vector in self._snapshots.vectors(number):
             return None
-        where = self._snapshots.put(number, kept, self._documents.at(number, vector.partition).encoded())
+        where = self._snapshots.put(number, kept, encoded(self._documents.at(number, vector.partition)))
         self._snapshots.thin(number)
         return where

@@ -1,128 +1,279 @@
-"""The documents that stand as snapshots, folded from the facts of a stream."""
+"""The documents that stand as snapshots, folded from the facts of a stream: for replay, restore, reads of the past, snapshots."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import cast, get_args
 
 import msgspec
 
 from events import canonical
 from events.access import state as access_state
 from events.access.facts import AccessFact
+from events.access.state import AccessDocument
 from events.deployment import state as deployment_state
 from events.deployment.facts import DeploymentFact
+from events.deployment.state import DeploymentDocument
 from events.device import state as device_state
-from events.device.facts import ModuleDeleted
+from events.device.facts import DeviceFact, ModuleDeleted
 from events.device.identifiers import module_subject
+from events.device.open_twin import OpenTwin, TwinFact
 from events.device.state import DeviceDocument, ModuleDocument
 from events.envelope import Envelope
 from events.log.facts import LogFact
-from events.log.keys import device_of
+from events.log.keys import FLEET, device_of
 from events.log.port import Fact, Head, Stored
 from events.readiness import state as readiness_state
 from events.readiness.facts import WaiverFact
+from events.readiness.state import WaiverDocument
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
+from events.rollout.state import RolloutDocument
 from events.update import state as update_state
 from events.update.facts import GroupFact, UpdateFact
+from events.update.state import GroupDocument, UpdateDocument
 from events.webhook import state as webhook_state
 from events.webhook.facts import WebhookFact
+from events.webhook.state import WebhookDocument
+
+_OPEN_BYTES_MAX = 16 << 20
+"""How much JSON of open twins is held as objects, which take some five times as much."""
+_OPEN_BYTES = 100
+_OF_TWINS = frozenset(get_args(TwinFact))
+
+FleetDocument = (
+    DeploymentDocument
+    | RolloutDocument
+    | UpdateDocument
+    | GroupDocument
+    | AccessDocument
+    | WaiverDocument
+    | WebhookDocument
+)
 
 
 class _Standing(msgspec.Struct, frozen=True):
-    """What a document says of its subject's head."""
+    """What a kept document says of its subject's head."""
 
-    version: int = 0
-    generation: int = 0
+    version: int
+    generation: int
     retired: bool = False
 
 
-class Documents:
-    """Every document of one stream, as far as its facts are folded.
+class FleetDocuments:
+    """The documents of the fleet's stream from its first fact on, and how many facts each subject has."""
 
-    `kept` are the documents of a partition's devices and modules at some position, to go on from; the fleet's are folded
-    from its first fact on.
-    """
+    def __init__(self) -> None:
+        self._versions: dict[str, int] = {}
+        self._documents: dict[str, FleetDocument | None] = {}
 
-    def __init__(self, kept: Mapping[str, bytes] | None = None) -> None:
-        self._kept = dict(kept or {})
-        self._standing: dict[str, Any] = {}
+    def fold(self, envelope: Envelope[Fact]) -> None:
+        """Fold the next fact of the stream."""
+        self._versions[envelope.subject] = envelope.version
+        if not isinstance(envelope.fact, LogFact):
+            self._documents[envelope.subject] = _evolved(self._documents.get(envelope.subject), envelope)
 
-    def fold(self, facts: Iterable[Envelope[Fact]]) -> None:
-        """Fold facts of the stream, in their order; those of subjects that nobody asks for may be left out."""
+    def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
+        """Fold the next facts of the stream, in their order."""
         for envelope in facts:
-            self._fold(envelope)
+            self.fold(envelope)
 
-    def subjects(self) -> list[str]:
+    def subjects(self) -> Iterable[str]:
+        """Everybody who has a fact."""
+        return self._versions.keys()
+
+    def documented(self) -> list[str]:
         """Whoever has a document, sorted."""
-        gone = {subject for subject, document in self._standing.items() if document is None}
-        return sorted((self._kept.keys() | self._standing.keys()) - gone)
+        return sorted(subject for subject, document in self._documents.items() if document is not None)
 
-    def get(self, subject: str) -> bytes | None:
-        """The document of a subject, in the bytes of its snapshot; `None` where it has none."""
-        if subject not in self._standing:
-            return self._kept.get(subject)
-        document = self._standing[subject]
-        return None if document is None else _encode(document)
+    def head(self, subject: str) -> Head:
+        """Where a subject stands."""
+        return Head(self._versions.get(subject, 0))
+
+    def document(self, subject: str) -> bytes | None:
+        """The document of a subject, as its snapshot is to be; `None` where it has none, or no longer."""
+        document = self._documents.get(subject)
+        return None if document is None else canonical.encode(document)
 
     def stored(self, subject: str) -> Stored:
-        """As `Log.load` answers; of a subject that is gone, its head counts no facts."""
-        data = self.get(subject)
-        if data is None:
-            return Stored()
-        standing = msgspec.json.decode(data, type=_Standing)
-        is_device = "/" not in subject and not standing.retired
-        return Stored(Head(standing.version, standing.generation if is_device else 0), data)
+        """As `Log.load` answers; of a subject that has no document, its head counts no facts."""
+        return _stored(self, subject)
 
-    def encoded(self) -> dict[str, bytes]:
-        """All documents by subject."""
-        folded = {subject: _encode(one) for subject, one in self._standing.items() if one is not None}
-        rest = {subject: data for subject, data in self._kept.items() if subject not in self._standing}
-        return {**rest, **folded}
 
-    def _fold(self, envelope: Envelope[Fact]) -> None:
-        subject, version, at, fact = envelope.subject, envelope.version, envelope.at, envelope.fact
-        now = self._standing
-        if isinstance(fact, DeploymentFact):
-            now[subject] = deployment_state.evolve(now.get(subject), fact, version=version, at=at)
-        elif isinstance(fact, RolloutFact):
-            now[subject] = rollout_state.evolve(now.get(subject), fact, version=version, at=at)
-        elif isinstance(fact, UpdateFact):
-            now[subject] = update_state.evolve_update(fact, version=version, at=at)
-        elif isinstance(fact, GroupFact):
-            now[subject] = update_state.evolve_group(now.get(subject), fact, version=version, at=at)
-        elif isinstance(fact, AccessFact):
-            now[subject] = access_state.evolve(fact, version=version, at=at)
-        elif isinstance(fact, WaiverFact):
-            now[subject] = readiness_state.evolve(fact, version=version, at=at, by=str(envelope.by))
-        elif isinstance(fact, WebhookFact):
-            now[subject] = webhook_state.evolve(now.get(subject), fact, version=version, at=at)
-        elif isinstance(fact, LogFact):
-            return
-        elif "/" in subject:
-            device = self._device(device_of(subject))
-            assert device is not None, subject
-            now[subject] = device_state.evolve_module(
-                self._module(subject), fact, generation=device.generation, version=version, at=at
-            )
+class DeviceDocuments:
+    """The documents of a partition's devices and their modules, and where each subject stands."""
+
+    def __init__(self, kept: Mapping[str, bytes] | None = None) -> None:
+        """`kept` are documents by subject at some position, to go on from; without them it begins with the first fact.
+
+        Of a module whose document is gone there, nobody knows how many facts it had.
+        """
+        self._kept = dict(kept or {})
+        """Those that no fact has come to yet."""
+        self._devices: dict[str, DeviceDocument] = {}
+        self._modules: dict[str, ModuleDocument] = {}
+        self._module_versions: dict[str, int] = {}
+        """How many facts each module has; its document can be gone."""
+        self._open_devices: dict[str, OpenTwin[DeviceDocument]] = {}
+        self._open_modules: dict[str, OpenTwin[ModuleDocument]] = {}
+        self._weight = 0
+
+    def fold(self, envelope: Envelope[Fact]) -> None:
+        """Fold the next fact of the partition; those of devices that nobody asks for may be left out."""
+        subject, fact = envelope.subject, envelope.fact
+        twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
+        if "/" in subject:
+            if type(fact) not in _OF_TWINS:
+                raise AssertionError(subject)
+            self._module_versions[subject] = envelope.version
+            twin = self._open_module(subject)
+        elif type(fact) in _OF_TWINS:
+            twin = self._open_devices.get(subject) or self._open_device(subject)
         else:
-            now[subject] = device_state.evolve_device(self._device(subject), fact, version=version, at=at)
-            if isinstance(fact, ModuleDeleted):
-                now[module_subject(subject, fact.module_id)] = None
+            self._fold_identity(envelope)
+            return
+        weight = twin.weight
+        twin.fold(cast("TwinFact", fact), version=envelope.version, at=envelope.at)
+        self._weight += twin.weight - weight
+        if self._weight > _OPEN_BYTES_MAX:
+            self._close_all()
+
+    def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
+        """Fold the next facts of the partition, in their order; several threads may read afterwards."""
+        for envelope in facts:
+            self.fold(envelope)
+        self._close_all()
+
+    def _fold_identity(self, envelope: Envelope[Fact]) -> None:
+        subject, fact = envelope.subject, envelope.fact
+        assert isinstance(fact, DeviceFact), "a partition's stream has no other facts"
+        former = self._device(subject)
+        self._devices[subject] = device_state.evolve_device(former, fact, version=envelope.version, at=envelope.at)
+        if isinstance(fact, ModuleDeleted):
+            gone = module_subject(subject, fact.module_id)
+            for some in (self._open_modules, self._modules, self._kept):
+                some.pop(gone, None)
+
+    def _open_device(self, subject: str) -> OpenTwin[DeviceDocument]:
+        found = self._open_devices[subject] = OpenTwin(self._device_now(subject))
+        self._weight += _OPEN_BYTES
+        return found
+
+    def _open_module(self, subject: str) -> OpenTwin[ModuleDocument]:
+        generation = self._device_now(device_of(subject)).generation
+        found = self._open_modules.get(subject)
+        if found is not None and found.generation == generation:
+            return found
+        document = self._module(subject)
+        if document is None:
+            document = ModuleDocument(0, generation)
+        elif document.generation != generation:
+            document = ModuleDocument(0, generation, twin_etag=document.twin_etag + 1)
+        opened = self._open_modules[subject] = OpenTwin(document)
+        self._weight += _OPEN_BYTES
+        return opened
+
+    def _device_now(self, device_id: str) -> DeviceDocument:
+        """Its identity, whatever stands in its twin."""
+        if device_id in self._kept:
+            self._devices[device_id] = device_state.decode_device(self._kept.pop(device_id))
+        return self._devices[device_id]
 
     def _device(self, subject: str) -> DeviceDocument | None:
-        if subject not in self._standing and subject in self._kept:
-            self._standing[subject] = device_state.decode_device(self._kept[subject])
-        found: DeviceDocument | None = self._standing.get(subject)
-        return found
+        twin = self._open_devices.pop(subject, None)
+        if twin is not None:
+            self._devices[subject] = twin.close()
+        elif subject in self._kept:
+            return self._device_now(subject)
+        return self._devices.get(subject)
 
     def _module(self, subject: str) -> ModuleDocument | None:
-        if subject not in self._standing and subject in self._kept:
-            self._standing[subject] = device_state.decode_module(self._kept[subject])
-        found: ModuleDocument | None = self._standing.get(subject)
-        return found
+        twin = self._open_modules.pop(subject, None)
+        if twin is not None:
+            self._modules[subject] = twin.close()
+        elif subject in self._kept:
+            found = device_state.decode_module(self._kept.pop(subject))
+            self._modules[subject], self._module_versions[subject] = found, found.version
+        return self._modules.get(subject)
+
+    def _close_all(self) -> None:
+        self._devices.update({subject: twin.close() for subject, twin in self._open_devices.items()})
+        self._modules.update({subject: twin.close() for subject, twin in self._open_modules.items()})
+        self._open_devices, self._open_modules, self._weight = {}, {}, 0
+
+    def subjects(self) -> Iterable[str]:
+        """Everybody who has a fact."""
+        return dict.fromkeys((*self._kept, *self._devices, *self._module_versions))
+
+    def documented(self) -> list[str]:
+        """Whoever has a document, sorted."""
+        return sorted({*self._kept, *self._devices, *self._modules, *self._open_modules})
+
+    def head(self, subject: str) -> Head:
+        """Where a subject stands."""
+        kept = self._kept.get(subject)
+        if kept is not None:
+            standing = msgspec.json.decode(kept, type=_Standing)
+            return Head(standing.version, 0 if "/" in subject or standing.retired else standing.generation)
+        if "/" in subject:
+            return Head(self._module_versions.get(subject, 0))
+        document = self._device(subject)
+        return Head() if document is None else Head(document.version, 0 if document.retired else document.generation)
+
+    def document(self, subject: str) -> bytes | None:
+        """The document of a subject, as its snapshot is to be; `None` where it has none, or no longer."""
+        kept = self._kept.get(subject)
+        if kept is not None:
+            return kept
+        found = self._module(subject) if "/" in subject else self._device(subject)
+        return None if found is None else device_state.encode(found)
+
+    def stored(self, subject: str) -> Stored:
+        """As `Log.load` answers; of a subject that has no document, its head counts no facts."""
+        return _stored(self, subject)
 
 
-def _encode(document: Any) -> bytes:
-    if isinstance(document, DeviceDocument | ModuleDocument):
-        return device_state.encode(document)
-    return canonical.encode(document)
+Documents = FleetDocuments | DeviceDocuments
+
+
+def documents_of(stream: int) -> Documents:
+    """What folds the facts of a stream, from its first on."""
+    return FleetDocuments() if stream == FLEET else DeviceDocuments()
+
+
+def encoded(documents: Documents) -> dict[str, bytes]:
+    """All documents by subject."""
+    found = {subject: documents.document(subject) for subject in documents.documented()}
+    return {subject: document for subject, document in found.items() if document is not None}
+
+
+def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
+    """Every document of one stream by its subject, from the stream's first fact on; equal to its snapshots, byte for byte."""
+    devices, fleet = DeviceDocuments(), FleetDocuments()
+    for envelope in facts:
+        if isinstance(envelope.fact, DeviceFact):
+            devices.fold(envelope)
+        else:
+            fleet.fold(envelope)
+    return {**encoded(devices), **encoded(fleet)}
+
+
+def _stored(documents: Documents, subject: str) -> Stored:
+    document = documents.document(subject)
+    return Stored() if document is None else Stored(documents.head(subject), document)
+
+
+def _evolved(document: FleetDocument | None, envelope: Envelope[Fact]) -> FleetDocument | None:
+    fact, version, at = envelope.fact, envelope.version, envelope.at
+    if isinstance(fact, DeploymentFact):
+        return deployment_state.evolve(cast("DeploymentDocument | None", document), fact, version=version, at=at)
+    if isinstance(fact, RolloutFact):
+        return rollout_state.evolve(cast("RolloutDocument | None", document), fact, version=version, at=at)
+    if isinstance(fact, UpdateFact):
+        return update_state.evolve_update(fact, version=version, at=at)
+    if isinstance(fact, GroupFact):
+        return update_state.evolve_group(cast("GroupDocument | None", document), fact, version=version, at=at)
+    if isinstance(fact, AccessFact):
+        return access_state.evolve(fact, version=version, at=at)
+    if isinstance(fact, WaiverFact):
+        return readiness_state.evolve(fact, version=version, at=at, by=str(envelope.by))
+    assert isinstance(fact, WebhookFact), "the fleet's stream has no other facts"
+    return webhook_state.evolve(cast("WebhookDocument | None", document), fact, version=version, at=at)

@@ -61,7 +61,7 @@ class LazyVault:
 
         Raises:
             SecretsError: as `Vault.take_out`, or the key file cannot be used.
-            ConditionInvalid: it targets by a personal tag.
+            ConditionInvalid, MetricsInvalid: it targets or counts by a personal tag.
         """
         self.personal.check(command)
         if self.personal.take(command, new_id=lambda: "0")[1]:

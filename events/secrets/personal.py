@@ -1,4 +1,4 @@
-"""Tags that say something about a person: their values are taken out of commands as secrets are, and nobody is targeted by them."""
+"""Tags that say something about a person: their values are taken out of commands as secrets are, and nobody is found by them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -8,8 +8,13 @@ import msgspec
 from events.access.commands import IssueToken
 from events.canonical import Json, JsonObject
 from events.deployment.commands import CreateDeployment, UpdateDeployment
+from events.deployment.errors import MetricsInvalid
 from events.device.commands import PatchTags, PatchTwin, ReplaceTwin
 from events.properties import SECRET, STRING_BYTES_MAX, is_secret
+from events.query.errors import QueryInvalid
+from events.query.module_condition import is_module_condition, parse_module_condition
+from events.query.parse import parse as parse_query
+from events.query.tree import Aggregate, where_paths
 from events.rollout.commands import CreateRollout
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.references import MASK, Secret
@@ -63,14 +68,23 @@ class Personal(msgspec.Struct, frozen=True):
         return taken
 
     def check(self, command: object) -> None:
-        """Refuse a condition that looks at a personal tag: it could not hold for anybody.
+        """Refuse a condition or a metric that looks at a personal tag: nobody knows for whom it would hold.
 
         Raises:
-            ConditionInvalid: names the tag.
+            ConditionInvalid, MetricsInvalid: names the tag.
         """
         if self.paths:
             for text in _conditions(command):
                 self.check_condition(text)
+            if isinstance(command, CreateDeployment | UpdateDeployment):
+                self._check_metrics(command.deployment_id, command.metrics or {})
+
+    def _check_metrics(self, deployment_id: str, metrics: dict[str, str]) -> None:
+        for metric, text in metrics.items():
+            try:
+                self.check_query(text)
+            except QueryInvalid as error:
+                raise MetricsInvalid(deployment_id, f"{metric[:140]!r}: {error}") from error
 
     def check_condition(self, text: str) -> None:
         """Refuse one condition.
@@ -78,17 +92,37 @@ class Personal(msgspec.Struct, frozen=True):
         Raises:
             ConditionInvalid: it looks at a personal tag, or cannot be read.
         """
-        for path in sorted(paths(parse(text))) if text.strip() else ():
-            if path[0] == "tags" and self.touches(path[1:]):
-                column = max(1, text.find(path[-1]) + 1)
-                shown = printed_path(path)
-                raise ConditionInvalid(
-                    text, column=column, reason=f"{shown} is personal: kept as a secret, nobody is targeted by it"
-                )
+        if not self.paths or not text.strip():
+            return
+        condition = parse_module_condition(text).condition if is_module_condition(text) else parse(text)
+        for path in self._touched(paths(condition)):
+            reason = f"{printed_path(path)} is personal: kept as a secret, nobody is targeted by it"
+            raise ConditionInvalid(text, column=_column(text, path), reason=reason)
+
+    def check_query(self, text: str) -> None:
+        """Refuse a query whose rows depend on a personal tag; it may be shown, as `***`.
+
+        Raises:
+            QueryInvalid: its condition, its groups or an aggregate look at a personal tag, or it cannot be read.
+        """
+        if not self.paths:
+            return
+        query = parse_query(text)
+        counted = {item.path for item in query.select if isinstance(item, Aggregate) and item.path is not None}
+        for path in self._touched({*where_paths(query), *query.group_by, *counted}):
+            reason = f"{printed_path(path)} is personal: kept as a secret, nobody is found or counted by it"
+            raise QueryInvalid(text, column=_column(text, path), reason=reason)
+
+    def _touched(self, some: Iterable[Path]) -> Iterator[Path]:
+        return (path for path in sorted(some) if path[0] == "tags" and self.touches(path[1:]))
 
     def references(self, tags: Json) -> dict[str, str]:
         """The ids of the personal values in a device's tags, by path as `contact.mail`."""
         return {".".join(path): secret_id for path, secret_id in _references(tags, ()) if self.holds(path)}
+
+
+def _column(text: str, path: Path) -> int:
+    return max(1, text.find(path[-1]) + 1)
 
 
 def _references(value: Json, path: Path) -> Iterator[tuple[Path, str]]:

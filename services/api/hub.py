@@ -34,6 +34,7 @@ from events.manifest.document import Kind
 from events.query import tree
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
+from events.secrets.personal import Personal
 from events.targeting.errors import ConditionInvalid
 from events.view_store.deployments import deployments
 from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
@@ -173,6 +174,7 @@ def run_query(
 ) -> Response:
     """One page of a query; `x-ms-continuation` of the answer, where there is one, asks for the next."""
     room, query = room_of(request), parse_query(body.query)
+    room.vault.personal.check_query(body.query)
     place = room.continuations.open(continuation)
     page = room.querying.page(query, size=min(size, PAGE_MAX), continuation=place, scope=caller_of(request).limit)
     headers = {"x-ms-item-type": _item_type(query)}
@@ -431,20 +433,23 @@ def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatch
 
 
 @router.post("/configurations/testQueries", response_model=None, responses=answers(described.QueriesTried))
-def try_queries(body: TestQueriesBody) -> JsonObject:
+def try_queries(request: Request, body: TestQueriesBody) -> JsonObject:
     """Whether a target condition and queries can be read; their errors are in the answer."""
-    errors = {}
+    personal, errors = room_of(request).vault.personal, {}
     for name, text in (body.custom_metric_queries or {}).items():
         try:
             parse_query(text)
+            personal.check_query(text)
         except QueryInvalid as refused:
             errors[name] = str(refused)
-    return {"targetConditionError": _condition_error(body.target_condition or ""), "customMetricQueryErrors": errors}
+    error = _condition_error(body.target_condition or "", personal)
+    return {"targetConditionError": error, "customMetricQueryErrors": errors}
 
 
-def _condition_error(text: str) -> str | None:
+def _condition_error(text: str, personal: Personal) -> str | None:
     try:
         check_any_condition(text)
+        personal.check_condition(text)
     except ConditionInvalid as refused:
         return str(refused)
     # A configuration may target everyone so, and yet the hub does not let it be tried (contract/hub.md §1.3).

@@ -13,12 +13,12 @@ from events.device.facts import PropertiesReported
 from events.envelope import Envelope, Principal
 from events.fleet.configuration import AGENT
 from events.fleet.partition import MergeCache, Partition
+from events.log.documents import FleetDocuments
 from events.log.facts import LogFact
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Fact, Proposed
 from events.producer.deciding import REFUSALS, load, propose
-from events.producer.refolding import FleetDocuments
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,

@@ -18,6 +18,7 @@ from events.history.snapshots import Snapshots
 from events.history.taking import Taking
 from events.history.views_at import PastPartitions
 from events.log.depot import Depot
+from events.log.documents import encoded
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.raw import RawStreams
@@ -95,7 +96,7 @@ def test_a_recorded_vector_gives_what_stood_then_and_any_vector_the_same_with_an
             found = folding.in_effect(0, vector)
             assert found.kept == kept
             assert folding.implied(0, vector).kept == kept
-            assert documents.at(0, vector.partition).encoded() == texts
+            assert encoded(documents.at(0, vector.partition)) == texts
     heads = small.log.heads()
     for own, fleet in cuts:
         vector = Vector(int(own * heads[0]), int(fleet * heads[FLEET]))

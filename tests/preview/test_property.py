@@ -8,18 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
+from events.deployment.facts import DeploymentCreated, DeploymentDeleted, DeploymentFact, DeploymentUpdated
+from events.device.facts import DeviceRegistered, PropertiesReported, TwinPatched
 from events.envelope import Envelope
 from events.fleet.outcome import Outcome
 from events.fleet.partition import Partition
+from events.log.documents import refold
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
 from events.preview.implied import Implied
 from events.preview.previewer import Previewer
-from events.producer.refolding import refold
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import restore
-from tests.fleet.histories import AUTHOR, History, histories
+from tests.fleet.histories import AUTHOR, DEVICES, History, histories
 from workers.projector import Projector
 
 _NUMBER = 0
@@ -65,13 +67,85 @@ def turns(draw: st.DrawFn) -> tuple[History, tuple[int, int], tuple[int, int]]:
     """A history, how much of each stream stands, and how many facts of each come at once then."""
     history = draw(histories(own_of_ten=2, modules_of_ten=2, by_hand=True))
     some, fleet = draw(st.integers(0, len(history.partition))), draw(st.integers(0, len(history.fleet)))
+    return history, (some, fleet), _at_once(draw)
+
+
+def _at_once(draw: st.DrawFn) -> tuple[int, int]:
     kind = draw(st.integers(0, 3))
-    more = draw(st.integers(1, 3)) if kind != 0 else 0
-    fleet_more = draw(st.integers(1, 3)) if kind in (0, 3) else 0
-    return history, (some, fleet), (more, fleet_more)
+    return draw(st.integers(1, 3)) if kind != 0 else 0, draw(st.integers(1, 3)) if kind in (0, 3) else 0
 
 
-@given(turns())
+_MODULES = ("a", "b")
+_ALL_OF = ("tags.env = 'prod'", "tags.n = 1", "properties.reported.env = 'prod'")
+_ALL_OF_MODULE = ("tags.s = 'x'", "properties.reported.s = 'x'")
+_few = st.fixed_dictionaries({}, optional={"env": st.sampled_from(["prod", "prod", "test"]), "n": st.integers(0, 1)})
+_of_device = st.one_of(st.builds(TwinPatched, tags=_few), st.builds(PropertiesReported, _few))
+_of_module = st.sampled_from(["x", "x", "y"]).flatmap(
+    lambda said: st.sampled_from([TwinPatched(tags={"s": said}), PropertiesReported({"s": said})])
+)
+
+
+def _all_of(some: tuple[str, ...]) -> st.SearchStrategy[str]:
+    """What holds by several things, of which mostly one changes at a time."""
+    return st.lists(st.sampled_from(some), min_size=len(some) - 1, max_size=len(some), unique=True).map(" AND ".join)
+
+
+_where = st.builds(
+    "FROM devices.modules WHERE {} AND {}".format,
+    st.sampled_from(["moduleId = 'a'", "moduleId = 'b'", "moduleId != 'c'"]),
+    _all_of(_ALL_OF_MODULE),
+)
+_giving = st.sampled_from(_MODULES).map(
+    lambda module: {
+        "modulesContent": {"$edgeAgent": {f"properties.desired.modules.{module}": {"status": "running"}}},
+    }
+)
+_BASE: dict[str, Any] = {
+    "modulesContent": {
+        "$edgeAgent": {"properties.desired": {"systemModules": {"edgeAgent": {}, "edgeHub": {}}, "modules": {}}},
+        "$edgeHub": {"properties.desired": {}},
+    }
+}
+_setting = st.integers(0, 2).map(lambda value: {"moduleContent": {"properties.desired.x": value}})
+
+
+@st.composite
+def tight_turns(draw: st.DrawFn) -> tuple[History, tuple[int, int], tuple[int, int]]:
+    """One where what comes decides together with what stands: the tag beside the changed one, what a module said before it came."""
+    history = History()
+    for device in DEVICES[:4]:
+        history.device(device, DeviceRegistered())
+        history.device(device, TwinPatched(tags={"env": "prod", "n": draw(st.integers(0, 1))}))
+        history.device(device, PropertiesReported({"env": draw(st.sampled_from(["prod", "prod", "test"]))}))
+        for module in _MODULES:
+            history.device(f"{device}/{module}", TwinPatched(tags={"s": draw(st.sampled_from(["x", "x", "y"]))}))
+            history.device(f"{device}/{module}", PropertiesReported({"s": "x"}))
+    some = len(history.partition)
+    for _ in range(3):
+        device, module = draw(st.sampled_from(DEVICES[:4])), draw(st.sampled_from(_MODULES))
+        to_module = draw(st.integers(0, 2)) == 0
+        history.device(f"{device}/{module}" if to_module else device, draw(_of_module if to_module else _of_device))
+    conditions = _all_of(_ALL_OF)
+    history.deployment("base", DeploymentCreated(_BASE, "*", priority=1))
+    history.deployment("own", DeploymentCreated(draw(_setting), draw(_where), priority=1))
+    history.deployment("own2", DeploymentCreated(draw(_setting), draw(_where), priority=draw(st.integers(0, 2))))
+    for name in ("p", "q"):
+        history.deployment(name, DeploymentCreated(draw(_giving), draw(conditions), priority=draw(st.integers(1, 3))))
+    fleet = len(history.fleet)
+    for name in draw(st.permutations(["p", "q", "r"])):
+        if name == "r":
+            fact: DeploymentFact = DeploymentCreated(
+                draw(_giving), draw(st.one_of(st.just("*"), conditions)), priority=2
+            )
+        elif draw(st.integers(0, 3)) == 0:
+            fact = DeploymentDeleted()
+        else:
+            fact = DeploymentUpdated(draw(conditions), draw(st.integers(1, 3)), {}, {})
+        history.deployment(name, fact)
+    return history, (some, fleet), _at_once(draw)
+
+
+@given(st.one_of(turns(), tight_turns()))
 @settings(max_examples=100, deadline=None)
 def test_what_is_implied_is_what_a_projector_makes_of_the_same_facts(
     turn: tuple[History, tuple[int, int], tuple[int, int]],

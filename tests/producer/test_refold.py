@@ -22,9 +22,9 @@ from events import (
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.deployment.commands import ScheduleDeployment
 from events.deployment.facts import Ended, NotStarted, Schedule
+from events.log.documents import refold
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.producer.refolding import refold
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.rollout.commands import (
     AbortRollout,

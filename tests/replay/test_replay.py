@@ -23,12 +23,12 @@ from events.history.taking import Taking
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
+from events.log.documents import DeviceDocuments
 from events.log.entries import number_of
 from events.log.keys import FLEET, key, partition_of
 from events.log.memory import MemoryLog
 from events.log.port import Proposed, Stored
 from events.log.raw import RawStreams
-from events.producer.refolding import DeviceDocuments
 from events.view_store.memory import MemoryViewStore
 from services.embedded_redis import EmbeddedRedis
 from tests.fleet.histories import History, histories

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from events.log.keys import FLEET, key
+from events.secrets.errors import SecretErased
+from events.secrets.redis import RedisSecretStore
+from events.secrets.references import references
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, fresh_system
@@ -57,6 +61,17 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     system.settle()
     found = http.post("/devices/query", json={"query": "SELECT * FROM devices"}, headers=reader)
     assert found.json()[0]["tags"] == shown
+    chosen = http.post("/devices/query", json={"query": "SELECT tags.owner FROM devices"}, headers=reader)
+    assert chosen.json() == [{"owner": "***"}]
+    for wanted in (
+        "* FROM devices WHERE tags.owner = '***'",
+        "tags.owner, COUNT() AS n FROM devices GROUP BY tags.owner",
+    ):
+        asked = http.post("/devices/query", json={"query": f"SELECT {wanted}"}, headers=reader)
+        assert (asked.status_code, "tags.owner is personal" in asked.text) == (400, True)
+    tried = {"targetCondition": "tags.owner = 'x'", "customMetricQueries": {"m": f"SELECT {wanted}"}}
+    errors = http.post("/configurations/testQueries", json=tried, headers=serving.policy()).json()
+    assert all("is personal" in one for one in (errors["targetConditionError"], errors["customMetricQueryErrors"]["m"]))
     for headers in (reader, operator):
         assert http.get("/v1/devices/d1/personal", headers=headers).status_code == 401
     own = http.get("/v1/devices/d1/personal", headers=admin).json()
@@ -104,6 +119,68 @@ def test_what_is_in_use_is_erased_by_insisting_alone_and_former_keys_count(servi
     assert http.delete("/devices/d1", headers=serving.policy() | {"If-Match": "*"}).is_success
     done = twinfold(system, "erase", "device", "d1", "--reason", "gone", "--yes")
     assert (done.returncode, done.stdout.startswith("2 secrets")) == (0, True), done.stderr
+
+
+def with_password(password: str) -> dict[str, Any]:
+    """A manifest whose agent logs in to a registry."""
+    content = base("m")
+    runtime = {"type": "docker", "settings": {"registryCredentials": {"r": registry(password)}}}
+    content["modulesContent"]["$edgeAgent"]["properties.desired"]["runtime"] = runtime
+    return content
+
+
+def registry(password: str) -> dict[str, str]:
+    return {"address": "registry.example", "username": "puller", "password": password}
+
+
+def erased(system: System, kind: str, subject: str) -> subprocess.CompletedProcess[str]:
+    return twinfold(system, "erase", kind, subject, "--reason", "it leaked", "--yes")
+
+
+def assert_gone(serving: Guarded, ids: tuple[str, ...], plain: bytes) -> None:
+    """The newest fact names these secrets, nobody can open them, and the plain text is nowhere."""
+    (fact,) = serving.system.log.read(FLEET, after=serving.system.log.head(FLEET) - 1, limit=1)
+    assert getattr(fact.fact, "ids", ()) == ids
+    store = RedisSecretStore(serving.system.log.client)
+    for secret_id in ids:
+        with pytest.raises(SecretErased):
+            store.sealed([secret_id])
+    assert plain not in all_of(serving.system)
+
+
+def test_the_passwords_of_a_deployment_are_erased_once_nothing_has_them(serving: Guarded) -> None:
+    system, http, operator = serving.system, serving.http, serving.token("operate")
+    serving.register("d1", capabilities={"iotEdge": True})
+    body = {"content": with_password("hunter2"), "targetCondition": "*"}
+    made = http.post("/v1/deployments/a", json=body, headers=operator)
+    assert made.is_success, made.text
+    (stored,) = system.log.load(["a"], fleet=True)
+    ids = tuple(sorted(references(msgspec.json.decode(stored.snapshot or b""))))
+    assert len(ids) == 1
+    refused = erased(system, "deployment", "a")
+    assert (refused.returncode, "in use by a;" in refused.stderr) == (1, True)
+    assert http.delete("/configurations/a", headers=serving.policy() | {"If-Match": "*"}).is_success
+    system.settle()
+    done = erased(system, "deployment", "a")
+    assert (done.returncode, done.stdout[:32]) == (0, "1 secrets of deployment:a are er"), done.stderr
+    assert_gone(serving, ids, b"hunter2")
+    assert_rebuilt(system)
+    again = erased(system, "deployment", "a")
+    assert (again.returncode, "no secret of it is left" in again.stderr) == (1, True)
+
+
+def test_all_secrets_that_a_webhook_ever_had_are_erased_once_it_is_deleted(serving: Guarded) -> None:
+    system, http, admin = serving.system, serving.http, serving.token("admin")
+    for query in ("token=hunter2", "token=hunter3"):
+        made = http.put("/v1/webhooks/siem", json={"url": f"https://hooks.example/x?{query}"}, headers=admin)
+        assert made.is_success, made.text
+    refused = erased(system, "webhook", "siem")
+    assert (refused.returncode, "in use by" in refused.stderr) == (1, True)
+    assert http.delete("/v1/webhooks/siem", headers=admin).is_success
+    done = erased(system, "webhook", "siem")
+    assert (done.returncode, done.stdout.split(" are ")[0]) == (0, "3 secrets of webhook:siem"), done.stderr
+    (fact,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
+    assert_gone(serving, tuple(getattr(fact.fact, "ids", ())), b"hunter")
 
 
 def test_a_reason_is_asked_for(serving: Guarded) -> None:

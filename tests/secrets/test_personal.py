@@ -6,7 +6,9 @@ import pytest
 
 from events import CreateDeployment, PatchTags, ReplaceTwin, UpdateDeployment
 from events.access.commands import IssueToken
+from events.deployment.errors import MetricsInvalid
 from events.device.personal import personal_paths
+from events.query.errors import QueryInvalid
 from events.rollout.commands import CreateRollout
 from events.rollout.plan import Phase, Plan
 from events.secrets.errors import SecretTextInvalid
@@ -57,6 +59,36 @@ def test_nobody_is_targeted_by_a_personal_tag(path: str, how: str) -> None:
     with pytest.raises(ConditionInvalid, match=rf"tags\.{path} is personal"):
         PERSONAL.check(commands[how])
     PERSONAL.check(CreateDeployment("a", {}, "tags.ownership = 1 AND tags.contact.room = 7"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM devices WHERE tags.owner = 'Ada'",
+        "SELECT deviceId FROM devices WHERE tags.site = 'north' AND NOT is_defined(tags.contact.mail)",
+        "SELECT * FROM devices.modules WHERE tags.owner.name IN ['Ada', '***']",
+        "SELECT tags.owner, COUNT() AS n FROM devices GROUP BY tags.owner",
+        "SELECT MIN(tags.contact.mail) AS first FROM devices",
+    ],
+)
+def test_nobody_is_found_or_counted_by_a_personal_tag(query: str) -> None:
+    with pytest.raises(QueryInvalid, match=r"tags\.\S+ is personal"):
+        PERSONAL.check_query(query)
+    for command in (CreateDeployment("a", {}, metrics={"m": query}), UpdateDeployment("a", metrics={"m": query})):
+        with pytest.raises(MetricsInvalid, match="is personal"):
+            PERSONAL.check(command)
+    Personal().check_query(query)
+
+
+def test_a_personal_tag_can_be_selected_and_others_asked_for() -> None:
+    PERSONAL.check_query("SELECT deviceId, tags.owner FROM devices WHERE tags.contact.room = 7")
+    PERSONAL.check(CreateDeployment("a", {}, metrics={"m": "SELECT deviceId FROM devices WHERE tags.site = 'north'"}))
+
+
+def test_a_condition_for_modules_is_read_as_one() -> None:
+    PERSONAL.check(CreateDeployment("a", {}, "FROM devices.modules WHERE moduleId = 'm' AND tags.site = 'north'"))
+    with pytest.raises(ConditionInvalid, match=r"tags\.owner is personal"):
+        PERSONAL.check(CreateDeployment("a", {}, "FROM devices.modules WHERE moduleId = 'm' AND tags.owner = 'Ada'"))
 
 
 @pytest.mark.parametrize("text", ["$x", "a..b", "a b", ".a"])

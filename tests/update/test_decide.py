@@ -11,11 +11,11 @@ from events.access.scope import Scope
 from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import Ended, Everyone, Kept, NotStarted
+from events.log.documents import refold
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Proposed
 from events.manifest.errors import ManifestInvalid
 from events.producer.errors import OutOfScope
-from events.producer.refolding import refold
 from events.rollout.commands import AbortRollout, PauseRollout, ResumeRollout, RetryFailed, RollBack, StartRollout
 from events.rollout.facts import Counts, Evidence, RolloutCompleted, RolloutFact
 from events.rollout.plan import Failure, OnFailure, Phase, Plan

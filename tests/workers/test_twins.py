@@ -12,8 +12,8 @@ from events import (
     ReportProperties,
     RetireDevice,
 )
+from events.log.documents import refold
 from events.log.keys import FLEET
-from events.producer.refolding import refold
 from events.view_store.twins import TwinView
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer

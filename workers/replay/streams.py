@@ -13,11 +13,11 @@ from events.fleet.errors import CannotFold
 from events.fleet.outcome import Outcome
 from events.fleet.partition import MergeCache
 from events.history.snapshots import Snapshots
+from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
 from events.log.port import Log
-from events.producer.refolding import DeviceDocuments, FleetDocuments
 from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry

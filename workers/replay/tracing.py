@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from events.envelope import Envelope
-from events.log.keys import FLEET, device_of, name
+from events.log.documents import documents_of
+from events.log.keys import device_of, name
 from events.log.port import Log
-from events.producer.refolding import DeviceDocuments, FleetDocuments
 from workers.replay.facts import FactsAhead, LeftOut
 from workers.replay.report import Difference
 
@@ -36,7 +36,7 @@ def traced(
 
 class _Tracer:
     def __init__(self, stream: int, places: Mapping[str, tuple[str, str]]) -> None:
-        self._documents = FleetDocuments() if stream == FLEET else DeviceDocuments()
+        self._documents = documents_of(stream)
         self._places = places
         subjects = {subject for subject, _ in places.values()}
         # A module's document goes by its device's registrations.

@@ -21,11 +21,11 @@ from events.log.opening import open_log
 from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
-from events.settings import Settings, hide_password, read_settings
+from events.settings import Settings, hide_password
 from services.cli.client import AsJson, console, show_json
 from services.cli.exits import REFUSED
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.local import serving
+from services.cli.log_place import log_settings
 
 DAY_MS = 86_400_000
 
@@ -59,7 +59,7 @@ def archive(
     """
     if context.invoked_subcommand is not None:
         return
-    settings = read_settings(
+    settings = log_settings(
         redis_url=redis_url,
         data_dir=data,
         archive_url=archive_url,
@@ -101,7 +101,7 @@ def list_(
 
     Example: twinfold archive list
     """
-    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
         url = place_of(log.client)
@@ -149,7 +149,7 @@ def verify(
 
     Example: twinfold archive verify
     """
-    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
         url = place_of(log.client)
         streams = stream_names(log.partitions)
@@ -179,9 +179,7 @@ def _before_at(settings: Settings) -> int | None:
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[RedisLog]:
-    local = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)
-    url = settings.redis_url if local is None else local.redis_url
-    log = open_log(url, allow_volatile=settings.allow_volatile_redis)
+    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     with contextlib.closing(log.client):
         yield log
 

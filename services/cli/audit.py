@@ -25,7 +25,7 @@ from events.settings import Settings, read_settings
 from services.cli import auditing
 from services.cli.client import AsJson, show_json
 from services.cli.flags import DataDir, RedisUrl
-from services.local import serving
+from services.cli.log_place import log_settings
 
 FAULTS = 1
 CANNOT = 2
@@ -72,10 +72,10 @@ def verify(
     Example: twinfold audit verify --public-key seal.pem
     """
     span = _span(since, until)
-    settings = read_settings(redis_url=redis_url, data_dir=data)
+    settings = log_settings(redis_url=redis_url, data_dir=data)
     try:
         keys = _keys(settings, public_key)
-        log = open_log(_redis_url(settings), allow_volatile=True)
+        log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
         with _progress() as told:
             report = verify_log(settings, log, keys, span=span, progress=told)
@@ -149,11 +149,6 @@ def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
     return found
-
-
-def _redis_url(settings: Settings) -> str:
-    found = serving(settings.data_dir)
-    return settings.redis_url if "redis_url" in settings.model_fields_set or found is None else found.redis_url
 
 
 def _span(since: str | None, until: str | None) -> Span:

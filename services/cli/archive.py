@@ -121,7 +121,7 @@ def list_(
             }
         )
         return
-    if url is None:
+    if url is None or not any(known.segments for known in notes.values()):
         typer.echo("nothing was archived yet")
         return
     table = Table(
@@ -204,7 +204,7 @@ def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json
         show_json(msgspec.to_builtins(waiting))
         return
     table = Table("stream", "head", "written", "would be written", "out of Redis", "would leave", "held by")
-    for one in waiting:
+    for one in (some for some in waiting if some.head):
         held = {"": "", "age": "age", "head": "the newest entry"}.get(one.held_by)
         who = f"{one.held_by}, at {one.holders[one.held_by]}" if held is None else held
         numbers = (
@@ -216,6 +216,8 @@ def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json
         )
         table.add_row(one.stream, *map(str, numbers), Text(who))
     console().print(table)
+    if not any(one.would_be_written > one.written or one.would_be_trimmed > one.trimmed for one in waiting):
+        typer.echo("nothing to do")
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from events.log.opening import open_log
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
 from services.cli import auditing
-from services.cli.client import AsJson, show_json
+from services.cli.client import AsJson, counted, show_json
 from services.cli.flags import DataDir, RedisUrl
 from services.cli.log_place import log_settings
 
@@ -83,6 +83,12 @@ def verify(
         sys.stderr.write(f"twinfold: {error}\n")
         raise typer.Exit(CANNOT) from None
     seconds = time.monotonic() - start
+    newest, sealed_at = report.last[0], report.sealed_at
+    if newest and (span.first > newest or span.since > sealed_at):
+        sys.stderr.write(
+            f"twinfold: nothing is sealed from {since} on: the newest is seal {newest} of {_time(sealed_at)}\n"
+        )
+        raise typer.Exit(CANNOT)
     if json:
         show_json(_as_json(report, seconds))
     else:
@@ -101,8 +107,9 @@ def _say(report: Report, seconds: float) -> None:
     typer.echo(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
-    typer.echo(f"newest seal: {number} of {_time(report.sealed_at)}, {digest}")
-    typer.echo("everything sealed is as it was" if report.is_fine else f"{len(report.faults)} faults")
+    newest = f"{number} of {_time(report.sealed_at)}, {digest}" if number else "none that a key given here signed"
+    typer.echo(f"newest seal: {newest}")
+    typer.echo("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
 
 
 def _as_json(report: Report, seconds: float) -> dict[str, object]:

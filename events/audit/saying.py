@@ -91,7 +91,7 @@ def _outcome(subject: str, data: JsonObject) -> str:
         else:
             said.append(f"{move['count']} from {before} to {after}")
     more = f", and {len(moves) - NAMES_SHOWN} more changes" if len(moves) > NAMES_SHOWN else ""
-    return f"{subject}: {count} device(s) were assigned anew: {'; '.join(said)}{more}"
+    return f"{subject}: {count} {'device was' if count == 1 else 'devices were'} assigned anew: {'; '.join(said)}{more}"
 
 
 def _stack(row: JsonObject) -> str:

@@ -10,6 +10,8 @@ HistoryError
 └── HistoryDiffers      stop: the facts do not give the outcomes that are recorded
 """
 
+from events.device.times import time_text
+
 
 class HistoryError(Exception):
     """Any trouble with the past."""
@@ -30,7 +32,7 @@ class MomentAhead(HistoryError):
     """What has not happened cannot be looked at."""
 
     def __init__(self, text: str, newest: str) -> None:
-        super().__init__(f"{text[:120]!r} has not come yet: the newest there is is {newest}")
+        super().__init__(f"{text[:120]!r} has not come yet: the newest is {newest}")
         self.text = text
 
 
@@ -38,7 +40,9 @@ class MomentTooEarly(HistoryError):
     """The log begins with its first fact."""
 
     def __init__(self, text: str, first: int) -> None:
-        super().__init__(f"{text[:120]!r} lies before the beginning of the log, which is fleet:1, at {first} ms")
+        super().__init__(
+            f"{text[:120]!r} lies before the beginning of the log, which is fleet:1, of {time_text(first)}"
+        )
         self.text, self.first = text, first
 
 

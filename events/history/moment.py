@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from events.device.times import time_text
 from events.history.errors import MomentAhead, MomentInvalid, MomentTooEarly
 from events.log.errors import UnreadableFact
 from events.log.keys import FLEET, name
@@ -107,9 +108,9 @@ def moment_of(text: str, log: Log, *, now: int) -> Moment:
     reached = max(times, default=0)
     time = reached if asked.time is None else asked.time
     if time < reached:
-        raise MomentInvalid(text, f"a fact that it names is of {reached} ms, which is after its time")
+        raise MomentInvalid(text, f"a fact that it names is of {time_text(reached)}, which is after its time")
     if time > max(now, reached):
-        raise MomentAhead(text, f"{now} ms")
+        raise MomentAhead(text, time_text(now))
     first = _time_of(log, FLEET, 1)
     if time < first or asked.positions.get(FLEET, 1) < 1:
         raise MomentTooEarly(text, first)

@@ -28,7 +28,7 @@ class LogUnavailable(LogError):
     """Redis did not answer. What was sent may or may not be in the log; sending it again is safe."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the log is unavailable: {why}; send the same batch again")
+        super().__init__(f"the log is unavailable: {why}; trying again is safe")
         self.why = why
 
 

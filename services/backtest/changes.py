@@ -1,7 +1,7 @@
 """What is to be other than it was: a rollback policy, plans, deployments put in place of others, added or left out."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -84,6 +84,24 @@ class Changes(msgspec.Struct, frozen=True):
                 plan = self.policy.on(plan)
             return msgspec.structs.replace(fact, plan=plan)
         return fact
+
+
+def check_names(changes: Changes, fleet: Iterable[Envelope[Fact]]) -> None:
+    """Hold the names that are to be changed against those that are recorded in the fleet's facts.
+
+    Raises:
+        ChangeInvalid: one never was.
+    """
+    deployments, rollouts = set(), set()
+    for envelope in fleet:
+        if isinstance(envelope.fact, DeploymentCreated):
+            deployments.add(envelope.subject)
+        elif isinstance(envelope.fact, RolloutCreated):
+            rollouts.add(envelope.subject.removeprefix(ROLLOUT))
+    for name in sorted(changes.without - deployments):
+        raise ChangeInvalid(name, "no deployment of that name is recorded")
+    for name in sorted((changes.rollouts | changes.plans.keys()) - rollouts):
+        raise ChangeInvalid(name, "no rollout of that name is recorded")
 
 
 def policy_of(body: JsonObject) -> Policy:

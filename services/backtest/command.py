@@ -8,13 +8,13 @@ import typer
 
 from events import logs
 from events.log.opening import open_log
-from events.settings import read_settings
 from events.view_store.redis import RedisViewStore
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
 from services.backtest.run import STEP_SECONDS, backtest
 from services.cli.client import AsJson, show_json
-from services.cli.flags import AllowVolatileRedis, RedisUrl, moment
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, moment
 from services.cli.inputs import read_json
+from services.cli.log_place import log_settings
 
 _LINE_SECONDS = 5.0
 
@@ -40,6 +40,7 @@ def command(
     ] = STEP_SECONDS,
     json: AsJson = False,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
     """Let the recorded devices go through it again in virtual time, and tell what would have been otherwise. Nothing is changed.
@@ -58,11 +59,14 @@ def command(
         end = None if until is None else moment(until)
     except ChangeInvalid as error:
         raise typer.BadParameter(str(error)) from None
-    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     # What the scheduler decides in virtual time is no news of the system.
     logs.configure("critical")
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    found = backtest(log, RedisViewStore(log.client), changes, until=end, step_seconds=step, tell=_Line())
+    try:
+        found = backtest(log, RedisViewStore(log.client), changes, until=end, step_seconds=step, tell=_Line())
+    except ChangeInvalid as error:
+        raise typer.BadParameter(str(error)) from None
     if json:
         show_json(found.as_json())
     else:

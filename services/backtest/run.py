@@ -11,7 +11,7 @@ from events.canonical import JsonObject
 from events.log.port import Log
 from events.view_store.port import ViewStore
 from services.backtest.answering import really
-from services.backtest.changes import Changes
+from services.backtest.changes import Changes, check_names
 from services.backtest.course import Act, Course, size_of, without
 from services.backtest.recorded import History
 from services.backtest.virtual import Virtual
@@ -92,10 +92,12 @@ def backtest(
     """Go through the history twice: as it was, and in virtual time under the changes; nothing is written to the log.
 
     Raises:
+        ChangeInvalid: what is to be changed is not recorded.
         LogUnavailable: Redis did not answer.
         UnreadableFact, LogLostItsTail, CannotFold: the history cannot be gone through.
     """
     history = History(log, recorded, until=until)
+    check_names(changes, history.fleet())
     was, answers, last = really(history)
     virtual = Virtual(history.partitions, answers, changes, history.fleet())
     _run(virtual, history, changes, end=last, step=1000 * step_seconds, tell=tell)
@@ -136,11 +138,11 @@ def _run(virtual: Virtual, history: History, changes: Changes, *, end: int, step
         virtual.now = min(end, -(-now // step) * step)
         while waiting is not None and waiting.at <= virtual.now:
             while added and added[0][0] <= waiting.at:
-                virtual.add(added.pop(0)[1])
+                virtual.add(added.pop(0)[1], at=waiting.at)
             virtual.take(waiting)
             waiting = next(facts, None)
         while added and added[0][0] <= virtual.now:
-            virtual.add(added.pop(0)[1])
+            virtual.add(added.pop(0)[1], at=virtual.now)
         virtual.step()
         tell(virtual.now, end)
         if virtual.now >= end and waiting is None:

@@ -133,13 +133,13 @@ class Virtual:
             if fact is not None:
                 self._again(envelope, fact)
 
-    def add(self, name: str) -> None:
-        """Create a deployment of the backtest's own, and its rollout if it has a plan."""
+    def add(self, name: str, *, at: int) -> None:
+        """Create a deployment of the backtest's own at a time (milliseconds), and its rollout if it has a plan."""
         one = self._changes.deployments[name]
-        self._do(one.command, AUTHOR)
+        self._do(one.command, AUTHOR, at=at)
         if one.plan is not None:
-            self._do(CreateRollout(name, one.plan), AUTHOR)
-            self._do(StartRollout(name), AUTHOR)
+            self._do(CreateRollout(name, one.plan), AUTHOR, at=at)
+            self._do(StartRollout(name), AUTHOR, at=at)
 
     def _put(self, number: int, envelope: Envelope[Any]) -> None:
         self._pending[number].append(envelope)
@@ -149,7 +149,7 @@ class Virtual:
         if isinstance(fact, RolloutFact) and not isinstance(fact, RolloutCreated | RolloutDeleted):
             command = _command_of(envelope.subject.removeprefix(ROLLOUT), fact)
             if command is not None:
-                self._do(command, envelope.by)
+                self._do(command, envelope.by, at=envelope.at)
         elif isinstance(fact, DeploymentFact | RolloutFact | UpdateFact | GroupFact):
             self._append(envelope, fact)
 
@@ -162,22 +162,23 @@ class Virtual:
             self._refuse(type(fact).__name__, subject, "it is there already" if known else "it is not there")
             return
         version = self._documents.head(subject).version
-        again = msgspec.structs.replace(envelope, version=version + 1, at=self.now, fact=fact)
+        # With its own time, and not the step's: the order in which a rollout takes devices comes from when it was made.
+        again = msgspec.structs.replace(envelope, version=version + 1, fact=fact)
         self._documents.fold(again)
         self._documented += 1
         snapshot = (subject, self._documents.document(subject))
         proposed = Proposed(subject, version, fact, (snapshot,))
         self._log.append(
-            [proposed], command_id=f"recorded:{envelope.position}", by=envelope.by, at=self.now, cause=envelope.cause
+            [proposed], command_id=f"recorded:{envelope.position}", by=envelope.by, at=envelope.at, cause=envelope.cause
         )
 
-    def _do(self, command: Any, by: Principal) -> None:
+    def _do(self, command: Any, by: Principal, *, at: int) -> None:
         try:
             proposed = propose(command, load(self._log, [command]), by=str(by))
         except REFUSALS as error:
             self._refuse(type(command).__name__, command.deployment_id, str(error))
             return
-        self._log.append(proposed, command_id=f"command:{next(self._numbers)}", by=by, at=self.now)
+        self._log.append(proposed, command_id=f"command:{next(self._numbers)}", by=by, at=at)
 
     def _refuse(self, what: str, subject: str, why: str) -> None:
         self.refused.append(f"{what} of {subject}: {why}")

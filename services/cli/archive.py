@@ -21,11 +21,11 @@ from events.log.opening import open_log
 from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
-from events.settings import Settings, hide_password, read_settings
+from events.settings import Settings, hide_password
 from services.cli.client import AsJson, console, show_json
 from services.cli.exits import REFUSED
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.local import serving
+from services.cli.log_place import log_settings
 
 DAY_MS = 86_400_000
 
@@ -59,7 +59,7 @@ def archive(
     """
     if context.invoked_subcommand is not None:
         return
-    settings = read_settings(
+    settings = log_settings(
         redis_url=redis_url,
         data_dir=data,
         archive_url=archive_url,
@@ -101,7 +101,7 @@ def list_(
 
     Example: twinfold archive list
     """
-    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
         url = place_of(log.client)
@@ -121,7 +121,7 @@ def list_(
             }
         )
         return
-    if url is None:
+    if url is None or not any(known.segments for known in notes.values()):
         typer.echo("nothing was archived yet")
         return
     table = Table(
@@ -149,7 +149,7 @@ def verify(
 
     Example: twinfold archive verify
     """
-    settings = read_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
         url = place_of(log.client)
         streams = stream_names(log.partitions)
@@ -179,9 +179,7 @@ def _before_at(settings: Settings) -> int | None:
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[RedisLog]:
-    local = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)
-    url = settings.redis_url if local is None else local.redis_url
-    log = open_log(url, allow_volatile=settings.allow_volatile_redis)
+    log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     with contextlib.closing(log.client):
         yield log
 
@@ -206,7 +204,7 @@ def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json
         show_json(msgspec.to_builtins(waiting))
         return
     table = Table("stream", "head", "written", "would be written", "out of Redis", "would leave", "held by")
-    for one in waiting:
+    for one in (some for some in waiting if some.head):
         held = {"": "", "age": "age", "head": "the newest entry"}.get(one.held_by)
         who = f"{one.held_by}, at {one.holders[one.held_by]}" if held is None else held
         numbers = (
@@ -218,6 +216,8 @@ def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json
         )
         table.add_row(one.stream, *map(str, numbers), Text(who))
     console().print(table)
+    if not any(one.would_be_written > one.written or one.would_be_trimmed > one.trimmed for one in waiting):
+        typer.echo("nothing to do")
 
 
 @contextlib.contextmanager

@@ -23,9 +23,9 @@ from events.log.opening import open_log
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
 from services.cli import auditing
-from services.cli.client import AsJson, show_json
+from services.cli.client import AsJson, counted, show_json
 from services.cli.flags import DataDir, RedisUrl
-from services.local import serving
+from services.cli.log_place import log_settings
 
 FAULTS = 1
 CANNOT = 2
@@ -72,10 +72,10 @@ def verify(
     Example: twinfold audit verify --public-key seal.pem
     """
     span = _span(since, until)
-    settings = read_settings(redis_url=redis_url, data_dir=data)
+    settings = log_settings(redis_url=redis_url, data_dir=data)
     try:
         keys = _keys(settings, public_key)
-        log = open_log(_redis_url(settings), allow_volatile=True)
+        log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
         with _progress() as told:
             report = verify_log(settings, log, keys, span=span, progress=told)
@@ -83,6 +83,12 @@ def verify(
         sys.stderr.write(f"twinfold: {error}\n")
         raise typer.Exit(CANNOT) from None
     seconds = time.monotonic() - start
+    newest, sealed_at = report.last[0], report.sealed_at
+    if newest and (span.first > newest or span.since > sealed_at):
+        sys.stderr.write(
+            f"twinfold: nothing is sealed from {since} on: the newest is seal {newest} of {_time(sealed_at)}\n"
+        )
+        raise typer.Exit(CANNOT)
     if json:
         show_json(_as_json(report, seconds))
     else:
@@ -101,8 +107,9 @@ def _say(report: Report, seconds: float) -> None:
     typer.echo(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
-    typer.echo(f"newest seal: {number} of {_time(report.sealed_at)}, {digest}")
-    typer.echo("everything sealed is as it was" if report.is_fine else f"{len(report.faults)} faults")
+    newest = f"{number} of {_time(report.sealed_at)}, {digest}" if number else "none that a key given here signed"
+    typer.echo(f"newest seal: {newest}")
+    typer.echo("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
 
 
 def _as_json(report: Report, seconds: float) -> dict[str, object]:
@@ -149,11 +156,6 @@ def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
     return found
-
-
-def _redis_url(settings: Settings) -> str:
-    found = serving(settings.data_dir)
-    return settings.redis_url if "redis_url" in settings.model_fields_set or found is None else found.redis_url
 
 
 def _span(since: str | None, until: str | None) -> Span:

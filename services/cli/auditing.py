@@ -60,8 +60,12 @@ def search(
         stream=stream,
     )
     asked["order"] = "oldest" if oldest else "newest"
+    nothing = True
     for one in _found(Api(api_url), asked, limit):
+        nothing = False
         typer.echo(json_.dumps(one, ensure_ascii=False) if json else _line(one))
+    if nothing and not json:
+        typer.echo("nothing is found")
 
 
 def _found(api: Api, asked: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:

@@ -9,10 +9,10 @@ from events.backup.manifest import Manifest
 from events.backup.place import Place
 from events.backup.taking import Wanted, take
 from events.log.opening import open_log
-from events.settings import read_settings
-from services import local, local_files
+from services import local_files
 from services.cli.client import AsJson, show_json
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.log_place import log_settings
 from services.cli.progress import Progress
 
 
@@ -37,9 +37,7 @@ def backup(
     """
     if with_keys and keys_to is not None:
         raise typer.BadParameter("--with-keys puts them into the backup, --keys-to elsewhere; give one of the two")
-    settings = read_settings(
-        data_dir=data, redis_url=redis_url or _redis_of(data), allow_volatile_redis=allow_volatile_redis
-    )
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     place = Place(to)
     files = local_files.read(settings)
@@ -61,15 +59,6 @@ def backup(
     if gone:
         typer.echo(f"deleted {len(gone)} older backups, {files_gone} files")
     typer.echo(_about_keys(made, keys_to))
-
-
-def _redis_of(data: object) -> str | None:
-    """The server that `up` embeds in a data directory, where one works there and no other is named."""
-    settings = read_settings(data_dir=data)
-    if "redis_url" in settings.model_fields_set:
-        return None
-    found = local.serving(settings.data_dir)
-    return None if found is None else found.redis_url
 
 
 def _about_keys(made: Manifest, keys_to: str | None) -> str:

@@ -15,12 +15,13 @@ from events.log.opening import open_log
 from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.producer.producer import Producer
-from events.settings import Settings, read_settings
+from events.settings import Settings
 from events.view_store.redis import RedisViewStore
 from events.view_store.stopped import Details, Stop, details, stops
 from services.cli.client import AsJson, show_json
 from services.cli.exits import StillBlocked
-from services.cli.flags import AllowVolatileRedis, RedisUrl
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.log_place import log_settings
 
 _LOOK_SECONDS = 0.1
 _WAIT_SECONDS = 60.0
@@ -41,6 +42,7 @@ def blocked(
     context: typer.Context,
     *,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     queue_url: QueueUrl = None,
     leave_out: Annotated[
         str | None, typer.Option(help="Go on without this fact, as in p03:17; short for resolve --leave-out.")
@@ -56,7 +58,9 @@ def blocked(
     """
     if context.invoked_subcommand is not None:
         return
-    settings = read_settings(redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(
+        data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
+    )
     log, views = _open(settings)
     found = stops(log, views)
     if leave_out is not None:
@@ -81,6 +85,7 @@ def show(
     place: PlaceName,
     *,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
@@ -88,7 +93,7 @@ def show(
 
     Example: twinfold blocked show p03:17
     """
-    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, views = _open(settings)
     found = details(log.client, views, _at(stops(log, views), place))
     if json:
@@ -108,6 +113,7 @@ def resolve(
     by: By = "user:operator",
     wait: Annotated[bool, typer.Option("--wait", help="Until nobody is stopped there any more.")] = False,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     queue_url: QueueUrl = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
@@ -117,7 +123,9 @@ def resolve(
     """
     if leave_out == retry:
         raise typer.BadParameter("give one of --leave-out and --retry")
-    settings = read_settings(redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(
+        data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
+    )
     log, views = _open(settings)
     stop = _at(stops(log, views), place)
     producer = _producer(log, settings, by)
@@ -133,6 +141,7 @@ def documents(
     *,
     mend_them: Annotated[bool, typer.Option("--mend", help="Put what the facts give in their place.")] = False,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
     """Find documents beside the log that are not what the facts make of them; with --mend, put them right.
@@ -141,7 +150,7 @@ def documents(
 
     Example: twinfold blocked documents --mend
     """
-    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, _ = _open(settings)
     found = left = 0
     for stream in (FLEET, *range(log.partitions)):

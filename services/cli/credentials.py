@@ -23,8 +23,9 @@ from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
 from services.cli.client import console
 from services.cli.flags import DataDir
+from services.cli.log_place import log_settings
 from services.credentials import device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
-from services.local import NoAuthority, served, serving
+from services.local import NoAuthority, served
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
@@ -53,13 +54,9 @@ class Opened(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[Opened]:
-    found = serving(settings.data_dir)
-    chosen = "redis_url" in settings.model_fields_set or found is None
-    url = settings.redis_url if chosen or found is None else found.redis_url
-    queue = settings.effective_queue_url if chosen or found is None else found.queue_url
-    log = open_log(url, allow_volatile=True)
+    log = open_log(settings.redis_url, allow_volatile=True)
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
-    waker = Waker(Redis.from_url(queue), partitions=log.partitions)
+    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     with contextlib.closing(log.client):
         yield Opened(log, vault, Producer(log, by=_AUTHOR, waker=waker, take_secrets=vault.take_out))
 
@@ -74,7 +71,7 @@ def connection_string(
 
     Example: twinfold connection-string --policy service
     """
-    settings = read_settings(data_dir=data)
+    settings = log_settings(data_dir=data)
     place = served(settings.data_dir)
     with _opened(settings) as opened:
         if device is None:
@@ -116,7 +113,7 @@ def issue(
 
     Example: twinfold token issue ada --role operate --expires 90d
     """
-    with _opened(read_settings(data_dir=data)) as opened:
+    with _opened(log_settings(data_dir=data)) as opened:
         typer.echo(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
@@ -127,7 +124,7 @@ def list_tokens(*, data: DataDir = None) -> None:
     Example: twinfold token list
     """
     table = Table("id", "name", "role", "expires", "scope")
-    with _opened(read_settings(data_dir=data)) as opened:
+    with _opened(log_settings(data_dir=data)) as opened:
         for token_id, document in tokens(opened.log):
             until = _text(document.expires_at) if document.expires_at else "never"
             table.add_row(token_id, document.name, document.role, until, document.scope)
@@ -140,7 +137,7 @@ def revoke(token_id: Annotated[str, typer.Argument(help="As `token list` shows i
 
     Example: twinfold token revoke 0a1b2c3d4e5f6071
     """
-    with _opened(read_settings(data_dir=data)) as opened:
+    with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(RevokeToken(token_id))
     typer.echo(f"{token_id} is revoked")
 
@@ -152,7 +149,7 @@ def list_policies(*, data: DataDir = None) -> None:
     Example: twinfold policy list
     """
     table = Table("policy", "rights")
-    with _opened(read_settings(data_dir=data)) as opened:
+    with _opened(log_settings(data_dir=data)) as opened:
         for name, document in policies(opened.log):
             table.add_row(name, ", ".join(document.rights))
     console().print(table)
@@ -169,7 +166,7 @@ def create(
 
     Example: twinfold policy create dashboards RegistryRead ServiceConnect
     """
-    with _opened(read_settings(data_dir=data)) as opened:
+    with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DefinePolicy(name, tuple(rights), new_key(), new_key(), new=True))
     typer.echo(f"{name} is created")
 
@@ -180,7 +177,7 @@ def rotate(name: Name, *, data: DataDir = None) -> None:
 
     Example: twinfold policy rotate service
     """
-    with _opened(read_settings(data_dir=data)) as opened:
+    with _opened(log_settings(data_dir=data)) as opened:
         former = policy_of(opened.log, name)
         opened.producer.do(DefinePolicy(name, former.rights, new_key(), former.primary_key))
     typer.echo(f"{name} has a new primary key")
@@ -192,7 +189,7 @@ def delete(name: Name, *, data: DataDir = None) -> None:
 
     Example: twinfold policy delete dashboards
     """
-    with _opened(read_settings(data_dir=data)) as opened:
+    with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DeletePolicy(name))
     typer.echo(f"{name} is deleted")
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.device.times import time_text
-from services.cli.client import Api, ApiUrl, AsJson, console, show_json
+from services.cli.client import Api, ApiUrl, AsJson, console, counted, json_text, show_json
 
 _STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
 _MARKS = {"removed": "-", "changed": "~", "added": "+"}
@@ -45,18 +45,24 @@ def diff(
 
 def _page(found: dict[str, Any]) -> Iterator[RenderableType]:
     what = "the fleet" if found["id"] is None else f"{found['of']} {found['id']}"
-    yield Text(f"{what}, from {found['from']} to {found['to']}", style="bold")
+    yield Text(f"{what}, from {_moment(found['from'])} to {_moment(found['to'])}", style="bold")
     told = [*_changes(found["changes"]), *_deployments(found["deployments"]), *_devices(found["devices"])]
     told += _assignments(found["assignments"])
     yield from told or [Text("nothing changed")]
     yield from _facts(found)
 
 
+def _moment(vector: str) -> str:
+    """The time of a vector, and the position that is told of first; all of it stands in the JSON."""
+    first, *_, time = vector.split(",")
+    return f"{time_text(int(time.removeprefix('time:')))} ({first})"
+
+
 def _changes(changes: list[dict[str, Any]]) -> Iterator[Text]:
     for one in changes:
         how, place = one["how"], ".".join(part for part in (one["section"], one["path"]) if part)
-        values = {"removed": f"{one['before']!r}", "added": f"{one['after']!r}"}
-        value = values.get(how, f"{one['before']!r} -> {one['after']!r}")
+        before, after = (json_text(one[side]) for side in ("before", "after"))
+        value = {"removed": before, "added": after}.get(how, f"{before} -> {after}")
         yield Text(f"{_MARKS[how]} {place}: {value}", _STYLES[how])
 
 
@@ -82,7 +88,7 @@ def _assignments(assignments: list[dict[str, Any]]) -> Iterator[Text]:
 
 def _few(some: dict[str, Any]) -> str:
     names = ", ".join(some["devices"][:5])
-    return f"{some['count']} device(s): {names}" + (", …" if some["count"] > len(some["devices"][:5]) else "")
+    return f"{counted(some['count'], 'device')}: {names}" + (", …" if some["count"] > len(some["devices"][:5]) else "")
 
 
 def _facts(found: dict[str, Any]) -> Iterator[RenderableType]:
@@ -90,7 +96,7 @@ def _facts(found: dict[str, Any]) -> Iterator[RenderableType]:
     if not facts:
         return
     by = ", ".join(f"{who} ({count})" for who, count in found["by"].items())
-    yield Text(f"{found['factCount']} fact(s) and outcomes in between, by {by}", style="bold")
+    yield Text(f"{counted(found['factCount'], 'fact')} and outcomes in between, by {by}", style="bold")
     table = Table("when", "who", "what", "of", "position")
     for one in facts:
         table.add_row(time_text(one["at"]), one["by"], one["type"], one["subject"], one["position"])

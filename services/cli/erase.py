@@ -10,8 +10,8 @@ from events.producer.erasing import InUse, Kind, erasable
 from events.producer.erasing import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
-from events.settings import read_settings
-from services.cli.flags import AllowVolatileRedis, RedisUrl
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.log_place import log_settings
 
 
 def erase(
@@ -26,6 +26,7 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     by: Annotated[str, typer.Option(help="Who decides, as in user:ada.")] = "user:operator",
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
     """Destroy the keys of secrets: nobody reads them again, and every fact that refers to them stays as it is.
@@ -36,7 +37,7 @@ def erase(
     """
     if tags and kind is not Kind.DEVICE:
         raise typer.BadParameter("only devices have tags")
-    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     store = RedisSecretStore(log.client)
     found = erasable(log, store, kind, subject, tags_alone=tags)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, counted, quoted, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
 
@@ -53,7 +53,7 @@ def define(
     """
     body = {"condition": condition, **({} if priority is None else {"priority": priority})}
     found = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
-    typer.echo(f"{name} has {found['devices']} device(s): {found['condition']}")
+    typer.echo(f"{name} has {counted(found['devices'], 'device')}: {found['condition']}")
 
 
 @app.command()

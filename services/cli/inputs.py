@@ -27,7 +27,8 @@ def read_text(place: str) -> str:
         data = sys.stdin.buffer.read() if place == STANDARD_INPUT else Path(place).read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise InputUnreadable(place, str(error)) from error
+        why = error.strerror if isinstance(error, OSError) else None
+        raise InputUnreadable(place, why or str(error)) from error
 
 
 def read_json(place: str) -> JsonObject:

@@ -16,8 +16,8 @@ from events.log import keys
 from events.log.opening import open_log
 from events.log.port import Fact, Log
 from events.log.reader import Reader
-from events.settings import read_settings
-from services.cli.flags import AllowVolatileRedis, RedisUrl
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.log_place import log_settings
 
 FOLLOW_SECONDS = 0.2
 DATA_CHARACTERS_MAX = 120
@@ -33,6 +33,7 @@ class Line(msgspec.Struct, frozen=True):
 def log(
     *,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     stream: Annotated[
         list[str] | None, typer.Option(help="p00, p01, … or fleet; again for more. All of them if not given.")
     ] = None,
@@ -46,7 +47,7 @@ def log(
 
     Example: twinfold log --follow
     """
-    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     opened = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     after = dict.fromkeys(_streams(opened, stream), since - 1)
     lines = _follow(opened, after) if follow else _stored(opened, after)

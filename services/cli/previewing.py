@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.canonical import Json
-from services.cli.client import Api, console
+from services.cli.client import Api, console, json_text
 from services.cli.readiness import summary
 
 Preview = Annotated[
@@ -116,5 +116,5 @@ def _listed(listed: dict[str, Any]) -> str:
 
 
 def _value(value: Json) -> str:
-    text = str(value)
+    text = value if isinstance(value, str) else json_text(value)
     return text if len(text) <= _VALUE_CHARACTERS else f"{text[:_VALUE_CHARACTERS]}…"

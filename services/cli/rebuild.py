@@ -8,8 +8,9 @@ import msgspec
 import typer
 
 from events.log.keys import FLEET
-from events.settings import environment_of, read_settings
-from services.cli.flags import AllowVolatileRedis, RedisUrl
+from events.settings import environment_of
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.log_place import log_settings
 from services.cli.replay import Workers, stream_named
 
 
@@ -21,6 +22,7 @@ def rebuild(
     workers: Workers = None,
     json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
     """Fold the views anew from the log alone, and put them in place of what is there; everything goes on meanwhile.
@@ -29,7 +31,7 @@ def rebuild(
 
     Example: twinfold rebuild --partition p03
     """
-    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     streams = [stream_named(one) for one in partition or []]
     if FLEET in streams:
         raise typer.BadParameter("views are kept by partition; the fleet's stream has none of its own")

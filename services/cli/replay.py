@@ -9,8 +9,9 @@ import typer
 
 from events.log.keys import FLEET, name
 from events.log.raw import number_of
-from events.settings import environment_of, read_settings
-from services.cli.flags import AllowVolatileRedis, RedisUrl, moment
+from events.settings import environment_of
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, moment
+from services.cli.log_place import log_settings
 
 Partition = Annotated[
     list[str] | None, typer.Option("--partition", help="p00, p01, … or fleet; again for more. All if not given.")
@@ -32,6 +33,7 @@ def replay(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
     redis_url: RedisUrl = None,
+    data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
     """Fold the log again and compare every outcome, view, twin and document with what is stored, bit for bit.
@@ -40,7 +42,7 @@ def replay(
 
     Example: twinfold replay --workers 4
     """
-    settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     asked = {
         "streams": [stream_named(one) for one in partition or []],
         **({} if upto is None else _end(upto)),

@@ -93,7 +93,7 @@ def restore(
 
 
 def _show(place: Place) -> None:
-    for backup_id in place.ids():
+    for backup_id in place.ids() or [place.manifest().id]:  # Where there is none, that says so.
         found = place.manifest(backup_id)
         entries = sum(stream.head for stream in found.streams)
         keys = {"": "without keys", HERE: "with keys"}.get(found.private_at, f"keys at {found.private_at}")
@@ -103,6 +103,11 @@ def _show(place: Place) -> None:
 def _keys(manifest: Manifest, place: Place, keys_from: str | None) -> Place | None:
     if manifest.private_at == HERE:
         return place
+    if keys_from is not None and not manifest.private_at:
+        raise typer.BadParameter(
+            f"backup {manifest.id} was made without keys; take one that has them (--list), or leave --keys-from out"
+            " and put the key file into the data directory yourself"
+        )
     return None if keys_from is None else Place(keys_from)
 
 
@@ -151,5 +156,5 @@ def _about_keys(settings: Settings, manifest: Manifest) -> str:
     missing = {one: count for one, count in manifest.key_ids.items() if one != found}
     if not missing:
         return f"key file {path} opens all {sum(manifest.key_ids.values())} secrets"
-    wanted = ", ".join(f"{count} with {one}" for one, count in missing.items())
-    return f"NO KEY: key file {path} is {found}; secrets open {wanted}. Put that key file there before anybody starts."
+    wanted = " and ".join(f"{count} secrets open with key file {one} alone" for one, count in missing.items())
+    return f"NO KEY: {wanted}, and {path} is {found}. Put that key file there before anybody starts."

@@ -128,7 +128,7 @@ def test_facts_are_told_in_sentences(told: Told) -> None:
     (created,) = told.facts(kind="DeploymentCreated")
     assert created["sentence"] == "user:iothubowner created deployment prod for tags.site = 'north', priority 1"
     outcome = told.facts(device="edge-2", kind="Outcome")[0]
-    assert outcome["sentence"].endswith("1 device(s) were assigned anew: 1 from unmanaged to prod")
+    assert outcome["sentence"].endswith("1 device was assigned anew: 1 from unmanaged to prod")
 
 
 def test_a_fact_leads_up_to_its_causes_and_down_to_what_followed(told: Told) -> None:

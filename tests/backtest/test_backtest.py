@@ -65,9 +65,36 @@ def test_a_stricter_rollback_policy_stops_it_early_and_spares_the_devices_that_c
     assert {one["name"]: one["hadReally"] for one in found.as_json()["deployments"]} == {"new": 40, "old": 40}
 
 
+def test_the_same_devices_come_first_though_a_rollout_was_made_at_no_time_at_which_the_scheduler_looks() -> None:
+    simulation = Simulation(devices=40)
+    simulation.do(CreateDeployment("old", base("m"), "*", 1))
+    simulation.step(MINUTE + 12_345)
+    simulation.create("new", Plan((Phase(count=3, gate=Gate(soak_seconds=36_000)), Phase(percent=100))))
+    for _ in range(5):
+        simulation.step()
+    new = of(tried(simulation), "new")
+    assert (new.had_really, new.spared, new.hit) == (3, (), ())
+
+
 def test_a_policy_is_for_the_rollouts_that_are_named() -> None:
+    simulation = lived()
+    simulation.create("other", PLAN, condition="tags.none = 1")
+    simulation.drain()
     policy = policy_of({"percent": 10, "count": 2, "then": "roll back"})
-    assert not of(tried(lived(), Changes(policy, frozenset({"other"}))), "new").differs
+    assert not of(tried(simulation, Changes(policy, frozenset({"other"}))), "new").differs
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (Changes(without=frozenset({"nwe"})), "nwe: no deployment"),
+        (Changes(rollouts=frozenset({"old"})), "old: no rollout"),
+        (Changes(plans={"nwe": PLAN}), "nwe: no rollout"),
+    ],
+)
+def test_a_name_that_is_not_recorded_is_refused_and_not_passed_over(changes: Changes, named: str) -> None:
+    with pytest.raises(ChangeInvalid, match=named):
+        tried(lived(), changes)
 
 
 def test_another_plan_admits_fewer_at_first() -> None:

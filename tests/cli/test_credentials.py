@@ -207,7 +207,7 @@ def test_a_planted_key_is_nowhere_in_the_log(data: Path, http: httpx.Client, twi
     assert PLANTED in twinfold("connection-string", "--device", "planted-2")
     policy = twinfold("connection-string").strip().rpartition("SharedAccessKey=")[2]
     secret = (data / "admin.token").read_text().rpartition("_")[2]
-    log = twinfold("log", "--redis-url", f"unix://{data}/redis/redis.sock")
+    log = twinfold("log")
     assert "ModuleUpdated" in log
     kept = b"".join(path.read_bytes() for path in (data / "redis").rglob("*") if path.is_file())
     assert b"ModuleUpdated" in kept
@@ -215,6 +215,13 @@ def test_a_planted_key_is_nowhere_in_the_log(data: Path, http: httpx.Client, twi
         assert text not in log
         assert text.encode() not in kept
     assert base64.b64decode(PLANTED) not in kept
+
+
+def test_commands_that_look_at_the_log_find_it_by_the_data_directory(twinfold: Run) -> None:
+    assert twinfold("blocked") == "no partition is stopped\n"
+    assert "no difference" in twinfold("replay", "--partition", "fleet", "--workers", "1")
+    assert "everything sealed is as it was" in twinfold("audit", "verify")
+    assert "rebuilt" in twinfold("rebuild", "--partition", "p00", "--workers", "1")
 
 
 def test_a_token_does_what_its_role_may_until_it_is_revoked(http: httpx.Client, twinfold: Run) -> None:

@@ -32,6 +32,13 @@ class StreamUnknown(Exception):
         self.stream = stream
 
 
+class NothingSoEarly(Exception):
+    """The end that somebody gave lies before the first fact."""
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing to fold: the log had not begun by then")
+
+
 def main() -> int:
     """Replay or rebuild, show how far it is, and say what came of it."""
     asked = msgspec.json.decode(sys.argv[1], type=Asked)
@@ -41,7 +48,7 @@ def main() -> int:
     except (LogUnavailable, LogNotInitialised, UnsafeRedis) as error:
         code = _UNAVAILABLE
         sys.stderr.write(f"{command}: {error}\n")
-    except (LogError, SettingsInvalid, ProcessDied, StreamUnknown) as error:
+    except (LogError, SettingsInvalid, ProcessDied, StreamUnknown, NothingSoEarly) as error:
         code = CANNOT_BE_DONE
         sys.stderr.write(f"{command}: {error}\n")
     return code
@@ -58,6 +65,8 @@ def _run(asked: Asked) -> int:
     )
     heads = log.heads()
     asked = _with_ends(asked, log, heads)
+    if asked.until is not None and not asked.upto[str(FLEET)]:
+        raise NothingSoEarly
     partitions = tuple(range(log.partitions))
     streams = asked.streams or (partitions if asked.rebuild else (FLEET, *partitions))
     for stream in streams:

@@ -25,7 +25,7 @@ class Asked(msgspec.Struct, frozen=True):
     json: bool = False
 
 
-class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
+class Difference(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One thing that is stored otherwise than the facts give it.
 
     `kind` is `outcome`, `checkpoint`, `view`, `twin`, `document`, `head`, `snapshot` or `fact`.
@@ -44,7 +44,7 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
     devices: tuple[str, ...] = ()
 
 
-class Compared(msgspec.Struct, frozen=True):
+class Compared(msgspec.Struct, frozen=True, rename="camel"):
     """What came of one stream. Numbers of things compared, and what differs; `more` counts differences not named."""
 
     stream: int

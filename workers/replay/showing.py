@@ -124,7 +124,13 @@ class Summary(msgspec.Struct, frozen=True):
             for one in self.streams
         ]
         lines += [f"{name(one.stream)} is as it was: {one.error}" for one in self.failed]
-        return "\n".join([*lines, f"{len(self.streams)} partitions rebuilt in {self.seconds:,.1f} s"])
+        done = "1 partition" if len(self.streams) == 1 else f"{len(self.streams)} partitions"
+        return "\n".join(
+            [
+                *lines,
+                f"{done} rebuilt in {self.seconds:,.1f} s",
+            ]
+        )
 
     def _compared_text(self) -> str:
         lines = [

@@ -148,7 +148,7 @@ def test_where_the_file_of_redis_is_not_written_anew_that_is_said_after_all_else
     )
     try:
         log = open_log(system.url.replace("://", "://narrow:p@"), allow_volatile=True)
-        with pytest.raises(match="run BGREWRITEAOF"):
+        with contextlib.closing(log.client), pytest.raises(FileKeepsErased, match="run BGREWRITEAOF"):
             erased_by(log)
     finally:
         client.acl_deluser("narrow")

@@ -12,7 +12,7 @@ LOOK_AHEAD = 64
 """So far the place is looked for where what is found and what was sealed come together again."""
 
 NAMED_MAX = 1000
-"""So many faults of one stream are named."""
+"""So many faults of one stream are named; behind them nobody looks for what became of an entry."""
 
 
 class Alignment:
@@ -33,10 +33,15 @@ class Alignment:
 
     def sealed(self, before: int, short: bytes, upto: Reached) -> None:
         """Hold the entries behind `before` up to a sealed place against their shortened digests; the chain alone speaks for others."""
+        chain = bytes.fromhex(upto.chain)
+        if upto.position <= self.position:
+            # Nobody seals what is sealed, but a sealer that was made to begin further back.
+            if upto.position < self.position or chain != self._chain:
+                self._fault(Kind.CHANGED, upto.position, self.position, "was sealed twice: a seal between was forged")
+            return
         start, self._is_whole = self.position, True
         self._follow(before)
         self._compare(short[(self.position - before) * ENTRY_BYTES :], upto.position)
-        chain = bytes.fromhex(upto.chain)
         if self._is_whole and self._chain is not None and self._chain != chain:
             self._fault(
                 Kind.CHANGED, start + 1, upto.position, "one of these is not what was sealed: the chain says so"
@@ -110,6 +115,13 @@ class Alignment:
 
     def _part(self, short: bytes) -> None:
         """Take what does not fit, up to where it fits again, and note what became of it."""
+        if len(self._faults) + len(self._dropped) + len(self._inserted) >= NAMED_MAX:
+            # Looking around each of millions, as where one stream stands for another, would take days.
+            self._is_whole, self._chain = False, None
+            self._ahead.popleft()
+            self.position += 1
+            self.checked += 1
+            return
         sealed = [short[at : at + ENTRY_BYTES] for at in range(0, len(short), ENTRY_BYTES)]
         self._look()
         gone, come = self._together_again(sealed)

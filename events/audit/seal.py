@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -22,6 +23,8 @@ FIRST = "0" * 64
 _PURPOSE = b"twinfold seal\0"
 _SIGNATURE_BYTES = 64
 _KEY_ID_CHARACTERS = 16
+_NUMBERS_MAX = 2**53
+_CHAIN = re.compile(r"[0-9a-f]{64}")
 
 
 class Reached(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +76,11 @@ class Signed(msgspec.Struct, frozen=True):
         """
         try:
             found = msgspec.json.decode(self.body, type=Seal)
+            if not (0 < found.number < _NUMBERS_MAX and 0 <= found.at < _NUMBERS_MAX):
+                raise SealUnreadable("its number or its time is none")
+            for stream, reached in found.streams.items():
+                if not 0 <= reached.position < _NUMBERS_MAX or _CHAIN.fullmatch(reached.chain) is None:
+                    raise SealUnreadable(f"it does not say how far {stream} had come")
             for stream, before, short in found.digests():
                 if before < 0 or len(short) % ENTRY_BYTES:
                     raise SealUnreadable(f"the digests of {stream} do not go with its position")

@@ -207,8 +207,13 @@ class _Walk:
             except SealUnreadable:
                 self._fault(Kind.SEAL_CHANGED, number, f"cannot be read as it stands {where}")
                 continue
-            if self._is_good(number, seal, signed, where) and found is None:
+            if not self._is_good(number, seal, signed, where):
+                continue
+            if found is None:
                 found, self._digest = seal, signed.digest
+            elif signed.digest != self._digest:
+                # Both are signed: whoever sealed was shown another past meanwhile.
+                self._fault(Kind.SEAL_CHANGED, number, "says one thing in Redis and another in the archive")
         return found
 
     def _is_good(self, number: int, seal: Seal, signed: Signed, where: str) -> bool:

@@ -7,6 +7,7 @@ from events.backup.errors import BackupDamaged, BackupUnwritten, NoBackup
 from events.backup.manifest import FOLDER, File, Manifest, decode, encode, name_of
 from events.log.depot import Depot
 from events.log.failpoints import FailPoint, reached
+from events.settings import hide_password
 
 
 class Place:
@@ -25,8 +26,8 @@ class Place:
 
     @property
     def url(self) -> str:
-        """Where it is."""
-        return self._depot.url
+        """Where it is, as it may be shown and written down."""
+        return hide_password(self._depot.url)
 
     def put(self, data: bytes) -> File:
         """Keep some bytes, and read them back; those that are there already are not written again.

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any, cast
 
 import msgspec
@@ -10,7 +12,7 @@ import msgspec
 from events.backup.blocks import Record, unpack, unpack_records
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.folding import Folding
-from events.backup.manifest import HERE, Manifest, Stream
+from events.backup.manifest import HERE, Manifest, Stream, name_of
 from events.backup.place import Place
 from events.backup.taking import Tell, Told
 from events.log.archive.manifest import Manifest as Segments
@@ -30,6 +32,7 @@ from events.secrets.redis import RedisSecretStore
 
 _BATCH = 500
 _FIELDS = 1000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -44,8 +47,10 @@ def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell =
     """Read every file of a backup and hold it against the list; `keys` is where private ones are, if they are wanted.
 
     Raises:
-        BackupDamaged: names the file that is missing or changed, or the stream whose chain does not come out.
+        BackupDamaged: names the file that is missing or changed, the stream whose chain does not come out, or a name that
+            would lead out of where files are put.
     """
+    _insist_on_names(manifest)
     files = dict.fromkeys(manifest.files())
     for number, file in enumerate(files, 1):
         place.get(file, _what(manifest, file.sha256))
@@ -137,6 +142,18 @@ def is_unfinished(client: Client) -> bool:
 
 
 # -- entries
+
+
+def _insist_on_names(manifest: Manifest) -> None:
+    """Whoever made the list may not say where else on this machine something is written or read."""
+    segments = (segment.name for stream in manifest.streams for segment in stream.segments)
+    for named in (*manifest.archive, *manifest.local, *manifest.private, *segments):
+        path = PurePosixPath(named)
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in named:
+            raise BackupDamaged(name_of(manifest.id), f"names a file {named[:80]!r}, which is no name of one")
+    for file in (*manifest.files(), *manifest.private.values()):
+        if _SHA256.fullmatch(file.sha256) is None:
+            raise BackupDamaged(name_of(manifest.id), f"names a digest {file.sha256[:80]!r}, which is none")
 
 
 def _what(manifest: Manifest, sha256: str) -> str:

@@ -42,16 +42,19 @@ class PastPartitions:
         wanted = (number, vector, implied)
         with self._lock:
             at_work = self._at_work.setdefault(wanted, threading.Lock())
-        with at_work:
-            found = self._look(wanted, decided_by)
-            if found is None:
-                fold = self._folding.implied if implied else self._folding.in_effect
-                found = fold(number, vector, decided_by=decided_by)
-                if found.is_final:
-                    self._keep(wanted, found)
-        with self._lock:
-            self._at_work.pop(wanted, None)
-        return found
+        try:
+            with at_work:
+                found = self._look(wanted, decided_by)
+                if found is None:
+                    fold = self._folding.implied if implied else self._folding.in_effect
+                    found = fold(number, vector, decided_by=decided_by)
+                    if found.is_final:
+                        self._keep(wanted, found)
+                return found
+        finally:
+            # However it ended: there are as many moments as somebody cares to ask for.
+            with self._lock:
+                self._at_work.pop(wanted, None)
 
     def _look(self, wanted: Key, decided_by: int | None) -> Folded | None:
         with self._lock:

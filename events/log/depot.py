@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -101,9 +102,9 @@ class Depot:
             return self._files.open(self._path(name), "rb")
 
     def _path(self, name: str) -> str:
-        assert name, "a file has a name"
-        assert ".." not in PurePosixPath(name).parts, name
-        assert not name.startswith("/"), name
+        # Names stand in manifests, too, which somebody else may have written.
+        if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise DepotUnavailable(self.url, f"{name[:120]!r} is no name of a file there")
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextlib.contextmanager
@@ -123,7 +124,8 @@ def _protocols(files: Any) -> tuple[str, ...]:
 
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # Processes of two containers that share a directory can have one number.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

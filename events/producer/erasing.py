@@ -4,6 +4,8 @@ import enum
 from collections.abc import Iterator
 
 import msgspec
+from redis.cluster import RedisCluster
+from redis.exceptions import ResponseError
 
 from events.canonical import Json
 from events.device import state as device_state
@@ -51,6 +53,17 @@ class InUse(ProducerError):
         self.of, self.users = of, users
 
 
+class FileKeepsErased(ProducerError):
+    """The secrets are destroyed, and the file that Redis keeps on its disk still has them."""
+
+    def __init__(self, of: str, why: str) -> None:
+        super().__init__(
+            f"{of}: its secrets are erased, but Redis does not write its append-only file anew, which still has them:"
+            f" {why}; run BGREWRITEAOF on each server yourself"
+        )
+        self.of, self.why = of, why
+
+
 class Erasable(msgspec.Struct, frozen=True):
     """Secrets that something referred to, ever, and that are not erased; `users` are those who need them as things stand."""
 
@@ -83,13 +96,20 @@ def erase(log: RedisLog, store: SecretStore, producer: Producer, what: Erasable,
 
     Raises:
         DecisionInvalid, LogUnavailable, SecretsUnavailable: it may be recorded, and not be done.
+        FileKeepsErased: it is done, but for the file on the disk.
     """
     producer.record_erasure(what.of, what.ids, reason=reason)
     for secret_id in what.ids:
         store.destroy(secret_id)
-    with answering():
-        # Until it is rewritten the file on the disk has what was destroyed.
-        log.client.bgrewriteaof()
+    client = log.client
+    # Until it is rewritten the file on the disk has what was destroyed; one that is being rewritten already has it again.
+    nodes = client.get_nodes() if isinstance(client, RedisCluster) else None  # type: ignore[no-untyped-call, unused-ignore]
+    everywhere = {} if nodes is None else {"target_nodes": nodes}
+    try:
+        with answering():
+            client.bgrewriteaof(**everywhere)
+    except ResponseError as error:
+        raise FileKeepsErased(what.of, str(error)) from error
 
 
 def _ever(log: RedisLog, kind: Kind, subject: str, *, tags_alone: bool) -> Iterator[str]:

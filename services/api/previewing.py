@@ -9,7 +9,7 @@ import msgspec
 
 from events import canonical
 from events.deployment.advice import Advice
-from events.log.keys import FLEET
+from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.deciding import ImaginedLog
 from events.preview.errors import PreviewRequired, PreviewTokenInvalid
@@ -18,10 +18,11 @@ from events.preview.outcome import Outcome
 from events.preview.previewer import Previewer, Secrets, Within
 from events.preview.token import Token
 from events.producer.advising import advise
-from events.producer.deciding import FleetCommand
 from events.producer.errors import Command, Refused
 from events.producer.readiness import Bar
+from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand
 from events.settings import Settings
+from events.update.commands import UpdateCommand
 from events.view_store.querying import ContinuationInvalid, Querying
 from services.api.callers import Author
 from services.api.continuations import Continuations
@@ -179,7 +180,7 @@ class Guard:
             PreviewRequired: it reaches too many for going without.
             PreviewBehind: it cannot be told now.
         """
-        if self._token or (self._looking.limit and any(isinstance(one, FleetCommand) for one in commands)):
+        if self._token or (self._looking.limit and any(map(_reaches, commands))):
             self._clear(commands)
 
     def __call__(self, proposed: Sequence[Proposed]) -> None:
@@ -192,7 +193,7 @@ class Guard:
         self._commands = coming or self._commands
         if _keys(proposed) <= self._cleared:
             return
-        if self._token or (self._looking.limit and self._is_of_the_fleet(proposed)):
+        if self._token or (self._looking.limit and any(map(_reaches, self._commands))):
             self._clear(self._commands)
 
     def _clear(self, commands: Sequence[Command]) -> None:
@@ -218,9 +219,12 @@ class Guard:
             author.asked.between = None if author.scope is not None else between
         self._cleared |= _keys(decided.proposed)
 
-    def _is_of_the_fleet(self, proposed: Sequence[Proposed]) -> bool:
-        log = self._looking.log
-        return any(log.stream_of(one.subject, one.fact) == FLEET for one in proposed)
+
+def _reaches(command: Command) -> bool:
+    """Whether a command can change what devices get. One that cannot needs no views, which may be behind, or stopped."""
+    return isinstance(command, DeploymentCommand | RolloutCommand | UpdateCommand) and not isinstance(
+        command, PauseRollout | AbortRollout
+    )
 
 
 def _keys(proposed: Sequence[Proposed]) -> set[tuple[str, int, type[Any]]]:

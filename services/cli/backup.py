@@ -73,7 +73,7 @@ def _about_keys(made: Manifest, keys_to: str | None) -> str:
             "WITH KEYS: whoever can read this backup can read every secret in it, pass for this server and do"
             " everything. Lock it away, or use --keys-to a place apart."
         )
-    return f"keys are apart, at {keys_to}: neither place opens anything without the other"
+    return f"keys are apart, at {made.private_at}: neither place opens anything without the other"
 
 
 def _as_json(made: Manifest, place: Place) -> dict[str, object]:

@@ -13,7 +13,9 @@ from events.log.keys import partition_of
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api, served
 from tests.api.test_description import operations, run_example
+from tests.servers import eventually
 from tests.workers.system import System, base, deploy, join
+from tests.workers.test_blocked import damage
 
 pytestmark = pytest.mark.redis_server
 
@@ -247,3 +249,18 @@ def test_what_reaches_too_many_is_refused_without_a_preview_and_done_with_one(sy
         careful.post(start, json={}, headers={"Twinfold-Preview": token}).raise_for_status()
         # What stops something needs no look.
         careful.post("/v1/deployments/rolled/rollout/pause", json={"reason": "smoke"}).raise_for_status()
+
+
+def test_what_changes_no_device_needs_no_views_that_may_be_stopped(system: System, http: httpx.Client) -> None:
+    with api(system, TWINFOLD_PREVIEW_REQUIRED_ABOVE="3") as careful:
+        body = {"content": base("r"), "targetCondition": "*", "priority": 70, "rollout": {"phases": [{"percent": 100}]}}
+        http.post("/v1/deployments/held", json=body).raise_for_status()
+        http.post("/v1/deployments/held/rollout/start", json={}).raise_for_status()
+        system.settle()
+        damage(system, 0)
+        system.waker.wake([0])
+        eventually(lambda: system.views.blocked(0) is not None, what="a partition stands still")
+        careful.post("/v1/deployments/held/rollout/pause", json={"reason": "smoke"}).raise_for_status()
+        careful.post("/v1/deployments/held/rollout/abort", json={"reason": "fire"}).raise_for_status()
+        refused = careful.delete("/configurations/ground")
+        assert (refused.is_success, "stands still" in refused.text) == (False, True)

@@ -2,19 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from redis import Redis
 
+from events import canonical
 from events.audit.errors import NothingSealed
 from events.audit.fault import Kind
 from events.audit.opening import public_key, verify_log
-from events.audit.seal import PublicKey, SealKey
+from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, SealKey, Signed, shortened
 from events.audit.verify import Report, Span
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
 from events.log.raw import key_of
+from events.secrets.keyfile import read_key
 from services.embedded_redis import EmbeddedRedis
 from tests.audit.sealing import Entry, entries, fill, replace_seals, sealer_of, settings_of, write_again
 from tests.workers.system import System, fresh_system, join
@@ -261,8 +265,6 @@ def test_a_seal_by_another_key_is_not_taken_for_one(sealed: System, tmp_path: Pa
     forged = SealKey(bytes(32))
 
     def forge(seals: list[Entry]) -> None:
-        from events.audit.seal import Signed  # noqa: PLC0415
-
         signed = forged.sign(Signed(seals[-1][1][b"body"], b"").seal())
         seals[-1] = (seals[-1][0], {b"body": signed.body, b"signature": signed.signature})
 
@@ -277,6 +279,52 @@ def test_an_inserted_seal_is_named(sealed: System, tmp_path: Path) -> None:
 
     replace_seals(sealed, insert_two)
     assert found(sealed, tmp_path) == [(Kind.SEAL_INSERTED, "seal 5-1"), (Kind.SEAL_INSERTED, "seal 5")]
+
+
+def test_a_seal_that_goes_back_behind_others_is_a_fault_and_stops_nothing(sealed: System, tmp_path: Path) -> None:
+    """As a sealer would make it that a forged seal told to begin anew."""
+    key = SealKey(read_key(settings_of(sealed, tmp_path).effective_seal_key_file))
+
+    def go_back(seals: list[Entry]) -> None:
+        last = Signed(seals[-1][1][b"body"], seals[-1][1][b"signature"])
+        back = msgspec.structs.replace(
+            last.seal(),
+            number=5,
+            previous=last.digest,
+            streams={STREAM: Reached(3, FIRST)},
+            entries=shortened({STREAM: bytes(3 * ENTRY_BYTES)}),
+        )
+        signed = key.sign(back)
+        seals.append((b"5-0", {b"body": signed.body, b"signature": signed.signature}))
+
+    head = len(entries(sealed, STREAM))
+    replace_seals(sealed, go_back)
+    assert found(sealed, tmp_path) == [(Kind.CHANGED, f"{STREAM}:3-{head}")]
+
+
+@pytest.mark.parametrize(
+    "forged", [{"number": 10**18}, {"at": 10**18}, {"streams": {"fleet": Reached(1, "?")}, "entries": {}}]
+)
+def test_a_forged_seal_that_says_nothing_that_could_be_does_not_end_who_seals(
+    sealed: System, tmp_path: Path, forged: dict[str, Any]
+) -> None:
+    def forge(seals: list[Entry]) -> None:
+        seal = msgspec.structs.replace(Signed(seals[-1][1][b"body"], b"").seal(), number=5)
+        body = canonical.encode(msgspec.structs.replace(seal, **forged))
+        seals.append((b"5-0", {b"body": body, b"signature": bytes(64)}))
+
+    replace_seals(sealed, forge)
+    fill(sealed, 1, prefix="after")
+    sealer_of(sealed, tmp_path).round(2)
+    assert (Kind.SEAL_CHANGED, "seal 5") in found(sealed, tmp_path)
+
+
+def test_two_seals_of_one_number_that_are_both_signed_are_told(sealed: System, tmp_path: Path) -> None:
+    key = SealKey(read_key(settings_of(sealed, tmp_path).effective_seal_key_file))
+    file = next(tmp_path.glob("archive/**/*04.seal"))
+    other = key.sign(msgspec.structs.replace(Signed.from_file(file.read_bytes()).seal(), at=1_001))
+    file.write_bytes(other.to_file())
+    assert found(sealed, tmp_path) == [(Kind.SEAL_CHANGED, "seal 4")]
 
 
 def test_a_span_looks_at_the_entries_of_its_seals_alone(sealed: System, tmp_path: Path) -> None:

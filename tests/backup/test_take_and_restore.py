@@ -17,7 +17,7 @@ from events import PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import DefinePolicy
 from events.backup.blocks import ENTRIES_MAX
 from events.backup.errors import BackupDamaged, NoBackup, TargetNotEmpty
-from events.backup.manifest import Manifest
+from events.backup.manifest import File, Manifest
 from events.backup.place import Place
 from events.backup.restoring import claim, finish, restore, verify
 from events.backup.taking import Wanted, take
@@ -256,6 +256,35 @@ def test_a_damaged_backup_is_refused_by_the_name_of_the_file_before_anything_is_
         verify(place.manifest(), place, keys=None)
     assert path.name.removesuffix(".json") in str(refused.value)
     assert ("p01:1-" in str(refused.value)) is (how != "list")
+
+
+@pytest.mark.parametrize("where", ["local", "private", "archive"])
+@pytest.mark.parametrize("named", ["../outside", "/outside", "a/../../outside", ""])
+def test_a_list_that_names_files_elsewhere_is_refused_before_anything_is_written(
+    system: System, tmp_path: Path, where: str, named: str
+) -> None:
+    manifest, place = taken(system, tmp_path)
+    file = place.put(b"whatever")
+    place.finish(msgspec.structs.replace(manifest, **{where: {named: file}}))
+    with pytest.raises(BackupDamaged, match="which is no name of one"):
+        verify(place.manifest(), place, keys=None)
+
+
+def test_a_list_that_names_no_digest_is_refused(system: System, tmp_path: Path) -> None:
+    manifest, place = taken(system, tmp_path)
+    place.finish(msgspec.structs.replace(manifest, beside=(File("../../etc/passwd", 1),)))
+    with pytest.raises(BackupDamaged, match="which is none"):
+        verify(place.manifest(), place, keys=None)
+
+
+def test_a_password_in_a_place_is_neither_shown_nor_written_down(system: System, tmp_path: Path) -> None:
+    keys = Place("memory://ada:hunter2@host/keys")
+    assert "hunter2" not in keys.url
+    with pytest.raises(NoBackup) as missing:
+        keys.manifest()
+    assert "hunter2" not in str(missing.value)
+    manifest = take(system.log, Place(str(tmp_path)), Wanted(keys=keys), at=1_800_000_000_000)
+    assert "hunter2" not in manifest.private_at
 
 
 def test_a_place_without_a_whole_backup_says_so(tmp_path: Path, system: System) -> None:

@@ -1,5 +1,6 @@
 """Erasure over HTTP and the command line: nobody reads it again, and history replays to the same bytes."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,23 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.envelope import Principal
+from events.log.connect import connect
 from events.log.keys import FLEET, key
+from events.log.opening import initialise, open_log
+from events.log.redis import RedisLog
+from events.producer.erasing import Erasable, FileKeepsErased, erase
+from events.producer.producer import Producer
 from events.secrets.errors import SecretErased
 from events.secrets.redis import RedisSecretStore
 from events.secrets.references import references
+from events.secrets.sealing import Sealed
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
+from tests.servers import flush
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, fresh_system
+
+DPO = Principal.parse("user:dpo")
 
 pytestmark = pytest.mark.redis_server
 
@@ -191,3 +202,38 @@ def test_a_reason_is_asked_for(serving: Guarded) -> None:
     assert (blank.returncode, "reason" in blank.stderr) == (1, True)
     nobody = twinfold(serving.system, "erase", "webhook", "none", "--reason", "x", "--yes")
     assert (nobody.returncode, "look at the name" in nobody.stderr) == (1, True)
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis, waking=False) as system:
+        yield system
+
+
+def erased_by(log: RedisLog) -> RedisSecretStore:
+    store = RedisSecretStore(log.client)
+    store.put_many({"s1": Sealed(b"k", b"c", "id")})
+    erase(log, store, Producer(log, by=DPO), Erasable("device:d1", ("s1",), ()), reason="asked for")
+    return store
+
+
+def test_where_the_file_of_redis_is_not_written_anew_that_is_said_after_all_else_is_done(system: System) -> None:
+    client: Any = system.log.client
+    client.acl_setuser(
+        "narrow", enabled=True, passwords=["+p"], keys=["*"], channels=["*"], commands=["+@all", "-bgrewriteaof"]
+    )
+    try:
+        log = open_log(system.url.replace("://", "://narrow:p@"), allow_volatile=True)
+        with contextlib.closing(log.client), pytest.raises(FileKeepsErased, match="run BGREWRITEAOF"):
+            erased_by(log)
+    finally:
+        client.acl_deluser("narrow")
+    assert list(RedisSecretStore(client).ids()) == []
+
+
+def test_every_server_of_a_cluster_is_asked(cluster_url: str) -> None:
+    with contextlib.closing(connect(cluster_url)) as client:
+        flush(client)
+    log = initialise(cluster_url, partitions=2, allow_volatile=True, at=1)
+    assert list(erased_by(log).ids()) == []
+    log.client.close()

@@ -307,6 +307,20 @@ def test_an_archive_alone_is_folded_and_its_outcomes_compared(system: System, tm
     assert found["outcomes"] >= 4
 
 
+def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_is_folded(
+    system: System, tmp_path: Path
+) -> None:
+    archived(system, tmp_path, keep=True)
+    segment = min((tmp_path / "facts" / "p01").glob("*.parquet"))
+    segment.write_bytes(segment.read_bytes()[:-1] + b"x")
+    command = [sys.executable, "-m", "services.cli", "replay", "--archive", str(tmp_path), "--json", "--workers", "1"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, found["differences"], found["facts"] > 20) == (2, 0, True)
+    (failed,) = found["failed"]
+    assert segment.name in str(failed)
+
+
 def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_cannot_be_done(system: System) -> None:
     command = [sys.executable, "-m", "services.cli", "replay", "--redis-url", system.url, "--workers", "2"]
     system.log.client.hset("{p01}:heads", "nobody", "9:1")

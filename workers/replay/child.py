@@ -10,7 +10,7 @@ import msgspec
 from events import logs
 from events.history.snapshots import Snapshots
 from events.log.depot import Depot
-from events.log.errors import LogError, LogUnavailable
+from events.log.errors import LogError, LogUnavailable, SegmentDamaged, SegmentMissing
 from events.log.opening import open_log
 from events.log.port import Log
 from events.settings import Settings, read_settings
@@ -40,7 +40,14 @@ def main() -> int:
             _tell(Done(fold(stream, _telling(stream))))
         except LogUnavailable:
             raise
-        except (*CannotBeRead, OutcomeDiffers, PathsMissing, RebuildSuperseded) as error:
+        except (
+            *CannotBeRead,
+            SegmentDamaged,
+            SegmentMissing,
+            OutcomeDiffers,
+            PathsMissing,
+            RebuildSuperseded,
+        ) as error:
             _tell(Failed(stream, str(error)))
     return 0
 

@@ -16,7 +16,7 @@ class Holding(Protocol):
 
 
 class Registered:
-    """Holders that say in Redis how far they have come: the sealer as `sealer`, snapshots of the history as `snapshots`.
+    """Holders that say in Redis how far they have come: the sealer as `sealer`, from its first round on.
 
     Whoever wants to be heeded from the first entry on registers at 0 before anything else. The script that trims looks here
     itself, so that nobody who registered is overtaken.

@@ -7,14 +7,13 @@ from events.audit.seal import PublicKey, SealKey
 from events.audit.sealer import Sealer
 from events.audit.seals import SealFiles, Seals
 from events.audit.verify import Progress, Report, Span, verify
-from events.log.connect import Client, answering
+from events.log.archive.holding import SEALER, Registered
+from events.log.connect import Client
 from events.log.depot import Depot
-from events.log.raw import RawStreams, key_of, stream_names
+from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.secrets.keyfile import read_key, read_or_create_key
 from events.settings import Settings
-
-HOLDER = "sealer"
 
 
 def open_sealer(settings: Settings, log: RedisLog, *, clock: Callable[[], int]) -> Sealer:
@@ -89,9 +88,8 @@ class _Holder:
     """Says beside each stream how far it is sealed, so that no entry leaves Redis before it is."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self._registered = Registered(client)
 
     def __call__(self, positions: Mapping[str, int]) -> None:
         for stream, position in positions.items():
-            with answering():
-                self._client.hset(f"{key_of(stream)}:holders", HOLDER, str(position))
+            self._registered.hold(stream, SEALER, position)

@@ -1,5 +1,6 @@
 """The mover of a log, with everybody who may still need something of it."""
 
+from events.log.archive.holding import Unsealed
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
@@ -22,7 +23,11 @@ def open_mover(log: RedisLog, settings: Settings) -> Mover:
         log.client,
         Depot(settings.effective_archive_url),
         made=Made(log.epoch, log.partitions),
-        holdings=(ViewsHold(views, partitions=log.partitions), WebhooksHold(log, Deliveries(log.client))),
+        holdings=(
+            ViewsHold(views, partitions=log.partitions),
+            WebhooksHold(log, Deliveries(log.client)),
+            Unsealed(log.client),
+        ),
         keepers=(OutcomesKeeper(log.client, views),),
         segment_entries=settings.archive_segment_facts,
     )

@@ -9,11 +9,13 @@ from redis import Redis
 
 from events.device.facts import DeviceRegistered, TwinPatched
 from events.envelope import Principal
+from events.log.archive.holding import Registered
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
 from events.log.opening import initialise
 from events.log.port import Proposed
+from events.log.raw import stream_names
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import flush
@@ -35,6 +37,12 @@ def fresh_log(server: EmbeddedRedis, *, partitions: int = 1) -> Iterator[RedisLo
         yield log
     finally:
         log.client.close()
+
+
+def seal_all(log: RedisLog) -> None:
+    """Say that everything is sealed, whatever comes; what is not sealed stays in Redis."""
+    for stream in stream_names(log.partitions):
+        Registered(log.client).hold(stream, "sealer", FAR)
 
 
 def write_facts(log: RedisLog, devices: int, *, patches: int = 4, at: int = 1000) -> None:

@@ -13,7 +13,7 @@ from events.log.keys import key
 from events.log.redis import RedisLog
 from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
-from tests.archive.streams import fresh_log, write_facts
+from tests.archive.streams import fresh_log, seal_all, write_facts
 
 pytestmark = pytest.mark.redis_server
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.redis_server
 def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
     with fresh_log(shared_redis) as made:
         write_facts(made, 20)
+        seal_all(made)
         # Views that have seen everything.
         made.client.set("{p00}:view:checkpoint", json.dumps({"vector": [100, 1], "outcomes": 0}))
         yield made

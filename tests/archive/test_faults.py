@@ -12,6 +12,7 @@ from events.log.depot import Depot
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.raw import RawStreams, entry_bytes, stream_names
 from services.embedded_redis import EmbeddedRedis
+from tests.archive.streams import seal_all
 from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, fresh_system
 from workers.projector import Projector
@@ -26,6 +27,7 @@ STREAMS = stream_names(PARTITIONS)
 @pytest.fixture
 def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
     with fresh_system(shared_redis, at=AT) as system:
+        seal_all(system.log)
         yield system
 
 

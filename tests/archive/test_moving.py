@@ -110,8 +110,10 @@ def test_views_and_webhooks_hold_what_they_have_not_seen(shared_redis: EmbeddedR
             moving.write(stream)
         assert {moving.trim(stream, before_at=FAR).held_by for stream in ("fleet", "p00")} == {"views"}
         _drain(system)
+        assert moving.waiting("p00", head=system.log.head(0), before_at=FAR).holders["sealer"] == 0
+        Registered(system.log.client).hold("p00", "sealer", 10**9)
         waiting = moving.waiting("p00", head=system.log.head(0), before_at=FAR)
-        assert waiting.holders == {"views": system.log.head(0), "webhook w": 0}
+        assert waiting.holders == {"views": system.log.head(0), "webhook w": 0, "sealer": 10**9}
         assert waiting.held_by == "webhook w"
         assert moving.trim("p00", before_at=FAR).trimmed == 0
 
@@ -129,13 +131,15 @@ def test_an_archive_moves_house_when_all_of_it_is_there(log: RedisLog, tmp_path:
     moving.trim("p00", before_at=FAR)
     with pytest.raises(ArchiveElsewhere, match=r"000000000001-000000000010\.parquet"):
         mover(log, new.url)
-    stored = [entry_bytes("p00", entry) for entry in RawStreams(log.client).entries("p00")]
+    reading = RawStreams(log.client)
+    stored = [entry_bytes("p00", entry) for entry in reading.entries("p00", upto=50)]
     for name in old.names():
         data = old.get(name)
         assert data is not None
         new.put(name, data)
         old.delete(name)
     mover(log, new.url)
+    stored += [entry_bytes("p00", entry) for entry in reading.entries("p00", after=50)]
     assert [entry_bytes("p00", entry) for entry in RawStreams(log.client).entries("p00")] == stored
 
 

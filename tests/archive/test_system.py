@@ -18,7 +18,7 @@ from events.view_store.port import DeviceKept
 from events.view_store.redis import RedisViewStore
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
-from tests.archive.streams import FAR
+from tests.archive.streams import FAR, seal_all
 from tests.servers import eventually, flush
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
 
@@ -30,6 +30,7 @@ DEVICES = [f"edge-{number:02d}" for number in range(24)]
 @pytest.fixture
 def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
     with fresh_system(shared_redis) as system:
+        seal_all(system.log)
         yield system
 
 

@@ -14,7 +14,7 @@ from events.log.archive.segment import Opened, open_part, open_whole
 from events.log.connect import Client
 from events.log.depot import Depot
 from events.log.entries import RawEntry
-from events.log.errors import DepotUnavailable
+from events.log.errors import DepotUnavailable, SegmentMissing
 from events.log.port import Fact
 
 FILES_BYTES_MAX = 32 << 20
@@ -119,7 +119,7 @@ class Shelf:
         segment = notes.segments[bisect_left(notes.segments, after + 1, key=lambda one: one.last)]
         # An API process answers in several threads.
         with self._lock:
-            opened = self._files.get(segment.name, lambda: open_whole(self.depot(), segment))
+            opened = self._files.get(segment.name, lambda: self._found(open_whole, segment))
             group = bisect_right(opened.firsts, after + 1) - 1
             rows = self._groups.get((segment.name, group), lambda: opened.rows(group))
         start = after + 1 - rows.first
@@ -154,4 +154,14 @@ class Shelf:
         Raises:
             SegmentMissing, SegmentDamaged, DepotUnavailable, LogUnavailable: it cannot be had.
         """
-        return open_part(self.depot(), segment)
+        return self._found(open_part, segment)
+
+    def _found(self, opens: Callable[[Depot, Segment], Opened], segment: Segment) -> Opened:
+        try:
+            return opens(self.depot(), segment)
+        except SegmentMissing:
+            if self._depot is None or place_of(self._client) == self._depot.url:
+                raise
+        # The archive has moved house.
+        self._depot = None
+        return opens(self.depot(), segment)

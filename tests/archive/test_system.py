@@ -159,6 +159,7 @@ def test_a_log_on_a_cluster_is_archived_too(shared_redis: EmbeddedRedis, cluster
             system.do(deploy("first", base("m")))
             system.settle()
         stored = [system.log.read(number, after=0, limit=1000) for number in range(PARTITIONS)]
+        seal_all(system.log)
         assert _archive(system, tmp_path) > 20
         assert [system.log.read(number, after=0, limit=1000) for number in range(PARTITIONS)] == stored
         assert_rebuilt(system)

@@ -23,6 +23,8 @@ from events.preview.recall import Recall
 from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
 from events.producer.readiness import Bar
+from events.producer.secrecy import NOTHING_PERSONAL
+from events.secrets.personal import Personal
 from events.secrets.taking import holds_secrets, take
 from events.view_store.port import ViewStore
 
@@ -32,17 +34,28 @@ Within = Callable[[int], BitMap]
 class Secrets:
     """Takes the secrets out of commands into nothing: they are named, and forgotten at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, personal: Personal = NOTHING_PERSONAL) -> None:
         self.new: set[str] = set()
+        self._personal = personal
         self._numbers = itertools.count()
 
     def take_out(self, command: Command) -> Command:
-        """The command with references to secrets that are nowhere."""
+        """The command with references to secrets that are nowhere.
+
+        Raises:
+            ConditionInvalid, MetricsInvalid: it targets or counts by a personal tag.
+        """
+        self._personal.check(command)
+        command, found = self._personal.take(command, new_id=self._new_id)
+        self.new |= {one.id for one in found}
         if not holds_secrets(command):
             return command
-        taken, found, _ = take(command, new_id=lambda: f"imagined-{next(self._numbers)}")
+        taken, found, _ = take(command, new_id=self._new_id)
         self.new |= {one.id for one in found}
         return taken
+
+    def _new_id(self) -> str:
+        return f"imagined-{next(self._numbers)}"
 
 
 class Decided(msgspec.Struct, frozen=True, eq=False):
@@ -64,8 +77,9 @@ class Previewer:
         *,
         clock: Callable[[], int],
         pause: Callable[[float], None] = time.sleep,
+        personal: Personal = NOTHING_PERSONAL,
     ) -> None:
-        self._log, self._clock = log, clock
+        self._log, self._clock, self._personal = log, clock, personal
         self._recall = Recall(log, views, pause=pause)
         self._admitting = Admitting(log, views)
 
@@ -83,7 +97,7 @@ class Previewer:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        log, taking = ImaginedLog(self._log), Secrets()
+        log, taking = ImaginedLog(self._log), Secrets(self._personal)
         producer = Producer(
             log,
             by=by,

@@ -219,6 +219,7 @@ def open_room(settings: Settings) -> Room:
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
     querying = Querying(log, views)
     continuations = Continuations(log.client)
+    personal = Personal(personal_paths(settings.personal_tags))
     streams = RawStreams(log.client)
     return Room(
         settings=settings,
@@ -234,7 +235,7 @@ def open_room(settings: Settings) -> Room:
         vault=LazyVault(
             RedisSecretStore(log.client),
             settings.effective_key_file,
-            personal=Personal(personal_paths(settings.personal_tags)),
+            personal=personal,
         ),
         recent=Recent(view),
         readiness=FleetReadiness(log, views, view),
@@ -246,7 +247,7 @@ def open_room(settings: Settings) -> Room:
         fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
         looking=Looking(
-            Previewer(log, views, clock=now_ms),
+            Previewer(log, views, clock=now_ms, personal=personal),
             querying,
             continuations,
             settings,

@@ -90,8 +90,9 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     (noted,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
     assert (getattr(noted.fact, "subjects", ()), getattr(noted.fact, "what", "")) == (("d1",), "personal tags")
     body = {"content": base("m"), "targetCondition": "tags.owner = 'Ada-Lovelace'"}
-    refused = http.post("/v1/deployments/a", json=body, headers=operator)
-    assert (refused.status_code, "is personal" in refused.text) == (400, True)
+    for path in ("/v1/deployments/a", "/v1/deployments/a?preview=true"):
+        refused = http.post(path, json=body, headers=operator)
+        assert (refused.status_code, "is personal" in refused.text) == (400, True)
     body["targetCondition"] = "tags.site = 'north'"
     assert http.post("/v1/deployments/a", json=body, headers=operator).is_success
     assert http.patch("/twins/d1", json={"tags": {"owner": "Augusta-King"}}, headers=operator).is_success

@@ -161,6 +161,7 @@ def test_what_the_facts_do_not_give_is_not_put_in_place(system: System) -> None:
     assert kept(system) == before
 
 
+@pytest.mark.long
 def test_under_writes_that_do_not_end_every_partition_is_switched_and_nobody_reads_a_mixture(
     shared_redis: EmbeddedRedis,
 ) -> None:

@@ -1,6 +1,6 @@
 """Which fact made a value what it is: the oldest one since which it has been the same, found by reading backwards."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -62,13 +62,6 @@ class Origins:
                 self.found[one] = envelope
             if isinstance(envelope.fact, DeviceRegistered) or not _same(after, self._open[one]):
                 del self._open[one]
-
-    def look_at(self, envelopes: Iterable[Envelope[Any]]) -> None:
-        """Take some facts, the newest first."""
-        for envelope in envelopes:
-            if self.is_done:
-                return
-            self.look(envelope)
 
 
 def _after(fact: DeviceFact, one: Property, module: str) -> object:

@@ -245,17 +245,6 @@ def encoded(documents: Documents) -> dict[str, bytes]:
     return {subject: document for subject, document in found.items() if document is not None}
 
 
-def refold(facts: Iterable[Envelope[Fact]]) -> dict[str, bytes]:
-    """Every document of one stream by its subject, from the stream's first fact on; equal to its snapshots, byte for byte."""
-    devices, fleet = DeviceDocuments(), FleetDocuments()
-    for envelope in facts:
-        if isinstance(envelope.fact, DeviceFact):
-            devices.fold(envelope)
-        else:
-            fleet.fold(envelope)
-    return {**encoded(devices), **encoded(fleet)}
-
-
 def _stored(documents: Documents, subject: str) -> Stored:
     document = documents.document(subject)
     return Stored() if document is None else Stored(documents.head(subject), document)

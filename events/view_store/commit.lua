@@ -2,7 +2,7 @@
 -- KEYS[1] checkpoint, KEYS[2] outcomes, KEYS[3..] the hashes and arrays that are written.
 -- ARGV[1] expected checkpoint ('' for none), ARGV[2] new checkpoint,
 -- ARGV[3] number of outcome arguments (0, or 1 + field/value pairs), then the stream id and the pairs, `recorded` last,
--- then per write: key index, 'S' field-count pairs | 'D' field-count fields | 'R' offset bytes.
+-- then the writes (write.lua).
 local current = redis.call('GET', KEYS[1]) or ''
 if current ~= ARGV[1] then return 0 end
 local at = 4
@@ -22,23 +22,6 @@ if count > 0 then
   redis.call('XADD', KEYS[2], unpack(ARGV, at, at + count - 1))
   at = at + count
 end
-while ARGV[at] do
-  local key = KEYS[tonumber(ARGV[at])]
-  local kind = ARGV[at + 1]
-  if kind == 'R' then
-    redis.call('SETRANGE', key, ARGV[at + 2], ARGV[at + 3])
-    at = at + 4
-  else
-    local fields = tonumber(ARGV[at + 2])
-    local first = at + 3
-    if kind == 'S' then
-      redis.call('HSET', key, unpack(ARGV, first, first + fields * 2 - 1))
-      at = first + fields * 2
-    else
-      redis.call('HDEL', key, unpack(ARGV, first, first + fields - 1))
-      at = first + fields
-    end
-  end
-end
+write(at)
 redis.call('SET', KEYS[1], ARGV[2])
 return 1

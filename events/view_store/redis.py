@@ -29,8 +29,8 @@ _AUTHOR = "system:project"
 class Script:
     """A script of this room, sent by its digest; a server that has forgotten it is given the text."""
 
-    def __init__(self, file: str) -> None:
-        self._text = files("events.view_store").joinpath(file).read_text()
+    def __init__(self, *parts: str) -> None:
+        self._text = "".join(files("events.view_store").joinpath(part).read_text() for part in parts)
         self._sha = ""
 
     def run(self, client: Client, keys: list[str], arguments: list[Any]) -> Any:
@@ -49,7 +49,7 @@ class RedisViewStore:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._streams = RawStreams(client)
-        self._commit, self._device = Script("commit.lua"), Script("device.lua")
+        self._commit, self._device = Script("write.lua", "commit.lua"), Script("device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
         """How far a partition is kept; the initial one where nothing is."""

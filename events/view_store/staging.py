@@ -35,7 +35,7 @@ class Staging:
 
     def __init__(self, client: Client, partition: int) -> None:
         self._client, self._partition = client, partition
-        self._stage, self._switch = Script("stage.lua"), Script("switch.lua")
+        self._stage, self._switch = Script("write.lua", "stage.lua"), Script("switch.lua")
         self._counter = key(partition, "rebuild")
         with answering():
             self._number = int(client.incr(self._counter))

@@ -32,11 +32,6 @@ class Traced(msgspec.Struct, frozen=True):
     undecided: tuple[Envelope[Any], ...] = ()
     moving: tuple[Envelope[Any], ...] = ()
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the device's registration was reached."""
-        return self.registered is not None
-
 
 WINDOW_ENTRIES = 1000
 """The first look back; each further one is twice as long, up to WINDOW_ENTRIES_MAX."""

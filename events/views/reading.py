@@ -11,7 +11,7 @@ from pyroaring import BitMap
 from events.bitmaps import from_bytes
 from events.envelope import Vector
 from events.fleet.packed import PAGE_ITEMS
-from events.fleet.rows import PINNED, UNASSIGNED, Layer, Row, Standing
+from events.fleet.rows import PINNED, Layer, Row, Standing
 from events.views.kept import Kept, Place, target_field
 
 STATUS_HASHES = ("deployments", "rows", "sets", "targets")
@@ -163,11 +163,6 @@ class PartitionReading:
     def standing(self, standing: Standing) -> BitMap:
         """Live devices of a standing; unmanaged ones that never had a configuration are not among them."""
         numbers = [number for number, row in self._rows.items() if row.standing is standing and row.was_assigned]
-        return self.set("live") & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
-
-    def never_assigned(self) -> BitMap:
-        """Live devices whose modules never had a configuration."""
-        numbers = [UNASSIGNED, *(number for number, row in self._rows.items() if not row.was_assigned)]
         return self.set("live") & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
 
 

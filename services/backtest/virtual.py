@@ -157,8 +157,7 @@ class Virtual:
         self._document()
         subject = envelope.subject
         known = self._documents.document(subject) is not None
-        makes = isinstance(fact, DeploymentCreated | RolloutCreated)
-        if isinstance(fact, DeploymentFact | RolloutFact) and makes is known and not isinstance(fact, RolloutCreated):
+        if isinstance(fact, DeploymentFact | RolloutDeleted) and isinstance(fact, DeploymentCreated) is known:
             self._refuse(type(fact).__name__, subject, "it is there already" if known else "it is not there")
             return
         version = self._documents.head(subject).version

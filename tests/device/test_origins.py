@@ -36,7 +36,9 @@ def envelopes(*facts: DeviceFact | tuple[str, DeviceFact]) -> list[Envelope[Any]
 
 def origin(one: Property, now: Any, *facts: DeviceFact | tuple[str, DeviceFact]) -> int | None:
     origins = Origins("d", {one: now})
-    origins.look_at(reversed(envelopes(*facts)))
+    for envelope in reversed(envelopes(*facts)):
+        if not origins.is_done:
+            origins.look(envelope)
     found = origins.found.get(one)
     return None if found is None else found.position
 

@@ -13,7 +13,6 @@ from events.device.facts import DeviceRegistered, PropertiesReported, TwinPatche
 from events.envelope import Envelope
 from events.fleet.outcome import Outcome
 from events.fleet.partition import Partition
-from events.log.documents import refold
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
@@ -22,6 +21,7 @@ from events.preview.previewer import Previewer
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import restore
 from tests.fleet.histories import AUTHOR, DEVICES, History, histories
+from tests.refolding import refold
 from workers.projector import Projector
 
 _NUMBER = 0

@@ -22,7 +22,6 @@ from events import (
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.deployment.commands import ScheduleDeployment
 from events.deployment.facts import Ended, NotStarted, Schedule
-from events.log.documents import refold
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
@@ -41,6 +40,7 @@ from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from tests.manifest.contents import content
 from tests.producer.logs import producer
+from tests.refolding import refold
 from tests.rollout.simulation import MINUTE, Simulation
 from tests.workers.system import base
 

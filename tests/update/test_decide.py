@@ -11,7 +11,6 @@ from events.access.scope import Scope
 from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import Ended, Everyone, Kept, NotStarted
-from events.log.documents import refold
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Proposed
 from events.manifest.errors import ManifestInvalid
@@ -47,6 +46,7 @@ from events.update.errors import (
 )
 from events.update.names import UpdateId, carried, carrier_of, read_update
 from tests.producer.logs import ADA, RacingLog, producer
+from tests.refolding import refold
 from tests.update.given import V1, V2, V3, Fleet, back_to, cancel, deploy, imported
 from tests.workers.system import base
 

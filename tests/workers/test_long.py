@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from events import PatchTags, RegisterDevice, ReportProperties, open_producer
-from events.log.documents import refold
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.keys import FLEET
 from events.log.reader import Reader
 from services.embedded_redis import EmbeddedRedis
+from tests.refolding import refold
 from tests.servers import eventually, redis_server
 from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, layer

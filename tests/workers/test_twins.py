@@ -12,10 +12,10 @@ from events import (
     ReportProperties,
     RetireDevice,
 )
-from events.log.documents import refold
 from events.log.keys import FLEET
 from events.view_store.twins import TwinView
 from services.embedded_redis import EmbeddedRedis
+from tests.refolding import refold
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 
 pytestmark = pytest.mark.redis_server

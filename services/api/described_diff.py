@@ -69,12 +69,14 @@ class DiffFact(Answered):
 class Diff(Answered):
     """What changed; a device has no `devices`, the fleet no `changes`, and it alone `deployments` and `assignments`.
 
-    `devices` has `target` and `actual` of a deployment, and who is `registered` of the fleet. `facts` are the newest thousand
-    of `factCount`, `by` counts all of them by their author.
+    `fromTime` and `toTime` are in milliseconds. `devices` has `target` and `actual` of a deployment, and who is `registered`
+    of the fleet. `facts` are the newest thousand of `factCount`, `by` counts all of them by their author.
     """
 
     from_: str = Field(alias="from")
+    from_time: int
     to: str
+    to_time: int
     of: Literal["device", "deployment", "fleet"]
     id: str | None
     changes: list[DiffChange]

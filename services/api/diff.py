@@ -62,7 +62,9 @@ def diff(
         found = of_fleet(both)
     return {
         "from": before.text(streams),
+        "fromTime": before.time,
         "to": after.text(streams),
+        "toTime": after.time,
         "of": "device" if device is not None else "deployment" if deployment is not None else "fleet",
         "id": device if device is not None else deployment,
         "changes": [],

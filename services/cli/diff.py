@@ -45,17 +45,16 @@ def diff(
 
 def _page(found: dict[str, Any]) -> Iterator[RenderableType]:
     what = "the fleet" if found["id"] is None else f"{found['of']} {found['id']}"
-    yield Text(f"{what}, from {_moment(found['from'])} to {_moment(found['to'])}", style="bold")
+    yield Text(f"{what}, from {_moment(found, 'from')} to {_moment(found, 'to')}", style="bold")
     told = [*_changes(found["changes"]), *_deployments(found["deployments"]), *_devices(found["devices"])]
     told += _assignments(found["assignments"])
     yield from told or [Text("nothing changed")]
     yield from _facts(found)
 
 
-def _moment(vector: str) -> str:
-    """The time of a vector, and the position that is told of first; all of it stands in the JSON."""
-    first, *_, time = vector.split(",")
-    return f"{time_text(int(time.removeprefix('time:')))} ({first})"
+def _moment(found: dict[str, Any], side: str) -> str:
+    """The time of a moment, and the position that is told of first; all of them stand in the JSON."""
+    return f"{time_text(found[f'{side}Time'])} ({found[side].partition(',')[0]})"
 
 
 def _changes(changes: list[dict[str, Any]]) -> Iterator[Text]:

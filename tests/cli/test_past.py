@@ -45,6 +45,8 @@ def test_an_operator_looks_at_what_was_and_at_what_became_of_it(shared_redis: Em
         assert "runs old" in twinfold("explain", "d", "--at", then)
 
         told = twinfold("diff", "--from", then, "--device", "d")
+        assert told.startswith("device d, from 20")
+        assert "(fleet:2)" in told.splitlines()[0]
         assert told.index('- tags.site: "north"') < told.index("+ modules/$edgeAgent.modules.two")
         assert "DeploymentDeleted" in told
         assert "by user:ada" in told

@@ -63,9 +63,20 @@ def paths(description: dict[str, Any]) -> Iterator[str]:
 def look(http: httpx.Client, asked: Sequence[str], **params: str) -> dict[str, Answered]:
     """The answers to some reads and to some queries."""
     found = {path: _answered(http.get(path, params=params)) for path in asked}
-    for query in QUERIES:
-        found[query] = _answered(http.post("/devices/query", json={"query": query}, params=params))
-    return found
+    return found | {query: _queried(http, query, params) for query in QUERIES}
+
+
+def _queried(http: httpx.Client, query: str, params: dict[str, str]) -> Answered:
+    """All rows: how many of them come at a time depends on how long finding them takes."""
+    rows: list[Any] = []
+    headers: dict[str, str] = {}
+    while True:
+        answer = http.post("/devices/query", json={"query": query}, params=params, headers=headers)
+        rows += answer.raise_for_status().json()
+        more = answer.headers.get("x-ms-continuation")
+        if more is None:
+            return Answered(answer.status_code, rows, answer.headers.get("etag"))
+        headers = {"x-ms-continuation": more}
 
 
 def _answered(answer: httpx.Response) -> Answered:

@@ -8,6 +8,7 @@ from redis import Redis
 from events import logs
 from events.log.wake import QUEUE
 from events.settings import read_settings
+from workers.collecting import seldom
 from workers.context import context
 from workers.lifeline import die_with_parent
 from workers.worker import Worker
@@ -23,7 +24,8 @@ def main() -> None:
     if queue == QUEUE:
         context()
     worker = Worker([queue], connection=Redis.from_url(settings.effective_queue_url))
-    worker.work(logging_level="WARNING")
+    with seldom():
+        worker.work(logging_level="WARNING")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from events.view_store.redis import RedisViewStore
 from events.view_store.staging import Staging, Switch
 from events.views.keeping import checkpoint_of, writes_of
 from events.views.kept import Checkpoint
-from workers.replay.collecting import seldom
+from workers.collecting import seldom
 from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, OutcomeDiffers, PathsMissing
 from workers.replay.report import Compared

@@ -21,7 +21,7 @@ from events.log.port import Log
 from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry
-from workers.replay.collecting import seldom
+from workers.collecting import seldom
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
 from workers.replay.facts import FactsAhead

@@ -70,6 +70,9 @@ def test_creating_a_deployment_answers_with_what_the_rules_find_in_it(serving: t
     assert created["profile"] == "production"
     (found,) = (one for one in created["findings"] if one["rule"] == "privileged")
     assert (found["severity"], found["module"], found["document"]) == ("warning", "press", "open")
+    # A rule without a place in the score has no list.
+    for rule in ("nonsense", "vol-unused", "firewall", "hub-ttl-long"):
+        assert http.get(f"/v1/readiness/{rule}").status_code == 404, rule
     ready = http.post("/v1/deployments/ready", json={"content": READY, "targetCondition": "*"}).json()["readiness"]
     assert (ready["findings"], ready["waived"], ready["expired"], ready["unknownLabels"]) == ([], [], [], [])
 
@@ -163,12 +166,6 @@ def test_the_score_follows_what_devices_run_and_each_count_is_that_of_its_list(
     assert line(http, "privileged")["devices"] == 3
 
 
-@pytest.mark.parametrize("rule", ["nonsense", "vol-unused", "firewall", "hub-ttl-long"])
-def test_a_rule_without_a_place_in_the_score_has_no_list(serving: tuple[System, httpx.Client], rule: str) -> None:
-    _, http = serving
-    assert http.get(f"/v1/readiness/{rule}").status_code == 404
-
-
 def test_one_device_shows_what_it_runs_what_it_reports_and_who_wrote_it(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     system.do(
@@ -244,18 +241,6 @@ def test_waivers_are_granted_changed_listed_and_withdrawn(closed: Guarded) -> No
     assert http.get("/v1/waivers", headers=ada).json() == []
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"rule": "nonsense"}, {"reason": ""}, {"until": "soon"}, {"until": "2027-02-30"}, {"until": 5}, {"module": ""}],
-)
-def test_a_waiver_that_cannot_be_one_is_refused(serving: tuple[System, httpx.Client], change: dict[str, Any]) -> None:
-    system, http = serving
-    heads = system.log.heads()
-    refused = http.put("/v1/waivers/press", json={**WAIVER, **change})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "ArgumentInvalid")
-    assert system.log.heads() == heads
-
-
 def test_whoever_is_scoped_sees_their_devices_and_no_waivers_but_those_of_their_findings(closed: Guarded) -> None:
     http, system = closed.http, closed.system
     system.do(*join("n", site="north"), *join("s", site="south"), deploy("open", base("m"), "*", 1))
@@ -280,8 +265,22 @@ def test_whoever_is_scoped_sees_their_devices_and_no_waivers_but_those_of_their_
     assert (written["written"], len(written["refused"])) == (0, 1)
 
 
-def test_waivers_come_as_facts_too(serving: tuple[System, httpx.Client]) -> None:
-    _, http = serving
+def test_waivers_come_as_facts_too_and_those_that_cannot_be_one_are_refused(
+    serving: tuple[System, httpx.Client],
+) -> None:
+    system, http = serving
+    heads = system.log.heads()
+    for change in (
+        {"rule": "nonsense"},
+        {"reason": ""},
+        {"until": "soon"},
+        {"until": "2027-02-30"},
+        {"until": 5},
+        {"module": ""},
+    ):
+        refused = http.put("/v1/waivers/press", json={**WAIVER, **change})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "ArgumentInvalid"), change
+    assert system.log.heads() == heads
     fact = msgspec.json.encode({"command": "GrantWaiver", "waiver_id": "press", **WAIVER})
     assert http.post("/v1/facts", content=fact, headers=NDJSON).json() == {"written": 1, "refused": []}
     assert [one["until"] for one in http.get("/v1/waivers").json()] == [WAIVER["until"]]

@@ -123,9 +123,15 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     assert http.get("/devices/d1/modules", headers=serving.device("d1")).is_success
 
 
-def test_what_is_in_use_is_erased_by_insisting_alone_and_former_keys_count(serving: Guarded) -> None:
+def test_what_is_in_use_is_erased_by_insisting_alone_with_a_reason_and_former_keys_count(serving: Guarded) -> None:
     system, http = serving.system, serving.http
     serving.register("d1")
+    insisting = ("erase", "device", "d1", "--even-in-use", "--yes")
+    assert twinfold(system, *insisting).returncode == 2
+    blank = twinfold(system, *insisting, "--reason", " ")
+    assert (blank.returncode, "reason" in blank.stderr) == (1, True)
+    nobody = twinfold(system, "erase", "webhook", "none", "--reason", "x", "--yes")
+    assert (nobody.returncode, "look at the name" in nobody.stderr) == (1, True)
     refused = twinfold(system, "erase", "device", "d1", "--reason", "gone", "--yes")
     assert (refused.returncode, "device:d1 (registered)" in refused.stderr) == (1, True)
     assert http.delete("/devices/d1", headers=serving.policy() | {"If-Match": "*"}).is_success
@@ -193,16 +199,6 @@ def test_all_secrets_that_a_webhook_ever_had_are_erased_once_it_is_deleted(servi
     assert (done.returncode, done.stdout.split(" are ")[0]) == (0, "3 secrets of webhook:siem"), done.stderr
     (fact,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
     assert_gone(serving, tuple(getattr(fact.fact, "ids", ())), b"hunter")
-
-
-def test_a_reason_is_asked_for(serving: Guarded) -> None:
-    serving.register("d1")
-    words = ("erase", "device", "d1", "--even-in-use", "--yes")
-    assert twinfold(serving.system, *words).returncode == 2
-    blank = twinfold(serving.system, *words, "--reason", " ")
-    assert (blank.returncode, "reason" in blank.stderr) == (1, True)
-    nobody = twinfold(serving.system, "erase", "webhook", "none", "--reason", "x", "--yes")
-    assert (nobody.returncode, "look at the name" in nobody.stderr) == (1, True)
 
 
 @pytest.fixture

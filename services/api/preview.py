@@ -113,6 +113,8 @@ def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
 def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
     outcome = shown.outcome
     changes = [_change(room, outcome, one) for one in outcome.changes[:CHANGES_MAX]]
+    # Elsewhere, how much is written is about devices that whoever is scoped does not reach.
+    theirs = {number for members in outcome.lists.values() for number, some in members.items() if some}
     body: JsonObject = {
         "says": says(outcome),
         "changesNothing": not outcome.count("affected") and not shown.facts.by_stream,
@@ -141,6 +143,7 @@ def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
         "asOf": {
             f"p{number:02d}": {"partition": at.partition, "fleet": at.fleet}
             for number, at in sorted(outcome.vectors.items())
+            if shown.author.scope is None or number in theirs
         },
         "token": shown.token,
         "tokenUntil": dt.datetime.fromtimestamp(shown.until / 1000, dt.UTC).isoformat(timespec="seconds"),

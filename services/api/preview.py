@@ -22,6 +22,7 @@ from events.producer.readiness import document_of
 from events.readiness.check import check
 from events.readiness.subject import Subject
 from events.view_store.querying import ContinuationInvalid
+from events.wording import counted
 from services.api import described, described_preview
 from services.api.answers import JsonAnswer
 from services.api.asking import author_of, caller_of, page_of, room_of
@@ -207,7 +208,7 @@ def says(outcome: Outcome) -> list[str]:
     said = []
     for name, text in _SENTENCES.items():
         if count := outcome.count(name):
-            said.append(f"{count} {'device' if count == 1 else 'devices'} {text}")
+            said.append(f"{counted(count, 'device')} {text}")
     if not outcome.count("changed"):
         said.append("no device changes")
     return said

@@ -24,6 +24,7 @@ from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.settings import Settings, hide_password
+from events.wording import counted
 from services.cli.client import AsJson, console, show_json
 from services.cli.exits import REFUSED
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
@@ -86,7 +87,7 @@ def archive(
     for one in shown:
         held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
         typer.echo(
-            f"{one.stream}: {one.written} written in {one.segments} files"
+            f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
             f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
         )
     if not shown:
@@ -170,7 +171,7 @@ def verify(
     else:
         for one in found:
             console().print(Text(str(one), "bold red"))
-        typer.echo(f"{sum(counts.values())} facts and outcomes in the archive, {len(found)} faults")
+        typer.echo(f"{sum(counts.values())} facts and outcomes in the archive, {counted(len(found), 'fault')}")
     if found:
         raise typer.Exit(REFUSED)
 

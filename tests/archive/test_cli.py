@@ -89,4 +89,4 @@ def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     Depot(str(tmp_path)).delete(name)
     (fault,) = _json(log, tmp_path, "verify", code=1)["faults"]
     assert (fault["fault"], name in fault["message"]) == ("SegmentMissing", True)
-    assert "90 facts and outcomes in the archive, 1 faults" in _run(log, tmp_path, "verify", code=1)
+    assert "90 facts and outcomes in the archive, 1 fault\n" in _run(log, tmp_path, "verify", code=1)

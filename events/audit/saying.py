@@ -6,6 +6,7 @@ from typing import Any
 from events.canonical import JsonObject
 from events.log.keys import name
 from events.log.kinds import OUTCOME, UNREADABLE
+from events.wording import counted
 
 NAMES_SHOWN = 5
 _TEXT_MAX = 200
@@ -55,11 +56,15 @@ def _admission(subject: str, data: JsonObject) -> str:
     said = {
         "NotStarted": f"kept deployment {subject} from starting",
         "Everyone": f"opened deployment {subject} to all it targets",
-        "Admitted": f"opened deployment {subject} to {len(data.get('admission', {}).get('device_ids', ()))} named device(s)",
+        "Admitted": f"opened deployment {subject} to {_named(data)}",
         "Ended": f"ended deployment {subject}",
         "Kept": f"closed deployment {subject} to all but who has it",
     }
     return said.get(tag, f"changed who may receive deployment {subject}")
+
+
+def _named(data: JsonObject) -> str:
+    return counted(len(data.get("admission", {}).get("device_ids", ())), "named device")
 
 
 def _rollback_ended(subject: str, data: JsonObject) -> str:
@@ -91,7 +96,7 @@ def _outcome(subject: str, data: JsonObject) -> str:
         else:
             said.append(f"{move['count']} from {before} to {after}")
     more = f", and {len(moves) - NAMES_SHOWN} more changes" if len(moves) > NAMES_SHOWN else ""
-    return f"{subject}: {count} {'device was' if count == 1 else 'devices were'} assigned anew: {'; '.join(said)}{more}"
+    return f"{subject}: {counted(count, 'device')} {'was' if count == 1 else 'were'} assigned anew: {'; '.join(said)}{more}"
 
 
 def _stack(row: JsonObject) -> str:
@@ -156,7 +161,7 @@ SENTENCES: Mapping[str, Say] = {
     "DeploymentScheduled": _because("changed the times of deployment {}"),
     "DeploymentDeleted": _because("deleted deployment {}"),
     "RolloutCreated": lambda subject, data: (
-        f"planned a rollout of {subject} in {len(data.get('plan', {}).get('phases', ()))} phase(s)"
+        f"planned a rollout of {subject} in {counted(len(data.get('plan', {}).get('phases', ())), 'phase')}"
     ),
     "RolloutStarted": _because("started the rollout of {}"),
     "RolloutPaused": _because("paused the rollout of {}"),
@@ -164,11 +169,11 @@ SENTENCES: Mapping[str, Say] = {
     "PhaseApproved": _phase("approved"),
     "PhaseOpened": _phase("opened"),
     "PhasePassed": _phase("passed"),
-    "DevicesAdmitted": lambda subject, data: f"admitted {data.get('count')} device(s) to {subject}",
+    "DevicesAdmitted": lambda subject, data: f"admitted {counted(data.get('count', 0), 'device')} to {subject}",
     "SoakBegan": _because("began to watch the open phase of {}: its gate holds"),
     "SoakBroken": _because("began to wait again in the open phase of {}: its gate no longer holds"),
     "RetryAsked": _because("asked failed devices of {} to try again"),
-    "DevicesRetried": lambda subject, data: f"had {data.get('count')} device(s) of {subject} try again",
+    "DevicesRetried": lambda subject, data: f"had {counted(data.get('count', 0), 'device')} of {subject} try again",
     "RollbackAsked": _because("asked for {} to be rolled back"),
     "RollbackBegan": _because("began to roll {} back"),
     "RollbackEnded": _rollback_ended,
@@ -199,7 +204,7 @@ SENTENCES: Mapping[str, Say] = {
     "LogInitialised": lambda _subject, data: f"made the log, with {data.get('partitions')} partitions",
     "BlockResolved": _blocked("decided to go on without"),
     "SecretsErased": lambda _subject, data: (
-        f"destroyed {len(data.get('ids', ()))} secret(s) of {data.get('of')}: {_cut(data.get('reason', ''))}"
+        f"destroyed {counted(len(data.get('ids', ())), 'secret')} of {data.get('of')}: {_cut(data.get('reason', ''))}"
     ),
     "BlockRetried": _blocked("had another try at"),
 }

@@ -9,6 +9,7 @@ from events.envelope import Vector
 from events.preview.errors import PreviewDiffers, PreviewTokenInvalid
 from events.preview.facts import Imagined
 from events.preview.outcome import Outcome
+from events.wording import counted
 
 _LISTS_MAX = 60
 _RANGES_MAX = 64
@@ -98,9 +99,9 @@ def _differences(shown: Mapping[str, tuple[int, str]], now: Mapping[str, tuple[i
         if name not in shown and len(shown) == _LISTS_MAX:
             continue  # Not among the longest ones, which are all that a token has.
         if was != will:
-            said.append(f"{name} had {was} devices and has {will} now")
+            said.append(f"{name} had {counted(was, 'device')} and has {will} now")
         elif who != whom:
-            said.append(f"{name} still has {will} devices, but others")
+            said.append(f"{name} still has {counted(will, 'device')}, but others")
     return said
 
 

@@ -18,6 +18,7 @@ from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
 from events.update.commands import UpdateCommand
 from events.webhook.commands import WebhookCommand
+from events.wording import counted
 
 Command = (
     DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
@@ -44,7 +45,7 @@ class CommandsRefused(ProducerError):
     def __init__(self, refused: tuple[Refused, ...]) -> None:
         shown = "; ".join(str(one.error) for one in refused[:_SHOWN])
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        super().__init__(f"{len(refused)} command(s) refused: {shown}{more}")
+        super().__init__(f"{counted(len(refused), 'command')} refused: {shown}{more}")
         self.refused = refused
 
 

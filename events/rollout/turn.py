@@ -9,6 +9,7 @@ from events.rollout.state import RolloutDocument, State
 from events.rollout.words import progress
 from events.targeting.evaluate import TwinLike, evaluate
 from events.targeting.parse import parse
+from events.wording import counted
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -87,4 +88,4 @@ def admits(document: RolloutDocument, number: int) -> str:
     phase = document.plan.phases[number - 1]
     if phase.percent is not None:
         return f"{phase.percent:g} %"
-    return f"{phase.count} devices" if phase.count is not None else phase.condition or ""
+    return counted(phase.count, "device") if phase.count is not None else phase.condition or ""

@@ -8,6 +8,7 @@ from events.deployment.facts import Admitted, Ended, Everyone, Kept, NotStarted
 from events.deployment.state import DeploymentDocument
 from events.rollout import saying
 from events.rollout.state import RolloutDocument, State
+from events.wording import counted
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 _DURATION = re.compile(r"(\d{1,12}) ?(s|min|m|h|d)?", re.ASCII)
@@ -77,7 +78,7 @@ def standing(document: DeploymentDocument, rollout: RolloutDocument | None, now:
         case Everyone():
             return f"is for everybody whom it targets{_until(document, now)}"
         case Admitted(devices):
-            return f"is for {len(devices)} named devices{_until(document, now)}"
+            return f"is for {counted(len(devices), 'named device')}{_until(document, now)}"
         case Kept():
             return f"is kept by whoever had it when it was canceled{_until(document, now)}"
         case Ended():

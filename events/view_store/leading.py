@@ -28,6 +28,7 @@ from events.targeting.tree import Path, printed_path
 from events.view_store.deeds import Deed
 from events.views.explained import Led, Subject, Weighed
 from events.views.telling import moment
+from events.wording import counted
 
 _FORMS: Mapping[type[Any], str] = {
     DeviceRegistered: "registered the device",
@@ -54,14 +55,14 @@ _DEEDS = {
     "RolloutResumed": "resumed the rollout of {it}",
     "PhaseApproved": "approved of phase {phase} of the rollout of {it}",
     "PhaseOpened": "opened phase {phase} of the rollout of {it}",
-    "DevicesAdmitted": "admitted {count} devices in phase {phase} of the rollout of {it}",
+    "DevicesAdmitted": "admitted {count} in phase {phase} of the rollout of {it}",
     "PhasePassed": "passed phase {phase} of the rollout of {it}",
     "RollbackAsked": "asked for {it} to be rolled back",
     "RollbackBegan": "began to roll {it} back",
     "RollbackEnded": "ended the rollback of {it}",
     "RolloutAborted": "aborted the rollout of {it}",
     "RolloutCompleted": "completed the rollout of {it}",
-    "DevicesRetried": "let {count} devices try {it} again",
+    "DevicesRetried": "let {count} try {it} again",
 }
 
 
@@ -90,7 +91,7 @@ def of_identity(document: DeviceDocument, origins: Mapping[Property, Envelope[An
 def of_deployment(deployment_id: str, deed: Deed) -> Led:
     """A fact on a deployment or its rollout."""
     form = _DEEDS.get(deed.kind, "did {kind} to {it}")
-    said = form.format(it=deployment_id, phase=deed.phase, count=deed.count, kind=deed.kind)
+    said = form.format(it=deployment_id, phase=deed.phase, count=counted(deed.count or 0, "device"), kind=deed.kind)
     said += f" ({deed.reason})" if deed.reason else ""
     says = _says(deed.by, said, deed.at, f"{name(FLEET)}:{deed.position}")
     return Led(name(FLEET), deed.position, deed.at, deed.by, deed.kind, deed.cause, says)

@@ -19,7 +19,7 @@ from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, Layer, Row
-from events.log.port import Log
+from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE, by_module
 from events.manifest.merge import contributes, last_setter
 from events.properties import masked, merge_patch
@@ -160,13 +160,15 @@ class Rows:
         assigned = Assigned(row, sections, self._since(ordinal), standings, self.deployments)
         return built_device(device_id, document, assigned)
 
-    def gone(self, ordinals: Sequence[int], scope: Callable[[JsonObject], bool]) -> frozenset[int]:
-        """Those of some devices whose documents say that they are in a scope no more, whatever the views know of it."""
+    def gone(self, ordinals: Sequence[int], scope: Callable[[JsonObject], bool], logs: Sequence[Log]) -> frozenset[int]:
+        """Those of some devices that are in a scope no more by the documents of some logs, whatever the views know of it.
+
+        Whoever was registered again between two of the logs is somebody else.
+        """
         names = self.names(ordinals)
         found = set()
-        for ordinal, name, one in zip(ordinals, names, self._log.load(names), strict=True):
-            document = None if one.snapshot is None else decode_device(one.snapshot)
-            if document is None or document.retired or not scope(_plain(name, document)):
+        for ordinal, name, *stored in zip(ordinals, names, *(log.load(names) for log in logs), strict=True):
+            if len({one.head.generation for one in stored}) > 1 or not all(_holds(scope, name, one) for one in stored):
                 found.add(ordinal)
         return frozenset(found)
 
@@ -300,6 +302,11 @@ class _Assignments(msgspec.Struct, frozen=True):
 
 class _Reported(msgspec.Struct, frozen=True):
     reported: dict[str, Any] = {}
+
+
+def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) -> bool:
+    document = None if stored.snapshot is None else decode_device(stored.snapshot)
+    return document is not None and not document.retired and scope(_plain(device_id, document))
 
 
 def documents_of(log: Log, names: Sequence[str]) -> dict[str, DeploymentDocument]:

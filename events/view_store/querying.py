@@ -75,6 +75,18 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
     bounds: tuple[int, ...]
 
 
+class _Still(msgspec.Struct, frozen=True):
+    """A scope, and the logs in each of which a device has to be in it."""
+
+    scope: Callable[[JsonObject], bool]
+    logs: tuple[Log, ...]
+
+    @property
+    def in_the_past(self) -> bool:
+        """Whether it takes documents to tell: an index does not know one registration of an id from the next."""
+        return len(self.logs) > 1
+
+
 class Querying:
     """Runs queries on the views and documents of a fleet."""
 
@@ -84,10 +96,11 @@ class Querying:
         views: ViewStore,
         *,
         clock: Callable[[], float] = time.monotonic,
-        besides: Callable[[int, Expression], BitMap] | None = None,
+        besides: "Querying | None" = None,
     ) -> None:
-        """`besides` says whom else a scope has to be true for: in the past, those for whom it is true now."""
+        """`besides` is where else a scope has to be true for a device, in the same registration: in the past, now."""
         self._log, self._views, self._clock, self._besides = log, views, clock, besides
+        self.logs: tuple[Log, ...] = (log,) if besides is None else (log, *besides.logs)
 
     def page(
         self,
@@ -137,7 +150,7 @@ class Querying:
 
     def _allowed(self, index: PartitionIndex, scope: Expression) -> BitMap:
         allowed = self._exact(index, scope, overlaid=False)
-        return allowed if self._besides is None else allowed & self._besides(index.number, scope)
+        return allowed if self._besides is None else allowed & self._besides.within(index.number, scope)
 
     # -- pages
 
@@ -185,7 +198,8 @@ class Querying:
 
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
-        test, still = compiled(query.where), None if scope is None else compiled(scope)
+        test = compiled(query.where)
+        still = None if scope is None else _Still(compiled(scope), self.logs)
         for index in self._indexes(query, scope, first):
             allowed = None if scope is None else self._allowed(index, scope)
             rows = Rows(self._log, self._views, index, query)
@@ -246,6 +260,8 @@ class Querying:
     # -- numbers
 
     def _counted(self, part: "_Part") -> int:
+        if not part.index_counts:
+            return sum(1 for _ in part.raw())
         sure = sum(len(bounds.sure) for bounds in part.bounds.values())
         return sure + sum(1 for _ in part.doubtful())
 
@@ -257,7 +273,7 @@ class Querying:
             if not isinstance(item, Projection)
         )
         for part in self._parts(query, scope):
-            groups = part.groups() if counting else None
+            groups = part.groups() if counting and part.index_counts else None
             for group_key, count in groups or ():
                 result.add_count(group_key, count)
             for row in part.raw() if groups is None else part.doubtful():
@@ -276,7 +292,7 @@ class _Part:
         rows: Rows,
         test: Callable[[JsonObject], bool],
         *,
-        still: Callable[[JsonObject], bool] | None = None,
+        still: _Still | None = None,
     ) -> None:
         """`still` is the scope: it is held against the documents too, which may be ahead of the views."""
         self._still = still
@@ -284,6 +300,7 @@ class _Part:
         self._index, self._query, self._rows, self._test = index, query, rows, test
         self._is_sure = all(one.sure == one.maybe for one in bounds.values())
         self._modules = query.source is Source.MODULES
+        self.index_counts = still is None or not still.in_the_past
 
     def ahead(self, behind: int, bound: int, *, again: bool) -> Iterator[int]:
         """The ordinals from behind one on, or with it where a page ended amid its modules, up to a bound."""
@@ -344,7 +361,7 @@ class _Part:
         else:
             wanted = zip(ordinals, itertools.repeat(""), strict=False)
             built = self._rows.devices(ordinals, sure=self._is_sure)
-        gone = frozenset() if self._still is None else self._rows.gone(ordinals, self._still)
+        gone = frozenset() if self._still is None else self._rows.gone(ordinals, self._still.scope, self._still.logs)
         for (ordinal, name), row in zip(wanted, built, strict=True):
             if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
                 yield ordinal, name, row

@@ -57,7 +57,7 @@ class Stop(msgspec.Struct, frozen=True):
     waiting: dict[str, int]
 
 
-class Details(msgspec.Struct, frozen=True):
+class Details(msgspec.Struct, frozen=True, rename="camel"):
     """A stop with what stands there.
 
     `subjects` are the first of those that have facts behind it in the partition's stream, `devices` how many devices the

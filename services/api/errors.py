@@ -63,14 +63,20 @@ class EtagMissing(Exception):
 
 
 class Unauthorized(Exception):
-    """Nobody knows who the request is from."""
+    """Nobody knows who the request is from. One text for all that can be wrong with credentials: it tells of no name and no key."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the credentials are missing, wrong or expired; the header Authorization takes a token, or a shared access"
+            " signature with a key of a policy, a device or a module that covers the path (docs/api.md)"
+        )
 
 
 class Forbidden(Exception):
-    """It is known who the request is from, and they may not do this."""
+    """It is known who the request is from, and they may not do this; `why` ends the sentence."""
 
-    def __init__(self) -> None:
-        super().__init__("these credentials do not allow that")
+    def __init__(self, why: str) -> None:
+        super().__init__(f"these credentials do not allow that: {why}")
 
 
 class ModulesOutOfReach(Exception):

@@ -26,7 +26,7 @@ from events.secrets.errors import SecretsError, SecretsUnavailable
 from services.api import sas
 from services.api.callers import ANYBODY, Caller
 from services.api.errors import Forbidden, Throttled, Unauthorized
-from services.api.needs import Open, Own, device_of, heeds_scopes, needed, owner, registers
+from services.api.needs import Open, Own, device_of, heeds_scopes, lacking, needed, owner, registers
 from services.api.room import Room
 from services.api.sas import Signature, SignatureMalformed
 from services.api.throttle import Throttle
@@ -39,7 +39,6 @@ _TOKEN = re.compile(r"Bearer twf_([A-Za-z0-9]{1,64})_([A-Za-z0-9_-]{20,128})", r
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _DEVICE_PATH = re.compile(r"/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
 _DEVICE_CONNECT = frozenset({Right.DEVICE_CONNECT})
-_NO_ENTRY = "the credentials are missing, wrong or expired"
 
 V = TypeVar("V")
 
@@ -113,8 +112,10 @@ class Gate:
             if self._is_own(caller, path):
                 return caller
             need = need[1]
-        if caller.device_id is not None or not caller.may(need):
-            raise Forbidden
+        if caller.device_id is not None:
+            raise Forbidden("those of a device or a module reach its own modules, `desired` and `reports`")
+        if not caller.may(need):
+            raise Forbidden(lacking(need, caller.rights))
         if caller.scope is not None:
             await self._keep_within(caller.scope, method, path)
         return caller
@@ -135,7 +136,7 @@ class Gate:
 
     async def _keep_within(self, scope: Scope, method: str, path: str) -> None:
         if not heeds_scopes(method, path):
-            raise Forbidden
+            raise Forbidden("they are limited to a scope, and this is not answered within one")
         device_id = device_of(method, path)
         # Of a device that may not be there yet, the producer decides.
         if device_id is None or registers(method, path):
@@ -161,44 +162,44 @@ class Gate:
         try:
             signature = sas.read(given)
         except SignatureMalformed as error:
-            raise Unauthorized(_NO_ENTRY) from error
+            raise Unauthorized from error
         own = path.removeprefix("/v1")
         host = headers.get("host", "")
         if signature.is_expired(self._room.clock() / 1000) or not signature.covers(host, own):
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         return await (self._policy(signature) if signature.policy else self._device(signature))
 
     async def _policy(self, signature: Signature) -> Caller:
         if not _NAME.fullmatch(signature.policy):
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         holder = await self._holder(access.POLICY + signature.policy, self._look_up_access)
         if not isinstance(holder.document, PolicyDocument) or not _made_by(signature, holder):
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         rights = with_implied(rights_of(holder.document.rights))
         return Caller(Principal.parse(f"user:{signature.policy}"), rights, policy=signature.policy)
 
     async def _device(self, signature: Signature) -> Caller:
         found = _DEVICE_PATH.fullmatch(signature.path)
         if found is None:
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         device_id, module_id = found[1], found[2]
         subject = f"{device_id}/{module_id}" if module_id else device_id
         holder = await self._holder(subject, self._look_up_device)
         if not _made_by(signature, holder):
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         return Caller(Principal.parse(f"device:{subject}"), frozenset(), device_id, module_id)
 
     async def _bearer(self, given: str) -> Caller:
         found = _TOKEN.fullmatch(given)
         if found is None:
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         document = (await self._holder(access.TOKEN + found[1], self._look_up_access)).document
         digest = hashlib.sha256(found[2].encode()).hexdigest()
         known = document.digest if isinstance(document, TokenDocument) else "0" * len(digest)
         if not hmac.compare_digest(known, digest) or not isinstance(document, TokenDocument):
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         if 0 < document.expires_at <= self._room.clock():
-            raise Unauthorized(_NO_ENTRY)
+            raise Unauthorized
         scope = Scope(document.scope) if document.scope else None
         return Caller(Principal.parse(f"user:{document.name}"), with_implied(ROLES[document.role]), scope=scope)
 

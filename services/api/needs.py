@@ -4,7 +4,7 @@ import enum
 import re
 
 from events.access.commands import AccessCommand
-from events.access.rights import Right
+from events.access.rights import BUILT_IN, ROLES, Right, with_implied
 from events.device.commands import PatchTags, PatchTwin, ReplaceTwin, ReportProperties
 from events.producer.errors import Command
 from events.webhook.commands import WebhookCommand
@@ -99,6 +99,18 @@ def needed_for(command: Command) -> frozenset[Right]:
     if isinstance(command, AccessCommand | WebhookCommand):
         return _ADMIN
     return _TWIN_WRITE if isinstance(command, _OF_TWINS) else _REGISTRY_WRITE
+
+
+def lacking(need: frozenset[Right], has: frozenset[Right]) -> str:
+    """Which rights are missing to somebody, and which roles of tokens and built-in policies have all that is needed."""
+    missing = sorted(right.value for right in need - has)
+    roles = [name for name, rights in ROLES.items() if need <= with_implied(rights)]
+    policies = [name for name, rights in BUILT_IN.items() if need <= with_implied(rights)]
+    able = [("role", roles), ("policy", policies)]
+    enough = "; ".join(f"{what} {' or '.join(names)}" for what, names in able if names)
+    return (
+        f"they lack the right {' and '.join(missing)}, which come{'s' if len(missing) == 1 else ''} with the {enough}"
+    )
 
 
 def owner(path: str) -> tuple[str, str | None] | None:

@@ -22,6 +22,7 @@ from events.producer.readiness import document_of
 from events.readiness.check import check
 from events.readiness.subject import Subject
 from events.view_store.querying import ContinuationInvalid
+from events.wording import counted
 from services.api import described, described_preview
 from services.api.answers import JsonAnswer
 from services.api.asking import author_of, caller_of, page_of, room_of
@@ -113,6 +114,8 @@ def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
 def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
     outcome = shown.outcome
     changes = [_change(room, outcome, one) for one in outcome.changes[:CHANGES_MAX]]
+    # Elsewhere, how much is written is about devices that whoever is scoped does not reach.
+    theirs = {number for members in outcome.lists.values() for number, some in members.items() if some}
     body: JsonObject = {
         "says": says(outcome),
         "changesNothing": not outcome.count("affected") and not shown.facts.by_stream,
@@ -141,6 +144,7 @@ def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
         "asOf": {
             f"p{number:02d}": {"partition": at.partition, "fleet": at.fleet}
             for number, at in sorted(outcome.vectors.items())
+            if shown.author.scope is None or number in theirs
         },
         "token": shown.token,
         "tokenUntil": dt.datetime.fromtimestamp(shown.until / 1000, dt.UTC).isoformat(timespec="seconds"),
@@ -204,7 +208,7 @@ def says(outcome: Outcome) -> list[str]:
     said = []
     for name, text in _SENTENCES.items():
         if count := outcome.count(name):
-            said.append(f"{count} {'device' if count == 1 else 'devices'} {text}")
+            said.append(f"{counted(count, 'device')} {text}")
     if not outcome.count("changed"):
         said.append("no device changes")
     return said

@@ -114,7 +114,7 @@ class Room(msgspec.Struct, frozen=True):
     def as_of(self, moment: Moment, log: Log, views: ViewStore) -> "Room":
         """The room over a log and views of the past. Whoever is limited reaches whom they reach now and did then."""
         view = FleetView(views, partitions=log.partitions)
-        querying = Querying(log, views, besides=self.querying.within)
+        querying = Querying(log, views, besides=self.querying)
         return msgspec.structs.replace(
             self,
             log=log,

@@ -18,6 +18,7 @@ from services.api.callers import Caller
 from services.api.described import refusals
 from services.api.errors import BodyInvalid, Forbidden, Unauthorized
 from services.api.gate import Gate
+from services.api.needs import lacking
 from services.api.streams import Streams
 
 NAMES_MAX = 100
@@ -85,7 +86,7 @@ def _kinds(asked: list[str], caller: Caller) -> frozenset[str]:
     if caller.may(_GUARD):
         return frozenset(asked) or KINDS
     if not GUARDED_KINDS.isdisjoint(asked):
-        raise Forbidden
+        raise Forbidden(lacking(_GUARD, caller.rights))
     return frozenset(asked) or KINDS - GUARDED_KINDS
 
 

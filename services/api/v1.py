@@ -37,7 +37,7 @@ from services.api.callers import Caller
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
-from services.api.needs import needed_for
+from services.api.needs import lacking, needed_for
 from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
 from services.api.readiness import report_shape, waivers_at
@@ -321,8 +321,7 @@ def series(
 ) -> JsonObject:
     """The course of a deployment's counts and metrics, sampled about once a minute; times in milliseconds."""
     if caller_of(request).scope is not None:
-        # Samples are of the whole fleet.
-        raise Forbidden
+        raise Forbidden("they are limited to a scope, and samples are of the whole fleet")
     room = room_of(request)
     deployment_of(room, name)
     samples = SeriesStore(room.client).read(name, since=since, until=room.until, limit=limit)
@@ -386,8 +385,9 @@ def allowed(command: Command, caller: Caller) -> Command:
     Raises:
         Forbidden: it is not.
     """
-    if not caller.may(needed_for(command)):
-        raise Forbidden
+    need = needed_for(command)
+    if not caller.may(need):
+        raise Forbidden(lacking(need, caller.rights))
     return command
 
 

@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from events.log.archive.moving import Mover
+from events.canonical import JsonObject
+from events.log.archive.manifest import Segment
+from events.log.archive.moving import Moved, Mover
 from events.log.archive.notes import notes_of, place_of
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
@@ -22,12 +24,15 @@ from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.settings import Settings, hide_password
+from events.wording import counted
 from services.cli.client import AsJson, console, show_json
 from services.cli.exits import REFUSED
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
 
 DAY_MS = 86_400_000
+
+_TIMES = ("first_at", "last_at")
 
 app = typer.Typer(help="Older facts in files outside Redis, as Parquet: move them there, list them, verify them.")
 
@@ -76,14 +81,14 @@ def archive(
         mover.settle()
         moved = list(_move(log, mover, before_at, quiet=json))
     if json:
-        show_json(moved)
+        show_json(msgspec.to_builtins(moved))
         return
-    shown = [one for one in moved if one["written"] or one["trimmed"]]
+    shown = [one for one in moved if one.written or one.trimmed]
     for one in shown:
-        held = f"; the next ones are held by: {one['held_by']}" if one["held_by"] not in {"", "age", "head"} else ""
+        held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
         typer.echo(
-            f"{one['stream']}: {one['written']} written in {one['segments']} files"
-            f" ({one['bytes'] / 1e6:.1f} MB), {one['trimmed']} taken out of Redis{held}"
+            f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
+            f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
         )
     if not shown:
         typer.echo("nothing to do")
@@ -114,7 +119,7 @@ def list_(
                         "stream": stream,
                         "written": known.written,
                         "trimmed": known.trimmed,
-                        "segments": [msgspec.to_builtins(one) for one in known.segments],
+                        "segments": [_segment(one) for one in known.segments],
                     }
                     for stream, known in notes.items()
                 ],
@@ -166,9 +171,15 @@ def verify(
     else:
         for one in found:
             console().print(Text(str(one), "bold red"))
-        typer.echo(f"{sum(counts.values())} facts and outcomes in the archive, {len(found)} faults")
+        typer.echo(f"{sum(counts.values())} facts and outcomes in the archive, {counted(len(found), 'fault')}")
     if found:
         raise typer.Exit(REFUSED)
+
+
+def _segment(one: Segment) -> JsonObject:
+    # A manifest, which stays as it is written, calls its members otherwise.
+    times = {"firstAt": one.first_at, "lastAt": one.last_at}
+    return {name: value for name, value in msgspec.structs.asdict(one).items() if name not in _TIMES} | times
 
 
 def _before_at(settings: Settings) -> int | None:
@@ -184,7 +195,7 @@ def _opened(settings: Settings) -> Iterator[RedisLog]:
         yield log
 
 
-def _move(log: RedisLog, mover: Mover, before_at: int | None, *, quiet: bool) -> Iterator[dict[str, Any]]:
+def _move(log: RedisLog, mover: Mover, before_at: int | None, *, quiet: bool) -> Iterator[Moved]:
     streams = RawStreams(log.client)
     waiting = [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
     total = sum(one.would_be_written - one.written + one.would_be_trimmed - one.trimmed for one in waiting)
@@ -192,9 +203,7 @@ def _move(log: RedisLog, mover: Mover, before_at: int | None, *, quiet: bool) ->
         for stream in mover.streams:
             written = mover.write(stream, advance)
             trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
-            yield msgspec.to_builtins(
-                msgspec.structs.replace(written, trimmed=trimmed.trimmed, held_by=trimmed.held_by)
-            )
+            yield msgspec.structs.replace(written, trimmed=trimmed.trimmed, held_by=trimmed.held_by)
 
 
 def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json: bool) -> None:

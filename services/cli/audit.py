@@ -22,8 +22,9 @@ from events.log.errors import LogError
 from events.log.opening import open_log
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
+from events.wording import counted
 from services.cli import auditing
-from services.cli.client import AsJson, counted, show_json
+from services.cli.client import AsJson, show_json
 from services.cli.flags import DataDir, RedisUrl
 from services.cli.log_place import log_settings
 

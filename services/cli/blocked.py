@@ -18,6 +18,7 @@ from events.producer.producer import Producer
 from events.settings import Settings
 from events.view_store.redis import RedisViewStore
 from events.view_store.stopped import Details, Stop, details, stops
+from events.wording import counted
 from services.cli.client import AsJson, show_json
 from services.cli.exits import StillBlocked
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
@@ -212,7 +213,9 @@ def _lines(found: Details) -> list[str]:
             f"written   {_time(entry.at)} by {entry.by}" + (f" because of {entry.cause}" if entry.cause else ""),
             f"data      {data}",
         ]
-    lines.append(f"waiting   {sum(stop.waiting.values())} facts; {found.devices} devices get no new decisions")
+    lines.append(
+        f"waiting   {counted(sum(stop.waiting.values()), 'fact')}; {counted(found.devices, 'device')} get no new decisions"
+    )
     if stop.stream != FLEET:
         more = (
             f" and {found.subjects_total - len(found.subjects)} more"

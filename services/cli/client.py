@@ -226,11 +226,6 @@ def json_text(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def counted(count: int, what: str) -> str:
-    """A number of things, as in 1 device, 2 devices."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def show_json(value: Json) -> None:
     """Print JSON."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

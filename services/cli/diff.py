@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from events.device.times import time_text
-from services.cli.client import Api, ApiUrl, AsJson, console, counted, json_text, show_json
+from events.wording import counted
+from services.cli.client import Api, ApiUrl, AsJson, console, json_text, show_json
 
 _STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
 _MARKS = {"removed": "-", "changed": "~", "added": "+"}

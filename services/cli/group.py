@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, At, counted, quoted, show_json, show_table
+from events.wording import counted
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
 

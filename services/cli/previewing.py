@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.canonical import Json
+from events.wording import counted
 from services.cli.client import Api, console, json_text
 from services.cli.readiness import summary
 
@@ -112,7 +113,7 @@ def _change(change: dict[str, Any]) -> list[Text]:
 def _listed(listed: dict[str, Any]) -> str:
     count, examples = listed["devices"], listed["examples"]
     more = ", …" if count > len(examples) else ""
-    return f"{count} {'device' if count == 1 else 'devices'}" + (f" ({', '.join(examples)}{more})" if examples else "")
+    return counted(count, "device") + (f" ({', '.join(examples)}{more})" if examples else "")
 
 
 def _value(value: Json) -> str:

@@ -98,7 +98,14 @@ def ask(gate: Guarded, headers: dict[str, str], method: str, path: str) -> httpx
     return gate.http.request(method, path, headers={**headers, **conditions}, json=["nothing"], params=ended)
 
 
-def refused(answer: httpx.Response, *, said: str = "the credentials are missing, wrong or expired") -> bool:
+NO_ENTRY = (
+    "the credentials are missing, wrong or expired; the header Authorization takes a token, or a shared access"
+    " signature with a key of a policy, a device or a module that covers the path (docs/api.md)"
+)
+FORBIDDEN = "these credentials do not allow that: "
+
+
+def refused(answer: httpx.Response, *, said: str = NO_ENTRY) -> bool:
     """Whether it is the one refusal that all wrong credentials get, in the envelope of its path."""
     if answer.status_code != 401:
         return False
@@ -118,7 +125,12 @@ def refused(answer: httpx.Response, *, said: str = "the credentials are missing,
 
 
 def forbidden(answer: httpx.Response) -> bool:
-    return refused(answer, said="these credentials do not allow that")
+    """Whether it is refused to credentials that are good, and says why."""
+    if answer.status_code != 401:
+        return False
+    body = answer.json()
+    said: str = body["error"]["message"] if "error" in body else body["Message"].partition(";")[2]
+    return said.startswith(FORBIDDEN) and refused(answer, said=said)
 
 
 # -- credentials that are not good
@@ -239,6 +251,35 @@ def test_a_token_allows_what_its_role_says_and_nothing_else(gate: Guarded, role:
         answer = ask(gate, headers, method, path)
         assert forbidden(answer) is (kind not in ROLES_ALLOWED[role]), (role, method, path, answer.text)
     assert written(gate.system) == heads
+
+
+@pytest.mark.usefixtures("writing")
+def test_whoever_may_not_do_something_is_told_which_right_is_missing_and_who_has_it(gate: Guarded) -> None:
+    def told(headers: dict[str, str], method: str, path: str) -> str:
+        answer = ask(gate, headers, method, path)
+        assert forbidden(answer), answer.text
+        body = answer.json()
+        said: str = body["error"]["message"] if "error" in body else body["Message"].partition(";")[2]
+        return said.removeprefix(FORBIDDEN)
+
+    reader, scoped = gate.token("read"), gate.token("operate", scope="tags.site = 'north'")
+    change = "they lack the right TwinWrite, which comes with the role operate or admin; policy iothubowner or service"
+    assert told(reader, "PATCH", "/twins/victim") == told(reader, "PATCH", "/twins/nobody") == change
+    assert told(gate.policy("service"), "GET", "/v1/stream") == (
+        "they lack the right RegistryRead, which comes with the role operate or admin; policy iothubowner"
+    )
+    assert told(reader, "GET", "/v1/audit/facts").startswith(
+        "they lack the right AuditRead, which comes with the role "
+    )
+    assert told(gate.policy("device"), "GET", "/v1/diff").startswith("they lack the right RegistryRead and TwinRead, ")
+    assert told(scoped, "GET", "/v1/stream") == "they are limited to a scope, and this is not answered within one"
+    for path in ("/devices/thief", "/v1/devices/thief/effective"):
+        assert told(gate.device("thief"), "GET", path) == (
+            "those of a device or a module reach its own modules, `desired` and `reports`"
+        )
+    line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"})
+    (one,) = gate.http.post("/v1/facts", content=line, headers=gate.policy("service")).json()["refused"]
+    assert one["error"].startswith(f"{FORBIDDEN}they lack the right RegistryWrite, which comes with ")
 
 
 def test_a_registry_policy_reads_no_twin(gate: Guarded) -> None:

@@ -115,7 +115,7 @@ def test_a_rollout_says_when_a_device_comes_and_who_admitted_it(serving: tuple[S
     admitted = of(explained(http, first, deployment="phased"), "phased")
     assert admitted["verdict"] == "base"
     assert [one["says"].partition(" on ")[0] for one in admitted["facts"] if one["act"] == "DevicesAdmitted"] == [
-        "system:scheduler admitted 1 devices in phase 1 of the rollout of phased (phase 1 of 2 admits 1)"
+        "system:scheduler admitted 1 device in phase 1 of the rollout of phased (phase 1 of 2 admits 1)"
     ]
     places = {}
     for name in set(FLEET) - {first}:

@@ -49,11 +49,11 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(log: RedisLog, tmp_p
         "stream": "p00",
         "head": 100,
         "written": 90,
-        "would_be_written": 90,
+        "wouldBeWritten": 90,
         "trimmed": 0,
-        "would_be_trimmed": 30,
+        "wouldBeTrimmed": 30,
         "holders": {"views": 100, "sealer": 40},
-        "held_by": "sealer",
+        "heldBy": "sealer",
     }
     assert "sealer, at 40" in _run(log, tmp_path, "--dry-run", "--keep-days", "0")
     assert log.client.xlen(key(0, "log")) == 100
@@ -62,6 +62,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(log: RedisLog, tmp_p
 def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     assert _run(log, tmp_path, "list") == "nothing was archived yet\n"
     (written,) = [one for one in _json(log, tmp_path) if one["written"]]
+    assert written.keys() == {"stream", "segments", "written", "bytes", "trimmed", "heldBy"}
     assert (written["segments"], written["written"], written["trimmed"]) == (3, 90, 0)
     assert "p00: 0 written in 0 files (0.0 MB), 90 taken out of Redis" in _run(log, tmp_path, "--keep-days", "0")
     assert _run(log, tmp_path, "--keep-days", "0") == "nothing to do\n"
@@ -69,10 +70,23 @@ def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     assert listed["url"] == str(tmp_path)
     (stream,) = [one for one in listed["streams"] if one["segments"]]
     assert (stream["written"], stream["trimmed"]) == (90, 90)
-    name = stream["segments"][1]["name"]
+    first, second, _ = stream["segments"]
+    assert first.keys() == {
+        "name",
+        "stream",
+        "first",
+        "last",
+        "bytes",
+        "sha256",
+        "before",
+        "after",
+        "firstAt",
+        "lastAt",
+    }
+    name = second["name"]
     assert name in _run(log, tmp_path, "list")
     assert _json(log, tmp_path, "verify") == {"verified": 90, "faults": []}
     Depot(str(tmp_path)).delete(name)
     (fault,) = _json(log, tmp_path, "verify", code=1)["faults"]
     assert (fault["fault"], name in fault["message"]) == ("SegmentMissing", True)
-    assert "90 facts and outcomes in the archive, 1 faults" in _run(log, tmp_path, "verify", code=1)
+    assert "90 facts and outcomes in the archive, 1 fault\n" in _run(log, tmp_path, "verify", code=1)

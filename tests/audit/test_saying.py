@@ -30,6 +30,24 @@ def test_a_sentence_names_its_author_and_reads_as_one(line: str) -> None:
     assert entry["type"] not in said
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 device"), (2, "2 devices"), (0, "0 devices")])
+def test_numbers_are_said_as_people_say_them(count: int, said: str) -> None:
+    admitted = sentence("DevicesAdmitted", subject="rollout:r", by="user:ada", data={"count": count})
+    assert admitted == f"user:ada admitted {said} to r"
+    retried = sentence("DevicesRetried", subject="rollout:r", by="user:ada", data={"count": count})
+    assert retried == f"user:ada had {said} of r try again"
+    named = {"admission": {"type": "Admitted", "device_ids": [str(one) for one in range(count)]}}
+    opened = sentence("AdmissionChanged", subject="r", by="user:ada", data=named)
+    assert opened == f"user:ada opened deployment r to {said.replace(' ', ' named ')}"
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_no_sentence_leaves_it_open_how_many_there_are(line: str) -> None:
+    entry = json.loads(line)
+    said = sentence(entry["type"], subject=entry["subject"], by=entry["by"], data=mask(json.loads(entry["data"])))
+    assert "(s)" not in said
+
+
 def test_a_long_text_is_cut() -> None:
     said = sentence("RolloutPaused", subject="rollout:prod", by="user:ada", data={"reason": "x" * 10_000})
     assert len(said) < 300

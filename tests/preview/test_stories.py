@@ -166,7 +166,7 @@ def test_a_token_is_for_one_command_of_one_person_for_a_while() -> None:
     assert read.compare(outcome, decided.facts) == "none"
     stand.do(PatchTags("d1", {"b": 2}))
     decided, outcome = stand.foretold(DeleteDeployment("both"))
-    with pytest.raises(PreviewDiffers, match="deployments/both/lost had 1 devices and has 2 now"):
+    with pytest.raises(PreviewDiffers, match="deployments/both/lost had 1 device and has 2 now"):
         read.compare(outcome, decided.facts)
 
 

@@ -100,6 +100,10 @@ def test_every_admission_is_said_in_a_sentence(admission: object, scheduled: boo
     assert words in standing(document, None, EIGHT + 60_000)
 
 
+def test_one_named_device_is_said_to_be_one() -> None:
+    assert standing(deployment(admission=Admitted(("a",))), None, EIGHT).endswith("for 1 named device")
+
+
 @pytest.mark.parametrize("state", State)
 def test_every_state_of_a_rollout_is_said_in_a_sentence(state: State) -> None:
     told = standing(deployment(), in_state(state), EIGHT)

@@ -188,6 +188,7 @@ def test_an_operator_is_shown_what_stands_there_and_what_each_choice_leads_to(sy
     found = json.loads(command(system, "show", f"p01:{bad}", "--json", "--redis-url", system.url).stdout)
     assert (found["stop"]["waiting"], found["entry"]["data"]["type"]) == ({"p01": 3}, "Odd")
     assert set(found["subjects"]) == {"d0", *devices_of(1)[:2]}
+    assert found["subjectsTotal"] == 3
     again = command(
         system, "resolve", f"p01:{bad}", "--retry", "--reason", "who knows", "--wait", "--redis-url", system.url
     )

@@ -54,7 +54,7 @@ class Keeper(Protocol):
         ...
 
 
-class Moved(msgspec.Struct, frozen=True):
+class Moved(msgspec.Struct, frozen=True, rename="camel"):
     """What became of one stream: segments and entries written, and taken out of Redis; `held_by` is who needs the next ones."""
 
     stream: str
@@ -65,7 +65,7 @@ class Moved(msgspec.Struct, frozen=True):
     held_by: str = ""
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class Waiting(msgspec.Struct, frozen=True, rename="camel"):
     """What would become of one stream: positions up to which it would be written and trimmed, from those where it is."""
 
     stream: str

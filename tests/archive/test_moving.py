@@ -6,18 +6,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from events import Producer
+from events import PatchTags, Producer
 from events.log.archive.holding import Registered
 from events.log.archive.manifest import manifest_of
 from events.log.archive.notes import notes_of
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
-from events.log.errors import ArchiveElsewhere
-from events.log.keys import key
-from events.log.raw import RawStreams, entry_bytes
+from events.log.errors import ArchiveElsewhere, UnreadableFact
+from events.log.keys import key, partition_of
+from events.log.raw import RawStreams, entry_bytes, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.producer.secrecy import LazyVault
@@ -25,8 +26,8 @@ from events.secrets.redis import RedisSecretStore
 from events.settings import read_settings
 from events.webhook.commands import DefineWebhook
 from services.embedded_redis import EmbeddedRedis
-from tests.archive.streams import ADA, FAR, fresh_log, mover, write_facts
-from tests.workers.system import System, base, deploy, fresh_system, join
+from tests.archive.streams import ADA, FAR, fresh_log, mover, seal_all, write_facts
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 from workers.projector import Projector
 
 pytestmark = pytest.mark.redis_server
@@ -116,6 +117,59 @@ def test_views_and_webhooks_hold_what_they_have_not_seen(shared_redis: EmbeddedR
         assert waiting.holders == {"views": system.log.head(0), "webhook w": 0, "sealer": 10**9}
         assert waiting.held_by == "webhook w"
         assert moving.trim("p00", before_at=FAR).trimmed == 0
+
+
+def test_an_outcome_without_time_or_cause_that_a_device_has_is_named_and_every_other_stream_is_archived(
+    shared_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    with fresh_system(shared_redis, at=1000, waking=False) as system:
+        seal_all(system.log)
+        devices = [f"d{number}" for number in range(24)]
+        for device in devices:
+            system.do(*join(device, site="north"))
+        system.do(deploy("a", base("m")), deploy("b", base("n"), "tags.line = 2", priority=2))
+        _drain(system)
+        # One device of each partition goes on; the others keep the outcome before.
+        moved = {partition_of(device, PARTITIONS): device for device in devices}
+        system.do(*(PatchTags(device, {"line": 2}) for device in moved.values()))
+        _drain(system)
+        stays = next(device for device in devices if device not in moved.values())
+        number, position = partition_of(stays, PARTITIONS), _outcome_of(system, stays)
+        stream = f"p{number:02d}:outcomes"
+        moving = open_mover(system.log, read_settings(archive_url=str(tmp_path), archive_segment_facts=1))
+        moving.settle()
+        moving.write(stream)
+        for harm in ({"at": None}, {"at": b"noon"}, {"at": b"1", "cause": b"\xff"}, {"cause": None}):
+            _harm(system, key(number, "outcomes"), position, harm)
+            with pytest.raises(UnreadableFact, match=f"{stream}:{position} cannot be read"):
+                moving.trim(stream, before_at=FAR)
+        places = {"ARCHIVE_URL": str(tmp_path), "ARCHIVE_SEGMENT_FACTS": "1", "ARCHIVE_KEEP_DAYS": "0"}
+        environment = system.environment(**{f"TWINFOLD_{name}": value for name, value in places.items()})
+        command = [sys.executable, "-m", "workers.archive"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        said = ran.stdout + ran.stderr
+        assert (ran.returncode, "Traceback" in said) == (1, False)
+        assert f"{stream}:{position} cannot be read: field b'cause' is missing" in said
+        trimmed = {one: notes_of(system.log.client, one).trimmed for one in stream_names(PARTITIONS)}
+        assert trimmed.pop(stream) == position - 1
+        assert all(trimmed.values())
+
+
+def _outcome_of(system: System, device: str) -> int:
+    kept = system.views.device(partition_of(device, PARTITIONS), device)
+    assert kept is not None
+    return kept.outcome
+
+
+def _harm(system: System, stream_key: str, position: int, harm: dict[str, bytes | None]) -> None:
+    """Change fields of one entry; `None` takes one away."""
+    client: Any = system.log.client
+    entries = client.xrange(stream_key)
+    client.delete(stream_key)
+    changed = {field.encode(): value for field, value in harm.items()}
+    for entry_id, fields in entries:
+        stored = {**fields, **changed} if entry_id == b"%d-0" % position else fields
+        client.xadd(stream_key, {field: value for field, value in stored.items() if value is not None}, id=entry_id)
 
 
 def _drain(system: System) -> None:

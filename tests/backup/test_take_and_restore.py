@@ -208,6 +208,28 @@ def test_what_the_log_says_is_erased_is_erased_again_by_a_restore(system: System
         store.sealed(["s1"])
 
 
+@pytest.mark.parametrize("data", [b"{", b'{"type":"BlockResolved","stream":1,"position":900,"reason":""}'])
+def test_an_erasure_that_nobody_can_read_is_told_by_a_restore_which_erases_the_others_again(
+    system: System, tmp_path: Path, data: bytes
+) -> None:
+    store = RedisSecretStore(system.log.client)
+    store.put_many({"s1": Sealed(b"k", b"c", "id"), "s2": Sealed(b"k", b"c", "id")})
+    bad = damage(system, FLEET, data, kind="SecretsErased")
+    system.producer.leave_out(FLEET, bad, reason="nobody can read it")
+    system.producer.record_erasure("device:d1", ["s1"], reason="it broke off before the deed")
+    drain(system)
+    taken(system, tmp_path / "b")
+    system.log.client.flushall()
+    words = ["restore", "--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
+    command = [sys.executable, "-m", "services.cli", *words]
+    done = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"NOT ERASED AGAIN: fleet:{bad} says that secrets were erased" in done.stdout
+    assert list(store.ids()) == ["s2"]
+    drain(system)
+    assert system.view.blocked() == {}
+
+
 def test_a_system_that_is_stopped_at_a_bad_entry_and_lost_another_is_backed_up_as_it_is(
     system: System, tmp_path: Path
 ) -> None:

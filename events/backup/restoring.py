@@ -66,6 +66,8 @@ def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell =
     for stream in manifest.streams:
         for _ in _entries(stream, place):
             pass
+    for file in manifest.beside:
+        unpack_records(file.name, place.get(file, "what lies beside the log"))
 
 
 def claim(manifest: Manifest, client: Client) -> None:

@@ -299,6 +299,15 @@ def test_a_list_that_names_no_digest_is_refused(system: System, tmp_path: Path) 
         verify(place.manifest(), place, keys=None)
 
 
+def test_what_does_not_unpack_beside_the_log_is_refused_before_anything_is_written(
+    system: System, tmp_path: Path
+) -> None:
+    manifest, place = taken(system, tmp_path)
+    place.finish(msgspec.structs.replace(manifest, beside=(place.put(b"whatever"),)))
+    with pytest.raises(BackupDamaged, match="cannot be unpacked"):
+        verify(place.manifest(), place, keys=None)
+
+
 def test_a_password_in_a_place_is_neither_shown_nor_written_down(system: System, tmp_path: Path) -> None:
     keys = Place("memory://ada:hunter2@host/keys")
     assert "hunter2" not in keys.url

@@ -13,6 +13,7 @@ from events.backup.blocks import BYTES_MAX, ENTRIES_MAX, Record, pack, pack_reco
 from events.backup.errors import ArchiveDamaged, BackupError
 from events.backup.manifest import FORMAT, HERE, Block, File, Manifest, Stream
 from events.backup.place import Place
+from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holders_key, notes_of, place_of
 from events.log.connect import Client, answering, entries_of
 from events.log.depot import Depot
@@ -180,10 +181,8 @@ class _Copy:
     def _archived(self, epoch: str) -> tuple[int, bytes]:
         """Where the entries begin that are in Redis alone, at a segment's end, and the chain's value there."""
         notes = notes_of(self._client, self.name) if self._is_known else Notes()
-        within = [one for one in notes.segments if one.last <= min(notes.trimmed, self._head)]
-        if not within:
-            return 0, genesis(epoch, self.name)
-        return within[-1].last, bytes.fromhex(within[-1].after)
+        last = _last_left_out(notes, self._head)
+        return (0, genesis(epoch, self.name)) if last is None else (last.last, bytes.fromhex(last.after))
 
     @property
     def left(self) -> int:
@@ -325,9 +324,18 @@ def _with_segments(client: Client, stream: Stream) -> Stream:
         return stream
     notes = notes_of(client, stream.name)
     segments = tuple(one for one in notes.segments if one.last <= stream.head)
-    # The newest entry stays in Redis.
-    trimmed = min(notes.trimmed, segments[-1].last if segments else 0, max(0, stream.head - 1))
-    return msgspec.structs.replace(stream, segments=segments, trimmed=trimmed)
+    last = _last_left_out(notes, stream.head)
+    return msgspec.structs.replace(stream, segments=segments, trimmed=0 if last is None else last.last)
+
+
+def _last_left_out(notes: Notes, head: int) -> Segment | None:
+    """The last segment whose entries a restore leaves to the archive.
+
+    The newest entry belongs into Redis, where the stream would otherwise end before it, and with it all of its segment: nobody
+    could take a part of one out again. A stream that moves can be archived past the head that it is copied to.
+    """
+    within = (one for one in notes.segments if one.last <= notes.trimmed and one.last < head)
+    return max(within, key=lambda one: one.last, default=None)
 
 
 def _archive(

@@ -172,6 +172,53 @@ def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System,
     drain(system)
 
 
+@pytest.mark.parametrize("size", [2, pytest.param(1, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("point", [FailPoint.BACKUP_HEAD_READ, FailPoint.BACKUP_FILE_PUT])
+def test_what_is_archived_past_the_heads_of_a_backup_comes_back_whole_once_and_goes_on_being_archived(
+    system: System, tmp_path: Path, point: FailPoint, size: int
+) -> None:
+    """All heads are read when the first file is put; entries up to a head may fill a segment, and be gone from Redis by then."""
+    before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    left = itertools.count(-len(before) + 1 if point is FailPoint.BACKUP_HEAD_READ else 0)
+
+    def overtake(reached: FailPoint) -> None:
+        if reached is point and next(left) == 0:
+            for number in range(3):
+                grow(system, number)
+            archive_all(system, tmp_path / "archive", size)
+
+    observers.append(overtake)
+    try:
+        manifest, place = taken(system, tmp_path / "b")
+    finally:
+        observers.remove(overtake)
+    assert any(stream.segments and stream.segments[-1].last == stream.head for stream in manifest.streams)
+    bring_back(system, manifest, place, Depot(str(tmp_path / "elsewhere")))
+    for one, entries in before.items():
+        assert all_entries(system, one) == entries, one
+        assert RawStreams(system.log.client).head(one) == len(entries)
+    for number in range(3):
+        grow(system, number)
+    after = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    assert archive_all(system, tmp_path / "elsewhere", size) > 0
+    assert {one: all_entries(system, one) for one in stream_names(PARTITIONS)} == after
+    assert_rebuilt(system)
+
+
+def grow(system: System, number: int) -> None:
+    system.do(*(PatchTags(f"d{one}", {"n": 9 + number % 2 * 9}) for one in range(20) if one not in {4, 7}))
+    system.do(deploy(f"x{system.log.head(FLEET)}", base("x"), "tags.n = 1"))
+    drain(system)
+
+
+def archive_all(system: System, place: Path, size: int) -> int:
+    """Move everything that may be moved; answers how many entries left Redis."""
+    moving = mover(system.log, place, segment_entries=size)
+    for one in stream_names(PARTITIONS):
+        moving.write(one)
+    return sum(moving.trim(one, before_at=FAR).trimmed for one in stream_names(PARTITIONS))
+
+
 def all_entries(system: System, stream: str) -> list[Any]:
     return list(RawStreams(system.log.client).entries(stream))
 

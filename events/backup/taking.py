@@ -168,7 +168,7 @@ class _Copy:
         self.name = name
         self._client, self._streams, self._place, self._head = log.client, RawStreams(log.client), place, head
         self._is_known = name in stream_names(log.partitions)
-        self._blocks = _full_blocks(former, place, head)
+        self._blocks = self._taken_over(former)
         self._gaps = list[tuple[int, int]]()
         if self._blocks and former is not None:
             self._after, self._start = self._blocks[-1].last, former.chain
@@ -177,6 +177,26 @@ class _Copy:
         else:
             self._after, self._chain = self._archived(log.epoch)
             self._start = self._chain.hex()
+
+    def _taken_over(self, former: Stream | None) -> list[Block]:
+        """The full blocks of the last backup that are of this history: a log that was restored from an older one has another.
+
+        Histories that parted do not meet again, so that one entry tells of all before it.
+        """
+        found = _full_blocks(former, self._place, self._head)
+        trimmed = notes_of(self._client, self.name).trimmed if self._is_known else 0
+        while found and found[-1].last > trimmed:
+            if self._ends(found[-1]):
+                return found
+            found.pop()
+        return []
+
+    def _ends(self, block: Block) -> bool:
+        at = f"{block.last}-0"
+        with answering():
+            entries = entries_of(self._client.xrange(redis_key(self.name), min=at, max=at))
+        # One that was lost since leaves nothing to compare, and the block still has it.
+        return all(digest(self.name, RawEntry(block.last, dict(fields))).hex() == block.end for _, fields in entries)
 
     def _archived(self, epoch: str) -> tuple[int, bytes]:
         """Where the entries begin that are in Redis alone, at a segment's end, and the chain's value there."""
@@ -212,7 +232,8 @@ class _Copy:
         for entry in some:
             self._chain = link(self._chain, digest(self.name, entry))
         file = self._place.put(pack(some))
-        self._blocks.append(Block(some[0].position, some[-1].position, self._chain.hex(), file, full))
+        end = digest(self.name, some[-1]).hex()
+        self._blocks.append(Block(some[0].position, some[-1].position, self._chain.hex(), file, full, end))
         return len(some)
 
     def _entries(self) -> Iterator[RawEntry]:

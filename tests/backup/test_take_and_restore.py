@@ -149,6 +149,30 @@ def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: Sys
     assert_rebuilt(system)
 
 
+@pytest.mark.parametrize("alike", [0, ENTRIES_MAX + 5])
+def test_a_log_that_went_on_otherwise_from_an_older_backup_takes_over_what_it_has_in_common_alone(
+    system: System, tmp_path: Path, alike: int
+) -> None:
+    client, stream = system.log.client, "{fleet}:seals"
+
+    def write(value: str) -> None:
+        pipe = client.pipeline(transaction=False)
+        for position in range(1, 2 * ENTRIES_MAX + 1):
+            pipe.xadd(stream, {"seal": value if position > alike else "alike"}, id=f"{position}-0")
+        pipe.execute()
+
+    write("before")
+    first, _ = taken(system, tmp_path)
+    client.delete(stream)
+    write("after")
+    there = client.xrange(stream)
+    second, place = taken(system, tmp_path, at=1_800_000_000_001)
+    bring_back(system, second, place)
+    assert client.xrange(stream) == there
+    common = [a == b for a, b in zip(first.streams[0].blocks, second.streams[0].blocks, strict=True)]
+    assert common == [alike >= ENTRIES_MAX, False]
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System, tmp_path: Path, times: int) -> None:
     before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}

@@ -1,6 +1,9 @@
 """What is moved, when, and who is in the way."""
 
 import base64
+import hashlib
+import io
+import re
 import resource
 import subprocess
 import sys
@@ -8,17 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from events import PatchTags, Producer
 from events.log.archive.holding import Registered
-from events.log.archive.manifest import manifest_of
-from events.log.archive.notes import notes_of
+from events.log.archive.manifest import Segment, manifest_of, segment_name
+from events.log.archive.notes import note, notes_of
+from events.log.archive.segment import Writer
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
 from events.log.errors import ArchiveElsewhere, UnreadableFact
 from events.log.keys import key, partition_of
-from events.log.raw import RawStreams, entry_bytes, stream_names
+from events.log.raw import RawStreams, entry_bytes, genesis, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.producer.secrecy import LazyVault
@@ -45,10 +51,10 @@ def test_segments_are_written_ahead_once_each_and_stay_in_redis(log: RedisLog, t
     assert moving.write("p00").written == 90
     assert moving.write("p00").written == 0
     assert log.client.xlen(key(0, "log")) == 100
-    assert list(Depot(str(tmp_path)).names()) == [
-        "facts/p00/000000000001-000000000030.parquet",
-        "facts/p00/000000000031-000000000060.parquet",
-        "facts/p00/000000000061-000000000090.parquet",
+    assert [re.sub("-[0-9a-f]{8}[.]", "-….", one) for one in Depot(str(tmp_path)).names()] == [
+        "facts/p00/000000000001-000000000030-….parquet",
+        "facts/p00/000000000031-000000000060-….parquet",
+        "facts/p00/000000000061-000000000090-….parquet",
         "manifests/facts/p00.json",
     ]
     # Another size goes on behind what is written.
@@ -183,7 +189,7 @@ def test_an_archive_moves_house_when_all_of_it_is_there(log: RedisLog, tmp_path:
     moving = mover(log, old.url)
     moving.write("p00")
     moving.trim("p00", before_at=FAR)
-    with pytest.raises(ArchiveElsewhere, match=r"000000000001-000000000010\.parquet"):
+    with pytest.raises(ArchiveElsewhere, match=r"000000000001-000000000010-[0-9a-f]{8}\.parquet"):
         mover(log, new.url)
     reading = RawStreams(log.client)
     stored = [entry_bytes("p00", entry) for entry in reading.entries("p00", upto=50)]
@@ -239,3 +245,40 @@ def test_two_movers_at_once_write_every_entry_once(log: RedisLog, tmp_path: Path
     first.write("p00")
     assert list(Depot(str(tmp_path)).names("facts")) == [one.name for one in segments]
     assert list(faults(log.client, Depot(str(tmp_path)), "p00", epoch=log.epoch)) == []
+
+
+def test_a_mover_that_writes_other_bytes_at_once_overwrites_nobody_s_file(log: RedisLog, tmp_path: Path) -> None:
+    """As one of another version does, which compresses otherwise."""
+    depot = Depot(str(tmp_path))
+    moving = mover(log, tmp_path, segment_entries=30)
+
+    def overtake(_stream: str, _count: int) -> None:
+        if not notes_of(log.client, "p00").segments:
+            note(log.client, _written_otherwise(log, depot))
+
+    moving.write("p00", overtake)
+    assert [one.first for one in notes_of(log.client, "p00").segments] == [1]
+    assert len(depot.names("facts")) == 2
+    assert moving.write("p00").written == 60
+    assert list(depot.names("facts")) == [one.name for one in notes_of(log.client, "p00").segments]
+    assert moving.trim("p00", before_at=FAR).trimmed == 90
+    assert list(faults(log.client, depot, "p00", epoch=log.epoch)) == []
+
+
+def _written_otherwise(log: RedisLog, depot: Depot) -> Segment:
+    """The first segment of 30 entries in other bytes, in its place."""
+    writer = Writer("p00", epoch=log.epoch, before=genesis(log.epoch, "p00"))
+    for entry in RawStreams(log.client).entries("p00", upto=30):
+        writer.add(entry)
+    segment, data = writer.finish()
+    file = pq.ParquetFile(io.BytesIO(data))
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, file.schema_arrow, compression="gzip") as parquet:
+        parquet.write_table(file.read())
+        parquet.add_key_value_metadata(file.metadata.metadata)
+    other = sink.getvalue()
+    assert other != data
+    sha256 = hashlib.sha256(other).hexdigest()
+    name = segment_name("p00", 1, 30, sha256=sha256)
+    depot.put(name, other)
+    return msgspec.structs.replace(segment, name=name, bytes=len(other), sha256=sha256)

@@ -21,12 +21,15 @@ from events.backup.manifest import File, Manifest
 from events.backup.place import Place
 from events.backup.restoring import claim, finish, restore, verify
 from events.backup.taking import Wanted, take
+from events.device.facts import TwinPatched
+from events.envelope import Principal
 from events.fleet.outcome import Outcome
 from events.log.depot import Depot
 from events.log.errors import LogRestoring
 from events.log.failpoints import FailPoint, observers
 from events.log.keys import FLEET, key, name, partition_of
 from events.log.opening import initialise, open_log
+from events.log.port import Proposed
 from events.log.raw import RawStreams, stream_names
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretErased
@@ -226,6 +229,31 @@ def test_what_is_archived_past_the_heads_of_a_backup_comes_back_whole_once_and_g
     after = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
     assert archive_all(system, tmp_path / "elsewhere", size) > 0
     assert {one: all_entries(system, one) for one in stream_names(PARTITIONS)} == after
+    assert_rebuilt(system)
+
+
+def test_full_blocks_of_what_is_in_the_archive_alone_by_now_are_not_needed_any_more(
+    system: System, tmp_path: Path
+) -> None:
+    (stored,) = system.log.load(["d1"])
+    for number in range(1, 11):
+        large = Proposed(
+            "d1", stored.head.version + number - 1, TwinPatched(tags={"n": 1, "large": chr(96 + number) * 900_000})
+        )
+        system.log.append([large], command_id=str(number), by=Principal.parse("user:ada"), at=7)
+    drain(system)
+    stream = name(partition_of("d1", PARTITIONS))
+    first, _ = taken(system, tmp_path / "b")
+    assert [block.full for one in first.streams if one.name == stream for block in one.blocks] == [True]
+    grow(system, 0)
+    archive_all(system, tmp_path / "archive", 2)
+    before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    second, place = taken(system, tmp_path / "b", at=1_800_000_000_001)
+    (copied,) = (one for one in second.streams if one.name == stream)
+    assert copied.blocks[0].first == copied.trimmed + 1
+    bring_back(system, second, place, Depot(str(tmp_path / "elsewhere")))
+    assert {one: all_entries(system, one) for one in stream_names(PARTITIONS)} == before
+    drain(system)
     assert_rebuilt(system)
 
 
@@ -486,6 +514,8 @@ _TAKE = """
 import sys
 from events.backup.place import Place
 from events.backup.taking import Wanted, take
+from events.device.facts import TwinPatched
+from events.envelope import Principal
 from events.log.opening import open_log
 take(open_log(sys.argv[1]), Place(sys.argv[2]), Wanted(), at=int(sys.argv[3]))
 """

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterator
 
-from events.backup.errors import BackupDamaged
 from events.envelope import Envelope
 from events.log.codec import decode_entry
-from events.log.documents import documents_of, encoded
+from events.log.documents import Documents, documents_of, encoded
 from events.log.entries import RawEntry, number_of
-from events.log.errors import LogError, UnreadableFact
+from events.log.errors import UnreadableFact
 from events.log.port import Fact
 
 
@@ -17,25 +16,27 @@ class Folding:
     def __init__(self, stream: str, entries: Callable[[], Iterator[RawEntry]], left_out: Collection[int]) -> None:
         self._stream, self._entries = stream, entries
         self._left_out = set(left_out)
-        self._at_position = 0
         self.heads: dict[str, bytes] = {}
         self.unfolded: list[str] = []
         self.at = 0
 
     def run(self) -> dict[str, bytes]:
         """Fold the stream; begins again without an entry that nothing can be made of, as its partition stops there, too."""
-        while True:
-            documents, self.at = documents_of(number_of(self._stream)), 0
+        while (documents := self._folded()) is None:
+            pass
+        heads = {subject: documents.head(subject) for subject in documents.subjects()}
+        self.heads = {subject: b"%d:%d" % (head.version, head.generation) for subject, head in heads.items()}
+        return encoded(documents)
+
+    def _folded(self) -> Documents | None:
+        documents, self.at = documents_of(number_of(self._stream)), 0
+        for envelope in self._facts():
             try:
-                documents.fold_all(self._facts())
-            except (BackupDamaged, LogError, OSError):
-                raise
+                documents.fold(envelope)
             except Exception:  # noqa: BLE001 - a fact that does not follow can break any rule of the fold
-                self._note(self._at_position)
-                continue
-            heads = {subject: documents.head(subject) for subject in documents.subjects()}
-            self.heads = {subject: b"%d:%d" % (head.version, head.generation) for subject, head in heads.items()}
-            return encoded(documents)
+                self._note(envelope.position)
+                return None
+        return documents
 
     def _note(self, position: int) -> None:
         self._left_out.add(position)
@@ -43,7 +44,6 @@ class Folding:
 
     def _facts(self) -> Iterator[Envelope[Fact]]:
         for entry in self._entries():
-            self._at_position = entry.position
             at = entry.fields.get(b"at", b"")
             # A damaged entry may say anything; what comes after it may not be given an older time all the same.
             self.at = max(self.at, int(at) if at.isdigit() else 0)

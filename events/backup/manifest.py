@@ -27,7 +27,8 @@ class File(msgspec.Struct, frozen=True):
 class Block(msgspec.Struct, frozen=True):
     """Entries `first` to `last` of a stream; `chain` is the stream's chain value after the last one, in hexadecimal.
 
-    A `full` one never changes: the next backup of the same place takes it over as it is.
+    A `full` one never changes: the next backup of the same place takes it over as it is, if the log still ends it with the entry
+    whose digest is `end`, in hexadecimal.
     """
 
     first: int
@@ -35,6 +36,7 @@ class Block(msgspec.Struct, frozen=True):
     chain: str
     file: File
     full: bool
+    end: str = ""
 
 
 class Stream(msgspec.Struct, frozen=True):

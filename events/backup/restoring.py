@@ -36,11 +36,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What a restore brought back. `unfolded` are places whose entries no document could be made of, as `p03:17`."""
+    """What a restore brought back. Places are named as `p03:17`.
+
+    `unfolded` are those whose entries no document could be made of; at `unerased` the log says that secrets were erased, and not
+    legibly which ones.
+    """
 
     entries: int
     subjects: int
     unfolded: tuple[str, ...]
+    unerased: tuple[str, ...]
 
 
 def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell = lambda _: None) -> None:
@@ -61,6 +66,8 @@ def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell =
     for stream in manifest.streams:
         for _ in _entries(stream, place):
             pass
+    for file in manifest.beside:
+        unpack_records(file.name, place.get(file, "what lies beside the log"))
 
 
 def claim(manifest: Manifest, client: Client) -> None:
@@ -110,7 +117,7 @@ def restore(
         for record in unpack_records(file.name, place.get(file, "what lies beside the log")):
             _put(client, record)
     left_out = _left_out(manifest, place, client)
-    _erase_again(manifest, place, client)
+    unerased = tuple(_erase_again(manifest, place, client))
     facts = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(facts, 1):
         entries = functools.partial(_all_entries, stream, place, client)
@@ -125,7 +132,7 @@ def restore(
         subjects += len(folding.heads)
         unfolded += folding.unfolded
         tell(Told("documents", number, len(facts)))
-    return Restored(done, subjects, tuple(unfolded))
+    return Restored(done, subjects, tuple(unfolded), unerased)
 
 
 def finish(client: Client) -> None:
@@ -245,19 +252,28 @@ def _left_out(manifest: Manifest, place: Place, client: Client) -> dict[int, fro
     return {number: frozenset(positions) for number, positions in found.items()}
 
 
-def _erase_again(manifest: Manifest, place: Place, client: Client) -> None:
-    """Whatever the log says is erased is so, also where a backup was taken between the fact and the deed."""
+def _erase_again(manifest: Manifest, place: Place, client: Client) -> Iterator[str]:
+    """Whatever the log says is erased is so, also where a backup was taken between the fact and the deed.
+
+    Yields the places of erasures that nobody can read.
+    """
     store = RedisSecretStore(client)
     for stream in manifest.streams:
         if stream.name != name(FLEET):
             continue
         for entry in _all_entries(stream, place, client):
-            if entry.fields.get(b"type") == b"SecretsErased":
+            if entry.fields.get(b"type") != b"SecretsErased":
+                continue
+            try:
                 fact = decode_entry(stream.name, entry.position, entry.fields).fact
-                assert isinstance(fact, SecretsErased)
-                for secret_id in fact.ids:
-                    with contextlib.suppress(SecretNotFound):
-                        store.destroy(secret_id)
+            except UnreadableFact:
+                fact = None
+            if not isinstance(fact, SecretsErased):
+                yield f"{stream.name}:{entry.position}"
+                continue
+            for secret_id in fact.ids:
+                with contextlib.suppress(SecretNotFound):
+                    store.destroy(secret_id)
 
 
 def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> None:

@@ -13,6 +13,7 @@ from events.backup.blocks import BYTES_MAX, ENTRIES_MAX, Record, pack, pack_reco
 from events.backup.errors import ArchiveDamaged, BackupError
 from events.backup.manifest import FORMAT, HERE, Block, File, Manifest, Stream
 from events.backup.place import Place
+from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holders_key, notes_of, place_of
 from events.log.connect import Client, answering, entries_of
 from events.log.depot import Depot
@@ -167,7 +168,7 @@ class _Copy:
         self.name = name
         self._client, self._streams, self._place, self._head = log.client, RawStreams(log.client), place, head
         self._is_known = name in stream_names(log.partitions)
-        self._blocks = _full_blocks(former, place, head)
+        self._blocks = self._taken_over(former)
         self._gaps = list[tuple[int, int]]()
         if self._blocks and former is not None:
             self._after, self._start = self._blocks[-1].last, former.chain
@@ -177,13 +178,31 @@ class _Copy:
             self._after, self._chain = self._archived(log.epoch)
             self._start = self._chain.hex()
 
+    def _taken_over(self, former: Stream | None) -> list[Block]:
+        """The full blocks of the last backup that are of this history: a log that was restored from an older one has another.
+
+        Histories that parted do not meet again, so that one entry tells of all before it.
+        """
+        found = _full_blocks(former, self._place, self._head)
+        trimmed = notes_of(self._client, self.name).trimmed if self._is_known else 0
+        while found and found[-1].last > trimmed:
+            if self._ends(found[-1]):
+                return found
+            found.pop()
+        return []
+
+    def _ends(self, block: Block) -> bool:
+        at = f"{block.last}-0"
+        with answering():
+            entries = entries_of(self._client.xrange(redis_key(self.name), min=at, max=at))
+        # One that was lost since leaves nothing to compare, and the block still has it.
+        return all(digest(self.name, RawEntry(block.last, dict(fields))).hex() == block.end for _, fields in entries)
+
     def _archived(self, epoch: str) -> tuple[int, bytes]:
         """Where the entries begin that are in Redis alone, at a segment's end, and the chain's value there."""
         notes = notes_of(self._client, self.name) if self._is_known else Notes()
-        within = [one for one in notes.segments if one.last <= min(notes.trimmed, self._head)]
-        if not within:
-            return 0, genesis(epoch, self.name)
-        return within[-1].last, bytes.fromhex(within[-1].after)
+        last = _last_left_out(notes, self._head)
+        return (0, genesis(epoch, self.name)) if last is None else (last.last, bytes.fromhex(last.after))
 
     @property
     def left(self) -> int:
@@ -213,7 +232,8 @@ class _Copy:
         for entry in some:
             self._chain = link(self._chain, digest(self.name, entry))
         file = self._place.put(pack(some))
-        self._blocks.append(Block(some[0].position, some[-1].position, self._chain.hex(), file, full))
+        end = digest(self.name, some[-1]).hex()
+        self._blocks.append(Block(some[0].position, some[-1].position, self._chain.hex(), file, full, end))
         return len(some)
 
     def _entries(self) -> Iterator[RawEntry]:
@@ -325,9 +345,18 @@ def _with_segments(client: Client, stream: Stream) -> Stream:
         return stream
     notes = notes_of(client, stream.name)
     segments = tuple(one for one in notes.segments if one.last <= stream.head)
-    # The newest entry stays in Redis.
-    trimmed = min(notes.trimmed, segments[-1].last if segments else 0, max(0, stream.head - 1))
-    return msgspec.structs.replace(stream, segments=segments, trimmed=trimmed)
+    last = _last_left_out(notes, stream.head)
+    return msgspec.structs.replace(stream, segments=segments, trimmed=0 if last is None else last.last)
+
+
+def _last_left_out(notes: Notes, head: int) -> Segment | None:
+    """The last segment whose entries a restore leaves to the archive.
+
+    The newest entry belongs into Redis, where the stream would otherwise end before it, and with it all of its segment: nobody
+    could take a part of one out again. A stream that moves can be archived past the head that it is copied to.
+    """
+    within = (one for one in notes.segments if one.last <= notes.trimmed and one.last < head)
+    return max(within, key=lambda one: one.last, default=None)
 
 
 def _archive(

@@ -3,11 +3,23 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from events.log.errors import DepotUnavailable
+
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    RecursionError,
+    TypeError,
+)
+"""What says that a program is wrong, and not that a store does not answer."""
 
 
 class Depot:
@@ -23,10 +35,8 @@ class Depot:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # noqa: PLC0415
 
         self.url = url
-        try:
+        with self._answering():
             self._files, self._root = url_to_fs(url)
-        except (ValueError, ImportError, OSError) as error:
-            raise DepotUnavailable(url, str(error)) from error
         self._is_local = "file" in _protocols(self._files)
 
     def put(self, name: str, data: bytes) -> None:
@@ -91,7 +101,7 @@ class Depot:
         with self._answering(), contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> "OpenFile":
         """A file to read from, seekable, to close afterwards.
 
         Raises:
@@ -99,7 +109,7 @@ class Depot:
             DepotUnavailable: it cannot be read.
         """
         with self._answering():
-            return self._files.open(self._path(name), "rb")
+            return OpenFile(self._files.open(self._path(name), "rb"), self._answering)
 
     def _path(self, name: str) -> str:
         # Names stand in manifests, too, which somebody else may have written.
@@ -108,13 +118,52 @@ class Depot:
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextlib.contextmanager
-    def _answering(self) -> Any:
+    def _answering(self) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
+        except (FileNotFoundError, DepotUnavailable, *_FAULTS):
             raise
-        except OSError as error:
-            raise DepotUnavailable(self.url, error.strerror or str(error)) from error
+        # Each store's driver refuses in its own words (botocore's ClientError, azure's HttpResponseError), most of which come
+        # from no class that they share, and none of which can be named without having the driver installed.
+        except Exception as error:
+            raise DepotUnavailable(self.url, _why(error)) from error
+
+
+class OpenFile:
+    """A file of a depot, open for reading; raises `DepotUnavailable` where the store does not go on giving it."""
+
+    def __init__(self, file: Any, answering: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        self._file, self._answering = file, answering
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return bool(self._file.closed)
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, fewer at the end; all that there are where none are said."""
+        with self._answering():
+            data: bytes = self._file.read(size)
+            return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; answers where that is."""
+        with self._answering():
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Where it is."""
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {error}"
 
 
 def _protocols(files: Any) -> tuple[str, ...]:

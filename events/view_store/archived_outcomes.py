@@ -7,6 +7,7 @@ import numpy as np
 
 from events.log.connect import Client, answering
 from events.log.entries import RawEntry, number_of
+from events.log.errors import UnreadableFact
 from events.log.keys import FLEET, key
 from events.view_store.port import Selection, ViewStore
 
@@ -23,6 +24,17 @@ def kept_of(data: bytes) -> tuple[int, str]:
     """(at in milliseconds, cause) of what is kept."""
     at, _, cause = data.partition(b" ")
     return int(at), cause.decode()
+
+
+def _kept(stream: str, entry: RawEntry) -> bytes:
+    try:
+        kept = entry.fields[b"at"] + b" " + entry.fields[b"cause"]
+        kept_of(kept)
+    except KeyError as error:
+        raise UnreadableFact(stream, entry.position, f"field {error} is missing") from error
+    except ValueError as error:
+        raise UnreadableFact(stream, entry.position, str(error)) from error
+    return kept
 
 
 class ViewsHold:
@@ -54,6 +66,7 @@ class OutcomesKeeper:
         """See `events.log.archive.moving.Keeper`.
 
         Raises:
+            UnreadableFact: an outcome that a device has does not say when it was, or why; it stays in Redis.
             LogUnavailable: Redis does not answer.
         """
         if not stream.endswith(_OUTCOMES):
@@ -62,11 +75,7 @@ class OutcomesKeeper:
         moved_by = self._views.read(number, Selection(arrays=("moved_by",))).arrays["moved_by"]
         # Devices only ever move to newer outcomes, so that what nobody has is not asked for again.
         had = set(np.unique(np.frombuffer(moved_by, dtype="<u4")).tolist())
-        kept: dict[Any, Any] = {
-            str(entry.position): entry.fields[b"at"] + b" " + entry.fields[b"cause"]
-            for entry in entries
-            if entry.position in had
-        }
+        kept: dict[Any, Any] = {str(entry.position): _kept(stream, entry) for entry in entries if entry.position in had}
         with answering():
             gone = [field for field in self._client.hkeys(kept_key(number)) if int(field) not in had]
             if kept:

@@ -88,6 +88,11 @@ def restore(
     )
     for place_of_entry in restored.unfolded:
         typer.echo(f"{place_of_entry} cannot be folded: `twinfold blocked` says more when workers run")
+    for place_of_entry in restored.unerased:
+        typer.echo(
+            f"NOT ERASED AGAIN: {place_of_entry} says that secrets were erased, and cannot be read; if the backup was taken before"
+            " they were destroyed they are back: `twinfold erase` whatever was erased at that time"
+        )
     typer.echo(_about_keys(settings, manifest))
     typer.echo(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
 

@@ -16,7 +16,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests.archive.streams import FAR, fresh_log, mover, write_facts
 
 pytestmark = pytest.mark.redis_server
-SECOND = "facts/p00/000000000031-000000000060.parquet"
+SECOND = "facts/p00/000000000031-000000000060-"
 
 
 @pytest.fixture
@@ -27,6 +27,11 @@ def log(shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[RedisLog]:
         moving.write("p00")
         moving.trim("p00", before_at=FAR)
         yield made
+
+
+def _file(place: Path, beginning: str) -> Path:
+    (found,) = place.glob(f"{beginning}*.parquet")
+    return found
 
 
 def _flip(file: Path, at: int) -> None:
@@ -46,7 +51,7 @@ def _cut_short(file: Path) -> None:
 
 
 def _of_others(file: Path) -> None:
-    file.write_bytes((file.parent / "000000000001-000000000030.parquet").read_bytes())
+    file.write_bytes(_file(file.parent, "000000000001-000000000030-").read_bytes())
 
 
 def _no_parquet(file: Path) -> None:
@@ -57,7 +62,7 @@ def _no_parquet(file: Path) -> None:
 def test_a_segment_with_a_fault_is_named_and_what_is_before_it_reads(
     log: RedisLog, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
-    harm(tmp_path / SECOND)
+    harm(_file(tmp_path, SECOND))
     kind: type[LogError] = SegmentMissing if harm is Path.unlink else SegmentDamaged
     named = rf"p00:31 to 60.*{SECOND}"
     assert len(log.read(0, after=0, limit=30)) == 30
@@ -80,7 +85,7 @@ def test_a_fault_in_what_redis_has_as_well_stops_nobody_and_keeps_it_there(
         moving = mover(log, tmp_path, segment_entries=30)
         moving.write("p00")
         everything = list(RawStreams(log.client).entries("p00"))
-        _in_a_page(tmp_path / SECOND)
+        _in_a_page(_file(tmp_path, SECOND))
         wanted = Wanted(types=frozenset({"DeviceRegistered"}))
         assert len(list(scan(RawStreams(log.client), "p00", wanted))) == 20
         with pytest.raises(SegmentDamaged, match=SECOND):

@@ -1,23 +1,30 @@
 """What is moved, when, and who is in the way."""
 
 import base64
+import hashlib
+import io
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import pyarrow.parquet as pq
 import pytest
 
-from events import Producer
+from events import PatchTags, Producer
 from events.log.archive.holding import Registered
-from events.log.archive.manifest import manifest_of
-from events.log.archive.notes import notes_of
+from events.log.archive.manifest import Segment, manifest_of, segment_name
+from events.log.archive.notes import note, notes_of
+from events.log.archive.segment import Writer
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
-from events.log.errors import ArchiveElsewhere
-from events.log.keys import key
-from events.log.raw import RawStreams, entry_bytes
+from events.log.errors import ArchiveElsewhere, UnreadableFact
+from events.log.keys import key, partition_of
+from events.log.raw import RawStreams, entry_bytes, genesis, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.producer.secrecy import LazyVault
@@ -25,8 +32,8 @@ from events.secrets.redis import RedisSecretStore
 from events.settings import read_settings
 from events.webhook.commands import DefineWebhook
 from services.embedded_redis import EmbeddedRedis
-from tests.archive.streams import ADA, FAR, fresh_log, mover, write_facts
-from tests.workers.system import System, base, deploy, fresh_system, join
+from tests.archive.streams import ADA, FAR, fresh_log, mover, seal_all, write_facts
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 from workers.projector import Projector
 
 pytestmark = pytest.mark.redis_server
@@ -44,10 +51,10 @@ def test_segments_are_written_ahead_once_each_and_stay_in_redis(log: RedisLog, t
     assert moving.write("p00").written == 90
     assert moving.write("p00").written == 0
     assert log.client.xlen(key(0, "log")) == 100
-    assert list(Depot(str(tmp_path)).names()) == [
-        "facts/p00/000000000001-000000000030.parquet",
-        "facts/p00/000000000031-000000000060.parquet",
-        "facts/p00/000000000061-000000000090.parquet",
+    assert [re.sub("-[0-9a-f]{8}[.]", "-….", one) for one in Depot(str(tmp_path)).names()] == [
+        "facts/p00/000000000001-000000000030-….parquet",
+        "facts/p00/000000000031-000000000060-….parquet",
+        "facts/p00/000000000061-000000000090-….parquet",
         "manifests/facts/p00.json",
     ]
     # Another size goes on behind what is written.
@@ -118,6 +125,59 @@ def test_views_and_webhooks_hold_what_they_have_not_seen(shared_redis: EmbeddedR
         assert moving.trim("p00", before_at=FAR).trimmed == 0
 
 
+def test_an_outcome_without_time_or_cause_that_a_device_has_is_named_and_every_other_stream_is_archived(
+    shared_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    with fresh_system(shared_redis, at=1000, waking=False) as system:
+        seal_all(system.log)
+        devices = [f"d{number}" for number in range(24)]
+        for device in devices:
+            system.do(*join(device, site="north"))
+        system.do(deploy("a", base("m")), deploy("b", base("n"), "tags.line = 2", priority=2))
+        _drain(system)
+        # One device of each partition goes on; the others keep the outcome before.
+        moved = {partition_of(device, PARTITIONS): device for device in devices}
+        system.do(*(PatchTags(device, {"line": 2}) for device in moved.values()))
+        _drain(system)
+        stays = next(device for device in devices if device not in moved.values())
+        number, position = partition_of(stays, PARTITIONS), _outcome_of(system, stays)
+        stream = f"p{number:02d}:outcomes"
+        moving = open_mover(system.log, read_settings(archive_url=str(tmp_path), archive_segment_facts=1))
+        moving.settle()
+        moving.write(stream)
+        for harm in ({"at": None}, {"at": b"noon"}, {"at": b"1", "cause": b"\xff"}, {"cause": None}):
+            _harm(system, key(number, "outcomes"), position, harm)
+            with pytest.raises(UnreadableFact, match=f"{stream}:{position} cannot be read"):
+                moving.trim(stream, before_at=FAR)
+        places = {"ARCHIVE_URL": str(tmp_path), "ARCHIVE_SEGMENT_FACTS": "1", "ARCHIVE_KEEP_DAYS": "0"}
+        environment = system.environment(**{f"TWINFOLD_{name}": value for name, value in places.items()})
+        command = [sys.executable, "-m", "workers.archive"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        said = ran.stdout + ran.stderr
+        assert (ran.returncode, "Traceback" in said) == (1, False)
+        assert f"{stream}:{position} cannot be read: field b'cause' is missing" in said
+        trimmed = {one: notes_of(system.log.client, one).trimmed for one in stream_names(PARTITIONS)}
+        assert trimmed.pop(stream) == position - 1
+        assert all(trimmed.values())
+
+
+def _outcome_of(system: System, device: str) -> int:
+    kept = system.views.device(partition_of(device, PARTITIONS), device)
+    assert kept is not None
+    return kept.outcome
+
+
+def _harm(system: System, stream_key: str, position: int, harm: dict[str, bytes | None]) -> None:
+    """Change fields of one entry; `None` takes one away."""
+    client: Any = system.log.client
+    entries = client.xrange(stream_key)
+    client.delete(stream_key)
+    changed = {field.encode(): value for field, value in harm.items()}
+    for entry_id, fields in entries:
+        stored = {**fields, **changed} if entry_id == b"%d-0" % position else fields
+        client.xadd(stream_key, {field: value for field, value in stored.items() if value is not None}, id=entry_id)
+
+
 def _drain(system: System) -> None:
     projector = Projector(system.log, system.views, clock=lambda: 1000)
     for number in range(system.log.partitions):
@@ -129,7 +189,7 @@ def test_an_archive_moves_house_when_all_of_it_is_there(log: RedisLog, tmp_path:
     moving = mover(log, old.url)
     moving.write("p00")
     moving.trim("p00", before_at=FAR)
-    with pytest.raises(ArchiveElsewhere, match=r"000000000001-000000000010\.parquet"):
+    with pytest.raises(ArchiveElsewhere, match=r"000000000001-000000000010-[0-9a-f]{8}\.parquet"):
         mover(log, new.url)
     reading = RawStreams(log.client)
     stored = [entry_bytes("p00", entry) for entry in reading.entries("p00", upto=50)]
@@ -185,3 +245,40 @@ def test_two_movers_at_once_write_every_entry_once(log: RedisLog, tmp_path: Path
     first.write("p00")
     assert list(Depot(str(tmp_path)).names("facts")) == [one.name for one in segments]
     assert list(faults(log.client, Depot(str(tmp_path)), "p00", epoch=log.epoch)) == []
+
+
+def test_a_mover_that_writes_other_bytes_at_once_overwrites_nobody_s_file(log: RedisLog, tmp_path: Path) -> None:
+    """As one of another version does, which compresses otherwise."""
+    depot = Depot(str(tmp_path))
+    moving = mover(log, tmp_path, segment_entries=30)
+
+    def overtake(_stream: str, _count: int) -> None:
+        if not notes_of(log.client, "p00").segments:
+            note(log.client, _written_otherwise(log, depot))
+
+    moving.write("p00", overtake)
+    assert [one.first for one in notes_of(log.client, "p00").segments] == [1]
+    assert len(depot.names("facts")) == 2
+    assert moving.write("p00").written == 60
+    assert list(depot.names("facts")) == [one.name for one in notes_of(log.client, "p00").segments]
+    assert moving.trim("p00", before_at=FAR).trimmed == 90
+    assert list(faults(log.client, depot, "p00", epoch=log.epoch)) == []
+
+
+def _written_otherwise(log: RedisLog, depot: Depot) -> Segment:
+    """The first segment of 30 entries in other bytes, in its place."""
+    writer = Writer("p00", epoch=log.epoch, before=genesis(log.epoch, "p00"))
+    for entry in RawStreams(log.client).entries("p00", upto=30):
+        writer.add(entry)
+    segment, data = writer.finish()
+    file = pq.ParquetFile(io.BytesIO(data))
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, file.schema_arrow, compression="gzip") as parquet:
+        parquet.write_table(file.read())
+        parquet.add_key_value_metadata(file.metadata.metadata)
+    other = sink.getvalue()
+    assert other != data
+    sha256 = hashlib.sha256(other).hexdigest()
+    name = segment_name("p00", 1, 30, sha256=sha256)
+    depot.put(name, other)
+    return msgspec.structs.replace(segment, name=name, bytes=len(other), sha256=sha256)

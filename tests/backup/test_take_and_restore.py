@@ -21,12 +21,15 @@ from events.backup.manifest import File, Manifest
 from events.backup.place import Place
 from events.backup.restoring import claim, finish, restore, verify
 from events.backup.taking import Wanted, take
+from events.device.facts import TwinPatched
+from events.envelope import Principal
 from events.fleet.outcome import Outcome
 from events.log.depot import Depot
 from events.log.errors import LogRestoring
 from events.log.failpoints import FailPoint, observers
 from events.log.keys import FLEET, key, name, partition_of
 from events.log.opening import initialise, open_log
+from events.log.port import Proposed
 from events.log.raw import RawStreams, stream_names
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretErased
@@ -149,6 +152,30 @@ def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: Sys
     assert_rebuilt(system)
 
 
+@pytest.mark.parametrize("alike", [0, ENTRIES_MAX + 5])
+def test_a_log_that_went_on_otherwise_from_an_older_backup_takes_over_what_it_has_in_common_alone(
+    system: System, tmp_path: Path, alike: int
+) -> None:
+    client, stream = system.log.client, "{fleet}:seals"
+
+    def write(value: str) -> None:
+        pipe = client.pipeline(transaction=False)
+        for position in range(1, 2 * ENTRIES_MAX + 1):
+            pipe.xadd(stream, {"seal": value if position > alike else "alike"}, id=f"{position}-0")
+        pipe.execute()
+
+    write("before")
+    first, _ = taken(system, tmp_path)
+    client.delete(stream)
+    write("after")
+    there = client.xrange(stream)
+    second, place = taken(system, tmp_path, at=1_800_000_000_001)
+    bring_back(system, second, place)
+    assert client.xrange(stream) == there
+    common = [a == b for a, b in zip(first.streams[0].blocks, second.streams[0].blocks, strict=True)]
+    assert common == [alike >= ENTRIES_MAX, False]
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System, tmp_path: Path, times: int) -> None:
     before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
@@ -170,6 +197,78 @@ def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System,
     assert system.everything_kept()[:PARTITIONS] == views[:PARTITIONS]
     system.do(PatchTags("d1", {"on": True}))
     drain(system)
+
+
+@pytest.mark.parametrize("size", [2, pytest.param(1, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("point", [FailPoint.BACKUP_HEAD_READ, FailPoint.BACKUP_FILE_PUT])
+def test_what_is_archived_past_the_heads_of_a_backup_comes_back_whole_once_and_goes_on_being_archived(
+    system: System, tmp_path: Path, point: FailPoint, size: int
+) -> None:
+    """All heads are read when the first file is put; entries up to a head may fill a segment, and be gone from Redis by then."""
+    before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    left = itertools.count(-len(before) + 1 if point is FailPoint.BACKUP_HEAD_READ else 0)
+
+    def overtake(reached: FailPoint) -> None:
+        if reached is point and next(left) == 0:
+            for number in range(3):
+                grow(system, number)
+            archive_all(system, tmp_path / "archive", size)
+
+    observers.append(overtake)
+    try:
+        manifest, place = taken(system, tmp_path / "b")
+    finally:
+        observers.remove(overtake)
+    assert any(stream.segments and stream.segments[-1].last == stream.head for stream in manifest.streams)
+    bring_back(system, manifest, place, Depot(str(tmp_path / "elsewhere")))
+    for one, entries in before.items():
+        assert all_entries(system, one) == entries, one
+        assert RawStreams(system.log.client).head(one) == len(entries)
+    for number in range(3):
+        grow(system, number)
+    after = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    assert archive_all(system, tmp_path / "elsewhere", size) > 0
+    assert {one: all_entries(system, one) for one in stream_names(PARTITIONS)} == after
+    assert_rebuilt(system)
+
+
+def test_full_blocks_of_what_is_in_the_archive_alone_by_now_are_not_needed_any_more(
+    system: System, tmp_path: Path
+) -> None:
+    (stored,) = system.log.load(["d1"])
+    for number in range(1, 11):
+        large = Proposed(
+            "d1", stored.head.version + number - 1, TwinPatched(tags={"n": 1, "large": chr(96 + number) * 900_000})
+        )
+        system.log.append([large], command_id=str(number), by=Principal.parse("user:ada"), at=7)
+    drain(system)
+    stream = name(partition_of("d1", PARTITIONS))
+    first, _ = taken(system, tmp_path / "b")
+    assert [block.full for one in first.streams if one.name == stream for block in one.blocks] == [True]
+    grow(system, 0)
+    archive_all(system, tmp_path / "archive", 2)
+    before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
+    second, place = taken(system, tmp_path / "b", at=1_800_000_000_001)
+    (copied,) = (one for one in second.streams if one.name == stream)
+    assert copied.blocks[0].first == copied.trimmed + 1
+    bring_back(system, second, place, Depot(str(tmp_path / "elsewhere")))
+    assert {one: all_entries(system, one) for one in stream_names(PARTITIONS)} == before
+    drain(system)
+    assert_rebuilt(system)
+
+
+def grow(system: System, number: int) -> None:
+    system.do(*(PatchTags(f"d{one}", {"n": 9 + number % 2 * 9}) for one in range(20) if one not in {4, 7}))
+    system.do(deploy(f"x{system.log.head(FLEET)}", base("x"), "tags.n = 1"))
+    drain(system)
+
+
+def archive_all(system: System, place: Path, size: int) -> int:
+    """Move everything that may be moved; answers how many entries left Redis."""
+    moving = mover(system.log, place, segment_entries=size)
+    for one in stream_names(PARTITIONS):
+        moving.write(one)
+    return sum(moving.trim(one, before_at=FAR).trimmed for one in stream_names(PARTITIONS))
 
 
 def all_entries(system: System, stream: str) -> list[Any]:
@@ -206,6 +305,28 @@ def test_what_the_log_says_is_erased_is_erased_again_by_a_restore(system: System
     assert list(store.ids()) == ["s2"]
     with pytest.raises(SecretErased):
         store.sealed(["s1"])
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"type":"BlockResolved","stream":1,"position":900,"reason":""}'])
+def test_an_erasure_that_nobody_can_read_is_told_by_a_restore_which_erases_the_others_again(
+    system: System, tmp_path: Path, data: bytes
+) -> None:
+    store = RedisSecretStore(system.log.client)
+    store.put_many({"s1": Sealed(b"k", b"c", "id"), "s2": Sealed(b"k", b"c", "id")})
+    bad = damage(system, FLEET, data, kind="SecretsErased")
+    system.producer.leave_out(FLEET, bad, reason="nobody can read it")
+    system.producer.record_erasure("device:d1", ["s1"], reason="it broke off before the deed")
+    drain(system)
+    taken(system, tmp_path / "b")
+    system.log.client.flushall()
+    words = ["restore", "--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
+    command = [sys.executable, "-m", "services.cli", *words]
+    done = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"NOT ERASED AGAIN: fleet:{bad} says that secrets were erased" in done.stdout
+    assert list(store.ids()) == ["s2"]
+    drain(system)
+    assert system.view.blocked() == {}
 
 
 def test_a_system_that_is_stopped_at_a_bad_entry_and_lost_another_is_backed_up_as_it_is(
@@ -274,6 +395,15 @@ def test_a_list_that_names_no_digest_is_refused(system: System, tmp_path: Path) 
     manifest, place = taken(system, tmp_path)
     place.finish(msgspec.structs.replace(manifest, beside=(File("../../etc/passwd", 1),)))
     with pytest.raises(BackupDamaged, match="which is none"):
+        verify(place.manifest(), place, keys=None)
+
+
+def test_what_does_not_unpack_beside_the_log_is_refused_before_anything_is_written(
+    system: System, tmp_path: Path
+) -> None:
+    manifest, place = taken(system, tmp_path)
+    place.finish(msgspec.structs.replace(manifest, beside=(place.put(b"whatever"),)))
+    with pytest.raises(BackupDamaged, match="cannot be unpacked"):
         verify(place.manifest(), place, keys=None)
 
 
@@ -384,6 +514,8 @@ _TAKE = """
 import sys
 from events.backup.place import Place
 from events.backup.taking import Wanted, take
+from events.device.facts import TwinPatched
+from events.envelope import Principal
 from events.log.opening import open_log
 take(open_log(sys.argv[1]), Place(sys.argv[2]), Wanted(), at=int(sys.argv[3]))
 """

@@ -54,9 +54,13 @@ def folder_of(stream: str) -> str:
     return f"outcomes/{slot}" if colon else f"facts/{slot}"
 
 
-def segment_name(stream: str, first: int, last: int) -> str:
-    """`facts/p03/000000000001-000000050000.parquet`; by name is by position."""
-    return f"{folder_of(stream)}/{first:012d}-{last:012d}.parquet"
+def segment_name(stream: str, first: int, last: int, *, sha256: str) -> str:
+    """`facts/p03/000000000001-000000050000-1f0c9a2b.parquet`; by name is by position.
+
+    The end is of the file's digest: two movers of different versions, which write the same entries in other bytes, do not
+    overwrite each other's file.
+    """
+    return f"{folder_of(stream)}/{first:012d}-{last:012d}-{sha256[:8]}.parquet"
 
 
 def manifest_name(stream: str) -> str:

@@ -50,7 +50,11 @@ class Keeper(Protocol):
     """Keeps in Redis what goes on being needed of entries that are taken out of a stream."""
 
     def keep(self, stream: str, entries: Sequence[RawEntry]) -> None:
-        """Called for all entries that are about to go, some at a time; again after a crash."""
+        """Called for all entries that are about to go, some at a time; again after a crash.
+
+        Raises:
+            UnreadableFact: what is to be kept of an entry cannot be read.
+        """
         ...
 
 
@@ -193,6 +197,7 @@ class Mover:
 
         Raises:
             SegmentMissing, SegmentDamaged: the archive does not have what is to go; it stays.
+            UnreadableFact: nobody can keep what goes on being needed of an entry; it stays.
             DepotUnavailable, LogUnavailable: one of them does not answer.
         """
         notes = notes_of(self._client, stream)

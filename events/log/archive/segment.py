@@ -89,13 +89,14 @@ class Writer:
         self._parquet.add_key_value_metadata({_ABOUT: canonical.encode(about)})
         self._parquet.close()
         data = self._sink.getvalue().to_pybytes()
+        sha256 = hashlib.sha256(data).hexdigest()
         segment = Segment(
-            segment_name(self._stream, first, last),
+            segment_name(self._stream, first, last, sha256=sha256),
             self._stream,
             first,
             last,
             len(data),
-            hashlib.sha256(data).hexdigest(),
+            sha256,
             about.before,
             about.after,
             _at(self._first),

@@ -25,7 +25,7 @@ from events.view_store.port import Selection, ViewStore
 from events.view_store.redis import RedisViewStore
 from events.views.kept import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
-from tests.servers import eventually, flush
+from tests.servers import SECONDS_MAX, eventually, flush
 from workers.rebuild import rebuild
 
 PARTITIONS = 4
@@ -87,7 +87,7 @@ class System:
         vectors = {number: self.views.checkpoint(number).vector for number in range(PARTITIONS)}
         return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
 
-    def settle(self, seconds_max: float = 30.0) -> None:
+    def settle(self, seconds_max: float = SECONDS_MAX) -> None:
         """Wait until it is."""
         eventually(self.is_settled, what="the views are at the head of the log", seconds_max=seconds_max)
 

@@ -150,8 +150,9 @@ class Folding:
             after = entries[-1].position
 
     def _outcome(self, number: int, position: int) -> OutcomeEntry:
-        (entry,) = self._recorded.outcomes(number, after=position - 1, limit=1)
-        return entry
+        for entry in self._recorded.outcomes(number, after=position - 1, limit=1):
+            return entry
+        raise HistoryDiffers(name(number), position)
 
     # -- where to begin
 

@@ -120,7 +120,8 @@ class Past:
     @cached_property
     def _snapshots(self) -> Snapshots | None:
         try:
-            return Snapshots(Depot(self._room.settings.effective_archive_url), epoch=self._room.log.epoch)
+            depot = Depot(self._room.settings.effective_archive_url)
+            return Snapshots(depot, self._streams, epoch=self._room.log.epoch)
         except DepotUnavailable:
             return None
 
@@ -131,7 +132,11 @@ class Past:
 
     @cached_property
     def _documents(self) -> PastDocuments:
-        return PastDocuments(self._room.log, RawStreams(self._room.client), self._snapshots)
+        return PastDocuments(self._room.log, self._streams, self._snapshots)
+
+    @cached_property
+    def _streams(self) -> RawStreams:
+        return RawStreams(self._room.client)
 
 
 AT_CHARACTERS_MAX = 16_384

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from events import CreateDeployment, CreateModule, PatchTags, RegisterDevice, ReportProperties, UpdateDeployment
+from events import (
+    CreateDeployment,
+    CreateModule,
+    PatchTags,
+    RegisterDevice,
+    ReportProperties,
+    UpdateDeployment,
+    canonical,
+)
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
@@ -21,7 +29,7 @@ from events.log.depot import Depot
 from events.log.documents import encoded
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.log.raw import RawStreams
+from events.log.raw import RawEntry, RawStreams, number_of
 from events.view_store.memory import MemoryViewStore
 from events.views.kept import Kept
 from tests.producer.logs import producer
@@ -44,6 +52,19 @@ _targeting: st.SearchStrategy[Any] = st.one_of(
 more = st.one_of(_targeting, _targeting, commands)
 
 
+class Stored:
+    """The entries of a log and of views in memory, by what their ports say of them."""
+
+    def __init__(self, log: MemoryLog, views: MemoryViewStore) -> None:
+        self._log, self._views = log, views
+
+    def read(self, stream: str, *, after: int, limit: int) -> list[RawEntry]:
+        number = number_of(stream)
+        some: Any = self._log.read(number, after=after, limit=limit) if ":" not in stream else ()
+        some = some or self._views.outcomes(number, after=after, limit=limit)
+        return [RawEntry(one.position, {b"all": canonical.encode(one)}) for one in some]
+
+
 class Small:
     """A log, its views and their worker in memory, with one partition."""
 
@@ -54,7 +75,7 @@ class Small:
         self.projector = Projector(self.log, self.views, clock=lambda: next(self.clock))
         self.place = f"memory://histories-{next(_places)}"
         self.depot = Depot(self.place)
-        self.snapshots = Snapshots(self.depot, epoch="memory")
+        self.snapshots = Snapshots(self.depot, Stored(self.log, self.views), epoch="memory")
         # Whole partitions are read through the log, and single subjects are not asked for here.
         streams: RawStreams = None  # type: ignore[assignment]
         self.documents = PastDocuments(self.log, streams, self.snapshots)
@@ -161,7 +182,7 @@ def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) ->
     elif how == "cut short":
         data = data[: len(data) // 2]
     elif how == "another's":
-        other = Snapshots(small.depot, epoch="other")
+        other = Snapshots(small.depot, Stored(small.log, small.views), epoch="other")
         where = other.put(0, small.views.load(0), {})
         data = small.depot.get(where)
     else:

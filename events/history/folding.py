@@ -17,7 +17,7 @@ from events.history.errors import HistoryDiffers
 from events.history.snapshots import Snapshot, Snapshots
 from events.log.errors import LogLostItsTail
 from events.log.fleet_facts import FleetFacts
-from events.log.keys import FLEET, name
+from events.log.keys import name
 from events.log.port import Log
 from events.log.reader import Reader
 from events.query.module_condition import EVERY_MODULE, can_be_for
@@ -71,13 +71,13 @@ class Folding:
         self._lock = threading.Lock()
 
     def fleet_facts(self) -> FleetFacts:
-        """The fleet's facts up to its head.
+        """The fleet's facts up to its head, or as far as they can be read: a moment before that needs no more of them.
 
         Raises:
-            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.refresh`.
+            LogUnavailable: as `FleetFacts.read_on`.
         """
         with self._lock:
-            self._fleet.refresh()
+            self._fleet.read_on()
         return self._fleet
 
     def implied(self, number: int, vector: Vector, *, decided_by: int | None = None) -> Folded:
@@ -169,15 +169,16 @@ class Folding:
         return self._snapshots.newest(number, upto, before=_after(self._outcome(number, count + 1)))
 
     def _begin(self, number: int, upto: Vector, decided_by: int | None, fleet: FleetFacts) -> tuple[Partition, Kept]:
+        facts = fleet.upto(upto.fleet)
         found = self._snapshot(number, upto, decided_by)
         if found is None:
             partition = Partition(number, self._merge)
-            partition.hold_paths_of(fleet.between(0, upto.fleet))
+            partition.hold_paths_of(facts)
             return partition, _nothing_kept()
         kept = found.kept
         vector = kept.checkpoint.vector
-        partition = restore(number, kept, fleet.between(0, vector.fleet), self._merge)
-        self._hold(partition, fleet.between(vector.fleet, upto.fleet), found)
+        partition = restore(number, kept, facts[: vector.fleet], self._merge)
+        self._hold(partition, facts[vector.fleet :], found)
         return partition, kept
 
     def _hold(self, partition: Partition, facts: Sequence[Envelope[Any]], snapshot: Snapshot) -> None:
@@ -215,10 +216,7 @@ class Folding:
             partition.fold(facts)
             if partition.vector.partition != end:
                 raise LogLostItsTail(name(partition.number), expected=end, found=partition.vector.partition)
-        known = len(fleet.between(0))
-        if known < vector.fleet:
-            raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=known)
-        partition.fold_fleet(fleet.between(partition.vector.fleet, vector.fleet))
+        partition.fold_fleet(fleet.upto(vector.fleet)[partition.vector.fleet :])
 
 
 def _is_of(path: Path, module_id: str) -> bool:

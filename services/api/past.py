@@ -111,11 +111,11 @@ class Past:
         """The fleet's facts at positions after + 1 to `upto`.
 
         Raises:
-            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.refresh`.
+            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.upto`.
         """
         with self._lock:
             partitions = self._partitions
-        return partitions.folding.fleet_facts().between(after, upto)
+        return partitions.folding.fleet_facts().upto(upto)[after:]
 
     @cached_property
     def _snapshots(self) -> Snapshots | None:

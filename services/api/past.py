@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -108,14 +108,25 @@ class Past:
         return now_of(self._room.log, now=self._room.clock())
 
     def fleet_facts(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
-        """The fleet's facts at positions after + 1 to `upto`.
+        """The fleet's facts at positions after + 1 to `upto`, without those that an operator decided to leave out.
 
         Raises:
             UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.upto`.
         """
         with self._lock:
             partitions = self._partitions
-        return partitions.folding.fleet_facts().upto(upto)[after:]
+        fleet = partitions.folding.fleet_facts()
+        return [one for one in fleet.upto(upto)[after:] if one.position not in fleet.skipped(FLEET)]
+
+    def left_out(self, stream: int) -> Collection[int]:
+        """The positions of a stream that an operator decided to leave out.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        with self._lock:
+            partitions = self._partitions
+        return partitions.folding.fleet_facts().skipped(stream)
 
     @cached_property
     def _snapshots(self) -> Snapshots | None:

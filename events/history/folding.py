@@ -1,5 +1,7 @@
 """A partition as it was at a vector: folded by the code that folds it live, through every outcome that is recorded."""
 
+import itertools
+import sys
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -53,9 +55,10 @@ class Folded(msgspec.Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it takes."""
-        hashes = sum(len(field) + len(data) for fields in self.kept.hashes.values() for field, data in fields.items())
-        return hashes + sum(map(len, self.kept.arrays.values()))
+        """About how much memory it takes, with what Python adds to each small text: there are several of them for a device."""
+        hashes = self.kept.hashes.values()
+        small = itertools.chain.from_iterable(itertools.chain(fields, fields.values()) for fields in hashes)
+        return sum(map(sys.getsizeof, itertools.chain(hashes, small, self.kept.arrays.values())))
 
 
 class Folding:

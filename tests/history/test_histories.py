@@ -1,6 +1,7 @@
 """Partitions and documents of the past, over random histories; snapshots, and what becomes of damaged ones."""
 
 import itertools
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +22,7 @@ from events import (
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.folding import Folding
+from events.history.folding import Folded, Folding
 from events.history.snapshots import Snapshots
 from events.history.taking import Taking
 from events.history.views_at import PastPartitions
@@ -31,7 +32,7 @@ from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.raw import RawEntry, RawStreams, number_of
 from events.view_store.memory import MemoryViewStore
-from events.views.kept import Kept
+from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept
 from tests.producer.logs import producer
 from tests.producer.test_refold import commands, snapshots
 from tests.workers.system import base, layer
@@ -222,6 +223,20 @@ def test_who_asks_for_the_same_at_once_gets_one_folding_and_the_memory_of_it_is_
     assert tight.at(0, first, implied=False) is once
     tight.at(0, last, implied=False)
     assert tight.at(0, first, implied=False) is not once
+
+
+def test_what_is_kept_of_a_past_partition_is_counted_about_as_it_weighs() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        ordinals = {f"edge-{number:07}": b"%d" % number for number in range(20_000)}
+        hashes: dict[str, dict[str, bytes]] = {**{one: {} for one in HASHES}, "ordinals": ordinals}
+        kept = Kept(Checkpoint(), hashes, {one: bytes(80_000) for one in ARRAYS})
+        weight = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    counted = Folded(kept, 0, None, is_final=True, since=0, until=None).size_bytes
+    assert 0.9 < counted / weight < 1.1
 
 
 def test_an_answer_that_may_change_yet_is_not_kept() -> None:

@@ -199,13 +199,15 @@ def look(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
 def keep_within(live: Room, room: Room, caller: Caller, device_id: str) -> None:
     """Keep whoever is limited to the devices that they reach now (which the gate sees to), and reached then.
 
+    A device reaches itself as long as it is registered: what had its id before is another one.
+
     Raises:
         DeviceNotFound: it was outside of their scope, or was registered again since.
     """
-    if caller.scope is None:
+    if caller.scope is None and caller.device_id is None:
         return
     then, now = (one.log.load([device_id])[0].head.generation for one in (room, live))
-    if then != now or not room.reaches(caller.scope, device_id):
+    if then != now or (caller.scope is not None and not room.reaches(caller.scope, device_id)):
         raise DeviceNotFound(device_id)
 
 

@@ -1,10 +1,12 @@
 """Documents of devices and modules as they were at a position of their stream."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from events.envelope import Envelope, Vector
+from events.fleet.errors import CannotFold
 from events.history.snapshots import Snapshots
-from events.log.documents import DeviceDocuments
+from events.log.documents import DeviceDocuments, Documents
+from events.log.errors import LogError
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import device_of
 from events.log.port import Fact, Log
@@ -14,6 +16,31 @@ from events.log.subjects import facts_of
 
 _BATCH_FACTS = 4096
 _ANY_FLEET = 2**53
+
+
+def fold_all(documents: Documents, facts: Iterable[Envelope[Fact]], *, fleet: bool = False) -> None:
+    """Fold the next facts of a stream into its documents.
+
+    Raises:
+        CannotFold: one does not follow from those before it.
+        LogError: as reading `facts` does.
+    """
+    last: Envelope[Fact] | None = None
+
+    def noted() -> Iterator[Envelope[Fact]]:
+        nonlocal last
+        for envelope in facts:
+            last = envelope
+            yield envelope
+
+    try:
+        documents.fold_all(noted())
+    except LogError:
+        raise
+    except Exception as error:
+        if last is None:
+            raise
+        raise CannotFold(last.position, last.subject, f"{type(error).__name__}: {error}", fleet=fleet) from error
 
 
 class PastDocuments:
@@ -29,10 +56,11 @@ class PastDocuments:
 
         Raises:
             LogUnavailable, DepotUnavailable, LogLostItsTail, UnreadableFact: as reading does.
+            CannotFold: a fact does not follow.
         """
         if fleet is None:
             fleet = FleetFacts(self._log)
-            fleet.refresh()
+            fleet.read_on()
         found = None if self._snapshots is None else self._snapshots.newest(number, Vector(position, _ANY_FLEET))
         after = 0 if found is None else found.vector.partition
         kept = {} if found is None else found.documents()
@@ -45,7 +73,7 @@ class PastDocuments:
                 after += 1
                 continue
             end = min([position, *(bad - 1 for bad in skipped if bad > after)])
-            documents.fold_all(self._facts(number, wanted, after, end))
+            fold_all(documents, self._facts(number, wanted, after, end))
             after = end
         return documents
 

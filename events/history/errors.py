@@ -54,7 +54,7 @@ class PastIsFixed(HistoryError):
 
 
 class SnapshotDamaged(HistoryError):
-    """A snapshot's file is not what was written."""
+    """A snapshot's file is not what was written, or is of facts that the log lost since."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"snapshot {name} is damaged and is not used: {why}; an older one takes its place")

@@ -1,5 +1,7 @@
 """A partition as it was at a vector: folded by the code that folds it live, through every outcome that is recorded."""
 
+import itertools
+import sys
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,7 @@ from events.history.errors import HistoryDiffers
 from events.history.snapshots import Snapshot, Snapshots
 from events.log.errors import LogLostItsTail
 from events.log.fleet_facts import FleetFacts
-from events.log.keys import FLEET, name
+from events.log.keys import name
 from events.log.port import Log
 from events.log.reader import Reader
 from events.query.module_condition import EVERY_MODULE, can_be_for
@@ -53,9 +55,10 @@ class Folded(msgspec.Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it takes."""
-        hashes = sum(len(field) + len(data) for fields in self.kept.hashes.values() for field, data in fields.items())
-        return hashes + sum(map(len, self.kept.arrays.values()))
+        """About how much memory it takes, with what Python adds to each small text: there are several of them for a device."""
+        hashes = self.kept.hashes.values()
+        small = itertools.chain.from_iterable(itertools.chain(fields, fields.values()) for fields in hashes)
+        return sum(map(sys.getsizeof, itertools.chain(hashes, small, self.kept.arrays.values())))
 
 
 class Folding:
@@ -71,13 +74,13 @@ class Folding:
         self._lock = threading.Lock()
 
     def fleet_facts(self) -> FleetFacts:
-        """The fleet's facts up to its head.
+        """The fleet's facts up to its head, or as far as they can be read: a moment before that needs no more of them.
 
         Raises:
-            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.refresh`.
+            LogUnavailable: as `FleetFacts.read_on`.
         """
         with self._lock:
-            self._fleet.refresh()
+            self._fleet.read_on()
         return self._fleet
 
     def implied(self, number: int, vector: Vector, *, decided_by: int | None = None) -> Folded:
@@ -150,8 +153,9 @@ class Folding:
             after = entries[-1].position
 
     def _outcome(self, number: int, position: int) -> OutcomeEntry:
-        (entry,) = self._recorded.outcomes(number, after=position - 1, limit=1)
-        return entry
+        for entry in self._recorded.outcomes(number, after=position - 1, limit=1):
+            return entry
+        raise HistoryDiffers(name(number), position)
 
     # -- where to begin
 
@@ -168,15 +172,16 @@ class Folding:
         return self._snapshots.newest(number, upto, before=_after(self._outcome(number, count + 1)))
 
     def _begin(self, number: int, upto: Vector, decided_by: int | None, fleet: FleetFacts) -> tuple[Partition, Kept]:
+        facts = fleet.upto(upto.fleet)
         found = self._snapshot(number, upto, decided_by)
         if found is None:
             partition = Partition(number, self._merge)
-            partition.hold_paths_of(fleet.between(0, upto.fleet))
+            partition.hold_paths_of(facts)
             return partition, _nothing_kept()
         kept = found.kept
         vector = kept.checkpoint.vector
-        partition = restore(number, kept, fleet.between(0, vector.fleet), self._merge)
-        self._hold(partition, fleet.between(vector.fleet, upto.fleet), found)
+        partition = restore(number, kept, facts[: vector.fleet], self._merge)
+        self._hold(partition, facts[vector.fleet :], found)
         return partition, kept
 
     def _hold(self, partition: Partition, facts: Sequence[Envelope[Any]], snapshot: Snapshot) -> None:
@@ -214,10 +219,7 @@ class Folding:
             partition.fold(facts)
             if partition.vector.partition != end:
                 raise LogLostItsTail(name(partition.number), expected=end, found=partition.vector.partition)
-        known = len(fleet.between(0))
-        if known < vector.fleet:
-            raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=known)
-        partition.fold_fleet(fleet.between(partition.vector.fleet, vector.fleet))
+        partition.fold_fleet(fleet.upto(vector.fleet)[partition.vector.fleet :])
 
 
 def _is_of(path: Path, module_id: str) -> bool:

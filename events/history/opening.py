@@ -16,6 +16,7 @@ def open_taking(log: RedisLog, settings: Settings) -> Taking:
     Raises:
         DepotUnavailable: there is no such place.
     """
-    snapshots = Snapshots(Depot(settings.effective_archive_url), epoch=log.epoch)
-    documents = PastDocuments(log, RawStreams(log.client), snapshots)
+    streams = RawStreams(log.client)
+    snapshots = Snapshots(Depot(settings.effective_archive_url), streams, epoch=log.epoch)
+    documents = PastDocuments(log, streams, snapshots)
     return Taking(log, RedisViewStore(log.client), snapshots, documents, every_facts=settings.history_snapshot_facts)

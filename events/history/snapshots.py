@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -13,11 +13,12 @@ from events.envelope import Vector
 from events.history.errors import SnapshotDamaged, SnapshotGone
 from events.history.thinning import dispensable
 from events.log.depot import Depot
-from events.log.errors import DepotUnavailable
-from events.log.keys import name
-from events.views.kept import Kept
+from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing
+from events.log.keys import FLEET, name
+from events.log.raw import RawEntry, digest
+from events.views.kept import Checkpoint, Kept
 
-_MAGIC = b"twinfold snapshot 1\n"
+_MAGIC = b"twinfold snapshot 2\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
 
@@ -30,12 +31,24 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _File(msgspec.Struct, frozen=True, array_like=True):
-    """What a file has beside its digest: whose it is, the kept form, and the documents of devices and modules by subject."""
+    """What a file has beside its digest: whose it is, the kept form, and the documents of devices and modules by subject.
+
+    `stands_on` are the digests of the last entries that it has in it: of its partition, of the fleet, and of its outcomes.
+    """
 
     epoch: str
     partition: int
+    stands_on: tuple[bytes, bytes, bytes]
     kept: _Packed
     documents: _Packed
+
+
+class Entries(Protocol):
+    """Where entries of the log are read as they are stored: `RawStreams`."""
+
+    def read(self, stream: str, *, after: int, limit: int) -> Sequence[RawEntry]:
+        """Entries at positions after + 1 and on, at most `limit`."""
+        ...
 
 
 class Snapshot:
@@ -59,19 +72,29 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshots of one log in a depot, `snapshots/<epoch>/p03/<position>-<fleet>.zst`."""
+    """The snapshots of one log in a depot, `snapshots/<epoch>/p03/<position>-<fleet>.zst`.
 
-    def __init__(self, depot: Depot, *, epoch: str) -> None:
-        self._depot, self._epoch = depot, epoch
+    A Redis that lost its newest facts (a failover, an older file) goes on from where it stands: one that was taken
+    before has facts in it that the log does not have. So each is held against the log's entries where it stands.
+    """
+
+    def __init__(self, depot: Depot, entries: Entries, *, epoch: str) -> None:
+        self._depot, self._entries, self._epoch = depot, entries, epoch
 
     def put(self, number: int, kept: Kept, documents: dict[str, bytes]) -> str:
         """Keep a partition's state at its checkpoint; the documents are those at the same position. Answers the file's name.
 
         Raises:
             DepotUnavailable: it cannot be written; nothing of it is to be seen.
+            LogLostItsTail: an entry that it would stand on is not there: lost, or left out and gone.
+            SegmentMissing, SegmentDamaged, LogUnavailable: nobody can tell what it would stand on.
         """
         file = _File(
-            self._epoch, number, _packed(msgspec.msgpack.encode(kept)), _packed(msgspec.msgpack.encode(documents))
+            self._epoch,
+            number,
+            self._stands_on(number, kept.checkpoint),
+            _packed(msgspec.msgpack.encode(kept)),
+            _packed(msgspec.msgpack.encode(documents)),
         )
         body = msgspec.msgpack.encode(file)
         where = self._where(number, kept.checkpoint.vector)
@@ -91,8 +114,11 @@ class Snapshots:
 
         With `before`, one that does not have all up to that vector: what was decided there is not in it.
 
-        One that is damaged is told of by its name, and the one before it is taken. Where nobody answers it is as if there
-        were none: without snapshots it takes longer, and comes to the same.
+        One that is damaged is told of by its name, and the one before it is taken. Where the depot does not answer it is as
+        if there were none: without snapshots it takes longer, and comes to the same.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
         """
         try:
             for vector, where in reversed(self._listed(number)):
@@ -119,15 +145,17 @@ class Snapshots:
 
         Raises:
             SnapshotGone: it was removed.
-            SnapshotDamaged: it is not as it was written, or is another log's or partition's.
-            DepotUnavailable: nobody answers.
+            SnapshotDamaged: it is not as it was written, or is another log's or partition's, or has facts in it that the
+                log does not have.
+            DepotUnavailable, LogUnavailable: nobody answers.
         """
         data = self._depot.get(where)
         if data is None:
             raise SnapshotGone(where)
+        if not data.startswith(_MAGIC):
+            raise SnapshotDamaged(where, "it is no snapshot of this version")
         body = data[len(_MAGIC) + _DIGEST_BYTES :]
-        digest = data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES]
-        if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+        if hashlib.sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES]:
             raise SnapshotDamaged(where, "its digest is another")
         try:
             file = msgspec.msgpack.decode(body, type=_File)
@@ -138,7 +166,21 @@ class Snapshots:
             raise SnapshotDamaged(where, str(error)) from error
         if where != self._where(number, kept.checkpoint.vector):
             raise SnapshotDamaged(where, "it is of another vector than its name says")
+        try:
+            stands_on = self._stands_on(number, kept.checkpoint)
+        except (LogLostItsTail, SegmentMissing, SegmentDamaged) as error:
+            raise SnapshotDamaged(where, f"it cannot be held against the log: {error}") from error
+        if stands_on != file.stands_on:
+            raise SnapshotDamaged(where, "it has facts or outcomes in it that the log does not have")
         return Snapshot(kept, file.documents)
+
+    def has(self, number: int, vector: Vector) -> bool:
+        """Whether there is a good snapshot of a partition at a vector.
+
+        Raises:
+            DepotUnavailable, LogUnavailable: nobody answers.
+        """
+        return self._good(number, self._where(number, vector)) is not None
 
     def delete(self, number: int) -> None:
         """Remove the snapshots of a partition; folding begins at the first fact then, and comes to the same.
@@ -164,6 +206,23 @@ class Snapshots:
     def names(self, number: int) -> Iterator[str]:
         """The files of a partition's snapshots, in the order of their vectors."""
         return (where for _, where in self._listed(number))
+
+    def _stands_on(self, number: int, checkpoint: Checkpoint) -> tuple[bytes, bytes, bytes]:
+        vector, own = checkpoint.vector, name(number)
+        return (
+            self._digest(own, vector.partition),
+            self._digest(name(FLEET), vector.fleet),
+            self._digest(f"{own}:outcomes", checkpoint.outcomes),
+        )
+
+    def _digest(self, stream: str, position: int) -> bytes:
+        """Of the entry at a position; empty where it is before the first one."""
+        if not position:
+            return b""
+        found = self._entries.read(stream, after=position - 1, limit=1)
+        if not found:
+            raise LogLostItsTail(stream, expected=position, found=position - 1)
+        return digest(stream, found[0])
 
     def _folder(self, number: int) -> str:
         return f"snapshots/{self._epoch}/{name(number)}"

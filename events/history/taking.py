@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from events.history.documents import PastDocuments
 from events.history.snapshots import Snapshots
 from events.log.documents import encoded
+from events.log.errors import LogLostItsTail
 from events.log.port import Log
 from events.view_store.port import ViewStore
 
@@ -34,23 +35,30 @@ class Taking:
             enough = max(self._every_facts, checkpoint.ordinals // _ORDINALS_PER_FACT)
             if position - self._last.get(number, 0) < enough:
                 continue
-            self._last[number] = max((one.partition for one in self._snapshots.vectors(number)), default=0)
+            # One that lies ahead is of facts that were lost.
+            known = (one.partition for one in self._snapshots.vectors(number) if one.partition <= position)
+            self._last[number] = max(known, default=0)
             if position - self._last[number] >= enough:
                 yield number
 
     def take(self, number: int) -> str | None:
-        """Take a snapshot of a partition as its views stand; answers the file's name, `None` where there is one of that vector.
+        """Take a snapshot of a partition as its views stand; answers the file's name.
 
-        Older ones that are not needed any more go, once it is there.
+        `None` where there is a good one of that vector (a damaged one is replaced), or where the entry that it would stand
+        on was left out and is gone. Older ones that are not needed any more go, once it is there.
 
         Raises:
-            LogUnavailable, DepotUnavailable: not now; nothing of it is to be seen.
+            LogUnavailable, DepotUnavailable, SegmentMissing, SegmentDamaged: not now; nothing of it is to be seen.
             LogLostItsTail, UnreadableFact: the log is not what it was.
         """
         kept = self._views.load(number)
         vector = kept.checkpoint.vector
-        if vector in self._snapshots.vectors(number):
+        if self._snapshots.has(number, vector):
             return None
-        where = self._snapshots.put(number, kept, encoded(self._documents.at(number, vector.partition)))
+        documents = encoded(self._documents.at(number, vector.partition))
+        try:
+            where = self._snapshots.put(number, kept, documents)
+        except LogLostItsTail:
+            return None
         self._snapshots.thin(number)
         return where

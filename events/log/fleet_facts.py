@@ -8,7 +8,7 @@ from events.envelope import Envelope, Principal
 from events.fleet.errors import CannotFold
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried
-from events.log.keys import FLEET
+from events.log.keys import FLEET, name
 from events.log.port import Log
 
 _FLEET_BATCH = 1000
@@ -23,13 +23,26 @@ class FleetFacts:
         self._facts: list[Envelope[Any]] = []
         self._resolved: dict[int, dict[int, str]] = {}
         self._retried: dict[tuple[int, int], int] = {}
+        self._stopped: UnreadableFact | LogLostItsTail | None = None
 
     def refresh(self) -> None:
         """Read on to the head.
 
         Raises:
             UnreadableFact, LogLostItsTail: at a fact that nobody has decided to leave out; those before it are read.
+            LogUnavailable: Redis does not answer.
         """
+        self.read_on()
+        if self._stopped is not None:
+            raise self._stopped.with_traceback(None)
+
+    def read_on(self) -> None:
+        """Read on to the head, or as far as facts can be read; `upto` says what is in the way.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        self._stopped = None
         while True:
             try:
                 more = self._read(_FLEET_BATCH)
@@ -38,7 +51,8 @@ class FleetFacts:
                 self._read(max(0, position - 1 - len(self._facts)))
                 self._look_ahead(position)
                 if position not in self.skipped(FLEET):
-                    raise
+                    self._stopped = error
+                    return
                 self._facts.append(_left_out(position))
                 continue
             if len(more) < _FLEET_BATCH:
@@ -72,6 +86,18 @@ class FleetFacts:
     def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
         """The facts at positions after + 1 to `upto`, or to what was read last."""
         return self._facts[after:upto]
+
+    def upto(self, position: int) -> Sequence[Envelope[Any]]:
+        """The facts up to a position, each of them.
+
+        Raises:
+            UnreadableFact, LogLostItsTail: one of them could not be read.
+        """
+        if position <= len(self._facts):
+            return self._facts[:position]
+        if self._stopped is not None:
+            raise self._stopped.with_traceback(None)
+        raise LogLostItsTail(name(FLEET), expected=position, found=len(self._facts))
 
     def skipped(self, stream: int) -> dict[int, str]:
         """Positions of a stream that an operator decided to leave out, with the reasons."""

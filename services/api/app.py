@@ -39,12 +39,13 @@ from services.api import (
 from services.api.answers import JsonAnswer
 from services.api.asking import BETWEEN_HEADER
 from services.api.auditing import Auditing
-from services.api.callers import NOBODY, Asked
+from services.api.callers import NOBODY, Asked, Caller
 from services.api.described import header
 from services.api.device_update_lists import PREFIX
 from services.api.errors import (
     BAD_REQUEST,
     BUSY,
+    DAMAGE,
     EXPECTED,
     INTERNAL,
     METHOD_NOT_ALLOWED,
@@ -219,7 +220,11 @@ async def _shown(request: Request, shown: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    return _answer(request, answer_of(error), text_of(error))
+    caller: Caller = request.state.caller
+    if isinstance(error, DAMAGE):
+        logger.error("history is stopped", id=request.state.request_id, path=request.scope["path"], why=str(error))
+    is_limited = caller.scope is not None or caller.device_id is not None
+    return _answer(request, answer_of(error), text_of(error, is_limited=is_limited))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

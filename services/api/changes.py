@@ -1,9 +1,10 @@
 """What changed between two moments, and what made it so: of a device, of a deployment, or of the whole fleet."""
 
+import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,8 +21,8 @@ from events.fleet.deployments import deployment_of
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.history.moment import Moment
-from events.log.codec import decode_entry
-from events.log.keys import FLEET, name, partition_of
+from events.log.errors import UnreadableFact
+from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.scan import Wanted, scan
 from events.preview.difference import differences
 from events.rollout.state import ROLLOUT
@@ -35,6 +36,7 @@ SHOWN_MAX = 100
 FACTS_MAX = 1000
 """Facts that are told, the newest ones; the answer says how many there are."""
 _STATUSES = ("target", "actual")
+_OUTCOMES = 500
 
 
 class Between(msgspec.Struct, frozen=True):
@@ -55,18 +57,23 @@ class Between(msgspec.Struct, frozen=True):
 # -- a device
 
 
-def of_device(both: Between, device_id: str) -> JsonObject:
+def of_device(both: Between, device_id: str, *, left_out: Collection[int] = ()) -> JsonObject:
     """A device's tags, properties, identity, standing and configuration, with the facts and outcomes that changed them.
+
+    `left_out` are positions of its partition that an operator decided to leave out.
 
     Raises:
         DeviceNotFound: it was there at neither moment.
+        UnreadableFact: an entry of it lacks what facts have.
     """
+    if device_of(device_id) != device_id:
+        raise DeviceNotFound(device_id)  # A module has a document as well.
     before, after = _sections(both.before, device_id), _sections(both.after, device_id)
     if not before and not after:
         raise DeviceNotFound(device_id)
     layers = {one for room in (both.before, both.after) for one in _layers(room, device_id)}
-    facts = [*_facts_of_device(both, device_id), *_facts_of_fleet(both, layers), *_outcomes(both, device_id)]
-    return {"changes": _changes(before, after), **_told(facts)}
+    facts = (_facts_of_device(both, device_id, left_out), _facts_of_fleet(both, layers), _outcomes(both, device_id))
+    return {"changes": _changes(before, after), **_told(itertools.chain(*facts))}
 
 
 def _sections(room: Room, device_id: str) -> dict[str, JsonObject]:
@@ -110,38 +117,63 @@ def _layers(room: Room, device_id: str) -> set[str]:
     return set() if effective is None else {layer.id for layer in effective.row.layers}
 
 
-def _facts_of_device(both: Between, device_id: str) -> Iterator[JsonObject]:
+class _Fact(NamedTuple):
+    """A fact or an outcome in the order in which they are told; what it says is not looked at."""
+
+    at: int
+    stream: str
+    position: int
+    by: str
+    type: str
+    subject: str
+    cause: str
+
+    def shape(self) -> JsonObject:
+        """As the answer has it."""
+        return {
+            "position": f"{self.stream}:{self.position}",
+            "at": self.at,
+            "by": self.by,
+            "type": self.type,
+            "subject": self.subject,
+            "cause": self.cause,
+        }
+
+
+def _facts_of_device(both: Between, device_id: str, left_out: Collection[int]) -> Iterator[_Fact]:
     number = partition_of(device_id, both.after.log.partitions)
     first, last = (moment.positions[number] for moment in both.moments)
     stream = name(number)
     wanted = Wanted(devices=frozenset({device_id}))
     for entry in scan(both.after.streams, stream, wanted, after=first, upto=last):
-        yield _fact(stream, decode_entry(stream, entry.position, entry.fields))
+        if entry.position in left_out:
+            continue
+        try:
+            by, kind, subject, cause = (entry.fields[one].decode() for one in (b"by", b"type", b"subject", b"cause"))
+            yield _Fact(int(entry.fields[b"at"]), stream, entry.position, by, kind, subject, cause)
+        except (KeyError, ValueError) as error:
+            raise UnreadableFact(stream, entry.position, str(error)) from error
 
 
-def _facts_of_fleet(both: Between, names: Iterable[str]) -> Iterator[JsonObject]:
-    some = set(names)
-    for envelope in both.fleet_facts:
-        if deployment_of(envelope.subject) in some:
-            yield _fact(name(FLEET), envelope)
+def _facts_of_fleet(both: Between, names: Iterable[str] | None = None) -> Iterator[_Fact]:
+    some = None if names is None else set(names)
+    for one in both.fleet_facts:
+        if some is None or deployment_of(one.subject) in some:
+            kind = type(one.fact).__name__
+            yield _Fact(one.at, name(FLEET), one.position, str(one.by), kind, one.subject, one.cause)
 
 
-def _outcomes(both: Between, device_id: str) -> Iterator[JsonObject]:
+def _outcomes(both: Between, device_id: str) -> Iterator[_Fact]:
     number = partition_of(device_id, both.after.log.partitions)
     found = both.after.view.assignment(device_id) or both.before.view.assignment(device_id)
     if found is None:
         return
-    for position, at, outcome in both.after.view.recorded(number, after=both.before.views.checkpoint(number).outcomes):
-        if _has(outcome, found.ordinal):
-            cause = both.after.views.outcomes(number, after=position - 1, limit=1)[0].cause
-            yield {
-                "position": f"{name(number)}:outcomes:{position}",
-                "at": at,
-                "by": "system:project",
-                "type": "Outcome",
-                "subject": device_id,
-                "cause": cause,
-            }
+    stream, after = f"{name(number)}:outcomes", both.before.views.checkpoint(number).outcomes
+    while entries := both.after.views.outcomes(number, after=after, limit=_OUTCOMES):
+        after = entries[-1].position
+        for one in entries:
+            if _has(msgspec.json.decode(one.data, type=Outcome), found.ordinal):
+                yield _Fact(one.at, stream, one.position, "system:project", "Outcome", device_id, one.cause)
 
 
 def _has(outcome: Outcome, ordinal: int) -> bool:
@@ -157,6 +189,8 @@ def of_deployment(both: Between, deployment_id: str) -> JsonObject:
     Raises:
         DeploymentNotFound: it stood at neither moment.
     """
+    if ":" in deployment_id:
+        raise DeploymentNotFound(deployment_id)  # What has a colon in its name is another kind of subject.
     before, after = (_fields(room, deployment_id) for room in (both.before, both.after))
     if not before and not after:
         raise DeploymentNotFound(deployment_id)
@@ -228,7 +262,7 @@ def of_fleet(both: Between) -> JsonObject:
         },
         "devices": {"registered": {"lost": retired.shape(), "gained": registered.shape()}},
         "assignments": assignments,
-        **_told(_fact(name(FLEET), envelope) for envelope in both.fleet_facts),
+        **_told(_facts_of_fleet(both)),
     }
 
 
@@ -297,18 +331,18 @@ def _changes(before: dict[str, JsonObject], after: dict[str, JsonObject]) -> lis
     ]
 
 
-def _fact(stream: str, envelope: Envelope[Any]) -> JsonObject:
+def _told(facts: Iterable[_Fact]) -> JsonObject:
+    """The newest of them, and how many there are of everybody; no more of them are in memory at once."""
+    newest: list[_Fact] = []
+    by: Counter[str] = Counter()
+    for one in facts:
+        by[one.by] += 1
+        if len(newest) < FACTS_MAX:
+            heapq.heappush(newest, one)
+        else:
+            heapq.heappushpop(newest, one)
     return {
-        "position": f"{stream}:{envelope.position}",
-        "at": envelope.at,
-        "by": str(envelope.by),
-        "type": type(envelope.fact).__name__,
-        "subject": envelope.subject,
-        "cause": envelope.cause,
+        "facts": [one.shape() for one in sorted(newest)],
+        "factCount": by.total(),
+        "by": dict(by.most_common()),
     }
-
-
-def _told(facts: Iterable[JsonObject]) -> JsonObject:
-    every = sorted(facts, key=lambda one: (one["at"], one["position"]))
-    by = Counter(one["by"] for one in every)
-    return {"facts": every[-FACTS_MAX:], "factCount": len(every), "by": dict(by.most_common())}

@@ -11,6 +11,12 @@ from services.api.changes import Between, of_deployment, of_device, of_fleet
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid
 from services.api.past import AT_CHARACTERS_MAX, AT_FORM, AtMode, Past
+from services.api.paths import DEPLOYMENT, DEPLOYMENT_FORM, DEVICE, DEVICE_FORM
+
+ThisDevice = Annotated[str | None, Query(description=f"This device alone: {DEVICE}.", json_schema_extra=DEVICE_FORM)]
+ThisDeployment = Annotated[
+    str | None, Query(description=f"This deployment alone: {DEPLOYMENT}.", json_schema_extra=DEPLOYMENT_FORM)
+]
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
@@ -38,8 +44,8 @@ def diff(
             description="The later one, as `at`; now if it is not given.",
         ),
     ] = None,
-    device: Annotated[str | None, Query(description="This device alone.")] = None,
-    deployment: Annotated[str | None, Query(description="This deployment alone.")] = None,
+    device: ThisDevice = None,
+    deployment: ThisDeployment = None,
     mode: AtMode = "in-effect",
 ) -> JsonObject:
     """What changed between two moments: removals first, with the facts in between; secrets show as `***`."""
@@ -54,8 +60,9 @@ def diff(
     both = Between(past.room_at(before, mode), past.room_at(after, mode), tuple(facts))
     streams = list(after.positions)
     if device is not None:
-        streams = [FLEET, partition_of(device, both.after.log.partitions)]
-        found = of_device(both, device)
+        number = partition_of(device, both.after.log.partitions)
+        streams = [FLEET, number]
+        found = of_device(both, device, left_out=past.left_out(number))
     elif deployment is not None:
         found = of_deployment(both, deployment)
     else:

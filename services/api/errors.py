@@ -9,6 +9,7 @@ from events.audit import errors as audit
 from events.canonical import JsonObject
 from events.deployment import errors as deployment
 from events.device import errors as device
+from events.fleet import errors as fleet
 from events.history import errors as history
 from events.log import errors as log
 from events.manifest.errors import ManifestInvalid
@@ -132,6 +133,9 @@ _BY_STATUS = {
     413: _TOO_LARGE,
 }
 
+DAMAGE = (fleet.CannotFold, log.UnreadableFact, log.LogLostItsTail, history.HistoryDiffers)
+"""A fact is in the way, and stays there until an operator decides on it; these errors name facts of anybody."""
+
 _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
@@ -180,6 +184,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         BUSY,
     ),
+    (DAMAGE, Answer(500, "LogDamaged")),
     ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), Answer(500, "ArchiveDamaged")),
     (
         (
@@ -214,8 +219,13 @@ def answer_of(error: Exception) -> Answer:
     return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))
 
 
-def text_of(error: Exception) -> str:
-    """What an error says, as far as anybody reads; a manifest can have as many problems as it has members."""
+def text_of(error: Exception, *, is_limited: bool = False) -> str:
+    """What an error says, as far as anybody reads; a manifest can have as many problems as it has members.
+
+    Who `is_limited` to some devices is not told of a fact that may be another's.
+    """
+    if is_limited and isinstance(error, DAMAGE):
+        return "a fact of the log is in the way, and whoever runs twinfold has to decide on it"
     text = str(error)
     return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … and more of this"
 

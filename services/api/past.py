@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -108,19 +108,31 @@ class Past:
         return now_of(self._room.log, now=self._room.clock())
 
     def fleet_facts(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
-        """The fleet's facts at positions after + 1 to `upto`.
+        """The fleet's facts at positions after + 1 to `upto`, without those that an operator decided to leave out.
 
         Raises:
-            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.refresh`.
+            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.upto`.
         """
         with self._lock:
             partitions = self._partitions
-        return partitions.folding.fleet_facts().between(after, upto)
+        fleet = partitions.folding.fleet_facts()
+        return [one for one in fleet.upto(upto)[after:] if one.position not in fleet.skipped(FLEET)]
+
+    def left_out(self, stream: int) -> Collection[int]:
+        """The positions of a stream that an operator decided to leave out.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        with self._lock:
+            partitions = self._partitions
+        return partitions.folding.fleet_facts().skipped(stream)
 
     @cached_property
     def _snapshots(self) -> Snapshots | None:
         try:
-            return Snapshots(Depot(self._room.settings.effective_archive_url), epoch=self._room.log.epoch)
+            depot = Depot(self._room.settings.effective_archive_url)
+            return Snapshots(depot, self._streams, epoch=self._room.log.epoch)
         except DepotUnavailable:
             return None
 
@@ -131,7 +143,11 @@ class Past:
 
     @cached_property
     def _documents(self) -> PastDocuments:
-        return PastDocuments(self._room.log, RawStreams(self._room.client), self._snapshots)
+        return PastDocuments(self._room.log, self._streams, self._snapshots)
+
+    @cached_property
+    def _streams(self) -> RawStreams:
+        return RawStreams(self._room.client)
 
 
 AT_CHARACTERS_MAX = 16_384
@@ -183,13 +199,15 @@ def look(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
 def keep_within(live: Room, room: Room, caller: Caller, device_id: str) -> None:
     """Keep whoever is limited to the devices that they reach now (which the gate sees to), and reached then.
 
+    A device reaches itself as long as it is registered: what had its id before is another one.
+
     Raises:
         DeviceNotFound: it was outside of their scope, or was registered again since.
     """
-    if caller.scope is None:
+    if caller.scope is None and caller.device_id is None:
         return
     then, now = (one.log.load([device_id])[0].head.generation for one in (room, live))
-    if then != now or not room.reaches(caller.scope, device_id):
+    if then != now or (caller.scope is not None and not room.reaches(caller.scope, device_id)):
         raise DeviceNotFound(device_id)
 
 

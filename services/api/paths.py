@@ -9,24 +9,24 @@ from events.readiness.catalogue import BY_ID
 from events.rollout.facts import Counts
 from events.views.reading import STATUSES
 
-_DEVICE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
-_DEPLOYMENT = "1 to 128 lower-case ASCII letters, digits and - + % _ * ! '"
+DEVICE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
+DEPLOYMENT = "1 to 128 lower-case ASCII letters, digits and - + % _ * ! '"
 
 # Said, and not asked for here: what decides refuses in its own words, and reading such a name is a 404.
-_DEVICE_FORM = {"pattern": r"^[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}$"}
-_DEPLOYMENT_FORM = {"pattern": r"^[a-z0-9\-+%_*!']{1,128}$"}
+DEVICE_FORM = {"pattern": r"^[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}$"}
+DEPLOYMENT_FORM = {"pattern": r"^[a-z0-9\-+%_*!']{1,128}$"}
 
-DeviceId = Annotated[str, Path(description=_DEVICE, examples=["edge-1"], json_schema_extra=_DEVICE_FORM)]
+DeviceId = Annotated[str, Path(description=DEVICE, examples=["edge-1"], json_schema_extra=DEVICE_FORM)]
 ModuleId = Annotated[
     str,
     Path(
-        description=f"{_DEVICE}; $edgeAgent and $edgeHub are there",
+        description=f"{DEVICE}; $edgeAgent and $edgeHub are there",
         examples=["sensor"],
-        json_schema_extra=_DEVICE_FORM,
+        json_schema_extra=DEVICE_FORM,
     ),
 ]
-DeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["north"], json_schema_extra=_DEPLOYMENT_FORM)]
-NewDeploymentId = Annotated[str, Path(description=_DEPLOYMENT, examples=["south"], json_schema_extra=_DEPLOYMENT_FORM)]
+DeploymentId = Annotated[str, Path(description=DEPLOYMENT, examples=["north"], json_schema_extra=DEPLOYMENT_FORM)]
+NewDeploymentId = Annotated[str, Path(description=DEPLOYMENT, examples=["south"], json_schema_extra=DEPLOYMENT_FORM)]
 RuleName = Annotated[
     str,
     Path(description="a rule, as in docs/readiness.md", examples=["privileged"], json_schema_extra={"enum": [*BY_ID]}),
@@ -39,8 +39,8 @@ WaiverName = Annotated[
         json_schema_extra={"pattern": r"^[A-Za-z0-9._@+\-]{1,64}$"},
     ),
 ]
-RolledOutId = Annotated[str, Path(description=_DEPLOYMENT, examples=["phased"], json_schema_extra=_DEPLOYMENT_FORM)]
-HeldId = Annotated[str, Path(description=_DEPLOYMENT, examples=["held"], json_schema_extra=_DEPLOYMENT_FORM)]
+RolledOutId = Annotated[str, Path(description=DEPLOYMENT, examples=["phased"], json_schema_extra=DEPLOYMENT_FORM)]
+HeldId = Annotated[str, Path(description=DEPLOYMENT, examples=["held"], json_schema_extra=DEPLOYMENT_FORM)]
 ACTS = ("start", "pause", "resume", "approve", "skip", "retry", "abort", "rollback")
 ActName = Annotated[
     str, Path(description="what is to happen", examples=["start"], json_schema_extra={"enum": list(ACTS)})

@@ -45,7 +45,7 @@ def run(scale: Scale) -> Iterator[Figure]:
         fleet = Fleet(server, scale)
         names = list(fleets.device_ids(max(200, scale.devices // DEVICE_PARTS)))
         write(fleet, names)
-        snapshots = Snapshots(Depot(directory), epoch=fleet.log.epoch)
+        snapshots = Snapshots(Depot(directory), RawStreams(fleet.log.client), epoch=fleet.log.epoch)
         fold(fleet, snapshots)
         yield from look_back(fleet, names, snapshots)
 

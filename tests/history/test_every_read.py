@@ -89,7 +89,7 @@ def told(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) 
         api(system, TWINFOLD_DATA_DIR=str(directory)) as http,
     ):
         asked = [*paths(http.get("/openapi.json").json())]
-        snapshots = Snapshots(Depot(str(directory / "archive")), epoch=system.log.epoch)
+        snapshots = Snapshots(Depot(str(directory / "archive")), RawStreams(system.log.client), epoch=system.log.epoch)
         documents = PastDocuments(system.log, RawStreams(system.log.client), snapshots)
         taking = Taking(system.log, system.views, snapshots, documents, every_facts=1)
         recorded: list[tuple[str, dict[str, Answered]]] = []

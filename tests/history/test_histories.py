@@ -1,6 +1,7 @@
 """Partitions and documents of the past, over random histories; snapshots, and what becomes of damaged ones."""
 
 import itertools
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,11 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from events import CreateDeployment, CreateModule, PatchTags, RegisterDevice, ReportProperties, UpdateDeployment
+from events import (
+    CreateDeployment,
+    CreateModule,
+    PatchTags,
+    RegisterDevice,
+    ReportProperties,
+    UpdateDeployment,
+    canonical,
+)
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.folding import Folding
+from events.history.folding import Folded, Folding
 from events.history.snapshots import Snapshots
 from events.history.taking import Taking
 from events.history.views_at import PastPartitions
@@ -21,9 +30,9 @@ from events.log.depot import Depot
 from events.log.documents import encoded
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.log.raw import RawStreams
+from events.log.raw import RawEntry, RawStreams, number_of
 from events.view_store.memory import MemoryViewStore
-from events.views.kept import Kept
+from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept
 from tests.producer.logs import producer
 from tests.producer.test_refold import commands, snapshots
 from tests.workers.system import base, layer
@@ -44,6 +53,19 @@ _targeting: st.SearchStrategy[Any] = st.one_of(
 more = st.one_of(_targeting, _targeting, commands)
 
 
+class Stored:
+    """The entries of a log and of views in memory, by what their ports say of them."""
+
+    def __init__(self, log: MemoryLog, views: MemoryViewStore) -> None:
+        self._log, self._views = log, views
+
+    def read(self, stream: str, *, after: int, limit: int) -> list[RawEntry]:
+        number = number_of(stream)
+        some: Any = self._log.read(number, after=after, limit=limit) if ":" not in stream else ()
+        some = some or self._views.outcomes(number, after=after, limit=limit)
+        return [RawEntry(one.position, {b"all": canonical.encode(one)}) for one in some]
+
+
 class Small:
     """A log, its views and their worker in memory, with one partition."""
 
@@ -54,7 +76,7 @@ class Small:
         self.projector = Projector(self.log, self.views, clock=lambda: next(self.clock))
         self.place = f"memory://histories-{next(_places)}"
         self.depot = Depot(self.place)
-        self.snapshots = Snapshots(self.depot, epoch="memory")
+        self.snapshots = Snapshots(self.depot, Stored(self.log, self.views), epoch="memory")
         # Whole partitions are read through the log, and single subjects are not asked for here.
         streams: RawStreams = None  # type: ignore[assignment]
         self.documents = PastDocuments(self.log, streams, self.snapshots)
@@ -161,7 +183,7 @@ def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) ->
     elif how == "cut short":
         data = data[: len(data) // 2]
     elif how == "another's":
-        other = Snapshots(small.depot, epoch="other")
+        other = Snapshots(small.depot, Stored(small.log, small.views), epoch="other")
         where = other.put(0, small.views.load(0), {})
         data = small.depot.get(where)
     else:
@@ -201,6 +223,20 @@ def test_who_asks_for_the_same_at_once_gets_one_folding_and_the_memory_of_it_is_
     assert tight.at(0, first, implied=False) is once
     tight.at(0, last, implied=False)
     assert tight.at(0, first, implied=False) is not once
+
+
+def test_what_is_kept_of_a_past_partition_is_counted_about_as_it_weighs() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        ordinals = {f"edge-{number:07}": b"%d" % number for number in range(20_000)}
+        hashes: dict[str, dict[str, bytes]] = {**{one: {} for one in HASHES}, "ordinals": ordinals}
+        kept = Kept(Checkpoint(), hashes, {one: bytes(80_000) for one in ARRAYS})
+        weight = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    counted = Folded(kept, 0, None, is_final=True, since=0, until=None).size_bytes
+    assert 0.9 < counted / weight < 1.1
 
 
 def test_an_answer_that_may_change_yet_is_not_kept() -> None:

@@ -68,3 +68,20 @@ def test_whoever_is_scoped_sees_who_is_theirs_now_and_was_theirs_then(serving: G
     found = http.post("/devices/query", json=query, params={"at": then}, headers=north).json()
     assert found == [{"deviceId": "stays"}]
     assert get("/v1/diff", **{"from": then}).status_code == 401
+
+
+def test_a_device_does_not_see_what_was_registered_under_its_id_before(serving: Guarded) -> None:
+    http, system, owner = serving.http, serving.system, serving.policy()
+    serving.register("own", capabilities={"iotEdge": True})
+    patch = {"properties": {"desired": {"customer": "former"}}}
+    http.patch("/twins/own", json=patch, headers=owner).raise_for_status()
+    system.settle()
+    former = vector(system, 0).rpartition(",")[0]
+    http.delete("/devices/own", headers={**owner, "If-Match": "*"}).raise_for_status()
+    serving.register("own", capabilities={"iotEdge": True})
+    system.settle()
+    latter, key = vector(system, 0).rpartition(",")[0], serving.device("own")
+    for at, status in ((latter, 200), (former, 404)):
+        assert http.get("/v1/devices/own/desired", params={"at": at}, headers=key).status_code == status
+    told = http.get("/twins/own", params={"at": former}, headers=owner).json()
+    assert told["properties"]["desired"]["customer"] == "former"

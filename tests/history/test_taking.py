@@ -8,6 +8,7 @@ from events import PatchTags
 from events.history.snapshots import Snapshots
 from events.log.depot import Depot
 from events.log.keys import partition_of
+from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually
 from tests.workers.system import fresh_system, join
@@ -22,7 +23,7 @@ def test_a_pool_takes_a_snapshot_once_so_many_facts_are_folded(shared_redis: Emb
     ):
         number = partition_of("d", system.log.partitions)
         system.do(*join("d"), *(PatchTags("d", {"n": one}) for one in range(20)))
-        snapshots = Snapshots(Depot(str(tmp_path / "archive")), epoch=system.log.epoch)
+        snapshots = Snapshots(Depot(str(tmp_path / "archive")), RawStreams(system.log.client), epoch=system.log.epoch)
         eventually(lambda: snapshots.vectors(number), what="a snapshot is there")
         found = snapshots.newest(number, system.views.checkpoint(number).vector)
         assert found is not None

@@ -398,7 +398,7 @@ def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_
     shared_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
     with fresh_system(shared_redis, waking=False, at=1_700_000_000_000) as system:
-        snapshots = Snapshots(Depot(str(tmp_path)), epoch=system.log.epoch)
+        snapshots = Snapshots(Depot(str(tmp_path)), RawStreams(system.log.client), epoch=system.log.epoch)
         past = PastDocuments(system.log, RawStreams(system.log.client), None)
         taking = Taking(system.log, system.views, snapshots, past, every_facts=1)
         live(system, then=lambda: [taking.take(number) for number in range(PARTITIONS)])

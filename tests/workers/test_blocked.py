@@ -32,11 +32,11 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
         yield system
 
 
-def damage(system: System, stream: int, data: bytes = b"{", *, kind: str = "X") -> int:
+def damage(system: System, stream: int, data: bytes = b"{", *, kind: str = "X", subject: str = "d0") -> int:
     """An entry that no version ever wrote, at the next position; its position."""
     client: Any = system.log.client
     position = system.log.head(stream) + 1
-    fields = {"type": kind, "subject": "d0", "version": 9, "at": 1, "by": "user:ada", "cause": "", "data": data}
+    fields = {"type": kind, "subject": subject, "version": 9, "at": 1, "by": "user:ada", "cause": "", "data": data}
     client.xadd(key(stream, "log"), fields, id=f"{position}-0")
     client.hset(key(stream, "meta"), "position", position)
     return position

@@ -13,6 +13,7 @@ from events.log.depot import Depot
 from events.log.errors import LogError, LogUnavailable, SegmentDamaged, SegmentMissing
 from events.log.opening import open_log
 from events.log.port import Log
+from events.log.raw import RawStreams
 from events.settings import Settings, read_settings
 from events.view_store.redis import RedisViewStore
 from events.view_store.staging import RebuildSuperseded
@@ -62,7 +63,7 @@ def _open(settings: Settings, asked: Asked) -> tuple[Callable[[int, Tell], Compa
     if asked.rebuild:
         return Rebuilding(log).partition, log.head
     views = RedisViewStore(log.client)
-    snapshots = Snapshots(Depot(settings.effective_archive_url), epoch=log.epoch)
+    snapshots = Snapshots(Depot(settings.effective_archive_url), RawStreams(log.client), epoch=log.epoch)
     replay = Replay(log, views, views, upto=lambda stream: asked.upto.get(str(stream)), snapshots=snapshots)
     return replay.stream, log.head
 

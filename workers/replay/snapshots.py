@@ -8,7 +8,7 @@ from events.canonical import Json
 from events.envelope import Vector
 from events.fleet.partition import Partition
 from events.history.errors import SnapshotDamaged, SnapshotGone
-from events.history.snapshots import Snapshots
+from events.history.snapshots import Snapshot, Snapshots
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import writes_of
 from events.views.kept import Kept
@@ -31,6 +31,7 @@ class SnapshotsPassed:
         vectors = [] if snapshots is None else snapshots.vectors(number)
         self.waiting = list(zip(vectors, names, strict=True))
         self._kept = MemoryViewStore()
+        self._first: Snapshot | None = None
         self.compared = 0
 
     @property
@@ -44,30 +45,49 @@ class SnapshotsPassed:
             vector = self.waiting[0][0]
             if vector == upto or not within(vector, upto):
                 return
-            if within(after, vector) and vector != after:
+            # One of facts that were lost stands where the folding may never come by.
+            if self._look() is not None and within(after, vector) and vector != after:
                 yield vector
             if self.waiting and self.waiting[0][0] == vector:
-                self.waiting.pop(0)
+                self._drop()
 
     def pass_by(self, folding: Folding, step: Step) -> None:
         """Compare the snapshot that stands where the folding stands, if there is one."""
         del step  # What is decided and not recorded is found by the outcome that comes next.
         if self.waiting and self.waiting[0][0] == folding.partition.vector:
-            self.found(self._differences(folding.partition))
-            self.waiting.pop(0)
+            snapshot = self._look()
+            if snapshot is not None:
+                self.compared += 1
+                self.found(self._differences(folding.partition, snapshot))
+                self._drop()
 
-    def _differences(self, partition: Partition) -> Iterator[Difference]:
+    def end(self) -> None:
+        """Tell of the damaged ones among those that lie ahead; the others are newer than this look."""
+        while self.waiting:
+            if self._look() is not None:
+                self._drop()
+
+    def _look(self) -> Snapshot | None:
+        """The first one that waits; `None` where it is gone or damaged, which is told, and it waits no more."""
         assert self._snapshots is not None
         where = self.waiting[0][1]
-        try:
-            snapshot = self._snapshots.read(self._number, where)
-        except SnapshotGone:
-            return
-        except SnapshotDamaged as error:
-            self.compared += 1
-            yield Difference("snapshot", where, stored=error.why)
-            return
-        self.compared += 1
+        if self._first is None:
+            try:
+                self._first = self._snapshots.read(self._number, where)
+            except SnapshotGone:
+                self._drop()
+            except SnapshotDamaged as error:
+                self._drop()
+                self.compared += 1
+                self.found([Difference("snapshot", where, stored=error.why)])
+        return self._first
+
+    def _drop(self) -> None:
+        self.waiting.pop(0)
+        self._first = None
+
+    def _differences(self, partition: Partition, snapshot: Snapshot) -> Iterator[Difference]:
+        where = self.waiting[0][1]
         stored = snapshot.kept
         folded = self._as_kept(partition, stored)
         for one in differences(self._number, stored, folded):

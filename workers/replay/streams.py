@@ -180,6 +180,7 @@ class Replay:
             named.add(differences(number, stored, folded))
         else:
             folding.fold_to(_within_head(upto, folding.partition.vector, self._log.head(number), self._fleet))
+        passed.end()
         vector = folding.partition.vector
         if documents_too:
             named.add(beside.differences(facts))

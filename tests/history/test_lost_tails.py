@@ -1,0 +1,117 @@
+"""A Redis that lost its newest facts goes on from where it stands, and snapshots with those facts are not used."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from events import PatchTags
+from events.envelope import Vector
+from events.history.documents import PastDocuments
+from events.history.errors import SnapshotDamaged
+from events.history.folding import Folding
+from events.history.snapshots import Snapshots
+from events.history.taking import Taking
+from events.log.depot import Depot
+from events.log.documents import encoded
+from events.log.keys import FLEET, partition_of
+from events.log.raw import RawStreams
+from services.embedded_redis import EmbeddedRedis
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
+from workers.projector import Projector
+from workers.replay.streams import Replay
+
+pytestmark = pytest.mark.redis_server
+
+NUMBER = partition_of("d", PARTITIONS)
+
+
+class Told:
+    """A system whose facts are folded here, and whose Redis goes back to what it was."""
+
+    def __init__(self, system: System, place: Path) -> None:
+        self.system = system
+        streams = RawStreams(system.log.client)
+        self.snapshots = Snapshots(Depot(str(place)), streams, epoch=system.log.epoch)
+        self.documents = PastDocuments(system.log, streams, self.snapshots)
+        self.alone = PastDocuments(system.log, streams, None)
+        self.taking = Taking(system.log, system.views, self.snapshots, self.documents, every_facts=1)
+        self._clock = itertools.count(1_800_000_000_000)
+
+    def do(self, *commands: Any) -> None:
+        self.system.do(*commands)
+        projector = Projector(self.system.log, self.system.views, clock=lambda: next(self._clock))
+        for number in range(PARTITIONS):
+            projector.drain(number, go_on=lambda: True)
+
+    def take(self) -> str:
+        found = self.taking.take(NUMBER)
+        assert found is not None
+        return found
+
+    def lose(self, *commands: Any) -> str:
+        """Write some, take a snapshot with them, and lose them; its name."""
+        client: Any = self.system.log.client
+        former = {key: client.dump(key) for key in client.keys("*")}
+        self.do(*commands)
+        where = self.take()
+        client.flushdb()
+        for key, data in former.items():
+            client.restore(key, 0, data)
+        return where
+
+    def vector(self) -> Vector:
+        return Vector(self.system.log.head(NUMBER), self.system.log.head(FLEET))
+
+    def replayed(self) -> list[tuple[str, str]]:
+        replay = Replay(self.system.log, self.system.views, self.system.views, snapshots=self.snapshots)
+        return [(one.kind, one.place) for one in replay.stream(NUMBER).differences]
+
+
+@pytest.fixture
+def told(shared_redis: EmbeddedRedis, tmp_path: Path) -> Any:
+    with fresh_system(shared_redis, waking=False) as system:
+        told = Told(system, tmp_path)
+        told.do(*join("d", site="north"), deploy("all", base("m"), "tags.site = 'north'"))
+        yield told
+
+
+@pytest.mark.parametrize("which", ["facts of the partition", "facts of the fleet", "outcomes"])
+def test_a_snapshot_with_facts_that_were_lost_is_named_and_not_used_and_replaced(told: Told, which: str) -> None:
+    match which:
+        case "facts of the partition":
+            where = told.lose(PatchTags("d", {"lost": 1}))
+            told.do(PatchTags("d", {"kept": 1}))
+        case "facts of the fleet":
+            where = told.lose(deploy("lost", base("lost"), "tags.lost = 1"))
+            told.do(deploy("kept", base("kept"), "tags.lost = 1"))
+        case _:
+            # What was decided about the same facts is noted at another time.
+            told.system.do(deploy("new", base("new"), priority=2))
+            where = told.lose()
+            told.do()
+    vector = told.vector()
+    assert where in told.snapshots.names(NUMBER)
+    assert told.snapshots.vectors(NUMBER) == [vector]
+    with pytest.raises(SnapshotDamaged, match="the log does not have"):
+        told.snapshots.read(NUMBER, where)
+    quick, slow = (Folding(told.system.log, told.system.views, one) for one in (told.snapshots, None))
+    with capture_logs() as logged:
+        assert quick.in_effect(NUMBER, vector) == slow.in_effect(NUMBER, vector)
+        now, alone = (encoded(one.at(NUMBER, vector.partition)) for one in (told.documents, told.alone))
+        assert now == alone
+    assert {(one["event"], one["snapshot"]) for one in logged} == {("snapshot damaged", where)}
+    assert told.replayed() == [("snapshot", where)]
+    assert told.take() == where
+    assert told.taking.take(NUMBER) is None, "a good one is there"
+    assert told.replayed() == []
+
+
+def test_a_snapshot_ahead_of_a_log_that_lost_its_tail_is_named_and_keeps_no_other_from_being_due(told: Told) -> None:
+    where = told.lose(*(PatchTags("d", {"n": one}) for one in range(5)))
+    told.do(PatchTags("d", {"floor": 1}))
+    assert told.replayed() == [("snapshot", where)]
+    assert NUMBER in told.taking.due()
+    assert told.take() != where

@@ -24,15 +24,15 @@ from events.readiness.subject import Subject
 from events.view_store.querying import ContinuationInvalid
 from services.api import described, described_preview
 from services.api.answers import JsonAnswer
-from services.api.asking import author_of, caller_of, page_of, room_of
+from services.api.asking import author_of, page_of, room_of
 from services.api.callers import Asked, ListPage
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, text_of
+from services.api.errors import text_of
 from services.api.pages import PAGE_MAX
 from services.api.previewing import Preview
 from services.api.readiness import report_shape, waivers_at
 from services.api.room import Room
-from services.api.v1 import BATCH_LINES, FACTS_BODY, allowed, batches, command_of
+from services.api.v1 import FACTS_BODY, commands_of
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
@@ -62,12 +62,7 @@ async def preview(
     same: else it answers 412 and says what differs. `?list=` asks for the ids of one of the lists.
     """
     del list_, top, continuation
-    commands = []
-    async for first, lines in batches(request):
-        if first > 1:
-            raise BodyInvalid(f"a preview has at most {BATCH_LINES} lines")
-        commands = [allowed(command_of(line), caller_of(request)) for line in lines]
-    return await run_in_threadpool(_preview, request, commands)
+    return await run_in_threadpool(_preview, request, await commands_of(request))
 
 
 def _preview(request: Request, commands: Sequence[Command]) -> Response:
@@ -78,7 +73,7 @@ def _preview(request: Request, commands: Sequence[Command]) -> Response:
     if len(commands) == 1:
         for one in report.refused:
             raise one.error
-    return answer_to(request, glance.preview(report.refused))
+    return answer_to(request, glance.preview(commands, report.refused))
 
 
 def answer_to(request: Request, shown: Preview) -> Response:

@@ -12,7 +12,7 @@ from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.deciding import ImaginedLog
-from events.preview.errors import PreviewRequired, PreviewTokenInvalid
+from events.preview.errors import PreviewDiffers, PreviewRequired, PreviewTokenInvalid
 from events.preview.facts import Imagined
 from events.preview.outcome import Outcome
 from events.preview.previewer import Previewer, Secrets, Within
@@ -147,10 +147,13 @@ class Glance:
         self._commands.append(command)
         return self._secrets.take_out(command)
 
-    def preview(self, refused: Sequence[Refused] = ()) -> Preview:
-        """What the facts would do that the producer meant to write."""
+    def preview(self, commands: Sequence[Command] = (), refused: Sequence[Refused] = ()) -> Preview:
+        """What the facts would do that the producer meant to write.
+
+        `commands` are what it was given, those included that are refused at sight; where they are not known, what came through.
+        """
         facts = self._looking.previewer.facts(self.log.proposed, by=self._author.by, new_secrets=self._secrets.new)
-        return self._looking.preview(self._author, self._commands, facts, refused=refused, on=self.log)
+        return self._looking.preview(self._author, commands or self._commands, facts, refused=refused, on=self.log)
 
 
 class Guard:
@@ -158,13 +161,16 @@ class Guard:
 
     `look` decides the commands once more at the head and compares what follows, before a secret of theirs is stored. Then it
     is shown each batch right before that is appended: one that was decided on the same versions of the same subjects goes
-    through, any other is looked at again. One that was decided on older versions is in conflict, and comes again.
+    through, any other is looked at again. One that was decided on older versions is in conflict, and comes again. Once some of
+    what was shown is written the rest cannot be held to it any more: it is kept out, and told so.
     """
 
     def __init__(self, looking: Looking, author: Author, take_out: Callable[[Command], Command]) -> None:
         self._looking, self._author, self._take_out = looking, author, take_out
         self._token = "" if author.asked is None else author.asked.token
-        self._coming, self._commands = list[Command](), list[Command]()
+        self._coming = list[Command]()
+        self._given: Sequence[Command] = ()
+        self._commands: Sequence[Command] = ()
         self._cleared: set[tuple[str, int, type[Any]]] = set()
 
     def take_out(self, command: Command) -> Command:
@@ -180,19 +186,24 @@ class Guard:
             PreviewRequired: it reaches too many for going without.
             PreviewBehind: it cannot be told now.
         """
+        self._given = commands
         if self._token or (self._looking.limit and any(map(_reaches, commands))):
             self._clear(commands)
 
-    def __call__(self, proposed: Sequence[Proposed]) -> None:
-        """Let a batch through that was not decided as `look` saw it.
+    def __call__(self, proposed: Sequence[Proposed], *, written: int) -> None:
+        """Let a batch through that was not decided as `look` saw it; `written` is how many facts are in the log by now.
 
         Raises:
             PreviewError: as `look`.
         """
         coming, self._coming = self._coming, []
-        self._commands = coming or self._commands
-        if _keys(proposed) <= self._cleared:
+        self._commands = self._given or coming or self._commands
+        others = _keys(proposed) - self._cleared
+        if not others:
             return
+        if self._token and written:
+            names = sorted({subject for subject, _, _ in others})
+            raise PreviewDiffers([f"somebody else wrote on {name} meanwhile" for name in names], written=written)
         if self._token or (self._looking.limit and any(map(_reaches, self._commands))):
             self._clear(self._commands)
 

@@ -36,8 +36,8 @@ PARTITIONS = 2
 class Stand:
     """A small fleet in memory, and somebody who looks ahead."""
 
-    def __init__(self, *commands: Any) -> None:
-        self.log, self.views = MemoryLog(partitions=PARTITIONS), MemoryViewStore()
+    def __init__(self, *commands: Any, log: MemoryLog | None = None) -> None:
+        self.log, self.views = log or MemoryLog(partitions=PARTITIONS), MemoryViewStore()
         self.producer = producer(self.log)
         self.projector = Projector(self.log, self.views, clock=lambda: 0)
         self.previewer = Previewer(self.log, self.views, clock=lambda: 0, pause=lambda _: None)

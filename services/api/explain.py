@@ -70,6 +70,7 @@ def explain(
         room.clock(),
         _turns(request, found, weighed),
         hidden,
+        caller_of(request).scope is not None,
     )
     lines = [line_shape(one, context, _led(request, explaining, found, one)) for one in weighed]
     return JsonAnswer({**device_shape(found, context, weighed, deployment or ""), "deployments": lines})

@@ -380,7 +380,9 @@ async def facts(request: Request) -> JsonObject:
 def _done(first: int, more: int) -> str:
     """What is written of a body that was left at a batch, of whose own facts some may be written as well."""
     before = f"lines before {first} are done" if first > 1 else ""
-    return " and ".join(filter(None, (before, f"of the others {more} facts are" if more else "")))
+    return " and ".join(
+        filter(None, (before, f"{more} facts of the lines from {first} on are written" if more else ""))
+    )
 
 
 def _write_shown(room: Room, author: Author, commands: Sequence[Command]) -> JsonObject:

@@ -182,3 +182,17 @@ def test_a_difference_names_removals_first_and_shows_no_secret() -> None:
     ]
     assert found[0].before == {"x": "***"}
     assert (found[1].before, found[1].after) == ("***", "***")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [([True], [1]), ([0], [False]), ([{"x": [1]}], [{"x": [True]}]), (1, 1.0)]
+)
+def test_values_that_json_tells_apart_are_a_difference_wherever_they_stand(before: Any, after: Any) -> None:
+    (found,) = differences({"m": {"a": before}}, {"m": {"a": after}})
+    assert (found.path, found.how, repr(found.before), repr(found.after)) == (
+        "a",
+        How.CHANGED,
+        repr(before),
+        repr(after),
+    )
+    assert not differences({"m": {"a": before}}, {"m": {"a": before}})

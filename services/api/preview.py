@@ -16,7 +16,7 @@ from events.manifest.merge import Conflict, conflicts
 from events.preview.difference import differences
 from events.preview.errors import PreviewDiffers
 from events.preview.listing import page as page_of_list
-from events.preview.outcome import Change, Members, Outcome, sections_of
+from events.preview.outcome import OF_DEPLOYMENTS, PLAIN, Change, Members, Outcome, sections_of
 from events.producer.errors import Command
 from events.producer.readiness import document_of
 from events.readiness.check import check
@@ -40,7 +40,6 @@ EXAMPLES = 3
 CHANGES_MAX = 50
 DIFFERENCES_MAX = 200
 _STACKS_MAX = 200
-_PLAIN = ("changed", "reconfigured", "unmanaged", "managed", "heldBack", "again", "registered", "retired")
 
 
 @router.post(
@@ -85,7 +84,6 @@ def answer_to(request: Request, shown: Preview) -> Response:
 
 
 def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
-    members = outcome.members(wanted.name)
     digest = outcome.summary().get(wanted.name, (0, ""))[1]
     after = (0, -1)
     if (text := room.continuations.open(wanted.continuation)) is not None:
@@ -98,6 +96,7 @@ def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
         if shown != digest:
             raise PreviewDiffers([f"{wanted.name} has other devices by now"])
         after = (place[0], place[1])
+    members = outcome.members(wanted.name)
     names, place_after = page_of_list(room.views, outcome, members, after=after, limit=wanted.top)
     sealed = None
     if place_after is not None:
@@ -112,8 +111,7 @@ def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
         "says": says(outcome),
         "changesNothing": not outcome.count("affected") and not shown.facts.by_stream,
         "facts": sum(map(len, shown.facts.by_stream.values())),
-        "affected": _list(room, outcome, "affected"),
-        **{name: _list(room, outcome, name) for name in _PLAIN},
+        **{name: _list(room, outcome, name) for name in PLAIN},
         "deployments": _deployments(room, outcome),
         "changes": changes,
         "moreChanges": max(0, len(outcome.changes) - CHANGES_MAX),
@@ -153,10 +151,9 @@ def _named(room: Room, outcome: Outcome, name: str, members: Members) -> JsonObj
 
 
 def _deployments(room: Room, outcome: Outcome) -> list[JsonObject]:
-    names = sorted({name.split("/")[1] for name in outcome.lists if name.startswith("deployments/")})
-    parts = ("gained", "lost", "targeted", "untargeted")
     return [
-        {"id": name, **{part: _list(room, outcome, f"deployments/{name}/{part}") for part in parts}} for name in names
+        {"id": name, **{part: _list(room, outcome, f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS}}
+        for name in outcome.deployment_ids
     ]
 
 

@@ -77,6 +77,17 @@ def test_a_count_comes_with_its_list_page_by_page(http: httpx.Client) -> None:
     assert rest["continuation"] is None
 
 
+def test_every_list_that_an_answer_names_can_be_asked_for_though_nobody_is_on_it(http: httpx.Client) -> None:
+    found = previewed(http, CREATE)
+    named = [one for one in found.values() if isinstance(one, dict) and "list" in one]
+    named += [one for deployment in found["deployments"] for one in deployment.values() if isinstance(one, dict)]
+    assert {one["list"] for one in named if not one["devices"]} > {"managed", "deployments/north/lost"}
+    for one in named:
+        assert len(previewed(http, CREATE, list=one["list"])["devices"]) == one["devices"]
+    missing = http.post("/v1/preview", content=lines(CREATE), params={"list": "deployments/nowhere/lost"})
+    assert (missing.status_code, "has no list" in missing.text) == (404, True)
+
+
 def test_a_write_asked_with_preview_answers_what_it_would_do(system: System, http: httpx.Client) -> None:
     heads = system.log.heads()
     found = http.patch("/twins/d4", json={"tags": {"site": "north"}}, params={"preview": "true"}).json()

@@ -5,6 +5,7 @@ PreviewError
 ├── PreviewDiffers        the outcome is no longer the one that was shown
 ├── PreviewRequired       so many devices change that somebody is to look first
 ├── PreviewBehind         the views are behind the log, or stopped
+│   └── PreviewOvertaken  somebody else wrote on the same meanwhile
 └── ListMissing           a preview has no list of that name
 """
 
@@ -64,6 +65,13 @@ class PreviewBehind(PreviewError):
     def __init__(self, what: str) -> None:
         super().__init__(f"no preview at the moment: {what}; try again")
         self.what = what
+
+
+class PreviewOvertaken(PreviewBehind):
+    """The views have more than the commands were decided on, and what was decided does not follow on that."""
+
+    def __init__(self) -> None:
+        super().__init__("somebody else wrote on the same meanwhile")
 
 
 class ListMissing(PreviewError):

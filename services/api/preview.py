@@ -72,7 +72,7 @@ def _preview(request: Request, commands: Sequence[Command]) -> Response:
     if len(commands) == 1:
         for one in report.refused:
             raise one.error
-    return answer_to(request, glance.preview(commands, report.refused))
+    return answer_to(request, glance.preview(commands, report.refused if len(commands) > 1 else None))
 
 
 def answer_to(request: Request, shown: Preview) -> Response:

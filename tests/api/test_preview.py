@@ -268,7 +268,8 @@ def test_of_lines_that_need_a_look_the_answer_says_which_are_done_and_a_token_le
     with api(system, TWINFOLD_PREVIEW_REQUIRED_ABOVE="3") as careful:
         refused = careful.post("/v1/facts", content=wide)
         assert (refused.status_code, "are done" in refused.text) == (428, False)
-        many = lines(*({"command": "PatchTags", "device_id": "d5", "tags": {"n": n}} for n in range(1000)))
+        names = ["d5", *(f"nobody-{number}" for number in range(999))]
+        many = lines(*({"command": "PatchTags", "device_id": name, "tags": {"n": 999}} for name in names))
         refused = careful.post("/v1/facts", content=many + b"\n" + wide)
         assert (refused.status_code, "lines before 1001 are done" in refused.text) == (428, True)
         assert careful.get("/twins/d5").json()["tags"]["n"] == 999

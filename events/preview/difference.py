@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from events.canonical import Json, JsonObject
+from events.canonical import Json, JsonObject, encode
 from events.properties import is_secret
 from events.secrets.references import mask
 
@@ -69,5 +69,5 @@ def _is_object(value: Json) -> bool:
 
 
 def _is_other(old: Json, new: Json) -> bool:
-    # True == 1 in Python, though not in JSON.
-    return isinstance(old, bool) != isinstance(new, bool) or bool(old != new)
+    # True == 1 == 1.0 in Python, though not in JSON, also within lists; of texts alone that need not be looked at.
+    return bool(old != new) or (not isinstance(old, str) and encode(old) != encode(new))

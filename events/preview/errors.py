@@ -5,6 +5,7 @@ PreviewError
 ├── PreviewDiffers        the outcome is no longer the one that was shown
 ├── PreviewRequired       so many devices change that somebody is to look first
 ├── PreviewBehind         the views are behind the log, or stopped
+│   └── PreviewOvertaken  somebody else wrote on the same meanwhile
 └── ListMissing           a preview has no list of that name
 """
 
@@ -14,7 +15,11 @@ _SHOWN = 8
 
 
 class PreviewError(Exception):
-    """Trouble with a look ahead; nothing is written."""
+    """Trouble with a look ahead; nothing is written, or it says what is."""
+
+    def add(self, said: str) -> None:
+        """Say more, as whoever passes the error on knows it."""
+        self.args = (f"{self}; {said}",)
 
 
 class PreviewTokenInvalid(PreviewError):
@@ -26,13 +31,21 @@ class PreviewTokenInvalid(PreviewError):
 
 
 class PreviewDiffers(PreviewError):
-    """What would happen now is not what was shown. `differences` are sentences, the first ones in the message."""
+    """What would happen now is not what was shown. `differences` are sentences, the first ones in the message.
 
-    def __init__(self, differences: Sequence[str]) -> None:
+    `written` is how many facts were written before that showed, which happens where there are several commands.
+    """
+
+    def __init__(self, differences: Sequence[str], *, written: int = 0) -> None:
         shown = "; ".join(differences[:_SHOWN])
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-        super().__init__(f"nothing is written, the outcome differs from the preview: {shown}{more}")
-        self.differences = tuple(differences)
+        done = (
+            f"{written} {'fact is' if written == 1 else 'facts are'} written and no more"
+            if written
+            else "nothing is written"
+        )
+        super().__init__(f"{done}, the outcome differs from the preview: {shown}{more}")
+        self.differences, self.written = tuple(differences), written
 
 
 class PreviewRequired(PreviewError):
@@ -52,6 +65,13 @@ class PreviewBehind(PreviewError):
     def __init__(self, what: str) -> None:
         super().__init__(f"no preview at the moment: {what}; try again")
         self.what = what
+
+
+class PreviewOvertaken(PreviewBehind):
+    """The views have more than the commands were decided on, and what was decided does not follow on that."""
+
+    def __init__(self) -> None:
+        super().__init__("somebody else wrote on the same meanwhile")
 
 
 class ListMissing(PreviewError):

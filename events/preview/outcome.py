@@ -24,6 +24,11 @@ _MANAGED = frozenset({Standing.MANAGED, Standing.HELD_BACK})
 Members = dict[int, BitMap]
 """Devices by partition."""
 
+PLAIN = ("affected", "changed", "reconfigured", "unmanaged", "managed", "heldBack", "again", "registered", "retired")
+"""The lists that every outcome has, with nobody on them if need be."""
+OF_DEPLOYMENTS = ("gained", "lost", "targeted", "untargeted")
+"""And those of each deployment that one names."""
+
 
 class Change(msgspec.Struct, frozen=True, eq=False):
     """One configuration that would give way to another, for as many devices as its list has.
@@ -68,11 +73,22 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         """A list.
 
         Raises:
-            ListMissing: there is none of that name.
+            ListMissing: there is none of that name, not even one that has nobody.
         """
-        if name not in self.lists:
+        if name not in self.lists and name not in self._empty():
             raise ListMissing(name)
-        return self.lists[name]
+        return self.lists.get(name, {})
+
+    @property
+    def deployment_ids(self) -> list[str]:
+        """The deployments that have lists, sorted."""
+        return sorted({name.split("/")[1] for name in self.lists if name.startswith("deployments/")})
+
+    def _empty(self) -> Iterator[str]:
+        """The names that are told with their counts whether or not anybody is on these lists."""
+        yield from PLAIN
+        yield from (f"deployments/{one}/{part}" for one in self.deployment_ids for part in OF_DEPLOYMENTS)
+        yield from (f"rollouts/{one.deployment}/first" for one in self.rollouts)
 
     def summary(self) -> dict[str, tuple[int, str]]:
         """Each list that has anybody: how many they are, and a digest of who."""

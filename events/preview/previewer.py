@@ -8,14 +8,15 @@ import msgspec
 from pyroaring import BitMap
 
 from events.access.scope import Scope
-from events.deployment.advice import Advice
 from events.deployment.facts import Admitted
 from events.envelope import Principal
 from events.fleet.deployments import Deployment, Deployments, targeting_facts
+from events.fleet.errors import CannotFold
 from events.log.keys import device_of
 from events.log.port import Log, Proposed
 from events.preview.admitting import Admitting
 from events.preview.deciding import ImaginedLog
+from events.preview.errors import PreviewOvertaken
 from events.preview.facts import Imagined, imagined, placed
 from events.preview.implied import ImaginedMerge, Implied, imply
 from events.preview.outcome import Outcome, outcome_of
@@ -59,12 +60,12 @@ class Secrets:
 
 
 class Decided(msgspec.Struct, frozen=True, eq=False):
-    """What would be in the log: the facts, the commands that would be refused, and what their author should know."""
+    """What would be in the log: the facts, the commands that would be refused, and the log with those facts."""
 
     proposed: tuple[Proposed, ...]
     facts: Imagined
     refused: tuple[Refused, ...]
-    advice: tuple[Advice, ...]
+    log: ImaginedLog
 
 
 class Previewer:
@@ -79,7 +80,7 @@ class Previewer:
         pause: Callable[[float], None] = time.sleep,
         personal: Personal = NOTHING_PERSONAL,
     ) -> None:
-        self._log, self._clock, self._personal = log, clock, personal
+        self._log, self._clock, self.personal = log, clock, personal
         self._recall = Recall(log, views, pause=pause)
         self._admitting = Admitting(log, views)
 
@@ -97,7 +98,7 @@ class Previewer:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        log, taking = ImaginedLog(self._log), Secrets(self._personal)
+        log, taking = ImaginedLog(self._log), Secrets(self.personal)
         producer = Producer(
             log,
             by=by,
@@ -109,7 +110,7 @@ class Previewer:
         )
         report = producer.submit(commands)
         facts = self.facts(log.proposed, by=by, new_secrets=taking.new)
-        return Decided(tuple(log.proposed), facts, report.refused, ())
+        return Decided(tuple(log.proposed), facts, report.refused, log)
 
     def facts(self, proposed: Sequence[Proposed], *, by: Principal, new_secrets: Iterable[str] = ()) -> Imagined:
         """Proposals as the facts that they would be."""
@@ -120,15 +121,22 @@ class Previewer:
 
         Raises:
             PreviewBehind: the views do not have what the facts were decided on.
-            CannotFold: the facts do not follow.
+            PreviewOvertaken: they have more, and the facts do not follow on that.
             LogUnavailable: Redis did not answer.
         """
-        implied = self.implied(facts)
+        try:
+            implied = self.implied(facts)
+        except CannotFold as error:
+            raise PreviewOvertaken from error
         first = self._admitting.first(proposed, implied, now=self._clock()) if implied else []
         return outcome_of(implied, first=first, within=within)
 
     def implied(self, facts: Imagined) -> list[Implied]:
-        """As `outcome`, partition by partition."""
+        """As `outcome`, partition by partition.
+
+        Raises:
+            CannotFold: the facts do not follow.
+        """
         numbers = sorted(set(range(self._log.partitions)) if facts.fleet else facts.by_stream.keys())
         if not numbers:
             return []

@@ -35,6 +35,8 @@ from events.views.recalling import (
 WAIT_SECONDS = 5.0
 _LOOK_SECONDS = 0.01
 _DOCUMENTS = 1000
+_SPARE = 64
+"""How many configurations that nobody has are kept at most, beside as many as somebody has."""
 _WANTED = Selection(hashes=RECALLED_HASHES, arrays=RECALLED_ARRAYS)
 
 
@@ -47,7 +49,9 @@ class Recall:
         self._fleet = FleetFacts(log)
         self._recalled: dict[int, Recalled] = {}
         self._shared = (0, Deployments())
-        self._configurations: dict[str, Configuration] = {NOTHING.digest: NOTHING}
+        self.configurations: dict[str, Configuration] = {NOTHING.digest: NOTHING}
+        """Those that were read, by digest: partitions share them."""
+        self._many = _SPARE
         self._lock = threading.Lock()
 
     def at(self, heads: Mapping[int, int], numbers: Sequence[int]) -> dict[int, Recalled]:
@@ -63,6 +67,7 @@ class Recall:
             while stale:
                 read = zip(stale, self._views.read_each(stale, _WANTED), strict=True)
                 stale = [number for number, kept in read if not self._keep(number, kept)]
+            self._forget()
             return {number: self._recalled[number] for number in numbers}
 
     def _is_known(self, number: int, checkpoint: Checkpoint) -> bool:
@@ -93,14 +98,23 @@ class Recall:
     def _keep(self, number: int, kept: Kept) -> bool:
         """Recall a partition as it was read; false when a commit came between two looks."""
         rows = rows_of(kept)
-        if unknown := tuple(sorted(digests_of(kept, rows) - self._configurations.keys())):
+        if unknown := tuple(sorted(digests_of(kept, rows) - self.configurations.keys())):
             found = self._views.read(number, Selection(fields=(("configurations", unknown),))).hashes["configurations"]
             if found.keys() != set(unknown):
                 return False
-            self._configurations |= {digest: Configuration.from_bytes(data) for digest, data in found.items()}
+            self.configurations |= {digest: Configuration.from_bytes(data) for digest, data in found.items()}
         deployments = self._deployments_at(number, kept.checkpoint.vector.fleet)
-        self._recalled[number] = Recalled(kept, rows, deployments, self._configurations)
+        self._recalled[number] = Recalled(kept, rows, deployments, self.configurations)
         return True
+
+    def _forget(self) -> None:
+        """Let go of configurations that no partition names any more, once there are many."""
+        if len(self.configurations) <= self._many:
+            return
+        self.configurations = {NOTHING.digest: NOTHING}
+        for one in self._recalled.values():
+            self.configurations |= one.configurations
+        self._many = 2 * len(self.configurations) + _SPARE
 
     def _deployments_at(self, number: int, position: int) -> Deployments:
         """The deployments as a partition sees them; folded once for all partitions."""

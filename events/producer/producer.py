@@ -119,6 +119,8 @@ class Producer:
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
         """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
+        self.written = 0
+        """How many facts it has brought into the log."""
 
     def __enter__(self) -> Self:
         return self
@@ -331,12 +333,15 @@ class Producer:
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._log.append(proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause)
+                chunks = self._log.append(proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause)
             except LogUnavailable:
                 if attempt == self._attempts:
                     raise
                 self._pause(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
+            else:
+                self.written += sum(len(one.indices) for one in chunks if not isinstance(one, Conflicted))
+                return chunks
         raise AssertionError
 
     def _wake(self, chunks: Iterable[Chunk]) -> None:

@@ -1,6 +1,6 @@
 """Everything that an explanation needs of one device, read from the log and the views."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -101,8 +101,11 @@ class Explanation(msgspec.Struct, frozen=True):
         """Facts of the device that workers have not come to."""
         return tuple(leading.of_device(self.standpoint.number, one) for one in self.traced.undecided)
 
-    def led_to_change(self) -> tuple[Led, ...]:
-        """The facts that came with the outcome: of the device, and on deployments that it came to have or has no more."""
+    def led_to_change(self, tells: Callable[[str, str], bool] = lambda _name, _act: True) -> tuple[Led, ...]:
+        """The facts that came with the outcome: of the device, and on deployments that it came to have or has no more.
+
+        `tells` says of a deployment and an act on it whether that may be said.
+        """
         row, was = self.standpoint.row, self.change.was
         layers, had = set(row.layers), set(was.layers)
         # Of one that nothing targets any more the stack stays, and what took it away was done to that.
@@ -113,7 +116,7 @@ class Explanation(msgspec.Struct, frozen=True):
             leading.of_deployment(name, deed)
             for name in sorted(names)
             for deed in self.deeds.get(name, ())
-            if span.before.fleet < deed.position <= span.after.fleet
+            if span.before.fleet < deed.position <= span.after.fleet and tells(name, deed.kind)
         ]
         return (*of_device, *sorted(of_fleet, key=lambda led: led.position))
 

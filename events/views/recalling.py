@@ -72,6 +72,11 @@ class Recalled:
         self._configurations = {digest: configurations[digest] for digest in digests_of(kept, rows)}
 
     @property
+    def configurations(self) -> Mapping[str, Configuration]:
+        """Those that are named, by digest."""
+        return self._configurations
+
+    @property
     def module_ids(self) -> frozenset[str]:
         """Every module that some device may have."""
         named = (configuration.module_ids for configuration in self._configurations.values())

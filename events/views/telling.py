@@ -33,6 +33,12 @@ class Context(msgspec.Struct, frozen=True):
     turns: Mapping[str, Turn] = {}
     hidden: frozenset[str] = frozenset()
     """Deployments of whose rollouts nothing is to be said, as they tell of other devices."""
+    is_scoped: bool = False
+    """Whether whoever asks is kept to some devices: nothing of others is to be said, wherever it comes from."""
+
+    def tells_rollout(self, deployment_id: str) -> bool:
+        """Whether it may be said how a deployment is rolled out; of one that is gone nobody knows whose it was."""
+        return not self.is_scoped or (deployment_id in self.deployments and deployment_id not in self.hidden)
 
 
 @lru_cache(10_000)

@@ -1,6 +1,5 @@
 """Why a device has what it has, and does not get what it does not: one verdict for each deployment, with its reason."""
 
-import difflib
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -21,14 +20,13 @@ from services.api.asking import caller_of, room_of
 from services.api.described import answers, refusals
 from services.api.explanations import OF_ROLLOUTS, device_shape, line_shape
 from services.api.hub import deployments_seen
+from services.api.near import near
 from services.api.paths import DeviceId
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
 LOOK_BACK_MAX = 10_000_000
 _NEAR_AMONG = 20_000
-_NEAR = 3
-_ALIKE = 0.75
 
 
 @router.get("/devices/{device_id}/explain", response_model=None, responses=answers(described_explain.Explanation))
@@ -70,6 +68,7 @@ def explain(
         room.clock(),
         _turns(request, found, weighed),
         hidden,
+        caller_of(request).scope is not None,
     )
     lines = [line_shape(one, context, _led(request, explaining, found, one)) for one in weighed]
     return JsonAnswer({**device_shape(found, context, weighed, deployment or ""), "deployments": lines})
@@ -92,8 +91,7 @@ def _near(request: Request, device_id: str) -> list[str]:
     """Who is called alike, of the devices that the caller reaches."""
     room = room_of(request)
     names, _ = room.view.devices(limit=_NEAR_AMONG, within=room.within(caller_of(request)))
-    folded = {name.lower(): name for name in names}
-    return [folded[name] for name in difflib.get_close_matches(device_id.lower(), folded, n=_NEAR, cutoff=_ALIKE)]
+    return near(device_id, names)
 
 
 def _why_not(request: Request, deployment_id: str) -> str:
@@ -104,9 +102,7 @@ def _why_not(request: Request, deployment_id: str) -> str:
     deeds = room.deeds.of(deployment_id, upto=room.log.head(FLEET))
     if deeds and deeds[-1].kind == DeploymentDeleted.__name__:
         return of_deployment(deployment_id, deeds[-1]).says
-    alike = difflib.get_close_matches(
-        deployment_id, (name for name, _ in deployments(room.log)), n=_NEAR, cutoff=_ALIKE
-    )
+    alike = near(deployment_id, (name for name, _ in deployments(room.log)))
     return f"did you mean {' or '.join(map(repr, alike))}?" if alike else ""
 
 

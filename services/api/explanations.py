@@ -64,6 +64,10 @@ def _says(found: Explanation, context: telling.Context, weighed: tuple[Weighed, 
 
 def _runs(found: Explanation, effective: Effective, context: telling.Context) -> JsonObject:
     row, change = effective.row, found.change
+
+    def tells(name: str, act: str) -> bool:
+        return act not in OF_ROLLOUTS or context.tells_rollout(name)
+
     return {
         "standing": row.standing.value,
         "reason": row.reason or None,
@@ -73,13 +77,13 @@ def _runs(found: Explanation, effective: Effective, context: telling.Context) ->
         "since": effective.since,
         "outcome": effective.outcome,
         "cause": effective.cause,
-        "ledBy": [_fact(one) for one in found.led_to_change() if not (context.hidden and one.act in OF_ROLLOUTS)],
+        "ledBy": [_fact(one) for one in found.led_to_change(tells)],
     }
 
 
 def _blocked(one: Blocked, context: telling.Context) -> JsonObject:
     # What stops a partition can be about a device that whoever is scoped does not reach.
-    error = None if context.hidden else one.error
+    error = None if context.is_scoped else one.error
     return {"at": f"{stream_name(one.stream)}:{one.position}", "since": one.at, "error": error}
 
 

@@ -16,7 +16,7 @@ from events.manifest.merge import Conflict, conflicts
 from events.preview.difference import differences
 from events.preview.errors import PreviewDiffers
 from events.preview.listing import page as page_of_list
-from events.preview.outcome import Change, Members, Outcome, sections_of
+from events.preview.outcome import OF_DEPLOYMENTS, PLAIN, Change, Members, Outcome, sections_of
 from events.producer.errors import Command
 from events.producer.readiness import document_of
 from events.readiness.check import check
@@ -25,15 +25,15 @@ from events.view_store.querying import ContinuationInvalid
 from events.wording import counted
 from services.api import described, described_preview
 from services.api.answers import JsonAnswer
-from services.api.asking import author_of, caller_of, page_of, room_of
+from services.api.asking import author_of, page_of, room_of
 from services.api.callers import Asked, ListPage
 from services.api.described import answers, refusals
-from services.api.errors import BodyInvalid, text_of
+from services.api.errors import text_of
 from services.api.pages import PAGE_MAX
 from services.api.previewing import Preview
 from services.api.readiness import report_shape, waivers_at
 from services.api.room import Room
-from services.api.v1 import BATCH_LINES, FACTS_BODY, allowed, batches, command_of
+from services.api.v1 import FACTS_BODY, commands_of
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
@@ -41,7 +41,6 @@ EXAMPLES = 3
 CHANGES_MAX = 50
 DIFFERENCES_MAX = 200
 _STACKS_MAX = 200
-_PLAIN = ("changed", "reconfigured", "unmanaged", "managed", "heldBack", "again", "registered", "retired")
 
 
 @router.post(
@@ -63,12 +62,7 @@ async def preview(
     same: else it answers 412 and says what differs. `?list=` asks for the ids of one of the lists.
     """
     del list_, top, continuation
-    commands = []
-    async for first, lines in batches(request):
-        if first > 1:
-            raise BodyInvalid(f"a preview has at most {BATCH_LINES} lines")
-        commands = [allowed(command_of(line), caller_of(request)) for line in lines]
-    return await run_in_threadpool(_preview, request, commands)
+    return await run_in_threadpool(_preview, request, await commands_of(request))
 
 
 def _preview(request: Request, commands: Sequence[Command]) -> Response:
@@ -79,7 +73,7 @@ def _preview(request: Request, commands: Sequence[Command]) -> Response:
     if len(commands) == 1:
         for one in report.refused:
             raise one.error
-    return answer_to(request, glance.preview(report.refused))
+    return answer_to(request, glance.preview(commands, report.refused if len(commands) > 1 else None))
 
 
 def answer_to(request: Request, shown: Preview) -> Response:
@@ -91,7 +85,6 @@ def answer_to(request: Request, shown: Preview) -> Response:
 
 
 def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
-    members = outcome.members(wanted.name)
     digest = outcome.summary().get(wanted.name, (0, ""))[1]
     after = (0, -1)
     if (text := room.continuations.open(wanted.continuation)) is not None:
@@ -104,6 +97,7 @@ def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
         if shown != digest:
             raise PreviewDiffers([f"{wanted.name} has other devices by now"])
         after = (place[0], place[1])
+    members = outcome.members(wanted.name)
     names, place_after = page_of_list(room.views, outcome, members, after=after, limit=wanted.top)
     sealed = None
     if place_after is not None:
@@ -120,8 +114,7 @@ def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
         "says": says(outcome),
         "changesNothing": not outcome.count("affected") and not shown.facts.by_stream,
         "facts": sum(map(len, shown.facts.by_stream.values())),
-        "affected": _list(room, outcome, "affected"),
-        **{name: _list(room, outcome, name) for name in _PLAIN},
+        **{name: _list(room, outcome, name) for name in PLAIN},
         "deployments": _deployments(room, outcome),
         "changes": changes,
         "moreChanges": max(0, len(outcome.changes) - CHANGES_MAX),
@@ -162,10 +155,9 @@ def _named(room: Room, outcome: Outcome, name: str, members: Members) -> JsonObj
 
 
 def _deployments(room: Room, outcome: Outcome) -> list[JsonObject]:
-    names = sorted({name.split("/")[1] for name in outcome.lists if name.startswith("deployments/")})
-    parts = ("gained", "lost", "targeted", "untargeted")
     return [
-        {"id": name, **{part: _list(room, outcome, f"deployments/{name}/{part}") for part in parts}} for name in names
+        {"id": name, **{part: _list(room, outcome, f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS}}
+        for name in outcome.deployment_ids
     ]
 
 

@@ -12,10 +12,10 @@ from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.deciding import ImaginedLog
-from events.preview.errors import PreviewRequired, PreviewTokenInvalid
+from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
 from events.preview.facts import Imagined
 from events.preview.outcome import Outcome
-from events.preview.previewer import Previewer, Secrets, Within
+from events.preview.previewer import Decided, Previewer, Secrets, Within
 from events.preview.token import Token
 from events.producer.advising import advise
 from events.producer.errors import Command, Refused
@@ -82,17 +82,15 @@ class Looking:
         self,
         author: Author,
         commands: Sequence[Command],
-        facts: Imagined,
-        *,
-        refused: Sequence[Refused],
-        on: ImaginedLog,
+        decided: Decided,
     ) -> Preview:
-        """What some facts would do; `on` is the log with them in it.
+        """What would follow from what was decided on some commands.
 
         Raises:
             PreviewBehind: as `Previewer.outcome`.
         """
-        outcome = self.outcome(author, facts, on.proposed)
+        facts = decided.facts
+        outcome = self.outcome(author, decided)
         until = self.clock() + self._token_ms
         token = Token.of(
             outcome,
@@ -102,13 +100,23 @@ class Looking:
             partitions=self.log.partitions,
             until=until,
         )
-        advice = tuple(one for command in commands for one in advise(on, command, author.scope))
+        advice = tuple(one for command in commands for one in advise(decided.log, command, author.scope))
         sealed = self._continuations.seal(_SEALED + token.to_text())
-        return Preview(author, outcome, facts, tuple(commands), tuple(refused), advice, sealed, until)
+        return Preview(author, outcome, facts, tuple(commands), decided.refused, advice, sealed, until)
 
-    def outcome(self, author: Author, facts: Imagined, proposed: Sequence[Proposed]) -> Outcome:
-        """What facts would do, as far as their author sees it."""
-        return self.previewer.outcome(facts, proposed, within=self.within(author))
+    def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
+        """Decide commands one after the other at the head of the log."""
+        return self.previewer.decide(
+            commands,
+            by=author.by,
+            scope=author.scope,
+            deployments_max=self.deployments_max,
+            bar=self.bar,
+        )
+
+    def outcome(self, author: Author, decided: Decided) -> Outcome:
+        """What the facts would do, as far as their author sees it."""
+        return self.previewer.outcome(decided.facts, decided.proposed, within=self.within(author))
 
     def within(self, author: Author) -> Within | None:
         """Whom an author reaches; `None` for everybody."""
@@ -139,7 +147,7 @@ class Glance:
 
     def __init__(self, looking: Looking, author: Author) -> None:
         self._looking, self._author = looking, author
-        self._secrets, self._commands = Secrets(), list[Command]()
+        self._secrets, self._commands = Secrets(looking.previewer.personal), list[Command]()
         self.log = ImaginedLog(looking.log)
 
     def take_out(self, command: Command) -> Command:
@@ -147,10 +155,30 @@ class Glance:
         self._commands.append(command)
         return self._secrets.take_out(command)
 
-    def preview(self, refused: Sequence[Refused] = ()) -> Preview:
-        """What the facts would do that the producer meant to write."""
-        facts = self._looking.previewer.facts(self.log.proposed, by=self._author.by, new_secrets=self._secrets.new)
-        return self._looking.preview(self._author, self._commands, facts, refused=refused, on=self.log)
+    def preview(self, commands: Sequence[Command] = (), refused: Sequence[Refused] | None = None) -> Preview:
+        """What the facts would do that the producer meant to write.
+
+        `commands` are what it was given, those included that are refused at sight; where they are not known, what came through.
+        `refused` are those of them that it refused; `None` where it raises instead.
+
+        Raises:
+            Exception: the error that refuses one, if it is only now that one is.
+            PreviewBehind: as `Previewer.outcome`.
+        """
+        looking, author, commands = self._looking, self._author, commands or self._commands
+        facts = looking.previewer.facts(self.log.proposed, by=author.by, new_secrets=self._secrets.new)
+        decided = Decided(tuple(self.log.proposed), facts, tuple(refused or ()), self.log)
+        try:
+            return looking.preview(author, commands, decided)
+        except PreviewOvertaken:
+            if not commands:
+                raise
+            # Whoever wrote meanwhile is folded by now.
+            decided = looking.decide(author, commands)
+            if refused is None:
+                for one in decided.refused:
+                    raise one.error from None
+            return looking.preview(author, commands, decided)
 
 
 class Guard:
@@ -158,13 +186,16 @@ class Guard:
 
     `look` decides the commands once more at the head and compares what follows, before a secret of theirs is stored. Then it
     is shown each batch right before that is appended: one that was decided on the same versions of the same subjects goes
-    through, any other is looked at again. One that was decided on older versions is in conflict, and comes again.
+    through, any other is looked at again. One that was decided on older versions is in conflict, and comes again. Once some of
+    what was shown is written the rest cannot be held to it any more: it is kept out, and told so.
     """
 
     def __init__(self, looking: Looking, author: Author, take_out: Callable[[Command], Command]) -> None:
         self._looking, self._author, self._take_out = looking, author, take_out
         self._token = "" if author.asked is None else author.asked.token
-        self._coming, self._commands = list[Command](), list[Command]()
+        self._coming = list[Command]()
+        self._given: Sequence[Command] = ()
+        self._commands: Sequence[Command] = ()
         self._cleared: set[tuple[str, int, type[Any]]] = set()
 
     def take_out(self, command: Command) -> Command:
@@ -180,35 +211,41 @@ class Guard:
             PreviewRequired: it reaches too many for going without.
             PreviewBehind: it cannot be told now.
         """
+        self._given = commands
         if self._token or (self._looking.limit and any(map(_reaches, commands))):
             self._clear(commands)
 
-    def __call__(self, proposed: Sequence[Proposed]) -> None:
-        """Let a batch through that was not decided as `look` saw it.
+    def __call__(self, proposed: Sequence[Proposed], *, written: int) -> None:
+        """Let a batch through that was not decided as `look` saw it; `written` is how many facts are in the log by now.
 
         Raises:
             PreviewError: as `look`.
         """
         coming, self._coming = self._coming, []
-        self._commands = coming or self._commands
-        if _keys(proposed) <= self._cleared:
+        self._commands = self._given or coming or self._commands
+        others = _keys(proposed) - self._cleared
+        if not others:
             return
+        if self._token and written:
+            names = sorted({subject for subject, _, _ in others})
+            raise PreviewDiffers([f"somebody else wrote on {name} meanwhile" for name in names], written=written)
         if self._token or (self._looking.limit and any(map(_reaches, self._commands))):
             self._clear(self._commands)
 
     def _clear(self, commands: Sequence[Command]) -> None:
+        try:
+            self._weigh(commands)
+        except PreviewOvertaken:
+            # Whoever wrote meanwhile is folded by now.
+            self._weigh(commands)
+
+    def _weigh(self, commands: Sequence[Command]) -> None:
         looking, author = self._looking, self._author
-        decided = looking.previewer.decide(
-            commands,
-            by=author.by,
-            scope=author.scope,
-            deployments_max=looking.deployments_max,
-            bar=looking.bar,
-        )
+        decided = looking.decide(author, commands)
         token = looking.opened(self._token, author, commands) if self._token else None
         if decided.refused and len(decided.refused) == len(commands):
             return
-        outcome = looking.outcome(author, decided.facts, decided.proposed)
+        outcome = looking.outcome(author, decided)
         if token is None:
             if (affected := outcome.count("affected")) > looking.limit:
                 raise PreviewRequired(affected, looking.limit)

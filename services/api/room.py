@@ -92,7 +92,7 @@ class Room(msgspec.Struct, frozen=True):
         if author.asked is not None and author.asked.looks:
             glance, looking = self.glance(author)
             yield looking
-            raise Shown(glance.preview())
+            raise Shown(glance.preview(commands))
         guard = self.looking.guard(author, self.vault.take_out)
         guard.look(commands)
         producer = Producer(
@@ -104,7 +104,7 @@ class Room(msgspec.Struct, frozen=True):
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
             bar=self.bar,
-            guard=guard,
+            guard=lambda proposed: guard(proposed, written=producer.written),
         )
         try:
             yield producer

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -20,6 +20,7 @@ from events.log.errors import LogUnavailable
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
+from events.preview.errors import PreviewError
 from events.producer.errors import Command
 from events.producer.producer import Producer, Report
 from events.producer.readiness import report_on
@@ -33,7 +34,7 @@ from services.api import described
 from services.api.answers import JsonAnswer
 from services.api.asking import author_of, caller_of, room_of, writer_of
 from services.api.bodies import CreateBody, ReportBody, UpdateBody
-from services.api.callers import Caller
+from services.api.callers import Author, Caller
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
@@ -350,10 +351,15 @@ def members(
 
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
 async def facts(request: Request) -> JsonObject:
-    """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches."""
+    """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches.
+
+    With the token of a preview they are at most 1000, and looked at once more all together.
+    """
     room, author = room_of(request), author_of(request)
-    if author.asked is not None and author.asked.looks:
-        raise BodyInvalid("lines are previewed at POST /v1/preview")
+    if author.asked is not None:
+        if author.asked.looks:
+            raise BodyInvalid("lines are previewed at POST /v1/preview")
+        return await run_in_threadpool(_write_shown, room, author, await commands_of(request))
     written, refused = 0, []
     with room.producer(author) as producer:
         async for first, lines in batches(request):
@@ -361,9 +367,43 @@ async def facts(request: Request) -> JsonObject:
                 report, bad = await run_in_threadpool(_submit, producer, lines, caller_of(request))
             except LogUnavailable as error:
                 raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
+            except PreviewError as error:
+                if first > 1 or producer.written:
+                    error.add(_done(first, producer.written - written))
+                raise
             written += report.written
             refused += [{"line": first + number, "error": error} for number, error in bad]
     return {"written": written, "refused": refused}
+
+
+def _done(first: int, more: int) -> str:
+    """What is written of a body that was left at a batch, of whose own facts some may be written as well."""
+    before = f"lines before {first} are done" if first > 1 else ""
+    return " and ".join(
+        filter(None, (before, f"{more} facts of the lines from {first} on are written" if more else ""))
+    )
+
+
+def _write_shown(room: Room, author: Author, commands: Sequence[Command]) -> JsonObject:
+    with room.producer(author, *commands) as producer:
+        report = producer.submit(commands)
+    refused = [{"line": one.index + 1, "error": text_of(one.error)} for one in report.refused]
+    return {"written": report.written, "refused": refused}
+
+
+async def commands_of(request: Request) -> list[Command]:
+    """All commands of a body that is looked at as a whole, which has at most 1000 lines.
+
+    Raises:
+        BodyInvalid: it has more, or a line is no command.
+        Forbidden: a command is not theirs to give.
+    """
+    commands = []
+    async for first, lines in batches(request):
+        if first > 1:
+            raise BodyInvalid(f"a preview has at most {BATCH_LINES} lines, and so has what comes with its token")
+        commands = [allowed(command_of(line), caller_of(request)) for line in lines]
+    return commands
 
 
 def _submit(producer: Producer, lines: list[bytes], caller: Caller) -> tuple[Report, list[tuple[int, str]]]:

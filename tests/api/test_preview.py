@@ -77,6 +77,17 @@ def test_a_count_comes_with_its_list_page_by_page(http: httpx.Client) -> None:
     assert rest["continuation"] is None
 
 
+def test_every_list_that_an_answer_names_can_be_asked_for_though_nobody_is_on_it(http: httpx.Client) -> None:
+    found = previewed(http, CREATE)
+    named = [one for one in found.values() if isinstance(one, dict) and "list" in one]
+    named += [one for deployment in found["deployments"] for one in deployment.values() if isinstance(one, dict)]
+    assert {one["list"] for one in named if not one["devices"]} > {"managed", "deployments/north/lost"}
+    for one in named:
+        assert len(previewed(http, CREATE, list=one["list"])["devices"]) == one["devices"]
+    missing = http.post("/v1/preview", content=lines(CREATE), params={"list": "deployments/nowhere/lost"})
+    assert (missing.status_code, "has no list" in missing.text) == (404, True)
+
+
 def test_a_write_asked_with_preview_answers_what_it_would_do(system: System, http: httpx.Client) -> None:
     heads = system.log.heads()
     found = http.patch("/twins/d4", json={"tags": {"site": "north"}}, params={"preview": "true"}).json()
@@ -223,6 +234,48 @@ def test_lines_are_decided_each_on_what_the_ones_before_it_make(http: httpx.Clie
     assert found["registered"]["examples"] == ["fresh"]
     gained = {one["id"]: one["gained"]["examples"] for one in found["deployments"]}
     assert gained["moon"] == ["fresh"]
+
+
+# -- lines with a token
+
+
+def test_lines_that_were_previewed_are_done_with_the_token_all_together(system: System, http: httpx.Client) -> None:
+    wanted = lines(
+        {"command": "PatchTags", "device_id": "d4", "tags": {"shelf": 1}},
+        {"command": "PatchTags", "device_id": "bad id", "tags": {"shelf": 1}},
+        {"command": "PatchTags", "device_id": "d5", "tags": {"shelf": 1}},
+        {"command": "PatchTags", "device_id": "d4", "tags": {"shelf": 2}},
+    )
+    shown = http.post("/v1/preview", content=wanted).raise_for_status().json()
+    headers = {"Twinfold-Preview": shown["token"]}
+    done = http.post("/v1/facts", content=wanted, headers=headers).raise_for_status()
+    assert done.json() == {"written": 3, "refused": shown["refused"]}
+    assert done.headers["Twinfold-Preview-Between"] == "none"
+    heads = system.log.heads()
+    assert http.post("/v1/facts", content=wanted.replace(b"2", b"3"), headers=headers).status_code == 412
+    long = http.post("/v1/facts", content=(wanted + b"\n") * 300, headers=headers)
+    assert (long.status_code, "at most 1000 lines, and so has what comes with its token" in long.text) == (400, True)
+    assert system.log.heads() == heads
+
+
+def test_of_lines_that_need_a_look_the_answer_says_which_are_done_and_a_token_lets_them_through(
+    system: System, http: httpx.Client
+) -> None:
+    doomed = {"content": base("z"), "targetCondition": "*", "priority": 2}
+    http.post("/v1/deployments/doomed", json=doomed).raise_for_status()
+    system.settle()
+    wide = lines({"command": "DeleteDeployment", "deployment_id": "doomed"})
+    with api(system, TWINFOLD_PREVIEW_REQUIRED_ABOVE="3") as careful:
+        refused = careful.post("/v1/facts", content=wide)
+        assert (refused.status_code, "are done" in refused.text) == (428, False)
+        names = ["d5", *(f"nobody-{number}" for number in range(999))]
+        many = lines(*({"command": "PatchTags", "device_id": name, "tags": {"n": 999}} for name in names))
+        refused = careful.post("/v1/facts", content=many + b"\n" + wide)
+        assert (refused.status_code, "lines before 1001 are done" in refused.text) == (428, True)
+        assert careful.get("/twins/d5").json()["tags"]["n"] == 999
+        token = careful.post("/v1/preview", content=wide).raise_for_status().json()["token"]
+        careful.post("/v1/facts", content=wide, headers={"Twinfold-Preview": token}).raise_for_status()
+        assert careful.get("/configurations/doomed").status_code == 404
 
 
 # -- without a look

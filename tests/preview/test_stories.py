@@ -36,8 +36,8 @@ PARTITIONS = 2
 class Stand:
     """A small fleet in memory, and somebody who looks ahead."""
 
-    def __init__(self, *commands: Any) -> None:
-        self.log, self.views = MemoryLog(partitions=PARTITIONS), MemoryViewStore()
+    def __init__(self, *commands: Any, log: MemoryLog | None = None) -> None:
+        self.log, self.views = log or MemoryLog(partitions=PARTITIONS), MemoryViewStore()
         self.producer = producer(self.log)
         self.projector = Projector(self.log, self.views, clock=lambda: 0)
         self.previewer = Previewer(self.log, self.views, clock=lambda: 0, pause=lambda _: None)
@@ -182,3 +182,17 @@ def test_a_difference_names_removals_first_and_shows_no_secret() -> None:
     ]
     assert found[0].before == {"x": "***"}
     assert (found[1].before, found[1].after) == ("***", "***")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [([True], [1]), ([0], [False]), ([{"x": [1]}], [{"x": [True]}]), (1, 1.0)]
+)
+def test_values_that_json_tells_apart_are_a_difference_wherever_they_stand(before: Any, after: Any) -> None:
+    (found,) = differences({"m": {"a": before}}, {"m": {"a": after}})
+    assert (found.path, found.how, repr(found.before), repr(found.after)) == (
+        "a",
+        How.CHANGED,
+        repr(before),
+        repr(after),
+    )
+    assert not differences({"m": {"a": before}}, {"m": {"a": before}})

@@ -40,7 +40,7 @@ def causes_of(searching: Searching, streams: RawStreams, one: Found, *, depth: i
     named = list(places_of(cause))
     if named:
         about = _about(one)
-        found = [each for places in named for each in _at_places(streams, places, about)]
+        found = [each for places in named for each in _at_places(searching, streams, places, about)]
     else:
         found = list(_last_of(searching, one, cause))
         if not found:
@@ -80,14 +80,16 @@ def _outcome(entry: RawEntry) -> Outcome | None:
         return None
 
 
-def _at_places(streams: RawStreams, places: Places, outcome: Outcome | None) -> Iterator[Found]:
-    """The entries at some places; of those behind an outcome, the ones that are about a deployment it is about, or a device."""
+def _at_places(searching: Searching, streams: RawStreams, places: Places, outcome: Outcome | None) -> Iterator[Found]:
+    """The entries at some places; behind an outcome, those about a deployment it is about, or about a device that it moved."""
     first = max(places.first, places.last - _LOOKED_AT_MAX)
-    deployments = frozenset[str]() if outcome is None else deployments_of(outcome)
+    in_fleet = places.stream == name(FLEET)
+    about = frozenset[str]()
+    if outcome is not None:
+        about = deployments_of(outcome) if in_fleet else searching.moved(number_of(places.stream), outcome)
     for entry in streams.entries(places.stream, after=first - 1, upto=places.last):
         subject = entry.fields.get(b"subject", b"").decode(errors="replace")
-        is_about = places.stream != name(FLEET) or subject.removeprefix(_ROLLOUT) in deployments
-        if outcome is None or is_about:
+        if outcome is None or (subject.removeprefix(_ROLLOUT) if in_fleet else device_of(subject)) in about:
             yield Found(places.stream, entry)
 
 

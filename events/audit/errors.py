@@ -5,6 +5,8 @@ AuditError
 ├── PublicKeyUnusable     usage: a file is no public key
 ├── NothingSealed         cannot be done: there is no seal to verify by
 ├── SealsMoved            not now: somebody else has sealed meanwhile; look again
+├── SealsLost             not now: sealing had begun, and its seals are not to be had
+├── SealStands            refused: another seal of this number is kept as a file
 ├── PlaceInvalid          refused: no such place in the log
 └── SearchInvalid         refused: what is asked for cannot be
 """
@@ -42,6 +44,25 @@ class SealsMoved(AuditError):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"seal {number} stands already; another process seals")
+        self.number = number
+
+
+class SealsLost(AuditError):
+    """Sealing had begun, Redis has no seal, and the archive gives none: to begin anew would seal whatever stands there now."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"sealing had begun, Redis has no seal that can be read, and {why}; nothing is sealed until the archive gives"
+            " the newest one (restore its folder `seals` from a backup if it is gone)"
+        )
+        self.why = why
+
+
+class SealStands(AuditError):
+    """Another seal is kept under this number outside Redis; it stays as it is."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"seal {number} is kept in the archive and is another; `twinfold audit verify` tells more")
         self.number = number
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import structlog
 
-from events.audit.errors import SealsMoved, SealUnreadable
+from events.audit.errors import SealsLost, SealsMoved, SealStands, SealUnreadable
 from events.audit.seal import ENTRY_BYTES, FIRST, Reached, Seal, SealKey, Signed, shortened
 from events.audit.seals import SealFiles, Seals
 from events.log.errors import DepotUnavailable, LogLostItsTail
@@ -62,6 +62,7 @@ class Sealer:
 
         Raises:
             Fenced: another process has taken over.
+            SealsLost: sealing had begun, and where it goes on is not known; the next round looks again.
             LogUnavailable: Redis did not answer; what is due then is due in the next round.
         """
         if self._state is None:
@@ -143,7 +144,9 @@ class Sealer:
         except SealUnreadable as error:
             logger.error("the newest seal in Redis cannot be read", why=str(error))  # noqa: TRY400 - the files may have it
             found = _State()
+        why = "nothing is kept outside it"
         if self._files is not None:
+            why = "the archive has none"
             try:
                 numbers = self._files.numbers()
                 if numbers and numbers[-1] > found.number:
@@ -153,7 +156,11 @@ class Sealer:
                         logger.error("Redis has lost seals", newest=found.number, archived=kept.number)
                         found = kept
             except (DepotUnavailable, SealUnreadable) as error:
+                why = f"the archive gives none: {error}"
                 logger.warning("seals in the archive cannot be read", why=str(error))
+        # Whoever took the seals away may have changed what they sealed: it is not for us to sign that anew.
+        if not found.number and self._seals.had_begun(self._names):
+            raise SealsLost(why)
         return found
 
     def _read(self, signed: Signed | None, where: str) -> _State:
@@ -173,15 +180,22 @@ class Sealer:
             return
         try:
             if newest is not None and self._kept == upto - 1:
-                self._files.put(upto, newest)
+                self._put(self._files, upto, newest)
             elif self._kept < upto:
                 there = set(self._files.numbers())
                 for placed in self._seals.all():
                     if placed.number is not None and placed.number not in there:
-                        self._files.put(placed.number, placed.signed)
+                        self._put(self._files, placed.number, placed.signed)
             self._kept = upto
         except DepotUnavailable as error:
             logger.warning("seals are not kept in the archive", why=str(error))
+
+    def _put(self, files: SealFiles, number: int, signed: Signed) -> None:
+        try:
+            files.put(number, signed)
+        except SealStands as error:
+            # Both stay, and verification tells of it.
+            logger.error("a seal is not kept in the archive", why=str(error))  # noqa: TRY400 - expected
 
 
 def _bytes(one: Reached) -> bytes:

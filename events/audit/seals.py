@@ -1,14 +1,15 @@
 """Where seals are kept: the newest in a stream of their own, all of them as files beside the archive."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
-from events.audit.errors import SealsMoved
+from events.audit.errors import SealsMoved, SealStands
 from events.audit.seal import Signed
+from events.log.archive.holding import SEALER, Registered
 from events.log.connect import Client, answering, entries_of
 from events.log.depot import Depot
 from events.log.errors import Fenced
@@ -68,6 +69,18 @@ class Seals:
                 return
             after = f"({some[-1][0].decode()}"
 
+    def had_begun(self, streams: Iterable[str]) -> bool:
+        """Whether Redis notes that something was sealed: beside the seals, or beside one of these streams.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        with answering():
+            if self._client.hexists(SEALING, "digest"):
+                return True
+        registered = Registered(self._client)
+        return any(registered.positions(stream).get(SEALER, 0) for stream in streams)
+
     def append(self, signed: Signed, *, number: int, previous: str, fence: int) -> None:
         """Add a seal behind the newest one; it stands there at most once.
 
@@ -94,11 +107,17 @@ class SealFiles:
         self._depot, self._folder = depot, f"{FOLDER}/{epoch}"
 
     def put(self, number: int, signed: Signed) -> None:
-        """Keep a seal; one of its number that is there is the same.
+        """Keep a seal, unless it is kept already; one that is kept is never changed.
 
         Raises:
+            SealStands: another of its number is kept.
             DepotUnavailable: it is not kept.
         """
+        kept = self.get(number)
+        if kept == signed.to_file():
+            return
+        if kept is not None:
+            raise SealStands(number)
         self._depot.put(self._file(number), signed.to_file())
 
     def get(self, number: int) -> bytes | None:

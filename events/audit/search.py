@@ -19,10 +19,15 @@ SCANNED_MAX = 200_000
 
 _BLOCK_FIRST, _BLOCK_MAX = 64, 4096
 _ROLLOUT = "rollout:"
+_POSITION_MAX = 2**53 - 1
+_DIGITS_MAX = 32
 _OUTCOME = OUTCOME.encode()
 
 Among = Callable[[str, int, Outcome], bool]
 """Whether a device of a partition is one of those that an outcome moved."""
+
+Moved = Callable[[int, Outcome], frozenset[str]]
+"""All the devices of a partition that an outcome moved."""
 
 
 class Order(enum.Enum):
@@ -75,8 +80,11 @@ class Page(msgspec.Struct, frozen=True):
 class Searching:
     """Looks through one log."""
 
-    def __init__(self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among) -> None:
-        self._streams, self._names, self._partitions, self._among = streams, names, partitions, among
+    def __init__(
+        self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among, moved: Moved
+    ) -> None:
+        self._streams, self._names, self._partitions = streams, names, partitions
+        self._among, self._moved = among, moved
 
     @property
     def partitions(self) -> int:
@@ -90,6 +98,14 @@ class Searching:
             LogUnavailable: Redis did not answer.
         """
         return self._among(device_id, partition, outcome)
+
+    def moved(self, partition: int, outcome: Outcome) -> frozenset[str]:
+        """The devices of a partition that an outcome moved.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        return self._moved(partition, outcome)
 
     def begin(self, search: Search) -> dict[str, Range]:
         """What there is to look through.
@@ -286,7 +302,11 @@ class _Matches:
         """Whether secrets of the device were read."""
         if fields.get(b"type") != b"SecretsRead":
             return False
-        found = msgspec.json.decode(fields[b"data"], type=_Read)
+        try:
+            found = msgspec.json.decode(fields.get(b"data", b""), type=_Read)
+        except msgspec.DecodeError:
+            # It says of nobody that they were read; verification says that it is not as it was.
+            return False
         return any(device_of(subject) == self._search.device for subject in found.subjects)
 
     def _is_because(self, cause: str) -> bool:
@@ -316,12 +336,17 @@ def places_of(cause: str) -> Iterator[Places]:
     for word in cause.split():
         stream, _, positions = word.rpartition(":")
         first, _, last = positions.partition("-")
-        if first.isascii() and first.isdigit() and (last or first).isascii() and (last or first).isdigit():
+        if _is_position(first) and _is_position(last or first):
             try:
                 number_of(stream)
             except ValueError:
                 continue
             yield Places(stream, int(first), int(last or first))
+
+
+def _is_position(text: str) -> bool:
+    # No stream comes so far, and Redis takes no number that is much longer.
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX and int(text) <= _POSITION_MAX
 
 
 def place_of(text: str) -> tuple[str, int]:

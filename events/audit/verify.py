@@ -27,9 +27,14 @@ class Unsealed(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What verification found. `keys` are the ids of the keys that signed, `last` the number and digest of the newest seal."""
+    """What verification found.
+
+    `keys` are the ids of the keys that signed, `last` the number and digest of the newest seal, `in_span` how many of the good
+    seals had their entries looked at: with 0 nothing is said of any entry.
+    """
 
     seals: int
+    in_span: int
     entries: int
     last: tuple[int, str]
     sealed_at: int
@@ -99,6 +104,7 @@ def verify(
     ]
     return Report(
         seals=walk.count,
+        in_span=check.seals,
         entries=check.done,
         last=(0, FIRST) if newest is None else (newest.number, walk.previous),
         sealed_at=0 if newest is None else newest.at,
@@ -252,10 +258,12 @@ class _Check:
         self._waiting: dict[str, list[tuple[int, bytes, Reached]]] = {}
         self._entries = 0
         self.done = 0
+        self.seals = 0
 
     def add(self, seal: Seal) -> None:
         """Take another seal; its entries are looked at by and by."""
         if self._span.includes(seal):
+            self.seals += 1
             short = {name: (before, some) for name, before, some in seal.digests()}
             for name, reached in seal.streams.items():
                 start = self._before.get(name)

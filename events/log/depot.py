@@ -78,6 +78,19 @@ class Depot:
             except FileNotFoundError:
                 return None
 
+    def stamp(self, name: str) -> int:
+        """A number that is another once a file was written again: of its size, times and whatever else its store says of it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DepotUnavailable: nobody answers.
+        """
+        with self._answering():
+            path = self._path(name)
+            # Drivers of object stores remember what they listed.
+            self._files.invalidate_cache(path)
+            return int(self._files.checksum(path))
+
     def names(self, folder: str = "") -> Sequence[str]:
         """The files under a folder and in folders of it, in order, each by its name from the root on.
 

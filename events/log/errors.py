@@ -41,12 +41,18 @@ class DepotUnavailable(LogError):
 
 
 class ArchiveElsewhere(LogError):
-    """A place is named for the archive, and what was archived so far is not there."""
+    """A place is named for the archive that is another than where it is.
 
-    def __init__(self, *, known: str, asked: str, missing: str) -> None:
+    `missing` is a file that was archived so far and is not there; empty where nobody looked, as nobody said that it is to move.
+    """
+
+    def __init__(self, *, known: str, asked: str, missing: str = "") -> None:
         super().__init__(
             f"the archive is at {hide_password(known)}, and {hide_password(asked)} does not have its {missing}:"
             " copy all of it there first, or name the former place"
+            if missing
+            else f"the archive is at {hide_password(known)}, and the settings say {hide_password(asked)}: set"
+            " TWINFOLD_ARCHIVE_URL to where it is, or move it with `twinfold archive --archive-url`"
         )
         self.known, self.asked, self.missing = known, asked, missing
 

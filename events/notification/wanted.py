@@ -42,6 +42,20 @@ class Ordinals:
             self._known[device_id] = (seen, own)
         return bool(own & ordinals)
 
+    def names(self, partition: int, ordinals: BitMap) -> frozenset[str]:
+        """The devices that some ordinals of a partition are, or were.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        if not ordinals:
+            return frozenset()
+        pages = sorted({ordinal // PAGE_ITEMS for ordinal in ordinals})
+        fields = tuple(map(str, pages))
+        kept = self._views.read(partition, Selection(fields=(("ids", fields),))).hashes["ids"]
+        known = {page: msgspec.json.decode(kept[str(page)], type=list[str]) for page in pages}
+        return frozenset(known[ordinal // PAGE_ITEMS][ordinal % PAGE_ITEMS] for ordinal in ordinals)
+
 
 class Wanted:
     """What is of one of the kinds, and about one of the deployments or devices; where none are named, about anything."""

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 import msgspec
+from pyroaring import BitMap
 
 from events import canonical
 from events.audit.errors import SearchInvalid
@@ -40,11 +41,17 @@ class Auditing:
         self.names = stream_names(room.log.partitions)
         self._feed = Feed(room.log, room.views)
         self._ordinals = Ordinals(room.views, partitions=room.log.partitions)
-        self.searching = Searching(self.streams, names=self.names, partitions=room.log.partitions, among=self.is_among)
+        self.searching = Searching(
+            self.streams, names=self.names, partitions=room.log.partitions, among=self.is_among, moved=self.moved
+        )
 
     def is_among(self, device_id: str, partition: int, outcome: Outcome) -> bool:
         """Whether a device is one of those that an outcome of its partition moved."""
         return any(self._ordinals.among(device_id, partition, move.ordinals()) for move in outcome.moves)
+
+    def moved(self, partition: int, outcome: Outcome) -> frozenset[str]:
+        """The devices of its partition that an outcome moved."""
+        return self._ordinals.names(partition, BitMap().union(*(move.ordinals() for move in outcome.moves)))
 
     def page(self, search: Search, *, order: Order, limit: int, continuation: str | None) -> tuple[Page, str | None]:
         """A page of a search, and the continuation that leads on.

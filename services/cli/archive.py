@@ -44,7 +44,11 @@ def archive(
     redis_url: RedisUrl = None,
     data: DataDir = None,
     archive_url: Annotated[
-        str | None, typer.Option(help="A directory, or a URL of an object store.", show_default="TWINFOLD_ARCHIVE_URL")
+        str | None,
+        typer.Option(
+            help="A directory, or a URL of an object store; if another than so far, the archive moves there.",
+            show_default="TWINFOLD_ARCHIVE_URL",
+        ),
     ] = None,
     segment_facts: Annotated[int | None, typer.Option(min=1, help="How many facts go into one file.")] = None,
     keep_days: Annotated[
@@ -78,7 +82,8 @@ def archive(
         if dry_run:
             _show_waiting(log, mover, before_at, as_json=json)
             return
-        mover.settle()
+        # A flag is somebody's word for it; a variable that one process still has from before is not.
+        mover.settle(may_move=archive_url is not None)
         moved = list(_move(log, mover, before_at, quiet=json))
     if json:
         show_json(msgspec.to_builtins(moved))

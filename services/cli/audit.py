@@ -84,11 +84,10 @@ def verify(
         sys.stderr.write(f"twinfold: {error}\n")
         raise typer.Exit(CANNOT) from None
     seconds = time.monotonic() - start
-    newest, sealed_at = report.last[0], report.sealed_at
-    if newest and (span.first > newest or span.since > sealed_at):
-        sys.stderr.write(
-            f"twinfold: nothing is sealed from {since} on: the newest is seal {newest} of {_time(sealed_at)}\n"
-        )
+    if report.is_fine and not report.in_span:
+        newest, sealed_at = report.last[0], report.sealed_at
+        asked = " ".join(f"{word} {bound}" for word, bound in (("from", since), ("to", until)) if bound)
+        sys.stderr.write(f"twinfold: nothing is sealed {asked}: the newest is seal {newest} of {_time(sealed_at)}\n")
         raise typer.Exit(CANNOT)
     if json:
         show_json(_as_json(report, seconds))
@@ -162,6 +161,9 @@ def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
 def _span(since: str | None, until: str | None) -> Span:
     first, earliest = _bound(since)
     last, latest = _bound(until)
+    for begin, end in ((first, last), (earliest, latest)):
+        if begin is not None and end is not None and begin > end:
+            raise typer.BadParameter(f"--from {since} is after --to {until}")
     return Span(first=first or 0, last=last, since=earliest or 0, until=latest)
 
 

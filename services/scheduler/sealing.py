@@ -35,6 +35,7 @@ class Sealing(threading.Thread):
         self._sealer = open_sealer(settings, log, clock=lambda: time.time_ns() // 1_000_000)
         self._lease = Lease(log, "sealer", seen="sealing")
         self._fence: int | None = None
+        self._said = ""
 
     @override
     def run(self) -> None:
@@ -52,10 +53,14 @@ class Sealing(threading.Thread):
         try:
             while self._look() == SEALS_MAX and not self._stopping.is_set():
                 pass
+            self._said = ""
         except LogUnavailable as error:
             logger.warning("nothing was sealed", error=str(error))
         except (LogError, AuditError) as error:
-            logger.error("nothing can be sealed", error=str(error))  # noqa: TRY400 - expected
+            # It is looked at again every second, and said once.
+            if str(error) != self._said:
+                self._said = str(error)
+                logger.error("nothing can be sealed", error=self._said)  # noqa: TRY400 - expected
 
     def _look(self) -> int:
         fence = self._lease.take()

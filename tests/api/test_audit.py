@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
+from events import PatchTags
+from events.log.keys import partition_of
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.servers import eventually
-from tests.workers.system import base, fresh_system
+from tests.workers.system import PARTITIONS, base, fresh_system, join
 
 pytestmark = pytest.mark.redis_server
 
@@ -143,6 +145,21 @@ def test_a_fact_leads_up_to_its_causes_and_down_to_what_followed(told: Told) -> 
     patched = told.place("TwinPatched", "edge-1")
     led = told.ask(f"facts/{patched[0]}/{patched[1]}/causes").json()["ledTo"]
     assert [one["place"].rpartition(":")[0] for one in led] == [f"{patched[0]}:outcomes"]
+
+
+def test_of_many_facts_behind_an_outcome_those_of_whom_it_moved_are_its_causes(told: Told) -> None:
+    system = told.serving.system
+    stays = [f"bystander-{number}" for number in range(400)]
+    partition = partition_of("edge-2", PARTITIONS)
+    same = [name for name in stays if partition_of(name, PARTITIONS) == partition][:30]
+    # One batch, which workers fold at once: sixty facts of others before the one that moves a device.
+    system.do(*(command for name in same for command in join(name, site="far")), PatchTags("edge-2", {"site": "far"}))
+    system.settle()
+    outcome = told.facts(device="edge-2", kind="Outcome")[0]
+    found = told.ask(f"facts/{outcome['stream']}/{outcome['position']}/causes").json()
+    assert [one["sentence"] for one in found["causes"]] == ["user:ada changed tags of edge-2: site"]
+    system.do(PatchTags("edge-2", {"site": "north"}))
+    system.settle()
 
 
 def test_an_export_has_everything_once_and_goes_on_behind_any_line(told: Told) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from events.log.archive.notes import notes_of
@@ -92,6 +94,41 @@ def test_a_fault_in_what_redis_has_as_well_stops_nobody_and_keeps_it_there(
             moving.trim("p00", before_at=FAR)
         assert notes_of(log.client, "p00").trimmed == 30
         assert list(RawStreams(log.client).entries("p00")) == everything
+
+
+def _forged(file: Path) -> None:
+    """Says that somebody else did it all, in a file that is whole in itself."""
+    with pq.ParquetFile(file) as parquet:
+        table, said = parquet.read(), parquet.metadata.metadata
+    number = table.schema.get_field_index("by")
+    others = pa.array(["user:mallory"] * table.num_rows).dictionary_encode()
+    table = table.set_column(number, table.schema.field(number), others).replace_schema_metadata(said)
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+@pytest.mark.parametrize("was_read", [True, False])
+def test_a_forged_file_is_believed_by_nobody_also_not_by_who_has_read_it_before(
+    shared_redis: EmbeddedRedis, tmp_path: Path, *, was_read: bool
+) -> None:
+    wanted = Wanted(types=frozenset({"DeviceRegistered"}))
+    with fresh_log(shared_redis) as log:
+        write_facts(log, 20)
+        moving = mover(log, tmp_path, segment_entries=30)
+        moving.write("p00")
+        reading = RawStreams(log.client)
+        stored = [entry for entry in reading.entries("p00") if wanted.includes(entry)]
+        assert not was_read or list(scan(reading, "p00", wanted)) == stored
+        file = _file(tmp_path, SECOND)
+        true = file.read_bytes()
+        _forged(file)
+        # What is in Redis as well is told as it stands there.
+        assert list(scan(reading, "p00", wanted)) == stored
+        file.write_bytes(true)
+        assert moving.trim("p00", before_at=FAR).trimmed == 90
+        assert list(scan(reading, "p00", wanted)) == stored
+        _forged(file)
+        with pytest.raises(SegmentDamaged, match=rf"p00:31 to 60.*{SECOND}"):
+            list(scan(reading, "p00", wanted))
 
 
 def test_an_entry_that_changed_in_redis_after_it_was_written_is_not_taken_out(

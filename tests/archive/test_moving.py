@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import io
+import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +16,12 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from events import PatchTags, Producer
 from events.log.archive.holding import Registered
 from events.log.archive.manifest import Segment, manifest_of, segment_name
-from events.log.archive.notes import note, notes_of
+from events.log.archive.notes import note, notes_of, place_of
 from events.log.archive.segment import Writer
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
@@ -31,6 +34,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import read_settings
 from events.webhook.commands import DefineWebhook
+from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
 from tests.archive.streams import ADA, FAR, fresh_log, mover, seal_all, write_facts
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
@@ -189,8 +193,9 @@ def test_an_archive_moves_house_when_all_of_it_is_there(log: RedisLog, tmp_path:
     moving = mover(log, old.url)
     moving.write("p00")
     moving.trim("p00", before_at=FAR)
+    moved = open_mover(log, read_settings(archive_url=new.url))
     with pytest.raises(ArchiveElsewhere, match=r"000000000001-000000000010-[0-9a-f]{8}\.parquet"):
-        mover(log, new.url)
+        moved.settle(may_move=True)
     reading = RawStreams(log.client)
     stored = [entry_bytes("p00", entry) for entry in reading.entries("p00", upto=50)]
     for name in old.names():
@@ -198,9 +203,35 @@ def test_an_archive_moves_house_when_all_of_it_is_there(log: RedisLog, tmp_path:
         assert data is not None
         new.put(name, data)
         old.delete(name)
-    mover(log, new.url)
+    moved.settle(may_move=True)
     stored += [entry_bytes("p00", entry) for entry in reading.entries("p00", after=50)]
     assert [entry_bytes("p00", entry) for entry in RawStreams(log.client).entries("p00")] == stored
+
+
+def test_an_archive_that_has_moved_is_not_moved_back_by_who_was_not_told(log: RedisLog, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    begun = mover(log, old, segment_entries=20)
+    begun.write("p00")
+    shutil.copytree(old, new)
+    address = log.client.connection_pool.connection_kwargs  # type: ignore[union-attr]
+    url = f"unix://{address['path']}" if "path" in address else f"redis://{address['host']}:{address['port']}"
+    there = ["archive", "--redis-url", url, "--archive-url", str(new), "--write-only"]
+    assert CliRunner().invoke(app, there).exit_code == 0
+    assert place_of(log.client) == str(new)
+    # Every file is at the former place as well, and that is where a pool's setting still leads.
+    settings = {"REDIS_URL": url, "ARCHIVE_URL": str(old), "ARCHIVE_SEGMENT_FACTS": "1", "ALLOW_VOLATILE_REDIS": "1"}
+    environment = os.environ | {f"TWINFOLD_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "workers.archive"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, f"the archive is at {new}" in ran.stdout + ran.stderr) == (1, True)
+    # Who had begun before it was moved does not go on at the former place either.
+    for go_on in (lambda: begun.write("p00"), lambda: begun.trim("p00", before_at=FAR)):
+        with pytest.raises(ArchiveElsewhere, match="set TWINFOLD_ARCHIVE_URL"):
+            go_on()
+    assert place_of(log.client) == str(new)
+    assert notes_of(log.client, "p00").trimmed == 0
+    shutil.rmtree(old)
+    assert len(list(RawStreams(log.client).entries("p00"))) == 100
 
 
 def test_an_object_store_does_as_well(log: RedisLog) -> None:

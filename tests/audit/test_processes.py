@@ -102,6 +102,13 @@ def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_
     code, said = verify(system, "--public-key", str(pem))
     assert (code, said.splitlines()[-1]) == (0, "everything sealed is as it was")
 
+    # Where nothing was looked at, nothing is said to be as it was.
+    for nowhere in (("--to", "2001-01-01"), ("--from", "2999-01-01"), ("--from", "1000000"), ("--to", "0")):
+        assert verify(system, "--public-key", str(pem), *nowhere) == (2, ""), nowhere
+    for backwards in (("--from", "3", "--to", "1"), ("--from", "2026-05-02", "--to", "2026-05-01")):
+        assert verify(system, "--public-key", str(pem), *backwards) == (2, ""), backwards
+    assert verify(system, "--public-key", str(pem), "--from", "1", "--to", "1")[0] == 0
+
     def change(fields: list[dict[bytes, bytes]]) -> None:
         fields[2][b"subject"] = b"somebody"
 

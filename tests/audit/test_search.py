@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from events import Producer
-from events.audit.search import Found, Order, Search, Searching, places_of
+from events.audit.errors import PlaceInvalid
+from events.audit.search import Found, Order, Search, Searching, place_of, places_of
 from events.envelope import Principal
 from events.fleet.outcome import Outcome
 from events.log.archive.moving import Mover
@@ -65,7 +67,9 @@ def nobody(_device: str, _partition: int, _outcome: Outcome) -> bool:
 def found(system: System, search: Search, order: Order, *, limit: int, scanned_max: int) -> list[Found]:
     """All pages, one after the other."""
     streams = RawStreams(system.log.client)
-    searching = Searching(streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody)
+    searching = Searching(
+        streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody, moved=lambda *_: frozenset()
+    )
     rest, every = searching.begin(search), list[Found]()
     while rest:
         page = searching.page(search, rest, order=order, limit=limit, scanned_max=scanned_max)
@@ -97,6 +101,28 @@ def test_it_finds_each_wanted_entry_once_and_in_order(
         assert positions == sorted(positions, reverse=order is Order.NEWEST)
     times = [int(one.entry.fields[b"at"]) for one in some]
     assert times == sorted(times, reverse=order is Order.NEWEST)
+
+
+@pytest.mark.parametrize("harm", [{b"data": b'{"subjects":5}'}, {b"data": b"{"}, {b"data": b"\xff"}, {}])
+def test_a_damaged_read_of_secrets_is_nobody_s_and_ends_no_search(
+    shared_redis: EmbeddedRedis, harm: dict[bytes, bytes]
+) -> None:
+    with fresh_system(shared_redis, waking=False) as system:
+        system.do(*join("d1", site="x"))
+        before = found(system, Search(device="d1"), Order.OLDEST, limit=100, scanned_max=1000)
+        client: Any = system.log.client
+        ((last, fields),) = client.xrevrange("{fleet}:log", count=1)
+        stored = {name: value for name, value in fields.items() if name != b"data"} | {b"type": b"SecretsRead"}
+        client.xadd("{fleet}:log", stored | harm, id=f"{int(last.partition(b'-')[0]) + 1}-0")
+        assert found(system, Search(device="d1"), Order.OLDEST, limit=100, scanned_max=1000) == before != []
+
+
+@pytest.mark.parametrize("text", ["p00:9007199254740992", "p00:" + "9" * 23, "p00:" + "9" * 5000, "p00:0" + "1" * 40])
+def test_a_position_that_no_stream_can_have_is_no_place(text: str) -> None:
+    with pytest.raises(PlaceInvalid, match="is no place in the log"):
+        place_of(text)
+    assert list(places_of(f"p00:1-{text.partition(':')[2]}")) == []
+    assert place_of("p00:9007199254740991") == ("p00", 2**53 - 1)
 
 
 def test_the_places_in_a_cause_are_read_and_other_words_are_not() -> None:

@@ -1,5 +1,6 @@
 """What is done to a sealed log is found and named; what is not done is not."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 from redis import Redis
 
 from events import canonical
-from events.audit.errors import NothingSealed
+from events.audit.errors import NothingSealed, SealsLost, SealStands
 from events.audit.fault import Kind
 from events.audit.opening import public_key, verify_log
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, SealKey, Signed, shortened
+from events.audit.seals import SealFiles
 from events.audit.verify import Report, Span
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
@@ -259,6 +261,64 @@ def test_seals_that_redis_has_lost_altogether_are_named(sealed: System, tmp_path
     assert sealer_of(sealed, tmp_path).round(2) == 1
     assert verified(sealed, tmp_path).last[0] == 5
     assert len(found(sealed, tmp_path)) == 4
+
+
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_without_any_seal_to_go_on_from_nothing_is_sealed_anew_and_files_stay_as_they_are(
+    sealed: System, tmp_path: Path, *, is_mounted: bool
+) -> None:
+    archive, away = tmp_path / "archive", tmp_path / "away"
+    kept = _files(archive)
+    client = Redis.from_url(sealed.url)
+    client.delete("{fleet}:seals", "{fleet}:sealing")
+    write_again(sealed, STREAM, change)
+    archive.rename(away)
+    if is_mounted:
+        archive.write_text("no directory")
+    late = sealer_of(sealed, tmp_path)
+    for _ in range(2):
+        with pytest.raises(SealsLost, match="nothing is sealed until the archive gives the newest one"):
+            late.round(2)
+    assert not client.exists("{fleet}:seals")
+    client.close()
+    if is_mounted:
+        archive.unlink()
+    away.rename(archive)
+    fill(sealed, 1, prefix="after")
+    assert late.round(2) == 1
+    files = _files(archive)
+    assert {name: files[name] for name in kept} == kept
+    assert len(files) == len(kept) + 1
+    report = verified(sealed, tmp_path)
+    assert report.last[0] == 5
+    assert Kind.CHANGED in {fault.kind for fault in report.faults}
+
+
+def test_a_file_of_a_seal_is_not_written_over_by_another_of_its_number(sealed: System, tmp_path: Path) -> None:
+    archive, away = tmp_path / "archive", tmp_path / "away"
+    kept = _files(archive)
+    replace_seals(sealed, lambda seals: seals.pop())
+    client = Redis.from_url(sealed.url)
+    client.delete("{fleet}:sealing")
+    client.close()
+    archive.rename(away)
+    fill(sealed, 1, prefix="after")
+    late = sealer_of(sealed, tmp_path)
+    assert late.round(2) == 1
+    # A new seal 4 is in Redis alone so far; the former one comes back.
+    shutil.rmtree(archive)
+    away.rename(archive)
+    fill(sealed, 1, prefix="later")
+    assert late.round(2) == 1
+    files = _files(archive)
+    assert {name: files[name] for name in kept} == kept
+    assert (Kind.SEAL_CHANGED, "seal 4") in found(sealed, tmp_path)
+    with pytest.raises(SealStands, match="seal 4 is kept in the archive and is another"):
+        SealFiles(Depot(str(archive)), epoch=sealed.log.epoch).put(4, Signed(b"another", b""))
+
+
+def _files(archive: Path) -> dict[str, bytes]:
+    return {one.name: one.read_bytes() for one in archive.rglob("*.seal")}
 
 
 def test_a_seal_by_another_key_is_not_taken_for_one(sealed: System, tmp_path: Path) -> None:

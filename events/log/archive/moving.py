@@ -101,22 +101,32 @@ class Mover:
         self._segment_entries = segment_entries
         self.streams = stream_names(made.partitions)
 
-    def settle(self) -> None:
-        """Say in Redis that the archive is at this depot; what was archived so far must be there.
+    def settle(self, *, may_move: bool = False) -> None:
+        """Say in Redis that the archive is at this depot, where nothing says yet where it is.
+
+        Only who is told so in so many words may move it: what was archived so far must be there then.
 
         Raises:
-            ArchiveElsewhere: it is not.
+            ArchiveElsewhere: it is at another place, and may not move here.
             DepotUnavailable, LogUnavailable: one of them does not answer.
         """
         known = place_of(self._client)
         if known == self._depot.url:
             return
         if known is not None:
+            if not may_move:
+                raise ArchiveElsewhere(known=known, asked=self._depot.url)
             for stream in self.streams:
                 for segment in notes_of(self._client, stream).segments:
                     if self._depot.size(segment.name) != segment.bytes:
                         raise ArchiveElsewhere(known=known, asked=self._depot.url, missing=segment.name)
         set_place(self._client, self._depot.url, self._made)
+
+    def _stay(self) -> None:
+        """Stop a run that began before the archive was moved: what it would do is at the former place."""
+        known = place_of(self._client)
+        if known is not None and known != self._depot.url:
+            raise ArchiveElsewhere(known=known, asked=self._depot.url)
 
     # -- writing ahead
 
@@ -125,9 +135,11 @@ class Mover:
 
         Raises:
             LogLostItsTail: entries are missing in Redis that are not in the archive.
+            ArchiveElsewhere: the archive was moved meanwhile.
             SegmentMissing, SegmentDamaged: what was written does not read back.
             DepotUnavailable, LogUnavailable: one of them does not answer, or has no room.
         """
+        self._stay()
         notes = notes_of(self._client, stream)
         segments = list(notes.segments)
         self._tidy(stream, segments)
@@ -141,6 +153,7 @@ class Mover:
             reached(FailPoint.ARCHIVE_VERIFIED)
             self._list(stream, (*segments, segment))
             reached(FailPoint.ARCHIVE_LISTED)
+            self._stay()
             if not note(self._client, segment):
                 break  # Another process was faster, and goes on.
             reached(FailPoint.ARCHIVE_NOTED)
@@ -196,6 +209,7 @@ class Mover:
         Each is read back once more and held against what Redis has, entry by entry, before it goes.
 
         Raises:
+            ArchiveElsewhere: the archive was moved meanwhile.
             SegmentMissing, SegmentDamaged: the archive does not have what is to go; it stays.
             UnreadableFact: nobody can keep what goes on being needed of an entry; it stays.
             DepotUnavailable, LogUnavailable: one of them does not answer.
@@ -209,6 +223,7 @@ class Mover:
             if holder is None:
                 self._compare(segment, progress)
                 reached(FailPoint.ARCHIVE_KEPT)
+                self._stay()
                 holder = trim(self._client, stream, expected=trimmed, upto=segment.last)
             if holder != TRIMMED:
                 return Moved(stream, trimmed=count, held_by="" if holder == MOVED else holder)

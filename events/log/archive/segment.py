@@ -23,6 +23,9 @@ SEGMENT_BYTES_MAX = 256 << 20
 """A segment ends here too, uncompressed: who writes one holds its compressed form."""
 
 _ABOUT = b"twinfold"
+
+_checked: dict[tuple[str, str, str], int] = {}
+"""By place, name and SHA-256: the stamps of files that this process held against their SHA-256."""
 _DELTAS = ("position", "version", "at", "recorded")
 
 
@@ -176,15 +179,24 @@ def open_whole(depot: Depot, segment: Segment) -> Opened:
 
 
 def open_part(depot: Depot, segment: Segment) -> Opened:
-    """Open a segment for reading a part of it: pages are checked as they are read, by the checksums they have.
+    """Open a segment for reading a part of it.
+
+    The first time in a process, and again whenever the file was written since, it is fetched and held against what the manifest
+    says, every byte: pages have checksums, but whoever forges one makes them too.
 
     Raises:
         SegmentMissing, SegmentDamaged, DepotUnavailable: as `open_whole`.
     """
+    place = (depot.url, segment.name, segment.sha256)
     try:
-        return _open(depot, segment, depot.open(segment.name))
+        stamp = depot.stamp(segment.name)
+        if _checked.get(place) == stamp:
+            return _open(depot, segment, depot.open(segment.name))
     except FileNotFoundError:
         raise missing(depot, segment) from None
+    opened = open_whole(depot, segment)
+    _checked[place] = stamp
+    return opened
 
 
 def _open(depot: Depot, segment: Segment, source: Any) -> Opened:

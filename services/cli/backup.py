@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from events.backup.manifest import Manifest
-from events.backup.place import Place
+from events.backup.place import Place, Pruned
 from events.backup.taking import Wanted, take
 from events.log.opening import open_log
+from events.wording import counted
 from services import local_files
 from services.cli.client import AsJson, show_json
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
@@ -45,9 +46,9 @@ def backup(
     wanted = Wanted(files.public, files.private, keys)
     with Progress(quiet=json) as progress:
         made = take(log, place, wanted, at=time.time_ns() // 1_000_000, tell=progress.tell)
-    gone, files_gone = ((), 0) if keep is None else place.prune(log.epoch, keep=keep)
+    pruned = Pruned((), 0, ()) if keep is None else place.prune(log.epoch, keep=keep, at=time.time_ns() // 1_000_000)
     if json:
-        show_json(_as_json(made, place) | {"deleted": list(gone)})
+        show_json(_as_json(made, place) | {"deleted": list(pruned.ids), "leftFor": list(pruned.under_way)})
         return
     entries = sum(stream.head for stream in made.streams)
     typer.echo(f"backup {made.id} at {place.url}")
@@ -56,8 +57,10 @@ def backup(
     for stream in made.streams:
         for first, last in stream.gaps:
             typer.echo(f"MISSING in the log: {stream.name}:{first} to {stream.name}:{last}")
-    if gone:
-        typer.echo(f"deleted {len(gone)} older backups, {files_gone} files")
+    if pruned.ids or pruned.files:
+        typer.echo(f"deleted {counted(len(pruned.ids), 'older backup')}, {counted(pruned.files, 'file')}")
+    if pruned.under_way:
+        typer.echo(f"files that no backup needs are left: {', '.join(pruned.under_way)} is under way, or was killed")
     typer.echo(_about_keys(made, keys_to))
 
 

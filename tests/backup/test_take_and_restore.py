@@ -1,12 +1,13 @@
 """A backup holds what stood at one moment; a restore brings back those bytes, or nothing."""
 
+import contextlib
 import itertools
 import resource
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import pytest
 from events import PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import DefinePolicy
 from events.backup.blocks import ENTRIES_MAX
-from events.backup.errors import BackupDamaged, NoBackup, TargetNotEmpty
+from events.backup.errors import BackupDamaged, FileWentAway, NoBackup, TargetNotEmpty
 from events.backup.manifest import File, Manifest
-from events.backup.place import Place
+from events.backup.place import UNDER_WAY_MS, Place, Pruned
 from events.backup.restoring import claim, finish, restore, verify
 from events.backup.taking import Wanted, take
 from events.device.facts import TwinPatched
@@ -146,10 +147,73 @@ def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: Sys
     # The end of the stream of d1; entries that fill a block are not read again.
     assert again.written_files == 1
     assert place.ids() == (first.id, second.id, third.id)
-    assert place.prune(system.log.epoch, keep=1)[0] == (first.id, second.id)
+    assert place.prune(system.log.epoch, keep=1, at=1_800_000_000_003).ids == (first.id, second.id)
     bring_back(system, third, again)
     drain(system)
     assert_rebuilt(system)
+
+
+@contextlib.contextmanager
+def once_at(point: FailPoint, do: Callable[[], None]) -> Iterator[None]:
+    """Do something the first time that a place is reached."""
+    left = itertools.count()
+
+    def observe(reached: FailPoint) -> None:
+        if reached is point and next(left) == 0:
+            do()
+
+    observers.append(observe)
+    try:
+        yield
+    finally:
+        observers.remove(observe)
+
+
+@pytest.mark.parametrize("point", [FailPoint.BACKUP_FILE_PUT, FailPoint.BACKUP_BEFORE_LIST])
+def test_deleting_older_backups_leaves_the_files_of_one_that_is_under_way(
+    system: System, tmp_path: Path, point: FailPoint
+) -> None:
+    pruned = list[Pruned]()
+
+    def delete_older() -> None:
+        pruned.append(Place(str(tmp_path)).prune("another log", keep=1, at=1_800_000_000_001))
+
+    with once_at(point, delete_older):
+        manifest, place = taken(system, tmp_path)
+    (first,) = pruned
+    assert (first.files, [manifest.id in mark for mark in first.under_way]) == (0, [True])
+    verify(manifest, place, keys=None)
+    assert place.prune(system.log.epoch, keep=1, at=1_800_000_000_002) == Pruned((), 0, ())
+    verify(manifest, place, keys=None)
+
+
+def test_deleting_older_backups_ends_where_another_begins_and_keeps_keys_that_lie_at_the_same_place(
+    system: System, tmp_path: Path
+) -> None:
+    same = Place(str(tmp_path / "." / "b"))
+    wanted = Wanted(private={"master.key": b"a key"}, keys=same)
+    manifest = take(system.log, Place(str(tmp_path / "b")), wanted, at=1_800_000_000_000)
+    for number in range(3):
+        same.put(b"nobody needs %d" % number)
+    assert same.prune("another log", keep=1, at=1_800_000_000_001) == Pruned((), 3, ())
+    verify(manifest, same, keys=same)
+    same.put(b"nobody needs that either")
+    with same.under_way("of another", at=1_800_000_000_002):
+        (mark,) = same.prune("another log", keep=1, at=1_800_000_000_003).under_way
+    assert mark == "backups/of another.under-way"
+    assert same.prune("another log", keep=1, at=1_800_000_000_004) == Pruned((), 1, ())
+
+
+def test_a_backup_whose_file_goes_away_before_it_ends_is_none(system: System, tmp_path: Path) -> None:
+    def delete() -> None:
+        next(path for path in sorted((tmp_path / "files").rglob("*")) if path.is_file()).unlink()
+
+    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileWentAway, match="take the backup again"):
+        taken(system, tmp_path)
+    assert Place(str(tmp_path)).ids() == ()
+    assert list((tmp_path / "backups").iterdir()) == []
+    manifest, place = taken(system, tmp_path)
+    verify(manifest, place, keys=None)
 
 
 @pytest.mark.parametrize("alike", [0, ENTRIES_MAX + 5])
@@ -543,6 +607,11 @@ def test_a_backup_that_is_killed_is_none_and_the_next_one_is_whole(system: Syste
     killed = subprocess.run(command, env=system.environment(TWINFOLD_FAILPOINT=point), check=False, timeout=60)
     assert killed.returncode == -9
     assert Place(str(tmp_path)).ids() == ()
+    # Nobody can tell a killed one from one that is slow, for a day.
+    kept = Place(str(tmp_path)).prune(system.log.epoch, keep=1, at=1_800_000_000_000 + UNDER_WAY_MS - 1)
+    assert (kept.files, len(kept.under_way)) == (0, 1)
+    forgotten = Place(str(tmp_path)).prune(system.log.epoch, keep=1, at=1_800_000_000_000 + UNDER_WAY_MS)
+    assert (forgotten.files >= 3, forgotten.under_way) == (True, ())
     before = beside(system)
     manifest, place = taken(system, tmp_path)
     bring_back(system, manifest, place)

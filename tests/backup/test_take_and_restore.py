@@ -420,6 +420,52 @@ def test_a_system_that_is_stopped_at_a_bad_entry_and_lost_another_is_backed_up_a
     assert system.is_settled()
 
 
+@pytest.mark.parametrize("how", ["an outcome that was changed", "a fact that is gone"])
+def test_a_partition_that_no_longer_folds_to_where_it_was_is_restored_as_stopped_and_all_others_are_whole(
+    system: System, tmp_path: Path, how: str
+) -> None:
+    client: Any = system.log.client
+    number = partition_of("d1", PARTITIONS)
+    if how == "a fact that is gone":
+        facts = client.xrange(key(number, "log"))
+        bad = next(one for one, fields in facts if fields[b"type"] == b"TwinPatched" and fields[b"subject"] == b"d1")
+        client.xdel(key(number, "log"), bad)
+        gap = f"{name(number)}:{bad.split(b'-')[0].decode()}"
+    else:
+        outcomes = client.xrange(key(number, "outcomes"))
+        client.delete(key(number, "outcomes"))
+        for turn, (one, fields) in enumerate(outcomes):
+            data = fields[b"data"] if turn else fields[b"data"].replace(b'"count":', b'"count":1')
+            client.xadd(key(number, "outcomes"), {**fields, b"data": data}, id=one)
+    system.do(PatchTags("d1", {"n": 52}))
+    drain(system)
+    assert system.is_settled()
+    views = system.everything_kept()
+    backup = cli(system, "backup", "--to", str(tmp_path / "b"), "--redis-url", system.url)
+    assert (backup.returncode, "MISSING in the log" in backup.stdout) == ((4, True) if "gone" in how else (0, False))
+    client.flushall()
+    words = ["--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
+    done = cli(system, "restore", *words)
+    assert done.returncode == 4, done.stderr
+    why = f"position {gap.partition(':')[2]} was expected" if "gone" in how else "outcome 1 is recorded otherwise"
+    assert f"STOPPED: {name(number)}: {why}" in done.stdout
+    open_log(system.url)
+    drain(system)
+    assert [why in one.error for one in system.view.blocked().values()] == [True]
+    kept = system.everything_kept()
+    assert [one for one in range(PARTITIONS) if kept[one] != views[one]] == [number]
+    assert client.keys(key(number, "view:[^b]*")) == []
+    if "gone" in how:
+        system.producer.leave_out(number, int(gap.partition(":")[2]), reason="it is lost")
+        drain(system)
+        assert "twinfold rebuild" in system.view.blocked()[number].error
+
+
+def cli(system: System, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "services.cli", *words]
+    return subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+
+
 @pytest.mark.parametrize("how", ["changed", "missing", "cut", "list"])
 def test_a_damaged_backup_is_refused_by_the_name_of_the_file_before_anything_is_written(
     system: System, tmp_path: Path, how: str

@@ -501,6 +501,27 @@ def test_a_list_that_names_files_elsewhere_is_refused_before_anything_is_written
         verify(place.manifest(), place, keys=None)
 
 
+def test_a_list_that_leaves_out_entries_up_to_the_head_is_refused(system: System, tmp_path: Path) -> None:
+    archive_all(system, tmp_path / "archive", 4)
+    grow(system, 0)
+    lost = int(system.log.client.xrange(key(2, "log"))[1][0].split(b"-")[0])
+    system.log.client.xdel(key(2, "log"), f"{lost}-0")
+    manifest, place = taken(system, tmp_path / "b")
+    verify(manifest, place, keys=None)
+    (stream,) = (one for one in manifest.streams if one.name == "p01")
+    (gapped,) = (one for one in manifest.streams if one.name == "p02")
+    assert stream.trimmed
+    for lame, missing in (
+        (msgspec.structs.replace(stream, trimmed=0), f"p01:1 to p01:{stream.trimmed}"),
+        (msgspec.structs.replace(stream, segments=stream.segments[1:]), f"p01:1 to p01:{stream.segments[0].last}"),
+        (msgspec.structs.replace(stream, blocks=()), f"p01:{stream.trimmed + 1} to p01:{stream.head}"),
+        (msgspec.structs.replace(gapped, gaps=()), f"p02:{lost} to p02:{lost}"),
+    ):
+        streams = tuple(lame if one.name == lame.name else one for one in manifest.streams)
+        with pytest.raises(BackupDamaged, match=f"has nothing of {missing};"):
+            verify(msgspec.structs.replace(manifest, streams=streams), place, keys=None)
+
+
 def test_a_list_that_names_no_digest_is_refused(system: System, tmp_path: Path) -> None:
     manifest, place = taken(system, tmp_path)
     place.finish(msgspec.structs.replace(manifest, beside=(File("../../etc/passwd", 1),)))

@@ -66,8 +66,8 @@ def backup(
 def _show(made: Manifest, place: Place, missing: list[str], pruned: Pruned) -> None:
     entries = sum(stream.head for stream in made.streams)
     typer.echo(f"backup {made.id} at {place.url}")
-    typer.echo(f"{entries} entries of {len(made.streams)} streams, {len(made.files())} files;")
-    typer.echo(f"{place.written_files} new ones with {place.written_bytes} bytes, all read back")
+    typer.echo(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
+    typer.echo(f"{place.written_bytes} bytes in {counted(place.written_files, 'new file')}, read back")
     for gap in missing:
         typer.echo(f"MISSING in the log: {gap}")
     if pruned.ids or pruned.files:
@@ -80,7 +80,7 @@ def _about_keys(made: Manifest, keys_to: str | None) -> str:
     number, ids = sum(made.key_ids.values()), ", ".join(made.key_ids) or "none"
     if made.private_at == "":
         return (
-            f"WITHOUT KEYS: {number} secrets open with key file {ids} alone, which is not in this backup, nor are the"
+            f"WITHOUT KEYS: {counted(number, 'secret')} for which key file {ids} is needed, which is not in this backup, nor are the"
             " authority's key and the administrator's token. Keep them yourself, or back up with --keys-to a place apart."
         )
     if keys_to is None:

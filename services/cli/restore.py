@@ -21,6 +21,7 @@ from events.notification.event import time_text
 from events.secrets import keyfile
 from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
+from events.wording import counted
 from services import local_files
 from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
@@ -62,7 +63,7 @@ def restore(
     with Progress(quiet=False) as progress:
         verify(manifest, place, keys=keys, tell=progress.tell)
     if verify_only:
-        typer.echo(f"backup {manifest.id}: all {len(manifest.files())} files are as they were written")
+        typer.echo(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all as written")
         return
     settings = read_settings(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
@@ -174,6 +175,6 @@ def _about_keys(settings: Settings, manifest: Manifest) -> str:
         found = "not there"
     missing = {one: count for one, count in manifest.key_ids.items() if one != found}
     if not missing:
-        return f"key file {path} opens all {sum(manifest.key_ids.values())} secrets"
-    wanted = " and ".join(f"{count} secrets open with key file {one} alone" for one, count in missing.items())
-    return f"NO KEY: {wanted}, and {path} is {found}. Put that key file there before anybody starts."
+        return f"key file {path} opens all secrets there are ({sum(manifest.key_ids.values())})"
+    wanted = " and ".join(f"{counted(count, 'secret')} with key file {one} alone" for one, count in missing.items())
+    return f"NO KEY: one can open {wanted}, and {path} is {found}. Put that key file there before anybody starts."

@@ -108,7 +108,10 @@ class Projector:
         except (CannotFold, UnreadableFact, LogLostItsTail) as error:
             return self._block(number, error)
         except ViewsLost as error:
-            self._views.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
+            former = self._views.blocked(number)
+            # Whoever lost them can have said why.
+            if former is None or former.position:
+                self._views.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
             return True
 
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:

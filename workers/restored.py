@@ -6,16 +6,21 @@ import msgspec
 from typing_extensions import override
 
 from events.envelope import Vector
+from events.fleet.errors import CannotFold
 from events.fleet.outcome import Outcome
-from events.log.connect import connect
-from events.log.keys import name
+from events.log.connect import answering, connect
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.fleet_facts import position_of
+from events.log.keys import FLEET, name
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.settings import read_settings
-from events.view_store.port import ViewStore
-from events.view_store.redis import RedisViewStore
-from events.views.kept import Writes
+from events.view_store.port import Blocked, ViewStore
+from events.view_store.redis import RedisViewStore, view_key
+from events.views.kept import ARRAYS, HASHES, Writes
+from workers.context import now_ms
 from workers.rebuild import rebuild
+from workers.replay.folding import OutcomeDiffers
 
 
 class BesideOutcomes(RedisViewStore):
@@ -26,19 +31,33 @@ class BesideOutcomes(RedisViewStore):
         """Make all writes stand; the outcome does."""
         return super().commit(partition, msgspec.structs.replace(writes, outcome=None))
 
+    def forget(self, partition: int) -> None:
+        """Keep nothing of a partition: from views in the middle of its outcomes a worker would decide the rest a second time."""
+        with answering():
+            self._client.unlink(*(view_key(partition, what) for what in ("checkpoint", *HASHES, *ARRAYS)))
+
 
 def main() -> None:
-    """Rebuild every partition to its last outcome; workers fold on from there. Says how many are done, one line for each."""
+    """Rebuild every partition to its last outcome; workers fold on from there.
+
+    Says how many are done, one line for each; behind the number, why the partition is marked as stopped, if it is.
+    """
     partitions, epoch = int(sys.argv[1]), sys.argv[2]
     log = RedisLog(connect(read_settings().redis_url), partitions=partitions, epoch=epoch)
     views = BesideOutcomes(log.client)
     streams = RawStreams(log.client)
     for number in range(partitions):
-        vector = _decided(views, number, streams.head(f"{name(number)}:outcomes"))
-        # Where nothing was ever decided nothing is kept, not even how far it is.
-        if vector != Vector():
-            rebuild(number, log=log, recorded=views, into=views, upto=vector)
-        sys.stdout.write(f"{number + 1}\n")
+        why = ""
+        try:
+            vector = _decided(views, number, streams.head(f"{name(number)}:outcomes"))
+            # Where nothing was ever decided nothing is kept, not even how far it is.
+            if vector != Vector():
+                rebuild(number, log=log, recorded=views, into=views, upto=vector)
+        except (OutcomeDiffers, CannotFold, LogLostItsTail, UnreadableFact) as error:
+            why = " ".join(str(error).split())
+            views.forget(number)
+            views.block(number, _blocked(number, error))
+        sys.stdout.write(f"{number + 1} {why}\n")
         sys.stdout.flush()
 
 
@@ -47,7 +66,21 @@ def _decided(views: ViewStore, number: int, last: int) -> Vector:
     if not last:
         return Vector()
     (entry,) = views.outcomes(number, after=last - 1, limit=1)
-    return msgspec.json.decode(entry.data, type=Outcome).after
+    try:
+        return msgspec.json.decode(entry.data, type=Outcome).after
+    except msgspec.DecodeError as error:
+        raise OutcomeDiffers(number, last) from error
+
+
+def _blocked(number: int, error: OutcomeDiffers | CannotFold | LogLostItsTail | UnreadableFact) -> Blocked:
+    """As a worker marks it: at a fact that somebody can decide about, or else at no position, until it is rebuilt."""
+    if isinstance(error, CannotFold):
+        return Blocked(FLEET if error.fleet else number, error.position, str(error), now_ms())
+    streams = {name(number): number, name(FLEET): FLEET}
+    if isinstance(error, OutcomeDiffers) or error.stream not in streams:
+        return Blocked(number, 0, str(error), now_ms(), decidable=False)
+    decidable = not isinstance(error, LogLostItsTail) or error.found > error.expected
+    return Blocked(streams[error.stream], position_of(error), str(error), now_ms(), decidable)
 
 
 if __name__ == "__main__":

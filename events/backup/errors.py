@@ -5,6 +5,7 @@ BackupError
 ├── BackupDamaged     refused: a file of it is missing, or is not what was written
 ├── ArchiveDamaged    stop: a segment of the archive cannot be copied
 ├── BackupUnwritten   stop: what was written does not read back as it was
+├── FileWentAway      stop: somebody deleted a file of it while it was taken
 └── TargetNotEmpty    refused: a restore goes into an empty database and an empty place
 """
 
@@ -46,6 +47,14 @@ class BackupUnwritten(BackupError):
 
     def __init__(self, file: str) -> None:
         super().__init__(f"{file} does not read back as it was written; look at the disk, or give another place")
+        self.file = file
+
+
+class FileWentAway(BackupError):
+    """A file that was at the place is gone when the backup ends."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"{file} was there and is gone: somebody deletes files at this place; take the backup again")
         self.file = file
 
 

@@ -21,7 +21,7 @@ class Folding:
         self.at = 0
 
     def run(self) -> dict[str, bytes]:
-        """Fold the stream; begins again without an entry that nothing can be made of, as its partition stops there, too."""
+        """Fold the stream, without entries that nothing can be made of, as its partition stops there, too."""
         while (documents := self._folded()) is None:
             pass
         heads = {subject: documents.head(subject) for subject in documents.subjects()}
@@ -33,7 +33,10 @@ class Folding:
         for envelope in self._facts():
             try:
                 documents.fold(envelope)
-            except Exception:  # noqa: BLE001 - a fact that does not follow can break any rule of the fold
+            except (AssertionError, KeyError):
+                # It changed nothing. All facts of a device whose registration is lost end here, and may be many.
+                self._note(envelope.position)
+            except Exception:  # noqa: BLE001 - whatever it is, it may have left a half of something: once more without it
                 self._note(envelope.position)
                 return None
         return documents

@@ -1,13 +1,38 @@
 """Where backups are: files named by their digests, and lists of them; nothing that is there is ever changed."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 
-from events.backup.errors import BackupDamaged, BackupUnwritten, NoBackup
+import msgspec
+
+from events.backup.errors import BackupDamaged, BackupUnwritten, FileWentAway, NoBackup
 from events.backup.manifest import FOLDER, File, Manifest, decode, encode, name_of
 from events.log.depot import Depot
+from events.log.errors import DepotUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.settings import hide_password
+
+UNDER_WAY_MS = 24 * 3_600_000
+"""For so long a backup that has not ended keeps files that no list names; one that was killed is forgotten then."""
+
+_MARK = ".under-way"
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """What became of older backups: the ids of those that are gone, how many files went, and for whom the others were left.
+
+    `under_way` names the marks of backups that have not ended; whose files are whose nobody knows before their lists are there.
+    """
+
+    ids: tuple[str, ...]
+    files: int
+    under_way: tuple[str, ...]
+
+
+class _UnderWay(msgspec.Struct, frozen=True):
+    id: str
+    at: int
 
 
 class Place:
@@ -100,29 +125,101 @@ class Place:
             raise NoBackup(self.url, self.ids(), backup_id)
         return decode(name, data)
 
-    def prune(self, epoch: str, *, keep: int) -> tuple[tuple[str, ...], int]:
-        """Keep the newest backups of a log alone; answers the ids of those that are gone, and how many files went with them.
+    @contextlib.contextmanager
+    def under_way(self, backup_id: str, *, at: int) -> Iterator[None]:
+        """Say that a backup is being taken, from `at` on (milliseconds), so that nobody deletes its files before they are listed.
 
-        No other backup may be under way at the same place: its files have no list yet.
+        Raises:
+            DepotUnavailable: the place does not take it.
+        """
+        mark = f"{FOLDER}/{backup_id}{_MARK}"
+        self._depot.put(mark, msgspec.json.encode(_UnderWay(backup_id, at)))
+        # What was there before the mark may be gone by now.
+        self._known = None
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(DepotUnavailable):
+                self._depot.delete(mark)
+            raise
+        self._depot.delete(mark)
+
+    def insist_on(self, manifest: Manifest) -> None:
+        """Look once more, when a backup is listed, whether all of its files are there; where one is not, it is none.
+
+        Raises:
+            FileWentAway: names the file; the list is gone, too.
+            DepotUnavailable: the place cannot be read.
+        """
+        self._known = None
+        missing = next((file for file in manifest.files() if not self.has(file)), None)
+        if missing is not None:
+            self._depot.delete(name_of(manifest.id))
+            raise FileWentAway(missing.name)
+
+    def prune(self, epoch: str, *, keep: int, at: int) -> Pruned:
+        """Keep the newest backups of a log alone, and no file that no backup needs; `at` is now, in milliseconds.
+
+        While another backup is under way, begun less than `UNDER_WAY_MS` ago, lists alone are deleted: its files are in none yet.
 
         Raises:
             BackupDamaged: a list cannot be read, so that nobody knows which files it needs; nothing is deleted.
         """
-        manifests = [self.manifest(one) for one in self.ids()]
-        of_log = [manifest for manifest in manifests if manifest.epoch == epoch]
+        of_log = [one.id for one in self._lists() if one.epoch == epoch]
         gone = of_log[: max(0, len(of_log) - keep)]
-        left = [manifest for manifest in manifests if manifest not in gone]
-        for manifest in gone:
-            self._depot.delete(name_of(manifest.id))
-        return tuple(one.id for one in gone), self._sweep(file for manifest in left for file in manifest.files())
+        for one in gone:
+            self._depot.delete(name_of(one))
+        files, under_way = self._sweep(at)
+        return Pruned(tuple(gone), files, under_way)
 
-    def _sweep(self, wanted: Iterable[File]) -> int:
-        names = {file.name for file in wanted}
-        unwanted = [name for name in self._depot.names("files") if name not in names]
-        for name in unwanted:
+    def _sweep(self, at: int) -> tuple[int, tuple[str, ...]]:
+        """Delete files that no list names; answers how many, and the marks for which that was not done, or not to its end."""
+        # In this order: what is put later is not among the names, and whoever ends meanwhile has a list when lists are read.
+        names = self._depot.names("files")
+        there = set(self._depot.names(FOLDER))
+        marks = self._marks(there, at)
+        if marks:
+            return 0, marks
+        wanted = {file.name for one in self._lists() for file in _needed(one)}
+        deleted = 0
+        for name in (one for one in names if one not in wanted):
+            # Whoever has begun since may need a file that nobody needed.
+            since = set(self._depot.names(FOLDER)) - there
+            if since:
+                return deleted, tuple(sorted(since))
             self._depot.delete(name)
+            deleted += 1
         self._known = None
-        return len(unwanted)
+        return deleted, ()
+
+    def _lists(self) -> Iterator[Manifest]:
+        for name in map(name_of, self.ids()):
+            data = self._depot.get(name)
+            # Another run may delete older ones as well.
+            if data is not None:
+                yield decode(name, data)
+
+    def _marks(self, there: set[str], at: int) -> tuple[str, ...]:
+        found = []
+        for name in sorted(one for one in there if one.endswith(_MARK)):
+            data = self._depot.get(name)
+            if data is None:
+                continue
+            try:
+                begun = msgspec.json.decode(data, type=_UnderWay).at
+            except msgspec.DecodeError:
+                begun = at
+            if begun > at - UNDER_WAY_MS:
+                found.append(name)
+            else:
+                self._depot.delete(name)
+                there.discard(name)
+        return tuple(found)
+
+
+def _needed(manifest: Manifest) -> list[File]:
+    # Keys that are said to be elsewhere can be here all the same: one place may have two URLs.
+    return [*manifest.files(), *manifest.private.values()]
 
 
 def _digest(data: bytes | None) -> str:

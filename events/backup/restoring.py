@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import heapq
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -52,8 +53,8 @@ def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell =
     """Read every file of a backup and hold it against the list; `keys` is where private ones are, if they are wanted.
 
     Raises:
-        BackupDamaged: names the file that is missing or changed, the stream whose chain does not come out, or a name that
-            would lead out of where files are put.
+        BackupDamaged: names the file that is missing or changed, the stream whose chain does not come out or whose entries are
+            neither there nor named as gaps, or a name that would lead out of where files are put.
     """
     _insist_on_names(manifest)
     files = dict.fromkeys(manifest.files())
@@ -64,8 +65,7 @@ def verify(manifest: Manifest, place: Place, *, keys: Place | None, tell: Tell =
         for what, file in manifest.private.items():
             keys.get(file, what)
     for stream in manifest.streams:
-        for _ in _entries(stream, place):
-            pass
+        _insist_on_all(stream, manifest, place)
     for file in manifest.beside:
         unpack_records(file.name, place.get(file, "what lies beside the log"))
 
@@ -187,6 +187,21 @@ def _entries(stream: Stream, place: Place) -> Iterator[RawEntry]:
         if chain.hex() != block.chain:
             raise BackupDamaged(f"{block.file.name} ({what})", "does not continue the chain of its stream")
         yield from entries
+
+
+def _insist_on_all(stream: Stream, manifest: Manifest, place: Place) -> None:
+    """Every position up to the head is in a block, or a gap, or, before those that Redis is to have, in a segment."""
+    segments = [
+        (one.first, one.last) for one in stream.segments if one.last <= stream.trimmed and one.name in manifest.archive
+    ]
+    entries = ((entry.position, entry.position) for entry in _entries(stream, place) if entry.position > stream.trimmed)
+    reached_to = 0
+    ends = [(stream.head + 1, stream.head + 1)]
+    for first, last in heapq.merge(sorted([*segments, *stream.gaps]), entries, ends):
+        if first > reached_to + 1:
+            missing = f"has nothing of {stream.name}:{reached_to + 1} to {stream.name}:{first - 1}"
+            raise BackupDamaged(name_of(manifest.id), missing)
+        reached_to = max(reached_to, last)
 
 
 def _in_redis(stream: Stream, place: Place) -> Iterator[RawEntry]:

@@ -67,9 +67,18 @@ def take(log: RedisLog, place: Place, wanted: Wanted, *, at: int, tell: Tell = l
 
     Raises:
         ArchiveDamaged: a segment of the archive is missing, or is not what was archived.
-        DepotUnavailable, BackupUnwritten: the place does not take it; there is no backup of that id.
+        DepotUnavailable, BackupUnwritten, FileWentAway: the place does not take or keep it; there is no backup of that id.
         LogUnavailable: Redis did not answer.
     """
+    backup_id = f"{_stamp(at)}-{log.epoch[:8]}"
+    with place.under_way(backup_id, at=at):
+        manifest = _take(log, place, wanted, backup_id=backup_id, at=at, tell=tell)
+        place.finish(manifest)
+        place.insist_on(manifest)
+    return manifest
+
+
+def _take(log: RedisLog, place: Place, wanted: Wanted, *, backup_id: str, at: int, tell: Tell) -> Manifest:
     # Before the heads, so that nobody counts as told of what is not in the backup.
     holders = [holders_key(name) for name in stream_names(log.partitions)]
     told = [_hash(log.client, name) for name in (*HASHES[1:], *holders)]
@@ -89,8 +98,8 @@ def take(log: RedisLog, place: Place, wanted: Wanted, *, at: int, tell: Tell = l
     streams = [_with_segments(log.client, stream) for stream in streams]
     archive = _archive(log, place, streams, {} if former is None else former.archive, tell)
     where = "" if wanted.keys is None else HERE if wanted.keys is place else wanted.keys.url
-    manifest = Manifest(
-        id=f"{_stamp(at)}-{log.epoch[:8]}",
+    return Manifest(
+        id=backup_id,
         format=FORMAT,
         made_by=importlib.metadata.version("twinfold"),
         epoch=log.epoch,
@@ -104,8 +113,6 @@ def take(log: RedisLog, place: Place, wanted: Wanted, *, at: int, tell: Tell = l
         private_at=where,
         key_ids=_key_ids(sealed),
     )
-    place.finish(manifest)
-    return manifest
 
 
 def _stamp(at: int) -> str:

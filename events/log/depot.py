@@ -99,6 +99,8 @@ class Depot:
         """
         with self._answering():
             try:
+                # Others write there too; some drivers remember what was there when they looked last.
+                self._files.invalidate_cache()
                 found = self._files.find(self._path(folder) if folder else self._root)
             except FileNotFoundError:
                 return []

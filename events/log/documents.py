@@ -66,10 +66,14 @@ class FleetDocuments:
         self._documents: dict[str, FleetDocument | None] = {}
 
     def fold(self, envelope: Envelope[Fact]) -> None:
-        """Fold the next fact of the stream."""
-        self._versions[envelope.subject] = envelope.version
+        """Fold the next fact of the stream.
+
+        Raises:
+            AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
+        """
         if not isinstance(envelope.fact, LogFact):
             self._documents[envelope.subject] = _evolved(self._documents.get(envelope.subject), envelope)
+        self._versions[envelope.subject] = envelope.version
 
     def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
         """Fold the next facts of the stream, in their order."""
@@ -117,14 +121,18 @@ class DeviceDocuments:
         self._weight = 0
 
     def fold(self, envelope: Envelope[Fact]) -> None:
-        """Fold the next fact of the partition; those of devices that nobody asks for may be left out."""
+        """Fold the next fact of the partition; those of devices that nobody asks for may be left out.
+
+        Raises:
+            AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
+        """
         subject, fact = envelope.subject, envelope.fact
         twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
         if "/" in subject:
             if type(fact) not in _OF_TWINS:
                 raise AssertionError(subject)
-            self._module_versions[subject] = envelope.version
             twin = self._open_module(subject)
+            self._module_versions[subject] = envelope.version
         elif type(fact) in _OF_TWINS:
             twin = self._open_devices.get(subject) or self._open_device(subject)
         else:

@@ -18,7 +18,7 @@ from events.log.archive.moving import Moved, Mover
 from events.log.archive.notes import notes_of, place_of
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
-from events.log.errors import LogError
+from events.log.errors import LogError, LogUnavailable
 from events.log.opening import open_log
 from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
@@ -26,7 +26,7 @@ from events.notification.archiving import open_mover
 from events.settings import Settings, hide_password
 from events.wording import counted
 from services.cli.client import AsJson, console, show_json
-from services.cli.exits import REFUSED
+from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
 
@@ -64,6 +64,8 @@ def archive(
 ) -> None:
     """Write facts to the archive, and take out of Redis what is older than --keep-days and in nobody's way.
 
+    Leaves with 1 where a stream could not be moved, which is named; all others are.
+
     Example: twinfold archive --keep-days 30 --dry-run
     """
     if context.invoked_subcommand is not None:
@@ -84,10 +86,19 @@ def archive(
             return
         # A flag is somebody's word for it; a variable that one process still has from before is not.
         mover.settle(may_move=archive_url is not None)
-        moved = list(_move(log, mover, before_at, quiet=json))
+        failed = list[LogError]()
+        moved = list(_move(log, mover, before_at, failed, quiet=json))
     if json:
         show_json(msgspec.to_builtins(moved))
-        return
+    else:
+        _show_moved(moved, nothing_failed=not failed)
+    for error in failed:
+        typer.echo(f"twinfold: {error}", err=True)
+    if failed:
+        raise typer.Exit(max(map(code_of, failed)))
+
+
+def _show_moved(moved: list[Moved], *, nothing_failed: bool) -> None:
     shown = [one for one in moved if one.written or one.trimmed]
     for one in shown:
         held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
@@ -95,7 +106,7 @@ def archive(
             f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
             f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
         )
-    if not shown:
+    if not shown and nothing_failed:
         typer.echo("nothing to do")
 
 
@@ -200,14 +211,23 @@ def _opened(settings: Settings) -> Iterator[RedisLog]:
         yield log
 
 
-def _move(log: RedisLog, mover: Mover, before_at: int | None, *, quiet: bool) -> Iterator[Moved]:
+def _move(
+    log: RedisLog, mover: Mover, before_at: int | None, failed: list[LogError], *, quiet: bool
+) -> Iterator[Moved]:
+    """Move every stream; what is wrong with one is put among the `failed`, and keeps no other from being moved."""
     streams = RawStreams(log.client)
     waiting = [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
     total = sum(one.would_be_written - one.written + one.would_be_trimmed - one.trimmed for one in waiting)
     with _bar(total, quiet=quiet) as advance:
         for stream in mover.streams:
-            written = mover.write(stream, advance)
-            trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
+            try:
+                written = mover.write(stream, advance)
+                trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
+            except LogUnavailable:
+                raise
+            except LogError as error:
+                failed.append(error)
+                continue
             yield msgspec.structs.replace(written, trimmed=trimmed.trimmed, held_by=trimmed.held_by)
 
 

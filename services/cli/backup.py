@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from events.backup.manifest import Manifest
-from events.backup.place import Place
+from events.backup.place import Place, Pruned
 from events.backup.taking import Wanted, take
 from events.log.opening import open_log
+from events.wording import counted
 from services import local_files
 from services.cli.client import AsJson, show_json
+from services.cli.exits import INCOMPLETE
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
 from services.cli.progress import Progress
@@ -31,7 +33,8 @@ def backup(
 ) -> None:
     """Copy the log, what lies beside it, the archive and the files of the data directory, while everything runs.
 
-    What is there from a former backup is not copied again. Without its key file a backup restores everything but secrets.
+    What is there from a former backup is not copied again. Without its key file a backup restores everything but secrets. Leaves
+    with 4 where the backup is there and the log misses entries, which are named.
 
     Example: twinfold backup --to /mnt/backups --keys-to /mnt/safe
     """
@@ -45,27 +48,39 @@ def backup(
     wanted = Wanted(files.public, files.private, keys)
     with Progress(quiet=json) as progress:
         made = take(log, place, wanted, at=time.time_ns() // 1_000_000, tell=progress.tell)
-    gone, files_gone = ((), 0) if keep is None else place.prune(log.epoch, keep=keep)
+    pruned = Pruned((), 0, ()) if keep is None else place.prune(log.epoch, keep=keep, at=time.time_ns() // 1_000_000)
+    missing = [
+        f"{stream.name}:{first} to {stream.name}:{last}" for stream in made.streams for first, last in stream.gaps
+    ]
     if json:
-        show_json(_as_json(made, place) | {"deleted": list(gone)})
-        return
+        show_json(
+            _as_json(made, place) | {"missing": missing, "deleted": list(pruned.ids), "leftFor": list(pruned.under_way)}
+        )
+    else:
+        _show(made, place, missing, pruned)
+        typer.echo(_about_keys(made, keys_to))
+    if missing:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _show(made: Manifest, place: Place, missing: list[str], pruned: Pruned) -> None:
     entries = sum(stream.head for stream in made.streams)
     typer.echo(f"backup {made.id} at {place.url}")
-    typer.echo(f"{entries} entries of {len(made.streams)} streams, {len(made.files())} files;")
-    typer.echo(f"{place.written_files} new ones with {place.written_bytes} bytes, all read back")
-    for stream in made.streams:
-        for first, last in stream.gaps:
-            typer.echo(f"MISSING in the log: {stream.name}:{first} to {stream.name}:{last}")
-    if gone:
-        typer.echo(f"deleted {len(gone)} older backups, {files_gone} files")
-    typer.echo(_about_keys(made, keys_to))
+    typer.echo(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
+    typer.echo(f"{place.written_bytes} bytes in {counted(place.written_files, 'new file')}, read back")
+    for gap in missing:
+        typer.echo(f"MISSING in the log: {gap}")
+    if pruned.ids or pruned.files:
+        typer.echo(f"deleted {counted(len(pruned.ids), 'older backup')}, {counted(pruned.files, 'file')}")
+    if pruned.under_way:
+        typer.echo(f"files that no backup needs are left: {', '.join(pruned.under_way)} is under way, or was killed")
 
 
 def _about_keys(made: Manifest, keys_to: str | None) -> str:
     number, ids = sum(made.key_ids.values()), ", ".join(made.key_ids) or "none"
     if made.private_at == "":
         return (
-            f"WITHOUT KEYS: {number} secrets open with key file {ids} alone, which is not in this backup, nor are the"
+            f"WITHOUT KEYS: {counted(number, 'secret')} for which key file {ids} is needed, which is not in this backup, nor are the"
             " authority's key and the administrator's token. Keep them yourself, or back up with --keys-to a place apart."
         )
     if keys_to is None:

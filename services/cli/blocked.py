@@ -75,7 +75,7 @@ def blocked(
     for one in found:
         hint = "" if one.decidable else " (restore the missing facts; it goes on by itself)"
         for partition, waiting in sorted(one.waiting.items()):
-            behind = f", {waiting} facts wait"
+            behind = f", {counted(waiting, 'fact')} wait{'s' if waiting == 1 else ''}"
             typer.echo(f"{partition} stopped at {one.place} since {_time(one.since)}{behind}: {one.error}{hint}")
     if not found:
         typer.echo("no partition is stopped")

@@ -4,6 +4,7 @@
 1    refused: what was asked may not happen, or something it needs stopped on the way
 2    usage: a flag, an argument, a file given or a TWINFOLD_* variable is not right
 3    unavailable: Redis or the archive does not answer, is not to be had, or Redis would lose facts; ask again when that is mended
+4    done, but not whole: the log misses entries, or partitions are stopped; each is named (`backup`, `restore`)
 130  interrupted from the keyboard
 """
 
@@ -30,6 +31,7 @@ from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew
 REFUSED = 1
 USAGE = 2
 UNAVAILABLE = 3
+INCOMPLETE = 4
 
 
 class RestoreFailed(Exception):

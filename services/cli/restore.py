@@ -16,12 +16,14 @@ from events.backup.taking import Told
 from events.log.checks import check_server
 from events.log.connect import Client, connect
 from events.log.depot import Depot
+from events.log.keys import name
 from events.notification.event import time_text
 from events.secrets import keyfile
 from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
+from events.wording import counted
 from services import local_files
-from services.cli.exits import RestoreFailed
+from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
 from services.cli.progress import Progress
 from services.embedded_redis import redis_of
@@ -47,7 +49,8 @@ def restore(
 ) -> None:
     """Bring a backup back. Nothing is written before every file of it has been checked; then `twinfold up` goes on.
 
-    It goes into an empty Redis and data directory alone. When it breaks off, start it again: it begins anew.
+    It goes into an empty Redis and data directory alone. When it breaks off, start it again: it begins anew. Leaves with 4 where
+    everything is restored and partitions are stopped all the same, each named with the reason.
 
     Example: twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data
     """
@@ -60,7 +63,7 @@ def restore(
     with Progress(quiet=False) as progress:
         verify(manifest, place, keys=keys, tell=progress.tell)
     if verify_only:
-        typer.echo(f"backup {manifest.id}: all {len(manifest.files())} files are as they were written")
+        typer.echo(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all as written")
         return
     settings = read_settings(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
@@ -76,12 +79,12 @@ def restore(
             claim(manifest, client)
             local_files.write(settings, local_files.RESTORING, manifest.id.encode())
             restored = restore_log(manifest, place, client, archive=depot, tell=progress.tell)
-            for name, file in manifest.local.items():
-                local_files.write(settings, name, place.get(file, name))
+            for named, file in manifest.local.items():
+                local_files.write(settings, named, place.get(file, named))
             if keys is not None:
-                for name, file in manifest.private.items():
-                    local_files.write(settings, name, keys.get(file, name))
-            _rebuild_views(settings, url, manifest, progress)
+                for named, file in manifest.private.items():
+                    local_files.write(settings, named, keys.get(file, named))
+            stopped = _rebuild_views(settings, url, manifest, progress)
             _finish(settings, client)
     typer.echo(
         f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
@@ -95,6 +98,11 @@ def restore(
         )
     typer.echo(_about_keys(settings, manifest))
     typer.echo(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
+    for why in stopped:
+        typer.echo(f"STOPPED: {why}")
+    if stopped:
+        typer.echo("these partitions have no views and wait; all others go on. docs/backup.md says what can be done")
+        raise typer.Exit(INCOMPLETE)
 
 
 def _show(place: Place) -> None:
@@ -133,16 +141,23 @@ def _archive(settings: Settings, manifest: Manifest, *, again: bool) -> Depot | 
     return depot
 
 
-def _rebuild_views(settings: Settings, url: str, manifest: Manifest, progress: Progress) -> None:
+def _rebuild_views(settings: Settings, url: str, manifest: Manifest, progress: Progress) -> list[str]:
+    """Fold the views; answers why partitions are stopped that cannot be folded to where they were."""
     # Workers and services do not know each other; what composes a system starts them by name.
     environment = {**os.environ, **environment_of(settings.model_copy(update={"redis_url": url}))}
     command = [sys.executable, "-m", "workers.restored", str(manifest.partitions), manifest.epoch]
+    stopped = []
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout is not None
         for line in process.stdout:
-            progress.tell(Told("views", int(line), manifest.partitions))
+            done, _, why = line.strip().partition(" ")
+            progress.tell(Told("views", int(done), manifest.partitions))
+            if why:
+                partition = f"{name(int(done) - 1)}: "
+                stopped.append(partition + why.removeprefix(partition))
     if process.returncode:
         raise RestoreFailed("views cannot be folded from what was restored; see above")
+    return stopped
 
 
 def _finish(settings: Settings, client: Client) -> None:
@@ -160,6 +175,6 @@ def _about_keys(settings: Settings, manifest: Manifest) -> str:
         found = "not there"
     missing = {one: count for one, count in manifest.key_ids.items() if one != found}
     if not missing:
-        return f"key file {path} opens all {sum(manifest.key_ids.values())} secrets"
-    wanted = " and ".join(f"{count} secrets open with key file {one} alone" for one, count in missing.items())
-    return f"NO KEY: {wanted}, and {path} is {found}. Put that key file there before anybody starts."
+        return f"key file {path} opens all secrets there are ({sum(manifest.key_ids.values())})"
+    wanted = " and ".join(f"{counted(count, 'secret')} with key file {one} alone" for one, count in missing.items())
+    return f"NO KEY: one can open {wanted}, and {path} is {found}. Put that key file there before anybody starts."

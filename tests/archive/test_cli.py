@@ -90,3 +90,14 @@ def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     (fault,) = _json(log, tmp_path, "verify", code=1)["faults"]
     assert (fault["fault"], name in fault["message"]) == ("SegmentMissing", True)
     assert "90 facts and outcomes in the archive, 1 fault\n" in _run(log, tmp_path, "verify", code=1)
+
+
+def test_a_stream_that_lost_entries_is_named_and_every_other_is_moved_all_the_same(
+    log: RedisLog, tmp_path: Path
+) -> None:
+    log.client.xdel("{p00}:log", "3-0")
+    for number in range(1, 41):
+        log.client.xadd("{p00}:outcomes", {"at": str(number), "cause": "p00:1", "data": "{}"}, id=f"{number}-0")
+    said = _run(log, tmp_path, "--write-only", code=1)
+    assert "p00: position 3 was expected" in said
+    assert "p00:outcomes: 30 written in 1 file" in said

@@ -1,5 +1,6 @@
 """What is beside the log is folded past facts that do not fold, and past nothing else."""
 
+import itertools
 from collections.abc import Iterator
 
 import msgspec
@@ -9,8 +10,8 @@ from events.backup.folding import Folding
 from events.log.raw import RawEntry
 
 
-def _entry(position: int, kind: str, data: bytes, *, version: int = 1) -> RawEntry:
-    fields = {"type": kind, "subject": "d0", "version": version, "at": position, "by": "user:ada", "cause": ""}
+def _entry(position: int, kind: str, data: bytes, *, version: int = 1, subject: str = "d0") -> RawEntry:
+    fields = {"type": kind, "subject": subject, "version": version, "at": position, "by": "user:ada", "cause": ""}
     return RawEntry(position, {**{name.encode(): str(value).encode() for name, value in fields.items()}, b"data": data})
 
 
@@ -29,6 +30,37 @@ def test_a_fact_that_does_not_fold_is_named_and_those_behind_it_are_folded() -> 
     assert folding.unfolded == ["p00:2", "p00:3"]
     assert (folding.heads, folding.at) == ({"d0": b"2:1"}, 4)
     assert msgspec.json.decode(documents["d0"])["tags"] == {"n": 1}
+
+
+def test_facts_of_a_device_whose_registration_is_lost_are_named_in_one_pass_and_leave_nothing_behind() -> None:
+    passes = itertools.count(1)
+    number = 0
+    lost = [_entry(5, "DeviceRegistered", b"{", subject="d1")]
+    for position in range(6, 56):
+        subject = ("d1", "d1/m")[position % 2]
+        data = b'{"type":"TwinPatched","tags":{"n":1}}'
+        lost.append(_entry(position, "TwinPatched", data, version=position, subject=subject))
+
+    def entries() -> Iterator[RawEntry]:
+        nonlocal number
+        number = next(passes)
+        return iter([*ENTRIES, *lost])
+
+    folding = Folding("p00", entries, ())
+    documents = folding.run()
+    assert number == 1
+    assert folding.unfolded == ["p00:2", "p00:3", *(f"p00:{position}" for position in range(5, 56))]
+    assert (folding.heads, list(documents)) == ({"d0": b"2:1"}, ["d0"])
+
+
+def test_facts_of_the_fleet_that_do_not_fold_move_no_head() -> None:
+    fleet = [
+        _entry(1, "DeploymentDeleted", b'{"type":"DeploymentDeleted"}', version=7, subject="deployment:a"),
+        _entry(2, "DeviceRegistered", b'{"type":"DeviceRegistered","edge":true}', subject="deployment:b"),
+    ]
+    folding = Folding("fleet", lambda: iter(fleet), ())
+    documents = folding.run()
+    assert (folding.heads, documents) == ({}, {})
 
 
 def test_an_entry_that_cannot_be_had_is_no_fact_that_does_not_fold() -> None:

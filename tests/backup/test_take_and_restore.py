@@ -1,12 +1,13 @@
 """A backup holds what stood at one moment; a restore brings back those bytes, or nothing."""
 
+import contextlib
 import itertools
 import resource
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import pytest
 from events import PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import DefinePolicy
 from events.backup.blocks import ENTRIES_MAX
-from events.backup.errors import BackupDamaged, NoBackup, TargetNotEmpty
+from events.backup.errors import BackupDamaged, FileWentAway, NoBackup, TargetNotEmpty
 from events.backup.manifest import File, Manifest
-from events.backup.place import Place
+from events.backup.place import UNDER_WAY_MS, Place, Pruned
 from events.backup.restoring import claim, finish, restore, verify
 from events.backup.taking import Wanted, take
 from events.device.facts import TwinPatched
@@ -146,10 +147,73 @@ def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: Sys
     # The end of the stream of d1; entries that fill a block are not read again.
     assert again.written_files == 1
     assert place.ids() == (first.id, second.id, third.id)
-    assert place.prune(system.log.epoch, keep=1)[0] == (first.id, second.id)
+    assert place.prune(system.log.epoch, keep=1, at=1_800_000_000_003).ids == (first.id, second.id)
     bring_back(system, third, again)
     drain(system)
     assert_rebuilt(system)
+
+
+@contextlib.contextmanager
+def once_at(point: FailPoint, do: Callable[[], None]) -> Iterator[None]:
+    """Do something the first time that a place is reached."""
+    left = itertools.count()
+
+    def observe(reached: FailPoint) -> None:
+        if reached is point and next(left) == 0:
+            do()
+
+    observers.append(observe)
+    try:
+        yield
+    finally:
+        observers.remove(observe)
+
+
+@pytest.mark.parametrize("point", [FailPoint.BACKUP_FILE_PUT, FailPoint.BACKUP_BEFORE_LIST])
+def test_deleting_older_backups_leaves_the_files_of_one_that_is_under_way(
+    system: System, tmp_path: Path, point: FailPoint
+) -> None:
+    pruned = list[Pruned]()
+
+    def delete_older() -> None:
+        pruned.append(Place(str(tmp_path)).prune("another log", keep=1, at=1_800_000_000_001))
+
+    with once_at(point, delete_older):
+        manifest, place = taken(system, tmp_path)
+    (first,) = pruned
+    assert (first.files, [manifest.id in mark for mark in first.under_way]) == (0, [True])
+    verify(manifest, place, keys=None)
+    assert place.prune(system.log.epoch, keep=1, at=1_800_000_000_002) == Pruned((), 0, ())
+    verify(manifest, place, keys=None)
+
+
+def test_deleting_older_backups_ends_where_another_begins_and_keeps_keys_that_lie_at_the_same_place(
+    system: System, tmp_path: Path
+) -> None:
+    same = Place(str(tmp_path / "." / "b"))
+    wanted = Wanted(private={"master.key": b"a key"}, keys=same)
+    manifest = take(system.log, Place(str(tmp_path / "b")), wanted, at=1_800_000_000_000)
+    for number in range(3):
+        same.put(b"nobody needs %d" % number)
+    assert same.prune("another log", keep=1, at=1_800_000_000_001) == Pruned((), 3, ())
+    verify(manifest, same, keys=same)
+    same.put(b"nobody needs that either")
+    with same.under_way("of another", at=1_800_000_000_002):
+        (mark,) = same.prune("another log", keep=1, at=1_800_000_000_003).under_way
+    assert mark == "backups/of another.under-way"
+    assert same.prune("another log", keep=1, at=1_800_000_000_004) == Pruned((), 1, ())
+
+
+def test_a_backup_whose_file_goes_away_before_it_ends_is_none(system: System, tmp_path: Path) -> None:
+    def delete() -> None:
+        next(path for path in sorted((tmp_path / "files").rglob("*")) if path.is_file()).unlink()
+
+    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileWentAway, match="take the backup again"):
+        taken(system, tmp_path)
+    assert Place(str(tmp_path)).ids() == ()
+    assert list((tmp_path / "backups").iterdir()) == []
+    manifest, place = taken(system, tmp_path)
+    verify(manifest, place, keys=None)
 
 
 @pytest.mark.parametrize("alike", [0, ENTRIES_MAX + 5])
@@ -356,6 +420,52 @@ def test_a_system_that_is_stopped_at_a_bad_entry_and_lost_another_is_backed_up_a
     assert system.is_settled()
 
 
+@pytest.mark.parametrize("how", ["an outcome that was changed", "a fact that is gone"])
+def test_a_partition_that_no_longer_folds_to_where_it_was_is_restored_as_stopped_and_all_others_are_whole(
+    system: System, tmp_path: Path, how: str
+) -> None:
+    client: Any = system.log.client
+    number = partition_of("d1", PARTITIONS)
+    if how == "a fact that is gone":
+        facts = client.xrange(key(number, "log"))
+        bad = next(one for one, fields in facts if fields[b"type"] == b"TwinPatched" and fields[b"subject"] == b"d1")
+        client.xdel(key(number, "log"), bad)
+        gap = f"{name(number)}:{bad.split(b'-')[0].decode()}"
+    else:
+        outcomes = client.xrange(key(number, "outcomes"))
+        client.delete(key(number, "outcomes"))
+        for turn, (one, fields) in enumerate(outcomes):
+            data = fields[b"data"] if turn else fields[b"data"].replace(b'"count":', b'"count":1')
+            client.xadd(key(number, "outcomes"), {**fields, b"data": data}, id=one)
+    system.do(PatchTags("d1", {"n": 52}))
+    drain(system)
+    assert system.is_settled()
+    views = system.everything_kept()
+    backup = cli(system, "backup", "--to", str(tmp_path / "b"), "--redis-url", system.url)
+    assert (backup.returncode, "MISSING in the log" in backup.stdout) == ((4, True) if "gone" in how else (0, False))
+    client.flushall()
+    words = ["--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
+    done = cli(system, "restore", *words)
+    assert done.returncode == 4, done.stderr
+    why = f"position {gap.partition(':')[2]} was expected" if "gone" in how else "outcome 1 is recorded otherwise"
+    assert f"STOPPED: {name(number)}: {why}" in done.stdout
+    open_log(system.url)
+    drain(system)
+    assert [why in one.error for one in system.view.blocked().values()] == [True]
+    kept = system.everything_kept()
+    assert [one for one in range(PARTITIONS) if kept[one] != views[one]] == [number]
+    assert client.keys(key(number, "view:[^b]*")) == []
+    if "gone" in how:
+        system.producer.leave_out(number, int(gap.partition(":")[2]), reason="it is lost")
+        drain(system)
+        assert "twinfold rebuild" in system.view.blocked()[number].error
+
+
+def cli(system: System, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "services.cli", *words]
+    return subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+
+
 @pytest.mark.parametrize("how", ["changed", "missing", "cut", "list"])
 def test_a_damaged_backup_is_refused_by_the_name_of_the_file_before_anything_is_written(
     system: System, tmp_path: Path, how: str
@@ -389,6 +499,27 @@ def test_a_list_that_names_files_elsewhere_is_refused_before_anything_is_written
     place.finish(msgspec.structs.replace(manifest, **{where: {named: file}}))
     with pytest.raises(BackupDamaged, match="which is no name of one"):
         verify(place.manifest(), place, keys=None)
+
+
+def test_a_list_that_leaves_out_entries_up_to_the_head_is_refused(system: System, tmp_path: Path) -> None:
+    archive_all(system, tmp_path / "archive", 4)
+    grow(system, 0)
+    lost = int(system.log.client.xrange(key(2, "log"))[1][0].split(b"-")[0])
+    system.log.client.xdel(key(2, "log"), f"{lost}-0")
+    manifest, place = taken(system, tmp_path / "b")
+    verify(manifest, place, keys=None)
+    (stream,) = (one for one in manifest.streams if one.name == "p01")
+    (gapped,) = (one for one in manifest.streams if one.name == "p02")
+    assert stream.trimmed
+    for lame, missing in (
+        (msgspec.structs.replace(stream, trimmed=0), f"p01:1 to p01:{stream.trimmed}"),
+        (msgspec.structs.replace(stream, segments=stream.segments[1:]), f"p01:1 to p01:{stream.segments[0].last}"),
+        (msgspec.structs.replace(stream, blocks=()), f"p01:{stream.trimmed + 1} to p01:{stream.head}"),
+        (msgspec.structs.replace(gapped, gaps=()), f"p02:{lost} to p02:{lost}"),
+    ):
+        streams = tuple(lame if one.name == lame.name else one for one in manifest.streams)
+        with pytest.raises(BackupDamaged, match=f"has nothing of {missing};"):
+            verify(msgspec.structs.replace(manifest, streams=streams), place, keys=None)
 
 
 def test_a_list_that_names_no_digest_is_refused(system: System, tmp_path: Path) -> None:
@@ -543,6 +674,11 @@ def test_a_backup_that_is_killed_is_none_and_the_next_one_is_whole(system: Syste
     killed = subprocess.run(command, env=system.environment(TWINFOLD_FAILPOINT=point), check=False, timeout=60)
     assert killed.returncode == -9
     assert Place(str(tmp_path)).ids() == ()
+    # Nobody can tell a killed one from one that is slow, for a day.
+    kept = Place(str(tmp_path)).prune(system.log.epoch, keep=1, at=1_800_000_000_000 + UNDER_WAY_MS - 1)
+    assert (kept.files, len(kept.under_way)) == (0, 1)
+    forgotten = Place(str(tmp_path)).prune(system.log.epoch, keep=1, at=1_800_000_000_000 + UNDER_WAY_MS)
+    assert (forgotten.files >= 3, forgotten.under_way) == (True, ())
     before = beside(system)
     manifest, place = taken(system, tmp_path)
     bring_back(system, manifest, place)

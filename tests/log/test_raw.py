@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_a_depot_keeps_files_by_name(tmp_path: Path) -> None:
     depot.delete("p00/1")
     depot.delete("p00/1")
     assert list(depot.names()) == ["p00/2"]
-    with depot.open("p00/2") as file:
+    with contextlib.closing(depot.open("p00/2")) as file:
         assert file.read(2) == b"zw"
 
 

@@ -25,6 +25,7 @@ from events.log.archive.notes import Made
 from events.log.depot import Depot
 from events.log.documents import DeviceDocuments
 from events.log.entries import number_of
+from events.log.errors import LogUnavailable
 from events.log.keys import FLEET, key, partition_of
 from events.log.memory import MemoryLog
 from events.log.port import Proposed, Stored
@@ -35,7 +36,8 @@ from tests.fleet.histories import History, histories
 from tests.fleet.test_laws import run, steps
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 from workers.projector import Projector
-from workers.replay.report import Compared, Difference
+from workers.replay.pool import told
+from workers.replay.report import Asked, Compared, Difference
 from workers.replay.streams import Replay
 
 pytestmark = pytest.mark.redis_server
@@ -328,11 +330,17 @@ def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_ca
     ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert ran.returncode == 1
     assert ran.stdout.splitlines()[0] == "head {p01}:heads nobody: stored what another partition has, folded nothing"
-    assert ran.stdout.splitlines()[-1] == "1 differences"
+    assert ran.stdout.splitlines()[-1] == "1 difference"
     system.log.client.xdel("{p02}:log", "2-0")
     ran = subprocess.run([*command, "--partition", "p02"], capture_output=True, text=True, timeout=100, check=False)
     assert ran.returncode == 2
     assert "p02 cannot be folded: p02: position 2 was expected" in ran.stdout
+
+
+def test_processes_that_end_because_redis_went_away_are_told_as_that(system: System, tmp_path: Path) -> None:
+    environment = system.environment(TWINFOLD_REDIS_URL=f"unix://{tmp_path}/nobody.sock")
+    with pytest.raises(LogUnavailable, match="trying again is safe"):
+        list(told(Asked(), [0, 1], processes=2, environment=environment))
 
 
 @pytest.mark.parametrize("upto", ["fleet:3", "p01:4,fleet:2"])
@@ -348,7 +356,7 @@ def test_a_part_of_the_history_is_folded_to_a_time(system: System) -> None:
     command = [sys.executable, "-m", "workers.replay", asked]
     ran = subprocess.run(command, env=system.environment(), capture_output=True, text=True, timeout=100, check=False)
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "no difference")
-    assert ran.stdout.startswith("1 facts, 0 outcomes")
+    assert ran.stdout.startswith("1 fact, 0 outcomes")
 
 
 def _places(text: str) -> dict[str, int]:

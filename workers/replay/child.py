@@ -21,7 +21,7 @@ from workers.lifeline import die_with_parent
 from workers.replay.archived import ArchivedLog
 from workers.replay.folding import OutcomeDiffers, PathsMissing
 from workers.replay.rebuilding import Rebuilding
-from workers.replay.report import Asked, Begun, Came, Compared, Done, Failed, Told
+from workers.replay.report import Asked, Away, Begun, Came, Compared, Done, Failed, Said
 from workers.replay.streams import CannotBeRead, Replay, Tell
 
 _TELL_SECONDS = 0.2
@@ -81,14 +81,18 @@ def _telling(stream: int) -> Callable[[int], None]:
     return tell
 
 
-def _tell(told: Told) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+def _tell(said: Said) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
     sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except LogUnavailable as error:
+        # Whoever started it says so, once for all of its processes.
+        _tell(Away(error.why))
+        sys.exit(1)
     except LogError as error:
         sys.stderr.write(f"twinfold replay: {error}\n")
-        sys.exit(3 if isinstance(error, LogUnavailable) else 1)
+        sys.exit(1)

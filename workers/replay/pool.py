@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from events.log.errors import LogUnavailable
 from workers.lifeline import SUPERVISED
-from workers.replay.report import Asked, Done, Failed, Told
+from workers.replay.report import Asked, Away, Done, Failed, Said, Told
 
 ATTEMPTS_MAX = 3
 _END_SECONDS = 10.0
@@ -28,6 +29,7 @@ class ProcessDied(Exception):
 class _Child:
     def __init__(self, asked: Asked, environment: Mapping[str, str]) -> None:
         self.stream: int | None = None
+        self.away: str | None = None
         self.process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "workers.replay.child", msgspec.json.encode(asked).decode()],
             env={**os.environ, **environment, SUPERVISED: "1"},
@@ -44,14 +46,14 @@ class _Child:
             self.process.stdin.write(b"%d\n" % stream)
             self.process.stdin.flush()
 
-    def heard(self) -> list[Told] | None:
+    def heard(self) -> list[Said] | None:
         """What it said since; `None` when it will say no more."""
         assert self.process.stdout is not None
         data = os.read(self.process.stdout.fileno(), 1 << 20)
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [msgspec.json.decode(line, type=Told) for line in lines]
+        return [msgspec.json.decode(line, type=Said) for line in lines]
 
     def end(self) -> int:
         assert self.process.stdin is not None
@@ -71,6 +73,7 @@ def told(asked: Asked, streams: Sequence[int], *, processes: int, environment: M
 
     Raises:
         ProcessDied: a process died three times over the same stream.
+        LogUnavailable: the last time because Redis did not answer.
     """
     waiting, deaths = deque(streams), dict.fromkeys(streams, 0)
     children: list[_Child] = []
@@ -91,6 +94,9 @@ def told(asked: Asked, streams: Sequence[int], *, processes: int, environment: M
                     child: _Child = selected.data
                     heard = child.heard()
                     for one in heard or ():
+                        if isinstance(one, Away):
+                            child.away = one.why
+                            continue
                         yield one
                         if isinstance(one, Done | Failed):
                             child.stream = None
@@ -104,6 +110,8 @@ def told(asked: Asked, streams: Sequence[int], *, processes: int, environment: M
                             continue
                         deaths[child.stream] += 1
                         if deaths[child.stream] == ATTEMPTS_MAX:
+                            if child.away is not None:
+                                raise LogUnavailable(child.away)
                             raise ProcessDied(child.stream, code)
                         waiting.appendleft(child.stream)
                         start()

@@ -97,3 +97,13 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 Told = Begun | Came | Done | Failed
+
+
+class Away(msgspec.Struct, frozen=True, tag=True):
+    """A process ends because Redis does not answer; why, as `LogUnavailable` has it."""
+
+    why: str
+
+
+Said = Told | Away
+"""What a process of a replay says to the one that started it."""

@@ -11,16 +11,11 @@ from rich.text import Text
 from typing_extensions import override
 
 from events.log.keys import FLEET, name
+from events.wording import counted
 from workers.replay.report import Begun, Came, Compared, Difference, Done, Failed, Told
 
 _LINE_SECONDS = 5.0
-_TERMS = (
-    ("facts", "facts"),
-    ("outcomes", "outcomes"),
-    ("views", "views"),
-    ("documents", "documents"),
-    ("snapshots", "snapshots"),
-)
+_TERMS = ("facts", "outcomes", "views", "documents", "snapshots")
 
 
 class Bar:
@@ -102,7 +97,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     def as_json(self) -> bytes:
         """The whole, for programs."""
-        sums = {key: self.total(what) for key, what in _TERMS}
+        sums = {what: self.total(what) for what in _TERMS}
         found = {
             **sums,
             "leftOut": self.total("left_out"),
@@ -120,11 +115,12 @@ class Summary(msgspec.Struct, frozen=True):
 
     def _rebuilt_text(self) -> str:
         lines = [
-            f"{one.name} is rebuilt to {_place(one)}: {one.facts:,} facts, {one.outcomes:,} outcomes; {', '.join(one.notes)}"
+            f"{one.name} is rebuilt to {_place(one)}: {_many(one.facts, 'fact')},"
+            f" {_many(one.outcomes, 'outcome')}; {', '.join(one.notes)}"
             for one in self.streams
         ]
         lines += [f"{name(one.stream)} is as it was: {one.error}" for one in self.failed]
-        done = "1 partition" if len(self.streams) == 1 else f"{len(self.streams)} partitions"
+        done = counted(len(self.streams), "partition")
         return "\n".join(
             [
                 *lines,
@@ -137,17 +133,21 @@ class Summary(msgspec.Struct, frozen=True):
             *_lines_of(self.streams),
             *(f"{name(one.stream)} cannot be folded: {one.error}" for one in self.failed),
         ]
-        counts = ", ".join(f"{self.total(what):,} {term}" for term, what in _TERMS)
+        counts = ", ".join(_many(self.total(what), what.removesuffix("s")) for what in _TERMS)
         rate = self.total("facts") / self.seconds if self.seconds else 0.0
         lines.append(f"{counts} compared in {self.seconds:,.1f} s ({rate:,.0f} facts/s)")
         if self.total("left_out"):
             lines.append(
-                f"{self.total('left_out')} facts are left out by decision;"
-                f" {self.total('apart')} subjects of such facts are not compared"
+                f"left out by decision: {counted(self.total('left_out'), 'fact')};"
+                f" not compared: {counted(self.total('apart'), 'subject')} of such facts"
             )
         found = self.total("more") + sum(len(one.differences) for one in self.streams)
-        lines.append(f"{found:,} differences" if found else "no difference")
+        lines.append(_many(found, "difference") if found else "no difference")
         return "\n".join(lines)
+
+
+def _many(count: int, what: str) -> str:
+    return counted(count, what).replace(str(count), f"{count:,}")
 
 
 def _lines_of(streams: Sequence[Compared]) -> list[str]:

@@ -10,6 +10,7 @@ from events.bitmaps import from_bytes
 from events.log.keys import key
 from events.readiness.effective import read_found
 from events.views.kept import ARRAYS, HASHES, Kept
+from events.wording import counted
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.report import Difference
 
@@ -50,13 +51,13 @@ def _of_field(place: str, name: str, data: bytes | None, wanted: bytes | None, f
         try:
             members = from_bytes(data)
         except ValueError:
-            return Difference("view", place, stored="no set", folded=_counted(len(from_bytes(wanted))))
+            return Difference("view", place, stored="no set", folded=counted(len(from_bytes(wanted)), "device"))
         differing = members ^ from_bytes(wanted)
         return Difference(
             "view",
             place,
-            stored=_counted(len(members)),
-            folded=_counted(len(from_bytes(wanted))),
+            stored=counted(len(members), "device"),
+            folded=counted(len(from_bytes(wanted)), "device"),
             devices=names_of(list(differing[:_DEVICES_NAMED]), folded),
         )
     if name in _SETS:
@@ -64,10 +65,6 @@ def _of_field(place: str, name: str, data: bytes | None, wanted: bytes | None, f
         return Difference("view", place, stored=one, folded=other)
     path, one, other = difference_of_bytes(data, wanted) or ("$", "", "")
     return Difference("view", place, path=path, stored=one, folded=other)
-
-
-def _counted(members: int) -> str:
-    return f"{members} devices"
 
 
 def _of_array(place: str, stored: bytes, folded: bytes, kept: Kept) -> Difference:

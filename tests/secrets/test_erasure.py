@@ -139,6 +139,20 @@ def test_what_is_in_use_is_erased_by_insisting_alone_with_a_reason_and_former_ke
     assert (done.returncode, done.stdout.startswith("2 secrets")) == (0, True), done.stderr
 
 
+def test_where_the_keys_of_one_device_are_erased_all_others_show_theirs_and_keep_them(serving: Guarded) -> None:
+    owner, http = serving.policy(), serving.http
+    names = ("d1", "d2", "d3")
+    keys = {name: serving.register(name)["authentication"]["symmetricKey"] for name in names}
+    insisting = ("erase", "device", "d1", "--even-in-use", "--yes", "--reason", "lost")
+    assert twinfold(serving.system, *insisting).returncode == 0
+    shown = {one["deviceId"]: one for one in http.get("/devices", headers=owner).json()}
+    wanted = {**keys, "d1": {"primaryKey": None, "secondaryKey": None}}
+    assert {name: shown[name]["authentication"]["symmetricKey"] for name in names} == wanted
+    assert http.get("/devices/d1", headers=owner).json()["authentication"]["symmetricKey"] == wanted["d1"]
+    back = http.put("/devices/d2", json={**shown["d2"], "statusReason": "seen"}, headers={**owner, "If-Match": "*"})
+    assert back.json()["authentication"]["symmetricKey"] == keys["d2"]
+
+
 def with_password(password: str) -> dict[str, Any]:
     """A manifest whose agent logs in to a registry."""
     content = base("m")

@@ -1,9 +1,13 @@
 """The fleet's facts as far as a process has read them, without those that an operator decided to leave out."""
 
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
+from typing_extensions import override
+
+from events.access.facts import SecretsRead
 from events.envelope import Envelope, Principal
 from events.fleet.errors import CannotFold
 from events.log.errors import LogLostItsTail, UnreadableFact
@@ -13,6 +17,60 @@ from events.log.port import Log
 
 _FLEET_BATCH = 1000
 _NOBODY = Principal.parse("system:log")
+_ANYWHERE = 0
+_READ = SecretsRead((), 0, "", "")
+
+
+class _Facts(Sequence[Envelope[Any]]):
+    """Envelopes at positions from `first` on. Of one that says who read secrets only its time is kept, and who: 16 bytes.
+
+    Nobody folds those, and they come with every look at keys, so a process that held them would grow for ever. As they are
+    shown here they have version 0 and name nobody whose secrets were read; the log has all that.
+    """
+
+    def __init__(self, held: list[Envelope[Any]], at: "array[int]", first: int = 1) -> None:
+        self._held, self._at, self._first = held, at, first
+        self._reads: dict[tuple[str, Principal], Envelope[Any]] = {}
+
+    def append(self, envelope: Envelope[Any]) -> None:
+        """Add the one at the next position."""
+        self._at.append(envelope.at)
+        if isinstance(envelope.fact, SecretsRead) and not envelope.cause:
+            who = (envelope.subject, envelope.by)
+            if who not in self._reads:
+                self._reads[who] = _read_at(_ANYWHERE, 0, envelope)
+            envelope = self._reads[who]
+        self._held.append(envelope)
+
+    def leave_out(self, position: int) -> None:
+        """Let the one at a position be one that was left out."""
+        left_out = _left_out(position)
+        self._held[position - self._first], self._at[position - self._first] = left_out, left_out.at
+
+    @override
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @overload
+    def __getitem__(self, index: int) -> Envelope[Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "_Facts": ...
+
+    @override
+    def __getitem__(self, index: int | slice) -> "Envelope[Any] | _Facts":
+        if isinstance(index, slice):
+            start, _, step = index.indices(len(self))
+            assert step == 1, "positions are dense"
+            return _Facts(self._held[index], self._at[index], self._first + start)
+        index = range(len(self))[index]
+        held = self._held[index]
+        return held if held.position else _read_at(self._first + index, self._at[index], held)
+
+    @override
+    def __iter__(self) -> Iterator[Envelope[Any]]:
+        for position, (held, at) in enumerate(zip(self._held, self._at, strict=True), self._first):
+            yield held if held.position else _read_at(position, at, held)
 
 
 class FleetFacts:
@@ -20,7 +78,7 @@ class FleetFacts:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._facts: list[Envelope[Any]] = []
+        self._facts = _Facts([], array("q"))
         self._resolved: dict[int, dict[int, str]] = {}
         self._retried: dict[tuple[int, int], int] = {}
         self._stopped: UnreadableFact | LogLostItsTail | None = None
@@ -73,7 +131,7 @@ class FleetFacts:
             return
         self._resolved.setdefault(fact.stream, {})[fact.position] = fact.reason
         if fact.stream == FLEET and fact.position <= len(self._facts):
-            self._facts[fact.position - 1] = _left_out(fact.position)
+            self._facts.leave_out(fact.position)
 
     def _look_ahead(self, position: int) -> None:
         """The decision on a fact that cannot be read stands after it."""
@@ -84,7 +142,7 @@ class FleetFacts:
                     self._note(envelope)
 
     def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
-        """The facts at positions after + 1 to `upto`, or to what was read last."""
+        """The facts at positions after + 1 to `upto`, or to what was read last; who read secrets is told, not whose."""
         return self._facts[after:upto]
 
     def upto(self, position: int) -> Sequence[Envelope[Any]]:
@@ -111,6 +169,10 @@ class FleetFacts:
 def _left_out(position: int) -> Envelope[Any]:
     """Stands for a fact of the fleet that was left out; it moves the vector, and nothing else."""
     return Envelope(position, LOG_SUBJECT, 0, 0, _NOBODY, "", BlockResolved(FLEET, position, ""))
+
+
+def _read_at(position: int, at: int, who: Envelope[Any]) -> Envelope[Any]:
+    return Envelope(position, who.subject, 0, at, who.by, "", _READ)
 
 
 def position_of(error: CannotFold | UnreadableFact | LogLostItsTail) -> int:

@@ -19,11 +19,16 @@ from events.properties import SECRET
 from events.secrets.errors import SecretErased, SecretNotFound
 from events.secrets.port import SecretStore
 from events.secrets.references import references
+from events.view_store.port import Selection
+from events.view_store.redis import RedisViewStore
+from events.views.kept import Kept
+from events.views.reading import configured, ids_of, pages_of
 from events.webhook.state import WEBHOOK
 
 _MARK = f'"{SECRET}"'.encode()
 _TWINS = (b"TwinPatched", b"TwinReplaced")
 _DOCUMENTS = 1000
+_DEVICES_NAMED = 5
 
 
 class Kind(enum.Enum):
@@ -136,13 +141,40 @@ def _is_there(store: SecretStore, secret_id: str) -> bool:
     return True
 
 
+def _running(log: RedisLog, ids: frozenset[str]) -> Iterator[str]:
+    """The devices whose configuration refers to one of these secrets: devices keep the last one when nothing targets them.
+
+    Some are named, and the others counted, in one text.
+    """
+    views, names, count = RedisViewStore(log.client), list[str](), 0
+    for number in range(log.partitions):
+        # Few partitions have any: the larger part is read of those alone.
+        if not _referring(ids, views.read(number, Selection(hashes=("configurations",)))):
+            continue
+        kept = views.read(number, Selection(hashes=("configurations", "rows", "sets"), arrays=("row_of",)))
+        devices = configured(_referring(ids, kept), kept)
+        count += len(devices)
+        if some := devices[: _DEVICES_NAMED - len(names)]:
+            names += ids_of(some, views.read(number, Selection(fields=(("ids", pages_of(some)),))))
+    if names:
+        others = f" and {count - len(names)} more" if count > len(names) else ""
+        yield f"device:{', '.join(names)}{others} (still run it)"
+
+
+def _referring(ids: frozenset[str], kept: Kept) -> list[str]:
+    configurations = kept.hashes["configurations"].items()
+    return [digest for digest, data in configurations if _MARK in data and ids & references(msgspec.json.decode(data))]
+
+
 def _users(log: RedisLog, kind: Kind, subject: str, ids: frozenset[str], *, tags_alone: bool) -> Iterator[str]:
-    """Who has a document with one of these secrets, as it stands; what only shows them is no user."""
+    """Who has a document with one of these secrets as it stands, or runs what has one; what only shows them is no user."""
     if kind is Kind.DEVICE:
         (stored,) = log.load([subject])
         if stored.snapshot is not None and not tags_alone and not device_state.decode_device(stored.snapshot).retired:
             yield f"device:{subject} (registered)"
         return
+    if kind is Kind.DEPLOYMENT:
+        yield from _running(log, ids)
     names = list(log.subjects(FLEET))
     for start in range(0, len(names), _DOCUMENTS):
         some = names[start : start + _DOCUMENTS]

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from events.secrets.errors import SecretExists, SecretNotFound
-from events.secrets.port import Erased, decode, encode
+from events.secrets.port import Erased, decode, decode_left, encode
 from events.secrets.sealing import Sealed
 
 
@@ -22,6 +22,11 @@ class MemorySecretStore:
     def sealed(self, ids: Collection[str]) -> Mapping[str, Sealed]:
         """The sealed secrets of these ids."""
         return {secret_id: decode(secret_id, self._stored.get(secret_id)) for secret_id in ids}
+
+    def left(self, ids: Collection[str]) -> Mapping[str, Sealed | Erased]:
+        """What is left of these ids."""
+        stored = ((secret_id, self._stored[secret_id]) for secret_id in ids if secret_id in self._stored)
+        return {secret_id: decode_left(secret_id, value) for secret_id, value in stored}
 
     def destroy(self, secret_id: str) -> None:
         """Destroy a secret for good."""

@@ -35,6 +35,15 @@ class SecretStore(Protocol):
         """
         ...
 
+    def left(self, ids: Collection[str]) -> Mapping[str, Sealed | Erased]:
+        """What is left of these ids: the sealed secret, or that it was erased; those that never were are not among them.
+
+        Raises:
+            SecretTampered: one of them cannot be read.
+            SecretsUnavailable: the store did not answer.
+        """
+        ...
+
     def destroy(self, secret_id: str) -> None:
         """Destroy a secret's data key and ciphertext for good; repeating it changes nothing.
 
@@ -77,10 +86,19 @@ def decode(secret_id: str, data: bytes | None) -> Sealed:
     """
     if data is None:
         raise SecretNotFound(secret_id)
-    try:
-        stored = _decoder.decode(data)
-    except msgspec.DecodeError:
-        raise SecretTampered(secret_id) from None
+    stored = decode_left(secret_id, data)
     if isinstance(stored, Erased):
         raise SecretErased(secret_id)
     return stored
+
+
+def decode_left(secret_id: str, data: bytes) -> Sealed | Erased:
+    """Read what `encode` wrote, be it erased.
+
+    Raises:
+        SecretTampered: it cannot be read.
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError:
+        raise SecretTampered(secret_id) from None

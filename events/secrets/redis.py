@@ -15,7 +15,7 @@ from redis.exceptions import (
 )
 
 from events.secrets.errors import SecretExists, SecretNotFound, SecretsUnavailable
-from events.secrets.port import Erased, decode, encode
+from events.secrets.port import Erased, decode, decode_left, encode
 from events.secrets.sealing import Sealed
 
 KEY = "{fleet}:secrets"
@@ -60,6 +60,13 @@ class RedisSecretStore:
         with _answering():
             values = self._values(names)
         return {secret_id: decode(secret_id, value) for secret_id, value in zip(names, values, strict=True)}
+
+    def left(self, ids: Collection[str]) -> Mapping[str, Sealed | Erased]:
+        """What is left of these ids, in one question."""
+        names = list(ids)
+        with _answering():
+            values = zip(names, self._values(names), strict=True)
+        return {secret_id: decode_left(secret_id, value) for secret_id, value in values if value is not None}
 
     def destroy(self, secret_id: str) -> None:
         """Destroy a secret for good."""

@@ -64,7 +64,7 @@ def extract(
     return content, tuple(taking.found)
 
 
-def materialise(value: Json, reveal: Callable[[str], str]) -> Json:
+def materialise(value: Json, reveal: Callable[[str], Json]) -> Json:
     """A copy of a value with every reference replaced by what `reveal` answers for its id."""
     return _replaced(value, reveal)
 
@@ -88,7 +88,7 @@ def references(value: Json) -> frozenset[str]:
     return frozenset(found)
 
 
-def _replaced(value: Json, text_of: Callable[[str], str]) -> Json:
+def _replaced(value: Json, text_of: Callable[[str], Json]) -> Json:
     # Without recursion: no depth of nesting can exhaust the interpreter's stack.
     holder = [value]
     places: list[tuple[Any, Any]] = [(holder, 0)]

@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from events.canonical import Json
-from events.secrets.errors import SecretErased
+from events.secrets.errors import SecretErased, SecretNotFound
 from events.secrets.keyfile import KeyFile
 from events.secrets.personal import Personal
-from events.secrets.port import SecretStore
+from events.secrets.port import Erased, SecretStore
 from events.secrets.references import materialise, references
 from events.secrets.sealing import rewrap, seal, unseal
 from events.secrets.taking import holds_secrets, take
@@ -68,6 +68,26 @@ class Vault:
             return value
         sealed = self._store.sealed(ids)
         return materialise(value, lambda secret_id: unseal(sealed[secret_id], secret_id, self._key))
+
+    def reveal_left(self, value: Json, *, instead: Json) -> Json:
+        """As `reveal`, with `instead` in the place of every secret that was erased; all are had in one question as well.
+
+        Raises:
+            SecretNotFound: a reference leads nowhere, which no erasure does.
+            SecretTampered, KeyFileWrong, SecretsUnavailable: as `reveal`.
+        """
+        ids = references(value)
+        if not ids:
+            return value
+        left = self._store.left(ids)
+
+        def found(secret_id: str) -> Json:
+            if secret_id not in left:
+                raise SecretNotFound(secret_id)
+            one = left[secret_id]
+            return instead if isinstance(one, Erased) else unseal(one, secret_id, self._key)
+
+        return materialise(value, found)
 
     def erase(self, secret_id: str) -> None:
         """Destroy a secret for good. The facts keep their reference; what is materialised with it raises from now on.

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from events import canonical
 from events.log.connect import Client, answering
@@ -37,10 +37,14 @@ class Staging:
         self._client, self._partition = client, partition
         self._stage, self._switch = Script("write.lua", "stage.lua"), Script("switch.lua")
         self._counter = key(partition, "rebuild")
-        with answering():
-            self._number = int(client.incr(self._counter))
-            # Only the newest writes, and each clears what the one before it wrote: nothing older can be left.
-            client.unlink(*(self._key(what, self._number - 1) for what in (*HASHES, *ARRAYS)))
+        begin = Script("begin.lua")
+        self._number = 0
+        while not self._number:
+            with answering():
+                newest = int(cast("bytes | None", client.get(self._counter)) or 0)
+                # Only the newest writes, and each clears, as it begins, what the one before it wrote: nothing older can be left.
+                earlier = [self._key(what, newest) for what in (*HASHES, *ARRAYS)]
+                self._number = int(begin.run(client, [self._counter, *earlier], [str(newest)]))
 
     def _key(self, what: str, number: int | None = None) -> str:
         return key(self._partition, f"rebuild:{self._number if number is None else number}:{what}")

@@ -2,7 +2,7 @@
 
 import enum
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -190,6 +190,19 @@ def having(layer: Layer, kept: Kept, *, module_id: str = "") -> BitMap:
     numbers = [number for number, row in rows if row.has(layer, module_id)]
     row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
     return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
+
+
+def configured(digests: Collection[str], kept: Kept) -> BitMap:
+    """The ordinals of live devices that have one of these configurations, in whichever of their twins.
+
+    `kept` holds `rows`, `sets` and `row_of`.
+    """
+    wanted = frozenset(digests)
+    rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
+    numbers = [number for number, row in rows if not wanted.isdisjoint(row.configurations)]
+    row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+    live = from_bytes(kept.hashes["sets"]["live"]) if "live" in kept.hashes["sets"] else BitMap()
+    return live & BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
 
 
 PASSED_OVER_HASHES = ("deployments", "targets")

@@ -1,15 +1,16 @@
 """Keys of identities: made where a client wants new ones, and shown to those who may read the registry."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request
 from msgspec import UnsetType
 
 from events.canonical import JsonObject
 from events.device.authentication import KEYS, THUMBPRINTS
-from events.secrets.errors import SecretErased, SecretNotFound
+from events.secrets.errors import SecretNotFound
 from events.secrets.references import references
+from events.secrets.vault import Vault
 from services.api.asking import room_of
 from services.api.bodies import AuthenticationBody
 from services.api.secret_reads import note_read
@@ -36,17 +37,26 @@ def authentication_of(body: AuthenticationBody | None, *, module: bool = False) 
 def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType]) -> list[JsonObject]:
     """Authentications by their subjects, in the hub's shape, with keys in plain; all are opened in one round trip.
 
-    That they are read is noted before.
+    That they are read is noted before. Keys that were erased are null, and so are lost ones; all others are shown.
     """
     room = room_of(request)
     known = [one if isinstance(one, dict) else {} for one in authentications.values()]
     with_keys = [subject for subject, one in zip(authentications, known, strict=True) if references(one)]
     note_read(request, with_keys, what="keys")
+    vault = room.vault.opened
     try:
-        opened: Any = room.vault.opened.reveal({str(number): one for number, one in enumerate(known)})
-    except (SecretNotFound, SecretErased):
-        opened = {str(number): {"type": one.get("type")} for number, one in enumerate(known)}
+        opened: Any = vault.reveal_left({str(number): one for number, one in enumerate(known)}, instead=None)
+    except SecretNotFound:
+        return [_shape(_left_of(vault, one)) for one in known]
     return [_shape(opened[str(number)]) for number in range(len(known))]
+
+
+def _left_of(vault: Vault, authentication: JsonObject) -> JsonObject:
+    try:
+        opened: Any = vault.reveal_left(authentication, instead=None)
+    except SecretNotFound:
+        return {"type": authentication.get("type")}
+    return cast("JsonObject", opened)
 
 
 def _shape(authentication: JsonObject) -> JsonObject:

@@ -26,7 +26,7 @@ from events.producer.producer import Producer, Report
 from events.producer.readiness import report_on
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
-from events.secrets.references import extract, mask, references
+from events.secrets.references import MASK, extract, mask, references
 from events.view_store.fleet_view import Effective
 from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.views.reading import STATUSES, Assignment
@@ -177,8 +177,10 @@ def _desired(request: Request, device_id: str, version: int | None, *, is_own: b
     partition = partition_of(device_id, room.log.partitions)
     changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
     # The device's own answer is the one place where it gets what its modules need.
-    sections: Any = room.vault.opened.reveal(found.modules) if is_own and room.moment is None else mask(found.modules)
-    if is_own and room.moment is None and sections is not found.modules:
+    opens = is_own and room.moment is None
+    # What was erased all the same must not keep the rest from it: a device keeps what it has until something replaces it.
+    sections: Any = room.vault.opened.reveal_left(found.modules, instead=MASK) if opens else mask(found.modules)
+    if opens and sections is not found.modules:
         note_read(request, [device_id], what="what modules need")
     return JsonAnswer(
         {

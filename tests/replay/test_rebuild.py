@@ -1,3 +1,4 @@
+import contextlib
 import signal
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from redis.exceptions import ResponseError
 
 from events import PatchTags
+from events.log.connect import connect
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.keys import FLEET, key
 from events.view_store.port import Selection
@@ -147,6 +150,23 @@ def test_of_two_that_rebuild_one_partition_the_later_goes_on_and_nothing_is_left
     with pytest.raises(RebuildSuperseded):
         first.switch(first.seen(), outcomes=0, checkpoint=Checkpoint())
     assert (staged(system), kept(system)) == ([], before)
+
+
+def test_what_one_left_goes_with_the_next_though_one_between_could_not_clear_it(system: System) -> None:
+    client: Any = system.log.client
+    Staging(client, 1).write(Writes(Checkpoint(), Checkpoint(), {"ids": {"0": b"x"}}, {}, None))
+    assert staged(system) != []
+    client.acl_setuser(
+        "narrow", enabled=True, passwords=["+p"], keys=["*"], channels=["*"], commands=["+@all", "-unlink"]
+    )
+    try:
+        narrow = connect(system.url.replace("://", "://narrow:p@"))
+        with contextlib.closing(narrow), pytest.raises(ResponseError, match="command"):
+            Staging(narrow, 1)
+    finally:
+        client.acl_deluser("narrow")
+    Staging(client, 1)
+    assert staged(system) == []
 
 
 def test_what_the_facts_do_not_give_is_not_put_in_place(system: System) -> None:

@@ -139,6 +139,20 @@ def test_what_is_in_use_is_erased_by_insisting_alone_with_a_reason_and_former_ke
     assert (done.returncode, done.stdout.startswith("2 secrets")) == (0, True), done.stderr
 
 
+def test_where_the_keys_of_one_device_are_erased_all_others_show_theirs_and_keep_them(serving: Guarded) -> None:
+    owner, http = serving.policy(), serving.http
+    names = ("d1", "d2", "d3")
+    keys = {name: serving.register(name)["authentication"]["symmetricKey"] for name in names}
+    insisting = ("erase", "device", "d1", "--even-in-use", "--yes", "--reason", "lost")
+    assert twinfold(serving.system, *insisting).returncode == 0
+    shown = {one["deviceId"]: one for one in http.get("/devices", headers=owner).json()}
+    wanted = {**keys, "d1": {"primaryKey": None, "secondaryKey": None}}
+    assert {name: shown[name]["authentication"]["symmetricKey"] for name in names} == wanted
+    assert http.get("/devices/d1", headers=owner).json()["authentication"]["symmetricKey"] == wanted["d1"]
+    back = http.put("/devices/d2", json={**shown["d2"], "statusReason": "seen"}, headers={**owner, "If-Match": "*"})
+    assert back.json()["authentication"]["symmetricKey"] == keys["d2"]
+
+
 def with_password(password: str) -> dict[str, Any]:
     """A manifest whose agent logs in to a registry."""
     content = base("m")
@@ -175,9 +189,16 @@ def test_the_passwords_of_a_deployment_are_erased_once_nothing_has_them(serving:
     (stored,) = system.log.load(["a"], fleet=True)
     ids = tuple(sorted(references(msgspec.json.decode(stored.snapshot or b""))))
     assert len(ids) == 1
+    system.settle()
     refused = erased(system, "deployment", "a")
-    assert (refused.returncode, "in use by a;" in refused.stderr) == (1, True)
+    assert (refused.returncode, "in use by device:d1 (still run it), a;" in refused.stderr) == (1, True)
     assert http.delete("/configurations/a", headers=serving.policy() | {"If-Match": "*"}).is_success
+    system.settle()
+    # It keeps what it had last, as nothing else targets it.
+    refused = erased(system, "deployment", "a")
+    assert (refused.returncode, "in use by device:d1 (still run it);" in refused.stderr) == (1, True)
+    other = {"content": base("m"), "targetCondition": "*"}
+    assert http.post("/v1/deployments/b", json=other, headers=operator).is_success
     system.settle()
     done = erased(system, "deployment", "a")
     assert (done.returncode, done.stdout[:32]) == (0, "1 secrets of deployment:a are er"), done.stderr
@@ -185,6 +206,33 @@ def test_the_passwords_of_a_deployment_are_erased_once_nothing_has_them(serving:
     assert_rebuilt(system)
     again = erased(system, "deployment", "a")
     assert (again.returncode, "no secret of it is left" in again.stderr) == (1, True)
+
+
+def test_devices_that_run_a_deleted_deployment_are_named_and_go_on_without_its_passwords_when_somebody_insists(
+    serving: Guarded,
+) -> None:
+    system, http, operator = serving.system, serving.http, serving.token("operate")
+    names = [f"d{number}" for number in range(7)]
+    for name in (*names, "gone"):
+        serving.register(name, capabilities={"iotEdge": True})
+    body = {"content": with_password("hunter2"), "targetCondition": "*"}
+    assert http.post("/v1/deployments/a", json=body, headers=operator).is_success
+    system.settle()
+    for path in ("/configurations/a", "/devices/gone"):
+        assert http.delete(path, headers=serving.policy() | {"If-Match": "*"}).is_success
+    system.settle()
+    refused = erased(system, "deployment", "a")
+    named, _, rest = refused.stderr.partition("in use by device:")[2].partition(" and ")
+    assert (refused.returncode, rest.startswith("2 more (still run it);")) == (1, True), refused.stderr
+    assert len(set(named.split(", ")) & set(names)) == 5
+    own = serving.device("d1")
+    before = http.get("/v1/devices/d1/desired", headers=own).json()
+    assert "hunter2" in str(before)
+    insisting = ("erase", "deployment", "a", "--even-in-use", "--yes", "--reason", "it leaked")
+    assert twinfold(system, *insisting).returncode == 0
+    after = http.get("/v1/devices/d1/desired", headers=own)
+    assert after.status_code == 200, after.text
+    assert str(after.json()) == str(before).replace("hunter2", "***")
 
 
 def test_all_secrets_that_a_webhook_ever_had_are_erased_once_it_is_deleted(serving: Guarded) -> None:

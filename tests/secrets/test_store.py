@@ -8,7 +8,7 @@ from redis import Redis
 
 from events.secrets.errors import SecretErased, SecretExists, SecretNotFound, SecretsUnavailable
 from events.secrets.memory import MemorySecretStore
-from events.secrets.port import SecretStore
+from events.secrets.port import Erased, SecretStore
 from events.secrets.redis import KEY as REDIS_KEY
 from events.secrets.redis import RedisSecretStore
 from events.secrets.sealing import rewrap, seal
@@ -55,6 +55,13 @@ def test_a_secret_that_never_was_is_not_found(store: SecretStore) -> None:
     with pytest.raises(SecretNotFound) as refused:
         store.destroy("s2")
     assert refused.value.secret_id == "s2"
+
+
+def test_what_is_left_tells_what_was_erased_from_what_never_was(store: SecretStore) -> None:
+    store.put_many({"s1": S1, "s2": S2})
+    store.destroy("s1")
+    assert store.left(["s1", "s2", "s3"]) == {"s1": Erased(), "s2": S2}
+    assert store.left([]) == {}
 
 
 def test_putting_the_very_same_again_changes_nothing(store: SecretStore) -> None:

@@ -168,6 +168,17 @@ def test_an_erased_secret_is_revealed_no_more_and_the_facts_stay_as_they_are() -
     assert refused.value.secret_id == "s9"
 
 
+def test_what_is_left_is_revealed_with_something_else_for_what_was_erased_and_nothing_for_what_never_was() -> None:
+    one = vault()
+    one.take_out(create())
+    one.erase("s1")
+    left = one.reveal_left([{"$secret": "s1"}, {"$secret": "s2"}, "a"], instead=None)
+    assert left in ([None, PASSWORD, "a"], [None, TOKEN, "a"])
+    with pytest.raises(SecretNotFound) as refused:
+        one.reveal_left([{"$secret": "s1"}, {"$secret": "s9"}], instead=None)
+    assert refused.value.secret_id == "s9"
+
+
 def test_another_key_file_reveals_nothing() -> None:
     store = MemorySecretStore()
     command = vault(store).take_out(create())

@@ -6,9 +6,9 @@ import sys
 from redis import Redis
 
 from events import logs
+from events.collecting import seldom
 from events.log.wake import QUEUE
 from events.settings import read_settings
-from workers.collecting import seldom
 from workers.context import context
 from workers.lifeline import die_with_parent
 from workers.worker import Worker

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-DENSITY = 16
+DENSITY = 32
 """What is folded to a moment is at most this part of the facts since then, or what lay between two snapshots when they were taken."""
 
 

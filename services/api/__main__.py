@@ -12,6 +12,7 @@ import uvicorn
 from typing_extensions import override
 
 from events import logs
+from events.collecting import seldom
 from events.envelope import Principal
 from events.settings import Settings, read_settings
 from services import certificates
@@ -120,7 +121,9 @@ def main() -> int:
     except exits.EXPECTED as error:
         sys.stderr.write(f"twinfold api: {error}\n")
         return exits.code_of(error)
-    server.run()
+    # It folds partitions of the past, and plans ahead.
+    with seldom():
+        server.run()
     return 0 if server.started else exits.UNAVAILABLE
 
 

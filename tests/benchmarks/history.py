@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from events import CreateDeployment, RegisterDevice
+from events.collecting import seldom
 from events.device.facts import PropertiesReported, TwinPatched
 from events.envelope import Principal, Vector
 from events.history.documents import PastDocuments
@@ -46,8 +47,10 @@ def run(scale: Scale) -> Iterator[Figure]:
         names = list(fleets.device_ids(max(200, scale.devices // DEVICE_PARTS)))
         write(fleet, names)
         snapshots = Snapshots(Depot(directory), RawStreams(fleet.log.client), epoch=fleet.log.epoch)
-        fold(fleet, snapshots)
-        yield from look_back(fleet, names, snapshots)
+        # As the processes do that fold and look back.
+        with seldom():
+            fold(fleet, snapshots)
+            yield from look_back(fleet, names, snapshots)
 
 
 def write(fleet: Fleet, names: list[str]) -> None:

@@ -7,6 +7,7 @@ import time
 import msgspec
 from msgspec import UNSET
 
+from events.collecting import seldom
 from events.envelope import Vector
 from events.fleet.outcome import Outcome
 from events.fleet.partition import MergeCache
@@ -20,7 +21,6 @@ from events.view_store.redis import RedisViewStore
 from events.view_store.staging import Staging, Switch
 from events.views.keeping import checkpoint_of, writes_of
 from events.views.kept import Checkpoint
-from workers.collecting import seldom
 from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, OutcomeDiffers, PathsMissing
 from workers.replay.report import Compared

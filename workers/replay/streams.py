@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from events.collecting import seldom
 from events.envelope import Envelope, Vector
 from events.fleet.errors import CannotFold
 from events.fleet.outcome import Outcome
@@ -21,7 +22,6 @@ from events.log.port import Log
 from events.view_store.port import ViewStore
 from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry
-from workers.collecting import seldom
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
 from workers.replay.facts import FactsAhead

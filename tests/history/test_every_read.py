@@ -107,7 +107,6 @@ def differences(now: dict[str, Answered], then: dict[str, Answered]) -> list[Any
     return [(path, then[path], now[path]) for path in then if now[path] != then[path]]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("snapshots", ["from snapshots", "from the facts alone"])
 def test_every_read_at_a_recorded_moment_is_what_it_was_then(told: Any, snapshots: str) -> None:
     http, asked, recorded, directory = told

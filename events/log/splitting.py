@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from events.deployment.facts import DeploymentFact
+from events.device.facts import DeviceFact
 from events.log.codec import encode_fact
 from events.log.errors import FactTooLarge
 from events.log.port import CHUNK_BYTES_MAX, CHUNK_FACTS_MAX, Fact, Proposed
-from events.rollout.facts import RolloutFact
-from events.update.facts import GroupFact, UpdateFact
 
 _OVERHEAD_BYTES = 64
 
@@ -36,7 +34,7 @@ def check_size(proposed: Proposed) -> None:
         FactTooLarge: it is over the limit with its snapshots.
     """
     # Only contents, the sets of a rollout and a group's deployments can be so big; twins have limits of their own far below.
-    if isinstance(proposed.fact, DeploymentFact | RolloutFact | UpdateFact | GroupFact):
+    if not isinstance(proposed.fact, DeviceFact):
         _size(proposed, encode_fact(proposed.fact))
 
 

@@ -92,7 +92,7 @@ def load(log: Log, commands: Sequence[Command]) -> Standings:
     """What the log knows of every subject that some commands are decided on."""
     found: Standings = {}
     for fleet in (True, False):
-        concerned = (command for command in commands if isinstance(command, FleetCommand) is fleet)
+        concerned = (command for command in commands if isinstance(command, DeviceCommand) is not fleet)
         names = list(dict.fromkeys(subject for command in concerned for subject in subjects_of(command)))
         if names:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
@@ -117,6 +117,9 @@ def propose(
     Raises:
         REFUSALS: the command breaks a rule.
     """
+    # Most are of devices, and a union is asked class by class.
+    if isinstance(command, DeviceCommand):
+        return (_propose_of_device(command, standings, scope),)
     if isinstance(command, DeploymentCommand):
         return _propose_deployment(command, standings, scope)
     if isinstance(command, UpdateCommand):
@@ -125,7 +128,12 @@ def propose(
         return (_propose_rollout(command, standings, scope, by),)
     if isinstance(command, WaiverCommand):
         return (_propose_waiver(command, standings, scope, by),)
-    return (_propose_one(command, standings, scope),)
+    (subject,) = subjects_of(command)
+    if scope is not None:
+        raise OutOfScope(subject, "is in no scope")
+    if isinstance(command, AccessCommand):
+        return (_propose_access(command, standings[True, subject]),)
+    return (_propose_webhook(command, standings[True, subject]),)
 
 
 def propose_together(
@@ -145,16 +153,7 @@ def propose_together(
     return tuple(proposed)
 
 
-def _propose_one(
-    command: DeviceCommand | AccessCommand | WebhookCommand, standings: Standings, scope: Scope | None
-) -> Proposed:
-    if isinstance(command, AccessCommand | WebhookCommand):
-        (subject,) = subjects_of(command)
-        if scope is not None:
-            raise OutOfScope(subject, "is in no scope")
-        if isinstance(command, AccessCommand):
-            return _propose_access(command, standings[True, subject])
-        return _propose_webhook(command, standings[True, subject])
+def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scope | None) -> Proposed:
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = _decoded(device, device_state.decode_device)
@@ -365,6 +364,8 @@ def _is_made_of(given: Any, read: Any) -> bool:
 
 def subjects_of(command: Command) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
+    if isinstance(command, DeviceCommand):
+        return (command.device_id, device_decide.subject_of(command))
     if isinstance(command, ChangeAdmission | ScheduleDeployment | DeleteDeployment):
         return (command.deployment_id, rollout_state.subject_of(command.deployment_id))
     if isinstance(command, DeploymentCommand):
@@ -383,6 +384,4 @@ def subjects_of(command: Command) -> Sequence[str]:
         return (access_decide.subject_of(command),)
     if isinstance(command, WaiverCommand):
         return (readiness_decide.subject_of(command),)
-    if isinstance(command, WebhookCommand):
-        return (webhook_decide.subject_of(command),)
-    return (command.device_id, device_decide.subject_of(command))
+    return (webhook_decide.subject_of(command),)

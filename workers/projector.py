@@ -152,9 +152,7 @@ class Projector:
         if kept.checkpoint == Checkpoint() and self._views.outcomes(number, after=0, limit=1):
             raise ViewsLost(number)
         vector = kept.checkpoint.vector
-        if vector.fleet > len(self._fleet.between(0)):
-            raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=len(self._fleet.between(0)))
-        facts = self._fleet.between(0, vector.fleet)
+        facts = self._fleet.upto(vector.fleet)
         return kept.checkpoint, restore(number, kept, facts, self._merge)
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:

@@ -1,9 +1,6 @@
 """Views from facts and recorded outcomes alone: no view, snapshot or warm state has a part in it."""
 
-import contextlib
-
 from events.envelope import Vector
-from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.fleet_facts import FleetFacts
 from events.log.port import Log
 from events.view_store.port import ViewStore
@@ -25,8 +22,7 @@ def rebuild(number: int, *, log: Log, recorded: ViewStore, into: ViewStore, upto
     head = upto or stored.vector
     fleet = FleetFacts(log)
     # What lies behind `upto` has no part in it.
-    with contextlib.suppress(UnreadableFact, LogLostItsTail):
-        fleet.refresh()
+    fleet.read_on()
     folding = Folding(number, facts=FactsAhead(log, number, left_out=lambda: fleet.skipped(number)), fleet=fleet)
     partition = folding.partition
     partition.rebuilt = stored.rebuilt

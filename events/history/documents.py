@@ -1,12 +1,10 @@
 """Documents of devices and modules as they were at a position of their stream."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from events.envelope import Envelope, Vector
-from events.fleet.errors import CannotFold
 from events.history.snapshots import Snapshots
-from events.log.documents import DeviceDocuments, Documents
-from events.log.errors import LogError
+from events.log.documents import DeviceDocuments
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import device_of
 from events.log.port import Fact, Log
@@ -16,31 +14,6 @@ from events.log.subjects import facts_of
 
 _BATCH_FACTS = 4096
 _ANY_FLEET = 2**53
-
-
-def fold_all(documents: Documents, facts: Iterable[Envelope[Fact]], *, fleet: bool = False) -> None:
-    """Fold the next facts of a stream into its documents.
-
-    Raises:
-        CannotFold: one does not follow from those before it.
-        LogError: as reading `facts` does.
-    """
-    last: Envelope[Fact] | None = None
-
-    def noted() -> Iterator[Envelope[Fact]]:
-        nonlocal last
-        for envelope in facts:
-            last = envelope
-            yield envelope
-
-    try:
-        documents.fold_all(noted())
-    except LogError:
-        raise
-    except Exception as error:
-        if last is None:
-            raise
-        raise CannotFold(last.position, last.subject, f"{type(error).__name__}: {error}", fleet=fleet) from error
 
 
 class PastDocuments:
@@ -73,7 +46,7 @@ class PastDocuments:
                 after += 1
                 continue
             end = min([position, *(bad - 1 for bad in skipped if bad > after)])
-            fold_all(documents, self._facts(number, wanted, after, end))
+            documents.fold_all(self._facts(number, wanted, after, end))
             after = end
         return documents
 

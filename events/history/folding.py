@@ -219,7 +219,7 @@ class Folding:
             partition.fold(facts)
             if partition.vector.partition != end:
                 raise LogLostItsTail(name(partition.number), expected=end, found=partition.vector.partition)
-        partition.fold_fleet(fleet.upto(vector.fleet)[partition.vector.fleet :])
+        partition.fold_fleet(fleet.upto(vector.fleet, after=partition.vector.fleet))
 
 
 def _is_of(path: Path, module_id: str) -> bool:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 
 from events.envelope import Envelope, Principal
-from events.history.documents import PastDocuments, fold_all
+from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
 from events.history.moment import Moment
 from events.log.documents import Documents, FleetDocuments
@@ -119,7 +119,7 @@ class LogAt(OverLog):
             if found is None:
                 if stream == FLEET:
                     found = FleetDocuments()
-                    fold_all(found, self._fleet.upto(self.head(FLEET)), fleet=True)
+                    found.fold_all(self._fleet.upto(self.head(FLEET)))
                 else:
                     found = self._documents.at(stream, self.head(stream), fleet=self._fleet)
                 self._all[stream] = found

@@ -1,6 +1,6 @@
 """The documents that stand as snapshots, folded from the facts of a stream: for replay, restore, reads of the past, snapshots."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast, get_args
 
 import msgspec
@@ -18,6 +18,7 @@ from events.device.identifiers import module_subject
 from events.device.open_twin import OpenTwin, TwinFact
 from events.device.state import DeviceDocument, ModuleDocument
 from events.envelope import Envelope
+from events.fleet.errors import CannotFold
 from events.log.facts import LogFact
 from events.log.keys import FLEET, device_of
 from events.log.port import Fact, Head, Stored
@@ -76,9 +77,12 @@ class FleetDocuments:
         self._versions[envelope.subject] = envelope.version
 
     def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
-        """Fold the next facts of the stream, in their order."""
-        for envelope in facts:
-            self.fold(envelope)
+        """Fold the next facts of the stream, in their order.
+
+        Raises:
+            CannotFold: one does not follow from those before it.
+        """
+        _fold_each(self.fold, facts, fleet=True)
 
     def subjects(self) -> Iterable[str]:
         """Everybody who has a fact."""
@@ -145,9 +149,12 @@ class DeviceDocuments:
             self._close_all()
 
     def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
-        """Fold the next facts of the partition, in their order; several threads may read afterwards."""
-        for envelope in facts:
-            self.fold(envelope)
+        """Fold the next facts of the partition, in their order; several threads may read afterwards.
+
+        Raises:
+            CannotFold: one does not follow from those before it.
+        """
+        _fold_each(self.fold, facts, fleet=False)
         self._close_all()
 
     def _fold_identity(self, envelope: Envelope[Fact]) -> None:
@@ -251,6 +258,15 @@ def encoded(documents: Documents) -> dict[str, bytes]:
     """All documents by subject."""
     found = {subject: documents.document(subject) for subject in documents.documented()}
     return {subject: document for subject, document in found.items() if document is not None}
+
+
+def _fold_each(fold: Callable[[Envelope[Fact]], None], facts: Iterable[Envelope[Fact]], *, fleet: bool) -> None:
+    for envelope in facts:
+        try:
+            fold(envelope)
+        except (AssertionError, KeyError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise CannotFold(envelope.position, envelope.subject, why, fleet=fleet) from error
 
 
 def _stored(documents: Documents, subject: str) -> Stored:

@@ -141,21 +141,26 @@ class FleetFacts:
                 for envelope in self._log.read(FLEET, after=after, limit=1):
                     self._note(envelope)
 
+    @property
+    def position(self) -> int:
+        """How far they were read."""
+        return len(self._facts)
+
     def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
         """The facts at positions after + 1 to `upto`, or to what was read last; who read secrets is told, not whose."""
         return self._facts[after:upto]
 
-    def upto(self, position: int) -> Sequence[Envelope[Any]]:
-        """The facts up to a position, each of them.
+    def upto(self, position: int, *, after: int = 0) -> Sequence[Envelope[Any]]:
+        """The facts behind one position and up to another, each of them.
 
         Raises:
             UnreadableFact, LogLostItsTail: one of them could not be read.
         """
-        if position <= len(self._facts):
-            return self._facts[:position]
+        if position <= self.position:
+            return self._facts[after:position]
         if self._stopped is not None:
             raise self._stopped.with_traceback(None)
-        raise LogLostItsTail(name(FLEET), expected=position, found=len(self._facts))
+        raise LogLostItsTail(name(FLEET), expected=position, found=self.position)
 
     def skipped(self, stream: int) -> dict[int, str]:
         """Positions of a stream that an operator decided to leave out, with the reasons."""

@@ -122,7 +122,7 @@ class Recall:
         if position < known:
             known, shared = 0, Deployments()
         if position > known:
-            if len(self._fleet.between(0)) < position:
+            if self._fleet.position < position:
                 self._fleet.refresh()
             after = Deployments()
             after.adopt(shared)

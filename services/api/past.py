@@ -116,7 +116,7 @@ class Past:
         with self._lock:
             partitions = self._partitions
         fleet = partitions.folding.fleet_facts()
-        return [one for one in fleet.upto(upto)[after:] if one.position not in fleet.skipped(FLEET)]
+        return [one for one in fleet.upto(upto, after=after) if one.position not in fleet.skipped(FLEET)]
 
     def left_out(self, stream: int) -> Collection[int]:
         """The positions of a stream that an operator decided to leave out.

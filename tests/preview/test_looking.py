@@ -69,13 +69,18 @@ def held_to(looking: Looking, token: str, *commands: Command) -> Producer:
     return mine
 
 
-def test_once_some_is_written_the_rest_is_kept_out_where_others_wrote_and_the_error_says_so(
-    continuations: Continuations,
-) -> None:
+def racing(continuations: Continuations) -> tuple[RacingLog, Stand, Producer]:
+    """A log on which others come in between, and a producer held to a preview of `TAGS`."""
     log = RacingLog(partitions=PARTITIONS)
     stand = Stand(RegisterDevice(ONE), RegisterDevice(OTHER), log=log)
     looking = looking_at(stand, continuations)
-    mine = held_to(looking, token_of(looking, *TAGS), *TAGS)
+    return log, stand, held_to(looking, token_of(looking, *TAGS), *TAGS)
+
+
+def test_once_some_is_written_the_rest_is_kept_out_where_others_wrote_and_the_error_says_so(
+    continuations: Continuations,
+) -> None:
+    log, stand, mine = racing(continuations)
     log.rivals.append(lambda: stand.do(PatchTags(OTHER, {"b": 2})))
     with pytest.raises(PreviewDiffers) as raised:
         mine.submit(TAGS)
@@ -89,10 +94,7 @@ def test_once_some_is_written_the_rest_is_kept_out_where_others_wrote_and_the_er
 def test_while_nothing_is_written_it_is_looked_at_again_and_done_if_the_same_follows(
     continuations: Continuations,
 ) -> None:
-    log = RacingLog(partitions=PARTITIONS)
-    stand = Stand(RegisterDevice(ONE), RegisterDevice(OTHER), log=log)
-    looking = looking_at(stand, continuations)
-    mine = held_to(looking, token_of(looking, *TAGS), *TAGS)
+    log, stand, mine = racing(continuations)
     log.rivals.append(lambda: stand.do(*(PatchTags(name, {"b": 2}) for name in (ONE, OTHER))))
     assert mine.submit(TAGS).written == 2
     assert mine.conflicts == 1

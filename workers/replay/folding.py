@@ -106,9 +106,7 @@ class Folding:
     def _advance(self, vector: Vector) -> None:
         partition = self.partition
         self._fold(cast("list[Envelope[DeviceFact]]", self._facts.upto(vector.partition)), vector.partition)
-        facts = self._fleet.between(partition.vector.fleet, vector.fleet)
-        if partition.vector.fleet + len(facts) < vector.fleet:
-            raise LogLostItsTail(name(FLEET), expected=vector.fleet, found=partition.vector.fleet + len(facts))
+        facts = self._fleet.upto(vector.fleet, after=partition.vector.fleet)
         if facts:
             if partition.paths_to_fill(facts):
                 raise PathsMissing

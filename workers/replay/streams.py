@@ -271,9 +271,7 @@ def _or_all(position: int | None) -> int:
 
 
 def _within_head(upto: Vector, least: Vector, head: int, fleet: FleetFacts) -> Vector:
-    return Vector(
-        max(least.partition, min(upto.partition, head)), max(least.fleet, min(upto.fleet, len(fleet.between(0))))
-    )
+    return Vector(max(least.partition, min(upto.partition, head)), max(least.fleet, min(upto.fleet, fleet.position)))
 
 
 def _stopped(facts: FactsAhead) -> tuple[str, ...]:

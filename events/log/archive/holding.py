@@ -18,22 +18,6 @@ class Holding(Protocol):
 SEALER = "sealer"
 
 
-class Unsealed:
-    """Holds everything until a sealer has registered: what nobody sealed stays in Redis, also where none ever ran."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def positions(self, stream: str) -> Mapping[str, int]:
-        """See `Holding.positions`.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
-        with answering():
-            return {} if self._client.hexists(holders_key(stream), SEALER) else {SEALER: 0}
-
-
 class Registered:
     """Holders that say in Redis how far they have come: the sealer as `sealer`, from its first round on.
 
@@ -72,3 +56,18 @@ class Registered:
         """
         with answering():
             self._client.hdel(holders_key(stream), holder)
+
+
+class Unsealed:
+    """Holds everything until a sealer has registered: what nobody sealed stays in Redis, also where none ever ran."""
+
+    def __init__(self, client: Client) -> None:
+        self._registered = Registered(client)
+
+    def positions(self, stream: str) -> Mapping[str, int]:
+        """See `Holding.positions`.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        return {} if SEALER in self._registered.positions(stream) else {SEALER: 0}

@@ -19,6 +19,7 @@ from events.history.snapshots import Snapshots
 from events.history.views_at import PastPartitions, ViewsAt
 from events.log.depot import Depot
 from events.log.errors import DepotUnavailable
+from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, partition_of
 from events.log.raw import RawStreams
 from services.api.callers import Caller
@@ -113,10 +114,9 @@ class Past:
         Raises:
             UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.upto`.
         """
-        with self._lock:
-            partitions = self._partitions
-        fleet = partitions.folding.fleet_facts()
-        return [one for one in fleet.upto(upto, after=after) if one.position not in fleet.skipped(FLEET)]
+        fleet = self._fleet_facts()
+        left_out = fleet.skipped(FLEET)
+        return [one for one in fleet.upto(upto, after=after) if one.position not in left_out]
 
     def left_out(self, stream: int) -> Collection[int]:
         """The positions of a stream that an operator decided to leave out.
@@ -124,9 +124,12 @@ class Past:
         Raises:
             LogUnavailable: Redis does not answer.
         """
+        return self._fleet_facts().skipped(stream)
+
+    def _fleet_facts(self) -> FleetFacts:
         with self._lock:
             partitions = self._partitions
-        return partitions.folding.fleet_facts().skipped(stream)
+        return partitions.folding.fleet_facts()
 
     @cached_property
     def _snapshots(self) -> Snapshots | None:

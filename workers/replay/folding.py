@@ -12,7 +12,7 @@ from events.fleet.outcome import Outcome
 from events.fleet.partition import MergeCache, Partition
 from events.log.errors import LogLostItsTail
 from events.log.fleet_facts import FleetFacts
-from events.log.keys import FLEET, name
+from events.log.keys import name
 from events.views.keeping import cause_of
 from events.views.kept import OutcomeEntry
 from workers.replay.facts import FactsAhead

@@ -9,6 +9,7 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import partition_of
 from events.notification.event import Notification
 from events.view_store.port import Selection, ViewStore
+from events.views.reading import ids_of, pages_of
 
 _KNOWN_MAX = 10_000
 
@@ -50,11 +51,9 @@ class Ordinals:
         """
         if not ordinals:
             return frozenset()
-        pages = sorted({ordinal // PAGE_ITEMS for ordinal in ordinals})
-        fields = tuple(map(str, pages))
-        kept = self._views.read(partition, Selection(fields=(("ids", fields),))).hashes["ids"]
-        known = {page: msgspec.json.decode(kept[str(page)], type=list[str]) for page in pages}
-        return frozenset(known[ordinal // PAGE_ITEMS][ordinal % PAGE_ITEMS] for ordinal in ordinals)
+        return frozenset(
+            ids_of(ordinals, self._views.read(partition, Selection(fields=(("ids", pages_of(ordinals)),))))
+        )
 
 
 class Wanted:

@@ -186,10 +186,7 @@ def having(layer: Layer, kept: Kept, *, module_id: str = "") -> BitMap:
 
     `kept` holds `rows` and `row_of`.
     """
-    rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
-    numbers = [number for number, row in rows if row.has(layer, module_id)]
-    row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
-    return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
+    return _in_rows(lambda row: row.has(layer, module_id), kept)
 
 
 def configured(digests: Collection[str], kept: Kept) -> BitMap:
@@ -198,11 +195,15 @@ def configured(digests: Collection[str], kept: Kept) -> BitMap:
     `kept` holds `rows`, `sets` and `row_of`.
     """
     wanted = frozenset(digests)
-    rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
-    numbers = [number for number, row in rows if not wanted.isdisjoint(row.configurations)]
-    row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
     live = from_bytes(kept.hashes["sets"]["live"]) if "live" in kept.hashes["sets"] else BitMap()
-    return live & BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
+    return live & _in_rows(lambda row: not wanted.isdisjoint(row.configurations), kept)
+
+
+def _in_rows(holds: Callable[[Row], bool], kept: Kept) -> BitMap:
+    rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
+    numbers = [number for number, row in rows if holds(row)]
+    row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+    return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
 
 
 PASSED_OVER_HASHES = ("deployments", "targets")

@@ -69,17 +69,13 @@ class Recalled:
         self._modules = hashes["modules"]
         self.rows = rows
         self._before = tuple(_before(kept))
-        self._configurations = {digest: configurations[digest] for digest in digests_of(kept, rows)}
-
-    @property
-    def configurations(self) -> Mapping[str, Configuration]:
+        self.configurations = {digest: configurations[digest] for digest in digests_of(kept, rows)}
         """Those that are named, by digest."""
-        return self._configurations
 
     @property
     def module_ids(self) -> frozenset[str]:
         """Every module that some device may have."""
-        named = (configuration.module_ids for configuration in self._configurations.values())
+        named = (configuration.module_ids for configuration in self.configurations.values())
         return frozenset(self._modules).union(*named)
 
     def partition(self, number: int, ahead: Ahead, merge: MergeCache) -> Partition:
@@ -100,7 +96,7 @@ class Recalled:
         partition.row_of.load(self._row_of)
         partition.row_of.reserve(checkpoint.ordinals)
         partition.rows.by_number.update(self.rows)
-        partition.rows.configurations.update(self._configurations)
+        partition.rows.configurations.update(self.configurations)
         for layer, digest, members in self._before:
             partition.before.setdefault(layer, {})[digest] = members
         self._fill(partition, ahead)

@@ -10,6 +10,7 @@ from events.canonical import JsonObject
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
+from services.cli.rollout import tell_plan
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
@@ -110,6 +111,7 @@ def deploy(
     }
     found = write(Api(api_url), "PUT", _deployment(group, name), Look(preview, preview_token), body=body)
     typer.echo(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
+    tell_plan(found)
 
 
 @app.command()

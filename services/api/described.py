@@ -225,6 +225,31 @@ class DevicePage(Answered):
     continuation: str | None
 
 
+class Runs(Answered):
+    """What a device has now: the deployments of its configuration, the base first; none where it is by hand or restored."""
+
+    standing: Literal["managed", "unmanaged", "held back", "by hand", "restored", "nothing"]
+    deployments: list[str]
+    configuration: str
+
+
+class RolloutDevice(Answered):
+    """How a device stands with a rollout, and why; `not_back` says why a rollback did not bring it back, if it did not."""
+
+    device_id: str
+    state: Literal["healthy", "already", "failed", "silent", "pending", "outranked", "notApplied", "notAdmitted"]
+    reason: str
+    not_back: str | None
+    runs: Runs
+
+
+class RolloutDevicesPage(Answered):
+    """Devices of a rollout, and where the next page begins; `null` after the last."""
+
+    devices: list[RolloutDevice]
+    continuation: str | None
+
+
 class Times(Answered):
     """When a deployment starts and ends: in milliseconds, and as RFC 3339 in its time zone; `null` is not set."""
 
@@ -268,10 +293,14 @@ class Tallied(Answered):
     silent: int
     pending: int
     outranked: int
+    not_applied: int
 
 
 class RolloutLine(Answered):
-    """A rollout in a list; `phase` counts from 1, and `counts` are `null` where nobody judges it any more."""
+    """A rollout in a list; `phase` counts from 1.
+
+    `counts` of one whose deployment has ended are those of its end; they are `null` where it is over and its devices keep it.
+    """
 
     id: str
     state: str
@@ -299,7 +328,11 @@ class PlanText(Answered):
 
 
 class RolloutPhase(Answered):
-    """A phase: whom it is for, its gate, and how far it is. `counts` are those that it passed with, or as they are now."""
+    """A phase: whom it is for, its gate, and what became of it, with the reason.
+
+    `passed` is one that did; one that was open when the rollout ended says how that ended. `counts` are those that it passed or
+    ended with, or as they are now.
+    """
 
     number: int
     name: str
@@ -307,7 +340,8 @@ class RolloutPhase(Answered):
     gate: dict[str, float]
     approval: bool
     approved: bool
-    state: Literal["waiting", "open", "passed"]
+    state: Literal["waiting", "open", "passed", "not opened", "aborted", "rolling back", "rolled back", "halted"]
+    reason: str | None
     counts: Tallied | None
 
 
@@ -334,7 +368,11 @@ class Cited(Answered):
 
 
 class RolloutAnswer(Answered):
-    """A rollout. `rollback` is the deployment that it goes back to, made for that; times in milliseconds, 0 for not yet."""
+    """A rollout. `rollback` is the deployment that it goes back to, made for that; times in milliseconds, 0 for not yet.
+
+    Once its deployment has ended, `counts` and the numbers of devices by reason are those of that moment; `not_back` are the
+    devices that a rollback did not bring back.
+    """
 
     id: str
     state: str
@@ -350,6 +388,10 @@ class RolloutAnswer(Answered):
     changed_at: int
     reason: str
     rollback: str | None
+    back_to: str | None
+    failed_by: dict[str, int]
+    not_applied_by: dict[str, int]
+    not_back: dict[str, int]
     evidence: Cited | None
     history: list[Act]
 

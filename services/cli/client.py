@@ -128,8 +128,8 @@ class Api:
         except httpx.HTTPError as error:
             raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
 
-    def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[str]:
-        """Device ids, page by page."""
+    def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[Any]:
+        """Device ids, or devices, page by page."""
         token, left = None, limit
         while left:
             asked = {**(params or {}), "top": min(left, 1000), **({"continuation": token} if token else {})}

@@ -115,7 +115,10 @@ class Settings(BaseSettings):
     """Anybody on this machine may do everything, without credentials."""
 
     token: str = Field(default="", repr=False)
-    """The bearer token that the command line shows; else that of the data directory, if there is one."""
+    """The bearer token that the command line shows; else the one of `twinfold login`, else that of the data directory."""
+
+    login_file: Path = Field(default=Path("~/.config/twinfold/logins.json"), validate_default=True)
+    """Where `twinfold login` stores tokens, one per server."""
 
     requests_per_minute: int = Field(default=0, ge=0, le=1_000_000)
     """How many requests of one principal, and how many failed ones from one address, an API process answers; 0 is any."""
@@ -215,6 +218,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "data_dir",
+        "login_file",
         "key_file",
         "seal_key_file",
         "heartbeat_file",

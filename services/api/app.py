@@ -27,6 +27,7 @@ from services.api import (
     diff,
     explain,
     hub,
+    me,
     personal,
     preview,
     readiness,
@@ -125,6 +126,7 @@ def create_app(room: Room) -> FastAPI:
         audit.router,
         blocked.router,
         personal.router,
+        me.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)

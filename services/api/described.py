@@ -108,6 +108,19 @@ class ModuleIdentity(Answered):
     authentication: Authentication
 
 
+class Me(Answered):
+    """The caller. `role` is null unless a token was shown, `scope` where the caller is not limited to one.
+
+    `expires_at` is when the token ends (milliseconds since 1970), null where it does not.
+    """
+
+    principal: str
+    role: str | None
+    rights: list[str]
+    scope: str | None
+    expires_at: int | None
+
+
 class BulkError(Answered):
     """A line that was refused."""
 

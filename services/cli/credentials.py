@@ -21,6 +21,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
+from services.authors import author_of
 from services.cli.client import console
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
@@ -30,7 +31,6 @@ from services.local import NoAuthority, served
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
 
-_AUTHOR = Principal.parse("user:console")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 Name = Annotated[str, typer.Argument(help="The policy's name.")]
@@ -42,6 +42,7 @@ class Opened(msgspec.Struct, frozen=True):
     log: RedisLog
     vault: LazyVault
     producer: Producer
+    author: Principal
 
     def note_read(self, subject: str) -> None:
         """Have it in the log that a key is about to be printed.
@@ -49,7 +50,7 @@ class Opened(msgspec.Struct, frozen=True):
         Raises:
             LogUnavailable: it is not noted, and must not be printed.
         """
-        self.producer.do(NoteSecretsRead(str(_AUTHOR), (subject,), 1, "keys", "twinfold connection-string"))
+        self.producer.do(NoteSecretsRead(str(self.author), (subject,), 1, "keys", "twinfold connection-string"))
 
 
 @contextlib.contextmanager
@@ -58,7 +59,8 @@ def _opened(settings: Settings) -> Iterator[Opened]:
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     with contextlib.closing(log.client):
-        yield Opened(log, vault, Producer(log, by=_AUTHOR, waker=waker, take_secrets=vault.take_out))
+        author = author_of(log, settings)
+        yield Opened(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
 
 
 def connection_string(

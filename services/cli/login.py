@@ -18,7 +18,7 @@ def login(*, api_url: ApiUrl = None) -> None:
 
     The token comes from standard input, or is asked for without an echo. It is checked before it is stored.
 
-    Example: twinfold login --api-url https://twinfold.example:8080 < ada.token
+    Example: twinfold login --api-url https://twinfold.example:8080
     """
     if sys.stdin.isatty():
         token = str(typer.prompt("Token (of `twinfold token issue`)", hide_input=True)).strip()

@@ -23,9 +23,11 @@ from events.log.opening import open_log
 from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
+from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
+from events.terminal import complain_of, say
 from events.wording import counted
-from services.cli.client import AsJson, console, show_json
+from services.cli.client import AsJson, show_json
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
@@ -95,7 +97,7 @@ def archive(
             if not failed and not any(stream.written or stream.trimmed for stream in moved):
                 _show_nothing_to_do(_waiting(log, mover, before_at), settings, trims=not write_only)
     for error in failed:
-        typer.echo(f"twinfold: {error}", err=True)
+        complain_of(error)
     if failed:
         raise typer.Exit(max(map(code_of, failed)))
 
@@ -103,18 +105,18 @@ def archive(
 def _show_moved(moved: list[Moved]) -> None:
     for one in (stream for stream in moved if stream.written or stream.trimmed):
         held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
-        typer.echo(
+        say(
             f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
             f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
         )
 
 
 def _show_nothing_to_do(streams: list[Waiting], settings: Settings, *, trims: bool) -> None:
-    typer.echo("nothing to do")
-    typer.echo(f"  to write: {_why_not_written(streams, settings.archive_segment_facts)}")
+    say("nothing to do")
+    say(f"  to write: {_why_not_written(streams, settings.archive_segment_facts)}")
     if trims:
         for why in _why_not_trimmed(streams, settings.archive_keep_days):
-            typer.echo(f"  to take out of Redis: {why}")
+            say(f"  to take out of Redis: {why}")
 
 
 def _why_not_written(streams: list[Waiting], segment_facts: int) -> str:
@@ -181,7 +183,7 @@ def list_(
         )
         return
     if url is None or not any(known.segments for known in notes.values()):
-        typer.echo("nothing was archived yet")
+        say("nothing was archived yet")
         return
     table = Table(
         "file", "facts", "from", "to", "MB", "in Redis as well", title=hide_password(url), title_justify="left"
@@ -225,7 +227,7 @@ def verify(
     else:
         for one in found:
             console().print(Text(str(one), "bold red"))
-        typer.echo(f"{sum(counts.values())} facts and outcomes in the archive, {counted(len(found), 'fault')}")
+        say(f"{sum(counts.values())} facts and outcomes in the archive, {counted(len(found), 'fault')}")
     if found:
         raise typer.Exit(REFUSED)
 
@@ -297,9 +299,16 @@ def _show_waiting(waiting: list[Waiting], settings: Settings, *, as_json: bool, 
 @contextlib.contextmanager
 def _bar(total: int, *, quiet: bool) -> Iterator[Any]:
     """A bar with a rate; what it gives takes a stream, and how many of its entries were done."""
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=quiet or not console().is_terminal) as progress:
+    rate = TextColumn("{task.fields[rate]}", markup=False)
+    columns = (
+        TextColumn("{task.description:14}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+    )
+    screen = console()
+    with Progress(*columns, console=screen, transient=True, disable=quiet or not screen.is_terminal) as progress:
         task = progress.add_task("", total=total, rate="")
         begun = time.monotonic()
 

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from events.settings import ENV_PREFIX, read_settings
+from events.terminal import complain, say
 from services import logins
 from services.authors import system_user
 from services.cli.client import Api, ApiRefused, ApiUrl, AsJson, show_json
@@ -29,9 +30,9 @@ def login(*, api_url: ApiUrl = None) -> None:
     api = Api(api_url, token=token)
     caller = api.call("GET", "/v1/me")
     logins.put(read_settings().login_file, api.url, Login(token, caller["principal"]))
-    typer.echo(f"logged in at {api.url} as {_described(caller)}")
+    say(f"logged in at {api.url} as {_described(caller)}")
     if read_settings().token:
-        typer.echo(f"note: {ENV_PREFIX}TOKEN is set, and overrides this login", err=True)
+        complain(f"note: {ENV_PREFIX}TOKEN is set, and overrides this login")
 
 
 def logout(*, api_url: ApiUrl = None) -> None:
@@ -43,7 +44,7 @@ def logout(*, api_url: ApiUrl = None) -> None:
     if url not in logins.read(path):
         raise NotLoggedIn(url)
     logins.put(path, url, None)
-    typer.echo(f"logged out at {url}")
+    say(f"logged out at {url}")
 
 
 def whoami(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
@@ -60,10 +61,10 @@ def whoami(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
     if json:
         show_json({**caller, "server": api.url, "tokenSource": api.token_source or None})
         return
-    typer.echo(f"{_described(caller)} at {api.url}")
-    typer.echo(f"token: {api.token_source or 'none'}")
+    say(f"{_described(caller)} at {api.url}")
+    say(f"token: {api.token_source or 'none'}")
     if not read_settings().token and api.url not in logins.read(read_settings().login_file):
-        typer.echo(f"commands on the log itself (token, policy, blocked, erase) record user:{system_user()}")
+        say(f"commands on the log itself (token, policy, blocked, erase) record user:{system_user()}")
 
 
 def _described(caller: dict[str, Any]) -> str:

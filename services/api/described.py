@@ -126,6 +126,13 @@ class BulkResult(Answered):
     warnings: list[str]
 
 
+class MethodResult(Answered):
+    """What a direct method of a device answered."""
+
+    status: int
+    payload: Any
+
+
 class ServiceStatistics(Answered):
     """How many devices are connected."""
 

@@ -22,7 +22,7 @@ from events.producer.secrecy import LazyVault
 from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
-from events.terminal import say
+from events.terminal import complain, say
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
 from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
@@ -98,7 +98,7 @@ def _print_connection_string(place: Serving, credentials: str) -> None:
     host_name = place.host_name.removesuffix(f":{_HTTPS_PORT}")
     say(f"HostName={host_name};{credentials}")
     if host_name == place.host_name:
-        say(_OTHER_PORT, err=True)
+        complain(_OTHER_PORT)
 
 
 def ca(*, data: DataDir = None) -> None:

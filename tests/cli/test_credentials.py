@@ -149,13 +149,8 @@ def said_with(data: Path, directory: Path, host_name: str) -> tuple[str, str]:
             shutil.copy(data / name, directory / name)
     told = msgspec.json.decode((data / "serving.json").read_bytes())
     (directory / "serving.json").write_bytes(msgspec.json.encode({**told, "host_name": host_name}))
-    ran = subprocess.run(
-        [sys.executable, "-m", "services.cli", "connection-string", "--data", str(directory)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-m", "services.cli", "connection-string", "--data", str(directory)]
+    ran = waiting.run(command, env=dict(os.environ), check=True)
     return ran.stdout, ran.stderr
 
 

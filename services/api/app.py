@@ -28,11 +28,8 @@ from services.api import (
     diff,
     explain,
     hub,
-<<<<<<< HEAD
     me,
-=======
     methods,
->>>>>>> main
     personal,
     preview,
     readiness,

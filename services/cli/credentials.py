@@ -22,12 +22,8 @@ from events.producer.secrecy import LazyVault
 from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
-<<<<<<< HEAD
-from events.terminal import say
-from services.authors import author_of
-=======
 from events.terminal import complain, say
->>>>>>> main
+from services.authors import author_of
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
 from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, policy_of, tokens

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from events.canonical import JsonObject
+from events.log.checks import why_not_writable
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api import (
@@ -195,9 +196,10 @@ def _healthy() -> PlainTextResponse:
 
 
 def _ready(request: Request) -> JSONResponse:
-    """Whether requests can be answered: Redis answers, and no partition is stopped or far behind."""
+    """Whether requests can be answered: Redis takes writes, and no partition is stopped. How far views are behind is told."""
     room: Room = request.app.state.room
     try:
+        refusal = why_not_writable(room.client)
         heads = room.log.heads()
         behind = {
             name(number): heads[number] - room.views.checkpoint(number).vector.partition
@@ -205,12 +207,11 @@ def _ready(request: Request) -> JSONResponse:
         }
         blocked = [name(number) for number in room.view.blocked()]
     except LogError as error:
-        return JSONResponse({"ready": False, "redis": str(error)}, 503)
-    ready = not blocked
+        return JSONResponse({"ready": False, "redis": str(error)}, BUSY.status)
+    ready = refusal is None and not blocked
     lag = {partition: facts for partition, facts in behind.items() if facts}
-    return JSONResponse(
-        {"ready": ready, "redis": "ok", "fleet": heads[FLEET], "lag": lag, "blocked": blocked}, 200 if ready else 503
-    )
+    details = {"redis": refusal or "ok", "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
+    return JSONResponse({"ready": ready, **details}, 200 if ready else BUSY.status)
 
 
 def _metrics(request: Request) -> PlainTextResponse:

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from events.device.times import time_text
+from events.rich_console import console
 from events.rollout.saying import duration
 from events.rollout.words import DurationUnreadable, read_duration
+from events.terminal import say
 from services.cli.client import (
     Api,
     ApiUnavailable,
@@ -20,7 +22,6 @@ from services.cli.client import (
     AsJson,
     At,
     Watch,
-    console,
     look_on,
     quoted,
     show_json,
@@ -258,7 +259,7 @@ def _act(name: str, act: str, look: Look, api_url: str | None, **body: Any) -> N
 
 
 def _tell(found: dict[str, Any]) -> None:
-    typer.echo(_line(found))
+    say(_line(found))
 
 
 def _line(found: dict[str, Any]) -> str:
@@ -317,7 +318,7 @@ class _Teller:
     def __call__(self, found: dict[str, Any] | ApiUnavailable) -> None:
         if not isinstance(found, ApiUnavailable) and (moved := _moved(found)) != self._told:
             self._told = moved
-            typer.echo(_line(found))
+            say(_line(found))
 
 
 def _moved(found: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
+from events.terminal import say
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
@@ -38,7 +39,7 @@ def import_(
         "description": description,
     }
     Api(api_url).call("PUT", _path(update), body=body)
-    typer.echo(f"{update} is imported")
+    say(f"{update} is imported")
 
 
 @app.command("list")
@@ -73,7 +74,7 @@ def delete(update: Update, *, api_url: ApiUrl = None) -> None:
     Example: twinfold update delete contoso/camera/1.0
     """
     Api(api_url).call("DELETE", _path(update))
-    typer.echo(f"{update} is deleted")
+    say(f"{update} is deleted")
 
 
 @app.command()
@@ -109,7 +110,7 @@ def deploy(
         "plan": None if plan is None else read_json(plan),
     }
     found = write(Api(api_url), "PUT", _deployment(group, name), Look(preview, preview_token), body=body)
-    typer.echo(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
+    say(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
 
 
 @app.command()
@@ -133,7 +134,7 @@ def cancel(
         Look(preview, preview_token),
         body={"reason": reason},
     )
-    typer.echo(f"{deployment} of {group} is canceled")
+    say(f"{deployment} of {group} is canceled")
 
 
 @app.command()
@@ -150,7 +151,7 @@ def retry(
     Example: twinfold update retry north 2
     """
     write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", Look(preview, preview_token))
-    typer.echo(f"those of {group} who failed with {deployment} try again")
+    say(f"those of {group} who failed with {deployment} try again")
 
 
 @app.command()

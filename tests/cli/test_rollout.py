@@ -17,6 +17,7 @@ from events import RegisterDevice
 from events.device.times import time_text
 from services.cli.__main__ import main
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import served
 from tests.servers import eventually
 from tests.workers.system import System, answer, base
@@ -100,7 +101,7 @@ def test_a_rollout_is_created_followed_and_completed(
     assert "camera" in twinfold("rollout", "list").stdout
     assert json.loads(twinfold("rollout", "list", "--json").stdout)[0]["state"] == "created"
     twinfold("rollout", "start", "camera")
-    with subprocess.Popen(
+    with waiting.started(
         command("rollout", "show", "camera", "--watch"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as watching:
         assert watching.stdout is not None
@@ -113,7 +114,7 @@ def test_a_rollout_is_created_followed_and_completed(
                     assert lines[-1], lines
                 healthy(system)
             lines += watching.stdout
-            watching.wait(60)
+            waiting.exit_code(watching)
         finally:
             watching.kill()
     assert watching.returncode == 0
@@ -204,7 +205,7 @@ def test_a_terminal_shows_the_table_until_the_rollout_is_over(twinfold: Run, com
     created(twinfold, "seen", "--hold", "--priority", "6")
     twinfold("rollout", "create", "seen", "--phase", "100%")
     leader, follower = pty.openpty()
-    with subprocess.Popen(command("rollout", "show", "seen", "--watch"), stdout=follower, stderr=follower) as watching:
+    with waiting.started(command("rollout", "show", "seen", "--watch"), stdout=follower, stderr=follower) as watching:
         os.close(follower)
         try:
             twinfold("rollout", "abort", "seen")
@@ -214,7 +215,7 @@ def test_a_terminal_shows_the_table_until_the_rollout_is_over(twinfold: Run, com
                     text += os.read(leader, 4096)
                 except OSError:
                     break
-            assert watching.wait(30) == 1
+            assert waiting.exit_code(watching) == 1
         finally:
             watching.kill()
             os.close(leader)

@@ -28,6 +28,7 @@ from services.api import (
     diff,
     explain,
     hub,
+    methods,
     personal,
     preview,
     readiness,
@@ -62,6 +63,7 @@ from services.api.errors import (
 )
 from services.api.gate import Gate
 from services.api.limits import BodyLimits
+from services.api.method_override import method_asked
 from services.api.metrics import Metrics
 from services.api.past import AS_OF, Past, look, refuse, takes_at
 from services.api.preview import answer_to
@@ -115,6 +117,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
         hub.router,
+        methods.router,
         v1.router,
         explain.router,
         preview.router,
@@ -298,6 +301,7 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         # Some clients write /configurations/?top=… (contract/hub.md §1.1).
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
+        request.scope["method"] = method_asked(request.method, request.headers)
         gate: Gate = request.app.state.gate
         address = "" if request.client is None else request.client.host
         request.state.caller = await gate.admit(request.method, _path(request), request.headers, address=address)

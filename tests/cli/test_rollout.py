@@ -97,7 +97,15 @@ def test_a_rollout_is_created_followed_and_completed(
     system, _ = serving
     created(twinfold, "camera", "--hold", "--priority", "2")
     told = twinfold("rollout", "create", "camera", "--phase", "25%", "--phase", "100%", "--approve-each")
-    assert told.stdout == "camera: created; waits to be started\n"
+    assert told.stdout.splitlines() == [
+        "camera: created; waits to be started",
+        "A phase passes when all admitted devices are healthy.",
+        (
+            "Nothing makes it fail by itself, as the plan has no failure threshold and no time limit; "
+            "a gate that cannot be reached any more only pauses it."
+        ),
+        "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back.",
+    ]
     assert "camera" in twinfold("rollout", "list").stdout
     assert json.loads(twinfold("rollout", "list", "--json").stdout)[0]["state"] == "created"
     twinfold("rollout", "start", "camera")

@@ -172,10 +172,11 @@ class Gate:
             raise Unauthorized from error
         host = headers.get("host", "")
         # What is signed for /devices is good for /v1/devices: connection strings of devices do not know our prefix.
-        paths = {path, path.removeprefix("/v1")}
-        if signature.is_expired(self._room.clock() / 1000) or not any(signature.covers(host, each) for each in paths):
+        paths = (path.removeprefix("/v1"), path)
+        covered = next((each for each in paths if signature.covers(host, each)), None)
+        if covered is None or signature.is_expired(self._room.clock() / 1000):
             raise Unauthorized
-        return await (self._policy(signature) if signature.policy else self._device(signature, own))
+        return await (self._policy(signature) if signature.policy else self._device(signature, covered))
 
     async def _policy(self, signature: Signature) -> Caller:
         if not _NAME.fullmatch(signature.policy):

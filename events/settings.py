@@ -17,7 +17,9 @@ ENV_PREFIX = "TWINFOLD_"
 _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""The hosts that only this machine reaches."""
+
 _HOST_NAME = re.compile(r"[A-Za-z0-9*_:.-]{1,253}")
 _NO_CLUSTER = "RQ cannot use a Redis Cluster; name a single server for the queue"
 _PASSWORD_BEFORE_HOST = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:@/?#]*):(?!//).*@", re.DOTALL)
@@ -203,12 +205,12 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             field, other = ("tls_certificate", "tls_key") if self.tls_key is None else ("tls_key", "tls_certificate")
             raise _Together(field, f"goes together with {ENV_PREFIX}{other.upper()}")
-        if self.host in _LOOPBACK:
+        if self.host in LOOPBACK:
             return self
         if self.open_access:
-            raise _Together("host", f"is one of {', '.join(_LOOPBACK)} where {ENV_PREFIX}OPEN_ACCESS lets everybody in")
+            raise _Together("host", f"is one of {', '.join(LOOPBACK)} where {ENV_PREFIX}OPEN_ACCESS lets everybody in")
         if not self.has_tls:
-            raise _Together("host", f"is one of {', '.join(_LOOPBACK)} without TLS: keys would be readable on the way")
+            raise _Together("host", f"is one of {', '.join(LOOPBACK)} without TLS: keys would be readable on the way")
         return self
 
     @property

@@ -33,6 +33,7 @@ from services.api import (
     personal,
     preview,
     readiness,
+    reference,
     rollouts,
     stream,
     v1,
@@ -107,6 +108,7 @@ def create_app(room: Room) -> FastAPI:
         version="1",
         description=_ABOUT,
         lifespan=lifespan,
+        openapi_url=None,  # services/api/reference.py
         default_response_class=JsonAnswer,
     )
     app.state.writer, app.state.gate = Writer(room), Gate(room)
@@ -131,6 +133,7 @@ def create_app(room: Room) -> FastAPI:
         blocked.router,
         personal.router,
         me.router,
+        reference.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
@@ -172,6 +175,7 @@ def _describe(app: FastAPI) -> None:
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
+    app.state.description = reference.encoded(described)
 
 
 def _tell_the_moment(operation: dict[str, Any]) -> None:

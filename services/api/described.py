@@ -760,11 +760,13 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     said = {
         400: "The request breaks a rule; the message names the element and the rule.",
         401: "Nobody knows who the request is from, or it is not for them.",
+        403: "With open access: it comes from a web page of another origin, or the host is not that of loopback.",
         404: "There is no such thing.",
         409: "There is one already, or it does not go together with what stands.",
         408: "The body did not come in time; send it again.",
         412: "The etag is not the one that stands, a delete came without, or the outcome is not what the preview showed.",
         413: "It does not fit into one fact, or into one request.",
+        415: "With open access: its body is not declared as JSON.",
         428: "It affects so many devices that it needs the token of a preview (docs/preview.md).",
         429: "It is too much at once; the message says how long to wait.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",

@@ -26,6 +26,7 @@ from services.api import sas
 from services.api.callers import ANYBODY, Caller
 from services.api.errors import Forbidden, Throttled, Unauthorized
 from services.api.needs import Open, Own, device_of, heeds_scopes, lacking, needed, owner, registers
+from services.api.open_access import check_local
 from services.api.room import Room
 from services.api.sas import Signature, SignatureMalformed
 from services.api.throttle import Throttle
@@ -34,8 +35,9 @@ FRESH_SECONDS = 1.0
 """So long a policy, a token or a device is remembered: a key that is changed elsewhere works, or stops working, after it."""
 
 _KEPT_MAX = 10_000
+_BEARER = "bearer"
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
-_DEVICE_PATH = re.compile(r"/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
+_DEVICE_PATH = re.compile(r"(?:/v1)?/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
 _DEVICE_CONNECT = frozenset({Right.DEVICE_CONNECT})
 
 V = TypeVar("V")
@@ -82,9 +84,12 @@ class Gate:
             Unauthorized: nobody knows who it is from.
             Forbidden: they may not do this.
             DeviceNotFound: the device is outside their scope, or not there.
+            RequestNotLocal, NotJson: with open access, it could be that of a web page.
             Throttled: they ask too much, or too much without good credentials comes from this address.
             LogUnavailable, SecretsUnavailable: it cannot be told now.
         """
+        if self._room.settings.open_access:
+            check_local(method, headers)
         need = needed(method, path)
         if need is Open.ANYBODY:
             return ANYBODY
@@ -157,17 +162,21 @@ class Gate:
 
     async def _caller(self, headers: Headers, path: str) -> Caller:
         given = headers.get("authorization", "")
-        if given.startswith("Bearer "):
-            return await self._bearer(given)
+        # The names of schemes are the same in upper and lower case (RFC 9110, section 11.1).
+        scheme, _, credentials = given.partition(" ")
+        if scheme.lower() == _BEARER:
+            return await self._bearer(credentials.strip(" "))
         try:
             signature = sas.read(given)
         except SignatureMalformed as error:
             raise Unauthorized from error
-        own = path.removeprefix("/v1")
         host = headers.get("host", "")
-        if signature.is_expired(self._room.clock() / 1000) or not signature.covers(host, own):
+        # What is signed for /devices is good for /v1/devices: connection strings of devices do not know our prefix.
+        paths = (path.removeprefix("/v1"), path)
+        covered = next((each for each in paths if signature.covers(host, each)), None)
+        if covered is None or signature.is_expired(self._room.clock() / 1000):
             raise Unauthorized
-        return await (self._policy(signature) if signature.policy else self._device(signature, own))
+        return await (self._policy(signature) if signature.policy else self._device(signature, covered))
 
     async def _policy(self, signature: Signature) -> Caller:
         if not _NAME.fullmatch(signature.policy):
@@ -189,8 +198,8 @@ class Gate:
             raise Unauthorized
         return Caller(Principal.parse(f"device:{subject}"), frozenset(), device_id, module_id)
 
-    async def _bearer(self, given: str) -> Caller:
-        token = BearerToken.parse(given.removeprefix("Bearer "))
+    async def _bearer(self, credentials: str) -> Caller:
+        token = BearerToken.parse(credentials)
         if token is None:
             raise Unauthorized
         holder = await self._holder(access.TOKEN + token.token_id, self._look_up_access)

@@ -37,7 +37,7 @@ _ASKED_BY_POST: tuple[tuple[re.Pattern[str], Needed], ...] = (
     (re.compile(r"/devices/query"), _TWIN_READ),
     (re.compile(r"/configurations/testQueries"), _REGISTRY_READ),
 )
-_OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
+_OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/[^/]+)")
 _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     # path, to read it, to write it
     (_OPEN, Open.ANYBODY, Open.ANYBODY),

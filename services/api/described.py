@@ -108,6 +108,19 @@ class ModuleIdentity(Answered):
     authentication: Authentication
 
 
+class Me(Answered):
+    """The caller. `role` is null unless a token was shown, `scope` where the caller is not limited to one.
+
+    `expires_at` is when the token ends (milliseconds since 1970), null where it does not.
+    """
+
+    principal: str
+    role: str | None
+    rights: list[str]
+    scope: str | None
+    expires_at: int | None
+
+
 class BulkError(Answered):
     """A line that was refused."""
 
@@ -124,6 +137,13 @@ class BulkResult(Answered):
     is_successful: bool
     errors: list[BulkError]
     warnings: list[str]
+
+
+class MethodResult(Answered):
+    """What a direct method of a device answered."""
+
+    status: int
+    payload: Any
 
 
 class ServiceStatistics(Answered):
@@ -782,11 +802,13 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     said = {
         400: "The request breaks a rule; the message names the element and the rule.",
         401: "Nobody knows who the request is from, or it is not for them.",
+        403: "With open access: it comes from a web page of another origin, or the host is not that of loopback.",
         404: "There is no such thing.",
         409: "There is one already, or it does not go together with what stands.",
         408: "The body did not come in time; send it again.",
         412: "The etag is not the one that stands, a delete came without, or the outcome is not what the preview showed.",
         413: "It does not fit into one fact, or into one request.",
+        415: "With open access: its body is not declared as JSON.",
         428: "It affects so many devices that it needs the token of a preview (docs/preview.md).",
         429: "It is too much at once; the message says how long to wait.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",

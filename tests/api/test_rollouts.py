@@ -10,7 +10,7 @@ from events import RegisterDevice
 from events.rollout.facts import Counts
 from services.api.paths import ACTS, TALLIED
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import Guarded, api, guarded
+from tests.api.serving import NDJSON, Guarded, api, guarded
 from tests.servers import eventually
 from tests.workers.system import System, answer, base, fresh_system
 
@@ -379,7 +379,7 @@ def test_one_that_has_started_is_not_rolled_out_and_one_is_not_rolled_out_twice(
     again = rolling.refused("PUT", f"/v1/deployments/{name}/rollout", 409, "has a rollout", **SOON)
     assert again == "RolloutAlreadyExists"
     facts = f'{{"command":"ChangeAdmission","deployment_id":"{name}","admission":{{"type":"Everyone"}}}}\n'
-    (one,) = rolling.http.post("/v1/facts", content=facts).json()["refused"]
+    (one,) = rolling.http.post("/v1/facts", content=facts, headers=NDJSON).json()["refused"]
     assert "rolled out in phases" in one["error"]
 
 

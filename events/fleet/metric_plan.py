@@ -1,7 +1,5 @@
 """How the rows of a custom metric are found: the plan of its query, where the index can answer it."""
 
-from functools import lru_cache
-
 import msgspec
 
 from events.device.identifiers import AGENT, HUB
@@ -25,6 +23,7 @@ from events.query.tree import (
     paths_of,
 )
 from events.targeting.tree import Op, Path
+from events.text_cache import by_text
 
 EDGE_ANSWER = frozenset({"lastDesiredStatus", "lastDesiredVersion"})
 """Reported properties that an edge-capable device shows of its `$edgeHub` where it has none itself (DESIGN §7)."""
@@ -49,7 +48,7 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     standings: bool
 
 
-@lru_cache(maxsize=20_000)
+@by_text
 def plan_of(text: str) -> Plan | None:
     """The plan of a metric's query; `None` where it is not kept, or cannot be read at all."""
     try:

@@ -35,6 +35,15 @@ class Refused(msgspec.Struct, frozen=True):
     error: Exception
 
 
+def refusal(index: int, command: Command, error: Exception) -> Refused:
+    """A refused command, without the traceback of its error.
+
+    A traceback leads to the list that the refusal goes into. Such a circle keeps all commands in memory until the collector
+    of garbage comes by, and that counts objects, not megabytes.
+    """
+    return Refused(index, command, error.with_traceback(None))
+
+
 class ProducerError(Exception):
     """Trouble on the way to the log."""
 

@@ -34,7 +34,7 @@ from events.producer.deciding import (
     propose_together,
     subjects_of,
 )
-from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
+from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused, refusal
 from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
 from events.readiness.waiver import Waiver
@@ -292,7 +292,7 @@ class Producer:
                     refuse_references(command)
                 fine.append((index, self._take_secrets(command)))
             except REFUSALS as error:
-                refused.append(Refused(index, command, error))
+                refused.append(refusal(index, command, error))
         return fine, refused
 
     def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
@@ -312,7 +312,7 @@ class Producer:
                         raise DeploymentsFull(self._deployments_max)
                     left -= 1
             except REFUSALS as error:
-                refused.append(Refused(index, command, error))
+                refused.append(refusal(index, command, error))
                 continue
             proposed += facts
             authors += [(index, command)] * len(facts)

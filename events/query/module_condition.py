@@ -1,7 +1,6 @@
 """Target conditions of configurations for modules: `FROM devices.modules WHERE …` (contract/hub.md §2.2)."""
 
 import re
-from functools import lru_cache
 
 import msgspec
 
@@ -27,6 +26,7 @@ from events.query.tree import (
 from events.targeting import tree
 from events.targeting.errors import ConditionInvalid
 from events.targeting.tree import Condition, Op, Path
+from events.text_cache import by_text
 
 _SELECT = "select deviceId "
 _MODULES = "select deviceId from devices.modules where {}"
@@ -69,7 +69,7 @@ def is_module_condition(text: str) -> bool:
     return _BEGINNING.match(text) is not None
 
 
-@lru_cache(maxsize=4096)
+@by_text
 def parse_module_condition(text: str) -> ModuleCondition:
     """Parse a condition for modules.
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple, cast
 
@@ -35,6 +35,7 @@ from events.query.tree import (
     is_aggregate,
 )
 from events.targeting.tree import Op, Path
+from events.text_cache import by_text
 
 LENGTH_MAX = 8192
 # A condition nested as deep as conditions may be, in the query that counts its devices, stays below.
@@ -49,7 +50,7 @@ _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "'": "'", '"'
 _ESCAPE = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[0-9a-fA-F]{4}|\\[\s\S]")
 
 
-@lru_cache(maxsize=4096)
+@by_text
 def parse(text: str) -> Query:
     """Parse a query.
 

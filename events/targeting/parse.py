@@ -2,7 +2,7 @@
 
 import math
 import re
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import cast
 
@@ -24,6 +24,7 @@ from events.targeting.tree import (
     Or,
     Path,
 )
+from events.text_cache import by_text
 
 LENGTH_MAX = 8192
 DEPTH_MAX = 100
@@ -48,7 +49,7 @@ class Note(msgspec.Struct, frozen=True):
     message: str
 
 
-@lru_cache(maxsize=4096)
+@by_text
 def parse(text: str) -> Condition:
     """Parse a target condition.
 

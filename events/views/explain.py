@@ -6,7 +6,6 @@ property, `conflicts`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -19,7 +18,6 @@ from events.properties import is_secret
 from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
 from events.targeting.judged import Judged, judge
 from events.targeting.parse import parse
-from events.targeting.tree import Condition
 from events.views.explained import (
     Contest,
     Known,
@@ -35,9 +33,6 @@ from events.views.explained import (
 )
 from events.views.kept import Kept, Place
 from events.views.reading import in_the_way, places_of, targets_of
-
-_CONDITIONS = 20_000
-"""Parsed conditions that a process keeps."""
 
 
 def weigh(
@@ -148,12 +143,7 @@ class _Weighing:
 
 
 def _judged(text: str, twin: Twin) -> Judged:
-    return judge(_parsed(text), twin)
-
-
-@lru_cache(_CONDITIONS)
-def _parsed(text: str) -> Condition:
-    return parse(text)
+    return judge(parse(text), twin)
 
 
 def module_condition(text: str) -> ModuleCondition | None:

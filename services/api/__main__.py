@@ -28,6 +28,8 @@ from services.credentials import ensure_policies
 _AUTHOR = Author(Principal.parse("system:api"))
 _LOOK_SECONDS = 60.0
 _GOODBYE_SECONDS = 1.0
+_SWITCH_SECONDS = 0.001
+"""So long one thread computes before others get to: the event loop waits for it as often as there are such threads."""
 
 logger = structlog.get_logger()
 
@@ -122,6 +124,7 @@ def main() -> int:
     except exits.EXPECTED as error:
         complain_of(error, program="twinfold api")
         return exits.code_of(error)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # It folds partitions of the past, and plans ahead.
     with seldom():
         server.run()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import structlog
+from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -41,7 +42,7 @@ from services.api import (
     v1_updates,
     webhooks,
 )
-from services.api.answers import JsonAnswer
+from services.api.answers import JsonAnswer, encoding
 from services.api.asking import BETWEEN_HEADER
 from services.api.auditing import Auditing
 from services.api.callers import NOBODY, Asked, Caller
@@ -55,6 +56,7 @@ from services.api.errors import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
     RETRY_AFTER_SECONDS,
+    TOO_MANY,
     Answer,
     BodyInvalid,
     PathInvalid,
@@ -64,7 +66,7 @@ from services.api.errors import (
     text_of,
 )
 from services.api.gate import Gate
-from services.api.limits import BodyLimits
+from services.api.limits import RequestLimits
 from services.api.method_override import method_asked
 from services.api.metrics import Metrics
 from services.api.past import AS_OF, Past, look, refuse, takes_at
@@ -73,6 +75,7 @@ from services.api.previewing import Shown
 from services.api.room import Room
 from services.api.secret_reads import SecretReads
 from services.api.streams import Streams
+from services.api.turns import THREADS
 from services.api.waiting import Waiting
 from services.api.writing import Writer
 
@@ -97,6 +100,7 @@ def create_app(room: Room) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
         looking = [asyncio.create_task(one.run()) for one in (waiting, streams, reads)]
         yield
         for task in looking:
@@ -148,7 +152,7 @@ def create_app(room: Room) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     settings = room.settings
-    app.add_middleware(BodyLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
+    app.add_middleware(RequestLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
     # Added last, so the first that a request meets: nothing of a body is read before the gate.
     app.middleware("http")(_around)
     return app
@@ -158,6 +162,8 @@ def _include(app: FastAPI, router: APIRouter) -> None:
     """Take a router's routes over, in their order; each read that there is a past of looks at it when it is asked to."""
     for route in router.routes:
         looks = isinstance(route, APIRoute) and any(takes_at(method, route.path) for method in route.methods or ())
+        if isinstance(route, APIRoute):
+            route.endpoint = encoding(route.endpoint)
         one = APIRouter()
         one.routes.append(route)
         app.include_router(one, dependencies=[Depends(look)] if looks else [])
@@ -193,12 +199,13 @@ def _headers_of(status: int) -> dict[str, JsonObject]:
     if status >= BAD_REQUEST.status:
         # A bulk change that is refused in parts is no error as a whole.
         said["iothub-errorcode"] = header("The code of the error.", required=status != BAD_REQUEST.status)
-    if status == BUSY.status:
-        said["Retry-After"] = header("After so many seconds it is worth another try.")
+    if status in {BUSY.status, TOO_MANY.status}:
+        again = header("After so many seconds it is worth another try.", required=status == BUSY.status)
+        said["Retry-After"] = again
     return said
 
 
-def _healthy() -> PlainTextResponse:
+async def _healthy() -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
@@ -314,6 +321,8 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         response = await call_next(request)
     except EXPECTED as error:
         response = await _refused(request, error)
+    except HTTPException as error:
+        response = await _http(request, error)
     except Exception as error:  # noqa: BLE001 - the last place where one can be answered and told
         response = _failed(request, error)
     seconds = time.perf_counter() - start

@@ -1,13 +1,21 @@
 """What handlers want to know of their request."""
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
 from services.api.callers import Asked, Author, Caller, ListPage
 from services.api.errors import BodyInvalid
 from services.api.pages import PAGE_MAX
 from services.api.past import Looking
 from services.api.room import Room
+from services.api.turns import Fairness, Work
 from services.api.writing import Writer
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PREVIEW_HEADER = "Twinfold-Preview"
 BETWEEN_HEADER = "Twinfold-Preview-Between"
@@ -57,6 +65,13 @@ def asked_of(request: Request) -> Asked | None:
     asked = Asked(looks=text in _YES, token=token, page=page_of(request))
     request.state.asked = asked
     return asked
+
+
+async def in_turn(request: Request, read: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
+    """Read in a thread, in one of the caller's turns; for handlers that wait without one."""
+    fairness: Fairness = request.state.fairness
+    async with fairness.turn(str(caller_of(request).principal), Work.READ):
+        return await run_in_threadpool(read, *args, **named)
 
 
 def page_of(request: Request) -> ListPage | None:

@@ -9,7 +9,7 @@ from events.access.scope import Scope
 from events.deployment.state import DeploymentDocument
 from events.query.errors import QueryInvalid
 from events.query.parse import parse
-from events.query.tree import is_aggregate
+from events.query.tree import Query, is_aggregate
 from events.view_store.querying import Querying
 
 _FRESH_SECONDS = (0.5, 60.0)
@@ -26,6 +26,7 @@ class Counting:
         self._querying, self._clock = querying, clock
         self._counted: dict[tuple[str, str], tuple[float, int]] = {}
         self._lock = threading.Lock()
+        self._at_work: dict[tuple[str, str], threading.Lock] = {}
 
     def results(
         self,
@@ -62,14 +63,25 @@ class Counting:
             return known[1]
         if self._clock() > until:
             return None if known is None else known[1]
-        # One at a time: whoever waits finds what the one before counted.
+        # One at a time of one query: a caller that waits gets what the one before counted. Others do not wait for it.
         with self._lock:
+            at_work = self._at_work.setdefault(key, threading.Lock())
+        with at_work:
             known = self._counted.get(key)
             if known is None or known[0] <= self._clock():
-                if len(self._counted) >= _KEPT_MAX:
-                    self._counted.clear()
-                start = self._clock()
-                rows = self._querying.count(query, scope=None if scope is None else scope.expression)
-                fresh = min(max(_FRESH_SECONDS[0], _FRESH_FACTOR * (self._clock() - start)), _FRESH_SECONDS[1])
-                known = self._counted[key] = (self._clock() + fresh, rows)
-            return known[1]
+                known = self._count(key, query, scope)
+        return known[1]
+
+    def _count(self, key: tuple[str, str], query: Query, scope: Scope | None) -> tuple[float, int]:
+        start = self._clock()
+        try:
+            rows = self._querying.count(query, scope=None if scope is None else scope.expression)
+        finally:
+            with self._lock:
+                self._at_work.pop(key, None)
+        fresh = min(max(_FRESH_SECONDS[0], _FRESH_FACTOR * (self._clock() - start)), _FRESH_SECONDS[1])
+        with self._lock:
+            if len(self._counted) >= _KEPT_MAX:
+                self._counted.clear()
+            counted = self._counted[key] = (self._clock() + fresh, rows)
+        return counted

@@ -115,6 +115,17 @@ class Throttled(Exception):
         self.what, self.seconds = what, seconds
 
 
+class TooManyAtOnce(Exception):
+    """One caller has as many requests under way as one may, and as many waiting for their turn."""
+
+    def __init__(self, running_max: int, waiting_max: int) -> None:
+        super().__init__(
+            f"The request has been throttled: of one caller {running_max} requests of this kind run at once and"
+            f" {waiting_max} wait. Send the next when one is answered"
+        )
+        self.running_max, self.waiting_max = running_max, waiting_max
+
+
 class NotInThePast(Exception):
     """The request asks for the past where there is none."""
 
@@ -151,6 +162,7 @@ _PRECONDITION = Answer(412, "PreconditionFailed", number=412001)
 _UNAUTHORIZED = Answer(401, "IotHubUnauthorizedAccess", number=401002)
 _TOO_LARGE = Answer(413, "MessageTooLarge", number=413001)
 BUSY = Answer(503, "ServiceUnavailable", temporary=True)
+TOO_MANY = Answer(429, "ThrottlingException", temporary=True, number=429001)
 INTERNAL = Answer(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
 _BY_STATUS = {
@@ -239,6 +251,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
+    ((TooManyAtOnce,), TOO_MANY),
 )
 
 EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))

@@ -104,12 +104,14 @@ class Room(msgspec.Struct, frozen=True):
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
             bar=self.bar,
-            guard=lambda proposed: guard(proposed, written=producer.written),
+            guard=lambda proposed: guard(proposed, written=held[0].written),
         )
+        held = [producer]
         try:
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
+            held.clear()  # Else its guard leads back to it, and keeps every command that it refused.
 
     def as_of(self, moment: Moment, log: Log, views: ViewStore) -> "Room":
         """The room over a log and views of the past. Whoever is limited reaches whom they reach now and did then."""

@@ -1,10 +1,10 @@
 """`GET /v1/stream`: what happens, as it happens."""
 
+import functools
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from events.access.rights import Right
 from events.canonical import JsonObject
@@ -13,7 +13,7 @@ from events.log.kinds import GUARDED_KINDS, KINDS
 from events.notification.positions import Positions, decode
 from events.notification.wanted import Wanted
 from services.api import described
-from services.api.asking import caller_of, room_of
+from services.api.asking import caller_of, in_turn, room_of
 from services.api.callers import Caller
 from services.api.described import refusals
 from services.api.errors import BodyInvalid, Forbidden, Unauthorized
@@ -57,7 +57,7 @@ async def stream(
     """
     room, streams = room_of(request), _streams(request)
     kinds = _kinds(kind or [], caller_of(request))
-    heads = await run_in_threadpool(streams.heads)
+    heads = await in_turn(request, streams.heads)
     positions = _begin(last_event_id or after, start, heads, epoch=room.log.epoch)
     wanted = Wanted(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
@@ -69,7 +69,14 @@ async def stream(
             return False
         return caller.may(_GUARD) or kinds.isdisjoint(GUARDED_KINDS)
 
-    parts = streams.follow(positions, heads, wanted.includes, still_allowed=still_allowed, for_ever=follow)
+    parts = streams.follow(
+        positions,
+        heads,
+        wanted.includes,
+        still_allowed=still_allowed,
+        in_turn=functools.partial(in_turn, request),
+        for_ever=follow,
+    )
     return EventStream(parts, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
 

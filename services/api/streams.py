@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +29,8 @@ _PAUSE_SECONDS = 0.5
 _RETRY, _HEARTBEAT = b"retry: 1000\n", b":\n"
 
 Chosen = Callable[[Notification], bool]
+Part = tuple[Positions, bytes]
+Read = Callable[[], Part]
 
 logger = structlog.get_logger()
 
@@ -130,12 +133,13 @@ class Streams:
         chosen: Chosen,
         *,
         still_allowed: Callable[[], Awaitable[bool]],
+        in_turn: Callable[[Read], Awaitable[Part]],
         for_ever: bool,
     ) -> AsyncIterator[bytes]:
         """Server-sent events from behind some positions to the heads, and with `for_ever` on from there.
 
         Whoever reads slowly holds up this alone: nothing is read for them that they have not asked for. Before each part
-        they show again that they are allowed it.
+        they show again that they are allowed it. `in_turn` runs a read in a thread, in a turn of theirs.
         """
         self._followers += 1
         clock = asyncio.get_running_loop().time
@@ -146,7 +150,7 @@ class Streams:
             while not self._ended:
                 news = self._news
                 try:
-                    behind, text = await run_in_threadpool(self._read, positions, heads, chosen)
+                    behind, text = await in_turn(functools.partial(self._read, positions, heads, chosen))
                     if not await still_allowed():
                         return
                 except (LogUnavailable, SecretsUnavailable):

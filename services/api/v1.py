@@ -33,12 +33,13 @@ from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.views.reading import STATUSES, Assignment
 from services.api import described
 from services.api.answers import JsonAnswer
-from services.api.asking import author_of, caller_of, room_of, writer_of
+from services.api.asking import author_of, caller_of, in_turn, room_of, writer_of
 from services.api.bodies import CreateBody, ReportBody, UpdateBody
 from services.api.callers import Author, Caller
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
+from services.api.json_bounds import JsonOutOfBounds, check_bounds
 from services.api.needs import lacking, needed_for
 from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
@@ -53,7 +54,11 @@ router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.Error
 WAIT_SECONDS_MAX = 300.0
 POSITION_MAX = 2**53 - 1
 BATCH_LINES = 1000
+LINES_MAX = 100_000
+REFUSED_MAX = 1000
 _LINE_BYTES_MAX = 1 << 20
+_LINE_VALUES_MAX = 60_000
+_BATCH_BYTES = 1 << 20
 FACTS_BODY: JsonObject = {
     "requestBody": {
         "required": True,
@@ -156,20 +161,20 @@ async def desired(
     `changes` has every change since that version, once each, however many came while the device was not asking.
     """
     room = room_of(request)
-    found = await run_in_threadpool(_assignment, room, device_id)
+    found = await in_turn(request, _assignment, room, device_id)
     if found.outcome == version and wait:
         waiting: Waiting = request.app.state.waiting
         partition = partition_of(device_id, room.log.partitions)
         with waiting.registered(partition, found.ordinal) as event:
-            found = await run_in_threadpool(_assignment, room, device_id)
+            found = await in_turn(request, _assignment, room, device_id)
             if found.outcome == version:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(event.wait(), wait)
     caller = caller_of(request)
-    if caller.scope is not None and not await run_in_threadpool(room.reaches, caller.scope, device_id):
+    if caller.scope is not None and not await in_turn(request, room.reaches, caller.scope, device_id):
         raise DeviceNotFound(device_id)  # It left the scope while they waited.
     is_own = caller.device_id is not None
-    return await run_in_threadpool(_desired, request, device_id, version, is_own=is_own)
+    return await in_turn(request, _desired, request, device_id, version, is_own=is_own)
 
 
 def _desired(request: Request, device_id: str, version: int | None, *, is_own: bool) -> Response:
@@ -379,7 +384,17 @@ async def facts(request: Request) -> JsonObject:
                 raise
             written += report.written
             refused += [{"line": first + number, "error": error} for number, error in bad]
+            if len(refused) > REFUSED_MAX:
+                raise BodyInvalid(_too_many_refused(refused, written, after=first + len(lines) - 1))
     return {"written": written, "refused": refused}
+
+
+def _too_many_refused(refused: list[JsonObject], written: int, *, after: int) -> str:
+    line = refused[0]
+    return (
+        f"over {REFUSED_MAX} lines are refused, the first of them line {line['line']}: {str(line['error'])[:500]};"
+        f" lines up to {after} were read and gave {written} facts, and the others were not read"
+    )
 
 
 def _done(first: int, more: int) -> str:
@@ -404,12 +419,16 @@ async def commands_of(request: Request) -> list[Command]:
         BodyInvalid: it has more, or a line is no command.
         Forbidden: a command is not theirs to give.
     """
-    commands = []
-    async for first, lines in batches(request):
-        if first > 1:
+    lines: list[bytes] = []
+    async for _, some in batches(request):
+        lines += some
+        if len(lines) > BATCH_LINES:
             raise BodyInvalid(f"a preview has at most {BATCH_LINES} lines, and so has what comes with its token")
-        commands = [allowed(command_of(line), caller_of(request)) for line in lines]
-    return commands
+    return await run_in_threadpool(_commands, lines, caller_of(request))
+
+
+def _commands(lines: Sequence[bytes], caller: Caller) -> list[Command]:
+    return [allowed(command_of(line), caller) for line in lines]
 
 
 def _submit(producer: Producer, lines: list[bytes], caller: Caller) -> tuple[Report, list[tuple[int, str]]]:
@@ -444,6 +463,7 @@ def command_of(line: bytes) -> Command:
         BodyInvalid: no JSON object, an unknown command, or a member of a wrong name or type.
     """
     try:
+        check_bounds(line, values_max=_LINE_VALUES_MAX)
         members_ = msgspec.json.decode(line, type=dict[str, Any])
         kind = _KINDS[str(members_.pop("command", ""))]
         unknown = members_.keys() - set(kind.__struct_fields__)
@@ -453,24 +473,32 @@ def command_of(line: bytes) -> Command:
         if references(members_.get("authentication")):
             raise BodyInvalid("a key is given itself, not as a reference")
         return msgspec.convert(members_, kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, JsonOutOfBounds) as error:
         raise BodyInvalid(str(error)) from error
     except KeyError:
         raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}") from None
 
 
 async def batches(request: Request) -> Any:
-    """Lines of a body as they arrive, with the number of the first, counted from 1."""
+    """Lines of a body as they arrive, with the number of the first, counted from 1: so many, or a megabyte, at once.
+
+    Raises:
+        BodyInvalid: a line is too long, or there are too many.
+    """
     lines: list[bytes] = []
-    first, rest = 1, b""
+    first, size, rest = 1, 0, b""
     async for chunk in request.stream():
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LINE_BYTES_MAX:
             raise BodyInvalid(f"line {first + len(lines) + len(whole)} is over {_LINE_BYTES_MAX} bytes")
         lines += whole
-        while len(lines) >= BATCH_LINES:
+        size += len(chunk)
+        while lines and (len(lines) >= BATCH_LINES or size >= _BATCH_BYTES):
+            if first > LINES_MAX:
+                raise BodyInvalid(f"a request has at most {LINES_MAX} lines; those before line {first} are done")
             yield first, lines[:BATCH_LINES]
-            first, lines = first + BATCH_LINES, lines[BATCH_LINES:]
+            first, lines = first + min(BATCH_LINES, len(lines)), lines[BATCH_LINES:]
+            size = 0 if not lines else size
     lines += [rest] if rest.strip() else []
     if lines:
         yield first, lines

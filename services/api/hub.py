@@ -15,7 +15,7 @@ from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
 from events.deployment.condition import check_any_condition
 from events.deployment.errors import DeploymentNotFound
-from events.deployment.state import DeploymentDocument, decode, etag_text
+from events.deployment.state import DeploymentDocument, decode, etag_of
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -458,7 +458,7 @@ def _condition_error(text: str, personal: Personal) -> str | None:
 
 def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> JsonObject:
     document, counts = deployment_seen(request, name)
-    response.headers["ETag"] = f'"{etag_text(document.etag)}"'
+    response.headers["ETag"] = f'"{etag_of(document)}"'
     results = _results(request, document, room_of(request).view.metrics().get(name, {}), until=until)
     twins = _twins(request, {name: (document, counts)})
     return shapes.configuration(name, document, twins.get(name, counts), results)

@@ -218,6 +218,13 @@ def test_each_change_makes_the_former_etag_stale() -> None:
     given(*changed).when(DeleteDeployment("base", "Mg==")).then(DeploymentDeleted())
 
 
+def test_an_etag_of_a_deleted_deployment_never_fits_the_next_one_of_its_id() -> None:
+    again = (CREATED, DeploymentDeleted(), CREATED)
+    given(*again).when(DeleteDeployment("base", "MQ==")).refused(DeploymentEtagMismatch, "Mw==")
+    given(*again).when(UpdateDeployment("base", if_match="Mg==")).refused(DeploymentEtagMismatch, "Mw==")
+    given(*again).when(DeleteDeployment("base", "Mw==")).then(DeploymentDeleted())
+
+
 def test_an_ended_deployment_may_be_admitted_again() -> None:
     given(CREATED, AdmissionChanged(Ended())).when(ChangeAdmission("base", Everyone())).then(
         AdmissionChanged(Everyone())

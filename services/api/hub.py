@@ -30,7 +30,7 @@ from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument, decode_device
 from events.device.twin import device_twin
 from events.log.port import Stored
-from events.manifest.document import Kind
+from events.manifest.document import Kind, in_modern_form
 from events.query import tree
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
@@ -281,7 +281,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
 async def set_configuration(request: Request, device_id: DeviceId, body: ContentBody) -> None:
     """Set a configuration on one edge device by hand; answered when it is in force, or after some seconds."""
     room = room_of(request)
-    content = body.model_dump(by_alias=True, exclude_none=True)
+    content: JsonObject = in_modern_form(body.model_dump(by_alias=True, exclude_none=True))
     stored = await writer_of(request).do(SetConfiguration(device_id, content), author_of(request))
     version = _registered(device_id, stored).version
     for _ in range(_WAITS):

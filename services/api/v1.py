@@ -18,7 +18,7 @@ from events.device.errors import DeviceNotFound
 from events.fleet.rows import Own, Row
 from events.log.errors import LogUnavailable
 from events.log.keys import partition_of
-from events.manifest.document import MODULE, by_module
+from events.manifest.document import MODULE, by_module, in_modern_form
 from events.manifest.merge import Conflict, conflicts
 from events.preview.errors import PreviewError
 from events.producer.errors import Command
@@ -303,7 +303,7 @@ def update(
     room = room_of(request)
     command = UpdateDeployment(name, body.target_condition, body.priority, body.labels, body.metrics, if_match or "*")
     said = list(room.do(command, author_of(request)))
-    if body.content is not None and _masked(body.content) != _masked(deployment_of(room, name).content):
+    if body.content is not None and _masked(in_modern_form(body.content)) != _masked(deployment_of(room, name).content):
         said.append(Advice("content-immutable", f"{name} keeps its content; another one is another deployment"))
     return {"id": name, "advice": [msgspec.to_builtins(one) for one in said]}
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from events.device.commands import UpdateDevice as UpdateDevice
     from events.device.commands import UpdateModule as UpdateModule
     from events.device.errors import DeviceExists as DeviceExists
+    from events.device.tag_value import tag_value as tag_value
     from events.producer.errors import CommandsRefused as CommandsRefused
     from events.producer.errors import ConflictPersists as ConflictPersists
     from events.producer.opening import open_producer as open_producer
@@ -45,6 +46,7 @@ _WHERE = {
     "UpdateDeployment": "events.deployment.commands",
     "UpdateDevice": "events.device.commands",
     "UpdateModule": "events.device.commands",
+    "tag_value": "events.device.tag_value",
     "open_producer": "events.producer.opening",
 }
 

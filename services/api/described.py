@@ -557,9 +557,13 @@ class Score(Answered):
 
 
 class Created(Answered):
-    """A deployment stands; `readiness` is that of its content by itself, left out where nothing was created."""
+    """A deployment stands; `readiness` is that of its content by itself, left out where nothing was created.
+
+    `targeted` is how many devices (of a configuration of modules: modules) it targets now; null where workers are behind.
+    """
 
     id: str
+    targeted: int | None
     advice: list[Advice]
     readiness: Readiness | None = None
 

@@ -14,6 +14,8 @@ from events.rollout.facts import (
     PhaseApproved,
     PhaseOpened,
     PhasePassed,
+    Results,
+    ResultsRecorded,
     RetryAsked,
     RollbackAsked,
     RollbackBegan,
@@ -29,7 +31,7 @@ from events.rollout.facts import (
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Gate, OnFailure, Phase, Plan
 from events.rollout.sets import FleetSet
 
 ROLLOUT = "rollout:"
@@ -66,7 +68,9 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     """A rollout as its facts made it; `*_at` are milliseconds, 0 for not yet.
 
     `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
-    when the plan's rate grows. `reason` is what the last fact gave as one.
+    when the plan's rate grows. `reason` is what the last fact gave as one. `unreachable`: it is paused because the gate of the
+    open phase cannot be reached any more. `passed` are the phases that did. `results` are how the devices stood when the deployment
+    ended, and `not_back` the devices that a rollback did not bring back, by the reason.
     """
 
     version: int
@@ -90,6 +94,10 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     rollback: str = ""
     rollback_at: int = 0
     reason: str = ""
+    unreachable: bool = False
+    passed: tuple[int, ...] = ()
+    results: Results | UnsetType = UNSET
+    not_back: dict[str, Devices] = {}
 
     @property
     def admitted(self) -> FleetSet:
@@ -102,6 +110,11 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         return self.plan.phases[self.phase]
 
     @property
+    def gate(self) -> Gate:
+        """The gate of the phase that was opened last; before the first, that of the first."""
+        return self.plan.phases[max(0, self.phase)].gate
+
+    @property
     def is_over(self) -> bool:
         """Whether who is admitted does not follow from it any more."""
         return self.state in {State.COMPLETED, State.ABORTED, State.ROLLED_BACK}
@@ -111,10 +124,26 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         """Whether it may admit somebody yet."""
         return self.state in {State.CREATED, State.RUNNING, State.PAUSED}
 
+    def phase_state(self, number: int) -> str:
+        """What became of a phase (from 0): `passed` only if it did, and otherwise what ended the rollout."""
+        if number in self.passed:
+            return "passed"
+        if self.is_open and number == self.phase:
+            return "open"
+        if number <= self.phase:
+            return self.state.value
+        return "waiting" if self.admits else "not opened"
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether it is paused by an unreachable gate, and its failure thresholds or time limit can still be met."""
+        return self.unreachable and self.state is State.PAUSED and self.plan.failure.then is OnFailure.ROLL_BACK
+
     @property
     def is_active(self) -> bool:
         """Whether the scheduler has something to do with it, or will have."""
-        return self.state in {State.RUNNING, State.ROLLING_BACK} or self.retry_asked or self.rollback_asked
+        moves = self.state in {State.RUNNING, State.ROLLING_BACK} or self.can_fail
+        return moves or self.retry_asked or self.rollback_asked
 
 
 _decoder = msgspec.json.Decoder(RolloutDocument)
@@ -151,19 +180,21 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             return None
         case RolloutStarted():
             changes = {"state": State.RUNNING, "started_at": at}
-        case RolloutPaused(reason, evidence):
+        case RolloutPaused(reason, evidence, unreachable):
             # By itself: a rollback that was asked for and cannot be is not tried again, and what is over stays so.
             changes = {
                 "state": document.state if document.is_over else State.PAUSED,
                 "reason": reason,
                 "soak_at": 0,
                 "rollback_asked": document.rollback_asked and evidence is UNSET,
+                "unreachable": unreachable is True,
             }
         case RolloutResumed():
             # Who is late gets the whole time again; otherwise what paused it would at once do so again.
             changes = {
                 "state": State.RUNNING,
                 "reason": "",
+                "unreachable": False,
                 "phase_at": at,
                 "paced_at": at,
                 "batches": _batches((), at, document.admitted),
@@ -189,8 +220,8 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             changes = {"soak_at": at}
         case SoakBroken():
             changes = {"soak_at": 0}
-        case PhasePassed(_, reason):
-            changes = {"is_open": False, "soak_at": 0, "reason": reason}
+        case PhasePassed(phase, reason):
+            changes = {"is_open": False, "soak_at": 0, "reason": reason, "passed": (*document.passed, phase)}
         case RetryAsked():
             changes = {"retry_asked": True}
         case DevicesRetried(devices):
@@ -203,7 +234,9 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             }
         case RollbackAsked(reason):
             changes = {"rollback_asked": True, "reason": reason}
-        case RollbackBegan(reason, deployment):
+        case ResultsRecorded(results):
+            changes = {"results": results}
+        case RollbackBegan(reason, deployment, _, _, results):
             changes = {
                 "state": State.ROLLING_BACK,
                 "rollback_asked": False,
@@ -211,13 +244,15 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "reason": reason,
                 "rollback": deployment,
                 "rollback_at": at,
+                "results": results,
                 "is_open": False,
                 "soak_at": 0,
             }
-        case RollbackEnded(succeeded, reason):
+        case RollbackEnded(succeeded, reason, _, not_back):
             changes = {
                 "state": State.ROLLED_BACK if succeeded else State.HALTED,
                 "reason": reason,
+                "not_back": not_back,
                 "retry_asked": False,
             }
         case RolloutAborted(reason):
@@ -229,8 +264,8 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "retry_asked": False,
                 "rollback_asked": False,
             }
-        case RolloutCompleted():
-            changes = {"state": State.COMPLETED, "reason": "", "is_open": False, "soak_at": 0}
+        case RolloutCompleted(_, reason):
+            changes = {"state": State.COMPLETED, "reason": reason, "is_open": False, "soak_at": 0}
         case _:
             assert_never(fact)
     return msgspec.structs.replace(document, version=version, changed_at=at, **changes)

@@ -24,7 +24,7 @@ from events.rollout import decide as rollout_decide
 from events.rollout.commands import CreateRollout, RetryFailed
 from events.rollout.errors import PlanInvalid, RolloutError
 from events.rollout.facts import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutFact, RolloutStarted
-from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
+from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, Plan
 from events.rollout.state import RolloutDocument
 from events.rollout.state import State as RolloutState
 from events.rollout.state import subject_of as rollout_subject
@@ -134,7 +134,7 @@ def _check_group(command: OfGroup) -> None:
         if not holds:
             raise GroupInvalid(name, element, text)
 
-    rule("id", is_group_name(name), "has 1 to 128 ASCII letters, digits and . _ ~ -, or is $default")
+    rule("id", is_group_name(name), "has 1 to 128 ASCII letters, digits and . _ ~ -, is not . or .., or is $default")
     match command:
         case DefineGroup(_, condition, priority):
             rule("priority", 0 <= priority <= PRIORITY_MAX, f"is 0 to {PRIORITY_MAX}")
@@ -145,7 +145,11 @@ def _check_group(command: OfGroup) -> None:
         case RemoveGroup():
             pass
         case _:
-            rule("deployment", is_name(command.deployment), "has 1 to 128 ASCII letters, digits and . _ ~ -")
+            rule(
+                "deployment",
+                is_name(command.deployment),
+                "has 1 to 128 ASCII letters, digits and . _ ~ -, and is not . or ..",
+            )
     if isinstance(command, CancelUpdateDeployment):
         rule("reason", len(command.reason) <= TEXT_CHARACTERS_MAX, f"has at most {TEXT_CHARACTERS_MAX} characters")
     if isinstance(command, DeployUpdate):
@@ -311,8 +315,8 @@ def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
     No share of successes is asked for: what fails is for the thresholds alone to judge.
     """
     if plan is None:
-        gate = Gate(success_percent=0.0, answered_min=0 if policy is None else _COUNT_MAX)
-        plan = Plan((Phase(percent=100.0, gate=gate),), Failure(count=_COUNT_MAX))
+        gate = Gate(success_percent=0.0, answered_min=0 if policy is None else EVERY_DEVICE)
+        plan = Plan((Phase(percent=100.0, gate=gate),))
     if policy is None:
         return plan
     failure = Failure(policy.percent, policy.count, policy.answered_min, OnFailure.ROLL_BACK)

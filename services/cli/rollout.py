@@ -37,7 +37,7 @@ app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devic
 BAR_CHARACTERS = 20
 ACTS_SHOWN = 5
 _ENDS = {"completed", "aborted", "rolled back", "halted"}
-_SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked")
+_SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
@@ -66,14 +66,26 @@ def create(
     phase: Annotated[
         list[str] | None, typer.Option(help="Who is admitted up to here: 5% or a number of devices; again for more.")
     ] = None,
-    success: Annotated[float, typer.Option(help="Gate: so many percent have to be healthy.")] = 100.0,
+    success: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum percentage of healthy devices before the next phase starts; "
+            "if not given, 100 minus --fail-percent."
+        ),
+    ] = None,
     answered: Annotated[int, typer.Option(min=0, help="Gate: and at least so many have answered.")] = 0,
     soak: Annotated[str, typer.Option(help="Gate: without a break for so long, as 30m.")] = "0",
     timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as 2h; 0 is no limit.")] = "0",
     device_timeout: Annotated[str, typer.Option(help="A device that takes longer has failed; 0 is no limit.")] = "0",
-    fail_percent: Annotated[float, typer.Option(help="It has failed when so many percent have, …")] = 100.0,
-    fail_count: Annotated[int, typer.Option(min=1, help="… and at least so many devices.")] = 1,
-    on_failure: Annotated[OnFailure, typer.Option(help="What it does then.")] = OnFailure.PAUSE,
+    fail_percent: Annotated[
+        float | None, typer.Option(help="The rollout has failed when so many percent of its devices failed …")
+    ] = None,
+    fail_count: Annotated[
+        int | None, typer.Option(min=1, help="… and so many devices. With both flags, both must be reached.")
+    ] = None,
+    on_failure: Annotated[
+        OnFailure, typer.Option(help="What happens when it has failed, or a phase did not pass within --timeout.")
+    ] = OnFailure.PAUSE,
     rollback_to: Annotated[str, typer.Option(help="The deployment whose content a rollback brings.")] = "",
     restore: Annotated[
         bool, typer.Option("--restore", help="A rollback brings each device what it had and was well with.")
@@ -96,7 +108,7 @@ def create(
 ) -> None:
     """Roll a deployment out in phases that was created with --hold or --start.
 
-    Example: twinfold rollout create camera-2 --phase 5% --phase 100% --success 95 --soak 30m --on-failure rollback
+    Example: twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback
     """
     if (file is None) == (not phase):
         raise typer.BadParameter("either --phase or --file says how")
@@ -124,7 +136,9 @@ def create(
         "approvalByAnother": approve_by_another,
     }
     body = plan if file is None else read_json(file)
-    _tell(write(Api(api_url), "PUT", _path(name), Look(preview, preview_token), body=body))
+    answer = write(Api(api_url), "PUT", _path(name), Look(preview, preview_token), body=body)
+    _tell(answer)
+    tell_plan(answer)
 
 
 @app.command("list")
@@ -166,6 +180,39 @@ def show(
         return
     if _followed(look)["state"] != "completed":
         raise typer.Exit(REFUSED)
+
+
+@app.command()
+def devices(
+    name: Name,
+    *,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            help="Only devices that are healthy, already, failed, silent, pending, outranked, notApplied, "
+            "notAdmitted or notBack."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    at: At = None,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """The devices of a rollout: how each stands with it, why, and what it runs now.
+
+    Example: twinfold rollout devices camera-2 --state failed
+    """
+    params = {} if state is None else {"state": state}
+    found = list(Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params))
+    if json:
+        show_json(found)
+        return
+    table = Table("device", "state", "reason", "runs")
+    for one in found:
+        back = f"; not back: {one['notBack']}" if one["notBack"] else ""
+        runs = ", ".join(one["runs"]["deployments"]) or one["runs"]["standing"]
+        table.add_row(one["deviceId"], one["state"], one["reason"] + back, runs)
+    show_table(lambda: table, watch=False)
 
 
 @app.command()
@@ -262,6 +309,12 @@ def _tell(found: dict[str, Any]) -> None:
     say(_line(found))
 
 
+def tell_plan(answer: dict[str, Any]) -> None:
+    """Print what a rollout that was created does by itself: when it proceeds, when it stops, and what happens then."""
+    for sentence in (answer["planText"] or {}).values():
+        say(sentence)
+
+
 def _line(found: dict[str, Any]) -> str:
     state, says = found["state"], found["says"]
     return f"{found['id']}: {says}" if says.startswith(state) else f"{found['id']}: {state}; {says}"
@@ -338,10 +391,15 @@ def _shown(found: dict[str, Any]) -> RenderableType:
         for act in found["history"][-ACTS_SHOWN:]
     ]
     said = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"
-    return Group(Text(_line(found)), table, Text(said), *map(Text, acts))
+    whys = [
+        f"{count} {what}: {why}"
+        for what, member in (("failed", "failedBy"), ("not applied", "notAppliedBy"), ("not back", "notBack"))
+        for why, count in found[member].items()
+    ]
+    return Group(Text(_line(found)), table, Text(said), *map(Text, whys), *map(Text, acts))
 
 
-_NAMES = {"already": "already there", "timedOut": "of them late"}
+_NAMES = {"already": "already there", "timedOut": "of them late", "notApplied": "not applied"}
 
 
 def _progress(counts: dict[str, int] | None) -> str:

@@ -11,6 +11,7 @@ from events.terminal import say
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
+from services.cli.rollout import tell_plan
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
@@ -111,6 +112,7 @@ def deploy(
     }
     found = write(Api(api_url), "PUT", _deployment(group, name), Look(preview, preview_token), body=body)
     say(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
+    tell_plan(found)
 
 
 @app.command()

@@ -97,7 +97,15 @@ def test_a_rollout_is_created_followed_and_completed(
     system, _ = serving
     created(twinfold, "camera", "--hold", "--priority", "2")
     told = twinfold("rollout", "create", "camera", "--phase", "25%", "--phase", "100%", "--approve-each")
-    assert told.stdout == "camera: created; waits to be started\n"
+    assert told.stdout.splitlines() == [
+        "camera: created; waits to be started",
+        "A phase passes when all admitted devices are healthy.",
+        (
+            "Nothing makes it fail by itself, as the plan has no failure threshold and no time limit; "
+            "a gate that cannot be reached any more only pauses it."
+        ),
+        "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back.",
+    ]
     assert "camera" in twinfold("rollout", "list").stdout
     assert json.loads(twinfold("rollout", "list", "--json").stdout)[0]["state"] == "created"
     twinfold("rollout", "start", "camera")
@@ -119,7 +127,12 @@ def test_a_rollout_is_created_followed_and_completed(
             watching.kill()
     assert watching.returncode == 0
     assert len(lines) == len(set(lines))
-    assert lines[-1] == "camera: completed: whoever is targeted gets it\n"
+    assert lines[-1] == "camera: completed: 4 of 4 devices have it; a device that is targeted later gets it, too\n"
+    told = twinfold("rollout", "devices", "camera", "--state", "healthy").stdout
+    assert all(f"d{number}" in told for number in range(4))
+    assert twinfold("rollout", "devices", "camera", "--state", "failed", "--json").stdout == "[]\n"
+    assert len(json.loads(twinfold("rollout", "devices", "camera", "--json", "--limit", "3").stdout)) == 3
+    assert "notApplied" in twinfold("rollout", "devices", "camera", "--state", "fine", code=1).stderr
     assert any("phase 1 of 2: 0 of 1 healthy (0 %), gate 100 % of 1, 1 pending" in line for line in lines)
     table = twinfold("rollout", "show", "camera").stdout
     assert "█" * 20 + " 4 of 4" in table

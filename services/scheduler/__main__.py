@@ -14,6 +14,8 @@ from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.log.opening import open_log
 from events.log.wake import Waker
+from events.processes import lifeline
+from events.processes.postponed import Postponed
 from events.settings import Settings, read_settings
 from events.view_store.redis import RedisViewStore
 from services.cli import exits
@@ -39,6 +41,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     sealing = Sealing(settings, log, stopping)
     sealing.start()
     holds = False
+    postponed = Postponed(LogUnavailable)
     while not stopping.wait(TICK_SECONDS):
         try:
             fence = lease.take()
@@ -48,11 +51,12 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             if fence is not None:
                 reached(FailPoint.SCHEDULE_LEASED)
                 engine.tick(fence)
+            postponed.worked("scheduling")
         except Fenced as error:
             holds = False
             logger.warning("another process has taken over", error=str(error))
         except LogUnavailable as error:
-            logger.warning("a round was left out", error=str(error))
+            postponed.failed("scheduling", error)
         except LogError as error:
             logger.error("the fleet's facts cannot be read", error=str(error))  # noqa: TRY400 - expected
         if settings.heartbeat_file is not None:
@@ -64,7 +68,8 @@ def run(settings: Settings, stopping: threading.Event) -> None:
 
 
 def main() -> int:
-    """Schedule until SIGINT or SIGTERM; a round that is under way ends first."""
+    """Schedule until SIGINT or SIGTERM, or until the parent ends; a round that is under way ends first."""
+    line = lifeline.hold()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _signum, _frame: stopping.set())
@@ -73,6 +78,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         run(settings, stopping)
     except exits.EXPECTED as error:
+        line.last_words(str(error))
         sys.stderr.write(f"twinfold scheduler: {error}\n")
         return exits.code_of(error)
     return 0

@@ -17,6 +17,7 @@ from events.collecting import seldom
 from events.envelope import Principal
 from events.processes import lifeline
 from events.settings import Settings, read_settings
+from events.terminal import complain_of
 from services import certificates
 from services.api.app import create_app
 from services.api.callers import Author
@@ -127,7 +128,7 @@ def main() -> int:
                 server.run(sockets)
     except exits.EXPECTED as error:
         line.last_words(str(error))
-        sys.stderr.write(f"twinfold api: {error}\n")
+        complain_of(error, program="twinfold api")
         return exits.code_of(error)
     return 0 if server.started else exits.UNAVAILABLE
 

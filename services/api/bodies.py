@@ -275,7 +275,7 @@ def _phase(given: Any) -> Any:
 class GateBody(_PlanPart):
     """What must hold before the next phase (events/rollout/plan.py)."""
 
-    success_percent: float = 100.0
+    success_percent: float | None = None
     answered_min: int = 0
     soak_seconds: Seconds = 0
     device_timeout_seconds: Seconds = 0
@@ -294,10 +294,10 @@ class PhaseBody(_PlanPart):
 
 
 class FailureBody(_PlanPart):
-    """When a rollout has failed, and what it does then."""
+    """When a rollout has failed (every threshold that is given is reached), and what it does then."""
 
-    percent: float = 100.0
-    count: int = 1
+    percent: float | None = None
+    count: int | None = None
     answered_min: int = 0
     then: Literal["pause", "roll back"] = "pause"
 

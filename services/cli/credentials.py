@@ -19,9 +19,10 @@ from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
+from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
-from services.cli.client import console
+from events.terminal import say
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
 from services.credentials import device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
@@ -77,13 +78,13 @@ def connection_string(
         if device is None:
             key = policy_key(opened.log, opened.vault, policy)
             opened.note_read(POLICY + policy)
-            typer.echo(f"HostName={place.host_name};SharedAccessKeyName={policy};SharedAccessKey={key}")
+            say(f"HostName={place.host_name};SharedAccessKeyName={policy};SharedAccessKey={key}")
             return
         device_id, _, module_id = device.partition("/")
         key = device_key(opened.log, opened.vault, device_id, module_id or None)
         opened.note_read(device)
         module = f";ModuleId={module_id}" if module_id else ""
-        typer.echo(f"HostName={place.host_name};DeviceId={device_id}{module};SharedAccessKey={key}")
+        say(f"HostName={place.host_name};DeviceId={device_id}{module};SharedAccessKey={key}")
 
 
 def ca(*, data: DataDir = None) -> None:
@@ -95,7 +96,7 @@ def ca(*, data: DataDir = None) -> None:
     place = served(settings.data_dir)
     if not place.ca:
         raise NoAuthority(settings.data_dir)
-    typer.echo(place.ca)
+    say(place.ca)
 
 
 @token.command()
@@ -114,7 +115,7 @@ def issue(
     Example: twinfold token issue ada --role operate --expires 90d
     """
     with _opened(log_settings(data_dir=data)) as opened:
-        typer.echo(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
+        say(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
 @token.command("list")
@@ -139,7 +140,7 @@ def revoke(token_id: Annotated[str, typer.Argument(help="As `token list` shows i
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(RevokeToken(token_id))
-    typer.echo(f"{token_id} is revoked")
+    say(f"{token_id} is revoked")
 
 
 @policy.command("list")
@@ -168,7 +169,7 @@ def create(
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DefinePolicy(name, tuple(rights), new_key(), new_key(), new=True))
-    typer.echo(f"{name} is created")
+    say(f"{name} is created")
 
 
 @policy.command()
@@ -180,7 +181,7 @@ def rotate(name: Name, *, data: DataDir = None) -> None:
     with _opened(log_settings(data_dir=data)) as opened:
         former = policy_of(opened.log, name)
         opened.producer.do(DefinePolicy(name, former.rights, new_key(), former.primary_key))
-    typer.echo(f"{name} has a new primary key")
+    say(f"{name} has a new primary key")
 
 
 @policy.command()
@@ -191,7 +192,7 @@ def delete(name: Name, *, data: DataDir = None) -> None:
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DeletePolicy(name))
-    typer.echo(f"{name} is deleted")
+    say(f"{name} is deleted")
 
 
 def _time(expires: str | None) -> int:

@@ -17,6 +17,7 @@ from events.log.wake import Waker
 from events.processes import lifeline
 from events.processes.postponed import Postponed
 from events.settings import Settings, read_settings
+from events.terminal import complain_of
 from events.view_store.redis import RedisViewStore
 from services.cli import exits
 from services.scheduler.engine import Engine
@@ -79,7 +80,7 @@ def main() -> int:
         run(settings, stopping)
     except exits.EXPECTED as error:
         line.last_words(str(error))
-        sys.stderr.write(f"twinfold scheduler: {error}\n")
+        complain_of(error, program="twinfold scheduler")
         return exits.code_of(error)
     return 0
 

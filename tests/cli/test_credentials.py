@@ -6,7 +6,6 @@ import hmac
 import os
 import ssl
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ import pytest
 
 from events import open_producer
 from services.credentials import issue_token
+from tests import waiting
 from tests.cli.running import up
 from tests.servers import eventually
 
@@ -55,14 +55,7 @@ def twinfold(data: Path, http: httpx.Client) -> Run:
 
 def run_on(data: Path, *arguments: str, code: int = 0) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")}
-    ran = subprocess.run(
-        [sys.executable, "-m", "services.cli", *arguments],
-        env={**clean, "TWINFOLD_DATA_DIR": str(data)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ran = waiting.run([sys.executable, "-m", "services.cli", *arguments], env={**clean, "TWINFOLD_DATA_DIR": str(data)})
     assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
     if code == 1:
@@ -305,7 +298,5 @@ def test_an_identity_without_a_key_has_no_connection_string(http: httpx.Client, 
 def test_a_directory_that_nothing_served_from_is_usage(tmp_path: Path) -> None:
     for words in (["ca"], ["connection-string"]):
         assert "no `twinfold up` has worked there" in run_on(tmp_path, *words, code=2)
-        given = subprocess.run(
-            [sys.executable, "-m", "services.cli", *words, "--data", str(tmp_path)], capture_output=True, check=False
-        )
+        given = waiting.run([sys.executable, "-m", "services.cli", *words, "--data", str(tmp_path)], text=False)
         assert given.returncode == 2

@@ -7,6 +7,7 @@ from events import logs
 from events.log.errors import LogError
 from events.processes import lifeline
 from events.settings import SettingsInvalid, read_settings
+from events.terminal import complain_of
 from workers.exits import code_of
 from workers.pool.supervisor import Supervisor
 
@@ -20,7 +21,7 @@ def main() -> int:
         supervisor = Supervisor(settings)
     except (LogError, SettingsInvalid) as error:
         line.last_words(str(error))
-        sys.stderr.write(f"twinfold worker: {error}\n")
+        complain_of(error, program="twinfold worker")
         return code_of(error)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _signum, _frame: supervisor.stop())

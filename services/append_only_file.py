@@ -98,16 +98,14 @@ def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> D
         if size == 0:
             continue
         checked = _check(server, path)
-        if checked.returncode:
-            good = _GOOD_UP_TO.findall(checked.stdout)
-            why = _reason_of(checked.stdout)
-            return Damage(path, size, int(good[-1]) if good else None, why, is_last)
+        begins = _PREAMBLE_END.search(checked.stdout)
         for name in filter(None, map(_UNKNOWN.search, said)):
-            begins = _PREAMBLE_END.search(checked.stdout)
-            start = int(begins[1]) if begins else 0
-            place = _begin_of(path, start, name[1].encode())
+            place = _begin_of(path, int(begins[1]) if begins else 0, name[1].encode())
             if place is not None:
                 return Damage(path, size, place, f"{name[1]!r} is no command", is_last)
+        if checked.returncode:
+            good = _GOOD_UP_TO.findall(checked.stdout)
+            return Damage(path, size, int(good[-1]) if good else None, _reason_of(checked.stdout), is_last)
     return None
 
 

@@ -64,6 +64,11 @@ def find_server(named: Path | None = None) -> Path:
     return Path(on_path)
 
 
+def server_log_of(directory: Path) -> ServerLog:
+    """What the server of a directory has written to its own log."""
+    return ServerLog(directory / "redis.log")
+
+
 class EmbeddedRedis:
     """A server in a directory, reached through a Unix socket; it ends with this process, however this one ends."""
 
@@ -86,7 +91,7 @@ class EmbeddedRedis:
         self._appendfsync = appendfsync
         self._keeps, self._say = tuple(keeps), say
         self._socket = directory / "redis.sock"
-        self._log = ServerLog(directory / "redis.log")
+        self._log = server_log_of(directory)
         self._supervised: Supervised | None = None
         self._away_since: float | None = None
 
@@ -119,6 +124,7 @@ class EmbeddedRedis:
         until = time.monotonic() + _START_SECONDS_MAX
         while (state := self._state()) is not _State.ANSWERS:
             if not supervised.is_running:
+                self.stop()
                 raise self._damage() or RedisDidNotStart(self._log.last_words())
             if state is _State.LOADS:
                 until = time.monotonic() + _START_SECONDS_MAX

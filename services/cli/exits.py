@@ -21,7 +21,7 @@ from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
 from services.append_only_file import LogFileDamaged
 from services.certificates import CertificateUnusable
-from services.cli.client import ApiRefused, ApiUnavailable
+from services.cli.client import ApiMisaddressed, ApiRefused, ApiUnavailable
 from services.cli.inputs import InputUnreadable
 from services.credentials import NoKey
 from services.demo.manifests import ManifestRefused, ManifestUnreadable
@@ -55,7 +55,7 @@ class StillBlocked(Exception):
         self.place, self.why = place, why
 
 
-_USAGE = (SettingsInvalid, NotServed, ManifestUnreadable, InputUnreadable)
+_USAGE = (SettingsInvalid, ApiMisaddressed, NotServed, ManifestUnreadable, InputUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
     DepotUnavailable,

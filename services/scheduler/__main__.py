@@ -20,6 +20,7 @@ from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from events.view_store.redis import RedisViewStore
 from services.cli import exits
+from services.scheduler.clocks import ClockWatch
 from services.scheduler.engine import Engine
 from services.scheduler.lease import Lease
 from services.scheduler.sealing import Sealing
@@ -27,6 +28,12 @@ from services.scheduler.sealing import Sealing
 TICK_SECONDS = 1.0
 
 logger = structlog.get_logger()
+
+_ABOUT_CLOCKS = "docs/operating.md, Clocks"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:
@@ -37,13 +44,16 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
-    engine = Engine(log, RedisViewStore(log.client), clock=lambda: time.time_ns() // 1_000_000, waker=waker)
+    engine = Engine(log, RedisViewStore(log.client), clock=_now_ms, waker=waker, monotonic=time.monotonic)
     lease = Lease(log)
     sealing = Sealing(settings, log, stopping)
     sealing.start()
     holds = False
     postponed = Postponed(LogUnavailable)
+    watch = ClockWatch(_now_ms)
     while not stopping.wait(TICK_SECONDS):
+        if (step := watch.step_seconds()) != 0:
+            logger.warning("the clock stepped, or the machine slept", seconds=round(step, 1), see=_ABOUT_CLOCKS)
         try:
             fence = lease.take()
             if (fence is not None) is not holds:

@@ -82,5 +82,5 @@ class Sealing(threading.Thread):
             logger.warning("another process has taken over sealing", error=str(error))
             return 0
         if made:
-            logger.info("sealed", seals=made)
+            logger.debug("sealed", seals=made)
         return made

@@ -31,9 +31,13 @@ from services.api import (
     diff,
     explain,
     hub,
+    me,
+    methods,
     personal,
     preview,
     readiness,
+    reference,
+    rollout_devices,
     rollouts,
     stream,
     v1,
@@ -64,6 +68,7 @@ from services.api.errors import (
 )
 from services.api.gate import Gate
 from services.api.limits import BodyLimits
+from services.api.method_override import method_asked
 from services.api.metrics import Metrics
 from services.api.past import AS_OF, Past, look, refuse, takes_at
 from services.api.preview import answer_to
@@ -107,6 +112,7 @@ def create_app(room: Room) -> FastAPI:
         version="1",
         description=_ABOUT,
         lifespan=lifespan,
+        openapi_url=None,  # services/api/reference.py
         default_response_class=JsonAnswer,
     )
     asked = room.settings.log_requests
@@ -118,12 +124,14 @@ def create_app(room: Room) -> FastAPI:
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
         hub.router,
+        methods.router,
         v1.router,
         explain.router,
         preview.router,
         diff.router,
         readiness.router,
         rollouts.router,
+        rollout_devices.router,
         v1_updates.router,
         device_update.router,
         stream.router,
@@ -131,6 +139,8 @@ def create_app(room: Room) -> FastAPI:
         audit.router,
         blocked.router,
         personal.router,
+        me.router,
+        reference.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
@@ -172,6 +182,7 @@ def _describe(app: FastAPI) -> None:
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
+    app.state.description = reference.encoded(described)
 
 
 def _tell_the_moment(operation: dict[str, Any]) -> None:
@@ -302,6 +313,7 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         # Some clients write /configurations/?top=… (contract/hub.md §1.1).
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
+        request.scope["method"] = method_asked(request.method, request.headers)
         gate: Gate = request.app.state.gate
         address = "" if request.client is None else request.client.host
         request.state.caller = await gate.admit(request.method, _path(request), request.headers, address=address)

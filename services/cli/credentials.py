@@ -22,17 +22,23 @@ from events.producer.secrecy import LazyVault
 from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
-from events.terminal import say
+from events.terminal import complain, say
+from services.authors import author_of
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
-from services.credentials import device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
+from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
 from services.local import NoAuthority, served
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
 
-_AUTHOR = Principal.parse("user:console")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
+
+_HTTPS_PORT = 443
+_OTHER_PORT = (
+    "note: IoT Hub's libraries for Node and Java accept no port in a connection string and connect to port 443. For them,"
+    " start `twinfold up --port 443`; docs/operating.md says what that needs. Python's library and az use the port as printed."
+)
 
 Name = Annotated[str, typer.Argument(help="The policy's name.")]
 
@@ -43,6 +49,7 @@ class Opened(msgspec.Struct, frozen=True):
     log: RedisLog
     vault: LazyVault
     producer: Producer
+    author: Principal
 
     def note_read(self, subject: str) -> None:
         """Have it in the log that a key is about to be printed.
@@ -50,7 +57,7 @@ class Opened(msgspec.Struct, frozen=True):
         Raises:
             LogUnavailable: it is not noted, and must not be printed.
         """
-        self.producer.do(NoteSecretsRead(str(_AUTHOR), (subject,), 1, "keys", "twinfold connection-string"))
+        self.producer.do(NoteSecretsRead(str(self.author), (subject,), 1, "keys", "twinfold connection-string"))
 
 
 @contextlib.contextmanager
@@ -59,7 +66,8 @@ def _opened(settings: Settings) -> Iterator[Opened]:
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     with contextlib.closing(log.client):
-        yield Opened(log, vault, Producer(log, by=_AUTHOR, waker=waker, take_secrets=vault.take_out))
+        author = author_of(log, settings)
+        yield Opened(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
 
 
 def connection_string(
@@ -78,13 +86,21 @@ def connection_string(
         if device is None:
             key = policy_key(opened.log, opened.vault, policy)
             opened.note_read(POLICY + policy)
-            say(f"HostName={place.host_name};SharedAccessKeyName={policy};SharedAccessKey={key}")
+            _print_connection_string(place, f"SharedAccessKeyName={policy};SharedAccessKey={key}")
             return
         device_id, _, module_id = device.partition("/")
         key = device_key(opened.log, opened.vault, device_id, module_id or None)
         opened.note_read(device)
         module = f";ModuleId={module_id}" if module_id else ""
-        say(f"HostName={place.host_name};DeviceId={device_id}{module};SharedAccessKey={key}")
+        _print_connection_string(place, f"DeviceId={device_id}{module};SharedAccessKey={key}")
+
+
+def _print_connection_string(place: Serving, credentials: str) -> None:
+    """Print it without the port where that is 443, as the hub's clients for Node and Java take no port and use that one."""
+    host_name = place.host_name.removesuffix(f":{_HTTPS_PORT}")
+    say(f"HostName={host_name};{credentials}")
+    if host_name == place.host_name:
+        complain(_OTHER_PORT)
 
 
 def ca(*, data: DataDir = None) -> None:

@@ -20,6 +20,7 @@ from events.producer.errors import ProducerError
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
 from services.append_only_file import LogFileDamaged
+from services.authors import TokenNotAccepted
 from services.certificates import CertificateUnusable
 from services.cli.client import ApiMisaddressed, ApiRefused, ApiUnavailable
 from services.cli.inputs import InputUnreadable
@@ -30,6 +31,7 @@ from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer
 from services.listening import CannotListen
 from services.local import NoAuthority, NotServed
+from services.logins import LoginsUnreadable, NotLoggedIn
 from services.redis_log import RedisDidNotStart
 from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew, PredecessorRuns
 
@@ -55,7 +57,7 @@ class StillBlocked(Exception):
         self.place, self.why = place, why
 
 
-_USAGE = (SettingsInvalid, ApiMisaddressed, NotServed, ManifestUnreadable, InputUnreadable)
+_USAGE = (SettingsInvalid, ApiMisaddressed, NotServed, ManifestUnreadable, InputUnreadable, LoginsUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
     DepotUnavailable,
@@ -79,6 +81,8 @@ _REFUSED = (
     RestoreFailed,
     StillBlocked,
     NoAuthority,
+    NotLoggedIn,
+    TokenNotAccepted,
     ManifestInvalid,
     ManifestRefused,
     ProducerError,

@@ -21,7 +21,7 @@ from services.local import token_id
 from tests import waiting
 from tests.api.serving import API_VERSION, free_port
 from tests.cli.running import bearer, command, up
-from tests.processes.test_child import is_there
+from tests.process_tree import children, descendants, is_there
 from tests.servers import eventually
 from tests.workers.system import base
 
@@ -137,30 +137,6 @@ def test_everything_below_the_data_directory_is_its_owners_alone(data: Path) -> 
         files = [path for path in data.rglob("*") if path.is_file()]
         assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in folders} == {"0o700"}
         assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o600"}
-
-
-def descendants(parent: int) -> list[int]:
-    """The processes that a process has started, and those have, and so on."""
-    parents = {}
-    for path in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if path.name.isdigit():
-                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-    found = [parent]
-    for pid in found:
-        found += [child for child, of in parents.items() if of == pid]
-    return found[1:]
-
-
-def children(parent: int, module: str) -> list[int]:
-    found = []
-    for path in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if path.name.isdigit() and module.encode() in (path / "cmdline").read_bytes():
-                fields = (path / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[1]) == parent and fields[0] != "Z":
-                    found.append(int(path.name))
-    return found
 
 
 def test_a_second_one_on_the_directory_says_who_holds_it(data: Path) -> None:

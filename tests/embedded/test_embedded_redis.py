@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from events.settings import read_settings
 from services.embedded_redis import EmbeddedRedis, find_server
-from tests.processes.test_child import is_there
+from tests.process_tree import is_there
 from tests.servers import eventually
 
 pytestmark = pytest.mark.redis_server

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from events.processes.child import Child
+from tests.process_tree import is_there
 from tests.servers import eventually
 
 HOLDING = "import time; from events.processes import lifeline; line = lifeline.hold(); print('holds', flush=True)\n"
@@ -21,14 +21,6 @@ child.process.stdout.readline()
 print(child.process.pid, flush=True)
 time.sleep(600)
 """
-
-
-def is_there(pid: int) -> bool:
-    """Whether a process is there and not dead already."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])

@@ -18,7 +18,21 @@ _NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 
 
 class JsonOutOfBounds(Exception):
-    """JSON with more values than are read in its place, or nested deeper than any is."""
+    """JSON that is not decoded."""
+
+
+class JsonTooLarge(JsonOutOfBounds):
+    """It holds more values than are read in its place."""
+
+    def __init__(self, values: int, values_max: int) -> None:
+        super().__init__(f"it holds {values} names and values; at most {values_max} are read here")
+
+
+class JsonTooDeep(JsonOutOfBounds):
+    """It is nested deeper than anything valid."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is nested deeper than {DEPTH_MAX}")
 
 
 def check_bounds(text: bytes, *, values_max: int) -> None:
@@ -27,16 +41,17 @@ def check_bounds(text: bytes, *, values_max: int) -> None:
     Takes about a millisecond for each megabyte, and ten where strings are full of brackets, colons and commas.
 
     Raises:
-        JsonOutOfBounds: it holds more than `values_max` values, or is nested deeper than `DEPTH_MAX`.
+        JsonTooLarge: it holds more than `values_max` values.
+        JsonTooDeep: it is nested deeper than `DEPTH_MAX`.
     """
     if _count(text, _OPENING + _SEPARATORS) < values_max and _count(text, _OPENING) <= DEPTH_MAX:
         return  # What stands in strings was counted as well.
     bare = _STRING.sub(b"", text)
     values = _count(bare, _OPENING + _SEPARATORS) + 1
     if values > values_max:
-        raise JsonOutOfBounds(f"it holds {values} names and values; at most {values_max} are read here")
+        raise JsonTooLarge(values, values_max)
     if _depth(bare) > DEPTH_MAX:
-        raise JsonOutOfBounds(f"it is nested deeper than {DEPTH_MAX}")
+        raise JsonTooDeep
 
 
 def _count(text: bytes, parts: tuple[bytes, ...]) -> int:

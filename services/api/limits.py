@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.callers import Caller
-from services.api.json_bounds import JsonOutOfBounds, check_bounds
+from services.api.json_bounds import JsonOutOfBounds, JsonTooLarge, check_bounds
 from services.api.request_costs import Cost, cost_of
 from services.api.turns import Fairness
 
@@ -27,7 +27,7 @@ class BodyOutOfBounds(HTTPException):
     """The body is JSON of more values than are read, or nested too deep."""
 
     def __init__(self, why: JsonOutOfBounds) -> None:
-        super().__init__(413, f"the body is too large: {why}")
+        super().__init__(413 if isinstance(why, JsonTooLarge) else 400, f"the body is not read: {why}")
 
 
 class BodyTooSlow(HTTPException):

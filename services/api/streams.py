@@ -136,7 +136,7 @@ class Streams:
         chosen: Chosen,
         *,
         still_allowed: Callable[[], Awaitable[bool]],
-        in_turn: Callable[[Read], Awaitable[Part]],
+        in_turn: Callable[[Read], Awaitable[Part]] = run_in_threadpool,
         for_ever: bool,
     ) -> AsyncIterator[bytes]:
         """Server-sent events from behind some positions to the heads, and with `for_ever` on from there.

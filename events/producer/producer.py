@@ -16,6 +16,7 @@ from events.access.scope import Scope
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
+from events.device.commands import DeviceCommand
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
@@ -34,7 +35,15 @@ from events.producer.deciding import (
     propose_together,
     subjects_of,
 )
-from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
+from events.producer.errors import (
+    Command,
+    CommandsRefused,
+    ConflictPersists,
+    DecisionInvalid,
+    Refused,
+    Sent,
+    Together,
+)
 from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
 from events.readiness.waiver import Waiver
@@ -72,7 +81,7 @@ class Report(msgspec.Struct, frozen=True):
             raise CommandsRefused(self.refused)
 
 
-Pending = tuple[int, Command]
+Pending = tuple[int, Sent]
 """A command and which of the sent ones it is."""
 
 
@@ -115,7 +124,7 @@ class Producer:
         self._deployments_max = deployments_max
         self._bar = bar
         self._guard = guard
-        self._buffer: list[Command] = []
+        self._buffer: list[Sent] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
         """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
@@ -131,7 +140,7 @@ class Producer:
         if error is None:
             self.flush().raise_if_refused()
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Sent) -> None:
         """Hand a command over; it is in the log after the next `flush`, or sooner.
 
         Raises:
@@ -156,7 +165,7 @@ class Producer:
             self._written += written
             self._refused += refused
 
-    def submit(self, commands: Iterable[Command]) -> Report:
+    def submit(self, commands: Iterable[Sent]) -> Report:
         """Write commands in order, in batches, and report; refused ones do not hold the others up.
 
         Raises:
@@ -287,13 +296,24 @@ class Producer:
         fine, refused = [], []
         for index, command in commands:
             try:
-                check(in_references(command))
-                if self._scope is not None:
-                    refuse_references(command)
-                fine.append((index, self._take_secrets(command)))
+                fine.append((index, self._checked(command)))
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
         return fine, refused
+
+    def _checked(self, sent: Sent) -> Sent:
+        if isinstance(sent, Together):
+            for command in sent.commands:
+                self._check(command)
+            taken = map(self._take_secrets, sent.commands)
+            return Together(tuple(command for command in taken if isinstance(command, DeviceCommand)))
+        self._check(sent)
+        return self._take_secrets(sent)
+
+    def _check(self, command: Command) -> None:
+        check(in_references(command))
+        if self._scope is not None:
+            refuse_references(command)
 
     def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
         standings = load(self._log, [command for _, command in commands])

@@ -5,12 +5,13 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends as DependsOn
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -60,6 +61,7 @@ from services.api.errors import (
 )
 from services.api.gate import Gate
 from services.api.limits import BodyLimits
+from services.api.members import refuse_members
 from services.api.metrics import Metrics
 from services.api.past import AS_OF, Past, look, refuse, takes_at
 from services.api.preview import answer_to
@@ -144,12 +146,20 @@ def create_app(room: Room) -> FastAPI:
 
 
 def _include(app: FastAPI, router: APIRouter) -> None:
-    """Take a router's routes over, in their order; each read that there is a past of looks at it when it is asked to."""
+    """Take a router's routes over, in their order, each with what all of its kind do first."""
     for route in router.routes:
-        looks = isinstance(route, APIRoute) and any(takes_at(method, route.path) for method in route.methods or ())
         one = APIRouter()
         one.routes.append(route)
-        app.include_router(one, dependencies=[Depends(look)] if looks else [])
+        app.include_router(one, dependencies=_first_of(route) if isinstance(route, APIRoute) else [])
+
+
+def _first_of(route: APIRoute) -> list[DependsOn]:
+    """A read that there is a past of looks at it when it is asked to; a write of ours that takes no body refuses members of one."""
+    methods = route.methods or set()
+    looks = any(takes_at(method, route.path) for method in methods)
+    reads_body = route.body_field is not None or "requestBody" in (route.openapi_extra or {})
+    refuses = route.path.startswith("/v1/") and not methods & {"GET", "HEAD"} and not reads_body
+    return [Depends(first) for first, applies in ((look, looks), (refuse_members, refuses)) if applies]
 
 
 def _describe(app: FastAPI) -> None:
@@ -230,8 +240,18 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Without the values: a body can hold passwords.
-    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    said = "; ".join(f"{_place(one)}: {one['msg']}" for one in error.errors())
     return await _refused(request, BodyInvalid(said))
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    """Where a value stands, as its sender would say: `rollout.phases[0].gate`, `query.top`, `the body`."""
+    first, *path = error["loc"]
+    if error["type"] == "json_invalid":
+        return f"the body, character {path[0]}" if path else "the body"
+    names = path if first == "body" else [first, *path]
+    text = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
+    return text.removeprefix(".") or "the body"
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

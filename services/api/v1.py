@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand, UpdateDeployment
-from events.device.commands import DeviceCommand, ReportProperties
+from events.device.commands import DeviceCommand, PatchTwin, ReportProperties
 from events.device.errors import DeviceNotFound
 from events.fleet.rows import Own, Row
 from events.log.errors import LogUnavailable
@@ -38,6 +38,8 @@ from services.api.callers import Author, Caller
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
+from services.api.members import check_members
+from services.api.near import near
 from services.api.needs import lacking, needed_for
 from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
@@ -65,6 +67,7 @@ FACTS_BODY: JsonObject = {
         },
     }
 }
+_PARTS = ("tags", "desired")
 _KINDS: dict[str, type[Command]] = {
     kind.__name__: kind
     for union in (DeviceCommand, DeploymentCommand, RolloutCommand, WaiverCommand)
@@ -441,18 +444,27 @@ def command_of(line: bytes) -> Command:
     """
     try:
         members_ = msgspec.json.decode(line, type=dict[str, Any])
-        kind = _KINDS[str(members_.pop("command", ""))]
-        unknown = members_.keys() - set(kind.__struct_fields__)
-        if unknown:
-            raise BodyInvalid(f"{kind.__name__} has no member {min(unknown)[:40]!r}")
+        kind = _kind_of(members_.pop("command", ""))
+        check_members(members_, kind)
+        for part in _PARTS if kind is PatchTwin else ():
+            if part in members_ and members_[part] is None:
+                raise BodyInvalid(
+                    f'{part}: null is no patch; leave it out, or send "clear": ["{part}"] to remove all of it'
+                )
         # Whoever may read the registry sees keys in plain: a password that is referred to must not become one.
         if references(members_.get("authentication")):
             raise BodyInvalid("a key is given itself, not as a reference")
         return msgspec.convert(members_, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalid(str(error)) from error
-    except KeyError:
-        raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}") from None
+
+
+def _kind_of(command: object) -> type[Command]:
+    if isinstance(command, str) and command in _KINDS:
+        return _KINDS[command]
+    closest = [name for name in near(str(command)[:80], _KINDS)[:1] if isinstance(command, str)]
+    meant = f"; did you mean {closest[0]!r}?" if closest else ""
+    raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}{meant}")
 
 
 async def batches(request: Request) -> Any:

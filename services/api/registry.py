@@ -17,6 +17,7 @@ from events.device.commands import (
 from events.producer.errors import Sent, Together
 from services.api.bodies import BulkBody, DeviceBody, TwinBody
 from services.api.callers import Author
+from services.api.enumerations import IMPORT_MODES
 from services.api.errors import BodyInvalid, answer_of, text_of
 from services.api.keys import authentication_of
 from services.api.room import Room
@@ -24,15 +25,6 @@ from services.api.room import Room
 _STATUSES = {"enabled": True, "disabled": False}
 _ANY = "*"
 _OVERLOOKED = {"$version", "$metadata"}
-_MODES = {
-    "create",
-    "update",
-    "updateIfMatchETag",
-    "delete",
-    "deleteIfMatchETag",
-    "updateTwin",
-    "updateTwinIfMatchETag",
-}
 
 
 def identity_command(
@@ -93,8 +85,8 @@ def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[Json
 
 def _line(body: BulkBody) -> Sent:
     mode = body.import_mode
-    if mode not in _MODES:
-        raise BodyInvalid(f"importMode is one of {', '.join(sorted(_MODES))}")
+    if mode not in IMPORT_MODES:
+        raise BodyInvalid(f"importMode is one of {', '.join(IMPORT_MODES)}, not {mode[:40]!r}")
     desired = None if body.properties is None else body.properties.desired
     if_match = body.twin_etag if mode == "updateTwinIfMatchETag" else None
     twin = PatchTwin(body.id, body.module_id, written(body.tags), written(desired), if_match)

@@ -19,6 +19,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from services.credentials import device_key, issue_token, policy_key
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.signing import signed
 from tests.servers import eventually
 from tests.workers.system import System, fresh_system
@@ -47,7 +48,9 @@ def api(system: System, *, says: IO[bytes] | None = None, **environment: str) ->
             system.process(
                 "-m", "services.api", says=says, **{**_OPEN, "TWINFOLD_PORT": str(port), **environment}
             ) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, params=API_VERSION, limits=_LIMITS) as client,
+            httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", timeout=waiting.seconds(), params=API_VERSION, limits=_LIMITS
+            ) as client,
         ):
             eventually(lambda: process.poll() is not None or _answers(client), what="the API answers")
             if process.poll() is None:

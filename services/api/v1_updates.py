@@ -28,6 +28,7 @@ from services.api.bodies import CancelBody, DeployBody, GroupBody, UpdateImportB
 from services.api.described import answers, refusals
 from services.api.device_update_lists import View, place_in, state_of, view_of
 from services.api.errors import BodyInvalid
+from services.api.rollout_devices import failure_of
 from services.api.room import Room
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
@@ -264,7 +265,7 @@ def _reason(room: Room, carried: Carried, device_id: str, state: DeviceState) ->
         case DeviceState.IN_PROGRESS:
             return "it has not answered yet"
         case DeviceState.FAILED:
-            return _failure(room, device_id)
+            return failure_of(room, device_id)
         case DeviceState.NOT_STARTED | DeviceState.CANCELED:
             why = (one for one in room.view.passed_over(device_id) if one.deployment_id == carried.carrier)
             waits = (
@@ -272,13 +273,3 @@ def _reason(room: Room, carried: Carried, device_id: str, state: DeviceState) ->
             )
             found = next(why, None)
             return waits if found is None else f"{found.why.value}{f': {found.by}' if found.by else ''}"
-
-
-def _failure(room: Room, device_id: str) -> str:
-    """What a device said of its failure, in the words of its agent."""
-    twin = room.twins.module(device_id, "$edgeAgent") or {}
-    said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
-    code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
-    if code in {None, 200}:
-        return "a module is not as it should be"
-    return f"it answered {code}{f': {text}' if text else ''}"

@@ -20,7 +20,7 @@ from events.device.commands import DeviceCommand
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
-from events.log.keys import name
+from events.log.keys import FLEET, name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
@@ -44,8 +44,10 @@ from events.producer.errors import (
     Sent,
     Together,
 )
+from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
+from events.producer.updating import Standings
 from events.readiness.waiver import Waiver
 from events.view_store.waivers import waivers as waivers_of
 
@@ -92,6 +94,7 @@ class Producer:
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
     on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
     a new deployment has to pass it. The `guard` is shown each batch right before it is appended, and may keep it out by raising.
+    With a `key`, a command that is in the log under its id, made of the key and of its number, is not written again.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Producer:
         deployments_max: int = 0,
         bar: Bar | None = None,
         guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
+        key: CommandKey | None = None,
     ) -> None:
         self._log = log
         self._by = by
@@ -124,6 +128,7 @@ class Producer:
         self._deployments_max = deployments_max
         self._bar = bar
         self._guard = guard
+        self._key = key
         self._buffer: list[Sent] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -172,8 +177,16 @@ class Producer:
             ConflictPersists: others kept changing the same subjects; these commands are not in the log.
             LogUnavailable: Redis stayed away; what was not written may be submitted again.
         """
+        return self.submit_numbered(enumerate(commands))
+
+    def submit_numbered(self, commands: Iterable[Pending]) -> Report:
+        """As `submit`, of commands with the numbers by which the report, and the ids of a `key`, know them.
+
+        Raises:
+            ConflictPersists, LogUnavailable: as `submit`.
+        """
         written, refused = 0, list[Refused]()
-        numbered = enumerate(commands)
+        numbered = iter(commands)
         while some := list(itertools.islice(numbered, self._batch_commands)):
             more, others = self._write(some)
             written += more
@@ -202,12 +215,14 @@ class Producer:
             raise refused[0].error
         clean = [command for _, command in pending if isinstance(command, FleetCommand)]
         for _ in range(ATTEMPTS_MAX):
+            standings = load(self._log, clean)
+            if self._stands(FLEET):
+                return tuple(one for command in clean for one in advise(self._log, command, self._scope))
             if not deployments_left(self._log, clean, self._deployments_max):
                 raise DeploymentsFull(self._deployments_max)
-            standings = load(self._log, clean)
             proposed = propose_together(clean, standings, self._scope, by=str(self._by))
             self._insist(proposed, self._waivers)
-            chunks = self._append(proposed, "")
+            chunks = self._append(self._with_id(0, proposed), "")
             if not any(isinstance(chunk, Conflicted) for chunk in chunks):
                 self._wake(chunks)
                 return tuple(one for command in clean for one in advise(self._log, command, self._scope))
@@ -259,15 +274,46 @@ class Producer:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
-            chunks = self._append([Proposed(LOG_SUBJECT, stored.head.version, fact)], "")
+            if self._stands(FLEET):
+                return
+            chunks = self._append(self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, fact)]), "")
         self._wake(chunks)
 
+    def _stands(self, stream: int) -> bool:
+        """Whether the only command of a request with a key is in the log."""
+        return self._key is not None and self._key.counts(self._log, stream, [0]) != [0]
+
+    def _with_id(self, number: int, facts: Iterable[Proposed]) -> Sequence[Proposed]:
+        """The facts of a command, with the id under which it is known."""
+        if self._key is None:
+            return tuple(facts)
+        command_id = self._key.command_id(number)
+        return tuple(msgspec.structs.replace(fact, command_id=command_id) for fact in facts)
+
+    def _split_off_written(self, commands: Sequence[Pending]) -> tuple[Sequence[Pending], int]:
+        """The commands that are not in the log under their ids, and how many facts the others have there."""
+        if self._key is None:
+            return commands, 0
+        by_stream: dict[int, list[int]] = {}
+        for number, command in commands:
+            by_stream.setdefault(stream_of(command, self._log.partitions), []).append(number)
+        counts: dict[int, int] = {}
+        for stream, numbers in by_stream.items():
+            counts |= zip(numbers, self._key.counts(self._log, stream, numbers), strict=True)
+        return [one for one in commands if not counts[one[0]]], sum(counts.values())
+
     def _write(self, commands: Iterable[Pending], *, cause: str = "") -> tuple[int, list[Refused]]:
+        # Before secrets are taken: those of a command that is in the log are kept there already.
+        commands, written = self._split_off_written(list(commands))
         pending, refused = self._admitted(commands)
-        written = conflicts = 0
+        conflicts = 0
         while pending:
             now, later = _one_each(pending)
-            proposed, authors = self._decide(now, refused)
+            standings = load(self._log, [command for _, command in now])
+            # After the load: what another sender of the same writes in between is in conflict.
+            missing, there = self._split_off_written(now)
+            written += there
+            proposed, authors = self._decide(missing, standings, refused)
             chunks = self._append(proposed, cause) if proposed else ()
             again: list[Pending] = []
             for chunk in chunks:
@@ -315,8 +361,9 @@ class Producer:
         if self._scope is not None:
             refuse_references(command)
 
-    def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
-        standings = load(self._log, [command for _, command in commands])
+    def _decide(
+        self, commands: Sequence[Pending], standings: Standings, refused: list[Refused]
+    ) -> tuple[list[Proposed], list[Pending]]:
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(self._waivers)
         proposed: list[Proposed] = []
@@ -334,7 +381,7 @@ class Producer:
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
                 continue
-            proposed += facts
+            proposed += self._with_id(index, facts)
             authors += [(index, command)] * len(facts)
         return proposed, authors
 

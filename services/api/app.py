@@ -5,7 +5,7 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -20,7 +20,7 @@ from starlette.routing import compile_path
 
 from events.canonical import JsonObject
 from events.log.checks import why_not_writable
-from events.log.errors import LogError
+from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from services.api import (
     audit,
@@ -65,6 +65,7 @@ from services.api.errors import (
     text_of,
 )
 from services.api.gate import Gate
+from services.api.idempotency import HEADER, note_key, settle_key
 from services.api.limits import BodyLimits
 from services.api.members import refuse_members
 from services.api.method_override import method_asked
@@ -80,6 +81,13 @@ from services.api.writing import Writer
 
 REQUEST_ID = "x-ms-request-id"
 
+_KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/api.md).",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
 
@@ -165,12 +173,24 @@ def _include(app: FastAPI, router: APIRouter) -> None:
 
 
 def _first_of(route: APIRoute) -> list[DependsOn]:
-    """A read that there is a past of looks at it when it is asked to; a write of ours that takes no body refuses members of one."""
+    """What the routes of a kind do first.
+
+    A read that there is a past of looks at it when it is asked to. A write notes its key, and one of ours that takes no body
+    refuses members of one; lines are read, and noted, batch by batch.
+    """
     methods = route.methods or set()
+    if not is_write(methods):
+        return [Depends(look)] if any(takes_at(method, route.path) for method in methods) else []
+    has_lines = "requestBody" in (route.openapi_extra or {})
+    refuses = route.path.startswith("/v1/") and route.body_field is None and not has_lines
     looks = any(takes_at(method, route.path) for method in methods)
-    reads_body = route.body_field is not None or "requestBody" in (route.openapi_extra or {})
-    refuses = route.path.startswith("/v1/") and not methods & {"GET", "HEAD"} and not reads_body
-    return [Depends(first) for first, applies in ((look, looks), (refuse_members, refuses)) if applies]
+    first = ((look, looks), (refuse_members, refuses), (note_key, not has_lines))
+    return [Depends(each) for each, applies in first if applies]
+
+
+def is_write(methods: Iterable[str]) -> bool:
+    """Whether a route of some methods may write."""
+    return not {"GET", "HEAD"} & {method.upper() for method in methods}
 
 
 def _describe(app: FastAPI) -> None:
@@ -180,8 +200,11 @@ def _describe(app: FastAPI) -> None:
     """
     described = app.openapi()
     for path in described["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
+        for method, operation in path.items():
+            if is_write([method]):
+                operation.setdefault("parameters", []).append(_KEY_PARAMETER)
+            else:
+                operation["responses"].pop("422", None)
             _tell_the_moment(operation)
             for status, answer in operation["responses"].items():
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
@@ -336,6 +359,9 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         response = await _refused(request, error)
     except Exception as error:  # noqa: BLE001 - the last place where one can be answered and told
         response = _failed(request, error)
+    # What could not be settled is: the ids of its commands are in the log.
+    with contextlib.suppress(LogUnavailable):
+        await settle_key(request, response.status_code)
     seconds = time.perf_counter() - start
     looking = getattr(request.state, "looking", None)
     if looking is not None and response.status_code < BAD_REQUEST.status:

@@ -13,6 +13,7 @@ from tests.workers.system import System, base, join
 pytestmark = pytest.mark.redis_server
 
 ANY = {"If-Match": "*"}
+LINES_OF_JSON = {"content-type": "application/x-ndjson"}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_null_removes_all_tags_or_all_desired_properties(serving: tuple[System, 
     http.put("/twins/nulls", json={"tags": None}).raise_for_status()
     assert "tags" not in twin(http, "nulls")
     line = '{"command": "PatchTwin", "device_id": "nulls", "tags": null}'
-    told = http.post("/v1/facts", content=line).json()
+    told = http.post("/v1/facts", content=line, headers=LINES_OF_JSON).json()
     assert told["written"] == 0
     assert "tags: null" in told["refused"][0]["error"]
 
@@ -105,8 +106,16 @@ def test_a_write_that_changes_nothing_moves_no_version_and_no_etag(serving: tupl
             "/devices",
             json=[{"id": "still", "importMode": "updateTwin", "tags": {"a": 1}, "properties": {"desired": {}}}],
         ),
-        http.post("/v1/facts", content='{"command": "PatchTags", "device_id": "still", "tags": {"a": 1}}'),
-        http.post("/v1/facts", content='{"command": "UpdateDevice", "device_id": "still", "enabled": true}'),
+        http.post(
+            "/v1/facts",
+            content='{"command": "PatchTags", "device_id": "still", "tags": {"a": 1}}',
+            headers=LINES_OF_JSON,
+        ),
+        http.post(
+            "/v1/facts",
+            content='{"command": "UpdateDevice", "device_id": "still", "enabled": true}',
+            headers=LINES_OF_JSON,
+        ),
     ):
         assert answer.is_success, answer.text
         assert written(system) == before, answer.request.url

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import served, written
+from tests.api.serving import NDJSON, served, written
 from tests.api.test_description import Operation, operations, resolved
 from tests.workers.system import System, base, join
 
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.redis_server
 NONSENSE = "zzUnknown"
 LINES = {"/v1/facts", "/v1/preview"}
 """Whose bodies are lines of commands."""
-LINES_OF_JSON = {"content-type": "application/x-ndjson"}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def test_every_body_under_v1_refuses_a_member_that_it_does_not_know(
             path = path.replace(f"{{{parameter['name']}}}", "d")
         if one.path in LINES:
             line = {"command": "PatchTags", "device_id": "d", "tags": {}, NONSENSE: 1}
-            answer = http.request(one.method, path, content=json.dumps(line), headers=LINES_OF_JSON)
+            answer = http.request(one.method, path, content=json.dumps(line), headers=NDJSON)
         else:
             answer = http.request(one.method, path, json={**example_of(one, description), NONSENSE: 1})
         assert NONSENSE in answer.text, (one.method, one.path, answer.status_code, answer.text)
@@ -138,7 +137,7 @@ def test_members_of_commands_are_known_however_deep_they_stand(serving: tuple[Sy
         {"command": "ScheduleDeployment", "deployment_id": "a", "schedule": {"start": 1}},
         {"command": "PatchTag", "device_id": "d", "tags": {}},
     ]
-    told = http.post("/v1/facts", content="\n".join(map(json.dumps, lines)), headers=LINES_OF_JSON).json()
+    told = http.post("/v1/facts", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
     errors = [one["error"] for one in told["refused"]]
     assert "unknown member 'tag'; did you mean 'tags'?" in errors[0]
     assert "plan.phases[0]: unknown member 'gates'; did you mean 'gate'?" in errors[1]

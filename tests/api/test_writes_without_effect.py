@@ -7,13 +7,12 @@ import httpx
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import served, written
+from tests.api.serving import NDJSON, served, written
 from tests.workers.system import System, base, join
 
 pytestmark = pytest.mark.redis_server
 
 ANY = {"If-Match": "*"}
-LINES_OF_JSON = {"content-type": "application/x-ndjson"}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def test_null_removes_all_tags_or_all_desired_properties(serving: tuple[System, 
     http.put("/twins/nulls", json={"tags": None}).raise_for_status()
     assert "tags" not in twin(http, "nulls")
     line = '{"command": "PatchTwin", "device_id": "nulls", "tags": null}'
-    told = http.post("/v1/facts", content=line, headers=LINES_OF_JSON).json()
+    told = http.post("/v1/facts", content=line, headers=NDJSON).json()
     assert told["written"] == 0
     assert "tags: null" in told["refused"][0]["error"]
 
@@ -109,12 +108,12 @@ def test_a_write_that_changes_nothing_moves_no_version_and_no_etag(serving: tupl
         http.post(
             "/v1/facts",
             content='{"command": "PatchTags", "device_id": "still", "tags": {"a": 1}}',
-            headers=LINES_OF_JSON,
+            headers=NDJSON,
         ),
         http.post(
             "/v1/facts",
             content='{"command": "UpdateDevice", "device_id": "still", "enabled": true}',
-            headers=LINES_OF_JSON,
+            headers=NDJSON,
         ),
     ):
         assert answer.is_success, answer.text

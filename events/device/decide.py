@@ -56,6 +56,7 @@ from events.device.state import (
     DeviceDocument,
     ModuleDocument,
     ModuleIdentity,
+    begun_module,
     identity_of,
     section,
 )
@@ -283,7 +284,8 @@ def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceD
 
 
 def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:
-    counter = device.twin_etag if command.module_id is None else 1 if module is None else module.twin_etag
+    twin = device if command.module_id is None else module or begun_module(device)
+    counter = twin.twin_etag
     if not matches(command.if_match, counter):
         raise EtagMismatch(subject_of(command), expected=command.if_match or "", actual=twin_etag(counter))
 

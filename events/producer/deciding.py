@@ -220,7 +220,8 @@ def _propose_module(
     fact = device_decide.decide(command, device, current)
     if fact is None:
         return ()
-    after = device_state.evolve_module(document, fact, generation=generation, version=version + 1, at=AT_APPEND)
+    assert device is not None, "modules have facts of registered devices alone"
+    after = device_state.evolve_module(document, fact, device=device, version=version + 1, at=AT_APPEND)
     snapshots = ((subject, device_state.encode(after)),)
     return (Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation)),)
 

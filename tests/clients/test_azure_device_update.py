@@ -399,7 +399,17 @@ def test_a_failure_past_the_policy_brings_the_group_back(client: DeviceUpdateCli
         answers(http, name)
     status = management.get_deployment_status("east", "bad")
     assert status["error"]["code"] == "RolledBack"
+    assert status["error"]["message"].startswith("rolled back to contoso/pump/1.0: 2 of 3 failed")
+    assert status["deploymentState"] != "Active"
     assert management.get_deployment("east", "bad")["isCloudInitiatedRollback"]
+    listed = {one["deploymentId"]: one for one in management.list_deployments_for_group("east")}
+    assert list(listed) == ["bad", "bad-rollback"]
+    back = listed["bad-rollback"]
+    assert (back["isCloudInitiatedRollback"], back["update"]["friendlyName"]) == (True, "pump 1.0")
+    assert management.get_group("east")["deployments"] == ["bad", "bad-rollback"]
+    eventually(lambda: counted(client, "east", "bad-rollback")["succeeded"] == 3, what="all are well with what is back")
+    assert counted(client, "east", "bad-rollback")["state"] == "Active"
+    assert counted(client, "east", "bad")["failed"] == 2
     eventually(
         lambda: management.get_device("east-0").get("installedUpdate", {}).get("friendlyName") == "pump 1.0",
         what="it is well again",

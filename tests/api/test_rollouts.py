@@ -120,6 +120,7 @@ def test_a_deployment_with_a_time_targets_nobody_until_then_and_says_so(rolling:
     assert {member: found[member] for member in listed} == listed | {"says": found["says"]}
 
 
+@pytest.mark.full
 def test_a_start_is_moved_and_what_is_left_out_stays(rolling: Rolling) -> None:
     name = rolling.create(schedule={"start": FAR, "zone": "Europe/Berlin"})
     moved = rolling.ask("PUT", f"/v1/deployments/{name}/schedule", start="2099-12-01T08:00")
@@ -346,6 +347,7 @@ def test_after_a_rollback_each_device_tells_how_it_stood_why_and_what_it_runs(ro
     assert (wrong.status_code, "notApplied" in wrong.text) == (400, True)
 
 
+@pytest.mark.full
 def test_a_rollout_and_its_deployment_are_canceled_together(rolling: Rolling) -> None:
     name = rolling.create(rollout=SOON, schedule={"start": FAR})
     assert "until then it targets nobody" in rolling.ask("GET", f"/v1/deployments/{name}")["says"]

@@ -23,6 +23,7 @@ from events.device.commands import (
 from events.device.errors import (
     DeviceExists,
     DeviceNotFound,
+    DeviceScopeInvalid,
     EtagMismatch,
     IdentityTextInvalid,
     ModuleExists,
@@ -47,6 +48,13 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
+from events.device.hierarchy import (
+    SCOPE_CHARACTERS_MAX,
+    Documents,
+    check_parent,
+    device_of_scope,
+    parent_asked,
+)
 from events.device.identifiers import SYSTEM_MODULES, check_device_id, check_module_id, module_subject
 from events.device.state import EMPTY, SYSTEM_OWNER, DeviceDocument, ModuleDocument, identity_of, section
 from events.properties import (
@@ -62,6 +70,9 @@ TEXT_CHARACTERS_MAX = 128
 
 MODULES_MAX = 50
 """How many modules made by hand a device can have (contract/hub.md §6); those of deployments have a limit of their own."""
+
+
+_NOTHING_ABOVE: Documents = {}
 
 
 def check(command: DeviceCommand) -> None:
@@ -94,10 +105,22 @@ def check(command: DeviceCommand) -> None:
         case RegisterDevice() | UpdateDevice():
             _check_text(command.device_id, "statusReason", command.status_reason)
             check_authentication(command.device_id, command.authentication, module=False)
+            _check_scopes(command)
         case RetireDevice() | SetConfiguration():
             pass
         case _:
             assert_never(command)
+
+
+def _check_scopes(command: RegisterDevice | UpdateDevice) -> None:
+    for member, scopes in (
+        ("deviceScope", (command.device_scope or "",)),
+        ("parentScopes", command.parent_scopes or ()),
+    ):
+        if any(len(scope) > SCOPE_CHARACTERS_MAX for scope in scopes):
+            raise DeviceScopeInvalid(
+                command.device_id, member, f"has at most {SCOPE_CHARACTERS_MAX} characters, as every deviceScope"
+            )
 
 
 def _check_text(device_id: str, member: str, text: object) -> None:
@@ -139,8 +162,16 @@ def subject_of(command: DeviceCommand) -> str:
     return module_subject(command.device_id, module_id)
 
 
-def decide(command: DeviceCommand, device: DeviceDocument | None, module: ModuleDocument | None) -> DeviceFact:
+def decide(
+    command: DeviceCommand,
+    device: DeviceDocument | None,
+    module: ModuleDocument | None,
+    *,
+    above: Documents = _NOTHING_ABOVE,
+) -> DeviceFact:
     """The fact that a checked command becomes, given the device and, where it is about one, the module's twin.
+
+    `above` has the devices that the command names as parents, and what is above them (`parents_named`).
 
     Raises:
         DeviceError: the command may not happen as things stand.
@@ -148,7 +179,10 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
     if isinstance(command, RegisterDevice):
         if device is not None and not device.retired:
             raise DeviceExists(command.device_id)
-        return DeviceRegistered(command.edge, command.enabled, command.status_reason, _said(command.authentication))
+        parent_scope = _parent_scope(command, None, edge=command.edge, above=above)
+        return DeviceRegistered(
+            command.edge, command.enabled, command.status_reason, _said(command.authentication), parent_scope or UNSET
+        )
     if device is None or device.retired:
         raise DeviceNotFound(command.device_id)
     match command:
@@ -167,13 +201,15 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             _check_merged(command.device_id, EMPTY, tags, "tags", TAGS_BYTES_MAX)
             _check_merged(command.device_id, EMPTY, desired, "properties.desired", DESIRED_BYTES_MAX)
             return TwinReplaced(tags, desired)
-        case UpdateDevice(edge=edge, enabled=enabled, status_reason=reason, authentication=authentication):
+        case UpdateDevice(enabled=enabled, status_reason=reason, authentication=authentication):
             _check_identity(command, device)
+            edge = device.edge if command.edge is None else command.edge
             return DeviceUpdated(
-                device.edge if edge is None else edge,
+                edge,
                 device.enabled if enabled is None else enabled,
                 device.status_reason if reason is None else reason,
                 _said(authentication),
+                _parent_scope(command, device, edge=edge, above=above) or UNSET,
             )
         case RetireDevice():
             _check_identity(command, device)
@@ -199,6 +235,32 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             return ModuleDeleted(module_id)
         case _:
             assert_never(command)
+
+
+def parents_named(command: DeviceCommand, device: DeviceDocument | None) -> tuple[str, ...]:
+    """The devices that a command is decided on as parents: those that it names, and the one that an edge device keeps."""
+    if not isinstance(command, RegisterDevice | UpdateDevice):
+        return ()
+    kept = "" if device is None or device.retired else device.parent_scope
+    scopes = dict.fromkeys((command.device_scope or "", *(command.parent_scopes or ()), kept))
+    return tuple(name for scope in scopes if (name := device_of_scope(scope)) is not None and name != command.device_id)
+
+
+def _parent_scope(
+    command: RegisterDevice | UpdateDevice, device: DeviceDocument | None, *, edge: bool, above: Documents
+) -> str:
+    """The scope of the parent after a command. One that stays is not looked at again: it may have left since."""
+    after = parent_asked(
+        command.device_id,
+        device,
+        edge=edge,
+        device_scope=command.device_scope,
+        parent_scopes=command.parent_scopes,
+    )
+    before = ("", edge) if device is None else (device.parent_scope, device.edge)
+    if after and (after != before[0] or (edge and not before[1])):
+        check_parent(command.device_id, after, above, edge=edge)
+    return after
 
 
 def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched:

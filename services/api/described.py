@@ -108,6 +108,14 @@ class ModuleIdentity(Answered):
     authentication: Authentication
 
 
+class DeviceScopeResult(Answered):
+    """Identities that a gateway authenticates, and how to go on; `null` at the end."""
+
+    devices: list[DeviceIdentity]
+    modules: list[ModuleIdentity]
+    continuation_link: str | None
+
+
 class BulkError(Answered):
     """A line that was refused."""
 
@@ -186,6 +194,7 @@ class Twin(AnyTwin):
     status_reason: str | None
     capabilities: Capabilities
     device_scope: str = ""
+    parent_scopes: list[str] = []
 
 
 class ModuleTwin(AnyTwin):

@@ -1,19 +1,35 @@
+import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import redis_cluster, redis_server
 
+# Tests start hundreds of processes: none of them compiles anew what another one has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # The same examples each time, however slow the machine is at the moment.
-settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
 
-def pytest_configure() -> None:
-    """Who started these in the background ignores Ctrl-C, and so would every process that a test interrupts."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: tests wait for processes as often as they compute. Parts of the suite start none."""
+    return len(os.sched_getaffinity(0)) + 1 if config.args == config.getini("testpaths") else 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `-m full` choose every test that does not take minutes.
+
+    And who started these in the background ignores Ctrl-C, and so would every process that a test interrupts.
+    """
+    if config.option.markexpr == "full":
+        config.option.markexpr = "not long"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

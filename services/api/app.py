@@ -17,6 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from events import logs
+from events.audit.log_time import ahead_ms
+from events.audit.seals import Seals
 from events.canonical import JsonObject
 from events.log.checks import why_not_writable
 from events.log.errors import LogError
@@ -29,10 +32,13 @@ from services.api import (
     diff,
     explain,
     hub,
+    me,
     methods,
     personal,
     preview,
     readiness,
+    reference,
+    rollout_devices,
     rollouts,
     stream,
     v1,
@@ -107,8 +113,11 @@ def create_app(room: Room) -> FastAPI:
         version="1",
         description=_ABOUT,
         lifespan=lifespan,
+        openapi_url=None,  # services/api/reference.py
         default_response_class=JsonAnswer,
     )
+    asked = room.settings.log_requests
+    app.state.logs_requests = not logs.are_for_people() if asked is None else asked
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
     app.state.secret_reads, app.state.auditing = reads, Auditing(room)
@@ -124,6 +133,7 @@ def create_app(room: Room) -> FastAPI:
         diff.router,
         readiness.router,
         rollouts.router,
+        rollout_devices.router,
         v1_updates.router,
         device_update.router,
         stream.router,
@@ -131,6 +141,8 @@ def create_app(room: Room) -> FastAPI:
         audit.router,
         blocked.router,
         personal.router,
+        me.router,
+        reference.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
@@ -172,6 +184,7 @@ def _describe(app: FastAPI) -> None:
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
+    app.state.description = reference.encoded(described)
 
 
 def _tell_the_moment(operation: dict[str, Any]) -> None:
@@ -207,11 +220,14 @@ def _ready(request: Request) -> JSONResponse:
             for number in range(room.log.partitions)
         }
         blocked = [name(number) for number in room.view.blocked()]
+        ahead = ahead_ms(room.log, Seals(room.client), clock=room.clock())
     except LogError as error:
         return JSONResponse({"ready": False, "redis": str(error)}, BUSY.status)
     ready = refusal is None and not blocked
     lag = {partition: facts for partition, facts in behind.items() if facts}
-    details = {"redis": refusal or "ok", "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
+    # Events and seals go on under a clock that went back, so that it is no reason to send nobody here.
+    clock = f"{ahead / 1000:.0f} s behind the newest event or seal (docs/operating.md, Clocks)" if ahead else "ok"
+    details = {"redis": refusal or "ok", "clock": clock, "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
     return JSONResponse({"ready": ready, **details}, 200 if ready else BUSY.status)
 
 
@@ -320,13 +336,14 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         response.headers[BETWEEN_HEADER] = asked.between
     method = request.method if request.method in _METHODS else "other"
     request.app.state.metrics.note(method, response.status_code, seconds)
-    logger.info(
-        "request",
-        id=request.state.request_id,
-        principal=str(request.state.caller.principal),
-        method=request.method,
-        path=request.scope["path"],
-        status=response.status_code,
-        milliseconds=round(1000 * seconds, 1),
-    )
+    if request.app.state.logs_requests:
+        logger.info(
+            "request",
+            id=request.state.request_id,
+            principal=str(request.state.caller.principal),
+            method=request.method,
+            path=request.scope["path"],
+            status=response.status_code,
+            milliseconds=round(1000 * seconds, 1),
+        )
     return response

@@ -70,7 +70,7 @@ def read(header: str) -> Signature:
         SignatureMalformed: a part is missing, there twice, or not what it should be.
     """
     scheme, _, rest = header.partition(" ")
-    if scheme != SCHEME or len(header) > _LENGTH_MAX:
+    if scheme.lower() != SCHEME.lower() or len(header) > _LENGTH_MAX:
         raise SignatureMalformed("the scheme is not SharedAccessSignature, or it is too long")
     parts: dict[str, str] = {}
     for one in rest.strip().split("&"):
@@ -98,4 +98,4 @@ def read(header: str) -> Signature:
 def _name_and_port(host: str) -> tuple[str, str]:
     """`localhost:8443` in two; an address of IPv6 keeps its colons."""
     name, colon, port = host.rpartition(":")
-    return (name, port) if colon and port.isdecimal() else (host, "")
+    return (name, port) if colon and port.isascii() and port.isdecimal() else (host, "")

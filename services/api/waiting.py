@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 
-import structlog
 from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError
+from events.processes.postponed import Postponed
 from services.api.recent import Recorded
 from services.api.room import Room
 
 LOOK_SECONDS = 0.1
-
-logger = structlog.get_logger()
 
 
 class Waiting:
@@ -30,12 +28,14 @@ class Waiting:
 
     async def run(self) -> None:
         """Look until cancelled; a Redis that is away is waited for."""
+        postponed = Postponed(LogError)
         while True:
             try:
                 for number, outcomes in await run_in_threadpool(self._look):
                     self._tell(number, outcomes)
+                postponed.worked("waking devices that wait")
             except LogError as error:
-                logger.warning("outcomes cannot be read", error=str(error))
+                postponed.failed("waking devices that wait", error)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _look(self) -> list[tuple[int, list[Recorded]]]:

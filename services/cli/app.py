@@ -19,6 +19,7 @@ COMMANDS = {
     "backup": "services.cli.backup:backup",
     "erase": "services.cli.erase:erase",
     "restore": "services.cli.restore:restore",
+    "repair-log": "services.cli.repair_log:repair_log",
     "demo": "services.cli.demo:demo",
     "init": "services.cli.init:init",
     "connection-string": "services.cli.credentials:connection_string",
@@ -40,6 +41,9 @@ COMMANDS = {
     "group": "services.cli.group:app",
     "readiness": "services.cli.readiness:readiness",
     "waiver": "services.cli.waiver:app",
+    "login": "services.cli.login:login",
+    "logout": "services.cli.login:logout",
+    "whoami": "services.cli.login:whoami",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

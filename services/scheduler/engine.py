@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
+from msgspec import UNSET
 
 from events.deployment import state as deployment_state
 from events.deployment.commands import ChangeAdmission, DeploymentCommand
@@ -19,7 +20,7 @@ from events.log.wake import WakeFailed
 from events.producer.deciding import REFUSALS, load, propose
 from events.producer.producer import WakerLike
 from events.rollout import state as rollout_state
-from events.rollout.commands import AbortRollout, RolloutCommand, StartRollout
+from events.rollout.commands import AbortRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutDeleted, RolloutFact, RolloutPaused
 from events.rollout.state import RolloutDocument, State
 from events.update.commands import CancelUpdateDeployment
@@ -28,6 +29,7 @@ from events.update.state import to_go_back_to
 from events.view_store.census import CensusReader
 from events.view_store.groups import GroupView
 from events.view_store.port import ViewStore
+from services.scheduler.clocks import LogTime, Monotonic
 from services.scheduler.standing import Standing
 
 AUTHOR = Principal.parse("system:scheduler")
@@ -47,8 +49,11 @@ class Engine:
         clock: Callable[[], int],
         waker: WakerLike | None = None,
         settle: Callable[[float], None] = time.sleep,
+        monotonic: Monotonic = lambda: 0.0,
     ) -> None:
-        self._log, self._views, self._clock, self._waker, self._settle = log, views, clock, waker, settle
+        """`monotonic` lets time go on where the clock is behind the log (`LogTime`); in virtual time nothing passes by itself."""
+        self._log, self._views, self._waker, self._settle = log, views, waker, settle
+        self._time = LogTime(clock, monotonic=monotonic)
         self._standing = Standing(log)
         self._census = CensusReader(log, views)
 
@@ -63,7 +68,7 @@ class Engine:
         standing = self._standing
         standing.refresh()
         # The log's time never goes back, so that a clock that does changes nothing that was decided.
-        now = max(self._clock(), standing.at)
+        now = self._time.now(standing.at)
         written = sum(
             self._apart(name, partial(self._begin_or_end, name, document, now, fence))
             for name, document in sorted(standing.timed.items())
@@ -116,6 +121,11 @@ class Engine:
                     return 0  # It is rolled back: nobody has it, or is about to.
                 # Its admission is the rollout's, until that is over; the end follows in the next round.
                 return self._command(AbortRollout(name, "the deployment's time came to end"), fence, now)
+            if rollout is not None and rollout.results is UNSET:
+                # Once it has ended, no device has it any more; the end follows in the next round.
+                return self._command(
+                    RecordResults(name, self._census.results(name, rollout, now, self._settle)), fence, now
+                )
             return self._command(ChangeAdmission(name, Ended(), end, now - end), fence, now)
         if start and start <= now:
             rollout = self._standing.rollouts.get(name)

@@ -122,7 +122,8 @@ def test_a_leaf_is_registered_with_its_parent_in_either_member(asked: dict[str, 
     ],
 )
 def test_of_a_leaf_the_member_that_changes_counts(asked: dict[str, Any], parent: str) -> None:
-    assert (decided(UpdateDevice("leaf", **asked), leaf(SCOPE)).parent_scope or "") == parent
+    # With a reason, so that something changes in any case.
+    assert (decided(UpdateDevice("leaf", status_reason="x", **asked), leaf(SCOPE)).parent_scope or "") == parent
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,13 @@ def test_of_a_leaf_the_member_that_changes_counts(asked: dict[str, Any], parent:
     ],
 )
 def test_of_an_edge_device_the_parents_count(asked: dict[str, Any], parent: str) -> None:
-    assert (decided(UpdateDevice("below", **asked), edge(SCOPE)).parent_scope or "") == parent
+    assert (decided(UpdateDevice("below", status_reason="x", **asked), edge(SCOPE)).parent_scope or "") == parent
+
+
+def test_nothing_happens_where_the_parent_stays_and_nothing_else_changes() -> None:
+    echoed = UpdateDevice("leaf", device_scope=SCOPE, parent_scopes=(SCOPE,))
+    assert decide(echoed, leaf(SCOPE), None, above=ABOVE) is None
+    assert decide(UpdateDevice("leaf", device_scope=""), leaf(), None, above=ABOVE) is None
 
 
 def test_members_that_contradict_each_other_are_refused() -> None:

@@ -27,7 +27,7 @@ from events.deployment.errors import DeploymentError, DeploymentNotFound, Schedu
 from events.deployment.state import DeploymentDocument
 from events.device import decide as device_decide
 from events.device import state as device_state
-from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
+from events.device.commands import CreateModule, DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
 from events.device.errors import DeviceError, DeviceNotFound
 from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.identifiers import module_subject
@@ -98,6 +98,17 @@ def load(log: Log, commands: Sequence[Command]) -> Standings:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
     updating.load_more(log, commands, found)
     return found
+
+
+def wants_keys(command: Command, standings: Standings) -> bool:
+    """Whether a command makes an identity, as things stand, and leaves its authentication to the producer."""
+    if not isinstance(command, RegisterDevice | CreateModule) or command.authentication is not None:
+        return False
+    document = _decoded(standings[False, command.device_id], device_state.decode_device)
+    is_registered = document is not None and not document.retired
+    if isinstance(command, RegisterDevice):
+        return not is_registered
+    return document is not None and is_registered and command.module_id not in document.modules
 
 
 def deployments_left(log: Log, commands: Iterable[Command], deployments_max: int) -> float:

@@ -13,9 +13,11 @@ from typing import Protocol, Self
 import msgspec
 
 from events.access.scope import Scope
+from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
+from events.device.commands import CreateModule, RegisterDevice
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
@@ -33,10 +35,12 @@ from events.producer.deciding import (
     propose,
     propose_together,
     subjects_of,
+    wants_keys,
 )
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
 from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
+from events.producer.updating import Standings
 from events.readiness.waiver import Waiver
 from events.view_store.waivers import waivers as waivers_of
 
@@ -82,7 +86,8 @@ class Producer:
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
     on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
-    a new deployment has to pass it. The `guard` is shown each batch right before it is appended, and may keep it out by raising.
+    a new deployment has to pass it. `new_keys` makes authentications for identities that come without; if it is not given, they
+    have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Producer:
         ids: Callable[[], str] = lambda: secrets.token_hex(12),
         pause: Callable[[float], None] = time.sleep,
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
+        new_keys: Callable[[int], Sequence[JsonObject]] | None = None,
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
@@ -110,6 +116,7 @@ class Producer:
         self._ids = ids
         self._pause = pause
         self._take_secrets = take_secrets
+        self._new_keys = new_keys
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._deployments_max = deployments_max
@@ -297,6 +304,7 @@ class Producer:
 
     def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
         standings = load(self._log, [command for _, command in commands])
+        commands = self._with_keys(commands, standings)
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(self._waivers)
         proposed: list[Proposed] = []
@@ -317,6 +325,18 @@ class Producer:
             proposed += facts
             authors += [(index, command)] * len(facts)
         return proposed, authors
+
+    def _with_keys(self, commands: Sequence[Pending], standings: Standings) -> Sequence[Pending]:
+        """The commands with keys for the identities that they are about to make: a refused one leaves no keys behind."""
+        without = [number for number, (_, command) in enumerate(commands) if wants_keys(command, standings)]
+        if self._new_keys is None or not without:
+            return commands
+        keyed = list(commands)
+        for number, authentication in zip(without, self._new_keys(len(without)), strict=True):
+            index, command = keyed[number]
+            assert isinstance(command, RegisterDevice | CreateModule)
+            keyed[number] = (index, msgspec.structs.replace(command, authentication=authentication))
+        return keyed
 
     def _waivers(self) -> tuple[Waiver, ...]:
         return tuple(document.waiver for _, document in waivers_of(self._log))

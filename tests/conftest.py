@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import redis_cluster, redis_server
@@ -22,7 +22,7 @@ if "TWINFOLD_DATA_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["TWINFOLD_DATA_DIR"], ignore_errors=True)
 
 # The same examples each time, however slow the machine is at the moment.
-settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
 

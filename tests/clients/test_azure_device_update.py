@@ -302,6 +302,7 @@ def test_a_group_gets_an_update_and_those_who_fail_try_again(client: DeviceUpdat
     eventually(lambda: counted(client, "north", "first")["failed"] == 0, what="it went well")
 
 
+@pytest.mark.full
 def test_a_group_has_one_active_deployment_and_canceled_is_canceled(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     imported(client, "gate", "1.0", "1.1")
@@ -336,6 +337,7 @@ def test_a_group_has_one_active_deployment_and_canceled_is_canceled(client: Devi
     assert list(management.list_deployments_for_group("mid")) == []
 
 
+@pytest.mark.full
 def test_compliance_and_the_best_updates(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     registered(http, "south", "south-0", "south-1", model="s")
@@ -414,6 +416,7 @@ def test_a_failure_past_the_policy_brings_the_group_back(client: DeviceUpdateCli
     )
 
 
+@pytest.mark.full
 def test_what_starts_later_is_inactive_until_then(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     imported(client, "later", "1.0")
@@ -427,6 +430,7 @@ def test_what_starts_later_is_inactive_until_then(client: DeviceUpdateClient, ru
     assert counted(client, "later", "1")["state"] == "Active"
 
 
+@pytest.mark.full
 def test_lists_are_read_page_by_page(client: DeviceUpdateClient, running: Hub) -> None:
     management = client.device_management
     names = {f"many-{number}" for number in range(230)}

@@ -1,124 +1,87 @@
-"""New devices and modules have keys, unless they decline them; keys lie sealed beside the log."""
+"""A request with a key is done once: what is in the log under the id of its command is not written again."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from typing_extensions import override
 
-from events import KEYS_DECLINED, CreateModule, DeviceExists, PatchTags, Producer, RegisterDevice, RetireDevice
-from events.device.commands import UpdateDevice
-from events.device.errors import AuthenticationInvalid
-from events.device.state import decode_device
-from events.log.codec import encode_fact
+from events import CreateDeployment, PatchTags, PatchTwin, RegisterDevice, ReportProperties
+from events.deployment.commands import UpdateDeployment
+from events.device.errors import DeviceExists, DeviceNotFound
+from events.log.errors import LogUnavailable
 from events.log.memory import MemoryLog
-from events.producer.secrecy import LazyVault
-from events.secrets.errors import KeyFileOfAnotherLog
-from events.secrets.keyfile import load_or_create
-from events.secrets.memory import MemorySecretStore
-from events.secrets.vault import Vault
-from tests.producer.logs import ADA
+from events.producer.errors import Together
+from events.producer.keys import CommandKey
+from tests.manifest.contents import content
+from tests.producer.logs import FlakyLog, RacingLog, all_facts, producer
+
+KEY = CommandKey("key")
+BATCH: list[Any] = [
+    RegisterDevice("a"),
+    ReportProperties("a", {"n": 1}),
+    ReportProperties("a", {"n": 1}),
+    PatchTags("nobody", {"x": 1}),
+    CreateDeployment("d", content(), "*"),
+    Together((RegisterDevice("b"), PatchTwin("b", tags={"y": 1}))),
+]
 
 
-class CountingStore(MemorySecretStore):
-    puts = 0
-
-    @override
-    def put_many(self, sealed: Any) -> None:
-        self.puts += 1
-        super().put_many(sealed)
-
-
-class Fleet:
-    def __init__(self, directory: Path) -> None:
-        self.log, self.store, self.key_file = MemoryLog(partitions=4), CountingStore(), directory / "master.key"
-        self.vault = LazyVault(self.store, self.key_file)
-        self.producer = self.another(self.vault)
-
-    def another(self, vault: LazyVault) -> Producer:
-        return Producer(self.log, by=ADA, take_secrets=vault.take_out, new_keys=vault.new_keys)
-
-    def authentication(self, device_id: str) -> Any:
-        (stored,) = self.log.load([device_id])
-        assert stored.snapshot is not None
-        return decode_device(stored.snapshot).authentication
-
-    def keys(self, device_id: str) -> list[str]:
-        opened: Any = Vault(self.store, load_or_create(self.key_file), new_id=str).reveal(
-            self.authentication(device_id)
-        )
-        assert opened["type"] == "sas"
-        return list(opened["symmetricKey"].values())
-
-    def everything_written(self) -> str:
-        entries = [one for number in range(4) for one in self.log.read(number, after=0, limit=1000)]
-        return str([encode_fact(one.fact) for one in entries]) + str(
-            [stored.snapshot for stored in self.log.load(["a", "b"])]
-        )
+def test_a_batch_that_is_sent_again_is_written_once_and_reported_alike() -> None:
+    log = MemoryLog(partitions=2)
+    first = producer(log, key=KEY).submit(BATCH)
+    facts = all_facts(log)
+    again = producer(log, key=KEY).submit(BATCH)
+    assert (first.written, again.written) == (6, 6)
+    assert [one.index for one in first.refused] == [one.index for one in again.refused] == [3]
+    assert isinstance(again.refused[0].error, DeviceNotFound)
+    assert all_facts(log) == facts
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
+def test_a_batch_of_which_a_part_was_written_is_completed() -> None:
+    log = MemoryLog(partitions=2)
+    producer(log, key=KEY).submit(BATCH[:2])
+    assert producer(log, key=KEY).submit(BATCH).written == 6
+    assert len(all_facts(log)) == 6
 
 
-def test_each_new_device_has_two_keys_of_its_own_and_none_is_in_the_log(fleet: Fleet) -> None:
-    fleet.producer.submit([RegisterDevice("a"), RegisterDevice("b")]).raise_if_refused()
-    keys = [*fleet.keys("a"), *fleet.keys("b")]
-    assert len(set(keys)) == 4
-    assert not any(key in fleet.everything_written() for key in keys)
+def test_another_key_is_another_request() -> None:
+    log = MemoryLog(partitions=1)
+    producer(log, key=KEY).submit(BATCH[:2])
+    report = producer(log, key=CommandKey("other")).submit(BATCH[:2])
+    assert report.written == 1
+    assert isinstance(report.refused[0].error, DeviceExists)
 
 
-def test_a_module_has_keys_as_well(fleet: Fleet) -> None:
-    fleet.producer.submit([RegisterDevice("a"), CreateModule("a", "m")]).raise_if_refused()
-    (stored,) = fleet.log.load(["a"])
-    assert stored.snapshot is not None
-    assert decode_device(stored.snapshot).modules["m"].authentication["type"] == "sas"  # type: ignore[index]
+def test_a_command_whose_answer_was_lost_is_written_once_by_a_producer_that_knows_of_nothing() -> None:
+    log = FlakyLog(partitions=1)
+    log.failures = 1
+    with pytest.raises(LogUnavailable):
+        producer(log, key=KEY, attempts=1).do(CreateDeployment("d", content(), "*"))
+    producer(log, key=KEY, attempts=1).do(CreateDeployment("d", content(), "*"))
+    assert len(all_facts(log)) == 1
 
 
-def test_keys_that_are_declined_are_not_made(fleet: Fleet) -> None:
-    fleet.producer.submit(
-        [
-            RegisterDevice("a", authentication=KEYS_DECLINED),
-            RegisterDevice("b", authentication={"type": "certificateAuthority"}),
-            CreateModule("a", "m", authentication=KEYS_DECLINED),
-        ]
-    ).raise_if_refused()
-    assert fleet.authentication("a") != fleet.authentication("b") == {"type": "certificateAuthority"}
-    assert (fleet.store.puts, fleet.key_file.exists()) == (0, False)
+def test_two_who_send_the_same_at_once_write_it_once() -> None:
+    log = RacingLog(partitions=1)
+    producer(log).do(RegisterDevice("a"))
+    report = ReportProperties("a", {"n": 1})
+    log.rivals.append(lambda: producer(log, key=KEY).submit([report, report]))
+    assert producer(log, key=KEY).submit([report, report]).written == 2
+    assert len(all_facts(log)) == 3
 
 
-def test_an_identity_that_stands_cannot_decline(fleet: Fleet) -> None:
-    fleet.producer.do(RegisterDevice("a"))
-    with pytest.raises(AuthenticationInvalid):
-        fleet.producer.do(UpdateDevice("a", authentication=KEYS_DECLINED))
+def test_commands_that_stand_together_are_written_once() -> None:
+    log = MemoryLog(partitions=1)
+    for _ in range(2):
+        producer(log, key=KEY).do_together(CreateDeployment("d", content(), "*"), UpdateDeployment("d", priority=2))
+    assert len(all_facts(log)) == 2
 
 
-def test_a_batch_keeps_its_keys_in_one_step_and_a_refused_device_leaves_none(fleet: Fleet) -> None:
-    fleet.producer.submit([RegisterDevice(f"d-{number}") for number in range(100)]).raise_if_refused()
-    assert (fleet.store.puts, len(list(fleet.store.ids()))) == (1, 200)
-    report = fleet.producer.submit([RegisterDevice(f"d-{number}") for number in range(100)])
-    assert {type(one.error) for one in report.refused} == {DeviceExists}
-    fleet.producer.submit([RegisterDevice("not an id"), PatchTags("d-1", {"a": 1})])
-    assert (fleet.store.puts, len(list(fleet.store.ids()))) == (1, 200)
-
-
-def test_a_device_that_joins_again_has_other_keys(fleet: Fleet) -> None:
-    fleet.producer.do(RegisterDevice("a"))
-    former = fleet.keys("a")
-    fleet.producer.submit([RetireDevice("a"), RegisterDevice("a")]).raise_if_refused()
-    assert not set(former) & set(fleet.keys("a"))
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_producer_with_another_key_file_writes_nothing_and_says_what_to_do(fleet: Fleet, there: bool) -> None:  # noqa: FBT001
-    fleet.producer.do(RegisterDevice("a"))
-    elsewhere = fleet.key_file.with_name("elsewhere.key")
-    if there:
-        load_or_create(elsewhere)
-    stranger = fleet.another(LazyVault(fleet.store, elsewhere))
-    with pytest.raises(KeyFileOfAnotherLog, match=r"TWINFOLD_KEY_FILE.*KEYS_DECLINED") as caught:
-        stranger.do(RegisterDevice("b"))
-    assert str(elsewhere) in str(caught.value)
-    assert (fleet.log.load(["b"])[0].snapshot, elsewhere.exists()) == (None, there)
-    stranger.do(RegisterDevice("b", authentication=KEYS_DECLINED))
+def test_of_an_answered_request_nothing_is_written_again_although_a_command_changed_nothing_then() -> None:
+    log = MemoryLog(partitions=1)
+    producer(log).submit([RegisterDevice("a"), PatchTags("a", {"x": 1})])
+    same = PatchTags("a", {"x": 1})
+    assert producer(log, key=KEY).submit([same]).written == 0
+    producer(log).do(PatchTags("a", {"x": 2}))
+    facts = all_facts(log)
+    producer(log, key=CommandKey("key", is_answered=True)).do(same)
+    assert all_facts(log) == facts

@@ -28,6 +28,7 @@ from events.log.keys import FLEET, name
 from services.api import (
     audit,
     blocked,
+    device_scopes,
     device_update,
     diff,
     explain,
@@ -133,6 +134,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
+        device_scopes.router,
         hub.router,
         methods.router,
         v1.router,

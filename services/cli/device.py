@@ -56,6 +56,8 @@ def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: As
     for name in ("deviceId", "status", "statusReason", "version", "etag"):
         table.add_row(name, str(twin.get(name)))
     table.add_row("edge", str(twin["capabilities"]["iotEdge"]))
+    for scope in twin.get("parentScopes", []):
+        table.add_row("parent", scope)
     for name, value in sorted(twin.get("tags", {}).items()):
         table.add_row(f"tags.{name}", str(value))
     console().print(table)

@@ -8,7 +8,6 @@ from events.deployment.commands import CreateDeployment
 from events.notification.feed import DEVICES_NAMED_MAX, Feed
 from events.rollout.plan import Failure, OnFailure, Phase, Plan
 from events.rollout.state import State
-from events.rollout.tally import ANSWERED_FAILURE
 from tests.rollout.simulation import Simulation
 from tests.update.given import V1, cancel, deploy, imported
 from tests.update.test_rollback import keepers
@@ -36,7 +35,7 @@ def rolled_back(devices: int) -> Simulation:
 def test_a_rollback_is_told_with_the_devices_that_failed_and_why() -> None:
     ((event, about),) = told(rolled_back(5), "RollbackBegan")
     assert event["data"]["reason"] == "2 of 5 failed (40 %): the limit is 2 devices"
-    failed = event["data"]["results"]["failed"][ANSWERED_FAILURE]
+    failed = event["data"]["results"]["failed"]["it answered 500"]
     assert (failed["count"], sorted(failed["devices"])) == (2, ["d1", "d2"])
     assert event["data"]["results"]["healthy"]["count"] == 3
     assert about == {"new"}

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from events.deployment.commands import CreateDeployment as CreateDeployment
     from events.deployment.commands import DeleteDeployment as DeleteDeployment
     from events.deployment.commands import UpdateDeployment as UpdateDeployment
+    from events.device.commands import AcknowledgeDesired as AcknowledgeDesired
     from events.device.commands import CreateModule as CreateModule
     from events.device.commands import DeleteModule as DeleteModule
     from events.device.commands import PatchTags as PatchTags
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from events.producer.producer import Report as Report
 
 _WHERE = {
+    "AcknowledgeDesired": "events.device.commands",
     "ChangeAdmission": "events.deployment.commands",
     "CommandsRefused": "events.producer.errors",
     "ConflictPersists": "events.producer.errors",

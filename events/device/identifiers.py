@@ -10,6 +10,8 @@ _RULE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
 SYSTEM_MODULES = (AGENT, HUB)
+OWN_TWIN = "$device"
+"""Stands for the device's own twin where modules are named, as in manifests."""
 
 
 def check_device_id(device_id: object) -> None:

@@ -9,6 +9,7 @@ from events import canonical
 from events.canonical import JsonObject
 from events.device.facts import (
     ConfigurationSet,
+    DesiredDelivered,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -140,7 +141,7 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 authentication=document.authentication if fact.authentication is UNSET else fact.authentication,
                 status_updated_at=at if fact.enabled != document.enabled else document.status_updated_at,
             )
-        case ConfigurationSet():
+        case ConfigurationSet() | DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
         case DeviceRetired():
             return DeviceDocument(

@@ -10,7 +10,6 @@ from pyroaring import BitMap
 from events.deployment.state import decode
 from events.envelope import Vector
 from events.fleet.packed import PAGE_ITEMS
-from events.fleet.rows import Standing
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.query.conditions import expression_of
@@ -85,15 +84,13 @@ class CensusReader:
         """What a rollout is judged on, as of the last look."""
         readings = self._readings
         status = {number: reading.status(name) for number, reading in readings.items()}
-        actual = FleetSet.over(status, lambda one: one.actual)
-        answered_for = all(reading.is_answered_for(name) for reading in readings.values())
         return Census(
             self,
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
             FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled")),
-            actual,
-            FleetSet.over(status, lambda one: one.healthy) if answered_for else actual,
+            FleetSet.over(status, lambda one: one.actual),
+            FleetSet.over(status, lambda one: one.healthy),
             FleetSet.over(status, lambda one: one.unhealthy),
             FleetSet.over(readings, lambda one: one.held_back(name)),
             FleetSet.over(readings, lambda one: one.already(name)),
@@ -104,14 +101,12 @@ class CensusReader:
         readings = self._readings
         if not document.rollback:
             devices = document.admitted & FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled"))
-            if not all(reading.is_answered_for(name) for reading in readings.values()):
-                # Nobody answers for it, and nobody has what has ended.
-                return Back(devices, devices)
-            unmanaged = devices & FleetSet.over(readings, lambda one: one.standing(Standing.UNMANAGED))
-            managed = devices - unmanaged
-            healthy = FleetSet.over(readings, lambda one: one.set("healthy"))
-            unhealthy = FleetSet.over(readings, lambda one: one.set("unhealthy"))
-            return Back(devices, managed & healthy, managed & unhealthy, unmanaged)
+            return Back(
+                devices,
+                devices & FleetSet.over(readings, lambda one: one.settled(name)),
+                devices & FleetSet.over(readings, lambda one: one.unsettled(name)),
+                devices & FleetSet.over(readings, lambda one: one.stranded(name)),
+            )
         census = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
         # Whoever something else wins is not the rollback's to bring back.
         devices = census.target & (census.actual | census.held)

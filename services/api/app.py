@@ -23,6 +23,7 @@ from events.log.keys import FLEET, name
 from services.api import (
     audit,
     blocked,
+    desired,
     device_update,
     diff,
     explain,
@@ -107,12 +108,14 @@ def create_app(room: Room) -> FastAPI:
     )
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.acknowledged = desired.Acknowledged()
     app.state.secret_reads, app.state.auditing = reads, Auditing(room)
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
         hub.router,
         v1.router,
+        desired.router,
         explain.router,
         preview.router,
         diff.router,

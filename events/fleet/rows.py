@@ -123,6 +123,10 @@ class Row(msgspec.Struct, frozen=True):
         own = {} if self.own is UNSET else {DEVICE: self.own.version}
         return {name: version for name, version in self.module_versions.items() if name not in {AGENT, HUB}} | own
 
+    def tells_the_same_as(self, other: "Row") -> bool:
+        """Whether a device that goes from one to the other has nothing new to answer for."""
+        return self.versions == other.versions and self.deliverable == other.deliverable
+
     def expected(self, configuration: Configuration) -> Expected:
         """What a device with this row, and the configuration that it names, is to answer for.
 

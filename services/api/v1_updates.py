@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from events.canonical import JsonObject
+from events.device.identifiers import AGENT, HUB
+from events.fleet.answers import NOT_RUNNING, OK
 from events.rollout.sets import FleetSet
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -272,10 +274,11 @@ def _reason(room: Room, carried: Carried, device_id: str, state: DeviceState) ->
 
 
 def _failure(room: Room, device_id: str) -> str:
-    """What a device said of its failure, in the words of its agent."""
-    twin = room.twins.module(device_id, "$edgeAgent") or {}
-    said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
-    code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
-    if code in {None, 200}:
-        return "a module is not as it should be"
-    return f"it answered {code}{f': {text}' if text else ''}"
+    """What a device said of its failure, in the words of its system modules."""
+    for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
+        twin = room.twins.module(device_id, module_id) or {}
+        said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
+        code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
+        if code not in {None, OK, NOT_RUNNING}:
+            return f"{who} answered {code}{f': {text}' if text else ''}"
+    return "a module is not as it should be"

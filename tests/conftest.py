@@ -1,3 +1,4 @@
+import os
 import signal
 from collections.abc import Iterator
 
@@ -12,8 +13,18 @@ settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 
 
-def pytest_configure() -> None:
-    """Who started these in the background ignores Ctrl-C, and so would every process that a test interrupts."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: tests wait for processes as often as they compute. Parts of the suite start none."""
+    return len(os.sched_getaffinity(0)) + 1 if config.args == config.getini("testpaths") else 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `-m full` choose every test that does not take minutes.
+
+    And who started these in the background ignores Ctrl-C, and so would every process that a test interrupts.
+    """
+    if config.option.markexpr == "full":
+        config.option.markexpr = "not long"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -4,8 +4,7 @@ import contextlib
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from redis import Redis
@@ -14,17 +13,9 @@ from redis.exceptions import RedisError
 
 from events.settings import read_settings
 from services.embedded_redis import EmbeddedRedis, find_server
+from tests.waiting import eventually
 
-SECONDS_MAX = 60.0
-"""What a machine that does much else needs at most; whoever waits longer waits in vain."""
-
-
-def eventually(holds: Callable[[], object], *, what: str, seconds_max: float = SECONDS_MAX) -> None:
-    """Wait for a condition; looks again every few milliseconds."""
-    until = time.monotonic() + seconds_max
-    while not holds():
-        assert time.monotonic() < until, f"not within {seconds_max:.0f} s: {what}"
-        time.sleep(0.005)
+__all__ = ("eventually", "flush", "redis_cluster", "redis_server")
 
 
 @contextlib.contextmanager

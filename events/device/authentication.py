@@ -7,7 +7,8 @@ from events.canonical import Json, JsonObject
 from events.device.errors import AuthenticationInvalid
 from events.properties import is_secret
 
-TYPES = ("sas", "selfSigned", "certificateAuthority")
+X509_TYPES = ("selfSigned", "certificateAuthority")
+TYPES = ("sas", *X509_TYPES)
 MODULE_TYPES = (*TYPES, "none")
 
 KEYS = ("primaryKey", "secondaryKey")

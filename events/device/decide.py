@@ -51,7 +51,7 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.device.identifiers import OWN_TWIN, SYSTEM_MODULES, check_device_id, check_module_id, module_subject
-from events.device.state import EMPTY, DeviceDocument, ModuleDocument, section
+from events.device.state import EMPTY, SYSTEM_OWNER, DeviceDocument, ModuleDocument, identity_of, section
 from events.properties import (
     DESIRED_BYTES_MAX,
     REPORTED_BYTES_MAX,
@@ -90,8 +90,11 @@ def check(command: DeviceCommand) -> None:
             _check_patch(device_id, "properties.reported", patch, REPORTED_BYTES_MAX)
         case CreateModule() | UpdateModule() | DeleteModule():
             check_module_id(command.module_id)
-            if command.module_id in SYSTEM_MODULES:
-                raise ModuleIdInvalid(command.module_id, "a system module comes and goes with its device")
+            if command.module_id in SYSTEM_MODULES and not isinstance(command, UpdateModule):
+                raise ModuleIdInvalid(
+                    command.module_id,
+                    "a system module comes and goes with its device; an update, with If-Match, gives it keys",
+                )
             if not isinstance(command, DeleteModule):
                 _check_text(command.device_id, "managedBy", command.managed_by)
                 check_authentication(command.device_id, command.authentication, module=True)
@@ -203,7 +206,7 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
         case CreateModule(device_id, module_id, managed_by, authentication):
             if module_id in device.modules:
                 raise ModuleExists(device_id, module_id)
-            if len(device.modules) >= MODULES_MAX:
+            if len(device.modules.keys() - set(SYSTEM_MODULES)) >= MODULES_MAX:
                 raise TooManyModules(device_id, MODULES_MAX)
             return ModuleCreated(module_id, managed_by, _said(authentication))
         case AcknowledgeDesired(versions=versions):
@@ -213,8 +216,11 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
                 raise NotEdgeCapable(device_id)
             return ConfigurationSet(content)
         case UpdateModule(device_id, module_id, managed_by, authentication):
+            if module_id in SYSTEM_MODULES and not device.edge:
+                raise NotEdgeCapable(device_id)
             _check_module_identity(command, device)
-            return ModuleUpdated(module_id, managed_by, _said(authentication))
+            owner = SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
+            return ModuleUpdated(module_id, owner, _said(authentication))
         case DeleteModule(module_id=module_id):
             _check_module_identity(command, device)
             return ModuleDeleted(module_id)
@@ -244,7 +250,7 @@ def _said(authentication: JsonObject | None) -> JsonObject | UnsetType:
 
 
 def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> None:
-    identity = device.modules.get(command.module_id)
+    identity = identity_of(device, command.module_id)
     if identity is None:
         raise ModuleNotFound(command.device_id, command.module_id)
     if not matches(command.if_match, identity.etag):

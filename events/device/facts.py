@@ -40,7 +40,7 @@ class ModuleCreated(msgspec.Struct, frozen=True, tag="ModuleCreated", forbid_unk
 
 
 class ModuleUpdated(msgspec.Struct, frozen=True, tag="ModuleUpdated", forbid_unknown_fields=True):
-    """A module identity made by hand is now exactly this. Subject: the device."""
+    """A module identity made by hand, or that of a system module, is now exactly this. Subject: the device."""
 
     module_id: str
     managed_by: str | None = None

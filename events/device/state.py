@@ -21,6 +21,7 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
+from events.device.identifiers import SYSTEM_MODULES
 from events.device.stamps import Stamp, restamped
 from events.properties import merge_patch
 
@@ -38,6 +39,13 @@ class ModuleIdentity(msgspec.Struct, frozen=True):
     etag: int
     managed_by: str | None = None
     authentication: JsonObject | UnsetType = UNSET
+
+
+SYSTEM_OWNER = "iotEdge"
+"""Who manages the system modules, as the hub says of them."""
+
+CONFIGURED_IDENTITY = ModuleIdentity(1, SYSTEM_OWNER)
+"""Of a system module, or of one that a configuration alone names, as long as nothing was written of it."""
 
 
 class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,6 +130,12 @@ def section(raw: msgspec.Raw) -> dict[str, Any]:
     return {} if raw is EMPTY else _objects.decode(raw)
 
 
+def identity_of(document: DeviceDocument, module_id: str) -> ModuleIdentity | None:
+    """The identity of a module made by hand, or of a system module of an edge device, which has one from the start."""
+    identity = document.modules.get(module_id)
+    return CONFIGURED_IDENTITY if identity is None and document.edge and module_id in SYSTEM_MODULES else identity
+
+
 def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version: int, at: int) -> DeviceDocument:
     """The device after one more fact of its subject."""
     if isinstance(fact, DeviceRegistered):
@@ -140,6 +154,7 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 identity_etag=document.identity_etag + 1,
                 authentication=document.authentication if fact.authentication is UNSET else fact.authentication,
                 status_updated_at=at if fact.enabled != document.enabled else document.status_updated_at,
+                modules=document.modules if fact.edge else _without(document.modules, *SYSTEM_MODULES),
             )
         case ConfigurationSet() | DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
@@ -157,8 +172,12 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 document, version=version, modules={**document.modules, fact.module_id: identity}
             )
         case ModuleDeleted():
-            left = {name: identity for name, identity in document.modules.items() if name != fact.module_id}
+            left = _without(document.modules, fact.module_id)
             return msgspec.structs.replace(document, version=version, modules=left)
+
+
+def _without(modules: dict[str, ModuleIdentity], *names: str) -> dict[str, ModuleIdentity]:
+    return {name: identity for name, identity in modules.items() if name not in names}
 
 
 def _registered(document: DeviceDocument | None, fact: DeviceRegistered, *, version: int, at: int) -> DeviceDocument:

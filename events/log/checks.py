@@ -19,14 +19,49 @@ def check_server(client: Client) -> None:
         UnsafeRedis: names the setting.
         LogUnavailable: the server does not answer.
     """
-    nodes: list[Any] = [client]
-    if isinstance(client, RedisCluster):
-        primaries = client.get_primaries()  # type: ignore[no-untyped-call]
-        nodes = [node.redis_connection for node in primaries]
-    for node in nodes:
+    for node in _primaries(client):
         with answering():
             information: Mapping[str, Any] = node.info()
         check_information(information, _configured(node))
+
+
+def why_not_writable(client: Client) -> str | None:
+    """Why Redis would refuse a write now; `None` where it would take one. Nothing is written to find out.
+
+    Raises:
+        LogUnavailable: the server does not answer.
+    """
+    for node in _primaries(client):
+        try:
+            with answering():
+                information: Mapping[str, Any] = node.info()
+        except NoPermissionError:
+            # Where INFO is forbidden, a write that is refused says so itself.
+            continue
+        why = refusal_in(information)
+        if why is not None:
+            return why
+    return None
+
+
+def refusal_in(information: Mapping[str, Any]) -> str | None:
+    """Why a server that says this of itself refuses writes; `None` where it does not."""
+    maximum = int(information.get("maxmemory", 0))
+    # As Redis counts: the buffers of the append-only file and of replicas are not held against the maximum.
+    used = int(information.get("used_memory", 0)) - int(information.get("mem_not_counted_for_evict", 0))
+    if 0 < maximum <= used:
+        return f"memory is full: {used} of {maximum} bytes are used (raise maxmemory, or archive older events)"
+    if information.get("aof_last_write_status", "ok") != "ok":
+        return "the append-only file cannot be written (is the disk full?)"
+    if information.get("role", "master") != "master":
+        return "the server is a replica, and read-only"
+    return None
+
+
+def _primaries(client: Client) -> list[Any]:
+    if not isinstance(client, RedisCluster):
+        return [client]
+    return [node.redis_connection for node in client.get_primaries()]  # type: ignore[no-untyped-call]
 
 
 def check_information(information: Mapping[str, Any], configured: Mapping[str, str]) -> None:

@@ -8,20 +8,11 @@ from urllib.parse import unquote
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,  # noqa: A004 - redis-py's name
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004 - redis-py's name
-)
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from events.log.errors import LogUnavailable
+from events.redis_errors import unavailable
 
 Client = Redis | RedisCluster
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
@@ -30,16 +21,6 @@ Entries = list[tuple[bytes, dict[bytes, bytes]]]
 CLUSTER_SCHEMES = {"redis+cluster": False, "rediss+cluster": True}
 """Scheme → with TLS."""
 TIMEOUT_SECONDS = 10.0
-
-_AWAY = (
-    ConnectionError,
-    TimeoutError,
-    BusyLoadingError,
-    ReadOnlyError,
-    OutOfMemoryError,
-    ClusterDownError,
-    RedisClusterException,
-)
 
 
 @contextmanager
@@ -51,12 +32,11 @@ def answering() -> Iterator[None]:
     """
     try:
         yield
-    except _AWAY as error:
-        raise LogUnavailable(str(error) or type(error).__name__) from error
-    except ResponseError as error:
-        if str(error).startswith(("MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN", "OOM")):
-            raise LogUnavailable(str(error)) from error
-        raise
+    except (RedisError, RedisClusterException) as error:
+        why = unavailable(error)
+        if why is None:
+            raise
+        raise LogUnavailable(why) from error
 
 
 def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Client:

@@ -90,7 +90,7 @@ class LogNotInitialised(LogError):
     """There is no twinfold log in this database."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"no twinfold log at {url}; `twinfold up` or `initialise` makes one")
+        super().__init__(f"no twinfold log at {url}; `twinfold up` or `twinfold init` makes one")
         self.url = url
 
 

@@ -40,7 +40,7 @@ from events.rollout.facts import (
     RolloutResumed,
     RolloutStarted,
 )
-from events.rollout.plan import Gate, Phase, Plan
+from events.rollout.plan import PERCENT_MAX, Gate, Phase, Plan
 from events.rollout.state import RolloutDocument, State
 from events.rollout.windows import check_window
 from events.targeting.errors import ConditionInvalid
@@ -52,7 +52,6 @@ SECONDS_MAX = 366 * 24 * 3600
 WINDOWS_MAX = 20
 REASON_CHARACTERS_MAX = 500
 NAME_CHARACTERS_MAX = 100
-_PERCENT_MAX = 100.0
 _COUNT_MAX = 2**31 - 1
 _DEPLOYMENT_ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 
@@ -178,8 +177,8 @@ def _check_plan(name: str, plan: Plan) -> None:
         for (_, before), (number, value) in itertools.pairwise(given):
             rule(f"phases[{number}].{kind}", value >= before, "is not less than before: phases add up")
     failure = plan.failure
-    rule("failure.percent", _within(failure.percent, 0, _PERCENT_MAX), "is 0 to 100")
-    rule("failure.count", _within(failure.count, 1, _COUNT_MAX), "is a positive number")
+    rule("failure.percent", failure.percent is None or _within(failure.percent, 0, PERCENT_MAX), "is 0 to 100")
+    rule("failure.count", failure.count is None or _within(failure.count, 1, _COUNT_MAX), "is a positive number")
     rule("failure.answered_min", _within(failure.answered_min, 0, _COUNT_MAX), "is not negative")
     rule("offline_seconds", _within(plan.offline_seconds, 1, SECONDS_MAX), f"is 1 to {SECONDS_MAX}")
     rule("windows", len(plan.windows) <= WINDOWS_MAX, f"are at most {WINDOWS_MAX}")
@@ -192,7 +191,7 @@ def _check_plan(name: str, plan: Plan) -> None:
         rule("restore", not plan.restore, "and rollback_to do not go together")
     if plan.rate is not None:
         rule("rate.per_minute", _within(plan.rate.per_minute, 0.001, _COUNT_MAX), "is positive")
-        rule("rate.growth_percent", _within(plan.rate.growth_percent, 0, _PERCENT_MAX), "is 0 to 100")
+        rule("rate.growth_percent", _within(plan.rate.growth_percent, 0, PERCENT_MAX), "is 0 to 100")
     if plan.spread is not None:
         rule("spread.at_most", _within(plan.spread.at_most, 1, _COUNT_MAX), "is a positive number")
         rule("spread.tag", tag_path(plan.spread.tag), "is a tag, as tags.site is")
@@ -202,7 +201,7 @@ def _check_phase(name: str, element: str, phase: Phase) -> None:
     given = [kind for kind in ("percent", "count", "condition") if getattr(phase, kind) is not None]
     if len(given) != 1:
         raise PlanInvalid(name, element, "has one of percent, count and condition")
-    if phase.percent is not None and not 0 < phase.percent <= _PERCENT_MAX:
+    if phase.percent is not None and not 0 < phase.percent <= PERCENT_MAX:
         raise PlanInvalid(name, f"{element}.percent", "is more than 0, and at most 100")
     if phase.count is not None and not 1 <= phase.count <= _COUNT_MAX:
         raise PlanInvalid(name, f"{element}.count", "is a positive number")
@@ -217,7 +216,7 @@ def _check_phase(name: str, element: str, phase: Phase) -> None:
         raise PlanInvalid(name, f"{element}.name", f"is text of at most {NAME_CHARACTERS_MAX} characters")
     gate = phase.gate
     limits: dict[str, tuple[Any, float, float]] = {
-        "success_percent": (gate.success_percent, 0, _PERCENT_MAX),
+        "success_percent": (gate.success_percent or 0.0, 0, PERCENT_MAX),
         "answered_min": (gate.answered_min, 0, _COUNT_MAX),
         **{
             member: (getattr(gate, member), 0, SECONDS_MAX)

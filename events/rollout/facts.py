@@ -49,10 +49,15 @@ class RolloutStarted(msgspec.Struct, frozen=True, tag="RolloutStarted", forbid_u
 
 
 class RolloutPaused(msgspec.Struct, frozen=True, tag="RolloutPaused", forbid_unknown_fields=True):
-    """Nobody more is admitted until it is resumed; by hand, or with evidence by itself."""
+    """No further device is admitted until it is resumed; by hand, or with evidence by itself.
+
+    `unreachable`: because the gate of the open phase cannot be reached any more. That is no failure: the thresholds and the time
+    limit of the plan still decide whether it has failed.
+    """
 
     reason: str
     evidence: Evidence | UnsetType = UNSET
+    unreachable: bool | UnsetType = UNSET
 
 
 class RolloutResumed(msgspec.Struct, frozen=True, tag="RolloutResumed", forbid_unknown_fields=True):

@@ -1,8 +1,17 @@
 """How a deployment is to reach its devices: phases and their gates, limits on the way, and what follows a failure."""
 
 import enum
+import math
 
 import msgspec
+
+ROUNDING = 1e-9
+"""By how much a percentage of a number of devices can be off: 0.07 * 100 is 7.000000000000001 in floating point."""
+
+PERCENT_MAX = 100.0
+
+EVERY_DEVICE = 2**31 - 1
+"""As `Gate.answered_min`: every device that can answer, however many there are."""
 
 
 class Offline(enum.Enum):
@@ -25,7 +34,7 @@ class Joiners(enum.Enum):
 
 
 class OnFailure(enum.Enum):
-    """What a rollout does by itself when it fails."""
+    """What a rollout does by itself when a failure threshold or a time limit of its plan is met."""
 
     PAUSE = "pause"
     ROLL_BACK = "roll back"
@@ -34,12 +43,13 @@ class OnFailure(enum.Enum):
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What must hold before the next phase.
 
-    `success_percent` (0 to 100) of those who count are healthy, `answered_min` of them have answered, and both without a
-    break for `soak_seconds`. A device that is not healthy `device_timeout_seconds` after it was admitted has failed; a phase that
-    has not passed after `phase_timeout_seconds` has. 0 is no limit.
+    `success_percent` (0 to 100; `None` where the plan does not say, see `Plan.required_percent`) of the devices that count are
+    healthy, `answered_min` of them have answered, and both without a break for `soak_seconds`. A device that is not healthy
+    `device_timeout_seconds` after it was admitted has failed; a phase that has not passed after `phase_timeout_seconds` has.
+    0 is no limit.
     """
 
-    success_percent: float = 100.0
+    success_percent: float | None = None
     answered_min: int = 0
     soak_seconds: int = 0
     device_timeout_seconds: int = 0
@@ -61,15 +71,28 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a rollout has failed: both thresholds are reached (>=), once `answered_min` devices have answered.
+    """When a rollout has failed: every threshold that is given is reached (>=), once `answered_min` devices have answered.
 
-    seed 004, Automatic rollback policy; DESIGN §7. `percent` is of those who count (0 to 100), `count` of devices.
+    seed 004, Automatic rollback policy; DESIGN §9. `percent` (0 to 100) is of the devices that count, `count` a number of
+    devices, at least 1. `None` is no threshold; without either, no number of failed devices is a failure of the rollout.
     """
 
-    percent: float = 100.0
-    count: int = 1
+    percent: float | None = None
+    count: int | None = None
     answered_min: int = 0
     then: OnFailure = OnFailure.PAUSE
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether a number of failed devices can be a failure of the rollout."""
+        return self.percent is not None or self.count is not None
+
+    def is_reached(self, *, failed: int, counted: int) -> bool:
+        """Whether so many failed devices of those that count reach every threshold that is given; none that failed never do."""
+        if not failed or not self.has_threshold:
+            return False
+        by_percent = self.percent is None or failed * 100 >= self.percent * counted - ROUNDING
+        return by_percent and (self.count is None or failed >= self.count)
 
 
 class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,3 +137,22 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: Rate | None = None
     windows: tuple[Window, ...] = ()
     approval_by_another: bool = False
+
+    def required_percent(self, gate: Gate) -> float:
+        """The share (0 to 100) of healthy devices that a gate requires.
+
+        Where the plan does not say, it is what the failure percentage leaves: otherwise one failed device made the gate
+        unreachable long before the failure thresholds are met (DESIGN §9, the act on failure).
+        """
+        if gate.success_percent is not None:
+            return gate.success_percent
+        return PERCENT_MAX - (self.failure.percent or 0.0)
+
+    def required_count(self, gate: Gate, *, counted: int) -> int:
+        """How many of the devices that count must be healthy for a gate; a share is rounded up.
+
+        A share that the plan does not say requires one healthy device at least: with a failure percentage of 100, no device
+        at all would be enough otherwise.
+        """
+        required = math.ceil(counted * self.required_percent(gate) / PERCENT_MAX - ROUNDING)
+        return max(required, min(1, counted)) if gate.success_percent is None else required

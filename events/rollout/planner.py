@@ -24,7 +24,7 @@ from events.rollout.facts import (
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import Gate, Joiners, Offline, OnFailure, Plan
+from events.rollout.plan import ROUNDING, Gate, Joiners, Offline, OnFailure, Plan
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument, State, evolve
 from events.rollout.windows import closes_at, opens_at
@@ -33,7 +33,6 @@ _STEPS_MAX = 4
 _MOVING = (DevicesAdmitted, DevicesRetried, RollbackBegan, RolloutCompleted)
 _SECOND_MS = 1000
 _MINUTE_MS = 60_000
-_ROUNDING = 1e-9
 _COUNT_MAX = 2**31 - 1
 _EXPONENT_MAX = 700.0
 
@@ -139,6 +138,8 @@ class _Turn:
                 return self._go_on()
             case State.RUNNING:
                 return self._open_next()
+            case State.PAUSED if document.can_fail:
+                return self._fail_or_wait()
             case State.ROLLING_BACK:
                 return self._judge_rollback()
             case _:
@@ -187,11 +188,19 @@ class _Turn:
         # Who joins while success has to last comes with the next phase: it would never have lasted.
         wanted = NOBODY if self._document.soak_at else self._wanted()
         holds = not wanted and self._holds()
-        if not holds and (why := self._timed_out() or ("" if wanted else self._out_of_reach())):
+        if not holds and (why := self._timed_out()):
             return self._fail(why)
         if wanted:
             return self._admit(wanted)
-        return self._hold() if holds else self._miss()
+        if holds:
+            return self._hold()
+        return self._pause(why, unreachable=True) if (why := self._out_of_reach()) else self._miss()
+
+    def _fail_or_wait(self) -> RolloutFact | None:
+        """What follows while the rollout is paused by an unreachable gate: more devices may fail, and its time may run out."""
+        if why := self._failure() or self._timed_out():
+            return self._fail(why)
+        return self._wait(saying.standing(self._document))
 
     def _wanted(self) -> FleetSet:
         """Whom the open phase is for, and who is not admitted yet."""
@@ -211,7 +220,7 @@ class _Turn:
     def _cap(self, universe: FleetSet) -> int:
         phase = self._document.current
         if phase.percent is not None:
-            return math.ceil(len(universe) * phase.percent / 100 - _ROUNDING)
+            return math.ceil(len(universe) * phase.percent / 100 - ROUNDING)
         assert phase.count is not None
         return min(phase.count, len(universe))
 
@@ -260,7 +269,7 @@ class _Turn:
         # one device takes.
         since = self._now - _MINUTE_MS * max(1.0, 1 / per_minute)
         lately = sum(len(devices) for admitted_at, devices in self._batches if admitted_at > since)
-        return max(0, max(1, math.floor(per_minute + _ROUNDING)) - lately)
+        return max(0, max(1, math.floor(per_minute + ROUNDING)) - lately)
 
     # -- the gate
 
@@ -287,24 +296,24 @@ class _Turn:
         timeout = self._gate.phase_timeout_seconds * _SECOND_MS
         return self._document.phase_at + timeout - self._now if timeout and self._document.is_open else None
 
-    def _needed(self) -> int:
-        return math.ceil(len(self.tally.counted) * self._gate.success_percent / 100 - _ROUNDING)
+    def _required(self) -> int:
+        return self._plan.required_count(self._gate, counted=len(self.tally.counted))
 
     def _holds(self) -> bool:
         tally = self.tally
-        if self._gate.success_percent and self._admitted and not tally.counted:
+        if self._gate.success_percent != 0 and self._admitted and not tally.counted:
             # Of nobody, any share is reached.
             return False
         # Whoever was there already never answers anew, and is no evidence; whoever is silent could answer.
         able = len(tally.admitted) - len(tally.outranked) - len(tally.already)
         answered_min = min(self._gate.answered_min, able)
-        return tally.succeeded >= self._needed() and tally.answered >= answered_min
+        return tally.succeeded >= self._required() and tally.answered >= answered_min
 
     def _failure(self) -> str:
-        """Why the rollout has failed by its thresholds; both have to be reached (DESIGN §7)."""
+        """Why the rollout has failed by the thresholds of its plan (DESIGN §9)."""
         failure, failed, counted = self._plan.failure, len(self.tally.failed), len(self.tally.counted)
-        reached = failed >= failure.count and failed * 100 >= failure.percent * counted - _ROUNDING
-        if failed and reached and self.tally.answered >= min(failure.answered_min, counted):
+        reached = failure.is_reached(failed=failed, counted=counted)
+        if reached and self.tally.answered >= min(failure.answered_min, counted):
             return saying.failed(failure, self.tally.counts)
         return ""
 
@@ -314,14 +323,17 @@ class _Turn:
         recent = _together(one for one in self._batches if self._now - one[0] < timeout)
         # A device that failed may still recover, as long as it has time.
         hopeful = len(tally.waited) + len(recent & (tally.failed - tally.timed_out))
-        if tally.succeeded + hopeful < self._needed():
-            return saying.out_of_reach(self._gate, tally.counts)
+        if tally.succeeded + hopeful < self._required():
+            return saying.out_of_reach(self._plan.required_percent(self._gate), tally.counts)
         return ""
 
     def _fail(self, why: str) -> RolloutFact:
         if self._plan.failure.then is OnFailure.ROLL_BACK:
             return self._roll_back(why, self._evidence)
-        return RolloutPaused(f"{self._sentence('')}; {why}", self._evidence)
+        return self._pause(why)
+
+    def _pause(self, why: str, *, unreachable: bool | msgspec.UnsetType = UNSET) -> RolloutFact:
+        return RolloutPaused(f"{self._sentence('')}; {why}", self._evidence, unreachable)
 
     # -- going back
 
@@ -354,9 +366,7 @@ class _Turn:
             pending=len(waited),
         )
         evidence = Evidence(counts, self._census.vectors)
-        failure = self._plan.failure
-        reached = len(failed) >= failure.count and len(failed) * 100 >= failure.percent * counts.counted - _ROUNDING
-        if failed and reached:
+        if self._plan.failure.is_reached(failed=len(failed), counted=counts.counted):
             return RollbackEnded(succeeded=False, reason=saying.rollback_failed(counts), evidence=evidence)
         if waited:
             return self._wait(saying.rolling_back(document, counts))
@@ -371,7 +381,8 @@ class _Turn:
     def _sentence(self, rest: str) -> str:
         left = self._left()
         limit = "" if left is None or left <= 0 else saying.until_timeout(left)
-        return saying.phase(self._document, self._gate, self.tally.counts, *(one for one in (rest, limit) if one))
+        required = self._plan.required_percent(self._gate)
+        return saying.phase(self._document, required, self.tally.counts, *(one for one in (rest, limit) if one))
 
 
 def order_of(name: str, document: RolloutDocument) -> str:

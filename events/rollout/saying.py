@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from events.rollout.facts import Counts
 from events.rollout.plan import Failure, Gate, Plan
 from events.rollout.state import RolloutDocument, State
+from events.wording import counted
 
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
@@ -26,13 +27,13 @@ def moment(milliseconds: int, zone: str) -> str:
     return dt.datetime.fromtimestamp(milliseconds // 1000, zoneinfo.ZoneInfo(zone)).isoformat()
 
 
-def phase(document: RolloutDocument, gate: Gate, counts: Counts, *rest: str) -> str:
+def phase(document: RolloutDocument, required_percent: float, counts: Counts, *rest: str) -> str:
     """`phase 2 of 4: 37 of 40 healthy (92 %), gate 95 % of 40, 3 pending`, and the rest."""
     well = counts.healthy + counts.already
     share = f" ({100 * well // counts.counted} %)" if counts.counted else ""
     said = [
         f"phase {document.phase + 1} of {len(document.plan.phases)}: {well} of {counts.counted} healthy{share}",
-        f"gate {gate.success_percent:g} % of {counts.counted}",
+        f"gate {required_percent:g} % of {counts.counted}",
     ]
     for name, count in (
         ("already there", counts.already),
@@ -142,17 +143,22 @@ def failed(failure: Failure, counts: Counts) -> str:
     """Why a rollout failed."""
     late = f", {counts.timed_out} of them as they were late" if counts.timed_out else ""
     share = 100 * counts.failed / counts.counted if counts.counted else 0.0
-    return (
-        f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: "
-        f"the limit is {failure.percent:g} % and {failure.count}"
-    )
+    return f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: the limit is {thresholds(failure)}"
 
 
-def out_of_reach(gate: Gate, counts: Counts) -> str:
-    """Why a gate cannot hold any more."""
+def thresholds(failure: Failure) -> str:
+    """`20 % and 3 devices`: the failure thresholds that a plan gives, of which there is one at least."""
+    percent = "" if failure.percent is None else f"{failure.percent:g} %"
+    count = "" if failure.count is None else counted(failure.count, "device")
+    return " and ".join(filter(None, (percent, count)))
+
+
+def out_of_reach(required_percent: float, counts: Counts) -> str:
+    """Why a gate cannot be reached any more, and what an operator can do."""
     silent = f", {counts.silent} silent" if counts.silent else ""
     return (
-        f"the gate of {gate.success_percent:g} % cannot be reached: {counts.failed} of {counts.counted} failed{silent}"
+        f"the gate of {required_percent:g} % cannot be reached: {counts.failed} of {counts.counted} failed{silent}; "
+        "retry the failed devices, skip the phase, abort or roll back"
     )
 
 

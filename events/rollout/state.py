@@ -29,7 +29,7 @@ from events.rollout.facts import (
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import OnFailure, Phase, Plan
 from events.rollout.sets import FleetSet
 
 ROLLOUT = "rollout:"
@@ -66,7 +66,8 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     """A rollout as its facts made it; `*_at` are milliseconds, 0 for not yet.
 
     `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
-    when the plan's rate grows. `reason` is what the last fact gave as one.
+    when the plan's rate grows. `reason` is what the last fact gave as one. `unreachable`: it is paused because the gate of the
+    open phase cannot be reached any more.
     """
 
     version: int
@@ -90,6 +91,7 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     rollback: str = ""
     rollback_at: int = 0
     reason: str = ""
+    unreachable: bool = False
 
     @property
     def admitted(self) -> FleetSet:
@@ -112,9 +114,15 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         return self.state in {State.CREATED, State.RUNNING, State.PAUSED}
 
     @property
+    def can_fail(self) -> bool:
+        """Whether it is paused by an unreachable gate, and its failure thresholds or time limit can still be met."""
+        return self.unreachable and self.state is State.PAUSED and self.plan.failure.then is OnFailure.ROLL_BACK
+
+    @property
     def is_active(self) -> bool:
         """Whether the scheduler has something to do with it, or will have."""
-        return self.state in {State.RUNNING, State.ROLLING_BACK} or self.retry_asked or self.rollback_asked
+        moves = self.state in {State.RUNNING, State.ROLLING_BACK} or self.can_fail
+        return moves or self.retry_asked or self.rollback_asked
 
 
 _decoder = msgspec.json.Decoder(RolloutDocument)
@@ -151,19 +159,21 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             return None
         case RolloutStarted():
             changes = {"state": State.RUNNING, "started_at": at}
-        case RolloutPaused(reason, evidence):
+        case RolloutPaused(reason, evidence, unreachable):
             # By itself: a rollback that was asked for and cannot be is not tried again, and what is over stays so.
             changes = {
                 "state": document.state if document.is_over else State.PAUSED,
                 "reason": reason,
                 "soak_at": 0,
                 "rollback_asked": document.rollback_asked and evidence is UNSET,
+                "unreachable": unreachable is True,
             }
         case RolloutResumed():
             # Who is late gets the whole time again; otherwise what paused it would at once do so again.
             changes = {
                 "state": State.RUNNING,
                 "reason": "",
+                "unreachable": False,
                 "phase_at": at,
                 "paced_at": at,
                 "batches": _batches((), at, document.admitted),

@@ -6,21 +6,15 @@ from typing import Any
 
 from redis import Redis
 from redis.cluster import RedisCluster
-from redis.exceptions import (
-    ClusterDownError,
-    ConnectionError,  # noqa: A004 - redis-py's name
-    OutOfMemoryError,
-    ReadOnlyError,
-    TimeoutError,  # noqa: A004 - redis-py's name
-)
+from redis.exceptions import RedisClusterException, RedisError
 
+from events.redis_errors import unavailable
 from events.secrets.errors import SecretExists, SecretNotFound, SecretsUnavailable
 from events.secrets.port import Erased, decode, decode_left, encode
 from events.secrets.sealing import Sealed
 
 KEY = "{fleet}:secrets"
 
-_AWAY = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError)
 _ERASED = encode(Erased())
 
 # Each compares and writes in one step, so that nothing that was destroyed comes back.
@@ -96,5 +90,8 @@ class RedisSecretStore:
 def _answering() -> Iterator[None]:
     try:
         yield
-    except _AWAY as error:
-        raise SecretsUnavailable(str(error) or type(error).__name__) from error
+    except (RedisError, RedisClusterException) as error:
+        why = unavailable(error)
+        if why is None:
+            raise
+        raise SecretsUnavailable(why) from error

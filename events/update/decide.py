@@ -24,7 +24,7 @@ from events.rollout import decide as rollout_decide
 from events.rollout.commands import CreateRollout, RetryFailed
 from events.rollout.errors import PlanInvalid, RolloutError
 from events.rollout.facts import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutFact, RolloutStarted
-from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
+from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, Plan
 from events.rollout.state import RolloutDocument
 from events.rollout.state import State as RolloutState
 from events.rollout.state import subject_of as rollout_subject
@@ -311,8 +311,8 @@ def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
     No share of successes is asked for: what fails is for the thresholds alone to judge.
     """
     if plan is None:
-        gate = Gate(success_percent=0.0, answered_min=0 if policy is None else _COUNT_MAX)
-        plan = Plan((Phase(percent=100.0, gate=gate),), Failure(count=_COUNT_MAX))
+        gate = Gate(success_percent=0.0, answered_min=0 if policy is None else EVERY_DEVICE)
+        plan = Plan((Phase(percent=100.0, gate=gate),))
     if policy is None:
         return plan
     failure = Failure(policy.percent, policy.count, policy.answered_min, OnFailure.ROLL_BACK)

@@ -15,6 +15,7 @@ from events import logs
 from events.collecting import seldom
 from events.envelope import Principal
 from events.settings import Settings, read_settings
+from events.terminal import complain_of
 from services import certificates
 from services.api.app import create_app
 from services.api.callers import Author
@@ -119,7 +120,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         server = Server(_config(settings), settings)
     except exits.EXPECTED as error:
-        sys.stderr.write(f"twinfold api: {error}\n")
+        complain_of(error, program="twinfold api")
         return exits.code_of(error)
     # It folds partitions of the past, and plans ahead.
     with seldom():

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from events.canonical import JsonObject
+from events.log.checks import why_not_writable
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api import (
@@ -28,6 +29,7 @@ from services.api import (
     diff,
     explain,
     hub,
+    methods,
     personal,
     preview,
     readiness,
@@ -61,6 +63,7 @@ from services.api.errors import (
 )
 from services.api.gate import Gate
 from services.api.limits import BodyLimits
+from services.api.method_override import method_asked
 from services.api.metrics import Metrics
 from services.api.past import AS_OF, Past, look, refuse, takes_at
 from services.api.preview import answer_to
@@ -114,6 +117,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
         hub.router,
+        methods.router,
         v1.router,
         desired.router,
         explain.router,
@@ -194,9 +198,10 @@ def _healthy() -> PlainTextResponse:
 
 
 def _ready(request: Request) -> JSONResponse:
-    """Whether requests can be answered: Redis answers, and no partition is stopped or far behind."""
+    """Whether requests can be answered: Redis takes writes, and no partition is stopped. How far views are behind is told."""
     room: Room = request.app.state.room
     try:
+        refusal = why_not_writable(room.client)
         heads = room.log.heads()
         behind = {
             name(number): heads[number] - room.views.checkpoint(number).vector.partition
@@ -204,12 +209,11 @@ def _ready(request: Request) -> JSONResponse:
         }
         blocked = [name(number) for number in room.view.blocked()]
     except LogError as error:
-        return JSONResponse({"ready": False, "redis": str(error)}, 503)
-    ready = not blocked
+        return JSONResponse({"ready": False, "redis": str(error)}, BUSY.status)
+    ready = refusal is None and not blocked
     lag = {partition: facts for partition, facts in behind.items() if facts}
-    return JSONResponse(
-        {"ready": ready, "redis": "ok", "fleet": heads[FLEET], "lag": lag, "blocked": blocked}, 200 if ready else 503
-    )
+    details = {"redis": refusal or "ok", "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
+    return JSONResponse({"ready": ready, **details}, 200 if ready else BUSY.status)
 
 
 def _metrics(request: Request) -> PlainTextResponse:
@@ -296,6 +300,7 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         # Some clients write /configurations/?top=… (contract/hub.md §1.1).
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
+        request.scope["method"] = method_asked(request.method, request.headers)
         gate: Gate = request.app.state.gate
         address = "" if request.client is None else request.client.host
         request.state.caller = await gate.admit(request.method, _path(request), request.headers, address=address)

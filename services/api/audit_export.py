@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from events import canonical
 from events.audit.search import Found
+from events.visible import visible, visible_json
 from services.api.auditing import Auditing
 
 Format = Literal["ndjson", "csv", "cloudevents"]
@@ -20,7 +21,7 @@ MEDIA_TYPES: dict[str, str] = {
 COLUMNS = ("stream", "position", "time", "kind", "subject", "by", "version", "cause", "sentence", "data")
 BATCH_LINES = 200
 
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULAS = ("=", "+", "-", "@", "\\t", "\\r")
 
 
 def rows(auditing: Auditing, found: Iterable[Found], how: Format, *, with_header: bool) -> Iterator[bytes]:
@@ -31,12 +32,16 @@ def rows(auditing: Auditing, found: Iterable[Found], how: Format, *, with_header
     while some := list(itertools.islice(left, BATCH_LINES)):
         match how:
             case "cloudevents":
-                yield b"".join(auditing.told(one).body + b"\n" for one in some)
+                yield b"".join(_line(auditing.told(one).body) for one in some)
             case "ndjson":
-                yield b"".join(canonical.encode(auditing.line(one)) + b"\n" for one in some)
+                yield b"".join(_line(canonical.encode(auditing.line(one))) for one in some)
             case "csv":
                 lines = (auditing.line(one) for one in some)
                 yield _csv([_cell(line[column]) for column in COLUMNS] for line in lines)
+
+
+def _line(json: bytes) -> bytes:
+    return visible_json(json.decode()).encode() + b"\n"
 
 
 def _csv(lines: Iterable[Iterable[str]]) -> bytes:
@@ -46,10 +51,11 @@ def _csv(lines: Iterable[Iterable[str]]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """A value as a cell; what a spreadsheet would take for a formula has an apostrophe before it."""
+    """A value as a cell on one line; what a spreadsheet would take for a formula has an apostrophe before it.
+
+    Characters that act on a terminal are escaped: as in JSON where the cell is JSON, else as `visible` writes them.
+    """
     if value is None:
         return ""
-    text = value if isinstance(value, str) else canonical.encode(value).decode()
-    # One record is one line, so that whoever goes on finds the last one.
-    text = " ".join(text.splitlines())
+    text = visible(value) if isinstance(value, str) else visible_json(canonical.encode(value).decode())
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULAS) else text

@@ -10,6 +10,7 @@ from events.rollout.decide import PHASES_MAX, REASON_CHARACTERS_MAX
 from events.rollout.plan import Plan
 from events.rollout.words import DurationUnreadable, read_duration
 from events.update.commands import PRIORITY_DEFAULT
+from services.api.enumerations import AuthenticationType, IdentityStatus, ImportMode
 
 _EXAMPLE_IMAGE = "example.com/sensor:1.0"
 _MODULE = {
@@ -61,7 +62,7 @@ class Capabilities(Body):
 class AuthenticationBody(Body):
     """How an identity proves itself, as clients send it."""
 
-    type: str | None = None
+    type: AuthenticationType | None = None
     symmetric_key: dict[str, str | None] | None = Field(default=None, alias="symmetricKey")
     x509_thumbprint: dict[str, str | None] | None = Field(default=None, alias="x509Thumbprint")
 
@@ -71,7 +72,7 @@ class DeviceBody(Body):
 
     model_config = _example({"deviceId": "edge-1", "status": "enabled", "capabilities": {"iotEdge": True}})
 
-    status: str = Field(default="enabled", json_schema_extra={"enum": ["enabled", "disabled"]})
+    status: IdentityStatus = "enabled"
     status_reason: str | None = Field(default=None, alias="statusReason")
     capabilities: Capabilities | None = None
     authentication: AuthenticationBody | None = None
@@ -92,8 +93,8 @@ class BulkBody(Body):
     id: str
     module_id: str | None = Field(default=None, alias="moduleId")
     etag: str | None = Field(default=None, alias="eTag")
-    import_mode: str = Field(default="create", alias="importMode")
-    status: str = "enabled"
+    import_mode: ImportMode = Field(default="create", alias="importMode")
+    status: IdentityStatus = "enabled"
     status_reason: str | None = Field(default=None, alias="statusReason")
     authentication: AuthenticationBody | None = None
     twin_etag: str | None = Field(default=None, alias="twinETag")
@@ -158,6 +159,17 @@ class ContentBody(Body):
     modules_content: dict[str, Any] | None = Field(default=None, alias="modulesContent")
     device_content: dict[str, Any] | None = Field(default=None, alias="deviceContent")
     module_content: dict[str, Any] | None = Field(default=None, alias="moduleContent")
+
+
+class MethodBody(Body):
+    """A direct method to call; times in seconds, within the hub's limits."""
+
+    model_config = _example({"methodName": "reboot", "responseTimeoutInSeconds": 30, "payload": {"delay": 3}})
+
+    method_name: Annotated[str, Field(alias="methodName", min_length=1)]
+    payload: Any = None
+    response_timeout_seconds: Annotated[int | None, Field(alias="responseTimeoutInSeconds", ge=5, le=300)] = None
+    connect_timeout_seconds: Annotated[int | None, Field(alias="connectTimeoutInSeconds", ge=0, le=300)] = None
 
 
 class QueryBody(Body):
@@ -275,7 +287,7 @@ def _phase(given: Any) -> Any:
 class GateBody(_PlanPart):
     """What must hold before the next phase (events/rollout/plan.py)."""
 
-    success_percent: float = 100.0
+    success_percent: float | None = None
     answered_min: int = 0
     soak_seconds: Seconds = 0
     device_timeout_seconds: Seconds = 0
@@ -294,10 +306,10 @@ class PhaseBody(_PlanPart):
 
 
 class FailureBody(_PlanPart):
-    """When a rollout has failed, and what it does then."""
+    """When a rollout has failed (every threshold that is given is reached), and what it does then."""
 
-    percent: float = 100.0
-    count: int = 1
+    percent: float | None = None
+    count: int | None = None
     answered_min: int = 0
     then: Literal["pause", "roll back"] = "pause"
 

@@ -126,6 +126,13 @@ class BulkResult(Answered):
     warnings: list[str]
 
 
+class MethodResult(Answered):
+    """What a direct method of a device answered."""
+
+    status: int
+    payload: Any
+
+
 class ServiceStatistics(Answered):
     """How many devices are connected."""
 
@@ -290,6 +297,14 @@ class Standalone(DeploymentLine):
     etag: str
 
 
+class PlanText(Answered):
+    """What a rollout does by itself, a sentence each: when it proceeds, when it stops, and what happens then."""
+
+    proceeds: str
+    stops: str
+    then: str
+
+
 class RolloutPhase(Answered):
     """A phase: whom it is for, its gate, and how far it is. `counts` are those that it passed with, or as they are now."""
 
@@ -331,6 +346,7 @@ class RolloutAnswer(Answered):
     id: str
     state: str
     says: str
+    plan_text: PlanText
     author: str
     phase: int
     phases: list[RolloutPhase]
@@ -557,11 +573,15 @@ class Score(Answered):
 
 
 class Created(Answered):
-    """A deployment stands; `readiness` is that of its content by itself, left out where nothing was created."""
+    """A deployment stands; `readiness` is that of its content by itself, left out where nothing was created.
+
+    `plan_text` is there where it was created together with a rollout.
+    """
 
     id: str
     advice: list[Advice]
     readiness: Readiness | None = None
+    plan_text: PlanText | None = None
 
 
 class Counts(Answered):

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from services.api.described import Answered
+from services.api.described import Answered, PlanText
 
 State = Literal["Active", "Inactive", "Superseded", "Canceled"]
 DeviceState = Literal["NotStarted", "InProgress", "Succeeded", "Failed", "Canceled"]
@@ -64,6 +64,7 @@ class GroupDeployment(Answered):
     carrier: str
     rollout: str | None
     rollback: str | None
+    plan_text: PlanText | None
     counts: dict[DeviceState, int]
 
 

@@ -112,6 +112,16 @@ class NotFound(Exception):
         super().__init__(what)
 
 
+class DeviceNotOnline(Exception):
+    """A direct method reaches only a device that is connected, and no device can be connected to this version."""
+
+    def __init__(self, subject: str, method: str) -> None:
+        super().__init__(
+            f"{subject[:300]} is not connected, so that {method[:100]!r} cannot be called; this version has no endpoint"
+            " for connections of devices"
+        )
+
+
 class NotOffered(Exception):
     """The contract has it, and nothing here answers for it (docs/updates.md)."""
 
@@ -139,6 +149,7 @@ DAMAGE = (fleet.CannotFold, log.UnreadableFact, log.LogLostItsTail, history.Hist
 _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
     ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
+    ((DeviceNotOnline,), Answer(404, "DeviceNotOnline", number=404103)),
     ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
     ((readiness.WaiverNotFound,), Answer(404, "WaiverNotFound")),
     ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),

@@ -167,7 +167,7 @@ class Gate:
         host = headers.get("host", "")
         if signature.is_expired(self._room.clock() / 1000) or not signature.covers(host, own):
             raise Unauthorized
-        return await (self._policy(signature) if signature.policy else self._device(signature))
+        return await (self._policy(signature) if signature.policy else self._device(signature, own))
 
     async def _policy(self, signature: Signature) -> Caller:
         if not _NAME.fullmatch(signature.policy):
@@ -178,8 +178,8 @@ class Gate:
         rights = with_implied(rights_of(holder.document.rights))
         return Caller(Principal.parse(f"user:{signature.policy}"), rights, policy=signature.policy)
 
-    async def _device(self, signature: Signature) -> Caller:
-        found = _DEVICE_PATH.fullmatch(signature.path)
+    async def _device(self, signature: Signature, path: str) -> Caller:
+        found = _DEVICE_PATH.fullmatch(signature.part_of(path))
         if found is None:
             raise Unauthorized
         device_id, module_id = found[1], found[2]

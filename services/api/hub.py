@@ -25,9 +25,10 @@ from events.device.commands import (
     SetConfiguration,
     UpdateModule,
 )
-from events.device.errors import DeviceNotFound, ModuleNotFound
-from events.device.identifiers import module_subject
-from events.device.state import DeviceDocument, decode_device
+from events.device.errors import DeviceNotFound, EtagMismatch, ModuleNotFound
+from events.device.etags import matches, twin_etag
+from events.device.identifiers import SYSTEM_MODULES, module_subject
+from events.device.state import CONFIGURED_IDENTITY, DeviceDocument, decode_device
 from events.device.twin import device_twin
 from events.log.port import Stored
 from events.manifest.document import Kind
@@ -53,10 +54,13 @@ from services.api.bodies import (
 )
 from services.api.described import ETAG, PAGED, answers, refusals
 from services.api.errors import BodyInvalid, ContentMissing, EtagMissing, ModulesOutOfReach
-from services.api.keys import authentication_of, of_system_module, shown
+from services.api.keys import as_identity_service_reads, authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
 from services.api.registry import identity_command, in_bulk
 from services.api.room import Room
+
+IDENTITY_SERVICE_VERSION = "2017-11-08-preview"
+"""What the IoT identity service of an edge device sends, and no other client (contract/device.md §2)."""
 
 API_VERSIONS = (
     "2024-03-31",
@@ -66,7 +70,7 @@ API_VERSIONS = (
     "2020-03-13",
     "2019-10-01",
     "2018-06-30",
-    "2017-11-08-preview",
+    IDENTITY_SERVICE_VERSION,
 )
 """What clients send (contract/hub.md §1, §5); all of them get the same answers."""
 
@@ -259,14 +263,30 @@ def put_module(
     if_match: IfMatch = None,
 ) -> JsonObject:
     """Make a module by hand, or with If-Match make it exactly this."""
-    authentication = authentication_of(body.authentication, module=True)
+    room, authentication = room_of(request), authentication_of(body.authentication, module=True)
     command: CreateModule | UpdateModule
-    if if_match is None:
+    if if_match is None or _is_only_configured(room, device_id, module_id, if_match):
         command = CreateModule(device_id, module_id, body.managed_by, authentication)
     else:
         command = UpdateModule(device_id, module_id, body.managed_by, authentication, if_match)
-    room_of(request).do(command, author_of(request))
+    room.do(command, author_of(request))
     return get_module(request, response, device_id, module_id)
+
+
+def _is_only_configured(room: Room, device_id: str, module_id: str, if_match: str) -> bool:
+    """Whether a module's identity follows from a configuration alone: an update makes it one by hand, with its keys.
+
+    Raises:
+        DeviceNotFound: the device is not registered.
+        EtagMismatch: it does, and its etag is another.
+    """
+    document = _device(room, device_id)
+    if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in room.twins.module_ids(device_id):
+        return False
+    if not matches(if_match, CONFIGURED_IDENTITY.etag):
+        subject = module_subject(device_id, module_id)
+        raise EtagMismatch(subject, expected=if_match, actual=twin_etag(CONFIGURED_IDENTITY.etag))
+    return True
 
 
 @router.delete("/devices/{device_id}/modules/{module_id}", status_code=204, dependencies=[Depends(modules_in_reach)])
@@ -480,7 +500,13 @@ def _modules(request: Request, device_id: str, document: DeviceDocument, names: 
     by_hand = [name for name in names if name in document.modules]
     wanted = {module_subject(device_id, name): document.modules[name].authentication for name in by_hand}
     keys = dict(zip(by_hand, shown(request, wanted), strict=True))
-    return [shapes.module_identity(device_id, name, document, keys.get(name) or of_system_module()) for name in names]
+    identities = [
+        shapes.module_identity(device_id, name, document, keys.get(name) or of_system_module()) for name in names
+    ]
+    if request.query_params["api-version"] == IDENTITY_SERVICE_VERSION:
+        for identity in identities:
+            identity["authentication"] = as_identity_service_reads(identity["authentication"])
+    return identities
 
 
 def _device(room: Room, device_id: str) -> DeviceDocument:

@@ -7,7 +7,7 @@ from fastapi import Request
 from msgspec import UnsetType
 
 from events.canonical import JsonObject
-from events.device.authentication import KEYS, THUMBPRINTS
+from events.device.authentication import KEYS, THUMBPRINTS, X509_TYPES
 from events.secrets.errors import SecretNotFound
 from events.secrets.references import references
 from events.secrets.vault import Vault
@@ -66,6 +66,11 @@ def _shape(authentication: JsonObject) -> JsonObject:
         "x509Thumbprint": {name: thumbprints.get(name) for name in THUMBPRINTS},
         "type": authentication.get("type", "sas"),
     }
+
+
+def as_identity_service_reads(authentication: JsonObject) -> JsonObject:
+    """The same for the IoT identity service: it knows the types none, sas and x509 alone, and drops a list with any other."""
+    return {**authentication, "type": "x509"} if authentication["type"] in X509_TYPES else authentication
 
 
 def of_system_module() -> JsonObject:

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from events.audit.errors import SealUnreadable
 from events.audit.seals import Seals
+from events.log.checks import why_not_writable
 from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from events.log.raw import stream_names
@@ -62,6 +63,7 @@ class _Partitions(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("twinfold_redis_up", "Whether Redis answers.")
+        writable = GaugeMetricFamily("twinfold_redis_writable", "Whether Redis would take a write.")
         lag = GaugeMetricFamily("twinfold_lag_facts", "Facts that are not in the views yet.", labels=["partition"])
         late = GaugeMetricFamily("twinfold_lag_seconds", "Age of the oldest of them.", labels=["partition"])
         blocked = GaugeMetricFamily(
@@ -73,10 +75,11 @@ class _Partitions(Collector):
             for stream, head in heads.items():
                 facts.add_metric([name(stream)], head)
             self._read(heads, lag, late, blocked)
+            writable.add_metric([], float(why_not_writable(self._room.client) is None))
             up.add_metric([], 1)
         except LogError:
             up.add_metric([], 0)
-        yield from (up, facts, lag, late, blocked)
+        yield from (up, writable, facts, lag, late, blocked)
 
     def _read(
         self, heads: Mapping[int, int], lag: GaugeMetricFamily, late: GaugeMetricFamily, blocked: GaugeMetricFamily

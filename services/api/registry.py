@@ -17,21 +17,13 @@ from events.device.commands import (
 )
 from services.api.bodies import BulkBody, DeviceBody
 from services.api.callers import Author
+from services.api.enumerations import IMPORT_MODES
 from services.api.errors import BodyInvalid, answer_of, text_of
 from services.api.keys import authentication_of
 from services.api.room import Room
 
 _STATUSES = {"enabled": True, "disabled": False}
 _ANY = "*"
-_MODES = {
-    "create",
-    "update",
-    "updateIfMatchETag",
-    "delete",
-    "deleteIfMatchETag",
-    "updateTwin",
-    "updateTwinIfMatchETag",
-}
 
 
 def identity_command(
@@ -82,8 +74,8 @@ def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[Json
 
 def _line(number: int, body: BulkBody) -> _Line:
     mode = body.import_mode
-    if mode not in _MODES:
-        raise BodyInvalid(f"importMode is one of {', '.join(sorted(_MODES))}")
+    if mode not in IMPORT_MODES:
+        raise BodyInvalid(f"importMode is one of {', '.join(IMPORT_MODES)}, not {mode[:40]!r}")
     twin = None
     desired = None if body.properties is None else body.properties.desired
     if mode.startswith("updateTwin") or (mode == "create" and (body.tags or desired)):

@@ -29,6 +29,7 @@ from events.rollout.commands import (
 from events.rollout.errors import RolloutNotFound
 from events.rollout.facts import Counts
 from events.rollout.plan import Phase
+from events.rollout.plan_text import plan_text
 from events.rollout.planner import Judgement
 from events.rollout.state import RolloutDocument, State, decode, subject_of
 from events.rollout.words import TimeUnreadable, progress, read_time, standing
@@ -253,6 +254,7 @@ def rollout(
         "id": name,
         "state": document.state.value,
         "says": says(document, judged),
+        "planText": _camel(plan_text(document.plan)),
         "author": document.author,
         "phase": document.phase + 1,
         "phases": phases,
@@ -380,7 +382,7 @@ def _phase(document: RolloutDocument, number: int, now: Counts, passed: Counts |
         "number": number,
         "name": phase.name,
         "admits": _admits(phase),
-        "gate": _camel(phase.gate),
+        "gate": {**_camel(phase.gate), "successPercent": document.plan.required_percent(phase.gate)},
         "approval": phase.approval,
         "approved": number - 1 in document.approved,
         "state": state,

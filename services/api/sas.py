@@ -45,13 +45,22 @@ class Signature(msgspec.Struct, frozen=True):
         return self.expiry + CLOCK_SKEW_SECONDS <= now_seconds
 
     def covers(self, host: str, path: str) -> bool:
-        """Whether a request is within what was signed: the same host, with or without its port, and the path or one above."""
+        """Whether a request is within what was signed: the same host, with or without its port, and the path or one above.
+
+        Upper and lower case are alike, as the identity service of IoT Edge signs all in lower case. A key says whose the
+        request is, so that a device whose id differs in case alone gains nothing by it.
+        """
         name, port = _name_and_port(self.host)
         asked_name, asked_port = _name_and_port(host.lower())
         # A client leaves out a port that goes without saying, in the one place or the other.
         if name != asked_name or (port and asked_port and port != asked_port):
             return False
-        return not self.path or path == self.path or path.startswith(f"{self.path}/")
+        signed, asked = self.path.lower(), path.lower()
+        return not signed or asked == signed or asked.startswith(f"{signed}/")
+
+    def part_of(self, path: str) -> str:
+        """As much of a covered path as was signed, in the case in which it was asked for."""
+        return "/".join(path.split("/")[: self.path.count("/") + 1])
 
 
 def read(header: str) -> Signature:

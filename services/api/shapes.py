@@ -8,7 +8,7 @@ from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument, etag_text
 from events.device.etags import twin_etag
 from events.device.identifiers import AGENT
-from events.device.state import DeviceDocument, ModuleIdentity
+from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import device_scope, generation_id
 from events.fleet.deployments import CONTENT_KEY
@@ -47,8 +47,8 @@ def device_identity(device_id: str, document: DeviceDocument, authentication: Js
 
 
 def module_identity(device_id: str, module_id: str, document: DeviceDocument, authentication: JsonObject) -> JsonObject:
-    """A module's identity: made by hand, or there with its device."""
-    identity = document.modules.get(module_id, ModuleIdentity(1, "iotEdge"))
+    """A module's identity: made by hand, or there with its device or by its configuration."""
+    identity = document.modules.get(module_id, CONFIGURED_IDENTITY)
     return {
         "deviceId": device_id,
         "moduleId": module_id,

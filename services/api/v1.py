@@ -24,6 +24,7 @@ from events.producer.producer import Producer, Report
 from events.producer.readiness import report_on
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand
+from events.rollout.plan_text import plan_text
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
 from events.view_store.series import SAMPLES_MAX, SeriesStore
@@ -229,6 +230,7 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObj
         "id": name,
         "advice": [msgspec.to_builtins(one) for one in advice],
         "readiness": report_shape(request, report, waivers),
+        "planText": None if rollout is None else msgspec.to_builtins(plan_text(rollout.plan)),
     }
 
 

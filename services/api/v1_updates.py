@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Path, Query, Request
 
 from events.canonical import JsonObject
 from events.device.identifiers import AGENT, HUB
 from events.fleet.answers import NOT_RUNNING, OK
+from events.rollout.plan_text import plan_text
 from events.rollout.sets import FleetSet
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -252,6 +254,7 @@ def _deployment(carried: Carried, view: GroupView) -> JsonObject:
         "carrier": carried.carrier,
         "rollout": None if rollout is None else rollout.state.value,
         "rollback": (rollout.rollback or None) if rollout is not None else None,
+        "planText": None if rollout is None else msgspec.to_builtins(plan_text(rollout.plan)),
         "counts": sizes(view.states(carried)),
     }
 

@@ -1,6 +1,5 @@
 """`twinfold backtest`: what would have happened under other deployments, plans or rollback policies."""
 
-import sys
 import time
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from events import logs
 from events.log.opening import open_log
+from events.terminal import complain, say
 from events.view_store.redis import RedisViewStore
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
 from services.backtest.run import STEP_SECONDS, backtest
@@ -70,7 +70,7 @@ def command(
     if json:
         show_json(found.as_json())
     else:
-        typer.echo(found.as_text())
+        say(*found.as_text().splitlines())
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -90,4 +90,4 @@ class _Line:
         self._first = self._first or now
         if time.monotonic() - self._said >= _LINE_SECONDS and end > self._first:
             self._said = time.monotonic()
-            sys.stderr.write(f"{100 * (now - self._first) / (end - self._first):.0f} % of the time\n")
+            complain(f"{100 * (now - self._first) / (end - self._first):.0f} % of the time")

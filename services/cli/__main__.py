@@ -18,11 +18,12 @@ def main() -> None:
         app.app()
     except Exception as error:
         # Only now: whatever can go wrong anywhere is known there, Redis among it.
+        from events.terminal import complain_of  # noqa: PLC0415
         from services.cli import exits  # noqa: PLC0415
 
         if not isinstance(error, exits.EXPECTED):
             raise
-        sys.stderr.write(f"twinfold: {error}\n")
+        complain_of(error)
         sys.exit(exits.code_of(error))
 
 

@@ -8,6 +8,8 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
+from events.terminal import say
+
 COMMANDS = {
     "up": "services.cli.up:up",
     "api": "services.cli.api:api",
@@ -100,7 +102,7 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag o
     if asked:
         from importlib.metadata import version as installed_version  # noqa: PLC0415 - slow, and wanted here alone
 
-        typer.echo(f"twinfold {installed_version('twinfold')}")
+        say(f"twinfold {installed_version('twinfold')}")
         raise typer.Exit
 
 

@@ -23,9 +23,11 @@ from events.log.opening import open_log
 from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
+from events.rich_console import console
 from events.settings import Settings, hide_password
+from events.terminal import complain_of, say
 from events.wording import counted
-from services.cli.client import AsJson, console, show_json
+from services.cli.client import AsJson, show_json
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
@@ -93,7 +95,7 @@ def archive(
     else:
         _show_moved(moved, nothing_failed=not failed)
     for error in failed:
-        typer.echo(f"twinfold: {error}", err=True)
+        complain_of(error)
     if failed:
         raise typer.Exit(max(map(code_of, failed)))
 
@@ -102,12 +104,12 @@ def _show_moved(moved: list[Moved], *, nothing_failed: bool) -> None:
     shown = [one for one in moved if one.written or one.trimmed]
     for one in shown:
         held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
-        typer.echo(
+        say(
             f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
             f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
         )
     if not shown and nothing_failed:
-        typer.echo("nothing to do")
+        say("nothing to do")
 
 
 @app.command("list")
@@ -143,7 +145,7 @@ def list_(
         )
         return
     if url is None or not any(known.segments for known in notes.values()):
-        typer.echo("nothing was archived yet")
+        say("nothing was archived yet")
         return
     table = Table(
         "file", "facts", "from", "to", "MB", "in Redis as well", title=hide_password(url), title_justify="left"
@@ -187,7 +189,7 @@ def verify(
     else:
         for one in found:
             console().print(Text(str(one), "bold red"))
-        typer.echo(f"{sum(counts.values())} facts and outcomes in the archive, {counted(len(found), 'fault')}")
+        say(f"{sum(counts.values())} facts and outcomes in the archive, {counted(len(found), 'fault')}")
     if found:
         raise typer.Exit(REFUSED)
 
@@ -251,15 +253,22 @@ def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json
         table.add_row(one.stream, *map(str, numbers), Text(who))
     console().print(table)
     if not any(one.would_be_written > one.written or one.would_be_trimmed > one.trimmed for one in waiting):
-        typer.echo("nothing to do")
+        say("nothing to do")
 
 
 @contextlib.contextmanager
 def _bar(total: int, *, quiet: bool) -> Iterator[Any]:
     """A bar with a rate; what it gives takes a stream, and how many of its entries were done."""
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=quiet or not console().is_terminal) as progress:
+    rate = TextColumn("{task.fields[rate]}", markup=False)
+    columns = (
+        TextColumn("{task.description:14}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+    )
+    screen = console()
+    with Progress(*columns, console=screen, transient=True, disable=quiet or not screen.is_terminal) as progress:
         task = progress.add_task("", total=total, rate="")
         begun = time.monotonic()
 

@@ -1,7 +1,6 @@
 """`twinfold audit`: whether history is as it was written, and what it says."""
 
 import datetime as dt
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from events.audit.errors import AuditError, PublicKeyUnusable
@@ -20,8 +18,10 @@ from events.audit.verify import Progress as Told
 from events.audit.verify import Report, Span
 from events.log.errors import LogError
 from events.log.opening import open_log
+from events.rich_console import console
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
+from events.terminal import complain, complain_of, say
 from events.wording import counted
 from services.cli import auditing
 from services.cli.client import AsJson, show_json
@@ -51,7 +51,7 @@ def key(*, data: DataDir = None) -> None:
 
     Example: twinfold audit key
     """
-    typer.echo(public_key(read_settings(data_dir=data)).to_pem().decode(), nl=False)
+    say(*public_key(read_settings(data_dir=data)).to_pem().decode().splitlines())
 
 
 @app.command()
@@ -81,13 +81,13 @@ def verify(
         with _progress() as told:
             report = verify_log(settings, log, keys, span=span, progress=told)
     except (AuditError, LogError, KeyFileError) as error:
-        sys.stderr.write(f"twinfold: {error}\n")
+        complain_of(error)
         raise typer.Exit(CANNOT) from None
     seconds = time.monotonic() - start
     if report.is_fine and not report.in_span:
         newest, sealed_at = report.last[0], report.sealed_at
         asked = " ".join(f"{word} {bound}" for word, bound in (("from", since), ("to", until)) if bound)
-        sys.stderr.write(f"twinfold: nothing is sealed {asked}: the newest is seal {newest} of {_time(sealed_at)}\n")
+        complain(f"twinfold: nothing is sealed {asked}: the newest is seal {newest} of {_time(sealed_at)}")
         raise typer.Exit(CANNOT)
     if json:
         show_json(_as_json(report, seconds))
@@ -99,17 +99,17 @@ def verify(
 
 def _say(report: Report, seconds: float) -> None:
     for fault in report.faults:
-        typer.echo(f"{fault.place} {fault.what}")
+        say(f"{fault.place} {fault.what}")
     for one in report.unsealed:
-        typer.echo(f"{one.stream}: {one.entries} not sealed yet, since {one.stream}:{one.after}")
+        say(f"{one.stream}: {one.entries} not sealed yet, since {one.stream}:{one.after}")
     number, digest = report.last
     rate = f"{report.entries / seconds:,.0f} a second" if seconds else ""
-    typer.echo(
+    say(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
     newest = f"{number} of {_time(report.sealed_at)}, {digest}" if number else "none that a key given here signed"
-    typer.echo(f"newest seal: {newest}")
-    typer.echo("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
+    say(f"newest seal: {newest}")
+    say("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
 
 
 def _as_json(report: Report, seconds: float) -> dict[str, object]:
@@ -135,7 +135,7 @@ def _progress() -> Iterator[Told]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    screen = Console(stderr=True)
+    screen = console(error=True, width=None)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task, start = bar.add_task("", total=0, rate=0), time.monotonic()
 

@@ -12,7 +12,9 @@ from typing import IO, Annotated, Any, Literal
 import typer
 from rich.tree import Tree
 
-from services.cli.client import Api, ApiUrl, AsJson, console, quoted, show_json
+from events.rich_console import console
+from events.terminal import say, say_json
+from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json
 from services.cli.inputs import InputUnreadable
 
 _TAIL_BYTES = 4 << 20
@@ -63,9 +65,12 @@ def search(
     nothing = True
     for one in _found(Api(api_url), asked, limit):
         nothing = False
-        typer.echo(json_.dumps(one, ensure_ascii=False) if json else _line(one))
+        if json:
+            say_json(json_.dumps(one, ensure_ascii=False))
+        else:
+            say(_line(one))
     if nothing and not json:
-        typer.echo("nothing is found")
+        say("nothing is found")
 
 
 def _found(api: Api, asked: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
@@ -101,11 +106,11 @@ def causes(place: Place, *, api_url: ApiUrl = None, json: AsJson = False) -> Non
         return
     screen = console()
     fact = found["fact"]
-    screen.print(_line(fact), markup=False, soft_wrap=True)
+    say(_line(fact))
     for title, branches in (("because of", found["causes"]), ("led to", found["ledTo"])):
         tree = Tree(title if branches else f"{title} nothing that is known")
         _grow(tree, branches)
-        screen.print(tree, markup=False)
+        screen.print(tree)
 
 
 def _grow(tree: Tree, branches: list[dict[str, Any]]) -> None:

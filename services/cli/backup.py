@@ -9,6 +9,7 @@ from events.backup.manifest import Manifest
 from events.backup.place import Place, Pruned
 from events.backup.taking import Wanted, take
 from events.log.opening import open_log
+from events.terminal import say
 from events.wording import counted
 from services import local_files
 from services.cli.client import AsJson, show_json
@@ -58,22 +59,22 @@ def backup(
         )
     else:
         _show(made, place, missing, pruned)
-        typer.echo(_about_keys(made, keys_to))
+        say(_about_keys(made, keys_to))
     if missing:
         raise typer.Exit(INCOMPLETE)
 
 
 def _show(made: Manifest, place: Place, missing: list[str], pruned: Pruned) -> None:
     entries = sum(stream.head for stream in made.streams)
-    typer.echo(f"backup {made.id} at {place.url}")
-    typer.echo(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
-    typer.echo(f"{place.written_bytes} bytes in {counted(place.written_files, 'new file')}, read back")
+    say(f"backup {made.id} at {place.url}")
+    say(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
+    say(f"{place.written_bytes} bytes in {counted(place.written_files, 'new file')}, read back")
     for gap in missing:
-        typer.echo(f"MISSING in the log: {gap}")
+        say(f"MISSING in the log: {gap}")
     if pruned.ids or pruned.files:
-        typer.echo(f"deleted {counted(len(pruned.ids), 'older backup')}, {counted(pruned.files, 'file')}")
+        say(f"deleted {counted(len(pruned.ids), 'older backup')}, {counted(pruned.files, 'file')}")
     if pruned.under_way:
-        typer.echo(f"files that no backup needs are left: {', '.join(pruned.under_way)} is under way, or was killed")
+        say(f"files that no backup needs are left: {', '.join(pruned.under_way)} is under way, or was killed")
 
 
 def _about_keys(made: Manifest, keys_to: str | None) -> str:

@@ -16,6 +16,7 @@ from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.producer.producer import Producer
 from events.settings import Settings
+from events.terminal import say
 from events.view_store.redis import RedisViewStore
 from events.view_store.stopped import Details, Stop, details, stops
 from events.wording import counted
@@ -67,7 +68,7 @@ def blocked(
     if leave_out is not None:
         stop = _at(found, leave_out)
         _producer(log, settings, by).leave_out(stop.stream, stop.position, reason=reason)
-        typer.echo(f"{leave_out} is left out from now on")
+        say(f"{leave_out} is left out from now on")
         return
     if json:
         show_json(msgspec.to_builtins(found))
@@ -76,9 +77,9 @@ def blocked(
         hint = "" if one.decidable else " (restore the missing facts; it goes on by itself)"
         for partition, waiting in sorted(one.waiting.items()):
             behind = f", {counted(waiting, 'fact')} wait{'s' if waiting == 1 else ''}"
-            typer.echo(f"{partition} stopped at {one.place} since {_time(one.since)}{behind}: {one.error}{hint}")
+            say(f"{partition} stopped at {one.place} since {_time(one.since)}{behind}: {one.error}{hint}")
     if not found:
-        typer.echo("no partition is stopped")
+        say("no partition is stopped")
 
 
 @app.command()
@@ -101,7 +102,7 @@ def show(
         show_json(msgspec.to_builtins(found))
         return
     for line in _lines(found):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -132,7 +133,7 @@ def resolve(
     producer = _producer(log, settings, by)
     decide = producer.leave_out if leave_out else producer.look_again
     decide(stop.stream, stop.position, reason=reason)
-    typer.echo(f"{place} is left out from now on" if leave_out else f"{place} is tried again")
+    say(f"{place} is left out from now on" if leave_out else f"{place} is tried again")
     if wait:
         _wait(log, views, stop, again=retry)
 
@@ -159,9 +160,9 @@ def documents(
             found += 1
             done = mend_them and mend(log, one)
             left += not done
-            typer.echo(f"{one.place} is not what its facts make of it" + ("; mended" if done else ""))
+            say(f"{one.place} is not what its facts make of it" + ("; mended" if done else ""))
     if not found:
-        typer.echo("every document is what its facts make of it")
+        say("every document is what its facts make of it")
     if left:
         raise typer.Exit(1)
 
@@ -171,7 +172,7 @@ def _wait(log: RedisLog, views: RedisViewStore, stop: Stop, *, again: bool) -> N
     while time.monotonic() < until:
         there = next((one for one in stops(log, views) if one.place == stop.place), None)
         if there is None:
-            typer.echo(f"{', '.join(sorted(stop.waiting))} went on")
+            say(f"{', '.join(sorted(stop.waiting))} went on")
             return
         if again and there.since > stop.since:
             raise StillBlocked(stop.place, there.error)

@@ -9,7 +9,6 @@ from typing import Annotated, TextIO
 
 import msgspec
 import typer
-from rich.console import Console
 
 from events.manifest.problem import Severity
 from events.readiness import check as readiness
@@ -17,6 +16,9 @@ from events.readiness.finding import Finding
 from events.readiness.profile import PROFILES, Profile
 from events.readiness.subject import Document, Subject
 from events.readiness.waiver import Waiver
+from events.rich_console import console
+from events.terminal import complain_of
+from events.visible import visible_json
 from services.cli.checking.as_json import as_json, as_sarif
 from services.cli.checking.as_junit import as_junit
 from services.cli.checking.as_text import show
@@ -103,7 +105,7 @@ def check(
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
         # Here and not in services.cli.exits, which knows all that can go wrong with Redis.
-        sys.stderr.write(f"twinfold: {error}\n")
+        complain_of(error)
         raise typer.Exit(UNREADABLE) from error
     mended = next((one.source.text for one in checked if fix and one.source.place == STANDARD_INPUT), None)
     if mended is not None:
@@ -152,10 +154,10 @@ def _report(files: Sequence[Checked], format_: Format, fail_on: Severity, stream
         stream.reconfigure(errors="backslashreplace")
     match format_:
         case Format.text:
-            show(Console(file=stream, highlight=False, markup=False, emoji=False), files)
+            show(console(error=stream is sys.stderr, width=None), files)
         case Format.json:
-            stream.write(as_json(files))
+            stream.write(visible_json(as_json(files)))
         case Format.sarif:
-            stream.write(as_sarif(files))
+            stream.write(visible_json(as_sarif(files)))
         case Format.junit:
             stream.write(as_junit(files, fail_on))

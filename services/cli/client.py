@@ -2,7 +2,6 @@
 
 import json
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar
@@ -10,16 +9,17 @@ from urllib.parse import quote
 
 import httpx
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from events.canonical import Json
+from events.rich_console import console
 from events.settings import read_settings
+from events.terminal import say_json
 from services.local import serving, token
 
 TIMEOUT_SECONDS = 30.0
-COLUMNS = 160
 WATCH_SECONDS = 0.5
 API_VERSION = {"api-version": "2024-03-31"}
 
@@ -145,11 +145,6 @@ def quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-def console() -> Console:
-    """Where tables go: as wide as the terminal, and wide enough where there is none."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=COLUMNS)
-
-
 def show_table(look: Callable[[], RenderableType], *, watch: bool) -> None:
     """Print what `look` answers; with `watch` again and again, also over an API that is away for a while."""
     if watch:
@@ -228,4 +223,4 @@ def json_text(value: Json) -> str:
 
 def show_json(value: Json) -> None:
     """Print JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    say_json(json.dumps(value, indent=2, ensure_ascii=False))

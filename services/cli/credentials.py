@@ -19,12 +19,13 @@ from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
+from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
-from services.cli.client import console
+from events.terminal import complain, say
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
-from services.credentials import device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
+from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
 from services.local import NoAuthority, served
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
@@ -32,6 +33,12 @@ policy = typer.Typer(no_args_is_help=True, help="Shared access policies and thei
 
 _AUTHOR = Principal.parse("user:console")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
+
+_HTTPS_PORT = 443
+_OTHER_PORT = (
+    "note: IoT Hub's libraries for Node and Java accept no port in a connection string and connect to port 443. For them,"
+    " start `twinfold up --port 443`; docs/operating.md says what that needs. Python's library and az use the port as printed."
+)
 
 Name = Annotated[str, typer.Argument(help="The policy's name.")]
 
@@ -77,13 +84,21 @@ def connection_string(
         if device is None:
             key = policy_key(opened.log, opened.vault, policy)
             opened.note_read(POLICY + policy)
-            typer.echo(f"HostName={place.host_name};SharedAccessKeyName={policy};SharedAccessKey={key}")
+            _print_connection_string(place, f"SharedAccessKeyName={policy};SharedAccessKey={key}")
             return
         device_id, _, module_id = device.partition("/")
         key = device_key(opened.log, opened.vault, device_id, module_id or None)
         opened.note_read(device)
         module = f";ModuleId={module_id}" if module_id else ""
-        typer.echo(f"HostName={place.host_name};DeviceId={device_id}{module};SharedAccessKey={key}")
+        _print_connection_string(place, f"DeviceId={device_id}{module};SharedAccessKey={key}")
+
+
+def _print_connection_string(place: Serving, credentials: str) -> None:
+    """Print it without the port where that is 443, as the hub's clients for Node and Java take no port and use that one."""
+    host_name = place.host_name.removesuffix(f":{_HTTPS_PORT}")
+    say(f"HostName={host_name};{credentials}")
+    if host_name == place.host_name:
+        complain(_OTHER_PORT)
 
 
 def ca(*, data: DataDir = None) -> None:
@@ -95,7 +110,7 @@ def ca(*, data: DataDir = None) -> None:
     place = served(settings.data_dir)
     if not place.ca:
         raise NoAuthority(settings.data_dir)
-    typer.echo(place.ca)
+    say(place.ca)
 
 
 @token.command()
@@ -114,7 +129,7 @@ def issue(
     Example: twinfold token issue ada --role operate --expires 90d
     """
     with _opened(log_settings(data_dir=data)) as opened:
-        typer.echo(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
+        say(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
 @token.command("list")
@@ -139,7 +154,7 @@ def revoke(token_id: Annotated[str, typer.Argument(help="As `token list` shows i
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(RevokeToken(token_id))
-    typer.echo(f"{token_id} is revoked")
+    say(f"{token_id} is revoked")
 
 
 @policy.command("list")
@@ -168,7 +183,7 @@ def create(
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DefinePolicy(name, tuple(rights), new_key(), new_key(), new=True))
-    typer.echo(f"{name} is created")
+    say(f"{name} is created")
 
 
 @policy.command()
@@ -180,7 +195,7 @@ def rotate(name: Name, *, data: DataDir = None) -> None:
     with _opened(log_settings(data_dir=data)) as opened:
         former = policy_of(opened.log, name)
         opened.producer.do(DefinePolicy(name, former.rights, new_key(), former.primary_key))
-    typer.echo(f"{name} has a new primary key")
+    say(f"{name} has a new primary key")
 
 
 @policy.command()
@@ -191,7 +206,7 @@ def delete(name: Name, *, data: DataDir = None) -> None:
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DeletePolicy(name))
-    typer.echo(f"{name} is deleted")
+    say(f"{name} is deleted")
 
 
 def _time(expires: str | None) -> int:

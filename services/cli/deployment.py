@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from events.terminal import say
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
@@ -81,11 +82,11 @@ def create(
         "schedule": _times(start, end, zone) or None,
     }
     told = write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", Look(preview, preview_token), body=body)
-    typer.echo(f"{name} is created")
+    say(f"{name} is created")
     for one in told["advice"]:
-        typer.echo(f"  note: {one['message']}")
+        say(f"  note: {one['message']}")
     for line in summary(told["readiness"]["findings"]):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
 
 
 @app.command()
@@ -108,7 +109,7 @@ def update(
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
     body |= {member: value for member, value in changes.items() if value is not None}
     write(api, "PUT", f"/configurations/{quoted(name)}", Look(preview, preview_token), body=body, any_etag=True)
-    typer.echo(f"{name} is changed")
+    say(f"{name} is changed")
 
 
 @app.command()
@@ -174,7 +175,7 @@ def delete(name: Name, *, preview: Preview = False, preview_token: Token = None,
     Example: twinfold deployment delete factory-base
     """
     write(Api(api_url), "DELETE", f"/configurations/{quoted(name)}", Look(preview, preview_token))
-    typer.echo(f"{name} is deleted")
+    say(f"{name} is deleted")
 
 
 @app.command()
@@ -198,7 +199,7 @@ def status(
         if json:
             show_json(found)
         else:
-            typer.echo("\n".join(found) if found else f"no device is {devices}")
+            say(*(found or [f"no device is {devices}"]))
         return
     if json:
         show_json(api.call("GET", f"/v1/deployments/{quoted(name)}/status"))
@@ -222,7 +223,7 @@ def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, st
 
 
 def _tell(found: dict[str, Any]) -> None:
-    typer.echo(f"{found['id']}: {found['says']}")
+    say(f"{found['id']}: {found['says']}")
 
 
 _KINDS = {"device": " (own twins)", "module": " (module)"}

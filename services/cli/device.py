@@ -7,7 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, console, pairs, quoted, show_json, show_table
+from events.rich_console import console
+from events.terminal import say
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, pairs, quoted, show_json, show_table
 from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
@@ -34,7 +36,7 @@ def list_(
     if json:
         show_json(found)
     else:
-        typer.echo("\n".join(found) if found else "no devices")
+        say(*(found or ["no devices"]))
 
 
 @app.command()
@@ -74,7 +76,7 @@ def create(
     api.call("PUT", f"/devices/{quoted(device_id)}", body=body)
     if tags:
         api.call("PATCH", f"/twins/{quoted(device_id)}", body={"tags": tags})
-    typer.echo(f"{device_id} is registered")
+    say(f"{device_id} is registered")
 
 
 @app.command()
@@ -103,7 +105,7 @@ def update(
         "authentication": now["authentication"],
     }
     write(api, "PUT", f"/devices/{quoted(device_id)}", Look(preview, preview_token), body=body, any_etag=True)
-    typer.echo(f"{device_id} is changed")
+    say(f"{device_id} is changed")
 
 
 @app.command()
@@ -115,7 +117,7 @@ def delete(
     Example: twinfold device delete edge-1
     """
     write(Api(api_url), "DELETE", f"/devices/{quoted(device_id)}", Look(preview, preview_token), any_etag=True)
-    typer.echo(f"{device_id} is retired")
+    say(f"{device_id} is retired")
 
 
 @app.command()
@@ -134,7 +136,7 @@ def tag(
     write(
         Api(api_url), "PATCH", f"/twins/{quoted(device_id)}", Look(preview, preview_token), body={"tags": pairs(tags)}
     )
-    typer.echo(f"{device_id} is tagged")
+    say(f"{device_id} is tagged")
 
 
 @app.command()

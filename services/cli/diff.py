@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from events.device.times import time_text
+from events.rich_console import console
 from events.wording import counted
-from services.cli.client import Api, ApiUrl, AsJson, console, json_text, show_json
+from services.cli.client import Api, ApiUrl, AsJson, json_text, show_json
 
 _STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
 _MARKS = {"removed": "-", "changed": "~", "added": "+"}

@@ -10,6 +10,7 @@ from events.producer.erasing import InUse, Kind, erasable
 from events.producer.erasing import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
+from events.terminal import say
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
 
@@ -46,4 +47,4 @@ def erase(
     if not yes:
         typer.confirm(f"{len(found.ids)} secrets of {found.of} can never be read again. Go on?", abort=True)
     erase_secrets(log, store, Producer(log, by=Principal.parse(by)), found, reason=reason)
-    typer.echo(f"{len(found.ids)} secrets of {found.of} are erased; backups taken before still have them")
+    say(f"{len(found.ids)} secrets of {found.of} are erased; backups taken before still have them")

@@ -9,7 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, console, quoted, show_json
+from events.rich_console import console
+from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json
 
 _APPLIES = {"base", "layer", "applies"}
 _STYLES = {"passed over": "yellow", "not decided yet": "yellow", "not targeted": "dim"}

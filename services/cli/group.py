@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from events.terminal import say
 from events.wording import counted
 from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json, show_table
 
@@ -54,7 +55,7 @@ def define(
     """
     body = {"condition": condition, **({} if priority is None else {"priority": priority})}
     found = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
-    typer.echo(f"{name} has {counted(found['devices'], 'device')}: {found['condition']}")
+    say(f"{name} has {counted(found['devices'], 'device')}: {found['condition']}")
 
 
 @app.command()
@@ -64,4 +65,4 @@ def remove(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold group remove north
     """
     Api(api_url).call("DELETE", f"/v1/groups/{quoted(name)}")
-    typer.echo(f"{name} is removed")
+    say(f"{name} is removed")

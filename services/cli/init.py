@@ -7,6 +7,7 @@ import typer
 from events.log.keys import PARTITIONS_DEFAULT, PARTITIONS_MAX
 from events.log.opening import initialise
 from events.settings import hide_password, read_settings
+from events.terminal import say
 from services.cli.flags import AllowVolatileRedis, RedisUrl
 
 
@@ -24,4 +25,4 @@ def init(
     """
     settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = initialise(settings.redis_url, partitions=partitions, allow_volatile=settings.allow_volatile_redis)
-    typer.echo(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")
+    say(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")

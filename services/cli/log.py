@@ -16,6 +16,7 @@ from events.log import keys
 from events.log.opening import open_log
 from events.log.port import Fact, Log
 from events.log.reader import Reader
+from events.terminal import say, say_json
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
 
@@ -52,7 +53,10 @@ def log(
     after = dict.fromkeys(_streams(opened, stream), since - 1)
     lines = _follow(opened, after) if follow else _stored(opened, after)
     for line in itertools.islice(lines, limit):
-        typer.echo(as_json(line) if json else as_text(line))
+        if json:
+            say_json(as_json(line))
+        else:
+            say(as_text(line))
 
 
 def as_text(line: Line) -> str:

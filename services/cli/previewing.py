@@ -9,8 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from events.canonical import Json
+from events.rich_console import console
+from events.terminal import say
 from events.wording import counted
-from services.cli.client import Api, console, json_text
+from services.cli.client import Api, json_text
 from services.cli.readiness import summary
 
 Preview = Annotated[
@@ -44,15 +46,15 @@ def write(api: Api, method: str, path: str, look: Look, *, body: Json = None, an
         console().print(rendered(shown))
         token = shown["token"]
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            typer.echo(f"nothing is done; to do it: --preview-token {token}")
+            say(f"nothing is done; to do it: --preview-token {token}")
             raise typer.Exit
         if not typer.confirm("Do it?", default=False):
-            typer.echo("nothing is done")
+            say("nothing is done")
             raise typer.Exit
     headers = {} if token is None else {"Twinfold-Preview": token}
     answer = api.call(method, path, body=body, any_etag=any_etag, headers=headers)
     if (between := api.headers.get("twinfold-preview-between", "none")) != "none":
-        typer.echo(f"facts came in since the preview and changed nothing of it: {between}")
+        say(f"facts came in since the preview and changed nothing of it: {between}")
     return answer
 
 

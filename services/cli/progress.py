@@ -6,9 +6,10 @@ from types import TracebackType
 from typing import Self
 
 from rich import progress as bars
-from rich.console import Console
 
 from events.backup.taking import Told
+from events.rich_console import console
+from events.terminal import complain
 
 _LINE_SECONDS = 5.0
 
@@ -20,12 +21,12 @@ class Progress:
         self._quiet = quiet
         self._terminal = sys.stderr.isatty() and not quiet
         self._bar = bars.Progress(
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[rate]}"),
+            bars.TextColumn("{task.fields[rate]}", markup=False),
             bars.TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console(error=True, width=None),
             disable=not self._terminal,
         )
         self._task = self._bar.add_task("", total=None, rate="")
@@ -55,4 +56,4 @@ class Progress:
         elif not self._quiet and now - self._said >= _LINE_SECONDS:
             self._said = now
             left = (told.total - told.done) / max(rate, 1e-3)
-            sys.stderr.write(f"{told.what}: {told.done} of {told.total}, {rate:,.0f}/s, {left:.0f} s left\n")
+            complain(f"{told.what}: {told.done} of {told.total}, {rate:,.0f}/s, {left:.0f} s left")

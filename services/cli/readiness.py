@@ -6,7 +6,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, At, console, quoted, show_json
+from events.rich_console import console
+from events.terminal import say
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
@@ -34,7 +36,7 @@ def readiness(
         if json:
             show_json(found)
         else:
-            typer.echo("\n".join(found) if found else f"{rule} stops at no device")
+            say(*(found or [f"{rule} stops at no device"]))
         return
     path = "/v1/readiness" if device is None else f"/v1/devices/{quoted(device)}/readiness"
     told = api.call("GET", path)

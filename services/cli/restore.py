@@ -21,6 +21,7 @@ from events.notification.event import time_text
 from events.secrets import keyfile
 from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
+from events.terminal import say
 from events.wording import counted
 from services import local_files
 from services.cli.exits import INCOMPLETE, RestoreFailed
@@ -63,7 +64,7 @@ def restore(
     with Progress(quiet=False) as progress:
         verify(manifest, place, keys=keys, tell=progress.tell)
     if verify_only:
-        typer.echo(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all as written")
+        say(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all as written")
         return
     settings = read_settings(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
@@ -86,22 +87,20 @@ def restore(
                     local_files.write(settings, named, keys.get(file, named))
             stopped = _rebuild_views(settings, url, manifest, progress)
             _finish(settings, client)
-    typer.echo(
-        f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
-    )
+    say(f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}")
     for place_of_entry in restored.unfolded:
-        typer.echo(f"{place_of_entry} cannot be folded: `twinfold blocked` says more when workers run")
+        say(f"{place_of_entry} cannot be folded: `twinfold blocked` says more when workers run")
     for place_of_entry in restored.unerased:
-        typer.echo(
+        say(
             f"NOT ERASED AGAIN: {place_of_entry} says that secrets were erased, and cannot be read; if the backup was taken before"
             " they were destroyed they are back: `twinfold erase` whatever was erased at that time"
         )
-    typer.echo(_about_keys(settings, manifest))
-    typer.echo(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
+    say(_about_keys(settings, manifest))
+    say(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
     for why in stopped:
-        typer.echo(f"STOPPED: {why}")
+        say(f"STOPPED: {why}")
     if stopped:
-        typer.echo("these partitions have no views and wait; all others go on. docs/backup.md says what can be done")
+        say("these partitions have no views and wait; all others go on. docs/backup.md says what can be done")
         raise typer.Exit(INCOMPLETE)
 
 
@@ -110,7 +109,7 @@ def _show(place: Place) -> None:
         found = place.manifest(backup_id)
         entries = sum(stream.head for stream in found.streams)
         keys = {"": "without keys", HERE: "with keys"}.get(found.private_at, f"keys at {found.private_at}")
-        typer.echo(f"{backup_id} log {found.epoch} at {time_text(found.at)}, {entries} entries, {keys}")
+        say(f"{backup_id} log {found.epoch} at {time_text(found.at)}, {entries} entries, {keys}")
 
 
 def _keys(manifest: Manifest, place: Place, keys_from: str | None) -> Place | None:

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from events.device.times import time_text
+from events.rich_console import console
 from events.rollout.saying import duration
 from events.rollout.words import DurationUnreadable, read_duration
+from events.terminal import say
 from services.cli.client import (
     Api,
     ApiUnavailable,
@@ -20,7 +22,6 @@ from services.cli.client import (
     AsJson,
     At,
     Watch,
-    console,
     look_on,
     quoted,
     show_json,
@@ -65,14 +66,26 @@ def create(
     phase: Annotated[
         list[str] | None, typer.Option(help="Who is admitted up to here: 5% or a number of devices; again for more.")
     ] = None,
-    success: Annotated[float, typer.Option(help="Gate: so many percent have to be healthy.")] = 100.0,
+    success: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum percentage of healthy devices before the next phase starts; "
+            "if not given, 100 minus --fail-percent."
+        ),
+    ] = None,
     answered: Annotated[int, typer.Option(min=0, help="Gate: and at least so many have answered.")] = 0,
     soak: Annotated[str, typer.Option(help="Gate: without a break for so long, as 30m.")] = "0",
     timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as 2h; 0 is no limit.")] = "0",
     device_timeout: Annotated[str, typer.Option(help="A device that takes longer has failed; 0 is no limit.")] = "0",
-    fail_percent: Annotated[float, typer.Option(help="It has failed when so many percent have, …")] = 100.0,
-    fail_count: Annotated[int, typer.Option(min=1, help="… and at least so many devices.")] = 1,
-    on_failure: Annotated[OnFailure, typer.Option(help="What it does then.")] = OnFailure.PAUSE,
+    fail_percent: Annotated[
+        float | None, typer.Option(help="The rollout has failed when so many percent of its devices failed …")
+    ] = None,
+    fail_count: Annotated[
+        int | None, typer.Option(min=1, help="… and so many devices. With both flags, both must be reached.")
+    ] = None,
+    on_failure: Annotated[
+        OnFailure, typer.Option(help="What happens when it has failed, or a phase did not pass within --timeout.")
+    ] = OnFailure.PAUSE,
     rollback_to: Annotated[str, typer.Option(help="The deployment whose content a rollback brings.")] = "",
     restore: Annotated[
         bool, typer.Option("--restore", help="A rollback brings each device what it had and was well with.")
@@ -95,7 +108,7 @@ def create(
 ) -> None:
     """Roll a deployment out in phases that was created with --hold or --start.
 
-    Example: twinfold rollout create camera-2 --phase 5% --phase 100% --success 95 --soak 30m --on-failure rollback
+    Example: twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback
     """
     if (file is None) == (not phase):
         raise typer.BadParameter("either --phase or --file says how")
@@ -123,7 +136,9 @@ def create(
         "approvalByAnother": approve_by_another,
     }
     body = plan if file is None else read_json(file)
-    _tell(write(Api(api_url), "PUT", _path(name), Look(preview, preview_token), body=body))
+    answer = write(Api(api_url), "PUT", _path(name), Look(preview, preview_token), body=body)
+    _tell(answer)
+    tell_plan(answer)
 
 
 @app.command("list")
@@ -258,7 +273,13 @@ def _act(name: str, act: str, look: Look, api_url: str | None, **body: Any) -> N
 
 
 def _tell(found: dict[str, Any]) -> None:
-    typer.echo(_line(found))
+    say(_line(found))
+
+
+def tell_plan(answer: dict[str, Any]) -> None:
+    """Print what a rollout that was created does by itself: when it proceeds, when it stops, and what happens then."""
+    for sentence in (answer["planText"] or {}).values():
+        say(sentence)
 
 
 def _line(found: dict[str, Any]) -> str:
@@ -317,7 +338,7 @@ class _Teller:
     def __call__(self, found: dict[str, Any] | ApiUnavailable) -> None:
         if not isinstance(found, ApiUnavailable) and (moved := _moved(found)) != self._told:
             self._told = moved
-            typer.echo(_line(found))
+            say(_line(found))
 
 
 def _moved(found: dict[str, Any]) -> Any:

@@ -7,9 +7,11 @@ import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
+from events.terminal import say
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
+from services.cli.rollout import tell_plan
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
@@ -38,7 +40,7 @@ def import_(
         "description": description,
     }
     Api(api_url).call("PUT", _path(update), body=body)
-    typer.echo(f"{update} is imported")
+    say(f"{update} is imported")
 
 
 @app.command("list")
@@ -73,7 +75,7 @@ def delete(update: Update, *, api_url: ApiUrl = None) -> None:
     Example: twinfold update delete contoso/camera/1.0
     """
     Api(api_url).call("DELETE", _path(update))
-    typer.echo(f"{update} is deleted")
+    say(f"{update} is deleted")
 
 
 @app.command()
@@ -109,7 +111,8 @@ def deploy(
         "plan": None if plan is None else read_json(plan),
     }
     found = write(Api(api_url), "PUT", _deployment(group, name), Look(preview, preview_token), body=body)
-    typer.echo(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
+    say(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
+    tell_plan(found)
 
 
 @app.command()
@@ -133,7 +136,7 @@ def cancel(
         Look(preview, preview_token),
         body={"reason": reason},
     )
-    typer.echo(f"{deployment} of {group} is canceled")
+    say(f"{deployment} of {group} is canceled")
 
 
 @app.command()
@@ -150,7 +153,7 @@ def retry(
     Example: twinfold update retry north 2
     """
     write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", Look(preview, preview_token))
-    typer.echo(f"those of {group} who failed with {deployment} try again")
+    say(f"those of {group} who failed with {deployment} try again")
 
 
 @app.command()

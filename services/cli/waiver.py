@@ -6,7 +6,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, At, console, quoted, show_json
+from events.rich_console import console
+from events.terminal import say
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Waivers: decisions that findings may stand for a time.")
 
@@ -48,7 +50,7 @@ def grant(
     """
     body = {"rule": rule, "reason": reason, "until": until, "module": module, "deployment": deployment}
     Api(api_url).call("PUT", f"/v1/waivers/{quoted(name)}", body=body)
-    typer.echo(f"{name} is granted until {until}")
+    say(f"{name} is granted until {until}")
 
 
 @app.command()
@@ -58,4 +60,4 @@ def withdraw(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold waiver withdraw press
     """
     Api(api_url).call("DELETE", f"/v1/waivers/{quoted(name)}")
-    typer.echo(f"{name} is withdrawn")
+    say(f"{name} is withdrawn")

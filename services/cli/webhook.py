@@ -5,7 +5,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.client import Api, ApiUrl, AsJson, At, console, quoted, show_json
+from events.rich_console import console
+from events.terminal import complain, say
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: whom to tell over HTTP of what happens.")
 
@@ -34,9 +36,9 @@ def add(
     body = {"url": url, "kinds": kind or [], "deployments": deployment or [], "devices": device or []}
     told = Api(api_url).call("PUT", _path(name), body=body)
     if told["secret"].startswith("whsec_"):
-        typer.echo(told["secret"])
+        say(told["secret"])
     else:
-        typer.echo(f"{name} is changed; its secret stays")
+        say(f"{name} is changed; its secret stays")
 
 
 @app.command("list")
@@ -68,7 +70,7 @@ def remove(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold webhook remove siem
     """
     Api(api_url).call("DELETE", _path(name))
-    typer.echo(f"{name} is removed")
+    say(f"{name} is removed")
 
 
 @app.command()
@@ -83,7 +85,7 @@ def pause(
     Example: twinfold webhook pause siem --why "the receiver moves"
     """
     Api(api_url).call("POST", f"{_path(name)}/pause", body={"why": why})
-    typer.echo(f"{name} is paused")
+    say(f"{name} is paused")
 
 
 @app.command()
@@ -93,7 +95,7 @@ def resume(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold webhook resume siem
     """
     Api(api_url).call("POST", f"{_path(name)}/resume")
-    typer.echo(f"{name} is resumed")
+    say(f"{name} is resumed")
 
 
 @app.command("test")
@@ -105,9 +107,9 @@ def send_test(name: Name, *, api_url: ApiUrl = None) -> None:
     told = Api(api_url).call("POST", f"{_path(name)}/test")
     answer = told["status"] or told["result"]
     if not told["delivered"]:
-        typer.echo(f"{name} did not take the event: {answer}, after {told['milliseconds']} ms", err=True)
+        complain(f"{name} did not take the event: {answer}, after {told['milliseconds']} ms")
         raise typer.Exit(1)
-    typer.echo(f"{name} took the event: {answer}, after {told['milliseconds']} ms")
+    say(f"{name} took the event: {answer}, after {told['milliseconds']} ms")
 
 
 @app.command()

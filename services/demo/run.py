@@ -19,6 +19,7 @@ from rich.text import Text
 from events import open_producer
 from events.canonical import JsonObject
 from events.log.opening import initialise, open_log
+from events.rich_console import console
 from events.settings import environment_of, read_settings
 from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
@@ -44,18 +45,16 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
     base = manifests.base("1.0.0") if manifest is None else manifests.read_manifest(manifest, layered=False)
     following = manifests.base("1.1.0") if manifest is None else _next_version(base)
     added = manifests.camera_layer() if layer is None else manifests.read_manifest(layer, layered=True)
-    console = Console(soft_wrap=True) if _is_terminal() else Console(width=_COLUMNS_OF_TEXT, highlight=False)
+    screen = console(width=_COLUMNS_OF_TEXT)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as name, _ending_when_told() as end_if_told:
         directory = Path(name)
-        console.print(
-            f"A Redis of its own (append-only file), {WORKERS} worker processes, {DEVICES} simulated devices."
-        )
+        screen.print(f"A Redis of its own (append-only file), {WORKERS} worker processes, {DEVICES} simulated devices.")
         with EmbeddedRedis(directory, server=read_settings().redis_server) as redis, _processes(redis.url, directory):
             log = open_log(redis.url)
             view = FleetView(RedisViewStore(log.client), partitions=log.partitions)
             key_file = directory / "master.key"
-            with open_producer(redis.url, by="user:demo", key_file=key_file) as producer, _screen(console) as show:
+            with open_producer(redis.url, by="user:demo", key_file=key_file) as producer, _screen(screen) as show:
 
                 def look(status: Status) -> None:
                     end_if_told()
@@ -65,18 +64,13 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
                 story.tell()
             facts = sum(log.heads().values())
             log.client.close()
-    console.print("\nWhat happened:\n")
+    screen.print("\nWhat happened:\n")
     for sentence in story.told:
-        console.print(f" • {sentence}", highlight=False)
-    console.print(
+        screen.print(f" • {sentence}")
+    screen.print(
         f"\n{facts:,} facts were appended and folded in {time.monotonic() - started:.0f} s. Every number above was read back"
-        " from the views that the workers folded from them. Nothing of it is left on this machine.",
-        highlight=False,
+        " from the views that the workers folded from them. Nothing of it is left on this machine."
     )
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.settings import Settings, read_settings
+from events.terminal import complain_of
 from events.view_store.redis import RedisViewStore
 from services.cli import exits
 from services.scheduler.engine import Engine
@@ -73,7 +74,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         run(settings, stopping)
     except exits.EXPECTED as error:
-        sys.stderr.write(f"twinfold scheduler: {error}\n")
+        complain_of(error, program="twinfold scheduler")
         return exits.code_of(error)
     return 0
 

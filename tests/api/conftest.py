@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import Guarded, guarded, written
 from tests.workers.system import fresh_system
 
@@ -11,7 +12,9 @@ from tests.workers.system import fresh_system
 def gate(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     with (
         fresh_system(shared_redis) as system,
-        guarded(system, tmp_path_factory.mktemp("gate"), TWINFOLD_REQUEST_SECONDS_MAX="2") as serving,
+        guarded(
+            system, tmp_path_factory.mktemp("gate"), TWINFOLD_REQUEST_SECONDS_MAX=str(waiting.seconds(2))
+        ) as serving,
     ):
         serving.register("victim")
         serving.register("thief")

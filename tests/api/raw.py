@@ -3,6 +3,7 @@
 import contextlib
 import socket
 
+from tests import waiting
 from tests.api.serving import Guarded
 
 
@@ -19,7 +20,7 @@ class Raw:
 def connect(gate: Guarded) -> socket.socket:
     """A connection to the API; what is waited for too long fails."""
     assert gate.http.base_url.port is not None
-    return socket.create_connection(("127.0.0.1", gate.http.base_url.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", gate.http.base_url.port), timeout=waiting.seconds())
 
 
 def head(gate: Guarded, method: str, path: str, headers: dict[str, str]) -> bytes:

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import httpx
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from events.access.commands import DefinePolicy
 from events.access.rights import BUILT_IN
@@ -19,6 +20,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from services.credentials import device_key, issue_token, policy_key
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.signing import signed
 from tests.servers import eventually
 from tests.workers.system import System, fresh_system
@@ -47,7 +49,9 @@ def api(system: System, *, says: IO[bytes] | None = None, **environment: str) ->
             system.process(
                 "-m", "services.api", says=says, **{**_OPEN, "TWINFOLD_PORT": str(port), **environment}
             ) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, params=API_VERSION, limits=_LIMITS) as client,
+            httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", timeout=waiting.seconds(), params=API_VERSION, limits=_LIMITS
+            ) as client,
         ):
             eventually(lambda: process.poll() is not None or _answers(client), what="the API answers")
             if process.poll() is None:
@@ -59,6 +63,16 @@ def _answers(client: httpx.Client) -> bool:
     with contextlib.suppress(httpx.TransportError):
         return client.get("/healthz").is_success
     return False
+
+
+def counted(http: httpx.Client) -> dict[str, float]:
+    """The samples of /metrics by name, summed over their labels."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(http.get("/metrics").text):
+        for sample in family.samples:
+            name = sample.name.removeprefix("twinfold_")
+            sums[name] = sums.get(name, 0) + sample.value
+    return sums
 
 
 def written(system: System) -> dict[int, int]:

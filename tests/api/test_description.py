@@ -21,8 +21,13 @@ METHODS = ("put", "post", "patch", "get", "delete")
 """In an order in which what an example needs is there."""
 SECRETLY_UNUSED = {"422"}
 STREAM = "text/event-stream"
-ELSEWHERE = {"/v1/blocked/{place}"}
-"""What only a stopped partition answers: tests/api/test_blocked.py holds it against the description."""
+ELSEWHERE = {
+    # What only a stopped partition answers: tests/api/test_blocked.py holds it against the description.
+    "/v1/blocked/{place}",
+    # What only a connected device answers, and none can be: tests/clients/test_other_clients.py calls them.
+    "/twins/{device_id}/methods",
+    "/twins/{device_id}/modules/{module_id}/methods",
+}
 
 
 class Operation(NamedTuple):

@@ -16,6 +16,7 @@ import pytest
 from events import RegisterDevice
 from events.log.keys import key
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import API_VERSION, free_port, served
 from tests.benchmarks.http import VERSION, connect, exchange, request
 from tests.servers import eventually, redis_server
@@ -87,7 +88,9 @@ def test_api_and_workers_killed_in_turn_under_load_lose_no_acknowledged_write() 
         system.do(*(deploy(f"odd{number}", base(f"m{number}"), f"tags.n = {number}", number) for number in range(10)))
         with restarting(system, port) as roles:
             acknowledged = asyncio.run(_load(names, f"127.0.0.1:{port}", roles, draw))
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, params=API_VERSION) as http:
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", timeout=waiting.seconds(), params=API_VERSION
+            ) as http:
                 eventually(lambda: _reaches(http), what="the API is back")
                 system.settle()
                 for name, versions in acknowledged.items():

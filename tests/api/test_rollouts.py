@@ -222,6 +222,20 @@ def test_a_rollout_goes_through_its_phases_with_an_approval_and_tells_what_happe
     assert rolling.ask("PUT", f"/v1/deployments/{rolling.create(hold=True)}/rollout", **found["plan"])
 
 
+def test_the_answer_to_a_rollout_says_when_it_proceeds_when_it_stops_and_what_happens_then(rolling: Rolling) -> None:
+    plan = {"phases": ["100%"], "failure": {"percent": 20, "count": 3, "then": "roll back"}}
+    name = rolling.create(hold=True)
+    text = rolling.ask("PUT", f"/v1/deployments/{name}/rollout", **plan)["planText"]
+    assert "at least 80 % of the admitted devices are healthy" in text["proceeds"]
+    assert "at least 20 % of the admitted devices and at least 3 devices failed" in text["stops"]
+    assert "Then it rolls back" in text["then"]
+    body = {"content": base("m"), "targetCondition": "", "rollout": plan}
+    together = rolling.ask("POST", f"/v1/deployments/{name}-together", **body)
+    assert together["planText"] == text
+    assert rolling.rollout(name)["phases"][0]["gate"]["successPercent"] == 80
+    assert rolling.rollout(name)["plan"]["phases"][0]["gate"]["successPercent"] is None
+
+
 def test_each_count_is_the_size_of_its_list(rolling: Rolling) -> None:
     name = rolling.create(rollout={"phases": [50]})
     rolling.act(name, "start")

@@ -81,7 +81,7 @@ def test_hosts_are_the_same_whatever_their_case_and_with_or_without_a_port(
         ("/devices/d", "/devices/d/modules/m", True),
         ("/devices/d/", "/devices/d/modules", True),
         ("/devices/d", "/devices/d2", False),
-        ("/devices/d", "/devices/D", False),
+        ("/devices/d", "/devices/D", True),
         ("/devices/d", "/twins/d", False),
         ("/devices/d/modules/m", "/devices/d/modules/n", False),
         ("/devices/d", "/devices", False),

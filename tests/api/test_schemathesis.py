@@ -1,7 +1,6 @@
 """Requests that schemathesis makes of the description of the API: each is answered, and as it is described."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import served
 from tests.workers.system import base, deploy, join
 
@@ -28,13 +28,10 @@ def description(shared_redis: EmbeddedRedis) -> Iterator[str]:
 
 def run(description: str, directory: Path, *flags: str) -> None:
     """Let schemathesis make requests; what it finds, and how to make it happen again, is in the failure."""
-    done = subprocess.run(
+    done = waiting.run(
         [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", description, *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
         cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

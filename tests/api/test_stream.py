@@ -22,6 +22,7 @@ from events.settings import read_settings
 from services.api.room import open_room
 from services.api.streams import Streams
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import Guarded, api, guarded, served
 from tests.servers import eventually, redis_server
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
@@ -153,7 +154,7 @@ def test_whoever_follows_is_told_as_it_happens_and_goes_on_after_a_restart_of_th
         seen: list[Told] = []
         with contextlib.ExitStack() as stack:
             with api(system) as http:
-                other = stack.enter_context(httpx.Client(base_url=http.base_url, timeout=30))
+                other = stack.enter_context(httpx.Client(base_url=http.base_url, timeout=waiting.seconds()))
                 events = stack.enter_context(following(other, **{"from": "start"}))
                 fill(system)
                 seen += itertools.islice(events, 5)
@@ -245,7 +246,7 @@ def test_a_slow_reader_gets_all_in_order_and_holds_up_nobody(shared_redis: Embed
         assert port is not None
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            slow.settimeout(30)
+            slow.settimeout(waiting.seconds())
             slow.connect((host, port))
             slow.sendall(b"GET /v1/stream?from=start HTTP/1.1\r\nhost: x\r\n\r\n")
             system.do(RegisterDevice("d"), *(PatchTags("d", {"text": f"{number:04}" * 800}) for number in range(1500)))
@@ -267,7 +268,7 @@ def test_many_clients_share_one_look_at_the_log(shared_redis: EmbeddedRedis) -> 
     async def follow(url: httpx.URL, begun: asyncio.Semaphore) -> int:
         limits = httpx.Limits(max_connections=None)
         async with (
-            httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http,
+            httpx.AsyncClient(base_url=url, timeout=waiting.seconds(), limits=limits) as http,
             http.stream("GET", "/v1/stream", params={"kind": "TwinPatched"}) as answer,
         ):
             begun.release()
@@ -304,7 +305,7 @@ def test_many_clients_share_one_look_at_the_log(shared_redis: EmbeddedRedis) -> 
 def test_a_stream_ends_when_the_api_does(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, contextlib.ExitStack() as stack:
         with api(system) as http:
-            other = stack.enter_context(httpx.Client(base_url=http.base_url, timeout=30))
+            other = stack.enter_context(httpx.Client(base_url=http.base_url, timeout=waiting.seconds()))
             streams = [stack.enter_context(other.stream("GET", "/v1/stream")) for _ in range(3)]
             lines = [one.iter_lines() for one in streams]
             assert [next(one) for one in lines] == ["retry: 1000"] * 3

@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from events import PatchTags, RegisterDevice
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import api, served
+from tests import waiting
+from tests.api.serving import api, counted, served
 from tests.servers import eventually, redis_server
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
@@ -112,7 +112,7 @@ def test_a_device_that_waits_is_told_of_every_change_once(serving: tuple[System,
     async def wait_for_all(count: int) -> list[dict[str, Any]]:
         seen: list[dict[str, Any]] = []
         version = 0
-        async with httpx.AsyncClient(base_url=http.base_url, timeout=60, params=http.params) as client:
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=waiting.seconds(), params=http.params) as client:
             while len(seen) < count:
                 answer = await client.get("/v1/devices/d/desired", params={"version": version, "wait": 30})
                 if answer.status_code == 200:
@@ -154,11 +154,11 @@ def test_whoever_waits_is_answered_when_the_process_ends(shared_redis: EmbeddedR
         pool = stack.enter_context(ThreadPoolExecutor())
         with api(system) as http:
             path = f"{http.base_url}/v1/devices/d/desired?version=0&wait=60"
-            waits = pool.submit(httpx.get, path, timeout=60)
+            waits = pool.submit(httpx.get, path, timeout=waiting.seconds())
             eventually(lambda: counted(http)["waiting_devices"] == 1, what="the device waits")
             assert not waits.done()
         # The process was told to end, and has ended.
-        assert waits.result(timeout=1).status_code == 204
+        assert waits.result(timeout=waiting.seconds(1)).status_code == 204
 
 
 def test_facts_folding_commits_and_conflicts_are_counted(serving: tuple[System, httpx.Client]) -> None:
@@ -188,7 +188,7 @@ def test_requests_that_are_written_together_are_answered_each_for_itself(serving
     system.do(*(RegisterDevice(f"d{number}") for number in range(10)))
 
     async def write_all() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=http.base_url, timeout=60, params=http.params) as client:
+        async with httpx.AsyncClient(base_url=http.base_url, timeout=waiting.seconds(), params=http.params) as client:
             asked = []
             for number in range(200):
                 name = "nobody" if number % 20 == 7 else f"d{number % 10}"
@@ -221,16 +221,6 @@ def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple
     assert told.json()["written"] == 1
     assert [one["line"] for one in told.json()["refused"]] == [1, 3]
     assert "hidden" not in told.text
-
-
-def counted(http: httpx.Client) -> dict[str, float]:
-    """The samples of /metrics by name, summed over their labels."""
-    sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(http.get("/metrics").text):
-        for sample in family.samples:
-            name = sample.name.removeprefix("twinfold_")
-            sums[name] = sums.get(name, 0) + sample.value
-    return sums
 
 
 def test_health_readiness_and_metrics_tell_of_lag_and_of_a_redis_that_is_away() -> None:

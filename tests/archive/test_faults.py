@@ -12,6 +12,7 @@ from events.log.depot import Depot
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.raw import RawStreams, entry_bytes, stream_names
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.archive.streams import seal_all
 from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, fresh_system
@@ -46,7 +47,7 @@ def _everything(system: System) -> dict[str, list[bytes]]:
 def _archive(system: System, place: Path, **environment: str) -> int:
     command = ("-m", "services.cli", "archive", "--keep-days", "0", "--segment-facts", "4", "--archive-url", str(place))
     with system.process(*command, **environment) as process:
-        return process.wait(60)
+        return waiting.exit_code(process)
 
 
 def _is_whole(system: System, place: Path) -> bool:

@@ -1,7 +1,8 @@
 """Who never looks into the archive does not load what it takes to."""
 
-import subprocess
 import sys
+
+from tests import waiting
 
 PROGRAM = """
 import sys, importlib
@@ -16,5 +17,5 @@ MODULES = ("services.cli.check", "services.cli.log", "workers.project")
 
 def test_plain_processes_do_not_load_parquet_or_file_systems() -> None:
     program = PROGRAM.format(modules=MODULES)
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    ran = waiting.run([sys.executable, "-c", program], check=True)
     assert ran.stdout == "[]\n"

@@ -7,7 +7,6 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +35,7 @@ from events.settings import read_settings
 from events.webhook.commands import DefineWebhook
 from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.archive.streams import ADA, FAR, fresh_log, mover, seal_all, write_facts
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 from workers.projector import Projector
@@ -156,7 +156,7 @@ def test_an_outcome_without_time_or_cause_that_a_device_has_is_named_and_every_o
         places = {"ARCHIVE_URL": str(tmp_path), "ARCHIVE_SEGMENT_FACTS": "1", "ARCHIVE_KEEP_DAYS": "0"}
         environment = system.environment(**{f"TWINFOLD_{name}": value for name, value in places.items()})
         command = [sys.executable, "-m", "workers.archive"]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        ran = waiting.run(command, env=environment)
         said = ran.stdout + ran.stderr
         assert (ran.returncode, "Traceback" in said) == (1, False)
         assert f"{stream}:{position} cannot be read: field b'cause' is missing" in said
@@ -222,7 +222,7 @@ def test_an_archive_that_has_moved_is_not_moved_back_by_who_was_not_told(log: Re
     settings = {"REDIS_URL": url, "ARCHIVE_URL": str(old), "ARCHIVE_SEGMENT_FACTS": "1", "ALLOW_VOLATILE_REDIS": "1"}
     environment = os.environ | {f"TWINFOLD_{name}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "workers.archive"]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    ran = waiting.run(command, env=environment)
     assert (ran.returncode, f"the archive is at {new}" in ran.stdout + ran.stderr) == (1, True)
     # Who had begun before it was moved does not go on at the former place either.
     for go_on in (lambda: begun.write("p00"), lambda: begun.trim("p00", before_at=FAR)):
@@ -248,14 +248,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
 ) -> None:
     command = [sys.executable, "-m", "services.cli", "archive", "--redis-url", shared_redis.url, "--keep-days", "0"]
     command += ["--archive-url", str(tmp_path), "--segment-facts", "50"]
-    full = subprocess.run(
-        command,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    full = waiting.run(command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
     assert full.returncode == 3
     assert f"history at {tmp_path}: File too large" in full.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,7 +1,6 @@
 """Sealing in the scheduler's process: killed at every step, two at once, and verified by the program."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from events.log.failpoints import VARIABLE, FailPoint
 from events.log.raw import RawStreams, stream_names
 from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.audit.sealing import fill, settings_of, write_again
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, fresh_system
@@ -96,7 +96,7 @@ def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_
         eventually(lambda: is_sealed(system), what="everything is sealed")
     words = [sys.executable, "-m", "services.cli", "audit", "key", "--data", str(system.data_dir)]
     pem = tmp_path / "seal.pem"
-    pem.write_bytes(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
+    pem.write_bytes(waiting.run(words, check=True, text=False).stdout)
     assert b"PRIVATE" not in pem.read_bytes()
     (system.data_dir / "seal.key").unlink()
     code, said = verify(system, "--public-key", str(pem))

@@ -59,13 +59,13 @@ def test_a_record_of_no_known_form_is_refused(record: object) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
-        b"x",
-        pack(ENTRIES)[:-9],
-        pack(ENTRIES)[:-8] + bytes(8),
-        pack(ENTRIES) + b"x",
-        gzip.compress(b"\xc1"),
-        gzip.compress(msgspec.msgpack.encode([[1, [b"odd"]]])),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"x", id="not-packed"),
+        pytest.param(pack(ENTRIES)[:-9], id="cut-off"),
+        pytest.param(pack(ENTRIES)[:-8] + bytes(8), id="wrong-checksum"),
+        pytest.param(pack(ENTRIES) + b"x", id="something-behind"),
+        pytest.param(gzip.compress(b"\xc1", mtime=0), id="not-records"),
+        pytest.param(gzip.compress(msgspec.msgpack.encode([[1, [b"odd"]]]), mtime=0), id="odd-fields"),
     ],
 )
 def test_a_file_that_is_none_is_refused(data: bytes) -> None:

@@ -37,6 +37,7 @@ from events.secrets.errors import SecretErased
 from events.secrets.redis import RedisSecretStore
 from events.secrets.sealing import Sealed
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.archive.streams import FAR, mover
 from tests.workers.system import PARTITIONS, System, answer, assert_rebuilt, base, deploy, fresh_system, join
 from tests.workers.test_blocked import damage
@@ -81,7 +82,7 @@ def bring_back(system: System, manifest: Manifest, place: Place, archive: Depot 
 
 def rebuild_views(system: System) -> None:
     command = [sys.executable, "-m", "workers.restored", str(PARTITIONS), system.log.epoch]
-    done = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False)
+    done = waiting.run(command, env=system.environment())
     assert done.returncode == 0, done.stderr
 
 
@@ -385,7 +386,7 @@ def test_an_erasure_that_nobody_can_read_is_told_by_a_restore_which_erases_the_o
     system.log.client.flushall()
     words = ["restore", "--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
     command = [sys.executable, "-m", "services.cli", *words]
-    done = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    done = waiting.run(command, env=system.environment())
     assert done.returncode == 0, done.stderr
     assert f"NOT ERASED AGAIN: fleet:{bad} says that secrets were erased" in done.stdout
     assert list(store.ids()) == ["s2"]
@@ -463,7 +464,7 @@ def test_a_partition_that_no_longer_folds_to_where_it_was_is_restored_as_stopped
 
 def cli(system: System, *words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "services.cli", *words]
-    return subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    return waiting.run(command, env=system.environment())
 
 
 @pytest.mark.parametrize("how", ["changed", "missing", "cut", "list"])
@@ -655,9 +656,7 @@ take(open_log(sys.argv[1]), Place(sys.argv[2]), Wanted(), at=int(sys.argv[3]))
 def test_a_full_disk_leaves_no_backup_and_a_clear_word(system: System, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "services.cli", "backup", "--to", str(tmp_path / "b"), "--redis-url", system.url]
     environment = system.environment(TWINFOLD_DATA_DIR=str(tmp_path / "d"))
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, preexec_fn=_little_room, timeout=60
-    )
+    done = waiting.run(command, env=environment, preexec_fn=_little_room)
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith(f"twinfold: history at {tmp_path / 'b'}: ")
     assert "Traceback" not in done.stderr
@@ -671,7 +670,7 @@ def _little_room() -> None:
 @pytest.mark.parametrize("point", ["backup_file_put:3", "backup_before_list"])
 def test_a_backup_that_is_killed_is_none_and_the_next_one_is_whole(system: System, tmp_path: Path, point: str) -> None:
     command = [sys.executable, "-c", _TAKE, system.url, str(tmp_path), "1800000000000"]
-    killed = subprocess.run(command, env=system.environment(TWINFOLD_FAILPOINT=point), check=False, timeout=60)
+    killed = waiting.run(command, env=system.environment(TWINFOLD_FAILPOINT=point))
     assert killed.returncode == -9
     assert Place(str(tmp_path)).ids() == ()
     # Nobody can tell a killed one from one that is slow, for a day.
@@ -693,14 +692,14 @@ def test_a_restore_that_is_killed_is_begun_anew_by_the_command(system: System, t
     words = ["restore", "--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
     command = [sys.executable, "-m", "services.cli", *words]
     for point in ("restore_entries_put:2", "restore_before_finish"):
-        killed = subprocess.run(command, env=system.environment(TWINFOLD_FAILPOINT=point), check=False, timeout=60)
+        killed = waiting.run(command, env=system.environment(TWINFOLD_FAILPOINT=point))
         assert killed.returncode == -9
         with pytest.raises(LogRestoring):
             open_log(system.url)
-    done = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    done = waiting.run(command, env=system.environment())
     assert done.returncode == 0, done.stderr
     assert beside(system) == before
     drain(system)
     assert system.everything_kept() == views
-    refused = subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    refused = waiting.run(command, env=system.environment())
     assert (refused.returncode, "not empty" in refused.stderr) == (1, True)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import waiting
 from tests.api.signing import signed
 from tests.cli.running import up
 from tests.servers import eventually
@@ -50,9 +51,7 @@ def place() -> Iterator[Path]:
 
 def twinfold(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "services.cli", *words]
-    return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120
-    )
+    return waiting.run(command, env={**os.environ, **environment}, seconds_max=120)
 
 
 def content() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from services.local import token
+from tests import waiting
 from tests.api.serving import API_VERSION, free_port
 
 
@@ -24,7 +25,11 @@ def client(data: Path, port: int, *, trusting: Path | None) -> httpx.Client:
     ca = trusting or data / "tls" / "ca.pem"
     trusted = ssl.create_default_context(cafile=ca if ca.exists() else None)
     return httpx.Client(
-        base_url=f"https://127.0.0.1:{port}", headers=bearer(data), params=API_VERSION, verify=trusted, timeout=30
+        base_url=f"https://127.0.0.1:{port}",
+        headers=bearer(data),
+        params=API_VERSION,
+        verify=trusted,
+        timeout=waiting.seconds(),
     )
 
 
@@ -40,18 +45,19 @@ def up(
     """`twinfold up` until the end of the block, with what it said until it was ready."""
     port, said = free_port(), []
     environment = {**os.environ, "TWINFOLD_LOG_LEVEL": "error", **environment}
-    with subprocess.Popen(
+    with waiting.started(
         command(data, port, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
         try:
-            while not said or not said[-1].startswith("workers"):
-                line = process.stdout.readline()
-                assert line, process.stderr.read() if process.stderr else ""
-                said.append(line)
+            with waiting.limited(process):
+                while not said or not said[-1].startswith("workers"):
+                    line = process.stdout.readline()
+                    assert line, process.stderr.read() if process.stderr else ""
+                    said.append(line)
             with client(data, port, trusting=trusting) as http:
                 yield process, http, said
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.wait(60)
+                waiting.exit_code(process)

@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from services.cli.check import ProfileName
 from services.cli.checking.as_text import show
 from services.cli.checking.checked import Checked, Source
 from services.cli.checking.reading import document_of
+from tests import waiting
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import (
     ABSENT,
@@ -142,7 +142,7 @@ def test_a_terminal_without_the_characters_of_a_name_shows_their_numbers(put: An
     put("m.json", image("x:latest\u20ac"))
     clean = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "services.cli", "check", "m.json"]
-    ran = subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=60)
+    ran = waiting.run(command, env=clean)
     assert (ran.returncode, ran.stderr) == (1, "")
     assert r"x:latest\u20ac" in ran.stdout
 
@@ -545,7 +545,5 @@ print(sorted(loaded & {"redis", "rq", "fastapi", "httpx", "pydantic_settings", "
 
 def test_it_needs_neither_redis_nor_a_server(put: Any) -> None:
     put("m.json", READY)
-    ran = subprocess.run(
-        [sys.executable, "-c", PROBE, "m.json"], capture_output=True, text=True, check=False, timeout=60
-    )
+    ran = waiting.run([sys.executable, "-c", PROBE, "m.json"])
     assert ran.stdout.splitlines()[-1:] == ["[]"], ran.stderr

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import free_port, served
 from tests.workers.system import System, answer, base, deploy, join, layer
 
@@ -33,7 +34,7 @@ def twinfold(serving: tuple[System, httpx.Client]) -> Run:
 
     def run(*arguments: str, given: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "services.cli", *arguments, "--api-url", str(http.base_url)]
-        ran = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+        ran = waiting.run(command, input=given)
         assert ran.returncode == code, ran.stderr
         assert "Traceback" not in ran.stderr
         return ran
@@ -100,7 +101,7 @@ def test_whoever_watches_sees_changes_until_ctrl_c(serving: tuple[System, httpx.
         str(http.base_url),
     ]
     screen, terminal = pty.openpty()
-    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"}) as process:
+    with waiting.started(command, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"}) as process:
         os.close(terminal)
         seen = ""
         for words in ("it runs a", "it runs b"):
@@ -111,7 +112,7 @@ def test_whoever_watches_sees_changes_until_ctrl_c(serving: tuple[System, httpx.
         with contextlib.suppress(OSError):
             while os.read(screen, 4096):
                 pass
-        assert process.wait(30) == 130
+        assert waiting.exit_code(process) == 130
     os.close(screen)
     assert "Traceback" not in seen
 
@@ -133,6 +134,6 @@ def test_a_wrong_file_or_pair_is_code_2_and_an_api_that_is_away_is_code_3(twinfo
     assert twinfold("deployment", "create", "a", "-", given="{", code=2).stdout == ""
     twinfold("device", "tag", "edge-1", "nonsense", code=2)
     command = [sys.executable, "-m", "services.cli", "device", "list", "--api-url", f"http://127.0.0.1:{free_port()}"]
-    away = subprocess.run(command, capture_output=True, text=True, check=False)
+    away = waiting.run(command)
     assert (away.returncode, len(away.stderr.splitlines())) == (3, 1)
     assert "twinfold up" in away.stderr

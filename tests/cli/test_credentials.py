@@ -4,9 +4,9 @@ import base64
 import hashlib
 import hmac
 import os
+import shutil
 import ssl
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,10 +17,12 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import httpx
+import msgspec
 import pytest
 
 from events import open_producer
 from services.credentials import issue_token
+from tests import waiting
 from tests.cli.running import up
 from tests.servers import eventually
 
@@ -55,14 +57,7 @@ def twinfold(data: Path, http: httpx.Client) -> Run:
 
 def run_on(data: Path, *arguments: str, code: int = 0) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")}
-    ran = subprocess.run(
-        [sys.executable, "-m", "services.cli", *arguments],
-        env={**clean, "TWINFOLD_DATA_DIR": str(data)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ran = waiting.run([sys.executable, "-m", "services.cli", *arguments], env={**clean, "TWINFOLD_DATA_DIR": str(data)})
     assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
     if code == 1:
@@ -143,6 +138,39 @@ def test_the_connection_string_of_a_policy_opens_what_the_policy_does(http: http
     assert status(http, "/devices", signature(owner)) == 200
     assert status(http, "/devices", signature(service)) == 401
     assert status(http, "/devices", signature(owner, now=time.time() - 700)) == 401
+
+
+def said_with(data: Path, directory: Path, host_name: str) -> tuple[str, str]:
+    """What `connection-string` writes to standard output and standard error where the API is reached by this name."""
+    for name in ("keys", "master.key"):
+        if (data / name).is_dir():
+            shutil.copytree(data / name, directory / name)
+        elif (data / name).exists():
+            shutil.copy(data / name, directory / name)
+    told = msgspec.json.decode((data / "serving.json").read_bytes())
+    (directory / "serving.json").write_bytes(msgspec.json.encode({**told, "host_name": host_name}))
+    command = [sys.executable, "-m", "services.cli", "connection-string", "--data", str(directory)]
+    ran = waiting.run(command, env=dict(os.environ), check=True)
+    return ran.stdout, ran.stderr
+
+
+def test_a_connection_string_names_no_port_where_that_is_443(data: Path, http: httpx.Client, tmp_path: Path) -> None:
+    assert http.get("/readyz").is_success
+    printed, noted = said_with(data, tmp_path, "hub.example:443")
+    assert printed.startswith("HostName=hub.example;SharedAccessKeyName=")
+    assert noted == ""
+
+
+def test_a_connection_string_with_another_port_comes_with_a_note_for_clients_that_take_none(
+    data: Path, http: httpx.Client, tmp_path: Path
+) -> None:
+    assert http.get("/readyz").is_success
+    printed, noted = said_with(data, tmp_path, "hub.example:8443")
+    assert printed.startswith("HostName=hub.example:8443;SharedAccessKeyName=")
+    assert len(printed.splitlines()) == len(noted.splitlines()) == 1
+    assert "Node and Java" in noted
+    assert "twinfold up --port 443" in noted
+    assert "SharedAccessKey=" not in noted
 
 
 def test_a_key_is_changed_without_cutting_anybody_off(http: httpx.Client, twinfold: Run) -> None:
@@ -305,7 +333,5 @@ def test_an_identity_without_a_key_has_no_connection_string(http: httpx.Client, 
 def test_a_directory_that_nothing_served_from_is_usage(tmp_path: Path) -> None:
     for words in (["ca"], ["connection-string"]):
         assert "no `twinfold up` has worked there" in run_on(tmp_path, *words, code=2)
-        given = subprocess.run(
-            [sys.executable, "-m", "services.cli", *words, "--data", str(tmp_path)], capture_output=True, check=False
-        )
+        given = waiting.run([sys.executable, "-m", "services.cli", *words, "--data", str(tmp_path)], text=False)
         assert given.returncode == 2

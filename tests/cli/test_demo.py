@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import waiting
 from tests.manifest.contents import agent, content, layer, module
 from tests.servers import eventually
 
@@ -47,7 +48,7 @@ def processes_with(variable: str) -> list[int]:
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "services.cli", "demo", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
+    return waiting.run(command, seconds_max=SECONDS_MAX)
 
 
 def test_the_story_is_told_without_a_terminal_and_leaves_nothing_behind(temporary: Path) -> None:
@@ -104,9 +105,9 @@ def test_a_file_that_cannot_be_used_is_said_before_anything_starts(
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_cleans_up_when_it_is_told_to_end(temporary: Path, signum: signal.Signals) -> None:
     command = [sys.executable, "-m", "services.cli", "demo"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with waiting.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         eventually(lambda: list(temporary.glob("*/processes.log")), what="the demo is on its way")
         process.send_signal(signum)
-        _, words = process.communicate(timeout=SECONDS_MAX)
+        _, words = waiting.last_words(process, SECONDS_MAX)
     assert process.returncode == 130
     assert b"Traceback" not in words

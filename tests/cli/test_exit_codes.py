@@ -17,6 +17,7 @@ from services.demo.manifests import ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer, RedisDidNotStart
+from tests import waiting
 
 NOBODY_LISTENS = "redis://:hunter2@127.0.0.1:1/0"
 
@@ -25,7 +26,7 @@ def twinfold(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the program as a user would, without any variable of ours."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")}
     command = [sys.executable, "-m", "services.cli", *arguments]
-    return subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, check=False, timeout=60)
+    return waiting.run(command, cwd=cwd, env=clean)
 
 
 @pytest.mark.parametrize(

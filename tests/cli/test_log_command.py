@@ -10,6 +10,7 @@ import pytest
 
 from events import PatchTags
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.workers.system import System, base, deploy, fresh_system, join
 
 pytestmark = pytest.mark.redis_server
@@ -27,7 +28,7 @@ def command(system: System, *arguments: str) -> list[str]:
 
 
 def shown(system: System, *arguments: str) -> list[str]:
-    ran = subprocess.run(command(system, *arguments), capture_output=True, text=True, check=True)
+    ran = waiting.run(command(system, *arguments), check=True)
     return ran.stdout.splitlines()
 
 
@@ -48,12 +49,12 @@ def test_lines_can_be_chosen_and_are_json_for_programs(system: System) -> None:
     assert (only["stream"], only["position"], only["type"], only["subject"]) == ("fleet", 2, "DeploymentCreated", "a")
     assert only["data"]["target_condition"] == "*"
     assert len(shown(system, "--limit", "3")) == 3
-    ran = subprocess.run(command(system, "--stream", "p99"), capture_output=True, text=True, check=False)
+    ran = waiting.run(command(system, "--stream", "p99"))
     assert (ran.returncode, "p99" in ran.stderr) == (2, True)
 
 
 def test_following_shows_what_comes_and_ends_with_ctrl_c(system: System) -> None:
-    with subprocess.Popen(
+    with waiting.started(
         command(system, "--follow"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
@@ -61,11 +62,11 @@ def test_following_shows_what_comes_and_ends_with_ctrl_c(system: System) -> None
         system.do(PatchTags("edge-2", {"late": True}))
         assert "late" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=30)
+        _, words = waiting.last_words(process)
     assert (process.returncode, "Traceback" in words) == (130, False)
 
 
 def test_a_reader_that_leaves_early_is_no_error(system: System) -> None:
     piped = " ".join(command(system)) + " | head -1"
-    ran = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=True)
+    ran = waiting.run(["bash", "-c", piped], check=True)
     assert (len(ran.stdout.splitlines()), ran.stderr) == (1, "")

@@ -1,13 +1,13 @@
 """`--at` on commands that read, and `twinfold diff`, as an operator types them."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 
 from events import DeleteDeployment, PatchTags
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import served
 from tests.history.looking import vector
 from tests.workers.system import base, deploy, join
@@ -20,7 +20,7 @@ def test_an_operator_looks_at_what_was_and_at_what_became_of_it(shared_redis: Em
 
         def twinfold(*arguments: str, code: int = 0) -> str:
             command = [sys.executable, "-m", "services.cli", *arguments, "--api-url", str(http.base_url)]
-            ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            ran = waiting.run(command)
             assert ran.returncode == code, ran.stdout + ran.stderr
             return ran.stdout + ran.stderr
 

@@ -13,6 +13,7 @@ import pytest
 
 from events.canonical import encode
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import served
 from tests.workers.system import System, base, deploy, join
 
@@ -45,7 +46,7 @@ def command(serving: tuple[System, httpx.Client]) -> Callable[..., list[str]]:
 @pytest.fixture
 def twinfold(command: Callable[..., list[str]]) -> Run:
     def run(*words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        ran = subprocess.run(command(*words), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        ran = waiting.run(command(*words))
         assert ran.returncode == code, ran
         return ran
 
@@ -99,7 +100,7 @@ def test_at_a_terminal_it_is_shown_and_asked(
     except OSError:  # So the end of a terminal is told on Linux.
         pass
     os.close(main)
-    assert process.wait() == 0, said
+    assert waiting.exit_code(process) == 0, said
     assert b"would get another configuration" in said
     tags = system.log.load([device])[0].snapshot or b""
     assert (b"elsewhere" in tags) is is_done

@@ -1,7 +1,6 @@
 """`twinfold readiness` and `twinfold waiver`, as an operator types them."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from events import RegisterDevice
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import served
 from tests.view_store.test_readiness import privileged
 from tests.workers.system import base, deploy, join
@@ -21,7 +21,7 @@ def test_an_operator_looks_at_the_fleet_waives_and_looks_again(shared_redis: Emb
 
         def twinfold(*arguments: str, code: int = 0) -> str:
             command = [sys.executable, "-m", "services.cli", *arguments, "--api-url", str(http.base_url)]
-            ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            ran = waiting.run(command)
             assert ran.returncode == code, ran.stdout + ran.stderr
             return ran.stdout + ran.stderr
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.replay.test_replay import live
 from tests.workers.system import PARTITIONS, System, fresh_system
 
@@ -23,7 +24,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "services.cli", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return waiting.run(command, seconds_max=100)
 
 
 def test_rebuild_puts_every_partition_in_place_and_says_so(system: System) -> None:

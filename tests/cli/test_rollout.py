@@ -17,6 +17,7 @@ from events import RegisterDevice
 from events.device.times import time_text
 from services.cli.__main__ import main
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import served
 from tests.servers import eventually
 from tests.workers.system import System, answer, base
@@ -96,11 +97,19 @@ def test_a_rollout_is_created_followed_and_completed(
     system, _ = serving
     created(twinfold, "camera", "--hold", "--priority", "2")
     told = twinfold("rollout", "create", "camera", "--phase", "25%", "--phase", "100%", "--approve-each")
-    assert told.stdout == "camera: created; waits to be started\n"
+    assert told.stdout.splitlines() == [
+        "camera: created; waits to be started",
+        "A phase passes when all admitted devices are healthy.",
+        (
+            "Nothing makes it fail by itself, as the plan has no failure threshold and no time limit; "
+            "a gate that cannot be reached any more only pauses it."
+        ),
+        "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back.",
+    ]
     assert "camera" in twinfold("rollout", "list").stdout
     assert json.loads(twinfold("rollout", "list", "--json").stdout)[0]["state"] == "created"
     twinfold("rollout", "start", "camera")
-    with subprocess.Popen(
+    with waiting.started(
         command("rollout", "show", "camera", "--watch"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as watching:
         assert watching.stdout is not None
@@ -113,7 +122,7 @@ def test_a_rollout_is_created_followed_and_completed(
                     assert lines[-1], lines
                 healthy(system)
             lines += watching.stdout
-            watching.wait(60)
+            waiting.exit_code(watching)
         finally:
             watching.kill()
     assert watching.returncode == 0
@@ -204,7 +213,7 @@ def test_a_terminal_shows_the_table_until_the_rollout_is_over(twinfold: Run, com
     created(twinfold, "seen", "--hold", "--priority", "6")
     twinfold("rollout", "create", "seen", "--phase", "100%")
     leader, follower = pty.openpty()
-    with subprocess.Popen(command("rollout", "show", "seen", "--watch"), stdout=follower, stderr=follower) as watching:
+    with waiting.started(command("rollout", "show", "seen", "--watch"), stdout=follower, stderr=follower) as watching:
         os.close(follower)
         try:
             twinfold("rollout", "abort", "seen")
@@ -214,7 +223,7 @@ def test_a_terminal_shows_the_table_until_the_rollout_is_over(twinfold: Run, com
                     text += os.read(leader, 4096)
                 except OSError:
                     break
-            assert watching.wait(30) == 1
+            assert waiting.exit_code(watching) == 1
         finally:
             watching.kill()
             os.close(leader)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from services import certificates
 from services.local import token_id
+from tests import waiting
 from tests.api.serving import API_VERSION, free_port
 from tests.cli.running import bearer, command, up
 from tests.servers import eventually
@@ -50,7 +50,7 @@ def test_one_command_runs_everything_and_what_was_written_is_there_after_a_resta
             lambda: http.get("/v1/devices/edge-1/effective").json().get("layers") == ["a"], what="it is deployed"
         )
         process.send_signal(signal.SIGINT)
-        rest, words = process.communicate(timeout=60)
+        rest, words = waiting.last_words(process)
         assert (process.returncode, rest, words) == (0, "stopped\n", "")
     with up(data) as (_, http, _):
         assert http.get("/v1/devices/edge-1/effective").json()["layers"] == ["a"]
@@ -82,7 +82,7 @@ def children(parent: int, module: str) -> list[int]:
 
 def test_a_second_one_on_the_directory_says_who_holds_it(data: Path) -> None:
     with up(data) as (process, _, _):
-        second = subprocess.run(command(data, free_port()), capture_output=True, text=True, check=False, timeout=60)
+        second = waiting.run(command(data, free_port()))
     assert (second.returncode, second.stdout) == (3, "")
     assert f"held by process {process.pid}" in second.stderr
 
@@ -90,15 +90,13 @@ def test_a_second_one_on_the_directory_says_who_holds_it(data: Path) -> None:
 def test_a_directory_of_a_newer_layout_is_refused(data: Path) -> None:
     data.mkdir()
     (data / "layout").write_text("2\n")
-    ran = subprocess.run(command(data, free_port()), capture_output=True, text=True, check=False, timeout=60)
+    ran = waiting.run(command(data, free_port()))
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "layout '2'" in ran.stderr
 
 
 def test_a_directory_too_deep_for_a_socket_is_said(data: Path) -> None:
-    ran = subprocess.run(
-        command(data / ("x" * 120), free_port()), capture_output=True, text=True, check=False, timeout=60
-    )
+    ran = waiting.run(command(data / ("x" * 120), free_port()))
     assert (ran.returncode, ran.stdout, "shorter" in ran.stderr) == (3, "", True)
 
 
@@ -113,15 +111,13 @@ def test_a_directory_too_deep_for_a_socket_is_said(data: Path) -> None:
 )
 def test_what_would_not_be_safe_is_refused_by_its_variable(environment: dict[str, str], variable: str) -> None:
     arguments = [sys.executable, "-m", "services.cli", "api"]
-    ran = subprocess.run(
-        arguments, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **environment}
-    )
+    ran = waiting.run(arguments, env={**os.environ, **environment})
     assert (ran.returncode, variable in ran.stderr, len(ran.stderr.splitlines())) == (2, True, 1)
 
 
 def test_without_tls_only_this_machine_is_listened_on(data: Path) -> None:
     words = command(data, free_port(), "--no-tls", "--host", "0.0.0.0")  # noqa: S104 - refused
-    ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    ran = waiting.run(words)
     assert (ran.returncode, "TWINFOLD_HOST" in ran.stderr, data.exists()) == (2, True, False)
 
 
@@ -132,13 +128,7 @@ def test_without_tls_nothing_is_to_be_trusted_and_credentials_are_shown_all_the_
         plain = f"http://127.0.0.1:{http.base_url.port}/devices"
         assert httpx.get(plain).status_code == 401
         assert httpx.get(plain, headers=bearer(data), params=API_VERSION).is_success
-        ran = subprocess.run(
-            [sys.executable, "-m", "services.cli", "ca", "--data", str(data)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        ran = waiting.run([sys.executable, "-m", "services.cli", "ca", "--data", str(data)])
         assert (ran.returncode, ran.stdout, "no authority of its own" in ran.stderr) == (1, "", True)
 
 
@@ -156,7 +146,7 @@ def test_a_certificate_that_cannot_be_served_is_said_before_anything_starts(data
     other = certificates.ensure(tmp_path / "other", [], now=dt.datetime.now(dt.UTC))
     for certificate, key in ((one.certificate, other.key), (tmp_path / "none.pem", one.key)):
         words = command(data, free_port(), "--tls-certificate", str(certificate), "--tls-key", str(key))
-        ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        ran = waiting.run(words)
         assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, "", 1)
         assert str(certificate) in ran.stderr
 
@@ -166,11 +156,8 @@ def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> Non
         first = bearer(data)
     with up(data) as (_, http, _):
         assert bearer(data) == first
-        revoked = subprocess.run(
-            [sys.executable, "-m", "services.cli", "token", "revoke", token_id(data), "--data", str(data)],
-            capture_output=True,
-            check=False,
-            timeout=60,
+        revoked = waiting.run(
+            [sys.executable, "-m", "services.cli", "token", "revoke", token_id(data), "--data", str(data)], text=False
         )
         assert revoked.returncode == 0
         eventually(lambda: http.get("/devices").status_code == 401, what="it is revoked")
@@ -191,12 +178,12 @@ def test_a_client_that_was_told_goodbye_before_does_not_hold_up_the_end(data: Pa
         context = ssl.create_default_context(cafile=data / "tls" / "ca.pem")
         address = (http.base_url.host, http.base_url.port)
         with (
-            socket.create_connection(address, timeout=30) as wire,
+            socket.create_connection(address, timeout=waiting.seconds()) as wire,
             context.wrap_socket(wire, server_hostname="localhost") as line,
         ):
             line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             while line.recv(4096):
                 pass
             process.terminate()
-            _, said = process.communicate(timeout=60)
+            _, said = waiting.last_words(process)
     assert "timeout graceful shutdown exceeded" not in said

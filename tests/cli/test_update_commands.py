@@ -1,7 +1,6 @@
 """`twinfold update` and `twinfold group`, as an operator types them."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,6 +8,7 @@ import httpx
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import served
 from tests.servers import eventually
 from tests.workers.system import System, base
@@ -31,7 +31,7 @@ def twinfold(serving: tuple[System, httpx.Client]) -> Run:
 
     def run(*arguments: str, given: str = "", code: int = 0) -> str:
         command = [sys.executable, "-m", "services.cli", *arguments, "--api-url", str(http.base_url)]
-        ran = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+        ran = waiting.run(command, input=given)
         assert ran.returncode == code, ran.stderr
         assert "Traceback" not in ran.stderr
         return ran.stderr if code else ran.stdout

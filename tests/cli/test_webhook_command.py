@@ -1,7 +1,6 @@
 """`twinfold webhook`, as an operator types it."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.webhook.receiver import receiver
 from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import join
@@ -25,7 +25,7 @@ def serving(shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Notifying]:
 def test_an_operator_adds_tests_looks_pauses_and_removes(serving: Notifying) -> None:
     def twinfold(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "services.cli", "webhook", *arguments, "--api-url", str(serving.http.base_url)]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        ran = waiting.run(command)
         assert ran.returncode == code, ran.stderr
         return ran.stdout + ran.stderr
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import ssl
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from tests import waiting
 from tests.api.signing import signed
 from tests.cli.running import up
 
@@ -40,7 +40,7 @@ class Hub(msgspec.Struct, frozen=True):
             base_url=f"https://{parts['HostName']}",
             headers={"Authorization": signature},
             verify=trusting,
-            timeout=30,
+            timeout=waiting.seconds(),
         ) as client:
             yield client
 
@@ -48,7 +48,7 @@ class Hub(msgspec.Struct, frozen=True):
 def printed(data: Path, *words: str) -> str:
     """What a command prints."""
     command = [sys.executable, "-m", "services.cli", *words, "--data", str(data)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return waiting.run(command, check=True).stdout.strip()
 
 
 @contextlib.contextmanager

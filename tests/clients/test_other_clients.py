@@ -1,6 +1,7 @@
 """Requests as other clients send them (contract/hub.md §1, §4, §5), replayed: their paths, headers, bodies and etags."""
 
 import re
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.signing import by_command_line, by_node
+from tests.api.signing import by_command_line, by_node, signed
 from tests.clients.serving import Hub
 from tests.servers import eventually
 from tests.workers.system import base
@@ -243,6 +244,152 @@ def test_csharp_writes_a_slash_before_the_query(running: Hub) -> None:
         client.delete("/configurations/csharp")
 
 
+@pytest.mark.parametrize(
+    ("mode", "ends"),
+    [
+        ("Create", "created"),
+        ("Update", "disabled"),
+        ("UpdateIfMatchETag", "disabled"),
+        ("Delete", "gone"),
+        ("DeleteIfMatchETag", "gone"),
+        ("UPDATETWIN", "tagged"),
+        ("updateTwinIfMatchEtag", "tagged"),
+    ],
+)
+def test_node_names_import_modes_with_a_capital(node: httpx.Client, mode: str, ends: str) -> None:
+    name = f"node-{mode.lower()}"
+    etag = "" if mode == "Create" else node.put(f"/devices/{name}", json={"deviceId": name}).json()["etag"]
+    twin_etag = "" if mode == "Create" else node.get(f"/twins/{name}").json()["etag"]
+    line = {
+        "id": name,
+        "importMode": mode,
+        "eTag": etag,
+        "twinETag": twin_etag,
+        "status": "disabled" if ends == "disabled" else "enabled",
+        "authentication": None,
+        "tags": {"a": 1},
+    }
+    answer = node.post("/devices", json=[line])
+    assert (answer.status_code, answer.json()) == (200, {"isSuccessful": True, "errors": [], "warnings": []})
+    shown = node.get(f"/devices/{name}")
+    assert {
+        "created": shown.is_success,
+        "disabled": shown.is_success and shown.json()["status"] == "disabled",
+        "gone": shown.status_code == 404,
+        "tagged": node.get(f"/twins/{name}").json().get("tags") == {"a": 1},
+    }[ends]
+
+
+def test_an_import_mode_that_does_not_exist_is_refused_with_those_that_do(node: httpx.Client) -> None:
+    (error,) = node.post("/devices", json=[{"id": "x", "importMode": "Replace"}]).json()["errors"]
+    assert error["errorStatus"].startswith("importMode is one of create, update, ")
+    assert "'Replace'" in error["errorStatus"]
+
+
+# -- the service library for Java
+
+
+def java(client: httpx.Client, method: str, path: str, body: object = None, **headers: str) -> httpx.Response:
+    """A request as HttpURLConnection of Java makes it: it knows no PATCH, and sends POST with a header."""
+    if method == "PATCH":
+        method, headers = "POST", {**headers, "X-HTTP-Method-Override": "PATCH"}
+    common = {"Accept": "application/json", "Content-Type": JSON, "User-Agent": "com.microsoft.azure.sdk.iot/2.1.8"}
+    return client.request(method, path, json=body, headers={**common, **headers}, params=NODE)
+
+
+def test_java_writes_statuses_and_types_of_authentication_in_its_own_case(node: httpx.Client) -> None:
+    keys = {"primaryKey": "", "secondaryKey": ""}
+    body = {
+        "deviceId": "java",
+        "status": "Enabled",
+        "authentication": {"type": "Sas", "symmetricKey": keys},
+        "capabilities": {"iotEdge": True},
+    }
+    made = java(node, "PUT", "/devices/java", body).raise_for_status().json()
+    assert (made["status"], made["authentication"]["type"]) == ("enabled", "sas")
+    disabled = java(node, "PUT", "/devices/java", {**made, "status": "DISABLED"}, **ANY).raise_for_status().json()
+    assert (disabled["status"], disabled["authentication"]) == ("disabled", made["authentication"])
+    thumbprints = {"primaryThumbprint": "A" * 40, "secondaryThumbprint": "B" * 40}
+    for sent, kept in (("SelfSigned", "selfSigned"), ("CERTIFICATEAUTHORITY", "certificateAuthority")):
+        authentication = {"type": sent, "x509Thumbprint": thumbprints}
+        changed = java(node, "PUT", "/devices/java", {**body, "authentication": authentication}, **ANY)
+        assert changed.raise_for_status().json()["authentication"]["type"] == kept
+    refused = java(node, "PUT", "/devices/java", {**body, "status": "Asleep"}, **ANY)
+    assert "status must be enabled or disabled, not 'Asleep'" in refused.text
+
+
+def test_java_patches_a_twin_by_a_post_that_overrides_the_method(node: httpx.Client) -> None:
+    node.put("/devices/java-twin", json={"deviceId": "java-twin"})
+    node.put("/devices/java-twin/modules/m", json={})
+    patched = java(node, "PATCH", "/twins/java-twin", {"tags": {"a": 1}}).raise_for_status().json()
+    assert patched["tags"] == {"a": 1}
+    patched = java(node, "PATCH", "/twins/java-twin/modules/m", {"tags": {"b": 2}}).raise_for_status().json()
+    assert patched["tags"] == {"b": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "status"),
+    [
+        ("POST", "patch", 200),
+        ("POST", "PUT", 200),
+        ("PATCH", "PATCH", 200),
+        ("POST", "GET", 400),
+        ("GET", "PATCH", 400),
+        ("PUT", "DELETE", 400),
+    ],
+)
+def test_a_method_is_overridden_in_a_post_alone(node: httpx.Client, method: str, override: str, status: int) -> None:
+    node.put("/devices/overridden", json={"deviceId": "overridden"})
+    body = None if method == "GET" else {"tags": {"a": 1}}
+    answer = node.request(method, "/twins/overridden", json=body, headers={"X-HTTP-Method-Override": override})
+    assert answer.status_code == status
+    assert status == 200 or "goes with POST alone" in answer.text
+
+
+def test_an_override_needs_the_permission_of_the_method_that_it_names(running: Hub, node: httpx.Client) -> None:
+    node.put("/devices/kept", json={"deviceId": "kept"})
+    headers = {"X-HTTP-Method-Override": "DELETE", "If-Match": "*"}
+    with running.signing(running.connection_string("--policy", "registryRead")) as reading:
+        assert told(reading.post("/devices/kept", params=NODE, headers=headers)) == (401, "IotHubUnauthorizedAccess")
+    assert node.get("/devices/kept").is_success
+    assert node.post("/devices/kept", headers=headers).status_code == 204
+
+
+# -- direct methods
+
+
+@pytest.mark.parametrize("timeouts", [{}, {"responseTimeoutInSeconds": 30, "connectTimeoutInSeconds": 0}])
+@pytest.mark.parametrize("path", ["/twins/called/methods", "/twins/called/modules/%24edgeAgent/methods"])
+def test_a_method_of_a_device_that_is_not_connected_is_answered_as_the_hub_does(
+    node: httpx.Client, path: str, timeouts: dict[str, int]
+) -> None:
+    node.put("/devices/called", json={"deviceId": "called", "capabilities": {"iotEdge": True}})
+    answer = node.post(path, json={"methodName": "ping", "payload": None, **timeouts})
+    assert told(answer) == (404, "DeviceNotOnline")
+    assert answer.json()["errorCode"] == 404103
+    assert "is not connected" in answer.json()["Message"]
+
+
+def test_a_method_of_what_does_not_exist_and_a_body_that_is_none_are_told_apart(
+    node: httpx.Client, running: Hub
+) -> None:
+    node.put("/devices/called", json={"deviceId": "called", "capabilities": {"iotEdge": True}})
+    call = {"methodName": "reboot"}
+    assert told(node.post("/twins/nobody/methods", json=call)) == (404, "DeviceNotFound")
+    assert told(node.post("/twins/called/modules/none/methods", json=call)) == (404, "ModuleNotFound")
+    assert told(node.post("/twins/nobody/modules/none/methods", json=call)) == (404, "DeviceNotFound")
+    for body in (
+        {},
+        {"methodName": ""},
+        {**call, "responseTimeoutInSeconds": 4},
+        {**call, "connectTimeoutInSeconds": 301},
+    ):
+        assert told(node.post("/twins/called/methods", json=body)) == (400, "ArgumentInvalid")
+    with running.signing(running.connection_string("--policy", "registryReadWrite")) as other:
+        answer = other.post("/twins/called/methods", json=call, params=NODE)
+        assert told(answer) == (401, "IotHubUnauthorizedAccess")
+
+
 # -- the runtime on a device
 
 
@@ -270,6 +417,131 @@ def test_the_runtime_of_a_device_keeps_its_module_identities(running: Hub, az: h
         # Its key opens nothing else.
         assert told(device.get("/devices/az-2/modules")) == (401, "IotHubUnauthorizedAccess")
         assert told(device.get("/twins/runtime")) == (401, "IotHubUnauthorizedAccess")
+
+
+def by_identity_service(key: str, resource: str, *, seconds: int = 30) -> str:
+    """As the IoT identity service signs: the resource in lower case, for 30 seconds (contract/device.md §2)."""
+    return signed(key, resource.lower(), seconds=seconds)
+
+
+def as_identity_service(running: Hub, device: str, *, seconds: int = 30) -> httpx.Client:
+    """A client with a device's key, whatever the case of its id."""
+    parts = parts_of(running.connection_string("--device", device))
+    return httpx.Client(
+        base_url=f"https://{parts['HostName']}",
+        headers={
+            "Authorization": by_identity_service(
+                parts["SharedAccessKey"], f"{parts['HostName']}/devices/{device}", seconds=seconds
+            )
+        },
+        params=DEVICE_RUNTIME,
+        verify=ssl.create_default_context(cafile=running.ca),
+        timeout=30,
+    )
+
+
+def test_the_identity_service_signs_a_resource_in_lower_case_for_thirty_seconds(running: Hub, az: httpx.Client) -> None:
+    for name in ("Gateway-7", "gateway-7"):
+        az.put(f"/devices/{name}", json={"deviceId": name, **EDGE}).raise_for_status()
+    with as_identity_service(running, "Gateway-7") as service:
+        assert len(service.get("/devices/Gateway-7/modules").raise_for_status().json()) == 2
+        # The key is that of one device: the other, whose id differs in case alone, is out of reach.
+        assert told(service.get("/devices/gateway-7/modules")) == (401, "IotHubUnauthorizedAccess")
+    # The clock of the device is behind, by less than a minute.
+    with as_identity_service(running, "Gateway-7", seconds=-20) as service:
+        assert service.get("/devices/Gateway-7/modules").status_code == 200
+    with as_identity_service(running, "Gateway-7", seconds=-90) as service:
+        assert service.get("/devices/Gateway-7/modules").status_code == 401
+
+
+def test_the_identity_service_creates_a_module_and_gives_it_the_keys_that_it_derives(
+    running: Hub, az: httpx.Client
+) -> None:
+    az.put("/devices/identities", json={"deviceId": "identities", **EDGE}).raise_for_status()
+    with as_identity_service(running, "identities") as service:
+        path, plain = "/devices/identities/modules/temp", {"moduleId": "temp", "deviceId": "identities"}
+        made = service.put(path, json=plain)
+        assert (made.status_code, made.headers["content-type"]) == (200, "application/json")
+        generation = made.json()["generationId"]
+        keys = {
+            "primaryKey": "cHJpbWFyeSBvZiB0ZW1wIGFuZCBtb3JlIHRoYW4gMTYgYnl0ZXM=",
+            "secondaryKey": "c2Vjb25kYXJ5IG9mIHRlbXAgYW5kIG1vcmUgdGhhbiAxNiBieXRlcw==",
+        }
+        updated = service.put(
+            path, json={**plain, "authentication": {"symmetricKey": keys, "type": "sas"}}, headers={"If-Match": "*"}
+        )
+        assert (updated.status_code, updated.json()["generationId"]) == (200, generation)
+        shown = service.get(path).json()
+        assert (shown["generationId"], shown["authentication"]["symmetricKey"]) == (generation, keys)
+        assert service.delete(path, headers={"If-Match": "*"}).status_code == 204
+
+
+@pytest.mark.parametrize("module", ["$edgeAgent", "$edgeHub"])
+def test_the_identity_service_gives_a_system_module_keys_and_these_open(
+    running: Hub, az: httpx.Client, module: str
+) -> None:
+    name = f"system-{module[1:]}"
+    az.put(f"/devices/{name}", json={"deviceId": name, **EDGE}).raise_for_status()
+    keys = {
+        "primaryKey": "b2YgYSBzeXN0ZW0gbW9kdWxlIGFuZCBtb3JlIHRoYW4gMTYgYnl0ZXM=",
+        "secondaryKey": "b2YgYSBzeXN0ZW0gbW9kdWxlLCB0b28gYW5kIG1vcmUgdGhhbiAxNiBieXRlcw==",
+    }
+    path = f"/devices/{name}/modules/{module.replace('$', '%24')}"
+    body = {
+        "moduleId": module,
+        "deviceId": name,
+        "managedBy": None,
+        "authentication": {"symmetricKey": keys, "type": "sas"},
+    }
+    with as_identity_service(running, name) as service:
+        before = service.get(path).json()
+        assert (before["authentication"]["type"], before["managedBy"]) == ("none", "iotEdge")
+        updated = service.put(path, json=body, headers={"If-Match": "*"})
+        assert (updated.status_code, updated.json()["generationId"]) == (200, before["generationId"])
+        after = service.get(path).json()
+        assert (after["authentication"]["symmetricKey"], after["managedBy"]) == (keys, "iotEdge")
+        assert told(service.put(path, json=body, headers={"If-Match": f'"{before["etag"]}"'})) == (
+            412,
+            "PreconditionFailed",
+        )
+        assert told(service.put(path, json=body)) == (400, "ArgumentInvalid")
+    assert az.get(f"/twins/{name}/modules/{module.replace('$', '%24')}").json()["authenticationType"] == "sas"
+    with running.signing(running.connection_string("--device", f"{name}/{module}")) as own:
+        assert own.get(path, params=DEVICE_RUNTIME).status_code == 200
+
+
+def test_a_module_of_a_configuration_takes_keys_and_stays(running: Hub, az: httpx.Client) -> None:
+    az.put("/devices/configured", json={"deviceId": "configured", **EDGE}).raise_for_status()
+    az.post("/devices/configured/applyConfigurationContent", json=base("temp")).raise_for_status()
+    path = "/devices/configured/modules/temp"
+    eventually(lambda: az.get(path).is_success, what="the configuration names the module")
+    stale = az.put(path, json={"moduleId": "temp"}, headers={"If-Match": '"AAAAAAAAAAk="'})
+    assert told(stale) == (412, "PreconditionFailed")
+    with as_identity_service(running, "configured") as service:
+        updated = service.put(path, json={"moduleId": "temp", "deviceId": "configured"}, headers={"If-Match": "*"})
+        assert (updated.status_code, updated.json()["authentication"]["type"]) == (200, "sas")
+
+
+def test_the_identity_service_can_read_the_types_of_all_modules(running: Hub, az: httpx.Client) -> None:
+    az.put("/devices/typed", json={"deviceId": "typed", **EDGE}).raise_for_status()
+    thumbprints = {"primaryThumbprint": "A" * 40, "secondaryThumbprint": "B" * 40}
+    for name, authentication in (
+        ("own", {"type": "selfSigned", "x509Thumbprint": thumbprints}),
+        ("authority", {"type": "certificateAuthority"}),
+        ("keys", {"type": "sas"}),
+    ):
+        az.put(f"/devices/typed/modules/{name}", json={"authentication": authentication}).raise_for_status()
+    with as_identity_service(running, "typed") as service:
+        listed = {one["moduleId"]: one for one in service.get("/devices/typed/modules").json()}
+        assert {name: one["authentication"]["type"] for name, one in listed.items()} == {
+            "$edgeAgent": "none",
+            "$edgeHub": "none",
+            "own": "x509",
+            "authority": "x509",
+            "keys": "sas",
+        }
+        assert service.get("/devices/typed/modules/own").json()["authentication"]["type"] == "x509"
+    assert az.get("/devices/typed/modules/own").json()["authentication"]["type"] == "selfSigned"
 
 
 # -- errors

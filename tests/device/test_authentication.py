@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from events.device.commands import CreateModule, RegisterDevice, UpdateDevice, UpdateModule
-from events.device.errors import AuthenticationInvalid, EtagMismatch, ModuleIdInvalid, ModuleNotFound
+from events.device.decide import MODULES_MAX
+from events.device.errors import (
+    AuthenticationInvalid,
+    EtagMismatch,
+    ModuleIdInvalid,
+    ModuleNotFound,
+    NotEdgeCapable,
+    TooManyModules,
+)
 from events.device.facts import DeviceRegistered, DeviceRetired, DeviceUpdated, ModuleCreated, ModuleUpdated
 from tests.device.given import DEVICE, device, given
 
@@ -72,7 +80,7 @@ def test_a_module_is_updated_under_its_etag_where_it_is_and_is_not_of_the_system
     has.when(UpdateModule(DEVICE, "m", if_match="AAAAAAAAAAE=")).refused(EtagMismatch, "m")
     has.when(UpdateModule(DEVICE, "m", if_match="AAAAAAAAAAI=")).then(ModuleUpdated("m"))
     has.when(UpdateModule(DEVICE, "n", if_match="*")).refused(ModuleNotFound, "n")
-    has.when(UpdateModule(DEVICE, "$edgeAgent")).refused(ModuleIdInvalid, "$edgeAgent")
+    has.when(CreateModule(DEVICE, "$edgeAgent")).refused(ModuleIdInvalid, "$edgeAgent", "If-Match")
 
 
 def test_a_command_does_not_show_its_keys() -> None:
@@ -84,3 +92,27 @@ def test_a_command_does_not_show_its_keys() -> None:
         UpdateModule(DEVICE, "m", authentication=planted),
     ):
         assert "hunter2" not in repr(command)
+
+
+def test_a_system_module_of_an_edge_device_takes_keys_and_keeps_its_owner() -> None:
+    given(DeviceRegistered()).when(UpdateModule(DEVICE, "$edgeAgent", None, SAS, "AAAAAAAAAAE=")).then(
+        ModuleUpdated("$edgeAgent", "iotEdge", SAS)
+    )
+    has = (DeviceRegistered(), ModuleUpdated("$edgeAgent", "iotEdge", SAS))
+    given(*has).when(UpdateModule(DEVICE, "$edgeAgent", None, NEWER, "AAAAAAAAAAE=")).refused(
+        EtagMismatch, "$edgeAgent"
+    )
+    given(DeviceRegistered(edge=False)).when(UpdateModule(DEVICE, "$edgeAgent", None, SAS, "*")).refused(NotEdgeCapable)
+
+
+def test_keys_of_system_modules_go_with_the_capability_and_others_stay() -> None:
+    has = (DeviceRegistered(), ModuleUpdated("$edgeAgent", "iotEdge", SAS), ModuleCreated("m"))
+    assert set(device(*has, DeviceUpdated(edge=True, enabled=False)).modules) == {"$edgeAgent", "m"}
+    assert set(device(*has, DeviceUpdated(edge=False, enabled=True)).modules) == {"m"}
+
+
+def test_keys_of_system_modules_leave_room_for_as_many_modules_as_before() -> None:
+    made = [ModuleCreated(f"m{number}") for number in range(MODULES_MAX - 1)]
+    has = (DeviceRegistered(), ModuleUpdated("$edgeAgent", "iotEdge", SAS), *made)
+    given(*has).when(CreateModule(DEVICE, "last")).then(ModuleCreated("last"))
+    given(*has, ModuleCreated("last")).when(CreateModule(DEVICE, "more")).refused(TooManyModules, MODULES_MAX)

@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from events import open_producer
-from events.log.checks import check_information
+from events.log.checks import check_information, refusal_in
 from events.log.connect import connect
 from events.log.errors import LogMismatch, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.opening import initialise, open_log
@@ -45,6 +45,27 @@ def test_an_unsafe_server_is_refused_by_the_name_of_the_setting(
     with pytest.raises(UnsafeRedis, match=setting) as caught:
         check_information(information, configured)
     assert caught.value.setting == setting
+
+
+@pytest.mark.parametrize(
+    ("information", "refusal"),
+    [
+        ({}, None),
+        ({"maxmemory": 0, "used_memory": 10**9}, None),
+        ({"maxmemory": 1000, "used_memory": 999}, None),
+        ({"maxmemory": 1000, "used_memory": 1000}, "memory is full: 1000 of 1000 bytes"),
+        ({"maxmemory": 1000, "used_memory": 1099, "mem_not_counted_for_evict": 100}, None),
+        ({"aof_last_write_status": "err"}, "the append-only file cannot be written"),
+        ({"role": "slave"}, "replica"),
+    ],
+)
+def test_a_server_that_would_refuse_a_write_is_told_from_what_it_says_of_itself(
+    information: dict[str, Any], refusal: str | None
+) -> None:
+    if refusal is None:
+        assert refusal_in(information) is None
+    else:
+        assert refusal in str(refusal_in(information))
 
 
 @pytest.mark.redis_server

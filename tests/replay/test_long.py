@@ -11,6 +11,7 @@ import pytest
 
 from events import open_producer
 from events.log.keys import FLEET
+from tests import waiting
 from tests.servers import redis_server
 from tests.workers.system import PARTITIONS, System, base, deploy, layer
 from tests.workers.test_long import _kill_one_worker, commands
@@ -22,12 +23,9 @@ KILLS = 20
 
 
 def command(system: System, *words: str) -> Any:
-    ran = subprocess.run(
+    ran = waiting.run(
         [sys.executable, "-m", "services.cli", *words, "--redis-url", system.url, "--workers", "2", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
+        seconds_max=1800,
     )
     return ran.returncode, json.loads(ran.stdout)
 
@@ -58,7 +56,7 @@ def test_a_million_facts_under_dying_workers_are_replayed_without_a_difference_a
             producer.flush().raise_if_refused()
         assert killed > KILLS // 2
         assert rebuilding is not None
-        assert rebuilding.wait(600) == 0
+        assert waiting.exit_code(rebuilding, 600) == 0
         system.settle(seconds_max=600)
         code, found = command(system, "replay")
         assert (code, found["differences"], found["failed"]) == (0, 0, [])

@@ -1,6 +1,5 @@
 import contextlib
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from events.view_store.staging import RebuildSuperseded, Staging
 from events.views.keeping import restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, Writes
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.replay.test_replay import DEVICES, differences, drain, live
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
@@ -127,13 +127,12 @@ def test_killed_at_any_point_views_are_as_they_were_and_the_next_run_clears_up(
 ) -> None:
     before = kept(system)
     asked = msgspec.json.encode({"rebuild": True}).decode()
-    ran = subprocess.run(
+    ran = waiting.run(
         [sys.executable, "-m", "workers.replay.child", asked],
         env=system.environment(**{VARIABLE: f"{point.value}:1"}),
         input=b"2\n",
-        capture_output=True,
-        timeout=100,
-        check=False,
+        seconds_max=100,
+        text=False,
     )
     assert ran.returncode == -signal.SIGKILL
     assert kept(system) == before

@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from events.log.port import Proposed, Stored
 from events.log.raw import RawStreams
 from events.view_store.memory import MemoryViewStore
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.fleet.histories import History, histories
 from tests.fleet.test_laws import run, steps
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
@@ -302,7 +302,7 @@ def test_a_log_of_which_redis_has_the_newest_entries_alone_is_folded_across_its_
 def test_an_archive_alone_is_folded_and_its_outcomes_compared(system: System, tmp_path: Path) -> None:
     archived(system, tmp_path, keep=True)
     command = [sys.executable, "-m", "services.cli", "replay", "--archive", str(tmp_path), "--json", "--workers", "1"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    ran = waiting.run(command, seconds_max=100)
     found = json.loads(ran.stdout)
     assert (ran.returncode, found["differences"], found["failed"]) == (0, 0, [])
     assert found["facts"] > 40
@@ -316,7 +316,7 @@ def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_i
     segment = min((tmp_path / "facts" / "p01").glob("*.parquet"))
     segment.write_bytes(segment.read_bytes()[:-1] + b"x")
     command = [sys.executable, "-m", "services.cli", "replay", "--archive", str(tmp_path), "--json", "--workers", "1"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    ran = waiting.run(command, seconds_max=100)
     found = json.loads(ran.stdout)
     assert (ran.returncode, found["differences"], found["facts"] > 20) == (2, 0, True)
     (failed,) = found["failed"]
@@ -327,12 +327,12 @@ def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_ca
     command = [sys.executable, "-m", "services.cli", "replay", "--redis-url", system.url, "--workers", "2"]
     system.log.client.hset("{p01}:heads", "nobody", "9:1")
     assert partition_of("nobody", PARTITIONS) != 1
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    ran = waiting.run(command, seconds_max=100)
     assert ran.returncode == 1
     assert ran.stdout.splitlines()[0] == "head {p01}:heads nobody: stored what another partition has, folded nothing"
     assert ran.stdout.splitlines()[-1] == "1 difference"
     system.log.client.xdel("{p02}:log", "2-0")
-    ran = subprocess.run([*command, "--partition", "p02"], capture_output=True, text=True, timeout=100, check=False)
+    ran = waiting.run([*command, "--partition", "p02"], seconds_max=100)
     assert ran.returncode == 2
     assert "p02 cannot be folded: p02: position 2 was expected" in ran.stdout
 
@@ -354,7 +354,7 @@ def test_a_part_of_the_history_is_folded_to_positions(system: System, upto: str)
 def test_a_part_of_the_history_is_folded_to_a_time(system: System) -> None:
     asked = msgspec.json.encode({"until": 0, "workers": 1}).decode()
     command = [sys.executable, "-m", "workers.replay", asked]
-    ran = subprocess.run(command, env=system.environment(), capture_output=True, text=True, timeout=100, check=False)
+    ran = waiting.run(command, env=system.environment(), seconds_max=100)
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "no difference")
     assert ran.stdout.startswith("1 fact, 0 outcomes")
 

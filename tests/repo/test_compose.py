@@ -15,6 +15,7 @@ import yaml
 
 from events.settings import read_settings
 from services.embedded_redis import find_server
+from tests import waiting
 from tests.api.serving import free_port
 from tests.repo.tree import ROOT, text
 from tests.servers import eventually
@@ -97,13 +98,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             else:
                 shutil.copy(ROOT / source, context / target)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", str(installed), str(context)], check=True, capture_output=True, timeout=120)
+    waiting.run([*pip, "--target", str(installed), str(context)], check=True, seconds_max=120, text=False)
     return installed
 
 
 @contextlib.contextmanager
 def running(command: list[str], environment: dict[str, str], place: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(command, env=environment, cwd=place, stdout=subprocess.DEVNULL) as process:
+    with waiting.started(command, env=environment, cwd=place, stdout=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
@@ -143,15 +144,13 @@ def test_the_commands_of_the_image_run_and_their_health_checks_hold(image: Path,
             .replace(keys, str(tmp_path / "keys"))
             for word in rest
         ]
-        ran = subprocess.run([sys.executable, *rest], env=environment, capture_output=True, check=False, timeout=30)
+        ran = waiting.run([sys.executable, *rest], env=environment, text=False)
         return ran.returncode == 0
 
     with running(redis, environment, tmp_path):
         init = command("init")
         eventually(
-            lambda: (
-                subprocess.run(init, env=environment, cwd=tmp_path, capture_output=True, check=False).returncode == 0
-            ),
+            lambda: waiting.run(init, env=environment, cwd=tmp_path, text=False).returncode == 0,
             what="init succeeds once redis answers",
         )
         with running(command("scheduler"), environment, tmp_path):
@@ -168,11 +167,9 @@ def test_the_commands_of_the_image_run_and_their_health_checks_hold(image: Path,
 
 
 @pytest.mark.skipif(
-    subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0
-    if shutil.which("docker")
-    else True,
+    waiting.run(["docker", "compose", "version"], text=False).returncode != 0 if shutil.which("docker") else True,
     reason="docker compose is not installed",
 )
 def test_docker_compose_reads_it() -> None:
-    ran = subprocess.run(["docker", "compose", "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = waiting.run(["docker", "compose", "config", "-q"], cwd=ROOT)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -2,13 +2,13 @@
 
 import csv
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.repo.tree import text
 from tests.workers.system import base as content
 from tests.workers.system import deploy, fresh_system
@@ -36,11 +36,11 @@ def test_the_script_of_the_readme_tags_ten_thousand_devices(shared_redis: Embedd
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
         system.do(deploy("a", content("temp"), "tags.site = 'site-3' AND is_defined(tags.line)"))
         command = [sys.executable, str(program), system.url, str(table)]
-        first = subprocess.run(command, check=True, capture_output=True, text=True)
+        first = waiting.run(command, check=True)
         assert first.stdout == f"{2 * DEVICES} facts are in the log\n"
         assert first.stderr.splitlines()[0].startswith("device id 'not an id'")
         system.settle()
         wanted = [number for number in range(DEVICES) if number % 7 == 3 and number % 3]
         assert sorted(system.view.members("a", "actual")) == sorted(f"edge-{number}" for number in wanted)
-        again = subprocess.run(command, check=True, capture_output=True, text=True)
+        again = waiting.run(command, check=True)
         assert again.stdout == f"{DEVICES} facts are in the log\n"

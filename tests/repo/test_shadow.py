@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services import shadow
+from tests import waiting
 from tests.repo.tree import ROOT
 
 FOREIGN = 'raise RuntimeError("foreign code ran")\n'
@@ -16,14 +17,10 @@ FOREIGN = 'raise RuntimeError("foreign code ran")\n'
 
 def twinfold(*path: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """`twinfold --version` by an interpreter that looks for packages in these places first."""
-    return subprocess.run(
+    return waiting.run(
         [sys.executable, "-c", "from services.cli.__main__ import main; main()", "--version"],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import waiting
 from tests.api.serving import free_port
 from tests.repo.tree import text
 
@@ -33,7 +34,7 @@ def test_the_tour_works_as_it_is_written() -> None:
         environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}", "PYTHONPATH": str(Path.cwd())}
         # The port of the page may be taken here.
         commands = script().replace("8099", str(free_port()))
-        with subprocess.Popen(
+        with waiting.started(
             ["bash", "-c", commands],
             cwd=directory,
             env=environment,
@@ -43,7 +44,7 @@ def test_the_tour_works_as_it_is_written() -> None:
             start_new_session=True,
         ) as shell:
             try:
-                stdout, stderr = shell.communicate(timeout=120)
+                stdout, stderr = waiting.last_words(shell, 120)
             finally:
                 # What a tour that broke off has left running.
                 with contextlib.suppress(ProcessLookupError):

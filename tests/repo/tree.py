@@ -1,8 +1,9 @@
 """The files of the repository, as git would commit them."""
 
-import subprocess
 from functools import cache
 from pathlib import Path
+
+from tests import waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -12,12 +13,7 @@ def files() -> tuple[Path, ...]:
     """Every file that is tracked, or would be by `git add`; relative to the root."""
     # The clone may belong to another user than the one who runs the tests.
     git = ["git", "-c", "safe.directory=*", "-C", str(ROOT)]
-    listed = subprocess.run(
-        [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    listed = waiting.run([*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], check=True).stdout
     return tuple(Path(name) for name in sorted(set(listed.split("\0"))) if name and (ROOT / name).is_file())
 
 

@@ -53,7 +53,7 @@ def paused_by_failures() -> Simulation:
 def rolled_back_to_a_chosen_content() -> Simulation:
     simulation = Simulation(devices=40, behave=failing)
     simulation.do(CreateDeployment("good", base("m"), "", 1))
-    failure = Failure(percent=20, count=4, then=OnFailure.ROLL_BACK)
+    failure = Failure(percent=20, count=1, then=OnFailure.ROLL_BACK)
     simulation.create("new", Plan(phases=PHASES, failure=failure, rollback_to="good"))
     return simulation
 

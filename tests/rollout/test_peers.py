@@ -227,7 +227,7 @@ def test_each_device_goes_back_to_what_it_had_and_was_well_with() -> None:
 
 def test_a_rollback_with_nothing_beneath_says_whom_it_leaves() -> None:
     simulation = Simulation(devices=10, behave=failing(*(f"d{number}" for number in range(10))))
-    simulation.create("new", Plan(phases=(Phase(percent=50),), failure=Failure(then=OnFailure.ROLL_BACK)))
+    simulation.create("new", Plan(phases=(Phase(percent=50),), failure=Failure(percent=100, then=OnFailure.ROLL_BACK)))
     simulation.run(until=lambda: simulation.document("new").state is State.HALTED, most=10)
     assert "nothing else targets 5 of them" in simulation.document("new").reason
 
@@ -357,7 +357,7 @@ def test_a_rollout_beside_what_was_decided_by_hand_at_the_same_moment_ends() -> 
 
 def test_a_deployment_whose_end_comes_while_it_is_rolled_back_is_left_to_that() -> None:
     simulation = Simulation(devices=4, behave=failing(*(f"d{number}" for number in range(4))))
-    plan = Plan(phases=(Phase(percent=100),), failure=Failure(then=OnFailure.ROLL_BACK))
+    plan = Plan(phases=(Phase(percent=100),), failure=Failure(percent=100, then=OnFailure.ROLL_BACK))
     simulation.create("new", plan, schedule=Schedule(end_at=START + HOUR), start=False)
     simulation.do(StartRollout("new"))
     simulation.run(until=lambda: simulation.document("new").state is State.HALTED, most=10)

@@ -72,7 +72,7 @@ def carry_through(system: System, name: str) -> None:
         answer_all(system, name)
         return state(system, name) is State.COMPLETED
 
-    eventually(completed, what="the rollout is completed", seconds_max=60)
+    eventually(completed, what="the rollout is completed")
 
 
 def assert_once(system: System, name: str) -> None:

@@ -22,6 +22,7 @@ from events.secrets.redis import RedisSecretStore
 from events.secrets.references import references
 from events.secrets.sealing import Sealed
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import Guarded, guarded
 from tests.servers import flush
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, fresh_system
@@ -43,7 +44,7 @@ def serving(shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Guarded]:
 
 def twinfold(system: System, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "services.cli", *words, "--redis-url", system.url]
-    return subprocess.run(command, env=system.environment(), capture_output=True, text=True, check=False, timeout=60)
+    return waiting.run(command, env=system.environment())
 
 
 def all_of(system: System) -> bytes:

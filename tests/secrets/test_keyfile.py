@@ -6,6 +6,7 @@ import pytest
 
 from events.secrets.errors import KeyFileExposed, KeyFileMalformed, KeyFileUnreadable
 from events.secrets.keyfile import KeyFile, load, load_or_create
+from tests import waiting
 from tests.secrets.samples import KEY, OTHER_KEY
 
 
@@ -36,7 +37,7 @@ def test_processes_that_start_at_once_take_the_same_key(tmp_path: Path) -> None:
     together, ids = threading.Barrier(8), []
 
     def start() -> None:
-        together.wait()
+        waiting.exit_code(together)
         ids.append(load_or_create(tmp_path / "master.key").id)
 
     threads = [threading.Thread(target=start) for _ in range(8)]

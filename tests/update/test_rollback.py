@@ -5,6 +5,7 @@ from typing import Any
 from events.deployment.commands import CreateDeployment
 from events.device.commands import PatchTags, RegisterDevice
 from events.fleet.deployments import Devices
+from events.rollout.plan import Gate, Phase, Plan
 from events.rollout.sets import FleetSet
 from events.rollout.state import State
 from events.update.commands import RetryUpdateDeployment
@@ -136,6 +137,22 @@ def test_fewer_failures_than_both_thresholds_bring_nobody_back() -> None:
         passes(simulation, 30)
         assert simulation.document(ONE).state is State.COMPLETED
         assert simulation.counts(ONE).failed == 20
+
+
+def test_a_policy_beside_phases_is_not_undercut_by_their_gate() -> None:
+    plan = Plan((Phase(percent=50.0), Phase(percent=100.0)))
+    simulation = fleet(lambda name, stack: (MINUTE, 500 if stack == ONE and name == "d3" else 200))
+    simulation.do(deploy("1", V2, policy=back_to(V1, percent=20, count=3), plan=plan))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.COMPLETED, most=30)
+    assert (simulation.counts(ONE).failed, simulation.counts(ONE).healthy) == (1, 39)
+
+
+def test_a_gate_of_phases_that_is_out_of_reach_pauses_an_update_whatever_its_policy() -> None:
+    plan = Plan((Phase(percent=100.0, gate=Gate(success_percent=100.0)),))
+    simulation = fleet(lambda name, stack: (MINUTE, 500 if stack == ONE and name == "d3" else 200))
+    simulation.do(deploy("1", V2, policy=back_to(V1, percent=20, count=3), plan=plan))
+    simulation.run(until=lambda: simulation.document(ONE).state is State.PAUSED, most=30)
+    assert "the gate of 100 % cannot be reached: 1 of 40 failed" in simulation.document(ONE).reason
 
 
 def test_a_rollback_that_fails_halts_and_does_not_begin_again() -> None:

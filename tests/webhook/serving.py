@@ -9,6 +9,7 @@ import httpx
 from events.notification.deliveries import Deliveries, Progress
 from events.notification.feed import Feed
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import api
 from tests.servers import eventually
 from tests.workers.system import System, fresh_system
@@ -16,7 +17,6 @@ from tests.workers.system import System, fresh_system
 PRIVATE = {
     "TWINFOLD_WEBHOOK_PRIVATE_TARGETS": "127.0.0.0/8",
     "TWINFOLD_WEBHOOK_RETRY_SECONDS": "0.05",
-    "TWINFOLD_WEBHOOK_TIMEOUT_SECONDS": "2",
     "TWINFOLD_WEBHOOK_WORKERS": "1",
 }
 
@@ -57,6 +57,7 @@ class Notifying:
 @contextlib.contextmanager
 def notifying(server: EmbeddedRedis, directory: Any, **environment: str) -> Iterator[Notifying]:
     """A system with an API; workers are the test's own affair."""
-    environment = {**PRIVATE, "TWINFOLD_DATA_DIR": str(directory), **environment}
-    with fresh_system(server) as system, api(system, **environment) as http:
-        yield Notifying(system, http, environment)
+    limit = str(waiting.seconds(1.5))
+    how = {**PRIVATE, "TWINFOLD_WEBHOOK_TIMEOUT_SECONDS": limit, "TWINFOLD_DATA_DIR": str(directory), **environment}
+    with fresh_system(server) as system, api(system, **how) as http:
+        yield Notifying(system, http, how)

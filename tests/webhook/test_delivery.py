@@ -13,6 +13,7 @@ from events import PatchTags
 from events.log.failpoints import VARIABLE
 from events.notification.positions import names_of
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.servers import eventually
 from tests.webhook.receiver import Received, Receiver, receiver
 from tests.webhook.serving import Notifying, notifying
@@ -130,7 +131,7 @@ def test_a_worker_killed_around_a_delivery_loses_nothing_and_keeps_the_order(
     work(serving, "a", "b", "c")
     with serving.system.process("-m", "workers", QUEUE, **serving.environment, **{VARIABLE: f"{point}:2"}) as worker:
         Hints(serving.system.queue).give("siem")
-        assert worker.wait(20) == -signal.SIGKILL
+        assert waiting.exit_code(worker) == -signal.SIGKILL
     before = hook.ids()
     assert len(before) == 2
     with serving.pool():
@@ -243,7 +244,9 @@ def test_what_is_deleted_is_told_no_more_and_defined_again_begins_anew(serving: 
 def test_redirects_are_not_followed_and_a_slow_receiver_is_given_up_in_time(
     shared_redis: EmbeddedRedis, tmp_path: Path, hook: Receiver
 ) -> None:
-    with notifying(shared_redis, tmp_path, TWINFOLD_WEBHOOK_TIMEOUT_SECONDS="0.3") as serving, receiver() as elsewhere:
+    limit = waiting.seconds(0.3)
+    short = {"TWINFOLD_WEBHOOK_TIMEOUT_SECONDS": str(limit)}
+    with notifying(shared_redis, tmp_path, **short) as serving, receiver() as elsewhere:
         serving.define(url=hook.url)
         hook.headers = {"location": elsewhere.url}
         hook.answer = lambda _one: 307
@@ -255,6 +258,6 @@ def test_redirects_are_not_followed_and_a_slow_receiver_is_given_up_in_time(
         taken = serving.http.post("/v1/webhooks/siem/test").json()
         assert (taken["delivered"], taken["status"]) == (True, 200)
         never = threading.Event()
-        hook.answer = lambda _one: 200 + never.wait(2)
+        hook.answer = lambda _one: 200 + never.wait(5 * limit)
         late = serving.http.post("/v1/webhooks/siem/test").json()
         assert (late["delivered"], late["status"], late["result"]) == (False, None, "timeout")

@@ -26,7 +26,8 @@ from events.view_store.port import Selection, ViewStore
 from events.view_store.redis import RedisViewStore
 from events.views.kept import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
-from tests.servers import SECONDS_MAX, eventually, flush
+from tests import waiting
+from tests.servers import eventually, flush
 from workers.rebuild import rebuild
 
 PARTITIONS = 4
@@ -72,11 +73,8 @@ class System:
         finally:
             if process.poll() is None:
                 process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    waiting.exit_code(process, 10)
 
     def do(self, *commands: Any) -> None:
         """Write commands, or lists of them; every one must go through."""
@@ -89,7 +87,7 @@ class System:
         vectors = {number: self.views.checkpoint(number).vector for number in range(PARTITIONS)}
         return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
 
-    def settle(self, seconds_max: float = SECONDS_MAX) -> None:
+    def settle(self, seconds_max: float = waiting.SECONDS_MAX) -> None:
         """Wait until it is."""
         eventually(self.is_settled, what="the views are at the head of the log", seconds_max=seconds_max)
 

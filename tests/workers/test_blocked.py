@@ -15,6 +15,7 @@ from events.log.port import Proposed
 from events.producer.errors import DecisionInvalid
 from events.view_store.stopped import details, stops
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
 
@@ -137,7 +138,7 @@ def test_a_lost_tail_stops_the_partition_until_the_facts_are_back(system: System
 def command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
     where = () if "--redis-url" in arguments else ("--redis-url", system.url)
     whole = [sys.executable, "-m", "services.cli", "blocked", *where, *arguments]
-    return subprocess.run(whole, capture_output=True, text=True, check=False)
+    return waiting.run(whole)
 
 
 def test_what_can_be_folded_by_now_goes_on_when_somebody_wants_it_tried_again(system: System) -> None:

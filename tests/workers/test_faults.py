@@ -9,6 +9,7 @@ from events import PatchTags
 from events.log.failpoints import VARIABLE, FailPoint, observers
 from events.log.keys import FLEET
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.servers import eventually, redis_server
 from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
@@ -83,7 +84,7 @@ def test_a_worker_killed_at_any_step_changes_nothing_of_what_is_kept(
     for number in range(GROUPS):
         write(system.url, system.queue_url, number)
         with system.process("-m", "workers", **{VARIABLE: f"{point.value}:2"}) as worker:
-            assert worker.wait(20) == -signal.SIGKILL
+            assert waiting.exit_code(worker) == -signal.SIGKILL
         with system.process("-m", "workers.pool"):
             system.settle()
         assert system.everything_kept() == uninterrupted[number]
@@ -97,7 +98,7 @@ def test_a_producer_killed_at_any_step_and_run_again_writes_everything_once(
     for number in range(GROUPS):
         command = ("-m", "tests.workers.groups", system.url, system.queue_url, str(number))
         with system.process(*command, **{VARIABLE: point.value}) as producer:
-            assert producer.wait(20) == -signal.SIGKILL
+            assert waiting.exit_code(producer) == -signal.SIGKILL
         write(system.url, system.queue_url, number)
         drain_in_turn(system)
         assert system.everything_kept() == uninterrupted[number]
@@ -110,7 +111,7 @@ def test_a_producer_killed_between_append_and_wake_is_found_by_the_sweep(system:
         system.settle()
         command = ("-m", "tests.workers.groups", system.url, system.queue_url, "0")
         with system.process(*command, **{VARIABLE: "wake_before_enqueue"}) as producer:
-            assert producer.wait(20) == -signal.SIGKILL
+            assert waiting.exit_code(producer) == -signal.SIGKILL
         eventually(system.is_settled, what="the sweep finds what nobody was woken for", seconds_max=10)
         assert system.view.effective("d00") is not None
 
@@ -122,7 +123,7 @@ def test_a_worker_killed_after_it_went_behind_the_others_changes_nothing(
         write(system.url, system.queue_url, number)
         short = {"TWINFOLD_WORK_SECONDS_MAX": "0", VARIABLE: FailPoint.PROJECT_REQUEUED.value}
         with system.process("-m", "workers", **short) as worker:
-            assert worker.wait(20) == -signal.SIGKILL
+            assert waiting.exit_code(worker) == -signal.SIGKILL
         with system.process("-m", "workers.pool", TWINFOLD_WORK_SECONDS_MAX="0"):
             system.settle()
         assert system.everything_kept() == uninterrupted[number]

@@ -16,6 +16,7 @@ from events.log.failpoints import VARIABLE, FailPoint
 from events.log.keys import FLEET
 from events.log.reader import Reader
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.refolding import refold
 from tests.servers import eventually, redis_server
 from tests.workers.groups import AT, GROUPS, write
@@ -69,7 +70,7 @@ def test_a_producer_killed_at_any_pass_of_any_step(
         for number in range(GROUPS):
             command = ("-m", "tests.workers.groups", system.url, system.queue_url, str(number))
             with system.process(*command, **{VARIABLE: f"{point.value}:{nth}"}) as producer:
-                assert producer.wait(20) in {-signal.SIGKILL, 0}
+                assert waiting.exit_code(producer) in {-signal.SIGKILL, 0}
             write(system.url, system.queue_url, number)
             drain_in_turn(system)
             assert system.everything_kept() == uninterrupted[number]
@@ -134,7 +135,7 @@ def test_a_script_killed_again_and_again_is_run_again_until_it_is_through(shared
             point = draw.choice(PRODUCING)
             armed = {} if run == 11 else {VARIABLE: f"{point.value}:{nth}"}
             with system.process("-c", _SCRIPT, system.url, **armed) as script:
-                assert script.wait(60) in {-signal.SIGKILL, 0}
+                assert waiting.exit_code(script) in {-signal.SIGKILL, 0}
         assert script.returncode == 0
         system.settle()
         assert system.status("odd")["actual"] == 10_000

@@ -6,6 +6,7 @@ import sys
 from events import logs
 from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.settings import SettingsInvalid, read_settings
+from events.terminal import complain_of
 from workers.pool.supervisor import Supervisor
 
 # The codes of services/cli/exits.py, which this process leaves with in the program's place.
@@ -21,7 +22,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         supervisor = Supervisor(settings)
     except (LogError, SettingsInvalid) as error:
-        sys.stderr.write(f"twinfold worker: {error}\n")
+        complain_of(error, program="twinfold worker")
         return _code_of(error)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _signum, _frame: supervisor.stop())

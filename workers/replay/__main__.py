@@ -15,6 +15,7 @@ from events.log.keys import FLEET, name
 from events.log.opening import open_log
 from events.log.redis import RedisLog
 from events.settings import SettingsInvalid, environment_of, read_settings
+from events.terminal import complain_of, say, say_json
 from workers.replay.archived import ArchivedLog
 from workers.replay.pool import ProcessDied, told
 from workers.replay.report import Asked, Done, Failed
@@ -47,10 +48,10 @@ def main() -> int:
         return _run(asked)
     except (LogUnavailable, LogNotInitialised, UnsafeRedis) as error:
         code = _UNAVAILABLE
-        sys.stderr.write(f"{command}: {error}\n")
+        complain_of(error, program=command)
     except (LogError, SettingsInvalid, ProcessDied, StreamUnknown, NothingSoEarly) as error:
         code = CANNOT_BE_DONE
-        sys.stderr.write(f"{command}: {error}\n")
+        complain_of(error, program=command)
     return code
 
 
@@ -89,7 +90,10 @@ def _run(asked: Asked) -> int:
                     pass
     done.sort(key=lambda compared: compared.stream)
     summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=asked.rebuild)
-    sys.stdout.write(f"{summary.as_json().decode() if asked.json else summary.as_text()}\n")
+    if asked.json:
+        say_json(summary.as_json().decode())
+    else:
+        say(*summary.as_lines())
     return summary.code
 
 

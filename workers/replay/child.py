@@ -15,6 +15,7 @@ from events.log.opening import open_log
 from events.log.port import Log
 from events.log.raw import RawStreams
 from events.settings import Settings, read_settings
+from events.terminal import complain_of
 from events.view_store.redis import RedisViewStore
 from events.view_store.staging import RebuildSuperseded
 from workers.lifeline import die_with_parent
@@ -94,5 +95,5 @@ if __name__ == "__main__":
         _tell(Away(error.why))
         sys.exit(1)
     except LogError as error:
-        sys.stderr.write(f"twinfold replay: {error}\n")
+        complain_of(error, program="twinfold replay")
         sys.exit(1)

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 from typing_extensions import override
 
 from events.log.keys import FLEET, name
+from events.rich_console import console
+from events.terminal import complain
 from events.wording import counted
 from workers.replay.report import Begun, Came, Compared, Difference, Done, Failed, Told
 
@@ -33,7 +34,7 @@ class Bar:
             TextColumn("facts"),
             _Rate(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console(error=True, width=None),
             disable=not self._live,
         )
         self._task = self._progress.add_task("", total=max(1, facts))
@@ -62,7 +63,7 @@ class Bar:
         now = time.monotonic()
         if not self._live and now - self._said >= _LINE_SECONDS:
             self._said = now
-            sys.stderr.write(f"{self._line(folded, now - self._began)}\n")
+            complain(self._line(folded, now - self._began))
 
     def _line(self, folded: int, seconds: float) -> str:
         rate = folded / seconds
@@ -109,11 +110,11 @@ class Summary(msgspec.Struct, frozen=True):
         }
         return msgspec.json.format(msgspec.json.encode(found), indent=2)
 
-    def as_text(self) -> str:
+    def as_lines(self) -> list[str]:
         """The same for people."""
-        return self._rebuilt_text() if self.rebuilt else self._compared_text()
+        return self._rebuilt_lines() if self.rebuilt else self._compared_lines()
 
-    def _rebuilt_text(self) -> str:
+    def _rebuilt_lines(self) -> list[str]:
         lines = [
             f"{one.name} is rebuilt to {_place(one)}: {_many(one.facts, 'fact')},"
             f" {_many(one.outcomes, 'outcome')}; {', '.join(one.notes)}"
@@ -121,14 +122,9 @@ class Summary(msgspec.Struct, frozen=True):
         ]
         lines += [f"{name(one.stream)} is as it was: {one.error}" for one in self.failed]
         done = counted(len(self.streams), "partition")
-        return "\n".join(
-            [
-                *lines,
-                f"{done} rebuilt in {self.seconds:,.1f} s",
-            ]
-        )
+        return [*lines, f"{done} rebuilt in {self.seconds:,.1f} s"]
 
-    def _compared_text(self) -> str:
+    def _compared_lines(self) -> list[str]:
         lines = [
             *_lines_of(self.streams),
             *(f"{name(one.stream)} cannot be folded: {one.error}" for one in self.failed),
@@ -143,7 +139,7 @@ class Summary(msgspec.Struct, frozen=True):
             )
         found = self.total("more") + sum(len(one.differences) for one in self.streams)
         lines.append(_many(found, "difference") if found else "no difference")
-        return "\n".join(lines)
+        return lines
 
 
 def _many(count: int, what: str) -> str:

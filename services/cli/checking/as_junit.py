@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.rule import LooksAt
+from events.visible import visible
 from services.cli.checking.checked import Checked, counts
 
 _NO_CASE = (LooksAt.HOST, LooksAt.NOTHING)
@@ -41,11 +42,11 @@ def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
         if failing:
             failure = ET.SubElement(case, "failure", type=failing[0].severity.value, message=rule.title)
             lines = [f"{finding.pointer}: {finding.message}" for finding in failing]
-            failure.text = _clean("\n".join([*lines, rule.remedy]))
+            failure.text = "\n".join(map(_clean, [*lines, rule.remedy]))
         elif let and not new:
             ET.SubElement(case, "skipped", message=_clean("; ".join(finding.message for finding in let)))
         elif new:
-            ET.SubElement(case, "system-out").text = _clean("\n".join(finding.message for finding in new))
+            ET.SubElement(case, "system-out").text = "\n".join(_clean(finding.message) for finding in new)
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
@@ -53,4 +54,4 @@ def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
 
 
 def _clean(text: str) -> str:
-    return _no_xml.sub("\ufffd", text)
+    return _no_xml.sub("\ufffd", visible(text))

@@ -10,6 +10,7 @@ from rich.text import Text
 from events.manifest.problem import Severity
 from events.readiness.catalogue import BY_ID
 from events.readiness.finding import Finding
+from events.visible import visible
 from services.cli.checking.checked import Checked, summary
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
@@ -66,4 +67,4 @@ def _line(console: Console, indent: int, text: Text) -> None:
     if console.is_terminal:
         console.print(Padding(text, (0, 0, 0, indent), expand=False))
     else:
-        console.file.write(f"{' ' * indent}{text.plain}\n")
+        console.file.write(f"{' ' * indent}{visible(text.plain)}\n")

@@ -1,0 +1,59 @@
+"""Tables, trees and bars on a terminal, in which no value can act: as `terminal` for lines (docs/decisions/0043-terminal-output.md)."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Span, Text
+from typing_extensions import override
+
+from events.visible import acting_characters, visible
+
+COLUMNS = 160
+"""How wide tables are where there is no terminal."""
+
+
+def console(*, error: bool = False, width: int | None = COLUMNS) -> Console:
+    """Where tables and bars go: as wide as the terminal, and `width` columns where there is none."""
+    stream = sys.stderr if error else sys.stdout
+    return _VisibleConsole(
+        file=stream, width=None if stream.isatty() else width, highlight=False, markup=False, emoji=False
+    )
+
+
+class _VisibleConsole(Console):
+    """A console on which texts stand as `visible` writes them, with line ends at their edges alone."""
+
+    @override
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(_edged(text), **how)
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        shown = _visible_text(renderable) if isinstance(renderable, Text) else renderable
+        return super().render(shown, options)
+
+
+def _edged(text: str) -> str:
+    inner = text.strip("\n")
+    start = len(text) - len(text.lstrip("\n"))
+    return "\n" * len(text) if not inner else text[:start] + visible(inner) + text[start + len(inner) :]
+
+
+def _visible_text(text: Text) -> Text:
+    """The text with its styles, and escapes in the place of characters that act."""
+    plain = text.plain
+    inner = range(len(plain) - len(plain.lstrip("\n")), len(plain.rstrip("\n")))
+    places = [(at, escape) for at, escape in acting_characters(plain) if at in inner]
+    if not places:
+        return text
+    whole = text.blank_copy()
+    at = 0
+    for place, escape in places:
+        _, before, character, *_ = text.divide([at, place, place + 1])
+        whole.append_text(before)
+        whole.append_text(Text(escape, spans=[Span(0, len(escape), span.style) for span in character.spans]))
+        at = place + 1
+    return whole.append_text(text.divide([at])[1])

@@ -1,4 +1,18 @@
-"""twinfold's facts: what happened, and what follows from it. A producer script finds what it needs here."""
+"""twinfold's events: what happened, and what follows from it. A producer script finds what it needs here.
+
+A producer sends commands; each becomes events in the log, or is refused with an error that says why:
+
+    from events import PatchTags, RegisterDevice, open_producer
+
+    with open_producer("redis://127.0.0.1:6379/0", by="producer:inventory") as producer:
+        producer.send(RegisterDevice("edge-7"))
+        producer.send(PatchTags("edge-7", {"site": "north"}))
+        report = producer.flush()
+
+`report.refused` has each refused command with its error. Errors of one concept have a common class: `DeviceError`,
+`DeploymentError`, `RolloutError`, `UpdateError`, `ReadinessError`, `SecretsError`; `ProducerError` is trouble on the way to the
+log, `LogError` trouble of the log itself (`LogUnavailable`: try again later).
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,7 +21,25 @@ if TYPE_CHECKING:
     from events.deployment.commands import ChangeAdmission as ChangeAdmission
     from events.deployment.commands import CreateDeployment as CreateDeployment
     from events.deployment.commands import DeleteDeployment as DeleteDeployment
+    from events.deployment.commands import ScheduleDeployment as ScheduleDeployment
     from events.deployment.commands import UpdateDeployment as UpdateDeployment
+    from events.deployment.commands import Validation as Validation
+    from events.deployment.errors import AdmissionInvalid as AdmissionInvalid
+    from events.deployment.errors import DeploymentError as DeploymentError
+    from events.deployment.errors import DeploymentEtagMismatch as DeploymentEtagMismatch
+    from events.deployment.errors import DeploymentExists as DeploymentExists
+    from events.deployment.errors import DeploymentIdInvalid as DeploymentIdInvalid
+    from events.deployment.errors import DeploymentNotFound as DeploymentNotFound
+    from events.deployment.errors import DeploymentsFull as DeploymentsFull
+    from events.deployment.errors import LabelsInvalid as LabelsInvalid
+    from events.deployment.errors import MetricsInvalid as MetricsInvalid
+    from events.deployment.errors import PriorityInvalid as PriorityInvalid
+    from events.deployment.errors import ScheduleForbidden as ScheduleForbidden
+    from events.deployment.errors import ScheduleInvalid as ScheduleInvalid
+    from events.deployment.errors import SchemaVersionInvalid as SchemaVersionInvalid
+    from events.deployment.facts import Everyone as Everyone
+    from events.deployment.facts import NotStarted as NotStarted
+    from events.deployment.facts import Schedule as Schedule
     from events.device.commands import AcknowledgeDesired as AcknowledgeDesired
     from events.device.commands import CreateModule as CreateModule
     from events.device.commands import DeleteModule as DeleteModule
@@ -17,42 +49,279 @@ if TYPE_CHECKING:
     from events.device.commands import ReplaceTwin as ReplaceTwin
     from events.device.commands import ReportProperties as ReportProperties
     from events.device.commands import RetireDevice as RetireDevice
+    from events.device.commands import SetConfiguration as SetConfiguration
     from events.device.commands import UpdateDevice as UpdateDevice
     from events.device.commands import UpdateModule as UpdateModule
+    from events.device.errors import AuthenticationInvalid as AuthenticationInvalid
+    from events.device.errors import DeliveryInvalid as DeliveryInvalid
+    from events.device.errors import DeviceError as DeviceError
     from events.device.errors import DeviceExists as DeviceExists
+    from events.device.errors import DeviceIdInvalid as DeviceIdInvalid
+    from events.device.errors import DeviceNotFound as DeviceNotFound
+    from events.device.errors import EtagMismatch as EtagMismatch
+    from events.device.errors import IdentityTextInvalid as IdentityTextInvalid
+    from events.device.errors import ModuleExists as ModuleExists
+    from events.device.errors import ModuleIdInvalid as ModuleIdInvalid
+    from events.device.errors import ModuleNotFound as ModuleNotFound
+    from events.device.errors import NotEdgeCapable as NotEdgeCapable
+    from events.device.errors import SystemModuleReserved as SystemModuleReserved
+    from events.device.errors import TooManyModules as TooManyModules
+    from events.device.errors import TwinLimitExceeded as TwinLimitExceeded
+    from events.log.errors import FactTooLarge as FactTooLarge
+    from events.log.errors import LogError as LogError
+    from events.log.errors import LogNotInitialised as LogNotInitialised
+    from events.log.errors import LogUnavailable as LogUnavailable
+    from events.log.errors import UnsafeRedis as UnsafeRedis
+    from events.log.wake import WakeFailed as WakeFailed
+    from events.manifest.errors import CreateOptionsInvalid as CreateOptionsInvalid
+    from events.manifest.errors import ImageInvalid as ImageInvalid
+    from events.manifest.errors import ManifestInvalid as ManifestInvalid
+    from events.manifest.errors import ManifestPartInvalid as ManifestPartInvalid
+    from events.manifest.errors import RouteInvalid as RouteInvalid
+    from events.producer.errors import CommandInvalid as CommandInvalid
     from events.producer.errors import CommandsRefused as CommandsRefused
     from events.producer.errors import ConflictPersists as ConflictPersists
+    from events.producer.errors import DecisionInvalid as DecisionInvalid
+    from events.producer.errors import NoVault as NoVault
+    from events.producer.errors import OutOfScope as OutOfScope
+    from events.producer.errors import ProducerError as ProducerError
+    from events.producer.errors import Refused as Refused
     from events.producer.opening import open_producer as open_producer
     from events.producer.producer import Producer as Producer
     from events.producer.producer import Report as Report
+    from events.readiness.commands import GrantWaiver as GrantWaiver
+    from events.readiness.commands import WithdrawWaiver as WithdrawWaiver
+    from events.readiness.errors import NotReady as NotReady
+    from events.readiness.errors import ReadinessError as ReadinessError
+    from events.readiness.errors import WaiverInvalid as WaiverInvalid
+    from events.readiness.errors import WaiverNotFound as WaiverNotFound
+    from events.rollout.commands import AbortRollout as AbortRollout
+    from events.rollout.commands import ApprovePhase as ApprovePhase
+    from events.rollout.commands import CreateRollout as CreateRollout
+    from events.rollout.commands import PauseRollout as PauseRollout
+    from events.rollout.commands import ResumeRollout as ResumeRollout
+    from events.rollout.commands import RetryFailed as RetryFailed
+    from events.rollout.commands import RollBack as RollBack
+    from events.rollout.commands import SkipPhase as SkipPhase
+    from events.rollout.commands import StartRollout as StartRollout
+    from events.rollout.errors import NotToBeRolledOut as NotToBeRolledOut
+    from events.rollout.errors import PlanInvalid as PlanInvalid
+    from events.rollout.errors import RolloutActive as RolloutActive
+    from events.rollout.errors import RolloutError as RolloutError
+    from events.rollout.errors import RolloutExists as RolloutExists
+    from events.rollout.errors import RolloutForbidden as RolloutForbidden
+    from events.rollout.errors import RolloutNotFound as RolloutNotFound
+    from events.rollout.plan import Failure as Failure
+    from events.rollout.plan import Gate as Gate
+    from events.rollout.plan import Joiners as Joiners
+    from events.rollout.plan import Offline as Offline
+    from events.rollout.plan import OnFailure as OnFailure
+    from events.rollout.plan import Phase as Phase
+    from events.rollout.plan import Plan as Plan
+    from events.rollout.plan import Rate as Rate
+    from events.rollout.plan import Spread as Spread
+    from events.rollout.plan import Window as Window
+    from events.secrets.errors import SecretsError as SecretsError
+    from events.targeting.errors import ConditionInvalid as ConditionInvalid
+    from events.update.commands import CancelUpdateDeployment as CancelUpdateDeployment
+    from events.update.commands import DefineGroup as DefineGroup
+    from events.update.commands import DeleteUpdate as DeleteUpdate
+    from events.update.commands import DeleteUpdateDeployment as DeleteUpdateDeployment
+    from events.update.commands import DeployUpdate as DeployUpdate
+    from events.update.commands import ImportUpdate as ImportUpdate
+    from events.update.commands import RemoveGroup as RemoveGroup
+    from events.update.commands import RetryUpdateDeployment as RetryUpdateDeployment
+    from events.update.errors import GroupBusy as GroupBusy
+    from events.update.errors import GroupDeploymentExists as GroupDeploymentExists
+    from events.update.errors import GroupDeploymentForbidden as GroupDeploymentForbidden
+    from events.update.errors import GroupDeploymentNotFound as GroupDeploymentNotFound
+    from events.update.errors import GroupInvalid as GroupInvalid
+    from events.update.errors import GroupNotFound as GroupNotFound
+    from events.update.errors import UpdateError as UpdateError
+    from events.update.errors import UpdateExists as UpdateExists
+    from events.update.errors import UpdateInUse as UpdateInUse
+    from events.update.errors import UpdateInvalid as UpdateInvalid
+    from events.update.errors import UpdateNotFound as UpdateNotFound
+    from events.update.facts import RollbackPolicy as RollbackPolicy
+    from events.update.names import UpdateId as UpdateId
 
-_WHERE = {
-    "AcknowledgeDesired": "events.device.commands",
-    "ChangeAdmission": "events.deployment.commands",
-    "CommandsRefused": "events.producer.errors",
-    "ConflictPersists": "events.producer.errors",
-    "CreateDeployment": "events.deployment.commands",
-    "CreateModule": "events.device.commands",
-    "DeviceExists": "events.device.errors",
-    "DeleteDeployment": "events.deployment.commands",
-    "DeleteModule": "events.device.commands",
-    "PatchTags": "events.device.commands",
-    "PatchTwin": "events.device.commands",
-    "Producer": "events.producer.producer",
-    "RegisterDevice": "events.device.commands",
-    "ReplaceTwin": "events.device.commands",
-    "Report": "events.producer.producer",
-    "ReportProperties": "events.device.commands",
-    "RetireDevice": "events.device.commands",
-    "UpdateDeployment": "events.deployment.commands",
-    "UpdateDevice": "events.device.commands",
-    "UpdateModule": "events.device.commands",
-    "open_producer": "events.producer.opening",
+_NAMES = {
+    "events.deployment.commands": (
+        "ChangeAdmission",
+        "CreateDeployment",
+        "DeleteDeployment",
+        "ScheduleDeployment",
+        "UpdateDeployment",
+        "Validation",
+    ),
+    "events.deployment.errors": (
+        "AdmissionInvalid",
+        "DeploymentError",
+        "DeploymentEtagMismatch",
+        "DeploymentExists",
+        "DeploymentIdInvalid",
+        "DeploymentNotFound",
+        "DeploymentsFull",
+        "LabelsInvalid",
+        "MetricsInvalid",
+        "PriorityInvalid",
+        "ScheduleForbidden",
+        "ScheduleInvalid",
+        "SchemaVersionInvalid",
+    ),
+    "events.deployment.facts": (
+        "Everyone",
+        "NotStarted",
+        "Schedule",
+    ),
+    "events.device.commands": (
+        "AcknowledgeDesired",
+        "CreateModule",
+        "DeleteModule",
+        "PatchTags",
+        "PatchTwin",
+        "RegisterDevice",
+        "ReplaceTwin",
+        "ReportProperties",
+        "RetireDevice",
+        "SetConfiguration",
+        "UpdateDevice",
+        "UpdateModule",
+    ),
+    "events.device.errors": (
+        "AuthenticationInvalid",
+        "DeliveryInvalid",
+        "DeviceError",
+        "DeviceExists",
+        "DeviceIdInvalid",
+        "DeviceNotFound",
+        "EtagMismatch",
+        "IdentityTextInvalid",
+        "ModuleExists",
+        "ModuleIdInvalid",
+        "ModuleNotFound",
+        "NotEdgeCapable",
+        "SystemModuleReserved",
+        "TooManyModules",
+        "TwinLimitExceeded",
+    ),
+    "events.log.errors": (
+        "FactTooLarge",
+        "LogError",
+        "LogNotInitialised",
+        "LogUnavailable",
+        "UnsafeRedis",
+    ),
+    "events.log.wake": ("WakeFailed",),
+    "events.manifest.errors": (
+        "CreateOptionsInvalid",
+        "ImageInvalid",
+        "ManifestInvalid",
+        "ManifestPartInvalid",
+        "RouteInvalid",
+    ),
+    "events.producer.errors": (
+        "CommandInvalid",
+        "CommandsRefused",
+        "ConflictPersists",
+        "DecisionInvalid",
+        "NoVault",
+        "OutOfScope",
+        "ProducerError",
+        "Refused",
+    ),
+    "events.producer.opening": ("open_producer",),
+    "events.producer.producer": (
+        "Producer",
+        "Report",
+    ),
+    "events.readiness.commands": (
+        "GrantWaiver",
+        "WithdrawWaiver",
+    ),
+    "events.readiness.errors": (
+        "NotReady",
+        "ReadinessError",
+        "WaiverInvalid",
+        "WaiverNotFound",
+    ),
+    "events.rollout.commands": (
+        "AbortRollout",
+        "ApprovePhase",
+        "CreateRollout",
+        "PauseRollout",
+        "ResumeRollout",
+        "RetryFailed",
+        "RollBack",
+        "SkipPhase",
+        "StartRollout",
+    ),
+    "events.rollout.errors": (
+        "NotToBeRolledOut",
+        "PlanInvalid",
+        "RolloutActive",
+        "RolloutError",
+        "RolloutExists",
+        "RolloutForbidden",
+        "RolloutNotFound",
+    ),
+    "events.rollout.plan": (
+        "Failure",
+        "Gate",
+        "Joiners",
+        "Offline",
+        "OnFailure",
+        "Phase",
+        "Plan",
+        "Rate",
+        "Spread",
+        "Window",
+    ),
+    "events.secrets.errors": ("SecretsError",),
+    "events.targeting.errors": ("ConditionInvalid",),
+    "events.update.commands": (
+        "CancelUpdateDeployment",
+        "DefineGroup",
+        "DeleteUpdate",
+        "DeleteUpdateDeployment",
+        "DeployUpdate",
+        "ImportUpdate",
+        "RemoveGroup",
+        "RetryUpdateDeployment",
+    ),
+    "events.update.errors": (
+        "GroupBusy",
+        "GroupDeploymentExists",
+        "GroupDeploymentForbidden",
+        "GroupDeploymentNotFound",
+        "GroupInvalid",
+        "GroupNotFound",
+        "UpdateError",
+        "UpdateExists",
+        "UpdateInUse",
+        "UpdateInvalid",
+        "UpdateNotFound",
+    ),
+    "events.update.facts": ("RollbackPolicy",),
+    "events.update.names": ("UpdateId",),
 }
+
+_WHERE = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605 - help() and `import *` read it; the table above is its one source
+
+
+# help(events) shows every class at length; the list by module is what a reader looks for first.
+__doc__ = f"{__doc__}\n" + "\n".join(f"{module}: {', '.join(names)}" for module, names in _NAMES.items())
+
+
+def __dir__() -> list[str]:
+    """What `dir(events)` shows: the names of the table, imported or not."""
+    return sorted({*globals(), *_WHERE})
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, and only that: a rule of the pure rooms should not cost a Redis client."""
+    """Import what is asked for, and only that: a rule of the pure packages should not cost a Redis client."""
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

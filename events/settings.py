@@ -17,7 +17,9 @@ ENV_PREFIX = "TWINFOLD_"
 _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""The hosts that only this machine reaches."""
+
 _HOST_NAME = re.compile(r"[A-Za-z0-9*_:.-]{1,253}")
 _NO_CLUSTER = "RQ cannot use a Redis Cluster; name a single server for the queue"
 _PASSWORD_BEFORE_HOST = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:@/?#]*):(?!//).*@", re.DOTALL)
@@ -115,7 +117,10 @@ class Settings(BaseSettings):
     """Anybody on this machine may do everything, without credentials."""
 
     token: str = Field(default="", repr=False)
-    """The bearer token that the command line shows; else that of the data directory, if there is one."""
+    """The bearer token that the command line shows; else the one of `twinfold login`, else that of the data directory."""
+
+    login_file: Path = Field(default=Path("~/.config/twinfold/logins.json"), validate_default=True)
+    """Where `twinfold login` stores tokens, one per server."""
 
     requests_per_minute: int = Field(default=0, ge=0, le=1_000_000)
     """How many requests of one principal, and how many failed ones from one address, an API process answers; 0 is any."""
@@ -200,12 +205,12 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             field, other = ("tls_certificate", "tls_key") if self.tls_key is None else ("tls_key", "tls_certificate")
             raise _Together(field, f"goes together with {ENV_PREFIX}{other.upper()}")
-        if self.host in _LOOPBACK:
+        if self.host in LOOPBACK:
             return self
         if self.open_access:
-            raise _Together("host", f"is one of {', '.join(_LOOPBACK)} where {ENV_PREFIX}OPEN_ACCESS lets everybody in")
+            raise _Together("host", f"is one of {', '.join(LOOPBACK)} where {ENV_PREFIX}OPEN_ACCESS lets everybody in")
         if not self.has_tls:
-            raise _Together("host", f"is one of {', '.join(_LOOPBACK)} without TLS: keys would be readable on the way")
+            raise _Together("host", f"is one of {', '.join(LOOPBACK)} without TLS: keys would be readable on the way")
         return self
 
     @property
@@ -215,6 +220,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "data_dir",
+        "login_file",
         "key_file",
         "seal_key_file",
         "heartbeat_file",

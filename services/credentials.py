@@ -2,13 +2,13 @@
 
 import base64
 import contextlib
-import hashlib
 import secrets
 from collections.abc import Iterator
 
 import msgspec
 
 from events.access import state
+from events.access.bearer import BearerToken
 from events.access.commands import DefinePolicy, IssueToken
 from events.access.errors import PolicyExists, PolicyNotFound
 from events.access.rights import BUILT_IN
@@ -82,10 +82,9 @@ def issue_token(producer: Producer, *, name: str, role: str, expires_at: int = 0
         TokenInvalid: a name, role or scope that cannot be one.
         LogUnavailable: it is not issued.
     """
-    token_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_TOKEN_BYTES)
-    digest = hashlib.sha256(secret.encode()).hexdigest()
-    producer.do(IssueToken(token_id, name, role, digest, expires_at, scope))
-    return f"twf_{token_id}_{secret}"
+    token = BearerToken(secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_TOKEN_BYTES))
+    producer.do(IssueToken(token.token_id, name, role, token.digest, expires_at, scope))
+    return token.text
 
 
 def policy_key(log: Log, vault: LazyVault, name: str) -> str:

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,10 @@ from hypothesis import settings
 
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import redis_cluster, redis_server
+
+# Tests start hundreds of processes: none of them compiles anew what another one has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples each time, however slow the machine is at the moment.
 settings.register_profile("steady", derandomize=True, deadline=None)

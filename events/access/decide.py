@@ -27,8 +27,8 @@ from events.access.state import POLICY, READER, TOKEN, AccessDocument
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 
-_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
-_NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -"
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
+_NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or .."
 _TIME_MAX = 253_402_300_799_999
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

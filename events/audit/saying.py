@@ -176,6 +176,7 @@ SENTENCES: Mapping[str, Say] = {
     "RetryAsked": _because("asked failed devices of {} to try again"),
     "DevicesRetried": lambda subject, data: f"had {counted(data.get('count', 0), 'device')} of {subject} try again",
     "RollbackAsked": _because("asked for {} to be rolled back"),
+    "ResultsRecorded": _because("recorded how the devices stood with {}"),
     "RollbackBegan": _because("began to roll {} back"),
     "RollbackEnded": _rollback_ended,
     "RolloutAborted": _because("aborted the rollout of {}"),

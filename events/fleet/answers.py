@@ -199,6 +199,7 @@ class Answers:
         is_ok = by_agent & (agent_codes == OK)
         is_fresh = is_ok & ((runtime == 0) | (self.runtime_of.take(ordinals) == runtime))
         is_desired = self._as_desired(ordinals, inverse, expected, among=is_fresh)
+        is_refused = (by_agent & _is_failure(agent_codes)) | (by_hub & _is_failure(hub_codes))
         needs_no_hub = hub_expected == 0
         acknowledged = by_agent & (by_hub | needs_no_hub) & is_delivered
         self._replace(
@@ -208,9 +209,8 @@ class Answers:
                 "succeeded": exact & (agent_codes == OK),
                 "failed": exact & (agent_codes != OK),
                 "healthy": acknowledged & is_desired & (needs_no_hub | (hub_codes == OK)),
-                "unhealthy": (by_agent & _is_failure(agent_codes))
-                | (by_hub & _is_failure(hub_codes))
-                | (is_fresh & ~is_desired),
+                "refused": is_refused,
+                "unhealthy": is_refused | (is_fresh & ~is_desired),
             },
         )
         self.stale = BitMap()
@@ -249,7 +249,8 @@ class Answers:
         return result
 
 
-SETS = ("acknowledged", "failed", "healthy", "succeeded", "unhealthy")
+SETS = ("acknowledged", "failed", "healthy", "refused", "succeeded", "unhealthy")
+"""`failed` and `succeeded` are the contract's, of the agent alone; `refused` have answered with a code of failure."""
 
 
 def _of(numbers: list[int]) -> Numbers:

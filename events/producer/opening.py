@@ -12,7 +12,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
-from events.settings import is_cluster, read_settings
+from events.settings import ENV_PREFIX, is_cluster, read_settings
 
 
 def open_producer(
@@ -25,19 +25,24 @@ def open_producer(
 ) -> Producer:
     """Open the log at a URL for writing. `by` is who the facts are by, as in `producer:csv-import` or `user:ada`.
 
-    `queue_url` is where the workers' queue is, if it is not the same server. `key_file` wraps the keys of secrets that
-    deployments bring along; if it is not given, the settings say where it is. It is made when the first secret comes.
+    `queue_url` is where the workers' queue is; without it, `TWINFOLD_QUEUE_URL` says, else it is the same server. `key_file`
+    wraps the keys of secrets that commands bring along; without it, the settings say where it is. It is made when the first
+    secret comes.
 
     Raises:
         LogNotInitialised, UnsafeRedis, LogUnavailable: as `open_log`.
+        SettingsInvalid: a TWINFOLD_* variable is not right.
         ValueError: `by` is not kind:id, or the queue would be on a cluster.
     """
     author = Principal.parse(by)
-    if is_cluster(queue_url or url):
-        raise ValueError("RQ cannot use a Redis Cluster; give queue_url, a single server for the queue")
-    log = open_log(url, allow_volatile=allow_volatile)
-    waker = Waker(Redis.from_url(queue_url or url), partitions=log.partitions)
     settings = read_settings()
+    queue = queue_url or settings.queue_url or url
+    if is_cluster(queue):
+        raise ValueError(
+            f"RQ cannot use a Redis Cluster; give queue_url or {ENV_PREFIX}QUEUE_URL, a single server for the queue"
+        )
+    log = open_log(url, allow_volatile=allow_volatile)
+    waker = Waker(Redis.from_url(queue), partitions=log.partitions)
     vault = LazyVault(
         RedisSecretStore(log.client),
         key_file or settings.effective_key_file,

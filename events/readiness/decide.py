@@ -10,7 +10,7 @@ from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
 from events.readiness.rule import LooksAt
 from events.readiness.state import WAIVER, WaiverDocument
 
-_ID = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
 _TEXT_CHARACTERS_MAX = 1000
 _NAME_CHARACTERS_MAX = 128
 
@@ -23,7 +23,7 @@ def check(command: WaiverCommand) -> None:
     """
     name = command.waiver_id
     if not _ID.fullmatch(name):
-        raise WaiverInvalid(name, "a name has 1 to 64 ASCII letters, digits and . _ @ + -")
+        raise WaiverInvalid(name, "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or ..")
     if isinstance(command, WithdrawWaiver):
         return
     rule = BY_ID.get(command.rule)

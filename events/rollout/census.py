@@ -43,8 +43,10 @@ class Census(msgspec.Struct, frozen=True, eq=False):
     """The sets of one deployment, all partitions together, as of `vectors` ((partition, fleet) positions).
 
     `lagging` names the partitions that are behind or stopped. `target` are enabled devices that the condition is true for, whether
-    admitted or not; of whoever has the deployment (`actual`), `healthy` and `unhealthy` are as in DESIGN §3; `held` are those for
-    whom it is over a limit, and `already` those who ran the same before.
+    admitted or not; of whoever has the deployment (`actual`), `healthy` and `unhealthy` are as in DESIGN §3, and
+    `answered_failure` have answered with a failure; `held` are those for whom it is over a limit, and `already` those who ran the
+    same before. `not_applied` are, by the reason, targeted devices for which it is no matter of rank that they do not have it.
+    `is_open_to_all`: the deployment admits every targeted device.
     """
 
     fleet: Fleet
@@ -57,3 +59,6 @@ class Census(msgspec.Struct, frozen=True, eq=False):
     held: FleetSet = NOBODY
     already: FleetSet = NOBODY
     back: Back = Back()
+    answered_failure: FleetSet = NOBODY
+    not_applied: Mapping[str, FleetSet] = {}
+    is_open_to_all: bool = False

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from events.rollout.facts import Results
 from events.rollout.plan import Plan
 
 
@@ -60,6 +61,13 @@ class AbortRollout(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class RecordResults(msgspec.Struct, frozen=True):
+    """Record how the devices stand, as the deployment is about to end; `results` are as its giver has read them."""
+
+    deployment_id: str
+    results: Results
+
+
 class RollBack(msgspec.Struct, frozen=True):
     """End the deployment, and bring its devices back."""
 
@@ -76,5 +84,6 @@ RolloutCommand = (
     | SkipPhase
     | RetryFailed
     | AbortRollout
+    | RecordResults
     | RollBack
 )

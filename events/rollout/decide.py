@@ -14,6 +14,7 @@ from events.rollout.commands import (
     ApprovePhase,
     CreateRollout,
     PauseRollout,
+    RecordResults,
     ResumeRollout,
     RetryFailed,
     RollBack,
@@ -31,6 +32,7 @@ from events.rollout.errors import (
 from events.rollout.facts import (
     PhaseApproved,
     PhasePassed,
+    ResultsRecorded,
     RetryAsked,
     RollbackAsked,
     RolloutAborted,
@@ -63,6 +65,7 @@ ALLOWED: Mapping[type[RolloutCommand], frozenset[State]] = {
     SkipPhase: frozenset({State.RUNNING, State.PAUSED}),
     RetryFailed: frozenset({State.RUNNING, State.PAUSED, State.COMPLETED, State.ABORTED, State.HALTED}),
     AbortRollout: frozenset({State.CREATED, State.RUNNING, State.PAUSED}),
+    RecordResults: frozenset({State.CREATED, State.RUNNING, State.PAUSED, State.COMPLETED, State.ABORTED}),
     RollBack: frozenset({State.RUNNING, State.PAUSED, State.COMPLETED, State.ABORTED}),
 }
 """In which states a command may be given. A rollback that halted is not begun again by anybody: it would loop."""
@@ -127,11 +130,15 @@ def decide(
                 raise RolloutForbidden(name, f"phase {phase + 1} is not open")
             return PhasePassed(phase, f"skipped by {by}")
         case RetryFailed():
+            if document.results is not UNSET and document.state is not State.HALTED:
+                raise RolloutForbidden(name, "its deployment has ended: no device has it any more")
             if document.retry_asked:
                 raise RolloutForbidden(name, "those who failed are about to try again")
             return RetryAsked()
         case AbortRollout(_, reason):
             return RolloutAborted(reason or "aborted by hand")
+        case RecordResults(_, results):
+            return ResultsRecorded(results)
         case RollBack(_, reason):
             if document.rollback_asked:
                 raise RolloutForbidden(name, "it is about to be rolled back")
@@ -159,6 +166,7 @@ def _said(command: RolloutCommand) -> str:
         "SkipPhase": "skipping",
         "RetryFailed": "retry",
         "AbortRollout": "abort",
+        "RecordResults": "record of results",
         "RollBack": "rollback",
     }.get(type(command).__name__, "command")
 

@@ -13,7 +13,8 @@ class Counts(msgspec.Struct, frozen=True):
     """Who a rollout was judged on; each number is the size of a set.
 
     Of the `target` devices that are enabled, `admitted` are. Of these, `healthy`, `already` there, `failed` (`timed_out` is a
-    part of it), `silent` and `pending` come to `admitted`, and `counted` are in the denominator.
+    part of it), `silent`, `pending`, `outranked` (another deployment wins) and `not_applied` (something else stands in the way,
+    as that no base targets the device) come to `admitted`, and `counted` are in the denominator.
     """
 
     target: int = 0
@@ -26,6 +27,24 @@ class Counts(msgspec.Struct, frozen=True):
     silent: int = 0
     pending: int = 0
     outranked: int = 0
+    not_applied: int = 0
+
+
+class Results(msgspec.Struct, frozen=True):
+    """How each admitted device stood when a deployment ended that was rolled out: afterwards no device has it any more.
+
+    `failed` and `not_applied` have the devices by the reason, as a sentence. Every admitted device is in one of the sets, unless
+    they are too large to be recorded together: then `is_whole` is false, and `failed` is what is left of them.
+    """
+
+    healthy: Devices = {}
+    already: Devices = {}
+    failed: dict[str, Devices] = {}
+    silent: Devices = {}
+    pending: Devices = {}
+    outranked: Devices = {}
+    not_applied: dict[str, Devices] = {}
+    is_whole: bool = True
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -130,20 +149,32 @@ class RollbackBegan(msgspec.Struct, frozen=True, tag="RollbackBegan", forbid_unk
     """The deployment ends, and its devices go back.
 
     To `deployment`, created for that; with `restore` each to what it had and was well with; else to what else targets them.
+    `results`: how the devices stood with the deployment.
     """
 
     reason: str
     deployment: str
     evidence: Evidence | UnsetType = UNSET
     restore: bool | UnsetType = UNSET
+    results: Results = Results()
+
+
+class ResultsRecorded(msgspec.Struct, frozen=True, tag="ResultsRecorded", forbid_unknown_fields=True):
+    """The deployment is about to end, by hand or at its time: so the devices stood with it."""
+
+    results: Results
 
 
 class RollbackEnded(msgspec.Struct, frozen=True, tag="RollbackEnded", forbid_unknown_fields=True):
-    """All devices are back, or the rollback failed in turn: then it halts, and somebody has to look."""
+    """All devices are back, or the rollback failed in turn: then it halts, and an operator has to decide.
+
+    `not_back` has the devices that are not back, by the reason.
+    """
 
     succeeded: bool
     reason: str
     evidence: Evidence
+    not_back: dict[str, Devices] = {}
 
 
 class RolloutAborted(msgspec.Struct, frozen=True, tag="RolloutAborted", forbid_unknown_fields=True):
@@ -157,9 +188,10 @@ class RolloutDeleted(msgspec.Struct, frozen=True, tag="RolloutDeleted", forbid_u
 
 
 class RolloutCompleted(msgspec.Struct, frozen=True, tag="RolloutCompleted", forbid_unknown_fields=True):
-    """All phases passed: from here on whoever is targeted is admitted."""
+    """All phases passed: from here on every targeted device is admitted. `reason` says how many have it, and how many do not."""
 
     evidence: Evidence
+    reason: str = ""
 
 
 RolloutFact = (
@@ -177,6 +209,7 @@ RolloutFact = (
     | DevicesRetried
     | RollbackAsked
     | RollbackBegan
+    | ResultsRecorded
     | RollbackEnded
     | RolloutAborted
     | RolloutDeleted

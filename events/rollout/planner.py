@@ -1,7 +1,7 @@
 """What a rollout does next by itself: a pure function of the rollout, the fleet as it was read, and the time."""
 
 import math
-from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 from msgspec import UNSET
@@ -24,9 +24,10 @@ from events.rollout.facts import (
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import ROUNDING, Gate, Joiners, Offline, OnFailure, Plan
+from events.rollout.plan import ROUNDING, Joiners, Offline, OnFailure, Plan
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument, State, evolve
+from events.rollout.tally import LATE, Tally, batches_of, record_of, tally, tally_of, together
 from events.rollout.windows import closes_at, opens_at
 
 _STEPS_MAX = 4
@@ -36,43 +37,11 @@ _MINUTE_MS = 60_000
 _COUNT_MAX = 2**31 - 1
 _EXPONENT_MAX = 700.0
 
-_Batch = tuple[int, FleetSet]
-"""When devices were admitted, or tried again (milliseconds), and which."""
-
-
-class Tally(msgspec.Struct, frozen=True, eq=False):
-    """Who of the admitted stands how; every count is the size of one of these sets.
-
-    `healthy`, `already`, `failed`, `silent`, `pending` and `outranked` come to `admitted`, and `timed_out` is a part of `failed`.
-    `counted` is the denominator, `waited` whom the gate waits for.
-    """
-
-    target: FleetSet
-    admitted: FleetSet
-    counted: FleetSet
-    healthy: FleetSet
-    already: FleetSet
-    failed: FleetSet
-    timed_out: FleetSet
-    silent: FleetSet
-    pending: FleetSet
-    outranked: FleetSet
-    waited: FleetSet
-
-    @property
-    def counts(self) -> Counts:
-        """The sizes."""
-        return Counts(**{name: len(getattr(self, name)) for name in Counts.__struct_fields__})
-
-    @property
-    def succeeded(self) -> int:
-        """How many are as they are meant to be."""
-        return len(self.healthy) + len(self.already)
-
-    @property
-    def answered(self) -> int:
-        """How many have said how it went."""
-        return len(self.healthy) + len(self.failed) - len(self.timed_out)
+NOT_WELL_BACK: Final = "it is not healthy with what it went back to"
+NOTHING_ELSE: Final = "nothing else targets it: it keeps what it has"
+SILENT: Final = "it is silent"
+NOT_ANSWERED: Final = "it has not answered yet"
+"""Why a device is not back after a rollback."""
 
 
 class Judgement(msgspec.Struct, frozen=True, eq=False):
@@ -111,12 +80,12 @@ class _Turn:
     def __init__(self, name: str, document: RolloutDocument, census: Census, now: int) -> None:
         self._name, self._document, self._census, self._now = name, document, census, now
         self._plan: Plan = document.plan
-        gates = [phase.gate for phase in document.plan.phases]
-        self._gate: Gate = gates[max(0, document.phase)]
-        # What facts hold is decoded once: of a large fleet it is most of the work.
-        self._batches = _batches(document)
-        self._admitted = _together(self._batches)
-        self.tally = _tally(document, self._batches, self._admitted, census, now)
+        self._gate = document.gate
+        # What events hold is decoded once: of a large fleet it is most of the work.
+        self._batches = batches_of(document)
+        self._admitted = together(self._batches)
+        is_open = document.results is UNSET
+        self.tally = tally_of(document, self._batches, census, now) if is_open else tally(document, census, now)
         self.says = ""
 
     @property
@@ -148,9 +117,6 @@ class _Turn:
     def _to_retry(self) -> FleetSet:
         census = self._census
         match self._document.state:
-            case State.COMPLETED:
-                # Who came later was admitted by no fact.
-                return self.tally.failed | (census.target & (census.unhealthy | census.held))
             case State.HALTED:
                 return census.back.unhealthy
             case _:
@@ -165,7 +131,7 @@ class _Turn:
     def _open_next(self) -> RolloutFact | None:
         number = self._document.phase + 1
         if number == len(self._plan.phases):
-            return RolloutCompleted(self._evidence)
+            return RolloutCompleted(self._evidence, saying.completed(self.tally))
         if self._plan.phases[number].approval and number not in self._document.approved:
             if number and (why := self._failure()):
                 return self._fail(why)
@@ -304,9 +270,7 @@ class _Turn:
         if self._gate.success_percent != 0 and self._admitted and not tally.counted:
             # Of nobody, any share is reached.
             return False
-        # Whoever was there already never answers anew, and is no evidence; whoever is silent could answer.
-        able = len(tally.admitted) - len(tally.outranked) - len(tally.already)
-        answered_min = min(self._gate.answered_min, able)
+        answered_min = min(self._gate.answered_min, tally.able)
         return tally.succeeded >= self._required() and tally.answered >= answered_min
 
     def _failure(self) -> str:
@@ -320,7 +284,7 @@ class _Turn:
     def _out_of_reach(self) -> str:
         """Why the gate cannot hold any more, whoever answers yet."""
         tally, timeout = self.tally, self._gate.device_timeout_seconds * _SECOND_MS
-        recent = _together(one for one in self._batches if self._now - one[0] < timeout)
+        recent = together(one for one in self._batches if self._now - one[0] < timeout)
         # A device that failed may still recover, as long as it has time.
         hopeful = len(tally.waited) + len(recent & (tally.failed - tally.timed_out))
         if tally.succeeded + hopeful < self._required():
@@ -343,7 +307,7 @@ class _Turn:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
             return RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
-        return RollbackBegan(why, rollback, evidence, restore)
+        return RollbackBegan(why, rollback, evidence, restore, self.tally.results)
 
     def _judge_rollback(self) -> RolloutFact | None:
         back, document = self._census.back, self._document
@@ -366,13 +330,22 @@ class _Turn:
             pending=len(waited),
         )
         evidence = Evidence(counts, self._census.vectors)
+        by_reason = {
+            NOT_WELL_BACK: back.unhealthy,
+            LATE: timed_out,
+            NOTHING_ELSE: back.unmanaged,
+            SILENT: silent,
+            NOT_ANSWERED: waited,
+        }
+        not_back = record_of(by_reason)
         if self._plan.failure.is_reached(failed=len(failed), counted=counts.counted):
-            return RollbackEnded(succeeded=False, reason=saying.rollback_failed(counts), evidence=evidence)
+            why = saying.rollback_failed(counts)
+            return RollbackEnded(succeeded=False, reason=why, evidence=evidence, not_back=not_back)
         if waited:
             return self._wait(saying.rolling_back(document, counts))
         succeeded = not failed and not back.unmanaged
         reason = saying.rolled_back(counts) if succeeded else saying.rollback_failed(counts, len(back.unmanaged))
-        return RollbackEnded(succeeded=succeeded, reason=reason, evidence=evidence)
+        return RollbackEnded(succeeded=succeeded, reason=reason, evidence=evidence, not_back=not_back)
 
     def _late_since(self, at: int) -> bool:
         timeout = self._gate.device_timeout_seconds * _SECOND_MS
@@ -393,54 +366,3 @@ def order_of(name: str, document: RolloutDocument) -> str:
 def universe(document: RolloutDocument, census: Census) -> FleetSet:
     """Whom the phases of a rollout are for: enabled devices that are targeted, without those that wait for its end."""
     return census.target if document.pool is UNSET else census.target & FleetSet.of(document.pool)
-
-
-def tally(document: RolloutDocument, census: Census, now: int) -> Tally:
-    """Who of the admitted stands how at a time (milliseconds)."""
-    batches = _batches(document)
-    return _tally(document, batches, _together(batches), census, now)
-
-
-def _batches(document: RolloutDocument) -> list[_Batch]:
-    return [(batch.admitted_at, FleetSet.of(batch.devices)) for batch in document.batches]
-
-
-def _together(batches: Iterable[_Batch]) -> FleetSet:
-    return FleetSet.union(devices for _, devices in batches)
-
-
-def _tally(
-    document: RolloutDocument, batches: Sequence[_Batch], everybody: FleetSet, census: Census, now: int
-) -> Tally:
-    plan = document.plan
-    gate = plan.phases[max(0, document.phase)].gate
-    admitted = everybody & census.target
-    outranked = admitted - census.actual - census.held if not census.lagging else NOBODY
-    well = admitted & census.healthy
-    # Whom something else is over a limit for keeps it, and is as well with it as before.
-    reported = admitted & (census.unhealthy | (census.held - census.actual))
-    rest = admitted - well - reported - outranked
-    offline, timeout = plan.offline_seconds * _SECOND_MS, gate.device_timeout_seconds * _SECOND_MS
-    quiet = _together(one for one in batches if now - one[0] >= offline)
-    late = _together(one for one in batches if timeout and now - one[0] >= timeout)
-    silent = rest & quiet
-    # Of both limits, the one that came first counts for good.
-    late_first = plan.offline is Offline.WAIT or 0 < gate.device_timeout_seconds < plan.offline_seconds
-    timed_out = rest & late if late_first else (rest - silent) & late
-    silent -= timed_out
-    pending = rest - silent - timed_out
-    already = well & census.already
-    excluded = outranked | silent if plan.offline is Offline.EXCLUDE else outranked
-    return Tally(
-        target=census.target,
-        admitted=admitted,
-        counted=admitted - excluded,
-        healthy=well - already,
-        already=already,
-        failed=reported | timed_out,
-        timed_out=timed_out,
-        silent=silent,
-        pending=pending,
-        outranked=outranked,
-        waited=pending | silent if plan.offline is Offline.WAIT else pending,
-    )

@@ -4,10 +4,15 @@ import datetime as dt
 import zoneinfo
 from collections.abc import Sequence
 
+from events.deployment.facts import Admission, Admitted, Ended, Everyone, Kept, NotStarted
 from events.rollout.facts import Counts
 from events.rollout.plan import Failure, Gate, Plan
 from events.rollout.state import RolloutDocument, State
+from events.rollout.tally import Tally
 from events.wording import counted
+
+NOT_STARTED = NotStarted()
+"""What a deployment says of itself as long as its rollout says who is admitted."""
 
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
@@ -41,6 +46,7 @@ def phase(document: RolloutDocument, required_percent: float, counts: Counts, *r
         ("pending", counts.pending),
         (f"silent, {_SILENT[document.plan.offline.value]}", counts.silent),
         ("outranked", counts.outranked),
+        ("not applied", counts.not_applied),
     ):
         if count:
             said.append(f"{count} {name}")
@@ -50,24 +56,47 @@ def phase(document: RolloutDocument, required_percent: float, counts: Counts, *r
 _SILENT = {"wait": "waited for", "exclude": "not counted", "unknown": "counted as unknown"}
 
 
-def standing(document: RolloutDocument) -> str:
-    """What a rollout says that does nothing by itself."""
+def standing(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
+    """What a rollout says that does nothing by itself; `admission` is what its deployment says of itself by now."""
     because = f": {document.reason}" if document.reason else ""
     match document.state:
         case State.CREATED:
             return "waits to be started"
-        case State.PAUSED:
-            return f"paused{because}"
         case State.COMPLETED:
-            return "completed: whoever is targeted gets it"
+            return f"completed{because}{_since(document, admission, 'a device that is targeted later gets it, too')}"
         case State.ABORTED:
-            return f"aborted{because}; who was admitted keeps it, and nobody else gets it"
-        case State.ROLLED_BACK:
-            return f"rolled back{because}"
+            keep = "devices that were admitted keep it, and no other device gets it"
+            return f"aborted{because}{_since(document, admission, keep if document.batches else 'no device got it')}"
+        case State.ROLLED_BACK | State.ROLLING_BACK:
+            return f"{document.state.value} to {back_to(document)}{because}"
         case State.HALTED:
-            return f"halted{because}; somebody has to look"
+            return f"halted{because}; an operator has to decide"
         case _:
-            return str(document.state.value)
+            return f"{document.state.value}{because}"
+
+
+def _since(document: RolloutDocument, admission: Admission | Kept, otherwise: str) -> str:
+    """What holds for the devices of a rollout that is over; its deployment may have been ended by itself since."""
+    match admission:
+        case Ended():
+            return (
+                "; its deployment has ended, and no device has it any more"
+                if document.batches
+                else "; no device got it"
+            )
+        case Kept():
+            return "; its deployment was canceled: devices that had it keep it, and no other device gets it"
+        case Everyone() | Admitted():
+            return "; its deployment was opened by hand since"
+        case NotStarted():
+            return f"; {otherwise}"
+
+
+def back_to(document: RolloutDocument) -> str:
+    """What a rollback brings, or brought."""
+    if document.rollback:
+        return document.rollback
+    return "what each device had before" if document.plan.restore else "what else targets each device"
 
 
 def lagging(partitions: Sequence[str]) -> str:
@@ -124,6 +153,16 @@ def passed(gate: Gate) -> str:
     return f"held for {duration(gate.soak_seconds * 1000)}" if gate.soak_seconds else "the gate holds"
 
 
+def completed(tally: Tally) -> str:
+    """How many devices have what was rolled out, and why others do not: `52 of 134 devices have it; 82 not applied (…)`."""
+    parts = [f"{tally.having} of {counted(len(tally.target), 'device')} {'has' if tally.having == 1 else 'have'} it"]
+    parts += [f"{len(devices)} not applied ({why})" for why, devices in tally.not_applied_by.items()]
+    for name, devices in (("outranked", tally.outranked), ("failed", tally.failed), ("silent", tally.silent)):
+        if devices:
+            parts.append(f"{len(devices)} {name}")
+    return "; ".join(parts)
+
+
 def soak(left: int) -> str:
     """How long success must last yet."""
     return f"the gate holds and has to for another {duration(left)}"
@@ -169,8 +208,8 @@ def about_to_roll_back(why: str) -> str:
 
 def rolling_back(document: RolloutDocument, counts: Counts) -> str:
     """How a rollback goes."""
-    to = f" to {document.rollback}" if document.rollback else ""
-    return f"rolling back{to}: {counts.healthy} of {counts.target} are back, {counts.failed} failed, {counts.pending} pending"
+    how = f"{counts.healthy} of {counts.target} are back, {counts.failed} failed, {counts.pending} pending"
+    return f"rolling back to {back_to(document)}: {how}"
 
 
 def rolled_back(counts: Counts) -> str:

@@ -14,6 +14,8 @@ from events.rollout.facts import (
     PhaseApproved,
     PhaseOpened,
     PhasePassed,
+    Results,
+    ResultsRecorded,
     RetryAsked,
     RollbackAsked,
     RollbackBegan,
@@ -29,7 +31,7 @@ from events.rollout.facts import (
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import OnFailure, Phase, Plan
+from events.rollout.plan import Gate, OnFailure, Phase, Plan
 from events.rollout.sets import FleetSet
 
 ROLLOUT = "rollout:"
@@ -67,7 +69,8 @@ class RolloutDocument(msgspec.Struct, frozen=True):
 
     `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
     when the plan's rate grows. `reason` is what the last fact gave as one. `unreachable`: it is paused because the gate of the
-    open phase cannot be reached any more.
+    open phase cannot be reached any more. `passed` are the phases that did. `results` are how the devices stood when the deployment
+    ended, and `not_back` the devices that a rollback did not bring back, by the reason.
     """
 
     version: int
@@ -92,6 +95,9 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     rollback_at: int = 0
     reason: str = ""
     unreachable: bool = False
+    passed: tuple[int, ...] = ()
+    results: Results | UnsetType = UNSET
+    not_back: dict[str, Devices] = {}
 
     @property
     def admitted(self) -> FleetSet:
@@ -104,6 +110,11 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         return self.plan.phases[self.phase]
 
     @property
+    def gate(self) -> Gate:
+        """The gate of the phase that was opened last; before the first, that of the first."""
+        return self.plan.phases[max(0, self.phase)].gate
+
+    @property
     def is_over(self) -> bool:
         """Whether who is admitted does not follow from it any more."""
         return self.state in {State.COMPLETED, State.ABORTED, State.ROLLED_BACK}
@@ -112,6 +123,16 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     def admits(self) -> bool:
         """Whether it may admit somebody yet."""
         return self.state in {State.CREATED, State.RUNNING, State.PAUSED}
+
+    def phase_state(self, number: int) -> str:
+        """What became of a phase (from 0): `passed` only if it did, and otherwise what ended the rollout."""
+        if number in self.passed:
+            return "passed"
+        if self.is_open and number == self.phase:
+            return "open"
+        if number <= self.phase:
+            return self.state.value
+        return "waiting" if self.admits else "not opened"
 
     @property
     def can_fail(self) -> bool:
@@ -199,8 +220,8 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             changes = {"soak_at": at}
         case SoakBroken():
             changes = {"soak_at": 0}
-        case PhasePassed(_, reason):
-            changes = {"is_open": False, "soak_at": 0, "reason": reason}
+        case PhasePassed(phase, reason):
+            changes = {"is_open": False, "soak_at": 0, "reason": reason, "passed": (*document.passed, phase)}
         case RetryAsked():
             changes = {"retry_asked": True}
         case DevicesRetried(devices):
@@ -213,7 +234,9 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             }
         case RollbackAsked(reason):
             changes = {"rollback_asked": True, "reason": reason}
-        case RollbackBegan(reason, deployment):
+        case ResultsRecorded(results):
+            changes = {"results": results}
+        case RollbackBegan(reason, deployment, _, _, results):
             changes = {
                 "state": State.ROLLING_BACK,
                 "rollback_asked": False,
@@ -221,13 +244,15 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "reason": reason,
                 "rollback": deployment,
                 "rollback_at": at,
+                "results": results,
                 "is_open": False,
                 "soak_at": 0,
             }
-        case RollbackEnded(succeeded, reason):
+        case RollbackEnded(succeeded, reason, _, not_back):
             changes = {
                 "state": State.ROLLED_BACK if succeeded else State.HALTED,
                 "reason": reason,
+                "not_back": not_back,
                 "retry_asked": False,
             }
         case RolloutAborted(reason):
@@ -239,8 +264,8 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "retry_asked": False,
                 "rollback_asked": False,
             }
-        case RolloutCompleted():
-            changes = {"state": State.COMPLETED, "reason": "", "is_open": False, "soak_at": 0}
+        case RolloutCompleted(_, reason):
+            changes = {"state": State.COMPLETED, "reason": reason, "is_open": False, "soak_at": 0}
         case _:
             assert_never(fact)
     return msgspec.structs.replace(document, version=version, changed_at=at, **changes)

@@ -4,7 +4,7 @@ import datetime as dt
 import re
 import zoneinfo
 
-from events.deployment.facts import Admitted, Ended, Everyone, Kept, NotStarted
+from events.deployment.facts import Admission, Admitted, Ended, Everyone, Kept, NotStarted
 from events.deployment.state import DeploymentDocument
 from events.rollout import saying
 from events.rollout.state import RolloutDocument, State
@@ -109,14 +109,14 @@ def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int
     if rollout.state is State.CREATED:
         return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
     moves = rollout.state in {State.RUNNING, State.COMPLETED}
-    return progress(rollout) + (_until(document, now) if moves else "")
+    return progress(rollout, document.admission) + (_until(document, now) if moves else "")
 
 
-def progress(rollout: RolloutDocument) -> str:
-    """How far a rollout is, without a look at its devices."""
+def progress(rollout: RolloutDocument, admission: Admission | Kept = saying.NOT_STARTED) -> str:
+    """How far a rollout is, without a look at its devices; `admission` is what its deployment says of itself."""
     phases = len(rollout.plan.phases)
     if rollout.state is not State.RUNNING:
-        return saying.standing(rollout)
+        return saying.standing(rollout, admission)
     if rollout.phase < 0:
         return f"phase 1 of {phases} opens next"
     return f"phase {rollout.phase + 1} of {phases} {'is open' if rollout.is_open else 'has passed'}"

@@ -134,7 +134,7 @@ def _check_group(command: OfGroup) -> None:
         if not holds:
             raise GroupInvalid(name, element, text)
 
-    rule("id", is_group_name(name), "has 1 to 128 ASCII letters, digits and . _ ~ -, or is $default")
+    rule("id", is_group_name(name), "has 1 to 128 ASCII letters, digits and . _ ~ -, is not . or .., or is $default")
     match command:
         case DefineGroup(_, condition, priority):
             rule("priority", 0 <= priority <= PRIORITY_MAX, f"is 0 to {PRIORITY_MAX}")
@@ -145,7 +145,11 @@ def _check_group(command: OfGroup) -> None:
         case RemoveGroup():
             pass
         case _:
-            rule("deployment", is_name(command.deployment), "has 1 to 128 ASCII letters, digits and . _ ~ -")
+            rule(
+                "deployment",
+                is_name(command.deployment),
+                "has 1 to 128 ASCII letters, digits and . _ ~ -, and is not . or ..",
+            )
     if isinstance(command, CancelUpdateDeployment):
         rule("reason", len(command.reason) <= TEXT_CHARACTERS_MAX, f"has at most {TEXT_CHARACTERS_MAX} characters")
     if isinstance(command, DeployUpdate):

@@ -17,9 +17,10 @@ DEFAULT_GROUP = "$default"
 CARRIER_CHARACTERS_MAX = 112
 """A rollback's deployment is called after the one that it takes back, so a few of the 128 are left."""
 
-_PART = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Clients read . and .. in a path as steps.
+_PART = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){1,3}")
-_NAME = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,128}")
 _PLAIN = re.compile(r"[^a-z0-9_-]")
 
 
@@ -50,7 +51,7 @@ class UpdateId(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
         """What is wrong with it; empty where nothing is."""
         for member in ("provider", "name"):
             if not _PART.fullmatch(getattr(self, member)):
-                return f"{member} has 1 to 64 ASCII letters, digits and . _ -"
+                return f"{member} has 1 to 64 ASCII letters, digits and . _ -, and is not . or .."
         return "" if _VERSION.fullmatch(self.version) else "version is 2 to 4 numbers, as 1.0 or 1.2.3.4"
 
 

@@ -16,15 +16,17 @@ from events.query.conditions import expression_of
 from events.rollout.census import Back, Census
 from events.rollout.cohort import Hashes, hashes_of
 from events.rollout.decide import tag_path
+from events.rollout.facts import Results
 from events.rollout.planner import Judgement, judge
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument
+from events.rollout.tally import tally
 from events.targeting.parse import parse
 from events.update.names import is_update
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import indexes
 from events.view_store.querying import Querying
-from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
+from events.views.reading import NOT_APPLIED, STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 
 SETTLE_SECONDS = 0.5
 _LOOK_SECONDS = 0.02
@@ -80,6 +82,15 @@ class CensusReader:
         """What follows for a rollout at a time (milliseconds), as of the last look."""
         return judge(name, document, self.of(name, document), now)
 
+    def results(self, name: str, document: RolloutDocument, now: int, pause: Callable[[float], None]) -> Results:
+        """How the devices of a rollout stand at a time (milliseconds), once workers have folded what is in the log.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        self.settle(pause)
+        return tally(document, self.of(name, document), now).results
+
     def of(self, name: str, document: RolloutDocument) -> Census:
         """What a rollout is judged on, as of the last look."""
         readings = self._readings
@@ -95,7 +106,17 @@ class CensusReader:
             FleetSet.over(readings, lambda one: one.held_back(name)),
             FleetSet.over(readings, lambda one: one.already(name)),
             self._back(name, document) if document.rollback_at else Back(),
+            FleetSet.over(readings, lambda one: one.set("refused")),
+            self._not_applied(name),
+            all(reading.is_open_to_all(name) for reading in readings.values()),
         )
+
+    def _not_applied(self, name: str) -> dict[str, FleetSet]:
+        by_partition = {number: reading.not_applied(name) for number, reading in self._readings.items()}
+        return {
+            why.value: FleetSet({number: found.get(why, BitMap()) for number, found in by_partition.items()})
+            for why in NOT_APPLIED
+        }
 
     def _back(self, name: str, document: RolloutDocument) -> Back:
         readings = self._readings

@@ -60,6 +60,7 @@ _DEEDS = {
     "DevicesAdmitted": "admitted {count} in phase {phase} of the rollout of {it}",
     "PhasePassed": "passed phase {phase} of the rollout of {it}",
     "RollbackAsked": "asked for {it} to be rolled back",
+    "ResultsRecorded": "recorded how the devices stood with {it}",
     "RollbackBegan": "began to roll {it} back",
     "RollbackEnded": "ended the rollback of {it}",
     "RolloutAborted": "aborted the rollout of {it}",

@@ -11,7 +11,7 @@ from pyroaring import BitMap
 from events.bitmaps import from_bytes
 from events.envelope import Vector
 from events.fleet.packed import PAGE_ITEMS
-from events.fleet.rows import PINNED, Layer, Row, Standing
+from events.fleet.rows import NO_ROW, PINNED, UNASSIGNED, Layer, Row, Standing
 from events.manifest.document import DEVICE
 from events.views.kept import Kept, Place, target_field
 
@@ -48,6 +48,10 @@ class Why(enum.Enum):
     OVER_LIMIT = "what it would merge to is over a limit"
     BY_HAND = "a configuration was set on the device by hand"
     RESTORED = "a rollback brought the device back to what it had before"
+
+
+NOT_APPLIED = (Why.NO_BASE, Why.LAYER_NOT_ABOVE_BASE, Why.BY_HAND, Why.RESTORED)
+"""Why a device that is targeted and admitted has nothing of a deployment, though none like it wins."""
 
 
 class PassedOver(msgspec.Struct, frozen=True):
@@ -97,7 +101,8 @@ class PartitionReading:
         self._kept = kept
         self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
         self._targets = {layer.id: (layer, sets) for layer, sets in targets_of(kept).items()}
-        self._places = {layer.id: place for layer, place in places_of(kept).items()}
+        self._by_layer = places_of(kept)
+        self._places = {layer.id: place for layer, place in self._by_layer.items()}
         self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
 
@@ -138,6 +143,25 @@ class PartitionReading:
         layer = self._targeted(deployment_id)[0]
         return self._in_rows(lambda row: row.standing is Standing.HELD_BACK and layer in row.wanted)
 
+    def not_applied(self, deployment_id: str) -> dict[Why, BitMap]:
+        """The devices for which one of NOT_APPLIED stands in the way of a deployment, targeted or not, by that."""
+        layer = self._targeted(deployment_id)[0]
+        place = self._places.get(deployment_id)
+        if place is None or place.own:
+            return {}
+        numbers: dict[Why, list[int]] = {}
+        # The row of devices that never had a configuration is not kept.
+        for number, row in {UNASSIGNED: NO_ROW, **self._rows}.items():
+            passed = in_the_way(layer, row, self._by_layer)
+            if passed is not None and passed.why in NOT_APPLIED:
+                numbers.setdefault(passed.why, []).append(number)
+        return {why: self._of_rows(members) for why, members in numbers.items()}
+
+    def is_open_to_all(self, deployment_id: str) -> bool:
+        """Whether a deployment admits every device that it targets."""
+        place = self._places.get(deployment_id)
+        return place is not None and place.admission == "Everyone"
+
     def already(self, deployment_id: str) -> BitMap:
         """Who ran what a deployment gives before they were admitted; the `already` hash must be there."""
         layer = self._targeted(deployment_id)[0]
@@ -173,7 +197,9 @@ class PartitionReading:
         return self._targets.get(deployment_id, (Layer(deployment_id, 0), {}))
 
     def _in_rows(self, wanted: Callable[[Row], bool]) -> BitMap:
-        numbers = [number for number, row in self._rows.items() if wanted(row)]
+        return self._of_rows([number for number, row in self._rows.items() if wanted(row)])
+
+    def _of_rows(self, numbers: list[int]) -> BitMap:
         return BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32)) if numbers else BitMap()
 
     def by_module(self, deployment_id: str) -> Iterator[tuple[BitMap, BitMap]]:

@@ -29,10 +29,13 @@ from services.api import (
     diff,
     explain,
     hub,
+    me,
     methods,
     personal,
     preview,
     readiness,
+    reference,
+    rollout_devices,
     rollouts,
     stream,
     v1,
@@ -107,6 +110,7 @@ def create_app(room: Room) -> FastAPI:
         version="1",
         description=_ABOUT,
         lifespan=lifespan,
+        openapi_url=None,  # services/api/reference.py
         default_response_class=JsonAnswer,
     )
     app.state.writer, app.state.gate = Writer(room), Gate(room)
@@ -125,6 +129,7 @@ def create_app(room: Room) -> FastAPI:
         diff.router,
         readiness.router,
         rollouts.router,
+        rollout_devices.router,
         v1_updates.router,
         device_update.router,
         stream.router,
@@ -132,6 +137,8 @@ def create_app(room: Room) -> FastAPI:
         audit.router,
         blocked.router,
         personal.router,
+        me.router,
+        reference.router,
     ):
         _include(app, router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
@@ -173,6 +180,7 @@ def _describe(app: FastAPI) -> None:
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
+    app.state.description = reference.encoded(described)
 
 
 def _tell_the_moment(operation: dict[str, Any]) -> None:

@@ -52,6 +52,10 @@ class Caller(msgspec.Struct, frozen=True):
     module_id: str | None = None
     policy: str | None = None
     scope: Scope | None = None
+    role: str = ""
+    """The role of a token; empty for every other credential."""
+    expires_at: int = 0
+    """When the token ends, in milliseconds since 1970; 0 is never."""
 
     @property
     def limit(self) -> Expression | None:

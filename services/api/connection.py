@@ -6,10 +6,45 @@ from typing import Any
 
 import h11
 import msgspec
+import uvicorn
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.api.errors import BAD_REQUEST, hub_body
+
+HEADERS_BYTES_MAX = 32 * 1024
+"""What the first line and the headers of a request take together at most."""
+
+
+class StrictFraming(h11.Connection):
+    """Refuses a request whose end could be found in two ways (RFC 9112, section 6.1).
+
+    h11 ignores the Content-Length of such a request. A proxy in front that ignores the Transfer-Encoding instead would take
+    the rest of the body for the next request, of another caller.
+    """
+
+    refusal = ""
+    """Why the last request was refused here; empty where h11 refused it."""
+
+    @override
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.refusal = _framing_problem(event)
+            if self.refusal:
+                raise h11.RemoteProtocolError(self.refusal)
+        return event
+
+
+def _framing_problem(request: h11.Request) -> str:
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" not in names:
+        return ""
+    if b"content-length" in names:
+        return "a request has the header Content-Length or Transfer-Encoding, not both; leave one out"
+    if request.http_version < b"1.1":
+        return "Transfer-Encoding takes HTTP/1.1; send Content-Length"
+    return ""
 
 
 def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
@@ -20,6 +55,11 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
 
     class Connection(H11Protocol):
         _until_request: asyncio.TimerHandle | None = None
+
+        @override
+        def __init__(self, config: uvicorn.Config, *args: Any, **more: Any) -> None:
+            super().__init__(config, *args, **more)
+            self.conn: StrictFraming = StrictFraming(h11.SERVER, HEADERS_BYTES_MAX)
 
         @override
         def connection_made(self, transport: Any) -> None:
@@ -56,7 +96,7 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
                 self.transport.close()  # In the middle of an answer there is no place for another.
                 return
             at = time.time_ns() // 1_000_000
-            body = msgspec.json.encode(hub_body(BAD_REQUEST, msg, request_id="none", at=at))
+            body = msgspec.json.encode(hub_body(BAD_REQUEST, self.conn.refusal or msg, request_id="none", at=at))
             headers = [
                 ("content-type", "application/json"),
                 ("content-length", str(len(body))),

@@ -108,6 +108,19 @@ class ModuleIdentity(Answered):
     authentication: Authentication
 
 
+class Me(Answered):
+    """The caller. `role` is null unless a token was shown, `scope` where the caller is not limited to one.
+
+    `expires_at` is when the token ends (milliseconds since 1970), null where it does not.
+    """
+
+    principal: str
+    role: str | None
+    rights: list[str]
+    scope: str | None
+    expires_at: int | None
+
+
 class BulkError(Answered):
     """A line that was refused."""
 
@@ -232,6 +245,31 @@ class DevicePage(Answered):
     continuation: str | None
 
 
+class Runs(Answered):
+    """What a device has now: the deployments of its configuration, the base first; none where it is by hand or restored."""
+
+    standing: Literal["managed", "unmanaged", "held back", "by hand", "restored", "nothing"]
+    deployments: list[str]
+    configuration: str
+
+
+class RolloutDevice(Answered):
+    """How a device stands with a rollout, and why; `not_back` says why a rollback did not bring it back, if it did not."""
+
+    device_id: str
+    state: Literal["healthy", "already", "failed", "silent", "pending", "outranked", "notApplied", "notAdmitted"]
+    reason: str
+    not_back: str | None
+    runs: Runs
+
+
+class RolloutDevicesPage(Answered):
+    """Devices of a rollout, and where the next page begins; `null` after the last."""
+
+    devices: list[RolloutDevice]
+    continuation: str | None
+
+
 class Times(Answered):
     """When a deployment starts and ends: in milliseconds, and as RFC 3339 in its time zone; `null` is not set."""
 
@@ -275,10 +313,14 @@ class Tallied(Answered):
     silent: int
     pending: int
     outranked: int
+    not_applied: int
 
 
 class RolloutLine(Answered):
-    """A rollout in a list; `phase` counts from 1, and `counts` are `null` where nobody judges it any more."""
+    """A rollout in a list; `phase` counts from 1.
+
+    `counts` of one whose deployment has ended are those of its end; they are `null` where it is over and its devices keep it.
+    """
 
     id: str
     state: str
@@ -306,7 +348,11 @@ class PlanText(Answered):
 
 
 class RolloutPhase(Answered):
-    """A phase: whom it is for, its gate, and how far it is. `counts` are those that it passed with, or as they are now."""
+    """A phase: whom it is for, its gate, and what became of it, with the reason.
+
+    `passed` is one that did; one that was open when the rollout ended says how that ended. `counts` are those that it passed or
+    ended with, or as they are now.
+    """
 
     number: int
     name: str
@@ -314,7 +360,8 @@ class RolloutPhase(Answered):
     gate: dict[str, float]
     approval: bool
     approved: bool
-    state: Literal["waiting", "open", "passed"]
+    state: Literal["waiting", "open", "passed", "not opened", "aborted", "rolling back", "rolled back", "halted"]
+    reason: str | None
     counts: Tallied | None
 
 
@@ -341,7 +388,11 @@ class Cited(Answered):
 
 
 class RolloutAnswer(Answered):
-    """A rollout. `rollback` is the deployment that it goes back to, made for that; times in milliseconds, 0 for not yet."""
+    """A rollout. `rollback` is the deployment that it goes back to, made for that; times in milliseconds, 0 for not yet.
+
+    Once its deployment has ended, `counts` and the numbers of devices by reason are those of that moment; `not_back` are the
+    devices that a rollback did not bring back.
+    """
 
     id: str
     state: str
@@ -357,6 +408,10 @@ class RolloutAnswer(Answered):
     changed_at: int
     reason: str
     rollback: str | None
+    back_to: str | None
+    failed_by: dict[str, int]
+    not_applied_by: dict[str, int]
+    not_back: dict[str, int]
     evidence: Cited | None
     history: list[Act]
 
@@ -747,11 +802,13 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     said = {
         400: "The request breaks a rule; the message names the element and the rule.",
         401: "Nobody knows who the request is from, or it is not for them.",
+        403: "With open access: it comes from a web page of another origin, or the host is not that of loopback.",
         404: "There is no such thing.",
         409: "There is one already, or it does not go together with what stands.",
         408: "The body did not come in time; send it again.",
         412: "The etag is not the one that stands, a delete came without, or the outcome is not what the preview showed.",
         413: "It does not fit into one fact, or into one request.",
+        415: "With open access: its body is not declared as JSON.",
         428: "It affects so many devices that it needs the token of a preview (docs/preview.md).",
         429: "It is too much at once; the message says how long to wait.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",

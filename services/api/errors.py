@@ -80,6 +80,23 @@ class Forbidden(Exception):
         super().__init__(f"these credentials do not allow that: {why}")
 
 
+class RequestNotLocal(Exception):
+    """With open access, the request could be that of a web page that the operator happens to look at."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"with open access, requests come from programs of this machine: {why}")
+
+
+class NotJson(Exception):
+    """With open access, a body is declared as JSON: a web page cannot send that here without asking first."""
+
+    def __init__(self, content_type: str | None) -> None:
+        given = "missing" if content_type is None else repr(content_type[:80])
+        super().__init__(
+            f"the header Content-Type is {given}; send application/json, or application/x-ndjson for lines of JSON"
+        )
+
+
 class ModulesOutOfReach(Exception):
     """A policy's signature reaches no modules of a device that is missing or disabled (contract/hub.md §1.5)."""
 
@@ -217,6 +234,8 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         (NotInThePast, history.MomentInvalid, history.MomentAhead, history.MomentTooEarly, history.PastIsFixed),
         _ARGUMENT,
     ),
+    ((RequestNotLocal,), Answer(403, "Forbidden")),
+    ((NotJson,), Answer(415, "UnsupportedMediaType")),
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),

@@ -1,7 +1,5 @@
 """The gate: every request says who it is from, and is let through or not, before its body is looked at."""
 
-import hashlib
-import hmac
 import re
 import time
 from collections import OrderedDict
@@ -13,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from events.access import state as access
+from events.access.bearer import BearerToken
 from events.access.decide import rights_of
 from events.access.rights import ROLES, Right, with_implied
 from events.access.scope import Scope
@@ -27,6 +26,7 @@ from services.api import sas
 from services.api.callers import ANYBODY, Caller
 from services.api.errors import Forbidden, Throttled, Unauthorized
 from services.api.needs import Open, Own, device_of, heeds_scopes, lacking, needed, owner, registers
+from services.api.open_access import check_local
 from services.api.room import Room
 from services.api.sas import Signature, SignatureMalformed
 from services.api.throttle import Throttle
@@ -35,9 +35,9 @@ FRESH_SECONDS = 1.0
 """So long a policy, a token or a device is remembered: a key that is changed elsewhere works, or stops working, after it."""
 
 _KEPT_MAX = 10_000
-_TOKEN = re.compile(r"Bearer twf_([A-Za-z0-9]{1,64})_([A-Za-z0-9_-]{20,128})", re.ASCII)
+_BEARER = "bearer"
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
-_DEVICE_PATH = re.compile(r"/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
+_DEVICE_PATH = re.compile(r"(?:/v1)?/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
 _DEVICE_CONNECT = frozenset({Right.DEVICE_CONNECT})
 
 V = TypeVar("V")
@@ -84,14 +84,19 @@ class Gate:
             Unauthorized: nobody knows who it is from.
             Forbidden: they may not do this.
             DeviceNotFound: the device is outside their scope, or not there.
+            RequestNotLocal, NotJson: with open access, it could be that of a web page.
             Throttled: they ask too much, or too much without good credentials comes from this address.
             LogUnavailable, SecretsUnavailable: it cannot be told now.
         """
+        if self._room.settings.open_access:
+            check_local(method, headers)
         need = needed(method, path)
         if need is Open.ANYBODY:
             return ANYBODY
         caller = ANYBODY if self._room.settings.open_access else await self._known(headers, path, address)
         self._take(self._asked, str(caller.principal), "Read" if method == "GET" else "Write")
+        if need is Open.AUTHENTICATED:
+            return caller
         return await self._let_in(caller, need, method, path)
 
     async def admit_still(self, method: str, path: str, headers: Headers) -> Caller:
@@ -101,7 +106,7 @@ class Gate:
             Unauthorized, Forbidden, DeviceNotFound, LogUnavailable, SecretsUnavailable: as `admit`.
         """
         need = needed(method, path)
-        assert need is not Open.ANYBODY
+        assert not isinstance(need, Open)
         caller = ANYBODY if self._room.settings.open_access else await self._caller(headers, path)
         return await self._let_in(caller, need, method, path)
 
@@ -157,17 +162,21 @@ class Gate:
 
     async def _caller(self, headers: Headers, path: str) -> Caller:
         given = headers.get("authorization", "")
-        if given.startswith("Bearer "):
-            return await self._bearer(given)
+        # The names of schemes are the same in upper and lower case (RFC 9110, section 11.1).
+        scheme, _, credentials = given.partition(" ")
+        if scheme.lower() == _BEARER:
+            return await self._bearer(credentials.strip(" "))
         try:
             signature = sas.read(given)
         except SignatureMalformed as error:
             raise Unauthorized from error
-        own = path.removeprefix("/v1")
         host = headers.get("host", "")
-        if signature.is_expired(self._room.clock() / 1000) or not signature.covers(host, own):
+        # What is signed for /devices is good for /v1/devices: connection strings of devices do not know our prefix.
+        paths = (path.removeprefix("/v1"), path)
+        covered = next((each for each in paths if signature.covers(host, each)), None)
+        if covered is None or signature.is_expired(self._room.clock() / 1000):
             raise Unauthorized
-        return await (self._policy(signature) if signature.policy else self._device(signature, own))
+        return await (self._policy(signature) if signature.policy else self._device(signature, covered))
 
     async def _policy(self, signature: Signature) -> Caller:
         if not _NAME.fullmatch(signature.policy):
@@ -189,19 +198,22 @@ class Gate:
             raise Unauthorized
         return Caller(Principal.parse(f"device:{subject}"), frozenset(), device_id, module_id)
 
-    async def _bearer(self, given: str) -> Caller:
-        found = _TOKEN.fullmatch(given)
-        if found is None:
+    async def _bearer(self, credentials: str) -> Caller:
+        token = BearerToken.parse(credentials)
+        if token is None:
             raise Unauthorized
-        document = (await self._holder(access.TOKEN + found[1], self._look_up_access)).document
-        digest = hashlib.sha256(found[2].encode()).hexdigest()
-        known = document.digest if isinstance(document, TokenDocument) else "0" * len(digest)
-        if not hmac.compare_digest(known, digest) or not isinstance(document, TokenDocument):
-            raise Unauthorized
-        if 0 < document.expires_at <= self._room.clock():
+        holder = await self._holder(access.TOKEN + token.token_id, self._look_up_access)
+        document = token.holder(holder.document, now=self._room.clock())
+        if document is None:
             raise Unauthorized
         scope = Scope(document.scope) if document.scope else None
-        return Caller(Principal.parse(f"user:{document.name}"), with_implied(ROLES[document.role]), scope=scope)
+        return Caller(
+            Principal.parse(f"user:{document.name}"),
+            with_implied(ROLES[document.role]),
+            scope=scope,
+            role=document.role,
+            expires_at=document.expires_at,
+        )
 
     async def _holder(self, subject: str, look_up: Callable[[str], _Holder]) -> _Holder:
         # A device may be called `policy:service`; it is not that policy.

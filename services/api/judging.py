@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from events.deployment.facts import Admission, Kept
 from events.log.port import Log
 from events.rollout import saying
 from events.rollout.cohort import place
-from events.rollout.facts import RollbackBegan
+from events.rollout.facts import Results, RollbackBegan
 from events.rollout.planner import Judgement, order_of, universe
+from events.rollout.saying import NOT_STARTED
 from events.rollout.state import RolloutDocument
 from events.rollout.turn import Order
 from events.rollout.words import progress
@@ -38,6 +40,15 @@ class Judging:
             self._census.settle(self._pause)
             return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}
 
+    def results(self, name: str, document: RolloutDocument, now: int) -> Results:
+        """How the devices of a rollout stand at a time (milliseconds), for the record of its end.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        with self._lock:
+            return self._census.results(name, document, now, self._pause)
+
     def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> Order | None:
         """Where a device, by its partition and ordinal, comes in a rollout's order as of the last look; `None`: at the end.
 
@@ -54,8 +65,13 @@ class Judging:
             return Order(found, len(candidates))
 
 
-def says(document: RolloutDocument, judged: Judgement) -> str:
-    """What a rollout waits for; where something follows, why that, as it is about to be done."""
+def says(document: RolloutDocument, judged: Judgement, admission: Admission | Kept = NOT_STARTED) -> str:
+    """What a rollout waits for; where something follows, why that, as it is about to be done.
+
+    `admission` is what its deployment says of itself: once it is over, that decides what its devices have.
+    """
+    if not judged.facts and not document.is_active:
+        return progress(document, admission)
     if not judged.facts:
         return judged.says
     first = judged.facts[0]

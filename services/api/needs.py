@@ -11,9 +11,10 @@ from events.webhook.commands import WebhookCommand
 
 
 class Open(enum.Enum):
-    """Paths that anybody may ask."""
+    """Paths that anybody may ask, and paths that every caller with valid credentials may ask."""
 
     ANYBODY = "anybody"
+    AUTHENTICATED = "authenticated"
 
 
 class Own(enum.Enum):
@@ -36,10 +37,11 @@ _ASKED_BY_POST: tuple[tuple[re.Pattern[str], Needed], ...] = (
     (re.compile(r"/devices/query"), _TWIN_READ),
     (re.compile(r"/configurations/testQueries"), _REGISTRY_READ),
 )
-_OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/oauth2-redirect)")
+_OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/[^/]+)")
 _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
     # path, to read it, to write it
     (_OPEN, Open.ANYBODY, Open.ANYBODY),
+    (re.compile(r"/v1/me"), Open.AUTHENTICATED, Open.AUTHENTICATED),
     (re.compile(r"/v1/(policies|tokens|webhooks)(/.*)?"), _ADMIN, _ADMIN),
     (re.compile(r"/v1/audit/.*"), _AUDIT, _AUDIT),
     (re.compile(r"/v1/stream"), _FLEET_READ, _FLEET_READ),

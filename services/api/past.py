@@ -36,6 +36,7 @@ NOT_IN_THE_PAST: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"/v1/stream"), "a stream tells what comes; `after` begins it in the past"),
     (re.compile(r"/v1/webhooks/[^/]+/deliveries"), "attempts to deliver are not part of the log"),
     (re.compile(r"/v1/blocked(/.*)?"), "where workers are stopped is not part of the log"),
+    (re.compile(r"/v1/me"), "it tells who calls now"),
     (re.compile(r"/v1/diff"), "it has its own two moments, `from` and `to`"),
     (re.compile(r"/v1/audit(/.*)?"), "it is the log itself, and takes positions and times of its own"),
 )

@@ -19,6 +19,7 @@ from events.rollout.commands import (
     ApprovePhase,
     CreateRollout,
     PauseRollout,
+    RecordResults,
     ResumeRollout,
     RetryFailed,
     RollBack,
@@ -26,12 +27,14 @@ from events.rollout.commands import (
     SkipPhase,
     StartRollout,
 )
+from events.rollout.decide import ALLOWED
 from events.rollout.errors import RolloutNotFound
 from events.rollout.facts import Counts
 from events.rollout.plan import Phase
 from events.rollout.plan_text import plan_text
 from events.rollout.planner import Judgement
 from events.rollout.state import RolloutDocument, State, decode, subject_of
+from events.rollout.tally import as_sets, recorded_counts
 from events.rollout.words import TimeUnreadable, progress, read_time, standing
 from events.view_store.deployments import deployments
 from services.api import described
@@ -39,6 +42,7 @@ from services.api.asking import author_of, caller_of, room_of
 from services.api.bodies import ActBody, CreateBody, PlanBody, ScheduleBody
 from services.api.described import answers, refusals
 from services.api.errors import NotFound
+from services.api.history import Line
 from services.api.hub import deployment_of, deployment_seen
 from services.api.judging import says
 from services.api.pages import PAGE_MAX, page, place_of
@@ -67,7 +71,7 @@ def deployment(request: Request, name: DeploymentId) -> JsonObject:
     shown = {} if rollout is None or not _is_theirs(request, document) else {name: rollout}
     return {
         **line,
-        "rolledOut": next(iter(_rollout_lines(room_of(request), shown)), None),
+        "rolledOut": next(iter(_rollout_lines(room_of(request), shown, {name: document})), None),
         "createdAt": document.created_at,
         "updatedAt": document.updated_at,
         "etag": etag_text(document.etag),
@@ -103,12 +107,17 @@ def cancel(request: Request, name: HeldId, body: ActBody = _SILENTLY) -> JsonObj
     """End a deployment, and its rollout with it: from here on it targets nobody."""
     room = room_of(request)
     deployment_seen(request, name)
-    rollout, ended = rollouts_of(room, name)[name], ChangeAdmission(name, Ended())
-    if rollout is None or rollout.is_over:
-        room.do(ended, author_of(request))
-    else:
-        room.do_together(author_of(request), AbortRollout(name, body.reason), ended)
+    rollout = rollouts_of(room, name)[name]
+    abort = [] if rollout is None or rollout.is_over else [AbortRollout(name, body.reason)]
+    room.do_together(author_of(request), *_record(room, name, rollout), *abort, ChangeAdmission(name, Ended()))
     return deployment(request, name)
+
+
+def _record(room: Room, name: str, rollout: RolloutDocument | None) -> list[RolloutCommand]:
+    """How the devices of a rollout stand, before its deployment ends: afterwards no device has it any more."""
+    if rollout is None or rollout.results is not UNSET or rollout.state not in ALLOWED[RecordResults]:
+        return []
+    return [RecordResults(name, room.judging.results(name, rollout, room.clock()))]
 
 
 def create_of(name: str, body: CreateBody) -> tuple[CreateDeployment, CreateRollout | None]:
@@ -223,7 +232,7 @@ def list_rollouts(request: Request) -> list[JsonObject]:
         for name, one in rollouts_of(room, *documents).items()
         if one is not None and _is_theirs(request, documents[name])
     }
-    return _rollout_lines(room, found)
+    return _rollout_lines(room, found, documents)
 
 
 @router.put("/deployments/{name}/rollout", response_model=None, responses=answers(described.RolloutAnswer))
@@ -238,9 +247,9 @@ def rollout(
     request: Request, name: RolledOutId, history: Annotated[int, Query(ge=0, le=HISTORY_MAX)] = 100
 ) -> JsonObject:
     """A rollout: its plan, how far each phase is, whom it was judged on, what it waits for, and its last acts."""
-    document = _rollout_seen(request, name)
-    judged, past = _judged(room_of(request), name, document), room_of(request).history.of(name)
-    passed = {line.phase: line.counts for line in past.lines if line.act == "PhasePassed" and line.counts is not None}
+    document = rollout_seen(request, name)
+    judged, past = judged_rollout(room_of(request), name, document), room_of(request).history.of(name)
+    passed = {line.phase: line for line in past.lines if line.act == "PhasePassed"}
     phases = [
         _phase(document, number, judged.counts, passed.get(number))
         for number in range(1, len(document.plan.phases) + 1)
@@ -253,7 +262,7 @@ def rollout(
     return {
         "id": name,
         "state": document.state.value,
-        "says": says(document, judged),
+        "says": says(document, judged, deployment_of(room_of(request), name).admission),
         "planText": _camel(plan_text(document.plan)),
         "author": document.author,
         "phase": document.phase + 1,
@@ -265,6 +274,10 @@ def rollout(
         "changedAt": document.changed_at,
         "reason": document.reason,
         "rollback": document.rollback or None,
+        "backTo": saying.back_to(document) if document.rollback_at else None,
+        "notBack": {why: len(devices) for why, devices in as_sets(document.not_back).items()},
+        "failedBy": {why: len(devices) for why, devices in judged.tally.failed_by.items()},
+        "notAppliedBy": {why: len(devices) for why, devices in judged.tally.not_applied_by.items()},
         "evidence": cited,
         "history": [_camel(line) for line in list(past.lines)[len(past.lines) - min(history, len(past.lines)) :]],
     }
@@ -275,7 +288,7 @@ def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _SILEN
     """Start, pause, resume, abort or roll back a rollout, approve of a phase or skip one, or let failed devices try again."""
     if act not in ACTS:
         raise NotFound(f"nobody can {act[:40]!r} a rollout; there are {', '.join(ACTS)}")
-    command = _command(act, name, body, _rollout_seen(request, name))
+    command = _command(act, name, body, rollout_seen(request, name))
     room_of(request).do(command, author_of(request))
     return rollout(request, name)
 
@@ -292,7 +305,7 @@ def devices(
     if which not in TALLIED:
         raise NotFound(f"no count {which[:40]!r}; there are {', '.join(TALLIED)}")
     room = room_of(request)
-    members = getattr(_judged(room, name, _rollout_seen(request, name)).tally, to_snake(which))
+    members = getattr(judged_rollout(room, name, rollout_seen(request, name)).tally, to_snake(which))
     after = place_of(room.continuations.open(continuation))
     return page(room, room.view.page_of(members.of_partition, after=after, limit=top))
 
@@ -334,7 +347,7 @@ def _is_theirs(request: Request, document: DeploymentDocument) -> bool:
     return scope is None or document.scope == scope.text
 
 
-def _rollout_seen(request: Request, name: str) -> RolloutDocument:
+def rollout_seen(request: Request, name: str) -> RolloutDocument:
     """A rollout as it stands.
 
     Raises:
@@ -351,33 +364,42 @@ def _rollout_seen(request: Request, name: str) -> RolloutDocument:
     return found
 
 
-def _judged(room: Room, name: str, document: RolloutDocument) -> Judgement:
+def judged_rollout(room: Room, name: str, document: RolloutDocument) -> Judgement:
+    """A rollout as the scheduler would judge it now."""
     return room.judging.judged({name: document}, room.clock())[name]
 
 
-def _rollout_lines(room: Room, rollouts: Mapping[str, RolloutDocument]) -> list[JsonObject]:
-    """Rollouts in a list; those with which nothing happens any more are not judged."""
+def _rollout_lines(
+    room: Room, rollouts: Mapping[str, RolloutDocument], documents: Mapping[str, DeploymentDocument]
+) -> list[JsonObject]:
+    """Rollouts in a list; those with which nothing happens any more are not judged, and count as they ended."""
     going = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
     judged = room.judging.judged(going, room.clock())
-    return [
-        {
-            "id": name,
-            "state": document.state.value,
-            "phase": document.phase + 1,
-            "phases": len(document.plan.phases),
-            "counts": _camel(judged[name].counts) if name in judged else None,
-            "says": says(document, judged[name]) if name in judged else progress(document),
-        }
-        for name, document in rollouts.items()
-    ]
+    return [_rollout_line(name, one, judged.get(name), documents[name]) for name, one in rollouts.items()]
 
 
-def _phase(document: RolloutDocument, number: int, now: Counts, passed: Counts | None) -> JsonObject:
+def _rollout_line(
+    name: str, document: RolloutDocument, judged: Judgement | None, deployment: DeploymentDocument
+) -> JsonObject:
+    counts = recorded_counts(document) if judged is None else judged.counts
+    admission = deployment.admission
+    return {
+        "id": name,
+        "state": document.state.value,
+        "phase": document.phase + 1,
+        "phases": len(document.plan.phases),
+        "counts": None if counts is None else _camel(counts),
+        "says": progress(document, admission) if judged is None else says(document, judged, admission),
+    }
+
+
+def _phase(document: RolloutDocument, number: int, now: Counts, passed: Line | None) -> JsonObject:
     """A phase by its number, from 1."""
     phase = document.plan.phases[number - 1]
-    is_open = document.is_open and document.phase + 1 == number
-    state = "open" if is_open else "passed" if number <= document.phase + 1 else "waiting"
-    counts = now if is_open else passed
+    state = document.phase_state(number - 1)
+    ended_it = state not in {"open", "passed", "waiting", "not opened"}
+    counts = now if state == "open" or ended_it else None if passed is None else passed.counts
+    reason = document.reason if ended_it else None if passed is None else passed.reason
     return {
         "number": number,
         "name": phase.name,
@@ -386,6 +408,7 @@ def _phase(document: RolloutDocument, number: int, now: Counts, passed: Counts |
         "approval": phase.approval,
         "approved": number - 1 in document.approved,
         "state": state,
+        "reason": reason or None,
         "counts": None if counts is None else _camel(counts),
     }
 

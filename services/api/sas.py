@@ -70,7 +70,7 @@ def read(header: str) -> Signature:
         SignatureMalformed: a part is missing, there twice, or not what it should be.
     """
     scheme, _, rest = header.partition(" ")
-    if scheme != SCHEME or len(header) > _LENGTH_MAX:
+    if scheme.lower() != SCHEME.lower() or len(header) > _LENGTH_MAX:
         raise SignatureMalformed("the scheme is not SharedAccessSignature, or it is too long")
     parts: dict[str, str] = {}
     for one in rest.strip().split("&"):

@@ -23,7 +23,7 @@ from events.producer.errors import Command
 from events.producer.producer import Producer, Report
 from events.producer.readiness import report_on
 from events.readiness.commands import WaiverCommand
-from events.rollout.commands import RolloutCommand
+from events.rollout.commands import RecordResults, RolloutCommand
 from events.rollout.plan_text import plan_text
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
@@ -65,6 +65,8 @@ _KINDS: dict[str, type[Command]] = {
     kind.__name__: kind
     for union in (DeviceCommand, DeploymentCommand, RolloutCommand, WaiverCommand)
     for kind in union.__args__
+    # How devices stand is read from projections and nothing that a caller says.
+    if kind is not RecordResults
 }
 
 

@@ -6,8 +6,6 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request
 
 from events.canonical import JsonObject
-from events.device.identifiers import AGENT, HUB
-from events.fleet.answers import NOT_RUNNING, OK
 from events.rollout.plan_text import plan_text
 from events.rollout.sets import FleetSet
 from events.update.commands import (
@@ -30,6 +28,7 @@ from services.api.bodies import CancelBody, DeployBody, GroupBody, UpdateImportB
 from services.api.described import answers, refusals
 from services.api.device_update_lists import View, place_in, state_of, view_of
 from services.api.errors import BodyInvalid
+from services.api.rollout_devices import failure_of
 from services.api.room import Room
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
@@ -266,7 +265,7 @@ def _reason(room: Room, carried: Carried, device_id: str, state: DeviceState) ->
         case DeviceState.IN_PROGRESS:
             return "it has not answered yet"
         case DeviceState.FAILED:
-            return _failure(room, device_id)
+            return failure_of(room, device_id)
         case DeviceState.NOT_STARTED | DeviceState.CANCELED:
             why = (one for one in room.view.passed_over(device_id) if one.deployment_id == carried.carrier)
             waits = (
@@ -274,14 +273,3 @@ def _reason(room: Room, carried: Carried, device_id: str, state: DeviceState) ->
             )
             found = next(why, None)
             return waits if found is None else f"{found.why.value}{f': {found.by}' if found.by else ''}"
-
-
-def _failure(room: Room, device_id: str) -> str:
-    """What a device said of its failure, in the words of its system modules."""
-    for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
-        twin = room.twins.module(device_id, module_id) or {}
-        said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
-        code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
-        if code not in {None, OK, NOT_RUNNING}:
-            return f"{who} answered {code}{f': {text}' if text else ''}"
-    return "a module is not as it should be"

@@ -37,6 +37,7 @@ from events.rollout.facts import (
     PhaseApproved,
     PhaseOpened,
     PhasePassed,
+    ResultsRecorded,
     RetryAsked,
     RollbackAsked,
     RollbackBegan,
@@ -298,7 +299,7 @@ def _command_of(name: str, fact: RolloutFact) -> RolloutCommand | None:
             return None
         case PhaseOpened() | DevicesAdmitted() | SoakBegan() | SoakBroken() | DevicesRetried():
             return None
-        case RollbackBegan() | RollbackEnded() | RolloutCompleted():
+        case RollbackBegan() | RollbackEnded() | RolloutCompleted() | ResultsRecorded():
             return None
         case _:
             assert_never(fact)

@@ -40,6 +40,9 @@ COMMANDS = {
     "group": "services.cli.group:app",
     "readiness": "services.cli.readiness:readiness",
     "waiver": "services.cli.waiver:app",
+    "login": "services.cli.login:login",
+    "logout": "services.cli.login:logout",
+    "whoami": "services.cli.login:whoami",
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from events.canonical import JsonObject
 from events.log.archive.manifest import Segment
-from events.log.archive.moving import Moved, Mover
+from events.log.archive.moving import Moved, Mover, Waiting
 from events.log.archive.notes import notes_of, place_of
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
@@ -24,7 +24,7 @@ from events.log.raw import RawStreams, stream_names
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.rich_console import console
-from events.settings import Settings, hide_password
+from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, say
 from events.wording import counted
 from services.cli.client import AsJson, show_json
@@ -84,32 +84,70 @@ def archive(
         mover = open_mover(log, settings)
         before_at = None if write_only else _before_at(settings)
         if dry_run:
-            _show_waiting(log, mover, before_at, as_json=json)
+            _show_waiting(_waiting(log, mover, before_at), settings, as_json=json, trims=not write_only)
             return
         # A flag is somebody's word for it; a variable that one process still has from before is not.
         mover.settle(may_move=archive_url is not None)
         failed = list[LogError]()
         moved = list(_move(log, mover, before_at, failed, quiet=json))
-    if json:
-        show_json(msgspec.to_builtins(moved))
-    else:
-        _show_moved(moved, nothing_failed=not failed)
+        if json:
+            show_json(msgspec.to_builtins(moved))
+        else:
+            _show_moved(moved)
+            if not failed and not any(stream.written or stream.trimmed for stream in moved):
+                _show_nothing_to_do(_waiting(log, mover, before_at), settings, trims=not write_only)
     for error in failed:
         complain_of(error)
     if failed:
         raise typer.Exit(max(map(code_of, failed)))
 
 
-def _show_moved(moved: list[Moved], *, nothing_failed: bool) -> None:
-    shown = [one for one in moved if one.written or one.trimmed]
-    for one in shown:
+def _show_moved(moved: list[Moved]) -> None:
+    for one in (stream for stream in moved if stream.written or stream.trimmed):
         held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
         say(
             f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
             f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
         )
-    if not shown and nothing_failed:
-        say("nothing to do")
+
+
+def _show_nothing_to_do(streams: list[Waiting], settings: Settings, *, trims: bool) -> None:
+    say("nothing to do")
+    say(f"  to write: {_why_not_written(streams, settings.archive_segment_facts)}")
+    if trims:
+        for why in _why_not_trimmed(streams, settings.archive_keep_days):
+            say(f"  to take out of Redis: {why}")
+
+
+def _why_not_written(streams: list[Waiting], segment_facts: int) -> str:
+    longest = max(streams, key=lambda stream: stream.head - stream.written)
+    unwritten = longest.head - longest.written
+    if not unwritten:
+        return "every fact is in a file already"
+    return (
+        f"a file takes {segment_facts:,} facts of one stream (--segment-facts), and no stream has so many that are not"
+        f" written; most are in {longest.stream}: {unwritten:,}"
+    )
+
+
+def _why_not_trimmed(streams: list[Waiting], keep_days: float | None) -> list[str]:
+    if keep_days is None:
+        return [f"everything stays there as long as --keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set"]
+    in_redis = [stream for stream in streams if stream.trimmed < stream.written]
+    if not in_redis:
+        return ["no file has facts that are in Redis too"]
+    reasons = []
+    young = sum(stream.held_by == "age" for stream in in_redis)
+    if young:
+        reasons.append(f"in {counted(young, 'stream')} the next file has facts younger than --keep-days {keep_days:g}")
+    newest = sum(stream.held_by == "head" for stream in in_redis)
+    if newest:
+        reasons.append(f"in {counted(newest, 'stream')} the next file has the newest entry, which stays")
+    for stream in in_redis:
+        if stream.held_by not in {"", "age", "head"}:
+            position = stream.holders[stream.held_by]
+            reasons.append(f"{stream.stream} is still needed by {stream.held_by}, which is at position {position}")
+    return reasons
 
 
 @app.command("list")
@@ -217,8 +255,7 @@ def _move(
     log: RedisLog, mover: Mover, before_at: int | None, failed: list[LogError], *, quiet: bool
 ) -> Iterator[Moved]:
     """Move every stream; what is wrong with one is put among the `failed`, and keeps no other from being moved."""
-    streams = RawStreams(log.client)
-    waiting = [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
+    waiting = _waiting(log, mover, before_at)
     total = sum(one.would_be_written - one.written + one.would_be_trimmed - one.trimmed for one in waiting)
     with _bar(total, quiet=quiet) as advance:
         for stream in mover.streams:
@@ -233,9 +270,12 @@ def _move(
             yield msgspec.structs.replace(written, trimmed=trimmed.trimmed, held_by=trimmed.held_by)
 
 
-def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json: bool) -> None:
+def _waiting(log: RedisLog, mover: Mover, before_at: int | None) -> list[Waiting]:
     streams = RawStreams(log.client)
-    waiting = [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
+    return [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
+
+
+def _show_waiting(waiting: list[Waiting], settings: Settings, *, as_json: bool, trims: bool) -> None:
     if as_json:
         show_json(msgspec.to_builtins(waiting))
         return
@@ -253,7 +293,7 @@ def _show_waiting(log: RedisLog, mover: Mover, before_at: int | None, *, as_json
         table.add_row(one.stream, *map(str, numbers), Text(who))
     console().print(table)
     if not any(one.would_be_written > one.written or one.would_be_trimmed > one.trimmed for one in waiting):
-        say("nothing to do")
+        _show_nothing_to_do(waiting, settings, trims=trims)
 
 
 @contextlib.contextmanager

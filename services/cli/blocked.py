@@ -9,7 +9,6 @@ import typer
 from redis import Redis
 
 from events.backup.mending import damaged, mend
-from events.envelope import Principal
 from events.log.keys import FLEET
 from events.log.opening import open_log
 from events.log.redis import RedisLog
@@ -22,7 +21,7 @@ from events.view_store.stopped import Details, Stop, details, stops
 from events.wording import counted
 from services.cli.client import AsJson, show_json
 from services.cli.exits import StillBlocked
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
 from services.cli.log_place import log_settings
 
 _LOOK_SECONDS = 0.1
@@ -35,7 +34,6 @@ app = typer.Typer(
 
 QueueUrl = Annotated[str | None, typer.Option(help="Where RQ's queue is; the same server if not given.")]
 Reason = Annotated[str, typer.Option(help="Why; recorded in the log.")]
-By = Annotated[str, typer.Option(help="Who decides, as in user:ada.")]
 PlaceName = Annotated[str, typer.Argument(help="Where it stopped, as in p03:17 or fleet:4.")]
 
 
@@ -50,7 +48,7 @@ def blocked(
         str | None, typer.Option(help="Go on without this fact, as in p03:17; short for resolve --leave-out.")
     ] = None,
     reason: Reason = "",
-    by: By = "user:operator",
+    by: By = None,
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
@@ -112,7 +110,7 @@ def resolve(
     leave_out: Annotated[bool, typer.Option("--leave-out", help="Go on without it, for good.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try it again, as after an upgrade.")] = False,
     reason: Reason = "",
-    by: By = "user:operator",
+    by: By = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until nobody is stopped there any more.")] = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
@@ -185,9 +183,9 @@ def _open(settings: Settings) -> tuple[RedisLog, RedisViewStore]:
     return log, RedisViewStore(log.client)
 
 
-def _producer(log: RedisLog, settings: Settings, by: str) -> Producer:
+def _producer(log: RedisLog, settings: Settings, by: str | None) -> Producer:
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
-    return Producer(log, by=Principal.parse(by), waker=waker)
+    return Producer(log, by=author(log, settings, by), waker=waker)
 
 
 def _at(found: tuple[Stop, ...], place: str) -> Stop:

@@ -15,9 +15,12 @@ from rich.text import Text
 
 from events.canonical import Json
 from events.rich_console import console
-from events.settings import read_settings
+from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import say_json
-from services.local import serving, token
+from services import logins
+from services.credentials import Serving
+from services.local import TOKEN_FILE, serving
+from services.local import token as local_token
 
 TIMEOUT_SECONDS = 30.0
 WATCH_SECONDS = 0.5
@@ -53,19 +56,39 @@ class ApiUnavailable(Exception):
 class Api:
     """Calls of the API, with its errors as ours."""
 
-    def __init__(self, url: str | None, *, at: str | None = None) -> None:
-        """With `at`, whatever is read is read as of then."""
+    def __init__(self, url: str | None, *, at: str | None = None, token: str = "") -> None:
+        """With `at`, every read answers as of then. A `token` overrides those of the settings, logins and data directory.
+
+        Raises:
+            SettingsInvalid, LoginsUnreadable: where the API is, or the token for it, cannot be read.
+        """
         self._then = {} if at is None else {"at": at}
         settings = read_settings(api_url=url)
         local = serving(settings.data_dir)
         self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
-        shown = settings.token or token(settings.data_dir)
+        shown, self.token_source = (token, "given") if token else self._token(settings, local)
         self._headers = {"Authorization": f"Bearer {shown}"} if shown else {}
         # The authority of this machine is trusted for its own address alone.
         trusted = local.ca if local is not None and local.ca and self._url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
         self.headers: httpx.Headers = httpx.Headers()
         """Those of the last answer."""
+
+    @property
+    def url(self) -> str:
+        """Where the API is, without a slash at the end."""
+        return self._url
+
+    def _token(self, settings: Settings, local: Serving | None) -> tuple[str, str]:
+        """The token for this server, and where it comes from; both empty where there is none."""
+        if settings.token:
+            return settings.token, f"{ENV_PREFIX}TOKEN"
+        login = logins.read(settings.login_file).get(self._url)
+        if login is not None:
+            return login.token, str(settings.login_file)
+        # The administrator's token of this machine is shown to the server of this machine alone.
+        administrator = local_token(settings.data_dir) if local is not None and local.url == self._url else ""
+        return administrator, str(settings.data_dir / TOKEN_FILE) if administrator else ""
 
     def call(
         self,
@@ -128,8 +151,8 @@ class Api:
         except httpx.HTTPError as error:
             raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
 
-    def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[str]:
-        """Device ids, page by page."""
+    def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[Any]:
+        """Device ids, or devices, page by page."""
         token, left = None, limit
         while left:
             asked = {**(params or {}), "top": min(left, 1000), **({"continuation": token} if token else {})}

@@ -23,6 +23,7 @@ from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
 from events.terminal import complain, say
+from services.authors import author_of
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
 from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
@@ -31,7 +32,6 @@ from services.local import NoAuthority, served
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
 
-_AUTHOR = Principal.parse("user:console")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 _HTTPS_PORT = 443
@@ -49,6 +49,7 @@ class Opened(msgspec.Struct, frozen=True):
     log: RedisLog
     vault: LazyVault
     producer: Producer
+    author: Principal
 
     def note_read(self, subject: str) -> None:
         """Have it in the log that a key is about to be printed.
@@ -56,7 +57,7 @@ class Opened(msgspec.Struct, frozen=True):
         Raises:
             LogUnavailable: it is not noted, and must not be printed.
         """
-        self.producer.do(NoteSecretsRead(str(_AUTHOR), (subject,), 1, "keys", "twinfold connection-string"))
+        self.producer.do(NoteSecretsRead(str(self.author), (subject,), 1, "keys", "twinfold connection-string"))
 
 
 @contextlib.contextmanager
@@ -65,7 +66,8 @@ def _opened(settings: Settings) -> Iterator[Opened]:
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     with contextlib.closing(log.client):
-        yield Opened(log, vault, Producer(log, by=_AUTHOR, waker=waker, take_secrets=vault.take_out))
+        author = author_of(log, settings)
+        yield Opened(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
 
 
 def connection_string(

@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
-from events.envelope import Principal
 from events.log.opening import open_log
 from events.producer.erasing import InUse, Kind, erasable
 from events.producer.erasing import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
 from events.terminal import say
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
+from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
 from services.cli.log_place import log_settings
 
 
@@ -25,7 +24,7 @@ def erase(
     ] = False,
     even_in_use: Annotated[bool, typer.Option("--even-in-use", help="Although something needs them.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    by: Annotated[str, typer.Option(help="Who decides, as in user:ada.")] = "user:operator",
+    by: By = None,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
@@ -46,5 +45,5 @@ def erase(
         raise InUse(found.of, found.users)
     if not yes:
         typer.confirm(f"{len(found.ids)} secrets of {found.of} can never be read again. Go on?", abort=True)
-    erase_secrets(log, store, Producer(log, by=Principal.parse(by)), found, reason=reason)
+    erase_secrets(log, store, Producer(log, by=author(log, settings, by)), found, reason=reason)
     say(f"{len(found.ids)} secrets of {found.of} are erased; backups taken before still have them")

@@ -17,6 +17,7 @@ from events.manifest.errors import ManifestInvalid
 from events.producer.errors import ProducerError
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
+from services.authors import TokenNotAccepted
 from services.certificates import CertificateUnusable
 from services.cli.client import ApiRefused, ApiUnavailable
 from services.cli.inputs import InputUnreadable
@@ -26,6 +27,7 @@ from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer, RedisDidNotStart
 from services.local import NoAuthority, NotServed
+from services.logins import LoginsUnreadable, NotLoggedIn
 from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew
 
 REFUSED = 1
@@ -50,7 +52,7 @@ class StillBlocked(Exception):
         self.place, self.why = place, why
 
 
-_USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable)
+_USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable, LoginsUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
     DepotUnavailable,
@@ -69,6 +71,8 @@ _REFUSED = (
     RestoreFailed,
     StillBlocked,
     NoAuthority,
+    NotLoggedIn,
+    TokenNotAccepted,
     ManifestInvalid,
     ManifestRefused,
     ProducerError,

@@ -6,6 +6,11 @@ from typing import Annotated
 
 import typer
 
+from events.envelope import Principal
+from events.log.port import Log
+from events.settings import Settings
+from services.authors import author_of
+
 RedisUrl = Annotated[
     str | None,
     typer.Option(
@@ -28,6 +33,30 @@ TlsCertificate = Annotated[
 ]
 
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Its key, in PEM without a password.")]
+
+
+By = Annotated[
+    str | None,
+    typer.Option(
+        help="The person who decides, as in user:ada.",
+        show_default="the token's name, else the operating system's user",
+    ),
+]
+
+
+def author(log: Log, settings: Settings, by: str | None) -> Principal:
+    """The author that --by names, else the person who runs the command.
+
+    Raises:
+        typer.BadParameter: --by is not kind:id.
+        TokenNotAccepted, LoginsUnreadable, LogUnavailable: as `author_of`.
+    """
+    if by is None:
+        return author_of(log, settings)
+    try:
+        return Principal.parse(by)
+    except ValueError:
+        raise typer.BadParameter(f"--by {by!r} is not kind:id, as in user:ada") from None
 
 
 def moment(text: str) -> int:

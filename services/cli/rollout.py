@@ -37,7 +37,7 @@ app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devic
 BAR_CHARACTERS = 20
 ACTS_SHOWN = 5
 _ENDS = {"completed", "aborted", "rolled back", "halted"}
-_SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked")
+_SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
@@ -180,6 +180,39 @@ def show(
         return
     if _followed(look)["state"] != "completed":
         raise typer.Exit(REFUSED)
+
+
+@app.command()
+def devices(
+    name: Name,
+    *,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            help="Only devices that are healthy, already, failed, silent, pending, outranked, notApplied, "
+            "notAdmitted or notBack."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    at: At = None,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """The devices of a rollout: how each stands with it, why, and what it runs now.
+
+    Example: twinfold rollout devices camera-2 --state failed
+    """
+    params = {} if state is None else {"state": state}
+    found = list(Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params))
+    if json:
+        show_json(found)
+        return
+    table = Table("device", "state", "reason", "runs")
+    for one in found:
+        back = f"; not back: {one['notBack']}" if one["notBack"] else ""
+        runs = ", ".join(one["runs"]["deployments"]) or one["runs"]["standing"]
+        table.add_row(one["deviceId"], one["state"], one["reason"] + back, runs)
+    show_table(lambda: table, watch=False)
 
 
 @app.command()
@@ -358,10 +391,15 @@ def _shown(found: dict[str, Any]) -> RenderableType:
         for act in found["history"][-ACTS_SHOWN:]
     ]
     said = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"
-    return Group(Text(_line(found)), table, Text(said), *map(Text, acts))
+    whys = [
+        f"{count} {what}: {why}"
+        for what, member in (("failed", "failedBy"), ("not applied", "notAppliedBy"), ("not back", "notBack"))
+        for why, count in found[member].items()
+    ]
+    return Group(Text(_line(found)), table, Text(said), *map(Text, whys), *map(Text, acts))
 
 
-_NAMES = {"already": "already there", "timedOut": "of them late"}
+_NAMES = {"already": "already there", "timedOut": "of them late", "notApplied": "not applied"}
 
 
 def _progress(counts: dict[str, int] | None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
+from msgspec import UNSET
 
 from events.deployment import state as deployment_state
 from events.deployment.commands import ChangeAdmission, DeploymentCommand
@@ -19,7 +20,7 @@ from events.log.wake import WakeFailed
 from events.producer.deciding import REFUSALS, load, propose
 from events.producer.producer import WakerLike
 from events.rollout import state as rollout_state
-from events.rollout.commands import AbortRollout, RolloutCommand, StartRollout
+from events.rollout.commands import AbortRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutDeleted, RolloutFact, RolloutPaused
 from events.rollout.state import RolloutDocument, State
 from events.update.commands import CancelUpdateDeployment
@@ -116,6 +117,11 @@ class Engine:
                     return 0  # It is rolled back: nobody has it, or is about to.
                 # Its admission is the rollout's, until that is over; the end follows in the next round.
                 return self._command(AbortRollout(name, "the deployment's time came to end"), fence, now)
+            if rollout is not None and rollout.results is UNSET:
+                # Once it has ended, no device has it any more; the end follows in the next round.
+                return self._command(
+                    RecordResults(name, self._census.results(name, rollout, now, self._settle)), fence, now
+                )
             return self._command(ChangeAdmission(name, Ended(), end, now - end), fence, now)
         if start and start <= now:
             rollout = self._standing.rollouts.get(name)

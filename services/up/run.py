@@ -19,6 +19,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
 from services import certificates, local, whole_files
+from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import redis_of
@@ -91,7 +92,8 @@ def _leave_word(settings: Settings, log: RedisLog) -> None:
     if not settings.open_access:
         ensure_policies(producer, log)
         if local.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
-            text = issue_token(producer, name="admin", role="admin")
+            # Named after a person: what the commands of this machine change is recorded under it.
+            text = issue_token(producer, name=system_user(), role="admin")
             whole_files.put(settings.data_dir / local.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
     word = Serving(

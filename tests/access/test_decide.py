@@ -86,7 +86,7 @@ def test_a_policy_of_ones_own_has_rights_of_the_hub_alone(rights: tuple[str, ...
         decided(define(rights=rights))
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "a:b", "x" * 65, "ä", "a\n"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "a:b", "x" * 65, "ä", "a\n"])
 def test_a_name_has_its_alphabet_and_length(name: str) -> None:
     for policy_command in (define(name), DeletePolicy(name)):
         with pytest.raises(PolicyInvalid, match="1 to 64 ASCII"):

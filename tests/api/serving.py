@@ -28,6 +28,7 @@ from tests.workers.system import System, fresh_system
 # An idle connection is not used again for longer than any of these processes keeps it.
 _LIMITS = httpx.Limits(keepalive_expiry=1.0)
 API_VERSION = {"api-version": "2021-04-12"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
 
 _OPEN = {"TWINFOLD_LOG_LEVEL": "warning", "TWINFOLD_OPEN_ACCESS": "true"}
 

@@ -231,6 +231,33 @@ def test_a_signature_for_one_path_is_not_good_for_another(gate: Guarded) -> None
         assert refused(gate.http.get(path, headers=header))
 
 
+@pytest.mark.parametrize("resource", ["/v1/devices", "/v1/devices/", "/v1/devices/victim", "/devices"])
+def test_a_signature_may_name_a_path_with_our_prefix(gate: Guarded, resource: str) -> None:
+    header = {"Authorization": signed(gate.key("iothubowner"), gate.host + resource, policy="iothubowner")}
+    assert gate.http.get("/v1/devices/victim/modules", headers=header).status_code in {200, 404}
+    for path in ("/v1/deployments", "/v1/devices2", "/twins/victim", "/configurations"):
+        assert refused(gate.http.get(path, headers=header))
+    assert refused(gate.http.get("/devices/victim", headers=header)) is resource.startswith("/v1")
+
+
+def test_a_device_may_sign_its_path_with_our_prefix(gate: Guarded) -> None:
+    key = device_key(gate.system.log, gate.vault, "thief")
+    header = {"Authorization": signed(key, f"{gate.host}/v1/devices/thief")}
+    assert gate.http.get("/v1/devices/thief/desired", headers=header).status_code in {200, 404}
+    for path in ("/devices/thief/modules", "/v1/devices/victim/desired"):
+        assert refused(gate.http.get(path, headers=header))
+
+
+@pytest.mark.usefixtures("writing")
+def test_the_name_of_a_scheme_is_the_same_in_upper_and_lower_case(gate: Guarded) -> None:
+    token, signature = gate.token("read")["Authorization"], gate.policy()["Authorization"]
+    for header in (token, signature):
+        scheme, _, credentials = header.partition(" ")
+        for spelled in (scheme.lower(), scheme.upper()):
+            given = {"Authorization": f"{spelled} {credentials}"}
+            assert gate.http.get("/devices", headers=given).status_code == 200
+
+
 # -- good credentials that do not allow it
 
 

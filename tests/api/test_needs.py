@@ -63,6 +63,7 @@ AUDIT = frozenset({Right.AUDIT_READ})
         ("/v1/tokens/a", ADMIN, ADMIN),
         ("/v1/webhooks", ADMIN, ADMIN),
         ("/v1/devices/a/personal", ADMIN, ADMIN),
+        ("/v1/me", Open.AUTHENTICATED, Open.AUTHENTICATED),
         ("/v1/blocked/p03:17", READ, ADMIN),
         ("/v1/webhooks/a", ADMIN, ADMIN),
         ("/v1/webhooks/a/test", ADMIN, ADMIN),

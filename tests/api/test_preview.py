@@ -11,7 +11,7 @@ from events import PatchTags
 from events.canonical import encode
 from events.log.keys import partition_of
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import api, served
+from tests.api.serving import NDJSON, api, served
 from tests.api.test_description import operations, run_example
 from tests.servers import eventually
 from tests.workers.system import System, base, deploy, join
@@ -45,7 +45,7 @@ def lines(*commands: dict[str, Any]) -> bytes:
 
 
 def previewed(http: httpx.Client, *commands: dict[str, Any], **query: Any) -> Any:
-    return http.post("/v1/preview", content=lines(*commands), params=query).raise_for_status().json()
+    return http.post("/v1/preview", content=lines(*commands), headers=NDJSON, params=query).raise_for_status().json()
 
 
 CREATE = {
@@ -84,7 +84,9 @@ def test_every_list_that_an_answer_names_can_be_asked_for_though_nobody_is_on_it
     assert {one["list"] for one in named if not one["devices"]} > {"managed", "deployments/north/lost"}
     for one in named:
         assert len(previewed(http, CREATE, list=one["list"])["devices"]) == one["devices"]
-    missing = http.post("/v1/preview", content=lines(CREATE), params={"list": "deployments/nowhere/lost"})
+    missing = http.post(
+        "/v1/preview", content=lines(CREATE), headers=NDJSON, params={"list": "deployments/nowhere/lost"}
+    )
     assert (missing.status_code, "has no list" in missing.text) == (404, True)
 
 
@@ -217,7 +219,9 @@ def test_what_would_be_refused_is_refused_the_same_way(http: httpx.Client) -> No
     shown = http.post("/v1/deployments/bad", json=body, params={"preview": "true"})
     assert (shown.status_code, shown.json()["error"]["code"]) == (real.status_code, real.json()["error"]["code"])
     assert shown.json()["error"]["message"] == real.json()["error"]["message"]
-    found = http.post("/v1/preview", content=lines({"command": "DeleteDeployment", "deployment_id": "nowhere"}))
+    found = http.post(
+        "/v1/preview", content=lines({"command": "DeleteDeployment", "deployment_id": "nowhere"}), headers=NDJSON
+    )
     assert (found.status_code, found.json()["error"]["code"]) == (404, "ConfigurationNotFound")
     several = previewed(http, {"command": "DeleteDeployment", "deployment_id": "nowhere"}, CREATE)
     assert [one["line"] for one in several["refused"]] == [1]
@@ -246,8 +250,8 @@ def test_lines_that_were_previewed_are_done_with_the_token_all_together(system: 
         {"command": "PatchTags", "device_id": "d5", "tags": {"shelf": 1}},
         {"command": "PatchTags", "device_id": "d4", "tags": {"shelf": 2}},
     )
-    shown = http.post("/v1/preview", content=wanted).raise_for_status().json()
-    headers = {"Twinfold-Preview": shown["token"]}
+    shown = http.post("/v1/preview", content=wanted, headers=NDJSON).raise_for_status().json()
+    headers = {**NDJSON, "Twinfold-Preview": shown["token"]}
     done = http.post("/v1/facts", content=wanted, headers=headers).raise_for_status()
     assert done.json() == {"written": 3, "refused": shown["refused"]}
     assert done.headers["Twinfold-Preview-Between"] == "none"
@@ -266,15 +270,15 @@ def test_of_lines_that_need_a_look_the_answer_says_which_are_done_and_a_token_le
     system.settle()
     wide = lines({"command": "DeleteDeployment", "deployment_id": "doomed"})
     with api(system, TWINFOLD_PREVIEW_REQUIRED_ABOVE="3") as careful:
-        refused = careful.post("/v1/facts", content=wide)
+        refused = careful.post("/v1/facts", content=wide, headers=NDJSON)
         assert (refused.status_code, "are done" in refused.text) == (428, False)
         names = ["d5", *(f"nobody-{number}" for number in range(999))]
         many = lines(*({"command": "PatchTags", "device_id": name, "tags": {"n": 999}} for name in names))
-        refused = careful.post("/v1/facts", content=many + b"\n" + wide)
+        refused = careful.post("/v1/facts", content=many + b"\n" + wide, headers=NDJSON)
         assert (refused.status_code, "lines before 1001 are done" in refused.text) == (428, True)
         assert careful.get("/twins/d5").json()["tags"]["n"] == 999
-        token = careful.post("/v1/preview", content=wide).raise_for_status().json()["token"]
-        careful.post("/v1/facts", content=wide, headers={"Twinfold-Preview": token}).raise_for_status()
+        token = careful.post("/v1/preview", content=wide, headers=NDJSON).raise_for_status().json()["token"]
+        careful.post("/v1/facts", content=wide, headers={**NDJSON, "Twinfold-Preview": token}).raise_for_status()
         assert careful.get("/configurations/doomed").status_code == 404
 
 

@@ -10,7 +10,7 @@ import pytest
 from events import PatchTags, RegisterDevice, ReportProperties
 from events.readiness.host_facts import SECTION
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import Guarded, api, guarded, served
+from tests.api.serving import NDJSON, Guarded, api, guarded, served
 from tests.readiness.manifests import READY, manifest
 from tests.view_store.test_readiness import privileged
 from tests.workers.system import System, base, deploy, fresh_system, join
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.redis_server
 PASSWORD = "hunter2-hunter2"
 OPEN: dict[str, Any] = {"content": privileged("press"), "targetCondition": "*", "priority": 5}
 WAIVER = {"rule": "privileged", "reason": "until the next release", "until": "2999-12-31"}
-NDJSON = {"content-type": "application/x-ndjson"}
 
 
 @pytest.fixture

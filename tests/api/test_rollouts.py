@@ -10,7 +10,7 @@ from events import RegisterDevice
 from events.rollout.facts import Counts
 from services.api.paths import ACTS, TALLIED
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import Guarded, api, guarded
+from tests.api.serving import NDJSON, Guarded, api, guarded
 from tests.servers import eventually
 from tests.workers.system import System, answer, base, fresh_system
 
@@ -218,7 +218,8 @@ def test_a_rollout_goes_through_its_phases_with_an_approval_and_tells_what_happe
     assert found["evidence"]["act"] == "RolloutCompleted"
     assert len(found["evidence"]["asOf"]) == rolling.system.log.partitions
     assert len(rolling.get(f"/v1/deployments/{name}/rollout", history=1)["history"]) == 1
-    assert "whoever is targeted gets it" in rolling.ask("GET", f"/v1/deployments/{name}")["says"]
+    assert "completed: 8 of 8 devices have it" in rolling.ask("GET", f"/v1/deployments/{name}")["says"]
+    assert [one["state"] for one in found["phases"]] == ["passed", "passed"]
     assert rolling.ask("PUT", f"/v1/deployments/{rolling.create(hold=True)}/rollout", **found["plan"])
 
 
@@ -291,6 +292,58 @@ def test_a_rollout_is_rolled_back_by_hand(rolling: Rolling) -> None:
     assert rolling.ask("GET", f"/v1/deployments/{name}")["admission"] == "Ended"
 
 
+def devices_of(rolling: Rolling, name: str, **params: Any) -> list[Any]:
+    """All pages of the devices of a rollout."""
+    path, found = f"/v1/deployments/{name}/rollout/devices", []
+    continuation: dict[str, Any] = {}
+    while True:
+        page = rolling.get(path, top=3, **params, **continuation)
+        found += page["devices"]
+        if page["continuation"] is None:
+            return found
+        continuation = {"continuation": page["continuation"]}
+
+
+def test_after_a_rollback_each_device_tells_how_it_stood_why_and_what_it_runs(rolling: Rolling) -> None:
+    beneath = rolling.create()
+    plan = {"phases": ["100%"], "failure": {"count": 2, "then": "roll back"}}
+    name = rolling.create(rollout=plan)
+    rolling.act(name, "start")
+    eventually(lambda: rolling.rollout(name)["counts"]["admitted"] == 8, what="all are admitted")
+    rolling.system.settle()
+    system = rolling.system
+    system.do(answer(system, "d0", m="running"), answer(system, "d1", code=417, m="failed"))
+    eventually(lambda: rolling.rollout(name)["counts"]["failed"] == 1, what="one has failed")
+    (failed,) = devices_of(rolling, name, state="failed")
+    assert (failed["deviceId"], failed["reason"]) == ("d1", "it answered 417")
+    assert failed["runs"]["deployments"] == [name]
+    system.do(answer(system, "d2", m="failed"))
+    rolling.until(name, "it is rolled back", state="rolling back")
+    rolling.healthy()
+    found = rolling.until(name, "all are back", state="rolled back")
+    assert found["says"].startswith("rolled back to what else targets each device: 8 of 8 are back")
+    assert [one["state"] for one in found["phases"]] == ["rolled back"]
+    assert (found["counts"]["healthy"], found["counts"]["failed"], found["counts"]["pending"]) == (1, 2, 5)
+    assert found["failedBy"] == {"it answered with a failure": 1, "a module is not as desired": 1}
+    listed = {one["deviceId"]: one for one in devices_of(rolling, name)}
+    assert {one: listed[one]["state"] for one in ("d0", "d1", "d2", "d3")} == {
+        "d0": "healthy",
+        "d1": "failed",
+        "d2": "failed",
+        "d3": "pending",
+    }
+    assert {one["deviceId"]: one["reason"] for one in devices_of(rolling, name, state="failed")} == {
+        "d1": "it answered with a failure",
+        "d2": "a module is not as desired",
+    }
+    assert all(one["runs"]["deployments"] == [beneath] for one in listed.values())
+    (line,) = (one for one in rolling.ask("GET", "/v1/rollouts") if one["id"] == name)
+    assert line["counts"]["failed"] == 2
+    assert len(listed) == 8
+    wrong = rolling.http.get(f"/v1/deployments/{name}/rollout/devices", params={"state": "fine"})
+    assert (wrong.status_code, "notApplied" in wrong.text) == (400, True)
+
+
 def test_a_rollout_and_its_deployment_are_canceled_together(rolling: Rolling) -> None:
     name = rolling.create(rollout=SOON, schedule={"start": FAR})
     assert "until then it targets nobody" in rolling.ask("GET", f"/v1/deployments/{name}")["says"]
@@ -299,9 +352,22 @@ def test_a_rollout_and_its_deployment_are_canceled_together(rolling: Rolling) ->
     rolling.refused(
         "PUT", f"/v1/deployments/{name}/schedule", 409, "its rollout has started", start="2099-12-01T00:00Z"
     )
+    eventually(lambda: rolling.rollout(name)["counts"]["admitted"] == 2, what="two devices of eight are admitted")
+    rolling.system.settle()
+    pending = {one["deviceId"] for one in devices_of(rolling, name, state="pending")}
     ended = rolling.ask("POST", f"/v1/deployments/{name}/cancel", reason="no more")
     assert (ended["admission"], ended["rollout"]) == ("Ended", "aborted")
-    assert rolling.rollout(name)["reason"] == "no more"
+    assert "ResultsRecorded" in [line["act"] for line in rolling.rollout(name)["history"]]
+    rolling.system.settle()
+    found = rolling.rollout(name)
+    assert (found["reason"], found["counts"]["pending"]) == ("no more", 2)
+    assert [one["state"] for one in found["phases"]] == ["aborted", "not opened"]
+    told = "aborted: no more; its deployment has ended, and no device has it any more"
+    (line,) = (one for one in rolling.ask("GET", "/v1/rollouts") if one["id"] == name)
+    assert (found["says"], line["says"], line["counts"]["pending"]) == (told, told, 2)
+    listed = devices_of(rolling, name, state="pending")
+    assert {one["deviceId"] for one in listed} == pending
+    assert all(name not in one["runs"]["deployments"] for one in listed)
 
 
 def test_one_that_has_started_is_not_rolled_out_and_one_is_not_rolled_out_twice(rolling: Rolling) -> None:
@@ -313,7 +379,7 @@ def test_one_that_has_started_is_not_rolled_out_and_one_is_not_rolled_out_twice(
     again = rolling.refused("PUT", f"/v1/deployments/{name}/rollout", 409, "has a rollout", **SOON)
     assert again == "RolloutAlreadyExists"
     facts = f'{{"command":"ChangeAdmission","deployment_id":"{name}","admission":{{"type":"Everyone"}}}}\n'
-    (one,) = rolling.http.post("/v1/facts", content=facts).json()["refused"]
+    (one,) = rolling.http.post("/v1/facts", content=facts, headers=NDJSON).json()["refused"]
     assert "rolled out in phases" in one["error"]
 
 

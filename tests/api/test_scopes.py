@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import Guarded, guarded, written
+from tests.api.serving import NDJSON, Guarded, guarded, written
 from tests.servers import eventually
 from tests.workers.system import base, fresh_system
 
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.redis_server
 
 NORTHERN, SOUTHERN = {"n1", "n2", "n3"}, {"s1", "s2"}
 SCOPE = "tags.site = 'north'"
-NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
 class Fleet:

@@ -13,7 +13,7 @@ import pytest
 from events import PatchTags, RegisterDevice
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
-from tests.api.serving import api, counted, served
+from tests.api.serving import NDJSON, api, counted, served
 from tests.servers import eventually, redis_server
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
@@ -94,12 +94,12 @@ def test_facts_come_in_as_lines_and_bad_lines_do_not_hold_up_the_others(serving:
         {"command": "PatchTags", "device_id": "d", "tags": {"line": 4}},
     ]
     body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    told = http.post("/v1/facts", content=body).json()
+    told = http.post("/v1/facts", content=body, headers=NDJSON).json()
     assert told["written"] == 3
     assert [one["line"] for one in told["refused"]] == [3, 4, 5, 6, 7]
     assert http.get("/twins/d").json()["tags"] == {"site": "north", "line": 4}
     many = "\n".join(json.dumps({"command": "RegisterDevice", "device_id": f"m{number}"}) for number in range(2500))
-    assert http.post("/v1/facts", content=many).json() == {"written": 2500, "refused": []}
+    assert http.post("/v1/facts", content=many, headers=NDJSON).json() == {"written": 2500, "refused": []}
     assert system.log.load(["m2499"])[0].snapshot is not None
 
 
@@ -217,7 +217,7 @@ def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple
         "r": {"address": "example.com", "username": "u", "password": "hidden"}
     }
     line = json.dumps({"command": "CreateDeployment", "deployment_id": "a", "content": content})
-    told = http.post("/v1/facts", content=f"{{\n{line}\n{line}\n")
+    told = http.post("/v1/facts", content=f"{{\n{line}\n{line}\n", headers=NDJSON)
     assert told.json()["written"] == 1
     assert [one["line"] for one in told.json()["refused"]] == [1, 3]
     assert "hidden" not in told.text

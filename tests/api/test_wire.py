@@ -113,12 +113,35 @@ def test_what_is_no_http_is_refused_in_our_words(gate: Guarded, sent: bytes) -> 
         assert json.loads(answer.body)["Message"].startswith("ErrorCode:ArgumentInvalid;")
 
 
-@pytest.mark.parametrize("sent", ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding : chunked"])
-def test_a_request_hides_no_other_one(gate: Guarded, sent: str) -> None:
-    hidden = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+        "HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0",
+        "HTTP/1.0\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1\r\nTransfer-Encoding : chunked",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/facts", "/healthz"])
+def test_a_request_whose_end_can_be_found_in_two_ways_is_refused_and_ends_the_connection(
+    gate: Guarded, framing: str, path: str
+) -> None:
+    version, _, headers = framing.partition("\r\n")
+    hidden = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(gate) as wire:
-        wire.sendall(f"POST /v1/facts HTTP/1.1\r\nHost: x\r\n{sent}\r\n\r\n0\r\n\r\n{hidden}".encode())
-        assert rest(wire).startswith((b"HTTP/1.1 400", b"HTTP/1.1 401"))
+        wire.sendall(f"POST {path} {version}\r\nHost: x\r\n{headers}\r\n\r\n0\r\n\r\n{hidden}".encode())
+        answer = Raw(rest(wire))
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert answer.body.count(b"ErrorCode") == 1
+
+
+def test_the_refusal_of_two_lengths_names_both_headers(gate: Guarded) -> None:
+    with connect(gate) as wire:
+        both = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
+        wire.sendall(head(gate, "PATCH", "/twins/victim", {**gate.policy(), **both}) + b"0\r\n\r\n")
+        answer = Raw(rest(wire))
+    assert "Content-Length or Transfer-Encoding, not both" in json.loads(answer.body)["Message"]
 
 
 def test_a_websocket_is_not_opened_past_the_gate(gate: Guarded) -> None:

@@ -65,7 +65,9 @@ def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     assert written.keys() == {"stream", "segments", "written", "bytes", "trimmed", "heldBy"}
     assert (written["segments"], written["written"], written["trimmed"]) == (3, 90, 0)
     assert "p00: 0 written in 0 files (0.0 MB), 90 taken out of Redis" in _run(log, tmp_path, "--keep-days", "0")
-    assert _run(log, tmp_path, "--keep-days", "0") == "nothing to do\n"
+    nothing = _run(log, tmp_path, "--keep-days", "0")
+    assert nothing.startswith("nothing to do\n")
+    assert "no file has facts that are in Redis too" in nothing
     listed = _json(log, tmp_path, "list")
     assert listed["url"] == str(tmp_path)
     (stream,) = [one for one in listed["streams"] if one["segments"]]
@@ -90,6 +92,23 @@ def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     (fault,) = _json(log, tmp_path, "verify", code=1)["faults"]
     assert (fault["fault"], name in fault["message"]) == ("SegmentMissing", True)
     assert "90 facts and outcomes in the archive, 1 fault\n" in _run(log, tmp_path, "verify", code=1)
+
+
+def test_an_archive_that_moves_nothing_says_why(log: RedisLog, tmp_path: Path) -> None:
+    def reasons(*words: str) -> str:
+        _run(log, tmp_path, *words)
+        again = _run(log, tmp_path, *words)
+        assert _run(log, tmp_path, *words, "--dry-run").endswith(again)
+        return again
+
+    written = reasons("--write-only")
+    assert "a file takes 30 facts of one stream" in written
+    assert "most are in p00: 10" in written
+    assert "Redis" not in written
+    assert "everything stays there as long as --keep-days (TWINFOLD_ARCHIVE_KEEP_DAYS) is not set" in reasons()
+    assert "in 1 stream the next file has facts younger than --keep-days 30000" in reasons("--keep-days", "30000")
+    log.client.hset("{p00}:log:holders", "sealer", "20")
+    assert "p00 is still needed by sealer, which is at position 20" in reasons("--keep-days", "0")
 
 
 def test_a_stream_that_lost_entries_is_named_and_every_other_is_moved_all_the_same(

@@ -1,14 +1,19 @@
 """`twinfold connection-string`, `ca`, `token` and `policy`, on a directory that `twinfold up` works in."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import http.server as http_server
+import json
 import os
+import pwd
 import shutil
 import ssl
 import stat
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -48,16 +53,18 @@ def http(data: Path) -> Iterator[httpx.Client]:
 def twinfold(data: Path, http: httpx.Client) -> Run:
     assert http.get("/readyz").is_success
 
-    def run(*arguments: str, code: int = 0) -> str:
+    def run(*arguments: str, code: int = 0, **given: Any) -> str:
         """What a command printed; what it refused is one line."""
-        return run_on(data, *arguments, code=code)
+        return run_on(data, *arguments, code=code, **given)
 
     return run
 
 
-def run_on(data: Path, *arguments: str, code: int = 0) -> str:
+def run_on(data: Path, *arguments: str, code: int = 0, typed: str = "", **environment: str) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")}
-    ran = waiting.run([sys.executable, "-m", "services.cli", *arguments], env={**clean, "TWINFOLD_DATA_DIR": str(data)})
+    logins = data.parent / "logins" / "logins.json"
+    own = {"TWINFOLD_DATA_DIR": str(data), "TWINFOLD_LOGIN_FILE": str(logins), **environment}
+    ran = waiting.run([sys.executable, "-m", "services.cli", *arguments], env={**clean, **own}, input=typed)
     assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
     if code == 1:
@@ -335,3 +342,89 @@ def test_a_directory_that_nothing_served_from_is_usage(tmp_path: Path) -> None:
         assert "no `twinfold up` has worked there" in run_on(tmp_path, *words, code=2)
         given = waiting.run([sys.executable, "-m", "services.cli", *words, "--data", str(tmp_path)], text=False)
         assert given.returncode == 2
+
+
+OS_USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+def authors(twinfold: Run, fact: str, subject: str) -> set[str]:
+    """Who the log says changed a subject."""
+    lines = [json.loads(line) for line in twinfold("log", "--json").splitlines()]
+    return {line["by"] for line in lines if (line["type"], line["subject"]) == (fact, subject)}
+
+
+def test_without_a_token_changes_are_recorded_under_the_operating_systems_user(twinfold: Run) -> None:
+    twinfold("device", "create", "by-hand")
+    twinfold("policy", "create", "by-hand", "RegistryRead", LOGNAME="mallory", USER="mallory")
+    assert authors(twinfold, "DeviceRegistered", "by-hand") == {f"user:{OS_USER}"}
+    assert authors(twinfold, "PolicyDefined", "policy:by-hand") == {f"user:{OS_USER}"}
+    shown = twinfold("whoami")
+    assert shown.startswith(f"user:{OS_USER} (admin) at https://localhost:")
+    assert "admin.token" in shown
+    assert f"record user:{OS_USER}" in shown
+
+
+def test_a_login_is_the_author_until_the_logout(twinfold: Run, data: Path) -> None:
+    issued = twinfold("token", "issue", "grace", "--role", "admin", "--expires", "12h")
+    said = twinfold("login", typed=issued)
+    assert said.startswith("logged in at https://localhost:")
+    assert "user:grace (admin; until " in said
+    file = data.parent / "logins" / "logins.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    try:
+        assert json.loads(twinfold("whoami", "--json"))["tokenSource"] == str(file)
+        twinfold("device", "create", "by-grace")
+        twinfold("policy", "create", "by-grace", "RegistryRead")
+        assert authors(twinfold, "DeviceRegistered", "by-grace") == {"user:grace"}
+        assert authors(twinfold, "PolicyDefined", "policy:by-grace") == {"user:grace"}
+        other = twinfold("token", "issue", "hedy", "--role", "operate").strip()
+        twinfold("device", "create", "by-hedy", TWINFOLD_TOKEN=other)
+        assert authors(twinfold, "DeviceRegistered", "by-hedy") == {"user:hedy"}
+    finally:
+        assert twinfold("logout").startswith("logged out at https://localhost:")
+    assert "no login is stored" in twinfold("logout", code=1)
+    assert twinfold("whoami").startswith(f"user:{OS_USER} ")
+
+
+def test_a_token_that_opens_nothing_is_neither_stored_nor_taken_for_an_author(twinfold: Run, data: Path) -> None:
+    wrong = f"twf_0a1b_{'x' * 32}"
+    assert wrong not in twinfold("login", typed=wrong, code=1)
+    assert "one line" in " ".join(twinfold("login", typed="", code=2).split())
+    refused = twinfold("policy", "create", "by-nobody", "RegistryRead", TWINFOLD_TOKEN=wrong, code=1)
+    assert "the token of TWINFOLD_TOKEN is not accepted" in refused
+    assert wrong not in refused
+    assert "by-nobody" not in twinfold("policy", "list")
+    assert (
+        not (data.parent / "logins" / "logins.json").exists()
+        or wrong not in (data.parent / "logins" / "logins.json").read_text()
+    )
+
+
+def test_the_administrators_token_is_not_shown_to_another_server(twinfold: Run) -> None:
+    with received_headers() as (url, headers):
+        twinfold("whoami", "--api-url", url, code=1)
+    assert headers
+    assert all("authorization" not in one for one in headers)
+
+
+@contextlib.contextmanager
+def received_headers() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server that is not twinfold's, with the headers that it was sent."""
+    headers: list[dict[str, str]] = []
+
+    class Handler(http_server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            headers.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", headers
+        finally:
+            server.shutdown()
+            serving.join()

@@ -127,7 +127,12 @@ def test_a_rollout_is_created_followed_and_completed(
             watching.kill()
     assert watching.returncode == 0
     assert len(lines) == len(set(lines))
-    assert lines[-1] == "camera: completed: whoever is targeted gets it\n"
+    assert lines[-1] == "camera: completed: 4 of 4 devices have it; a device that is targeted later gets it, too\n"
+    told = twinfold("rollout", "devices", "camera", "--state", "healthy").stdout
+    assert all(f"d{number}" in told for number in range(4))
+    assert twinfold("rollout", "devices", "camera", "--state", "failed", "--json").stdout == "[]\n"
+    assert len(json.loads(twinfold("rollout", "devices", "camera", "--json", "--limit", "3").stdout)) == 3
+    assert "notApplied" in twinfold("rollout", "devices", "camera", "--state", "fine", code=1).stderr
     assert any("phase 1 of 2: 0 of 1 healthy (0 %), gate 100 % of 1, 1 pending" in line for line in lines)
     table = twinfold("rollout", "show", "camera").stdout
     assert "█" * 20 + " 4 of 4" in table

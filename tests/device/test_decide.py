@@ -145,6 +145,13 @@ def test_what_no_hub_takes_as_an_id_is_refused(device_id: Any) -> None:
     given(JOINED).when(CreateModule(DEVICE, device_id)).refused(ModuleIdInvalid)
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_that_clients_take_for_a_step_of_a_path_is_refused(name: str) -> None:
+    given().when(RegisterDevice(name)).refused(DeviceIdInvalid, "another character has to be in it")
+    given(JOINED).when(CreateModule(DEVICE, name)).refused(ModuleIdInvalid, "another character has to be in it")
+    given().when(RegisterDevice(f"{name}a")).then(DeviceRegistered())
+
+
 def test_every_character_a_hub_takes_is_taken() -> None:
     given().when(RegisterDevice("Aa0-:.+%_#*?!(),=@;$'")).then(DeviceRegistered())
     given().when(RegisterDevice("a" * 128)).then(DeviceRegistered())

@@ -66,6 +66,7 @@ def test_what_does_not_stand_is_not_withdrawn(given: tuple[WaiverFact, ...]) -> 
     [
         (grant(waiver_id=""), "64"),
         (grant(waiver_id="a:b"), "64"),
+        (grant(waiver_id=".."), "is not . or .."),
         (WithdrawWaiver("a/b"), "64"),
         (grant(rule="privilege"), "no rule"),
         (grant(rule="device-management-plan"), "no rule"),

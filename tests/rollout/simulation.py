@@ -23,8 +23,9 @@ from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, StartRollout
 from events.rollout.facts import Counts, RolloutFact
 from events.rollout.plan import Plan
-from events.rollout.planner import Judgement, tally
+from events.rollout.planner import Judgement
 from events.rollout.state import RolloutDocument
+from events.rollout.tally import tally
 from events.view_store.census import CensusReader
 from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore

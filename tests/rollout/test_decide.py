@@ -12,6 +12,7 @@ from events.rollout.commands import (
     ApprovePhase,
     CreateRollout,
     PauseRollout,
+    RecordResults,
     ResumeRollout,
     RetryFailed,
     RollBack,
@@ -39,6 +40,8 @@ from events.rollout.errors import (
 from events.rollout.facts import (
     PhaseApproved,
     PhasePassed,
+    Results,
+    ResultsRecorded,
     RetryAsked,
     RollbackAsked,
     RolloutAborted,
@@ -94,6 +97,15 @@ def test_a_command_becomes_its_fact_in_the_states_that_allow_it_and_is_refused_i
         told = refused(RolloutForbidden, command, document)
         assert "prod" in told
         assert state.value in told
+
+
+@pytest.mark.parametrize("state", State)
+def test_results_are_recorded_while_a_deployment_can_still_end(state: State) -> None:
+    command, results = RecordResults("prod", Results(failed={"late": {}})), Results(failed={"late": {}})
+    if state in {State.ROLLING_BACK, State.ROLLED_BACK, State.HALTED}:
+        refused(RolloutForbidden, command, in_state(state))
+    else:
+        assert decided(command, in_state(state)) == ResultsRecorded(results)
 
 
 @pytest.mark.parametrize("state", State)

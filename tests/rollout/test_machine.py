@@ -23,9 +23,9 @@ from events.rollout.commands import (
 )
 from events.rollout.facts import DevicesAdmitted, PhaseOpened, RollbackBegan, RolloutCompleted
 from events.rollout.plan import Failure, Gate, Joiners, Offline, OnFailure, Phase, Plan, Rate, Spread
-from events.rollout.planner import tally
 from events.rollout.sets import FleetSet
 from events.rollout.state import State
+from events.rollout.tally import tally
 from events.view_store.census import CensusReader
 from events.view_store.memory import MemoryViewStore
 from tests.rollout.simulation import HOUR, MINUTE, Simulation

@@ -111,7 +111,7 @@ def test_every_state_of_a_rollout_is_said_in_a_sentence(state: State) -> None:
         State.CREATED: "until its rollout is started",
         State.RUNNING: "phase 1 of 2 is open",
         State.PAUSED: "paused: too hot",
-        State.COMPLETED: "completed: whoever is targeted gets it",
+        State.COMPLETED: "completed; a device that is targeted later gets it, too",
         State.ABORTED: "aborted: no more",
         State.ROLLING_BACK: "rolling back",
         State.ROLLED_BACK: "rolled back",

@@ -280,6 +280,10 @@ def test_deployments_of_updates_count_among_all_of_them() -> None:
     [
         imported(UpdateId("con toso", "c", "1.0")),
         imported(UpdateId("contoso", "", "1.0")),
+        imported(UpdateId("contoso", "..", "1.0")),
+        imported(UpdateId(".", "c", "1.0")),
+        DefineGroup("..", "*"),
+        deploy("."),
         imported(UpdateId("contoso", "c", "1")),
         imported(UpdateId("contoso", "c", "1.x")),
         imported(UpdateId("contoso", "c", "1.2.3.4.5")),

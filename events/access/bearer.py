@@ -1,0 +1,43 @@
+"""A bearer token as its holder shows it: `twf_<id>_<secret>`. The log has a digest of the secret alone."""
+
+import hashlib
+import hmac
+import re
+
+import msgspec
+
+from events.access.state import AccessDocument, TokenDocument
+
+_FORM = re.compile(r"twf_([A-Za-z0-9]{1,64})_([A-Za-z0-9_-]{20,128})", re.ASCII)
+_NO_DIGEST = "0" * 64
+
+
+class BearerToken(msgspec.Struct, frozen=True):
+    """The two parts of a token."""
+
+    token_id: str
+    secret: str
+
+    @classmethod
+    def parse(cls, text: str) -> "BearerToken | None":
+        """Read a token; `None` where the text is none."""
+        parts = _FORM.fullmatch(text)
+        return None if parts is None else cls(parts[1], parts[2])
+
+    @property
+    def text(self) -> str:
+        """The token as its holder shows it."""
+        return f"twf_{self.token_id}_{self.secret}"
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the secret, in hexadecimal digits."""
+        return hashlib.sha256(self.secret.encode()).hexdigest()
+
+    def holder(self, document: AccessDocument | None, *, now: int) -> TokenDocument | None:
+        """The token's document if the secret is its own and it has not expired at `now` (milliseconds since 1970)."""
+        token = document if isinstance(document, TokenDocument) else None
+        # Compared for unknown ids too, so that the time of an answer does not tell which ids exist.
+        if not hmac.compare_digest(self.digest, token.digest if token else _NO_DIGEST) or token is None:
+            return None
+        return None if 0 < token.expires_at <= now else token

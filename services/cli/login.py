@@ -1,0 +1,77 @@
+"""`twinfold login`, `logout` and `whoami`: the person behind changes."""
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+
+from events.settings import ENV_PREFIX, read_settings
+from events.terminal import complain, say
+from services import logins
+from services.authors import system_user
+from services.cli.client import Api, ApiRefused, ApiUrl, AsJson, show_json
+from services.logins import Login, NotLoggedIn
+
+
+def login(*, api_url: ApiUrl = None) -> None:
+    """Store a token for a server: later commands use it, and their changes are recorded under its name.
+
+    The token comes from standard input, or is asked for without an echo. It is checked before it is stored.
+
+    Example: twinfold login --api-url https://twinfold.example:8080
+    """
+    if sys.stdin.isatty():
+        token = str(typer.prompt("Token (of `twinfold token issue`)", hide_input=True)).strip()
+    else:
+        token = sys.stdin.readline().strip()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise typer.BadParameter("give the token on standard input, one line as `twinfold token issue` printed it")
+    api = Api(api_url, token=token)
+    caller = api.call("GET", "/v1/me")
+    logins.put(read_settings().login_file, api.url, Login(token, caller["principal"]))
+    say(f"logged in at {api.url} as {_described(caller)}")
+    if read_settings().token:
+        complain(f"note: {ENV_PREFIX}TOKEN is set, and overrides this login")
+
+
+def logout(*, api_url: ApiUrl = None) -> None:
+    """Remove the stored token of a server. The token itself stays valid; `twinfold token revoke` ends it.
+
+    Example: twinfold logout --api-url https://twinfold.example:8080
+    """
+    url, path = Api(api_url).url, read_settings().login_file
+    if url not in logins.read(path):
+        raise NotLoggedIn(url)
+    logins.put(path, url, None)
+    say(f"logged out at {url}")
+
+
+def whoami(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """Show the name under which changes are recorded, the permissions, and where the token comes from.
+
+    Example: twinfold whoami
+    """
+    api = Api(api_url)
+    try:
+        caller = api.call("GET", "/v1/me")
+    except ApiRefused as error:
+        hint = "" if api.token_source else "; `twinfold login` stores a token"
+        raise ApiRefused(error.status, f"{error}{hint}") from error
+    if json:
+        show_json({**caller, "server": api.url, "tokenSource": api.token_source or None})
+        return
+    say(f"{_described(caller)} at {api.url}")
+    say(f"token: {api.token_source or 'none'}")
+    if not read_settings().token and api.url not in logins.read(read_settings().login_file):
+        say(f"commands on the log itself (token, policy, blocked, erase) record user:{system_user()}")
+
+
+def _described(caller: dict[str, Any]) -> str:
+    details = [caller["role"] or ", ".join(caller["rights"])]
+    if caller["scope"]:
+        details.append(f"devices where {caller['scope']}")
+    if caller["expiresAt"]:
+        until = datetime.fromtimestamp(caller["expiresAt"] / 1000, UTC)
+        details.append(f"until {until.isoformat(timespec='minutes').replace('+00:00', 'Z')}")
+    return f"{caller['principal']} ({'; '.join(details)})"

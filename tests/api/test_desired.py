@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from events.device.facts import DesiredDelivered
+from events.envelope import Envelope
 from events.log.keys import partition_of
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import counted, served
+from tests.api.serving import counted, guarded, served
 from tests.servers import eventually
-from tests.workers.system import PARTITIONS, System, base, deploy, hub_answer_of, join, layer
+from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, hub_answer_of, join, layer
 
 RATE = {"modulesContent": {"$edgeAgent": {}, "m": {"properties.desired.rate": 5}}}
 
@@ -30,10 +32,15 @@ def told(http: httpx.Client, device: str, **query: Any) -> Any:
     return answer.json()
 
 
+def facts_of(system: System, device: str) -> list[Envelope[Any]]:
+    """The deliveries to a device."""
+    every = system.log.read(partition_of(device, PARTITIONS), after=0, limit=10_000)
+    return [one for one in every if one.subject == device and isinstance(one.fact, DesiredDelivered)]
+
+
 def deliveries(system: System, device: str) -> list[dict[str, int]]:
     """What is written down that a device acknowledged."""
-    every = system.log.read(partition_of(device, PARTITIONS), after=0, limit=10_000)
-    return [one.fact.versions for one in every if one.subject == device and isinstance(one.fact, DesiredDelivered)]
+    return [one.fact.versions for one in facts_of(system, device)]
 
 
 def test_what_is_written_by_hand_is_told_with_the_sections_version(serving: tuple[System, httpx.Client]) -> None:
@@ -142,3 +149,26 @@ def test_a_version_that_is_none_is_refused_with_what_one_is(serving: tuple[Syste
     answer = http.get("/v1/devices/plain/desired", params={"version": version})
     assert answer.status_code == 400
     assert "version" in answer.text
+
+
+def test_only_who_may_report_for_a_device_acknowledges_for_it(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    with (
+        fresh_system(shared_redis) as system,
+        system.process("-m", "workers.pool"),
+        guarded(system, tmp_path) as gate,
+    ):
+        gate.register("own", capabilities={"iotEdge": True})
+        gate.register("other", capabilities={"iotEdge": True})
+        system.do(deploy("base", base("m")), deploy("rate", RATE, "*", 5))
+        system.settle()
+        path = "/v1/devices/own/desired"
+        reader, own = gate.token("read"), gate.device("own")
+        version = gate.http.get(path, headers=own).json()["version"]
+        asked = {**gate.http.params, "version": version}
+        assert gate.http.get(path, params=asked, headers=reader).status_code == 204
+        assert gate.http.get(path, params=asked, headers=gate.device("other")).status_code == 401
+        assert deliveries(system, "own") == []
+        assert gate.http.get(path, params=asked, headers=own).status_code == 204
+        assert deliveries(system, "own") == [{"m": 2}]
+        (written,) = facts_of(system, "own")
+        assert str(written.by) == "device:own"

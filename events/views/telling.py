@@ -267,7 +267,10 @@ def _of_others(one: Reported) -> Iterator[str]:
     elif hub is not None and hub.code not in {200, 406}:
         yield f"its $edgeHub answered code {hub.code} for version {hub.version}, which it should have"
     if one.undelivered:
-        yield f"{', '.join(one.undelivered)} {'do' if len(one.undelivered) > 1 else 'does'} not have what it is told yet"
+        lacks = (
+            "do not have what they are told yet" if len(one.undelivered) > 1 else "does not have what it is told yet"
+        )
+        yield f"{', '.join(one.undelivered)} {lacks}"
 
 
 def is_counted(one: Weighed, known: Known) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from events.deployment.facts import DeploymentCreated, DeploymentDeleted
 from events.device.facts import (
@@ -21,6 +22,8 @@ from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.properties import merge_patch
 from events.view_store.memory import MemoryViewStore
+from events.views import telling
+from events.views.explained import HubReport, Reported
 from events.views.kept import ARRAYS, HASHES
 from events.views.reading import PartitionReading
 from tests.fleet.histories import History, histories
@@ -409,3 +412,42 @@ def test_answers_of_all_kinds_are_rebuilt_from_facts_and_outcomes_byte_by_byte(
         assert one.hashes[name] == other.hashes[name], name
     for name in ARRAYS:
         assert one.arrays[name] == other.arrays[name], name
+
+
+ANSWERED = Reported(
+    at=1_763_733_802_000, version=3, code=200, wanted=3, modules={"cam": "running"}, desired={"cam": "running"}
+)
+BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 2025-11-21 14:03:22 UTC: "
+
+
+@pytest.mark.parametrize(
+    ("reported", "says"),
+    [
+        (
+            replace(ANSWERED, standing="healthy", hub=HubReport(2, 200, 2)),
+            f"{BY_AGENT}healthy; all modules are as desired",
+        ),
+        (
+            replace(ANSWERED, hub=HubReport(2, 200, 3)),
+            f"{BY_AGENT}pending; all modules are as desired; its $edgeHub answered for version 2 last; it should have 3",
+        ),
+        (
+            replace(ANSWERED, hub=HubReport(None, None, 3)),
+            f"{BY_AGENT}pending; all modules are as desired; its $edgeHub never answered; it should have 3",
+        ),
+        (
+            replace(ANSWERED, standing="unhealthy", hub=HubReport(3, 400, 3)),
+            f"{BY_AGENT}unhealthy; all modules are as desired; its $edgeHub answered code 400 for version 3, which it should have",
+        ),
+        (
+            replace(ANSWERED, undelivered=("cam", "x")),
+            f"{BY_AGENT}pending; all modules are as desired; cam, x do not have what they are told yet",
+        ),
+        (
+            replace(ANSWERED, standing="unknown", is_stale=True),
+            f"{BY_AGENT}unknown; the states of its modules were reported before that answer",
+        ),
+    ],
+)
+def test_an_explanation_says_which_answer_is_missing_or_bad(reported: Reported, says: str) -> None:
+    assert telling.reported(reported) == says

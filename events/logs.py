@@ -10,16 +10,21 @@ from structlog.typing import EventDict, WrappedLogger
 from events.visible import visible
 
 
+def are_for_people() -> bool:
+    """Whether somebody reads along: standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
 def configure(level: str) -> None:
     """Write events of a level (debug, info, warning, error) and above: for people on a terminal, else as JSON lines."""
     # It would tell the URLs of webhooks, whose queries can hold secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    for_people = sys.stderr.isatty()
+    for_people = are_for_people()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_people else "iso", utc=not for_people),
             structlog.processors.format_exc_info,
             *([_only_visible, _for_people()] if for_people else [structlog.processors.JSONRenderer()]),
         ],

@@ -193,6 +193,9 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    log_requests: bool | None = None
+    """Whether the API logs a line for each request; `None` is: not on a terminal, and where logs are JSON lines."""
+
     @field_validator("redis_url", "queue_url")
     @classmethod
     def _names_a_server(cls, url: str | None) -> str | None:

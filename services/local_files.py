@@ -10,7 +10,7 @@ RESTORING = "restoring"
 """Stands in a data directory while a restore writes into it."""
 
 _FOLDERS_LEFT_OUT = {"redis", "archive"}
-_FILES_LEFT_OUT = {"lock", "serving.json", RESTORING}
+_FILES_LEFT_OUT = {"lock", "roles.lock", "serving.json", RESTORING}
 _PUBLIC = (".pem", ".pub")
 _BYTES_MAX = 1 << 20
 
@@ -52,7 +52,7 @@ def foreign(settings: Settings) -> str | None:
     names = (
         path.name
         for path in directory.iterdir()
-        if path.name not in {"lock", "layout", "redis", KEY_FILE, SEAL_KEY_FILE}
+        if path.name not in {"lock", "roles.lock", "layout", "redis", KEY_FILE, SEAL_KEY_FILE}
     )
     inside = (f"redis/{path.name}" for path in (directory / "redis").glob("*append*"))
     return next(iter((*sorted(names), *sorted(inside))), None)

@@ -4,29 +4,41 @@ import logging
 import sys
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from events import logs
 from events.collecting import seldom
+from events.log.errors import LogError
 from events.log.wake import QUEUE
-from events.settings import read_settings
+from events.processes import lifeline
+from events.redis_errors import unavailable
+from events.settings import SettingsInvalid, read_settings
 from workers.context import context
-from workers.lifeline import die_with_parent
+from workers.exits import code_of
 from workers.worker import Worker
 
 
-def main() -> None:
-    """Work until told to stop; SIGTERM lets the batch at hand finish."""
-    die_with_parent()
-    settings = read_settings()
-    logs.configure(settings.log_level)
-    logging.getLogger("rq.worker").setLevel(logging.WARNING)
-    queue = sys.argv[1] if len(sys.argv) > 1 else QUEUE
-    if queue == QUEUE:
-        context()
-    worker = Worker([queue], connection=Redis.from_url(settings.effective_queue_url))
-    with seldom():
-        worker.work(logging_level="WARNING")
+def main() -> int:
+    """Work until told to stop, or until the parent ends; SIGTERM lets the batch at hand finish."""
+    line = lifeline.hold()
+    try:
+        settings = read_settings()
+        logs.configure(settings.log_level)
+        logging.getLogger("rq.worker").setLevel(logging.WARNING)
+        queue = sys.argv[1] if len(sys.argv) > 1 else QUEUE
+        if queue == QUEUE:
+            context()
+        worker = Worker([queue], connection=Redis.from_url(settings.effective_queue_url))
+        with seldom():
+            worker.work(logging_level="WARNING")
+    except (LogError, SettingsInvalid, RedisError) as error:
+        if isinstance(error, RedisError) and unavailable(error) is None:
+            raise
+        # Who started it says so.
+        line.last_words(str(error) or type(error).__name__)
+        return code_of(error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

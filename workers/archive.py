@@ -8,9 +8,9 @@ from events import logs
 from events.log.errors import LogError
 from events.log.opening import open_log
 from events.notification.archiving import open_mover
+from events.processes import lifeline
 from events.settings import SettingsInvalid, read_settings
 from workers.context import now_ms
-from workers.lifeline import die_with_parent
 from workers.pool.archiving import before_at
 
 logger = structlog.get_logger()
@@ -18,7 +18,7 @@ logger = structlog.get_logger()
 
 def main() -> int:
     """Write and trim every stream; answers 0, or 1 where one of them could not be, which the next run tries again."""
-    die_with_parent()
+    lifeline.hold()
     try:
         settings = read_settings()
         logs.configure(settings.log_level)

@@ -10,7 +10,7 @@ import structlog
 from events.log.errors import LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.port import Log
-from events.notification.deliveries import Deliveries, Delivery, Progress, begun
+from events.notification.deliveries import RETRY_SECONDS_MAX, Deliveries, Delivery, Progress, begun, is_due
 from events.notification.event import Notification
 from events.notification.feed import Feed
 from events.notification.positions import moved
@@ -27,7 +27,6 @@ from events.webhook.errors import WebhookNotFound
 from events.webhook.state import WebhookDocument
 
 BATCH = 256
-RETRY_SECONDS_MAX = 600.0
 
 _NO_SECRET, _NO_TAIL = "secret", "log"
 
@@ -93,7 +92,7 @@ class Deliverer:
 
     async def _drain(self, turn: _Turn, go_on: Callable[[], bool]) -> bool:
         progress = self._progress(turn)
-        if progress.due_at > self._clock():
+        if not is_due(progress, self._clock()):
             return True
         try:
             return await self._deliver(turn, progress, go_on)

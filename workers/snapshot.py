@@ -8,15 +8,15 @@ from events import logs
 from events.history.opening import open_taking
 from events.log.errors import LogError
 from events.log.opening import open_log
+from events.processes import lifeline
 from events.settings import SettingsInvalid, read_settings
-from workers.lifeline import die_with_parent
 
 logger = structlog.get_logger()
 
 
 def main() -> int:
     """Take them; answers 0, or 1 where one could not be taken, which the next run tries again."""
-    die_with_parent()
+    lifeline.hold()
     try:
         settings = read_settings()
         logs.configure(settings.log_level)

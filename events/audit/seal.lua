@@ -1,6 +1,6 @@
 -- Append one seal, if it follows the newest one and nobody newer seals.
--- KEYS: 1 seals, 2 sealing (fence, digest).
--- ARGV: 1 number, 2 digest of the seal before, 3 digest, 4 fence, 5 body, 6 signature.
+-- KEYS: 1 seals, 2 sealing (fence, digest, clock).
+-- ARGV: 1 number, 2 digest of the seal before, 3 digest, 4 fence, 5 body, 6 signature, 7 what the sealer's clock says.
 -- Answers {'sealed'}, {'fenced', newest fence}, or {'moved', newest number}.
 local newest = tonumber(redis.call('HGET', KEYS[2], 'fence') or '0')
 if tonumber(ARGV[4]) < newest then return {'fenced', newest} end
@@ -15,5 +15,5 @@ if number >= tonumber(ARGV[1]) then return {'moved', number} end
 if number == tonumber(ARGV[1]) - 1 and digest and digest ~= ARGV[2] then return {'moved', number} end
 
 redis.call('XADD', KEYS[1], ARGV[1] .. '-0', 'body', ARGV[5], 'signature', ARGV[6])
-redis.call('HSET', KEYS[2], 'digest', ARGV[3])
+redis.call('HSET', KEYS[2], 'digest', ARGV[3], 'clock', ARGV[7])
 return {'sealed'}

@@ -50,11 +50,16 @@ class Sealer:
         every_facts: int,
         every_seconds: float,
     ) -> None:
-        """A seal is due after so many entries (facts and outcomes), or so many seconds after the last one, if anything came."""
+        """A seal is due after so many entries (facts and outcomes), or so many seconds after the last one, if anything came.
+
+        Seals are in the order of their numbers. A clock that goes back delays none: the next one has the time of the one before.
+        """
         self._streams, self._seals, self._files = streams, seals, files
         self._key, self._names, self._epoch, self._clock, self._hold = key, names, epoch, clock, hold
         self._every_facts, self._every_ms = every_facts, int(1000 * every_seconds)
         self._state: _State | None = None
+        self._sealed_clock = 0
+        """What the clock said when the last seal was made; a seal's own time never goes back, the clock's may."""
         self._kept = 0
 
     def round(self, fence: int) -> int:
@@ -67,19 +72,25 @@ class Sealer:
         """
         if self._state is None:
             self._state = self._resumed()
+            self._sealed_clock = self._state.at
             # At 0 too, and before anything else: from here on nothing leaves Redis unsealed.
             self._hold({name: self._position(name) for name in self._names})
             self._keep_files(self._state.number)
         heads = {name: self._streams.head(name) for name in self._names}
         behind = sum(max(0, head - self._position(name)) for name, head in heads.items())
-        now = max(self._clock(), self._state.at)
-        if not behind or (behind < self._every_facts and now - self._state.at < self._every_ms):
+        clock = self._clock()
+        now = max(clock, self._state.at)
+        if not behind or (behind < self._every_facts and not self._is_time(clock)):
             return 0
         made = 0
         # A catch-up may take longer than the lease: whoever has it then is not written over, by the fence.
         while made < SEALS_MAX and self._seal(heads, now, fence):
             made += 1
         return made
+
+    def _is_time(self, clock: int) -> bool:
+        """Whether the next seal is due by the clock; one that went back says nothing of how long the last seal was ago."""
+        return clock < self._sealed_clock or clock - self._sealed_clock >= self._every_ms
 
     def forget(self) -> None:
         """Begin the next round from the newest seal, whoever made it."""
@@ -102,14 +113,14 @@ class Sealer:
         signed = self._key.sign(seal)
         reached(FailPoint.SEAL_FOLDED)
         try:
-            self._seals.append(signed, number=seal.number, previous=seal.previous, fence=fence)
+            self._seals.append(signed, number=seal.number, previous=seal.previous, fence=fence, clock=self._clock())
         except SealsMoved as error:
             # An answer that was lost on the way, or another process: either way the newest seal is the truth.
             logger.info("sealing goes on from the newest seal", why=str(error))
             self._state = None
             return False
         reached(FailPoint.SEAL_APPENDED)
-        self._state = _State(seal.number, signed.digest, now, streams)
+        self._state, self._sealed_clock = _State(seal.number, signed.digest, now, streams), self._clock()
         self._keep_files(seal.number, signed)
         reached(FailPoint.SEAL_KEPT)
         self._hold({name: streams[name].position for name in came})

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -81,15 +81,27 @@ class Seals:
         registered = Registered(self._client)
         return any(registered.positions(stream).get(SEALER, 0) for stream in streams)
 
-    def append(self, signed: Signed, *, number: int, previous: str, fence: int) -> None:
-        """Add a seal behind the newest one; it stands there at most once.
+    def sealed_clock(self) -> int | None:
+        """What the sealer's clock said when it made the newest seal, in milliseconds; `None` where it is not known.
+
+        The time in a seal never goes back and may be ahead of the clock; this is for telling how old the seal is.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        with answering():
+            clock = cast("bytes | None", self._client.hget(SEALING, "clock"))
+        return None if clock is None else int(clock)
+
+    def append(self, signed: Signed, *, number: int, previous: str, fence: int, clock: int) -> None:
+        """Add a seal behind the newest one; it stands there at most once. `clock` is kept beside it.
 
         Raises:
             SealsMoved: the newest one is another than `previous`.
             Fenced: another process has taken over.
             LogUnavailable: Redis did not answer; the seal may stand.
         """
-        arguments: Sequence[Any] = (number, previous, signed.digest, fence, signed.body, signed.signature)
+        arguments: Sequence[Any] = (number, previous, signed.digest, fence, signed.body, signed.signature, clock)
         with answering():
             # An answer of a script is whatever it is; redis-py leaves it open.
             answer: Any = self._client.eval(_SCRIPT, 2, SEALS, SEALING, *arguments)

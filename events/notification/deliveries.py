@@ -9,6 +9,7 @@ import msgspec
 
 from events.log.connect import Client, answering, entries_of
 from events.log.keys import FLEET, key
+from events.log.lease import take_for
 from events.notification.positions import Positions, of_names
 from events.webhook.state import WebhookDocument
 
@@ -51,6 +52,15 @@ def begun(document: WebhookDocument, known: Progress | None, partitions: int) ->
     return known
 
 
+RETRY_SECONDS_MAX = 600.0
+"""The longest pause before another attempt."""
+
+
+def is_due(progress: Progress, now: int) -> bool:
+    """Whether an attempt may be made; a time further away than any pause was told by a clock that has gone back since."""
+    return progress.due_at <= now or progress.due_at > now + round(1000 * RETRY_SECONDS_MAX)
+
+
 class Delivery(msgspec.Struct, frozen=True):
     """One attempt; `result` is the class of its status (`2xx`) or error. `status` is `None` where there was no answer."""
 
@@ -75,15 +85,14 @@ class Deliveries:
         with answering():
             if self._client.exists(_key(webhook_id, "lease")):
                 return False
-            return bool(self._client.set(_key(webhook_id, "queued"), 1, nx=True, px=QUEUED_MS))
+        return take_for(self._client, _key(webhook_id, "queued"), "1", QUEUED_MS)
 
     def lease(self, webhook_id: str, *, lease_ms: int) -> str | None:
         """Take a webhook for oneself; the token that shows it, or `None` while somebody else has it."""
         token = secrets.token_hex(8)
         with answering():
             self._client.delete(_key(webhook_id, "queued"))
-            taken = self._client.set(_key(webhook_id, "lease"), token, nx=True, px=lease_ms)
-        return token if taken else None
+        return token if take_for(self._client, _key(webhook_id, "lease"), token, lease_ms) else None
 
     def let_go(self, webhook_id: str, token: str) -> None:
         """Leave a webhook to the next."""

@@ -67,10 +67,12 @@ def standing(document: RolloutDocument, admission: Admission | Kept = NOT_STARTE
         case State.ABORTED:
             keep = "devices that were admitted keep it, and no other device gets it"
             return f"aborted{because}{_since(document, admission, keep if document.batches else 'no device got it')}"
-        case State.ROLLED_BACK | State.ROLLING_BACK:
-            return f"{document.state.value} to {back_to(document)}{because}"
+        case State.ROLLING_BACK:
+            return f"rolling back to {back_to(document)}{because}"
+        case State.ROLLED_BACK:
+            return f"rolled back to {back_to(document)}: {document.why}"
         case State.HALTED:
-            return f"halted{because}; an operator has to decide"
+            return f"halted: {document.why}; an operator has to decide"
         case _:
             return f"{document.state.value}{because}"
 

@@ -70,7 +70,7 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
     when the plan's rate grows. `reason` is what the last fact gave as one. `unreachable`: it is paused because the gate of the
     open phase cannot be reached any more. `passed` are the phases that did. `results` are how the devices stood when the deployment
-    ended, and `not_back` the devices that a rollback did not bring back, by the reason.
+    ended, `rollback_reason` is why it was rolled back, and `not_back` the devices that a rollback did not bring back, by the reason.
     """
 
     version: int
@@ -97,6 +97,7 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     unreachable: bool = False
     passed: tuple[int, ...] = ()
     results: Results | UnsetType = UNSET
+    rollback_reason: str = ""
     not_back: dict[str, Devices] = {}
 
     @property
@@ -113,6 +114,13 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     def gate(self) -> Gate:
         """The gate of the phase that was opened last; before the first, that of the first."""
         return self.plan.phases[max(0, self.phase)].gate
+
+    @property
+    def why(self) -> str:
+        """Why it is as it is: of a rollback, what led to it, and how that went."""
+        if not self.rollback_at or self.reason == self.rollback_reason:
+            return self.reason
+        return f"{self.rollback_reason}; {self.reason}"
 
     @property
     def is_over(self) -> bool:
@@ -244,6 +252,7 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "reason": reason,
                 "rollback": deployment,
                 "rollback_at": at,
+                "rollback_reason": reason,
                 "results": results,
                 "is_open": False,
                 "soak_at": 0,

@@ -5,16 +5,20 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import msgspec
+from msgspec import UNSET
 
 from events.canonical import digest
+from events.fleet.rows import Standing
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.query.conditions import expression_of
 from events.query.parse import parse as parse_query
+from events.rollout import saying
 from events.rollout import state as rollout_state
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument
 from events.rollout.state import State as RolloutState
+from events.rollout.tally import as_sets
 from events.targeting.parse import parse
 from events.update import state as update_state
 from events.update.compatibility import EVERYBODY
@@ -29,6 +33,7 @@ from events.update.names import (
     is_group_name,
     is_update,
 )
+from events.update.names import carried as carried_by
 from events.update.state import (
     GroupDeployment,
     GroupDocument,
@@ -62,27 +67,39 @@ class DeviceState(enum.Enum):
 
 
 class Carried(msgspec.Struct, frozen=True, eq=False):
-    """One deployment of a group, with what carries it: `rollout` is `None` where that is gone."""
+    """One deployment of a group, with what carries it: `rollout` is `None` where that is gone.
+
+    The deployment that a rollback brings stands in the list of its group, too: then `back_from` is the one that was rolled back, and
+    `rollback` the ordinary deployment.
+    """
 
     group: str
     deployment: GroupDeployment
     rollout: RolloutDocument | None
+    back_from: str = ""
+    rollback: str = ""
 
     @property
     def carrier(self) -> str:
         """The ordinary deployment."""
-        return carrier_of(self.group, self.deployment.id)
+        return self.rollback or carrier_of(self.group, self.deployment.id)
+
+    @property
+    def commanded(self) -> str:
+        """The id that commands on it name: what a rollback brings goes with what was rolled back."""
+        return self.back_from or self.deployment.id
 
     @property
     def state(self) -> str:
-        """Active, Inactive (it has not started), Superseded or Canceled."""
-        waits = self.rollout is not None and self.rollout.state is RolloutState.CREATED
-        return "Inactive" if waits and self.is_active else self.deployment.state.value.capitalize()
+        """Active, Inactive (it has not started), RollingBack, RolledBack, RollbackFailed, Superseded or Canceled."""
+        if self.rollout is not None and self.deployment.state is State.ACTIVE:
+            return _STATES.get(self.rollout.state, "Active")
+        return self.deployment.state.value.capitalize()
 
     @property
     def is_active(self) -> bool:
-        """Whether it is the one deployment of its group that is not over."""
-        return self.deployment.state is State.ACTIVE
+        """Whether it is what its group gets: the one deployment that is not over, or what that was rolled back to."""
+        return self.deployment.state is State.ACTIVE and not self.has_gone_back
 
     @property
     def has_gone_back(self) -> bool:
@@ -90,12 +107,37 @@ class Carried(msgspec.Struct, frozen=True, eq=False):
         return self.rollout is not None and self.rollout.rollback_at > 0
 
     def brings(self) -> Iterator[tuple[str, UpdateId]]:
-        """The deployments that bring its updates to devices: the one it was made for, and the one it went back to."""
+        """The ordinary deployment that brings its update to devices."""
         yield self.carrier, self.deployment.update
+
+    @property
+    def back(self) -> "Carried | None":
+        """What it was rolled back to, if that is a deployment of its own."""
         policy = self.deployment.policy
-        back_to = policy.update if isinstance(policy, RollbackPolicy) else None
-        if self.rollout is not None and self.rollout.rollback and back_to is not None:
-            yield self.rollout.rollback, back_to
+        update = policy.update if isinstance(policy, RollbackPolicy) else None
+        of_group = None if self.rollout is None else carried_by(self.rollout.rollback)
+        if self.rollout is None or of_group is None or update is None:
+            return None
+        at, one = self.rollout.rollback_at, self.deployment
+        deployment = GroupDeployment(of_group[1], update, one.state, 0, at, max(at, one.changed_at), reason=one.reason)
+        return Carried(self.group, deployment, None, one.id, self.rollout.rollback)
+
+    @property
+    def back_to(self) -> str:
+        """What its devices were brought back to: an update, or what each of them had."""
+        back = self.back
+        if back is not None:
+            return back.deployment.update.text
+        return "" if self.rollout is None else saying.back_to(self.rollout)
+
+
+_STATES = {
+    RolloutState.CREATED: "Inactive",
+    RolloutState.ROLLING_BACK: "RollingBack",
+    RolloutState.ROLLED_BACK: "RolledBack",
+    RolloutState.HALTED: "RollbackFailed",
+}
+"""Of an active deployment, by its rollout."""
 
 
 class Compliance(msgspec.Struct, frozen=True, eq=False):
@@ -201,14 +243,17 @@ class GroupView:
     # -- deployments
 
     def carried(self, group: str) -> list[Carried]:
-        """What was deployed to a group, in the order of that."""
+        """What was deployed to a group, in the order of that; what a rollback brought comes after what was rolled back."""
         if group in self._carried:
             return self._carried[group]
         document = self.groups.get(group)
         deployments = () if document is None else document.deployments
         names = [rollout_state.subject_of(carrier_of(group, one.id)) for one in deployments]
         found = {name: rollout_state.decode(data) for name, data in self._documents(names).items()} if names else {}
-        carried = [Carried(group, one, found.get(name)) for one, name in zip(deployments, names, strict=True)]
+        carried = []
+        for one, name in zip(deployments, names, strict=True):
+            carried.append(Carried(group, one, found.get(name)))
+            carried += filter(None, [carried[-1].back])
         self._carried[group] = carried
         return carried
 
@@ -235,6 +280,8 @@ class GroupView:
         Whoever had it and has gone on to another one is in none.
         """
         readings, carrier = self._readings, carried.carrier
+        if carried.has_gone_back:
+            return self._states_after_rollback(carried)
         status = {number: reading.status(carrier) for number, reading in readings.items()}
         live = FleetSet.over(readings, lambda one: one.set("live"))
         target = live & FleetSet.over(readings, lambda one: one.targeted(carrier))
@@ -243,7 +290,7 @@ class GroupView:
         well = FleetSet.over(status, lambda one: one.healthy)
         failed = FleetSet.over(status, lambda one: one.unhealthy) | (target & held)
         rest = target - actual - failed
-        goes_on = carried.is_active and not carried.has_gone_back
+        goes_on = carried.is_active
         gone_on = NOBODY if carried.rollout is None else carried.rollout.admitted
         return {
             DeviceState.NOT_STARTED: rest if goes_on else NOBODY,
@@ -252,6 +299,31 @@ class GroupView:
             DeviceState.FAILED: failed,
             DeviceState.CANCELED: NOBODY if goes_on else rest - gone_on,
         }
+
+    def _states_after_rollback(self, carried: Carried) -> dict[DeviceState, FleetSet]:
+        """Devices that failed when it was rolled back stay so; no other has it any more, nor gets it."""
+        live = FleetSet.over(self._readings, lambda one: one.set("live"))
+        failed = live & FleetSet.union(self.failures(carried).values())
+        target = live & FleetSet.over(self._readings, lambda one: one.targeted(carried.carrier))
+        states = dict.fromkeys(DeviceState, NOBODY)
+        admitted = NOBODY if carried.rollout is None else carried.rollout.admitted
+        return states | {DeviceState.FAILED: failed, DeviceState.CANCELED: (target | (live & admitted)) - failed}
+
+    def failures(self, carried: Carried) -> dict[str, FleetSet]:
+        """The devices that failed when a deployment ended, by the reason; none while it goes on."""
+        results = UNSET if carried.rollout is None else carried.rollout.results
+        return {} if results is UNSET else as_sets(results.failed)
+
+    def back(self, carried: Carried) -> FleetSet:
+        """The devices that run what a deployment was rolled back to."""
+        if carried.rollout is None or not carried.has_gone_back:
+            return NOBODY
+        if carried.rollout.rollback:
+            return self.having(carried.rollout.rollback)
+        # Back at what else targets each device, or at what it had.
+        unmanaged = FleetSet.over(self._readings, lambda one: one.standing(Standing.UNMANAGED))
+        live = FleetSet.over(self._readings, lambda one: one.set("live"))
+        return (live & carried.rollout.admitted) - unmanaged
 
     def having(self, deployment_id: str) -> FleetSet:
         """The devices that an ordinary deployment is part of what they run."""

@@ -12,6 +12,7 @@ import msgspec
 from events import canonical
 from events.log.connect import Client, answering, entries_of
 from events.log.keys import FLEET, key
+from events.log.lease import take_for
 
 SAMPLES_MAX = 2000
 KEPT_MS = 30 * 24 * 3600 * 1000
@@ -34,8 +35,7 @@ class SeriesStore:
 
     def claim(self, interval_ms: int) -> bool:
         """Whether it is the caller's turn to sample: true for one caller in each interval."""
-        with answering():
-            return bool(self._client.set(key(FLEET, "lease:series"), 1, nx=True, px=interval_ms))
+        return take_for(self._client, key(FLEET, "lease:series"), "1", interval_ms)
 
     def add(self, at: int, samples: Mapping[str, Sample]) -> None:
         """Append a sample for each deployment whose numbers are not those of its last one."""

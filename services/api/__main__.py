@@ -1,6 +1,7 @@
 """The API as a process: `python -m services.api`, or `twinfold api`. Settings come from TWINFOLD_* variables."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import socket
 import ssl
@@ -14,6 +15,7 @@ from typing_extensions import override
 from events import logs
 from events.collecting import seldom
 from events.envelope import Principal
+from events.processes import lifeline
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from services import certificates
@@ -24,6 +26,7 @@ from services.api.room import open_room
 from services.certificates import CertificateUnusable
 from services.cli import exits
 from services.credentials import ensure_policies
+from services.listening import BACKLOG, inherited, listening
 
 _AUTHOR = Author(Principal.parse("system:api"))
 _LOOK_SECONDS = 60.0
@@ -95,15 +98,13 @@ def _config(settings: Settings) -> uvicorn.Config:
     certificate, key = certificates.of(settings, now=dt.datetime.now(dt.UTC)) if settings.has_tls else (None, None)
     config = uvicorn.Config(
         create_app(room),
-        host=settings.host,
-        port=settings.port,
         http=connection_class(settings.request_seconds_max),
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
-        backlog=4096,
+        backlog=BACKLOG,
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
@@ -114,17 +115,21 @@ def _config(settings: Settings) -> uvicorn.Config:
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM; requests that are under way end first."""
+    """Serve until SIGINT or SIGTERM, or until the parent ends; requests that are under way end first."""
+    line = lifeline.hold()
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
-        server = Server(_config(settings), settings)
+        handed_over = inherited()
+        with contextlib.nullcontext(handed_over) if handed_over else listening(settings) as sockets:
+            server = Server(_config(settings), settings)
+            # It folds partitions of the past, and plans ahead.
+            with seldom():
+                server.run(sockets)
     except exits.EXPECTED as error:
+        line.last_words(str(error))
         complain_of(error, program="twinfold api")
         return exits.code_of(error)
-    # It folds partitions of the past, and plans ahead.
-    with seldom():
-        server.run()
     return 0 if server.started else exits.UNAVAILABLE
 
 

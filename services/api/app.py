@@ -17,6 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from events import logs
+from events.audit.log_time import ahead_ms
+from events.audit.seals import Seals
 from events.canonical import JsonObject
 from events.log.checks import why_not_writable
 from events.log.errors import LogError
@@ -113,6 +116,8 @@ def create_app(room: Room) -> FastAPI:
         openapi_url=None,  # services/api/reference.py
         default_response_class=JsonAnswer,
     )
+    asked = room.settings.log_requests
+    app.state.logs_requests = not logs.are_for_people() if asked is None else asked
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
     app.state.acknowledged = desired.Acknowledged()
@@ -216,11 +221,14 @@ def _ready(request: Request) -> JSONResponse:
             for number in range(room.log.partitions)
         }
         blocked = [name(number) for number in room.view.blocked()]
+        ahead = ahead_ms(room.log, Seals(room.client), clock=room.clock())
     except LogError as error:
         return JSONResponse({"ready": False, "redis": str(error)}, BUSY.status)
     ready = refusal is None and not blocked
     lag = {partition: facts for partition, facts in behind.items() if facts}
-    details = {"redis": refusal or "ok", "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
+    # Events and seals go on under a clock that went back, so that it is no reason to send nobody here.
+    clock = f"{ahead / 1000:.0f} s behind the newest event or seal (docs/operating.md, Clocks)" if ahead else "ok"
+    details = {"redis": refusal or "ok", "clock": clock, "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
     return JSONResponse({"ready": ready, **details}, 200 if ready else BUSY.status)
 
 
@@ -329,13 +337,14 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         response.headers[BETWEEN_HEADER] = asked.between
     method = request.method if request.method in _METHODS else "other"
     request.app.state.metrics.note(method, response.status_code, seconds)
-    logger.info(
-        "request",
-        id=request.state.request_id,
-        principal=str(request.state.caller.principal),
-        method=request.method,
-        path=request.scope["path"],
-        status=response.status_code,
-        milliseconds=round(1000 * seconds, 1),
-    )
+    if request.app.state.logs_requests:
+        logger.info(
+            "request",
+            id=request.state.request_id,
+            principal=str(request.state.caller.principal),
+            method=request.method,
+            path=request.scope["path"],
+            status=response.status_code,
+            milliseconds=round(1000 * seconds, 1),
+        )
     return response

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from services.api.described import Answered, PlanText
 
-State = Literal["Active", "Inactive", "Superseded", "Canceled"]
+State = Literal["Active", "Inactive", "RollingBack", "RolledBack", "RollbackFailed", "Superseded", "Canceled"]
 DeviceState = Literal["NotStarted", "InProgress", "Succeeded", "Failed", "Canceled"]
 
 
@@ -40,16 +40,33 @@ class Group(Answered):
 
 
 class Policy(Answered):
-    """When the group goes back, and to which update."""
+    """When the group goes back, and to which update; `null` to what each device had."""
 
-    update: str
+    update: str | None
     percent: float
     count: int
     answered_min: int
 
 
+class RolledBack(Answered):
+    """What a deployment was rolled back to (an update, or what each device had), why, and how many devices run that.
+
+    `deployment` is the deployment of the group that brings it, if there is one; `not_back` are devices that are not back, by reason.
+    """
+
+    to: str
+    deployment: str | None
+    reason: str
+    at: int
+    devices: int
+    not_back: dict[str, int]
+
+
 class GroupDeployment(Answered):
-    """A deployment to a group; `carrier` is the ordinary deployment that it is made of, and `rollback` the one that takes it back."""
+    """A deployment to a group; `carrier` is the ordinary deployment that it is made of, and `rollback` the one that takes it back.
+
+    One that a rollback brought says in `rollback_of` which one was rolled back.
+    """
 
     group: str
     deployment: str
@@ -64,6 +81,8 @@ class GroupDeployment(Answered):
     carrier: str
     rollout: str | None
     rollback: str | None
+    rolled_back: RolledBack | None
+    rollback_of: str | None
     plan_text: PlanText | None
     counts: dict[DeviceState, int]
 

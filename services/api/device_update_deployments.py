@@ -95,9 +95,10 @@ def put_deployment(
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
-def delete_deployment(request: Request, group: str, deployment: str) -> None:
+def delete_deployment(request: Request, view: View, group: str, deployment: str) -> None:
     """Forget a deployment that is over; its devices fall back to what else targets them."""
-    room_of(request).do(DeleteUpdateDeployment(group, deployment), author_of(request))
+    commanded = view.deployment(group, deployment).commanded
+    room_of(request).do(DeleteUpdateDeployment(group, commanded), author_of(request))
 
 
 @router.get(f"{_DEPLOYMENT}/status")
@@ -115,7 +116,7 @@ def get_of_class(view: View, carried: OfClass) -> JsonObject:
 @router.delete(_OF_CLASS, status_code=204)
 def delete_of_class(request: Request, carried: OfClass) -> None:
     """Forget a deployment that is over."""
-    delete_deployment(request, carried.group, carried.deployment.id)
+    room_of(request).do(DeleteUpdateDeployment(carried.group, carried.commanded), author_of(request))
 
 
 @router.get(f"{_OF_CLASS}/status")
@@ -128,7 +129,7 @@ def get_status_of_class(view: View, carried: OfClass) -> JsonObject:
 def cancel(request: Request, view: View, carried: OfClass) -> JsonObject:
     """Stop a deployment, for good."""
     group, name = carried.group, carried.deployment.id
-    command = CancelUpdateDeployment(group, name, keepers=view.keepers(group))
+    command = CancelUpdateDeployment(group, carried.commanded, keepers=view.keepers(group))
     room_of(request).do(command, author_of(request))
     return get_deployment(view_of(request), group, name)
 
@@ -137,7 +138,7 @@ def cancel(request: Request, view: View, carried: OfClass) -> JsonObject:
 def retry(request: Request, carried: OfClass) -> JsonObject:
     """Let those who failed try again."""
     group, name = carried.group, carried.deployment.id
-    room_of(request).do(RetryUpdateDeployment(group, name), author_of(request))
+    room_of(request).do(RetryUpdateDeployment(group, carried.commanded), author_of(request))
     return get_deployment(view_of(request), group, name)
 
 

@@ -167,7 +167,7 @@ def deployment(carried: Carried, view: GroupView) -> JsonObject:
         "deviceClassSubgroups": [class_of_update(carried, view)],
         "isCanceled": carried.state == "Canceled",
         "isRetried": one.retries > 0,
-        "isCloudInitiatedRollback": carried.has_gone_back,
+        "isCloudInitiatedRollback": carried.has_gone_back or bool(carried.back_from),
         **({"rollbackPolicy": _policy(one.policy, view)} if isinstance(one.policy, RollbackPolicy) else {}),
     }
 
@@ -210,9 +210,8 @@ def _error(carried: Carried) -> JsonObject:
     rollout = carried.rollout
     if rollout is None or not carried.has_gone_back:
         return {}
-    return {
-        "error": {"code": "RolledBack", "message": rollout.reason, "occurredDateTime": time_text(rollout.rollback_at)}
-    }
+    message = f"rolled back to {carried.back_to}: {rollout.rollback_reason}"
+    return {"error": {"code": "RolledBack", "message": message, "occurredDateTime": time_text(rollout.rollback_at)}}
 
 
 class Devices:

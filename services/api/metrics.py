@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from events.audit.errors import SealUnreadable
+from events.audit.log_time import ahead_ms
 from events.audit.seals import Seals
 from events.log.checks import why_not_writable
 from events.log.errors import LogError
@@ -126,8 +127,15 @@ class _Seals(Collector):
     def collect(self) -> Iterator[Metric]:
         unsealed = GaugeMetricFamily("twinfold_unsealed_entries", "Facts and outcomes behind the newest seal.")
         age = GaugeMetricFamily("twinfold_seal_age_seconds", "How old the newest seal is, while anything is behind it.")
+        ahead = GaugeMetricFamily(
+            "twinfold_clock_behind_log_seconds", "How far this clock is behind the newest event or seal."
+        )
+        seals, clock = Seals(self._room.client), self._room.clock()
         try:
-            last = Seals(self._room.client).last()
+            last = seals.last()
+            # A seal's own time may be ahead of the clock.
+            at = seals.sealed_clock() or (0 if last is None else last.seal().at)
+            ahead.add_metric([], ahead_ms(self._room.log, seals, clock=clock) / 1000)
             heads = Feed(self._room.log, self._room.views).heads()
             sealed = {} if last is None else last.seal().streams
         except (LogError, SealUnreadable):
@@ -137,10 +145,9 @@ class _Seals(Collector):
             max(0, head - (sealed[stream].position if stream in sealed else 0))
             for stream, head in zip(names, heads, strict=True)
         )
-        at = 0 if last is None else last.seal().at
         unsealed.add_metric([], behind)
-        age.add_metric([], max(0, self._room.clock() - at) / 1000 if behind and at else 0.0)
-        yield from (unsealed, age)
+        age.add_metric([], max(0, clock - at) / 1000 if behind and at else 0.0)
+        yield from (unsealed, age, ahead)
 
 
 class _Webhooks(Collector):

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
-import structlog
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
@@ -16,6 +15,7 @@ from events.access.facts import SUBJECTS_NAMED_MAX
 from events.log.connect import Client, answering
 from events.log.errors import LogUnavailable
 from events.log.keys import key, partition_of
+from events.processes.postponed import Postponed
 from services.api.asking import caller_of
 from services.api.callers import Author
 from services.api.room import Room
@@ -23,8 +23,6 @@ from services.api.room import Room
 FLUSH_SECONDS = 1.0
 KEPT_DAYS = 40
 _DAY_SECONDS = 86_400
-
-logger = structlog.get_logger()
 
 
 class _Read(msgspec.Struct, eq=False):
@@ -46,6 +44,7 @@ class SecretReads:
         self._waiting: list[_Read] = []
         self._adding, self._writing = threading.Lock(), threading.Lock()
         self._fetches: Counter[str] = Counter()
+        self._postponed = Postponed(LogUnavailable)
 
     def note(self, author: Author, subjects: Sequence[str], *, what: str, through: str) -> None:
         """Have it in the log that somebody reads secrets, or they are not to be shown.
@@ -105,7 +104,9 @@ class SecretReads:
         except LogUnavailable as error:
             with self._adding:
                 self._fetches.update(counted)
-            logger.warning("fetches are kept later", error=str(error))
+            self._postponed.failed("counting fetches", error)
+        else:
+            self._postponed.worked("counting fetches")
 
 
 def keep_fetches(client: Client, counted: Counter[str], *, partitions: int, at: int) -> None:

@@ -15,6 +15,7 @@ from events.notification.event import Notification
 from events.notification.feed import Feed
 from events.notification.positions import Positions, encode, moved
 from events.notification.wanted import Ordinals
+from events.processes.postponed import Postponed
 from events.secrets.errors import SecretsUnavailable
 from services.api.room import Room
 
@@ -91,13 +92,15 @@ class Streams:
 
     async def run(self) -> None:
         """Look until cancelled; a Redis that is away is waited for."""
+        postponed = Postponed(LogError)
         while True:
             if self._followers:
                 try:
                     heads = await run_in_threadpool(self._look, self._heads)
                 except LogError as error:
-                    logger.warning("the log cannot be looked at", error=str(error))
+                    postponed.failed("following the log", error)
                 else:
+                    postponed.worked("following the log")
                     if heads != self._heads:
                         self._heads = heads
                         self._tell()

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from events.canonical import JsonObject
 from events.rollout.plan_text import plan_text
 from events.rollout.sets import FleetSet
+from events.rollout.tally import as_sets
 from events.update.commands import (
     CancelUpdateDeployment,
     DefineGroup,
@@ -148,24 +149,24 @@ def deploy(request: Request, view: View, group: GroupId, deployment: Deployment,
 
 
 @router.post(f"{_DEPLOYMENT}/retry", response_model=None, responses=answers(described_updates.GroupDeployment))
-def retry(request: Request, group: GroupId, deployment: Deployment) -> JsonObject:
+def retry(request: Request, view: View, group: GroupId, deployment: Deployment) -> JsonObject:
     """Let the devices that failed try again."""
-    room_of(request).do(RetryUpdateDeployment(group, deployment), author_of(request))
+    room_of(request).do(RetryUpdateDeployment(group, _commanded(view, group, deployment)), author_of(request))
     return show_deployment(view_of(request), group, deployment)
 
 
 @router.post(f"{_DEPLOYMENT}/cancel", response_model=None, responses=answers(described_updates.GroupDeployment))
 def cancel(request: Request, view: View, group: GroupId, deployment: Deployment, body: CancelBody) -> JsonObject:
     """Stop a deployment for good: who has it keeps it, and nobody else gets it."""
-    command = CancelUpdateDeployment(group, deployment, body.reason, view.keepers(group))
+    command = CancelUpdateDeployment(group, _commanded(view, group, deployment), body.reason, view.keepers(group))
     room_of(request).do(command, author_of(request))
     return show_deployment(view_of(request), group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
-def delete_deployment(request: Request, group: GroupId, deployment: Deployment) -> None:
+def delete_deployment(request: Request, view: View, group: GroupId, deployment: Deployment) -> None:
     """Forget a deployment that is over; its devices fall back to what else targets them."""
-    room_of(request).do(DeleteUpdateDeployment(group, deployment), author_of(request))
+    room_of(request).do(DeleteUpdateDeployment(group, _commanded(view, group, deployment)), author_of(request))
 
 
 @router.get(f"{_DEPLOYMENT}/devices", response_model=None, responses=answers(described_updates.DevicesInStates))
@@ -184,14 +185,27 @@ def list_devices(
     states = view.states(carried)
     members = FleetSet.union(states.values()) if state is None else states[state_of(state)]
     found, place = view.page(members, after=place_in(room.continuations.open(continuation)), limit=top)
+    failures, back_to = view.failures(carried), carried.back_to
+
+    def recorded(where: tuple[int, int]) -> str:
+        if not carried.has_gone_back:
+            return ""
+        gone = f"the deployment was rolled back to {back_to}"
+        return next((why for why, devices in failures.items() if is_among(where, devices)), gone)
+
     return {
         "devices": [
-            {"deviceId": name, "state": one.value, "reason": _reason(room, carried, name, one)}
+            {"deviceId": name, "state": one.value, "reason": recorded(where) or _reason(room, carried, name, one)}
             for name, where in found
             for one in [next(one for one, some in states.items() if is_among(where, some))]
         ],
         "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
     }
+
+
+def _commanded(view: GroupView, group: str, deployment: str) -> str:
+    """The deployment that a command on one of these is about: what a rollback brought goes with what was rolled back."""
+    return next((one.commanded for one in view.carried(group) if one.deployment.id == deployment), deployment)
 
 
 def _asked(text: str) -> UpdateId:
@@ -218,13 +232,13 @@ def _update(document: UpdateDocument) -> JsonObject:
 
 def _group(name: str, view: GroupView) -> JsonObject:
     document = view.groups.get(name)
-    active = None if document is None else document.active
+    active = next((one for one in view.carried(name) if one.is_active), None)
     return {
         "group": name,
         "condition": condition_of_group(name, document),
         "priority": (document or GroupDocument(0, 0)).priority,
         "devices": len(view.members(name)),
-        "active": None if active is None else active.id,
+        "active": None if active is None else active.deployment.id,
         "deployments": [one.deployment.id for one in view.carried(name)],
     }
 
@@ -237,7 +251,7 @@ def _deployment(carried: Carried, view: GroupView) -> JsonObject:
         "deployment": one.id,
         "update": one.update.text,
         "state": carried.state,
-        "reason": one.reason or ("" if rollout is None else rollout.reason),
+        "reason": one.reason or ("" if rollout is None else rollout.why),
         "startAt": one.start_at,
         "createdAt": one.created_at,
         "changedAt": one.changed_at,
@@ -253,8 +267,25 @@ def _deployment(carried: Carried, view: GroupView) -> JsonObject:
         "carrier": carried.carrier,
         "rollout": None if rollout is None else rollout.state.value,
         "rollback": (rollout.rollback or None) if rollout is not None else None,
+        "rolledBack": _rolled_back(carried, view),
+        "rollbackOf": carried.back_from or None,
         "planText": None if rollout is None else msgspec.to_builtins(plan_text(rollout.plan)),
         "counts": sizes(view.states(carried)),
+    }
+
+
+def _rolled_back(carried: Carried, view: GroupView) -> JsonObject | None:
+    """What a deployment was rolled back to, why, and how many devices run that."""
+    if carried.rollout is None or not carried.has_gone_back:
+        return None
+    back = carried.back
+    return {
+        "to": carried.back_to,
+        "deployment": None if back is None else back.deployment.id,
+        "reason": carried.rollout.rollback_reason,
+        "at": carried.rollout.rollback_at,
+        "devices": len(view.back(carried)),
+        "notBack": {why: len(devices) for why, devices in as_sets(carried.rollout.not_back).items()},
     }
 
 

@@ -7,17 +7,15 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import structlog
 from pyroaring import BitMap
 from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError
+from events.processes.postponed import Postponed
 from events.view_store.port import Selection
 from services.api.room import Room
 
 LOOK_SECONDS = 0.1
-
-logger = structlog.get_logger()
 
 
 class _Seen(msgspec.Struct):
@@ -42,12 +40,14 @@ class Waiting:
 
     async def run(self) -> None:
         """Look until cancelled; a Redis that is away is waited for."""
+        postponed = Postponed(LogError)
         while True:
             try:
                 for number, ordinals in await run_in_threadpool(self._look):
                     self._tell(number, ordinals)
+                postponed.worked("waking devices that wait")
             except LogError as error:
-                logger.warning("outcomes cannot be read", error=str(error))
+                postponed.failed("waking devices that wait", error)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _look(self) -> list[tuple[int, BitMap]]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "backup": "services.cli.backup:backup",
     "erase": "services.cli.erase:erase",
     "restore": "services.cli.restore:restore",
+    "repair-log": "services.cli.repair_log:repair_log",
     "demo": "services.cli.demo:demo",
     "init": "services.cli.init:init",
     "connection-string": "services.cli.credentials:connection_string",

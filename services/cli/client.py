@@ -14,10 +14,12 @@ from rich.live import Live
 from rich.text import Text
 
 from events.canonical import Json
+from events.device.tag_value import tag_value
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import say_json
 from services import logins
+from services.cli.reaching import SET_DIRECTORY, misfit
 from services.credentials import Serving
 from services.local import TOKEN_FILE, serving
 from services.local import token as local_token
@@ -53,6 +55,14 @@ class ApiUnavailable(Exception):
         self.url, self.why = url, why
 
 
+class ApiMisaddressed(ApiUnavailable):
+    """Something answers at the API's address, and not in the way that it is asked."""
+
+    def __init__(self, url: str, why: str) -> None:
+        Exception.__init__(self, f"the API at {url} cannot be asked: {why}")
+        self.url, self.why = url, why
+
+
 class Api:
     """Calls of the API, with its errors as ours."""
 
@@ -66,6 +76,7 @@ class Api:
         settings = read_settings(api_url=url)
         local = serving(settings.data_dir)
         self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
+        self._directory, self._is_guess = settings.data_dir, not (settings.api_url or local)
         shown, self.token_source = (token, "given") if token else self._token(settings, local)
         self._headers = {"Authorization": f"Bearer {shown}"} if shown else {}
         # The authority of this machine is trusted for its own address alone.
@@ -121,7 +132,7 @@ class Api:
                 verify=self._verify,
             )
         except httpx.HTTPError as error:
-            raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
+            raise self._unavailable(error) from error
         if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise ApiUnavailable(self._url, _message(answer))
         if not answer.is_success:
@@ -149,7 +160,14 @@ class Api:
                     raise ApiRefused(answer.status_code, _message(answer))
                 yield from answer.iter_bytes()
         except httpx.HTTPError as error:
-            raise ApiUnavailable(self._url, str(error) or type(error).__name__) from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: httpx.HTTPError) -> ApiUnavailable:
+        why = misfit(self._url, error)
+        if why is not None:
+            return ApiMisaddressed(self._url, why)
+        guess = f" (a guess: {self._directory} tells of no API; {SET_DIRECTORY})" if self._is_guess else ""
+        return ApiUnavailable(self._url, f"{str(error) or type(error).__name__}{guess}")
 
     def pages(self, path: str, *, limit: int, params: dict[str, Any] | None = None) -> Iterator[Any]:
         """Device ids, or devices, page by page."""
@@ -219,24 +237,14 @@ def _message(answer: httpx.Response) -> str:
 
 
 def pairs(given: list[str]) -> dict[str, Any]:
-    """`name=value` pairs as tags: JSON scalars where they are such, text otherwise; `name=` removes."""
+    """`name=value` pairs as tags, typed as `tag_value` says; `name=` removes."""
     found: dict[str, Any] = {}
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"{one!r} is not name=value")
-        found[name] = _value(value)
+        found[name] = tag_value(value)
     return found
-
-
-def _value(text: str) -> Any:
-    if not text:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if value is None or isinstance(value, dict | list) else value
 
 
 def json_text(value: Json) -> str:

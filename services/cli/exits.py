@@ -3,7 +3,8 @@
 0    it did what was asked
 1    refused: what was asked may not happen, or something it needs stopped on the way
 2    usage: a flag, an argument, a file given or a TWINFOLD_* variable is not right
-3    unavailable: Redis or the archive does not answer, is not to be had, or Redis would lose facts; ask again when that is mended
+3    unavailable: Redis or the archive does not answer, is not to be had, or Redis would lose facts; a port, an address or a
+     certificate cannot be used; a role of `up` ends at once every time; ask again when that is mended
 4    done, but not whole: the log misses entries, or partitions are stopped; each is named (`backup`, `restore`)
 130  interrupted from the keyboard
 """
@@ -14,21 +15,25 @@ from events.device.errors import DeviceError
 from events.log.errors import DepotUnavailable, LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.wake import WakeFailed
 from events.manifest.errors import ManifestInvalid
+from events.processes.supervised import GivenUp
 from events.producer.errors import ProducerError
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.settings import SettingsInvalid
+from services.append_only_file import LogFileDamaged
 from services.authors import TokenNotAccepted
 from services.certificates import CertificateUnusable
-from services.cli.client import ApiRefused, ApiUnavailable
+from services.cli.client import ApiMisaddressed, ApiRefused, ApiUnavailable
 from services.cli.inputs import InputUnreadable
 from services.credentials import NoKey
 from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
-from services.embedded_redis import NoRedisServer, RedisDidNotStart
+from services.embedded_redis import NoRedisServer
+from services.listening import CannotListen
 from services.local import NoAuthority, NotServed
 from services.logins import LoginsUnreadable, NotLoggedIn
-from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew
+from services.redis_log import RedisDidNotStart
+from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew, PredecessorRuns
 
 REFUSED = 1
 USAGE = 2
@@ -52,7 +57,7 @@ class StillBlocked(Exception):
         self.place, self.why = place, why
 
 
-_USAGE = (SettingsInvalid, CertificateUnusable, NotServed, ManifestUnreadable, InputUnreadable, LoginsUnreadable)
+_USAGE = (SettingsInvalid, ApiMisaddressed, NotServed, ManifestUnreadable, InputUnreadable, LoginsUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
     DepotUnavailable,
@@ -64,6 +69,11 @@ _UNAVAILABLE = (
     WakeFailed,
     ApiUnavailable,
     DirectoryHeld,
+    PredecessorRuns,
+    LogFileDamaged,
+    CannotListen,
+    CertificateUnusable,
+    GivenUp,
 )
 _REFUSED = (
     LogError,

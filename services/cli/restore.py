@@ -70,9 +70,10 @@ def restore(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
     )
     _insist_on_room(settings)
-    with held(settings.data_dir):
+    with held(settings.data_dir) as roles:
         own_redis = "redis_url" not in settings.model_fields_set
-        with redis_of(settings, own_redis=own_redis) as url, Progress(quiet=False) as progress:
+        embedding = redis_of(settings, own_redis=own_redis, keeps=[roles])
+        with embedding as (url, _), Progress(quiet=False) as progress:
             client = connect(url)
             if not settings.allow_volatile_redis:
                 check_server(client)

@@ -200,7 +200,8 @@ def _table(deployments: list[JsonObject]) -> Table:
         table.add_column(column, justify="right")
     for one in deployments:
         numbers = (str(one["counts"][column]) for column in counts)
-        table.add_row(one["deployment"], one["update"], one["state"], one["reason"], *numbers)
+        back = f" to {one['rolledBack']['to']}" if one["rolledBack"] else ""
+        table.add_row(one["deployment"], one["update"], one["state"] + back, one["reason"], *numbers)
     return table
 
 

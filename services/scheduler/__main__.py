@@ -14,10 +14,13 @@ from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.log.opening import open_log
 from events.log.wake import Waker
+from events.processes import lifeline
+from events.processes.postponed import Postponed
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from events.view_store.redis import RedisViewStore
 from services.cli import exits
+from services.scheduler.clocks import ClockWatch
 from services.scheduler.engine import Engine
 from services.scheduler.lease import Lease
 from services.scheduler.sealing import Sealing
@@ -25,6 +28,12 @@ from services.scheduler.sealing import Sealing
 TICK_SECONDS = 1.0
 
 logger = structlog.get_logger()
+
+_ABOUT_CLOCKS = "docs/operating.md, Clocks"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:
@@ -35,12 +44,16 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
-    engine = Engine(log, RedisViewStore(log.client), clock=lambda: time.time_ns() // 1_000_000, waker=waker)
+    engine = Engine(log, RedisViewStore(log.client), clock=_now_ms, waker=waker, monotonic=time.monotonic)
     lease = Lease(log)
     sealing = Sealing(settings, log, stopping)
     sealing.start()
     holds = False
+    postponed = Postponed(LogUnavailable)
+    watch = ClockWatch(_now_ms)
     while not stopping.wait(TICK_SECONDS):
+        if (step := watch.step_seconds()) != 0:
+            logger.warning("the clock stepped, or the machine slept", seconds=round(step, 1), see=_ABOUT_CLOCKS)
         try:
             fence = lease.take()
             if (fence is not None) is not holds:
@@ -49,11 +62,12 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             if fence is not None:
                 reached(FailPoint.SCHEDULE_LEASED)
                 engine.tick(fence)
+            postponed.worked("scheduling")
         except Fenced as error:
             holds = False
             logger.warning("another process has taken over", error=str(error))
         except LogUnavailable as error:
-            logger.warning("a round was left out", error=str(error))
+            postponed.failed("scheduling", error)
         except LogError as error:
             logger.error("the fleet's facts cannot be read", error=str(error))  # noqa: TRY400 - expected
         if settings.heartbeat_file is not None:
@@ -65,7 +79,8 @@ def run(settings: Settings, stopping: threading.Event) -> None:
 
 
 def main() -> int:
-    """Schedule until SIGINT or SIGTERM; a round that is under way ends first."""
+    """Schedule until SIGINT or SIGTERM, or until the parent ends; a round that is under way ends first."""
+    line = lifeline.hold()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _signum, _frame: stopping.set())
@@ -74,6 +89,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         run(settings, stopping)
     except exits.EXPECTED as error:
+        line.last_words(str(error))
         complain_of(error, program="twinfold scheduler")
         return exits.code_of(error)
     return 0

@@ -29,6 +29,7 @@ from events.update.state import to_go_back_to
 from events.view_store.census import CensusReader
 from events.view_store.groups import GroupView
 from events.view_store.port import ViewStore
+from services.scheduler.clocks import LogTime, Monotonic
 from services.scheduler.standing import Standing
 
 AUTHOR = Principal.parse("system:scheduler")
@@ -48,8 +49,11 @@ class Engine:
         clock: Callable[[], int],
         waker: WakerLike | None = None,
         settle: Callable[[float], None] = time.sleep,
+        monotonic: Monotonic = lambda: 0.0,
     ) -> None:
-        self._log, self._views, self._clock, self._waker, self._settle = log, views, clock, waker, settle
+        """`monotonic` lets time go on where the clock is behind the log (`LogTime`); in virtual time nothing passes by itself."""
+        self._log, self._views, self._waker, self._settle = log, views, waker, settle
+        self._time = LogTime(clock, monotonic=monotonic)
         self._standing = Standing(log)
         self._census = CensusReader(log, views)
 
@@ -64,7 +68,7 @@ class Engine:
         standing = self._standing
         standing.refresh()
         # The log's time never goes back, so that a clock that does changes nothing that was decided.
-        now = max(self._clock(), standing.at)
+        now = self._time.now(standing.at)
         written = sum(
             self._apart(name, partial(self._begin_or_end, name, document, now, fence))
             for name, document in sorted(standing.timed.items())

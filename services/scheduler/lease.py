@@ -15,7 +15,8 @@ if holder == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return tonumber(redis.call('HGET', KEYS[1], 'fence'))
 end
-if holder then return 0 end
+-- No holder has longer than it asked for: a key that outlives its time was set while the clock was ahead.
+if holder and redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then return 0 end
 local seen = tonumber(redis.call('HGET', KEYS[3], 'fence') or '0')
 local fence = tonumber(redis.call('INCR', KEYS[2]))
 if fence <= seen then

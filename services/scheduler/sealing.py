@@ -13,6 +13,7 @@ from events.audit.sealer import SEALS_MAX
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.log.redis import RedisLog
+from events.processes.postponed import Postponed
 from events.settings import Settings
 from services.scheduler.lease import Lease
 
@@ -36,6 +37,7 @@ class Sealing(threading.Thread):
         self._lease = Lease(log, "sealer", seen="sealing")
         self._fence: int | None = None
         self._said = ""
+        self._postponed = Postponed(LogUnavailable)
 
     @override
     def run(self) -> None:
@@ -54,8 +56,9 @@ class Sealing(threading.Thread):
             while self._look() == SEALS_MAX and not self._stopping.is_set():
                 pass
             self._said = ""
+            self._postponed.worked("sealing")
         except LogUnavailable as error:
-            logger.warning("nothing was sealed", error=str(error))
+            self._postponed.failed("sealing", error)
         except (LogError, AuditError) as error:
             # It is looked at again every second, and said once.
             if str(error) != self._said:
@@ -79,5 +82,5 @@ class Sealing(threading.Thread):
             logger.warning("another process has taken over sealing", error=str(error))
             return 0
         if made:
-            logger.info("sealed", seals=made)
+            logger.debug("sealed", seals=made)
         return made

@@ -1,12 +1,22 @@
-"""The data directory: one `up` at a time holds it, and it says which layout it has."""
+"""The data directory: one `up` at a time holds it, it says which layout it has, and it is its owner's alone."""
 
 import contextlib
 import fcntl
 import os
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 LAYOUT = 1
+LOCK, ROLES_LOCK = "lock", "roles.lock"
+"""Held by `up` itself; and by the processes that it started, so that two generations of them never work side by side."""
+
+PREDECESSOR_SECONDS_MAX = 30.0
+"""So long the processes of an `up` that was killed are waited for: they end by themselves."""
+
+_LOOK_SECONDS = 0.05
+_FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 
 
 class DirectoryHeld(Exception):
@@ -15,6 +25,17 @@ class DirectoryHeld(Exception):
     def __init__(self, path: Path, holder: str) -> None:
         super().__init__(f"{path} is held by process {holder}; stop that one, or give another --data")
         self.path, self.holder = path, holder
+
+
+class PredecessorRuns(Exception):
+    """Processes of an `up` that is gone still work on the data directory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: processes of a former `twinfold up` have not ended within {PREDECESSOR_SECONDS_MAX:.0f} s;"
+            f" find them with `fuser {path / ROLES_LOCK}`, and end them"
+        )
+        self.path = path
 
 
 class LayoutTooNew(Exception):
@@ -34,28 +55,78 @@ class DirectoryUnusable(Exception):
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path) -> Iterator[int]:
     """Hold a data directory, made if it is not there; the kernel lets go of it however this process ends.
 
+    Yields a descriptor for the processes that are started here to inherit: whoever holds the directory next waits for the
+    last of them. What this process and they create from here on is for their owner alone, and so is what was there.
+
     Raises:
-        DirectoryHeld, LayoutTooNew, DirectoryUnusable: it cannot be worked on.
+        DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: it cannot be worked on.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise DirectoryUnusable(path, error.strerror or type(error).__name__) from error
-    try:
+    os.umask(0o077)
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DirectoryHeld(path, os.read(descriptor, 40).decode().strip() or "unknown") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        _check_layout(path)
-        yield
+            path.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
+            lock, roles = (stack.enter_context(_opened(path / name)) for name in (LOCK, ROLES_LOCK))
+            if not _is_locked(lock):
+                raise DirectoryHeld(path, os.read(lock, 40).decode().strip() or "unknown")
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            _wait_for_predecessors(path, roles)
+            _check_layout(path)
+            close_to_others(path)
+        except OSError as error:
+            raise DirectoryUnusable(path, error.strerror or type(error).__name__) from error
+        yield roles
+
+
+def close_to_others(path: Path) -> None:
+    """Take every right of others on a directory and all that is below away: files have 0600, directories 0700.
+
+    Raises:
+        OSError: a mode cannot be changed, as the file is another user's.
+    """
+    _set_mode(path, _FOLDER_MODE)
+    for folder, folders, names in os.walk(path):
+        for name in folders:
+            _set_mode(Path(folder, name), _FOLDER_MODE)
+        for name in names:
+            _set_mode(Path(folder, name), _FILE_MODE)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    # Files come and go, such as Redis's drafts; a link's own mode says nothing, and its target is not ours.
+    with contextlib.suppress(FileNotFoundError):
+        found = path.lstat().st_mode
+        if stat.S_ISLNK(found) or stat.S_ISSOCK(found) or stat.S_IMODE(found) == mode:
+            return
+        path.chmod(mode)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait_for_predecessors(path: Path, roles: int) -> None:
+    until = time.monotonic() + PREDECESSOR_SECONDS_MAX
+    while not _is_locked(roles):
+        if time.monotonic() > until:
+            raise PredecessorRuns(path)
+        time.sleep(_LOOK_SECONDS)
 
 
 def _check_layout(path: Path) -> None:

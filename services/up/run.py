@@ -3,17 +3,19 @@
 import contextlib
 import datetime as dt
 import signal
+import socket
 import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from events.envelope import Principal
 from events.log.opening import initialise
 from events.log.redis import RedisLog
+from events.processes.supervised import Supervised
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
@@ -23,8 +25,9 @@ from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import redis_of
+from services.listening import handed_over, listening
 from services.up.directory import held
-from services.up.roles import Role
+from services.up.roles import role, stop
 
 _TEND_SECONDS = 0.1
 _READY_SECONDS = 0.2
@@ -36,47 +39,74 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
     """Run all roles until a signal; `own_redis` embeds a server in the data directory.
 
     Raises:
-        DirectoryHeld, LayoutTooNew, DirectoryUnusable: the data directory cannot be worked on.
-        CertificateUnusable: there is no certificate to serve with.
-        NoRedisServer, RedisDidNotStart, LogError: there is no Redis to work on.
+        DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: the data directory cannot be worked on.
+        CertificateUnusable, CannotListen: the API cannot serve.
+        NoRedisServer, RedisDidNotStart, LogFileDamaged, LogError: there is no Redis to work on.
+        GivenUp: a role ends at once, however often it is started.
     """
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _signum, _frame: stopping.set())
+    stopping = _stopping_on_signals()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(held(settings.data_dir))
+        lock = stack.enter_context(held(settings.data_dir))
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
-        url = stack.enter_context(redis_of(settings, own_redis=own_redis))
+        sockets = stack.enter_context(listening(settings))
+        url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], say=say))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
-        queue_url = settings.queue_url or url
-        changed = settings.model_copy(update={"redis_url": url, "queue_url": queue_url})
+        changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
         _leave_word(changed, log)
-        environment = environment_of(changed)
         say(f"data   {settings.data_dir}")
         say(f"redis  {hide_password(url)} ({log.partitions} partitions)")
-        roles = [
-            Role("workers", "workers.pool", environment, say=say),
-            # The heartbeat file is the workers'.
-            Role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, say=say),
-            Role("api", "services.api", environment, say=say),
-        ]
+        roles: list[Supervised] = []
+
+        def tend() -> None:
+            if redis is not None:
+                redis.tend()
+            for one in roles:
+                one.tend()
+
         try:
-            _wait_until_ready(settings, stopping, roles)
+            roles += _started(changed, lock, sockets, say)
+            _wait_until_ready(settings, stopping, tend)
             if not stopping.is_set():
-                say(f"api    {address(settings)}")
-                if settings.tls == "local" and settings.tls_certificate is None:
-                    ca = files_of(settings.data_dir).ca
-                    say(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
-                say(f"workers {settings.workers}; Ctrl-C ends everything")
+                _say_where(settings, say)
             while not stopping.wait(_TEND_SECONDS):
-                for role in roles:
-                    role.tend()
+                tend()
         finally:
+            # Nobody is kept waiting for an API that does not come back.
+            for one in sockets:
+                one.close()
             # The API first, so that nobody is answered who would not be worked for.
-            for role in reversed(roles):
-                role.stop()
+            stop(roles)
     say("stopped")
+
+
+def _stopping_on_signals() -> threading.Event:
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A terminal that closes ends it in order; `nohup` has it go on.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda _signum, _frame: stopping.set())
+    return stopping
+
+
+def _started(
+    settings: Settings, lock: int, sockets: Sequence[socket.socket], say: Callable[[str], None]
+) -> Iterator[Supervised]:
+    environment = environment_of(settings)
+    yield role("workers", "workers.pool", environment, keeps=[lock], say=say)
+    # The heartbeat file is the workers'.
+    yield role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], say=say)
+    # It serves the sockets that are bound here, so that what answers there is this API or nothing.
+    descriptors = [one.fileno() for one in sockets]
+    yield role("api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], say=say)
+
+
+def _say_where(settings: Settings, say: Callable[[str], None]) -> None:
+    say(f"api    {address(settings)}")
+    if settings.tls == "local" and settings.tls_certificate is None:
+        ca = files_of(settings.data_dir).ca
+        say(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
+    say(f"workers {settings.workers}; Ctrl-C ends everything")
 
 
 def address(settings: Settings) -> str:
@@ -107,10 +137,9 @@ def _leave_word(settings: Settings, log: RedisLog) -> None:
     log.client.close()
 
 
-def _wait_until_ready(settings: Settings, stopping: threading.Event, roles: list[Role]) -> None:
+def _wait_until_ready(settings: Settings, stopping: threading.Event, tend: Callable[[], None]) -> None:
     while not stopping.wait(_READY_SECONDS):
-        for role in roles:
-            role.tend()
+        tend()
         with contextlib.suppress(OSError, urllib.error.URLError):
             context = ssl.create_default_context()
             # It is only asked whether our own child answers on this machine.

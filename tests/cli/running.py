@@ -40,10 +40,10 @@ def bearer(data: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def up(
-    data: Path, *flags: str, trusting: Path | None = None, **environment: str
+    data: Path, *flags: str, trusting: Path | None = None, port: int | None = None, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[str], httpx.Client, list[str]]]:
     """`twinfold up` until the end of the block, with what it said until it was ready."""
-    port, said = free_port(), []
+    port, said = port or free_port(), []
     environment = {**os.environ, "TWINFOLD_LOG_LEVEL": "error", **environment}
     with waiting.started(
         command(data, port, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

@@ -9,14 +9,18 @@ import pytest
 
 from events.log import errors
 from events.manifest.errors import ManifestInvalid
+from events.processes.supervised import GivenUp
 from events.producer.errors import DecisionInvalid
 from events.secrets.errors import SecretNotFound, SecretsUnavailable
 from events.settings import SettingsInvalid
+from services.certificates import CertificateUnusable
 from services.cli.exits import EXPECTED, REFUSED, UNAVAILABLE, USAGE, code_of
 from services.demo.manifests import ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
-from services.embedded_redis import NoRedisServer, RedisDidNotStart
+from services.embedded_redis import NoRedisServer
+from services.listening import CannotListen
+from services.redis_log import RedisDidNotStart
 from tests import waiting
 
 NOBODY_LISTENS = "redis://:hunter2@127.0.0.1:1/0"
@@ -41,6 +45,9 @@ def twinfold(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (ManifestInvalid([]), REFUSED),
         (NoRedisServer(), UNAVAILABLE),
         (RedisDidNotStart("no space left"), UNAVAILABLE),
+        (CannotListen("port 8080", "is in use", flag="--port"), UNAVAILABLE),
+        (CertificateUnusable(Path("server.pem"), "cannot be read"), UNAVAILABLE),
+        (GivenUp("api", 1, "no"), UNAVAILABLE),
         (SecretsUnavailable("connection refused"), UNAVAILABLE),
         (SecretNotFound("x"), REFUSED),
         (DecisionInvalid("p03:17", "is no position of this log"), REFUSED),

@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import ssl
+import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from services.local import token_id
 from tests import waiting
 from tests.api.serving import API_VERSION, free_port
 from tests.cli.running import bearer, command, up
+from tests.process_tree import children, descendants, is_there
 from tests.servers import eventually
 from tests.workers.system import base
 
@@ -57,27 +60,83 @@ def test_one_command_runs_everything_and_what_was_written_is_there_after_a_resta
         assert (data / "layout").read_text() == "1\n"
 
 
-def test_a_role_that_dies_is_started_again_and_it_is_said(data: Path) -> None:
+def until_said(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    with waiting.limited(process):
+        while line := process.stdout.readline():
+            if text in line:
+                return
+    raise AssertionError(f"{text!r} was not said")
+
+
+ROLES = ("redis-server", "services.scheduler", "workers.pool", "services.api")
+
+
+def test_a_role_that_dies_or_is_stopped_goes_on_and_it_is_said(data: Path) -> None:
     with up(data) as (process, http, _):
-        for module in ("services.api", "services.scheduler", "workers.pool"):
-            (child,) = children(process.pid, module)
+        for name in ROLES:
+            (child,) = children(process.pid, name)
             os.kill(child, signal.SIGKILL)
-            assert process.stdout is not None
-            assert "ended with -9; again in" in process.stdout.readline()
-            eventually(lambda: ready(http) and children(process.pid, module), what="the role is back")  # noqa: B023
+            until_said(process, "ended with -9; again in" if name != "redis-server" else "redis is back after")
+            eventually(lambda: ready(http) and children(process.pid, name), what="the role is back")  # noqa: B023
+            (child,) = children(process.pid, name)
+            os.kill(child, signal.SIGSTOP)
+            until_said(process, "was stopped, and is continued")
+            eventually(lambda: ready(http), what="the role goes on")
         http.put("/devices/edge-1", json={"deviceId": "edge-1", "capabilities": {"iotEdge": True}}).raise_for_status()
         eventually(lambda: http.get("/v1/devices/edge-1/effective").is_success, what="it is folded")
 
 
-def children(parent: int, module: str) -> list[int]:
-    found = []
-    for path in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if path.name.isdigit() and module.encode() in (path / "cmdline").read_bytes().split(b"\0"):
-                stat = (path / "stat").read_text().rpartition(")")[2].split()
-                if int(stat[1]) == parent and stat[0] != "Z":
-                    found.append(int(path.name))
-    return found
+def test_all_roles_end_with_an_up_that_is_killed_and_the_next_one_serves_on_the_same_port(data: Path) -> None:
+    port = free_port()
+    with up(data, port=port) as (process, http, _):
+        http.put("/devices/edge-1", json={"deviceId": "edge-1"}).raise_for_status()
+        former = descendants(process.pid)
+        assert len(former) >= len(ROLES)
+        os.kill(children(process.pid, "services.api")[0], signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        with up(data, port=port) as (second, following, _):
+            assert [pid for pid in former if is_there(pid)] == []
+            (serving,) = children(second.pid, "services.api")
+            assert serving not in former
+            assert following.get("/devices/edge-1").is_success
+
+
+def test_a_port_in_use_is_said_at_once_with_its_flag(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ran = waiting.run(command(data, port))
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (3, "", 1)
+    assert f"port {port} " in ran.stderr
+    assert "--port" in ran.stderr
+
+
+def test_an_address_of_another_machine_is_said_at_once_with_its_flag(data: Path) -> None:
+    ran = waiting.run(command(data, free_port(), "--host", "192.0.2.1"))
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (3, "", 1)
+    assert "192.0.2.1 is no address of this machine" in ran.stderr
+    assert "--host" in ran.stderr
+
+
+def test_a_role_that_cannot_start_is_given_up_with_its_reason(data: Path) -> None:
+    # Where the seal's key should be is a directory: the scheduler cannot seal.
+    (data / "seal.key").mkdir(parents=True)
+    ran = waiting.run(command(data, free_port()))
+    assert ran.returncode == 3
+    assert "scheduler ended 5 times in a row" in ran.stderr
+    assert "seal.key" in ran.stderr.splitlines()[-1]
+
+
+def test_everything_below_the_data_directory_is_its_owners_alone(data: Path) -> None:
+    data.mkdir(mode=0o755)
+    (data / "redis").mkdir(mode=0o755)
+    with up(data) as (_, http, _):
+        http.put("/devices/edge-1", json={"deviceId": "edge-1"}).raise_for_status()
+        folders = [data, *(path for path in data.rglob("*") if path.is_dir())]
+        files = [path for path in data.rglob("*") if path.is_file()]
+        assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in folders} == {"0o700"}
+        assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o600"}
 
 
 def test_a_second_one_on_the_directory_says_who_holds_it(data: Path) -> None:
@@ -121,6 +180,7 @@ def test_without_tls_only_this_machine_is_listened_on(data: Path) -> None:
     assert (ran.returncode, "TWINFOLD_HOST" in ran.stderr, data.exists()) == (2, True, False)
 
 
+@pytest.mark.full
 def test_without_tls_nothing_is_to_be_trusted_and_credentials_are_shown_all_the_same(data: Path) -> None:
     with up(data, "--no-tls") as (_, http, said):
         assert [line.split()[0] for line in said] == ["data", "redis", "api", "workers"]
@@ -141,16 +201,19 @@ def test_a_certificate_of_ones_own_is_served(data: Path, tmp_path: Path) -> None
         assert not (data / "tls").exists()
 
 
+@pytest.mark.full
 def test_a_certificate_that_cannot_be_served_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
     one = certificates.ensure(tmp_path / "one", [], now=dt.datetime.now(dt.UTC))
     other = certificates.ensure(tmp_path / "other", [], now=dt.datetime.now(dt.UTC))
     for certificate, key in ((one.certificate, other.key), (tmp_path / "none.pem", one.key)):
         words = command(data, free_port(), "--tls-certificate", str(certificate), "--tls-key", str(key))
         ran = waiting.run(words)
-        assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, "", 1)
+        assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (3, "", 1)
         assert str(certificate) in ran.stderr
+        assert "--tls-certificate" in ran.stderr
 
 
+@pytest.mark.full
 def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> None:
     with up(data):
         first = bearer(data)
@@ -166,12 +229,14 @@ def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> Non
         assert http.get("/devices").is_success
 
 
+@pytest.mark.full
 def test_open_access_asks_nobody_and_leaves_no_token(data: Path) -> None:
     with up(data, "--no-tls", TWINFOLD_OPEN_ACCESS="true") as (_, http, _):
         assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices", params=API_VERSION).is_success
         assert not (data / "admin.token").exists()
 
 
+@pytest.mark.full
 def test_a_client_that_was_told_goodbye_before_does_not_hold_up_the_end(data: Path) -> None:
     # A line that is idle is closed from this side; the client does not take part in the end of TLS.
     with up(data, TWINFOLD_REQUEST_SECONDS_MAX="0.2", TWINFOLD_LOG_LEVEL="error") as (process, http, _):

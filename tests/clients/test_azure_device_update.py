@@ -303,6 +303,7 @@ def test_a_group_gets_an_update_and_those_who_fail_try_again(client: DeviceUpdat
     eventually(lambda: counted(client, "north", "first")["failed"] == 0, what="it went well")
 
 
+@pytest.mark.full
 def test_a_group_has_one_active_deployment_and_canceled_is_canceled(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     imported(client, "gate", "1.0", "1.1")
@@ -337,6 +338,7 @@ def test_a_group_has_one_active_deployment_and_canceled_is_canceled(client: Devi
     assert list(management.list_deployments_for_group("mid")) == []
 
 
+@pytest.mark.full
 def test_compliance_and_the_best_updates(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     registered(http, "south", "south-0", "south-1", model="s")
@@ -398,13 +400,24 @@ def test_a_failure_past_the_policy_brings_the_group_back(client: DeviceUpdateCli
         answers(http, name)
     status = management.get_deployment_status("east", "bad")
     assert status["error"]["code"] == "RolledBack"
+    assert status["error"]["message"].startswith("rolled back to contoso/pump/1.0: 2 of 3 failed")
+    assert status["deploymentState"] != "Active"
     assert management.get_deployment("east", "bad")["isCloudInitiatedRollback"]
+    listed = {one["deploymentId"]: one for one in management.list_deployments_for_group("east")}
+    assert list(listed) == ["bad", "bad-rollback"]
+    back = listed["bad-rollback"]
+    assert (back["isCloudInitiatedRollback"], back["update"]["friendlyName"]) == (True, "pump 1.0")
+    assert management.get_group("east")["deployments"] == ["bad", "bad-rollback"]
+    eventually(lambda: counted(client, "east", "bad-rollback")["succeeded"] == 3, what="all are well with what is back")
+    assert counted(client, "east", "bad-rollback")["state"] == "Active"
+    assert counted(client, "east", "bad")["failed"] == 2
     eventually(
         lambda: management.get_device("east-0").get("installedUpdate", {}).get("friendlyName") == "pump 1.0",
         what="it is well again",
     )
 
 
+@pytest.mark.full
 def test_what_starts_later_is_inactive_until_then(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     imported(client, "later", "1.0")
@@ -418,6 +431,7 @@ def test_what_starts_later_is_inactive_until_then(client: DeviceUpdateClient, ru
     assert counted(client, "later", "1")["state"] == "Active"
 
 
+@pytest.mark.full
 def test_lists_are_read_page_by_page(client: DeviceUpdateClient, running: Hub) -> None:
     management = client.device_management
     names = {f"many-{number}" for number in range(230)}

@@ -2,19 +2,11 @@
 
 import secrets
 
-from events.log.connect import Client, answering
+from events.log.connect import Client
 from events.log.keys import FLEET, key
+from events.log.lease import keep_for
 
 LEASE_MS = 3000
-
-_RENEW = """
-local holder = redis.call('GET', KEYS[1])
-if holder == false or holder == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return 1
-end
-return 0
-"""
 
 
 class Lease:
@@ -30,5 +22,4 @@ class Lease:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        with answering():
-            return bool(self._client.eval(_RENEW, 1, self._key, self._token, LEASE_MS))
+        return keep_for(self._client, self._key, self._token, LEASE_MS)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from events.log.keys import FLEET
 from events.log.redis import RedisLog
-from events.notification.deliveries import Deliveries, Progress, begun
+from events.notification.deliveries import Deliveries, Progress, begun, is_due
 from events.notification.feed import Feed
 from events.notification.positions import Positions
 from events.notification.webhooks import webhooks
@@ -55,4 +55,4 @@ class Pump:
 
     def _is_due(self, document: WebhookDocument, progress: Progress | None, heads: Positions) -> bool:
         now = begun(document, progress, self._log.partitions)
-        return now.positions != heads and now.due_at <= self._clock()
+        return now.positions != heads and is_due(now, self._clock())

@@ -1,12 +1,10 @@
 """Keeps worker processes alive, sweeps, and has webhooks delivered and older facts archived."""
 
 import contextlib
-import os
-import signal
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 from redis import Redis
@@ -14,16 +12,18 @@ from redis.exceptions import RedisError
 
 from events.log.errors import DepotUnavailable, LogUnavailable
 from events.log.opening import open_log
-from events.log.wake import QUEUE, Waker
+from events.log.wake import QUEUE, WakeFailed, Waker
 from events.notification.deliveries import Deliveries
 from events.notification.feed import Feed
+from events.processes.child import Child
+from events.processes.postponed import Postponed
+from events.processes.supervised import Continued, Ended, Supervised
 from events.settings import Settings, environment_of
 from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
 from events.view_store.series import SeriesStore
 from workers import deliver
 from workers.context import now_ms
-from workers.lifeline import SUPERVISED
 from workers.pool.archiving import Archiving
 from workers.pool.pump import INTERVAL_SECONDS as PUMP_SECONDS
 from workers.pool.pump import Pump
@@ -32,58 +32,11 @@ from workers.pool.snapshotting import INTERVAL_SECONDS as SNAPSHOT_SECONDS
 from workers.pool.snapshotting import Snapshotting
 from workers.pool.sweep import INTERVAL_SECONDS, Sweep
 
-BACK_OFF_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 15.0
+START_SECONDS = 10.0
+"""So long a partition may be behind before it is said: at a start they all are."""
 
 logger = structlog.get_logger()
-
-
-class Child:
-    """One worker process, started again with back-off when it dies."""
-
-    def __init__(self, settings: Settings, queue: str) -> None:
-        self._settings = settings
-        self._queue = queue
-        self._back_off_seconds = 0.1
-        self._again_at = 0.0
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._started_at = time.monotonic()
-        # A session of its own: Ctrl-C at the terminal reaches the supervisor alone, which stops the children in order.
-        command = [sys.executable, "-m", "workers", self._queue]
-        return subprocess.Popen(  # noqa: S603 - our own module
-            command, env={**os.environ, **environment_of(self._settings), SUPERVISED: "1"}, start_new_session=True
-        )
-
-    def tend(self) -> None:
-        """Start the process again if it died, later each time it dies young."""
-        code = self.process.poll()
-        if code is None:
-            return
-        now = time.monotonic()
-        if not self._again_at:
-            if now - self._started_at > BACK_OFF_SECONDS_MAX:
-                self._back_off_seconds = 0.1
-            self._again_at = now + self._back_off_seconds
-            self._back_off_seconds = min(2 * self._back_off_seconds, BACK_OFF_SECONDS_MAX)
-            logger.warning("worker died", pid=self.process.pid, code=code, again_in_seconds=self._again_at - now)
-        elif now >= self._again_at:
-            self._again_at = 0.0
-            self.process = self._start()
-
-    def stop(self) -> None:
-        """Ask the process to finish its batch and end; insist after a while."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-
-    def wait(self, until: float) -> None:
-        """Wait for the end."""
-        try:
-            self.process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 class Supervisor:
@@ -92,6 +45,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
+        self._started_at = time.monotonic()
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
         queue = Redis.from_url(settings.effective_queue_url)
         views = RedisViewStore(log.client)
@@ -108,79 +62,75 @@ class Supervisor:
         self._archiving = Archiving(log, settings, clock=now_ms)
         self._snapshotting = Snapshotting(log, settings) if settings.history_snapshot_facts else None
         self._has_webhooks = threading.Event()
-        self.children: list[Child] = []
+        self._postponed = Postponed(LogUnavailable, DepotUnavailable, RedisError, WakeFailed)
+        self.children: list[Supervised] = []
 
     def run(self) -> None:
         """Start the workers, tend them and sweep until `stop` is called from a signal handler or another thread."""
-        self.children = [Child(self._settings, QUEUE) for _ in range(self._settings.workers)]
+        self.children = [self._worker(QUEUE) for _ in range(self._settings.workers)]
         # A sample of a large fleet takes longer than a child may be left alone.
-        threading.Thread(target=self._sample, name="sampling", daemon=True).start()
-        threading.Thread(target=self._pump_on, name="pump", daemon=True).start()
-        threading.Thread(target=self._archive, name="archiving", daemon=True).start()
-        if self._snapshotting is not None:
-            threading.Thread(target=self._snapshot, args=(self._snapshotting,), name="snapshots", daemon=True).start()
+        self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sampling.once)
+        self._every(PUMP_SECONDS, "deliveries", self._pump_once)
+        self._every(self._settings.archive_seconds, "archiving", lambda: self._archiving.once(go_on=self._goes_on))
+        if (snapshotting := self._snapshotting) is not None:
+            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: snapshotting.once(go_on=self._goes_on))
         delivering = range(self._settings.webhook_workers)
         swept_at = 0.0
         while not self._stopping.wait(0.05):
             if delivering and self._has_webhooks.is_set():
-                self.children += [Child(self._settings, deliver.QUEUE) for _ in delivering]
+                self.children += [self._worker(deliver.QUEUE) for _ in delivering]
                 delivering = range(0)
             for child in self.children:
                 child.tend()
             if time.monotonic() - swept_at >= INTERVAL_SECONDS:
                 swept_at = time.monotonic()
-                self._sweep_once()
+                self._postponed.attempt("sweep", self._sweep_once)
                 self._beat()
         for child in self.children:
-            child.stop()
+            child.terminate()
         until = time.monotonic() + STOP_SECONDS_MAX
         for child in self.children:
-            child.wait(until)
+            child.end(until - time.monotonic())
 
-    def _sample(self) -> None:
-        while not self._stopping.wait(min(1.0, self._settings.series_seconds / 4)):
-            try:
-                self._sampling.once()
-            except LogUnavailable as error:
-                logger.warning("sample postponed", error=str(error))
+    def _worker(self, queue: str) -> Supervised:
+        environment = environment_of(self._settings)
+        return Supervised("worker", lambda: Child([sys.executable, "-m", "workers", queue], environment), tell=_tell)
 
-    def _archive(self) -> None:
-        while not self._stopping.wait(self._settings.archive_seconds):
-            try:
-                self._archiving.once(go_on=lambda: not self._stopping.is_set())
-            except LogUnavailable as error:
-                logger.warning("archiving postponed", error=str(error))
+    def _goes_on(self) -> bool:
+        return not self._stopping.is_set()
 
-    def _snapshot(self, snapshotting: Snapshotting) -> None:
-        while not self._stopping.wait(SNAPSHOT_SECONDS):
-            try:
-                snapshotting.once(go_on=lambda: not self._stopping.is_set())
-            except (LogUnavailable, DepotUnavailable) as error:
-                logger.warning("snapshots postponed", error=str(error))
+    def _every(self, seconds: float, what: str, act: Callable[[], object]) -> None:
+        """Do something again and again until the end, in a thread of its own."""
 
-    def _pump_on(self) -> None:
-        while not self._stopping.wait(PUMP_SECONDS):
-            try:
-                if self._pump.once():
-                    self._has_webhooks.set()
-            except (LogUnavailable, RedisError) as error:
-                logger.warning("deliveries postponed", error=str(error))
+        def go_on() -> None:
+            while not self._stopping.wait(seconds):
+                self._postponed.attempt(what, act)
+
+        threading.Thread(target=go_on, name=what, daemon=True).start()
+
+    def _pump_once(self) -> None:
+        if self._pump.once():
+            self._has_webhooks.set()
 
     def _sweep_once(self) -> None:
-        try:
-            stuck = self._sweep.once()
-        except (LogUnavailable, RedisError) as error:
-            logger.warning("sweep postponed", error=str(error))
-            return
-        if stuck:
-            logger.info("woke lagging partitions", partitions=stuck)
+        stuck = self._sweep.once()
+        if stuck and time.monotonic() - self._started_at > START_SECONDS:
+            logger.info("partitions are behind, and woken", partitions=stuck)
 
     def _beat(self) -> None:
         file = self._settings.heartbeat_file
-        if file is not None and all(child.process.poll() is None for child in self.children):
+        if file is not None and all(child.is_running for child in self.children):
             with contextlib.suppress(OSError):
                 file.touch()
 
     def stop(self) -> None:
         """End `run` soon; may be called from a signal handler."""
         self._stopping.set()
+
+
+def _tell(change: Ended | Continued) -> None:
+    match change:
+        case Ended(pid=pid, code=code, reason=reason, again_in_seconds=seconds):
+            logger.warning("worker died", pid=pid, code=code, reason=reason, again_in_seconds=seconds)
+        case Continued(pid=pid):
+            logger.warning("a worker was stopped, and is continued", pid=pid)

@@ -14,11 +14,11 @@ from events.log.errors import LogError, LogUnavailable, SegmentDamaged, SegmentM
 from events.log.opening import open_log
 from events.log.port import Log
 from events.log.raw import RawStreams
+from events.processes import lifeline
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from events.view_store.redis import RedisViewStore
 from events.view_store.staging import RebuildSuperseded
-from workers.lifeline import die_with_parent
 from workers.replay.archived import ArchivedLog
 from workers.replay.folding import OutcomeDiffers, PathsMissing
 from workers.replay.rebuilding import Rebuilding
@@ -30,7 +30,7 @@ _TELL_SECONDS = 0.2
 
 def main() -> int:
     """Work until there is nothing more to read."""
-    die_with_parent()
+    lifeline.hold()
     settings = read_settings()
     logs.configure(settings.log_level)
     asked = msgspec.json.decode(sys.argv[1], type=Asked)

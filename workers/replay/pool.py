@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from events.log.errors import LogUnavailable
-from workers.lifeline import SUPERVISED
+from events.processes.child import Child
 from workers.replay.report import Asked, Away, Done, Failed, Said, Told
 
 ATTEMPTS_MAX = 3
@@ -30,12 +30,13 @@ class _Child:
     def __init__(self, asked: Asked, environment: Mapping[str, str]) -> None:
         self.stream: int | None = None
         self.away: str | None = None
-        self.process = subprocess.Popen(  # noqa: S603 - our own module
+        self._child = Child(
             [sys.executable, "-m", "workers.replay.child", msgspec.json.encode(asked).decode()],
-            env={**os.environ, **environment, SUPERVISED: "1"},
+            environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self.process = self._child.process
         self._rest = b""
 
     def ask(self, stream: int) -> None:
@@ -61,11 +62,7 @@ class _Child:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.stdout.close()
-        try:
-            return self.process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+        return self._child.end(_END_SECONDS)
 
 
 def told(asked: Asked, streams: Sequence[int], *, processes: int, environment: Mapping[str, str]) -> Iterator[Told]:

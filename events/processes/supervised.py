@@ -1,0 +1,131 @@
+"""A process that is kept alive: started again with back-off when it ends, and given up when it ends at once every time."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import msgspec
+from typing_extensions import override
+
+from events.processes.child import Child
+
+BACK_OFF_SECONDS_MIN, BACK_OFF_SECONDS_MAX = 0.2, 5.0
+"""The first pause before a start, and the longest; each is twice as long as the one before."""
+
+YOUNG_SECONDS = 10.0
+"""A process that lived longer begins anew with the first pause."""
+
+ATTEMPTS_MAX = 5
+"""A process that ended by itself so often in a row within `YOUNG_SECONDS` of its start is given up."""
+
+UNAVAILABLE = 3
+"""The exit code that says: something outside is away (services/cli/exits.py). It may come back, so that is tried on and on."""
+
+_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP}
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A process ended and is started again in so many seconds; `code` is negative for a signal, `reason` what it told."""
+
+    pid: int
+    code: int
+    reason: str
+    again_in_seconds: float
+
+    @override
+    def __str__(self) -> str:
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"ended with {self.code}{reason}; again in {self.again_in_seconds:.1f} s"
+
+
+class Continued(msgspec.Struct, frozen=True):
+    """A process had been stopped, and was continued."""
+
+    pid: int
+
+    @override
+    def __str__(self) -> str:
+        return "was stopped, and is continued"
+
+
+class GivenUp(Exception):
+    """A process ends at once, however often it is started."""
+
+    def __init__(self, name: str, code: int, reason: str) -> None:
+        super().__init__(
+            f"{name} ended {ATTEMPTS_MAX} times in a row within {YOUNG_SECONDS:.0f} s of its start, the last time with"
+            f" code {code}: {reason or 'it gave no reason; see its lines above'}"
+        )
+        self.name, self.code, self.reason = name, code, reason
+
+
+class Supervised:
+    """One process, from `start` on until `terminate`."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Child],
+        *,
+        tell: Callable[[Ended | Continued], None],
+        gives_up: bool = False,
+        reason: Callable[[Child], str] = Child.last_words,
+    ) -> None:
+        """`make` starts the process; with `gives_up` one that ends at once every time is an error, else it is tried for ever."""
+        self.name, self._make, self._tell, self._gives_up, self._reason = name, make, tell, gives_up, reason
+        self._back_off_seconds = BACK_OFF_SECONDS_MIN
+        self._again_at: float | None = None
+        self._attempts = 0
+        self.child = self._start()
+
+    def _start(self) -> Child:
+        self._started_at = time.monotonic()
+        return self._make()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self.child.process.poll() is None
+
+    def tend(self) -> bool:
+        """Look after the process, often; answers whether it was started again just now.
+
+        Raises:
+            GivenUp: it ends at once every time.
+        """
+        code = self.child.process.poll()
+        if code is None:
+            if self.child.continue_if_stopped():
+                self._tell(Continued(self.child.process.pid))
+            return False
+        now = time.monotonic()
+        if self._again_at is None:
+            self._note_the_end(code, now)
+        elif now >= self._again_at:
+            self._again_at = None
+            self.child = self._start()
+            return True
+        return False
+
+    def _note_the_end(self, code: int, now: float) -> None:
+        reason = self._reason(self.child)
+        self.child.end(0)
+        if now - self._started_at > YOUNG_SECONDS:
+            self._back_off_seconds, self._attempts = BACK_OFF_SECONDS_MIN, 0
+        if code == UNAVAILABLE:
+            self._attempts = 0
+        elif code not in _FROM_OUTSIDE:
+            self._attempts += 1
+            if self._gives_up and self._attempts == ATTEMPTS_MAX:
+                raise GivenUp(self.name, code, reason)
+        self._again_at = now + self._back_off_seconds
+        self._tell(Ended(self.child.process.pid, code, reason, self._back_off_seconds))
+        self._back_off_seconds = min(2 * self._back_off_seconds, BACK_OFF_SECONDS_MAX)
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        self.child.terminate()
+
+    def end(self, seconds_max: float) -> None:
+        """Wait until it has ended; insist after a while."""
+        self.child.end(seconds_max)

@@ -1,0 +1,239 @@
+"""The embedded server's append-only file: where it is damaged, what stands behind that place, and how it is cut there."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+SINGLE, FOLDER = "appendonly.aof", "appendonlydir"
+"""Redis 6.2 keeps one file; Redis 7 a folder with a manifest, a base and increments."""
+
+_CHECKER = "redis-check-aof"
+_GOOD_UP_TO = re.compile(r"ok_up_to=(\d+)")
+_OFFSET = re.compile(r"\[offset (\d+)\]")
+_PREAMBLE_END = re.compile(r"\[offset (\d+)\].*RDB looks OK")
+_UNKNOWN = re.compile(r"Unknown command '(.*?)' reading the append only file")
+_EVENT = re.compile(rb"\{(p\d+|fleet)\}:log")
+_CHECK_SECONDS_MAX = 3600.0
+_BYTES_MAX = 64 << 20
+_ARGUMENTS_MAX = 1 << 20
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """The first place that cannot be read. `position` is where the last whole command ends: the file is good up to there.
+
+    It is `None` in the base of a file, which is one whole; `is_last` is false where another file follows that this one leads to.
+    """
+
+    path: Path
+    size: int
+    position: int | None
+    why: str
+    is_last: bool = True
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether cutting the file there makes it one that Redis reads."""
+        return self.position is not None and self.is_last
+
+
+class LogFileDamaged(Exception):
+    """The append-only file cannot be read from a place on."""
+
+    def __init__(self, damage: Damage) -> None:
+        place = f"byte {damage.position} of {damage.size}" if damage.position is not None else "its base"
+        remedy = (
+            "`twinfold repair-log` shows what would be cut off there, and asks before it does"
+            if damage.can_be_cut
+            else "it cannot be cut there; restore a backup (docs/backup.md)"
+        )
+        super().__init__(f"the log's file {damage.path} is damaged at {place}: {damage.why}; {remedy}")
+        self.damage = damage
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A whole command of the file: where it begins and ends, in bytes, and its words."""
+
+    start: int
+    end: int
+    words: tuple[bytes, ...]
+
+    @property
+    def event(self) -> str | None:
+        """The event that it appends, as `p03:17 TwinPatched edge-1`; `None` where it appends none."""
+        match self.words:
+            case (name, stream, entry_id, *fields) if name.upper() == b"XADD" and (of := _EVENT.fullmatch(stream)):
+                pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+                names = (pairs.get(b"type", b"?"), pairs.get(b"subject", b""))
+                position = entry_id.partition(b"-")[0]
+                return b" ".join((of[1] + b":" + position, *names)).decode(errors="replace").strip()
+            case _:
+                return None
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """What stands behind a place: how many bytes and whole commands, and the events among them."""
+
+    size: int
+    commands: int
+    events: tuple[str, ...]
+
+
+def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> Damage | None:
+    """The first place that the server cannot read; `None` where every file is as it should be.
+
+    The server's binary is its own checker where it is called by that name, so that both read by the same rules. `said` are
+    lines of the server's log: an unknown command is one for the server alone.
+    """
+    paths = files(directory)
+    for path in paths:
+        is_last = path == paths[-1]
+        if not path.exists():
+            return Damage(path, 0, None, "the manifest names it, and it is not there", is_last)
+        size = path.stat().st_size
+        if size == 0:
+            continue
+        checked = _check(server, path)
+        begins = _PREAMBLE_END.search(checked.stdout)
+        for name in filter(None, map(_UNKNOWN.search, said)):
+            place = _begin_of(path, int(begins[1]) if begins else 0, name[1].encode())
+            if place is not None:
+                return Damage(path, size, place, f"{name[1]!r} is no command", is_last)
+        if checked.returncode:
+            good = _GOOD_UP_TO.findall(checked.stdout)
+            return Damage(path, size, int(good[-1]) if good else None, _reason_of(checked.stdout), is_last)
+    return None
+
+
+def files(directory: Path) -> list[Path]:
+    """The files that make the log, in their order; none where there is no log yet."""
+    manifest = directory / FOLDER / f"{SINGLE}.manifest"
+    if manifest.exists():
+        lines = manifest.read_text(errors="replace").splitlines()
+        parts = [line.split() for line in lines if " type h" not in line]
+        return [manifest.parent / words[1] for words in parts if len(words) > 1 and words[0] == "file"]
+    single = directory / SINGLE
+    return [single] if single.exists() else []
+
+
+def _check(server: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - the server's own binary
+        [_CHECKER, str(path)],
+        executable=server,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=_CHECK_SECONDS_MAX,
+    )
+
+
+def _reason_of(text: str) -> str:
+    """What the checker has found, as `0x1ad: Expected to read 6 bytes, got 4 bytes` or the offset in the base."""
+    for line in text.splitlines():
+        if line.startswith("0x") or "Reached EOF" in line or "Unexpected" in line:
+            return " ".join(line.split()).split(": ", 1)[-1]
+    offsets = _OFFSET.findall(text)
+    return f"its base cannot be read behind byte {offsets[-1]}" if offsets else "it cannot be read"
+
+
+def _begin_of(path: Path, start: int, name: bytes) -> int | None:
+    """Where the first command of a name begins, or the transaction that it is part of."""
+    transaction: int | None = None
+    for command in commands(path, start):
+        called = command.words[0].upper() if command.words else b""
+        if called == name.upper():
+            return command.start if transaction is None else transaction
+        if called == b"MULTI":
+            transaction = command.start
+        elif called == b"EXEC":
+            transaction = None
+    return None
+
+
+def behind(damage: Damage) -> Cut:
+    """What a cut would take away."""
+    assert damage.position is not None
+    events, count = list[str](), 0
+    for command in commands(damage.path, damage.position):
+        count += 1
+        if (event := command.event) is not None:
+            events.append(event)
+    return Cut(damage.size - damage.position, count, tuple(events))
+
+
+def cut(damage: Damage, *, into: Path) -> None:
+    """Cut a file where it is damaged; what was behind the place is kept in a file of its own.
+
+    Raises:
+        OSError: it cannot be kept, or not be cut; the file is as it was.
+    """
+    assert damage.can_be_cut
+    assert damage.position is not None
+    with damage.path.open("r+b") as file:
+        file.seek(damage.position)
+        descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as kept:
+            while data := file.read(1 << 20):
+                kept.write(data)
+            kept.flush()
+            os.fsync(kept.fileno())
+        file.truncate(damage.position)
+        os.fsync(file.fileno())
+
+
+def commands(path: Path, start: int) -> Iterator[Command]:
+    """The whole commands from a place on; what is none is skipped up to the next that is."""
+    with path.open("rb") as file:
+        file.seek(start)
+        at = start
+        while True:
+            command = _command(file, at)
+            if command is None:
+                at = _next_begin(file, at + 1)
+                if at < 0:
+                    return
+                file.seek(at)
+                continue
+            yield command
+            at = command.end
+
+
+def _command(file: BinaryIO, start: int) -> Command | None:
+    r"""The command that begins here (`*2\r\n$3\r\nDEL\r\n$1\r\na\r\n`); `None` where none does."""
+    count = _number(file.readline(32), b"*")
+    if count is None or not 0 < count <= _ARGUMENTS_MAX:
+        return None
+    words = []
+    for _ in range(count):
+        size = _number(file.readline(32), b"$")
+        if size is None or size > _BYTES_MAX:
+            return None
+        data = file.read(size + 2)
+        if len(data) != size + 2 or data[-2:] != b"\r\n":
+            return None
+        words.append(data[:-2])
+    return Command(start, file.tell(), tuple(words))
+
+
+def _number(line: bytes, mark: bytes) -> int | None:
+    digits = line[1:-2]
+    return int(digits) if line[:1] == mark and line[-2:] == b"\r\n" and digits.isdigit() else None
+
+
+def _next_begin(file: BinaryIO, start: int) -> int:
+    """Where the next command may begin; -1 where the file ends."""
+    at = start
+    file.seek(at)
+    while data := file.read(1 << 16):
+        found = data.find(b"*")
+        if found >= 0:
+            return at + found
+        at += len(data)
+    return -1

@@ -1,0 +1,46 @@
+"""Why an API does not answer as it is asked: the wrong protocol, a certificate that is not trusted, an address that is a guess."""
+
+import contextlib
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+import httpx
+
+_PROBE_SECONDS = 2.0
+_HTTPS_PORT = 443
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "record layer failure")
+
+SET_DIRECTORY = "set TWINFOLD_DATA_DIR to the directory that `twinfold up` was given with --data"
+
+
+def misfit(url: str, error: httpx.HTTPError) -> str | None:
+    """What is wrong with how an API at a URL is asked, and what to set; `None` where that is not the trouble."""
+    text = str(error)
+    if url.startswith("https://"):
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return (
+                f"its certificate is not trusted here: {SET_DIRECTORY}, or SSL_CERT_FILE to the certificate of its"
+                " authority (`twinfold ca` says where that is)"
+            )
+        if any(sign in text for sign in _NOT_TLS):
+            return "it speaks HTTP without TLS: set TWINFOLD_API_URL (--api-url) to the same address with http://"
+        return None
+    is_cut_off = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+    if is_cut_off and _speaks_tls(url):
+        return f"it speaks HTTPS: {SET_DIRECTORY}, or TWINFOLD_API_URL (--api-url) to its https:// address"
+    return None
+
+
+def _speaks_tls(url: str) -> bool:
+    """Whether a handshake succeeds there; whose certificate it is does not matter."""
+    parts = urlsplit(url)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((parts.hostname or "", parts.port or _HTTPS_PORT), timeout=_PROBE_SECONDS) as line,
+        context.wrap_socket(line, server_hostname=parts.hostname),
+    ):
+        return True
+    return False

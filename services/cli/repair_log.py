@@ -1,0 +1,68 @@
+"""`twinfold repair-log`: a damaged append-only file of the embedded Redis, cut where it can no longer be read."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from events.settings import read_settings
+from events.terminal import say
+from events.wording import counted
+from services.append_only_file import Damage, LogFileDamaged, behind, cut, files, find_damage
+from services.cli.flags import DataDir
+from services.embedded_redis import FOLDER, find_server, server_log_of
+from services.local import NotServed
+from services.up.directory import held
+
+_EVENTS_SHOWN_MAX = 20
+
+
+def repair_log(
+    *,
+    data: DataDir = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Show where the embedded Redis's file is damaged and what stands behind that place, and cut it there if you agree.
+
+    What is cut off is kept in a file of its own. A backup that has all events is better: see `twinfold restore`.
+
+    Example: twinfold repair-log --data ./twinfold-data
+    """
+    settings = read_settings(data_dir=data)
+    directory = settings.data_dir / FOLDER
+    if not files(directory):
+        raise NotServed(settings.data_dir)
+    with held(settings.data_dir):
+        server = find_server(settings.redis_server)
+        damage = find_damage(server, directory, said=server_log_of(directory).lines())
+        if damage is None:
+            say(f"nothing is damaged: {', '.join(str(path) for path in files(directory))}")
+            return
+        if not damage.can_be_cut:
+            raise LogFileDamaged(damage)
+        say(*_described(damage))
+        kept = damage.path.with_name(f"{damage.path.name}.cut-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        if not yes:
+            typer.confirm(f"Cut the file at byte {damage.position}? What is cut off is kept in {kept}.", abort=True)
+        cut(damage, into=kept)
+        again = find_damage(server, directory)
+        if again is not None:
+            raise LogFileDamaged(again)
+    say(
+        f"{damage.path} is cut at byte {damage.position}; what was behind it is in {kept}",
+        "start `twinfold up`, and then check what is left: `twinfold replay`, `twinfold audit verify`",
+    )
+
+
+def _described(damage: Damage) -> Iterator[str]:
+    lost = behind(damage)
+    yield f"{damage.path} is damaged at byte {damage.position} of {damage.size}: {damage.why}"
+    yield (
+        f"cutting it there takes {counted(lost.size, 'byte')} away, with {counted(lost.commands, 'whole command')} and"
+        f" {counted(len(lost.events), 'whole event')}"
+    )
+    for event in lost.events[:_EVENTS_SHOWN_MAX]:
+        yield f"  {event}"
+    if len(lost.events) > _EVENTS_SHOWN_MAX:
+        yield f"  … and {len(lost.events) - _EVENTS_SHOWN_MAX} more"

@@ -1,0 +1,62 @@
+"""What the embedded server has written to its own log since it was started."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+_LINES = 3
+_BYTES_MAX = 1 << 20
+_DAMAGED = re.compile(
+    r"Bad file format reading the append only file|Unexpected end of file reading the append only file"
+    r"|Unknown command '.*' reading the append only file|reading the RDB preamble|RDB file reading failure"
+    r"|RDB CRC|Unrecoverable error reading the append only file|Internal error in RDB|RDB ERROR DETECTED"
+    r"|doesn't exist|Wrong signature"
+)
+_CUT = re.compile(r"!!! Truncating the AOF (?:(\S+) )?at offset (\d+)")
+
+
+class RedisDidNotStart(Exception):
+    """The embedded server ended, or did not answer in time; the last lines of its log say why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the embedded Redis did not start: {why}")
+        self.why = why
+
+
+class ServerLog:
+    """The log's lines from the last `begin` on."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._start = 0
+
+    def begin(self) -> None:
+        """What is written from here on is the next process's."""
+        self._start = self.file.stat().st_size if self.file.exists() else 0
+
+    def lines(self) -> Sequence[str]:
+        """What the process has written; the newest where that is very much."""
+        with contextlib.suppress(OSError), self.file.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(self._start, size - _BYTES_MAX))
+            return file.read().decode(errors="replace").splitlines()
+        return ()
+
+    def last_words(self) -> str:
+        """The last lines, in one."""
+        return " | ".join(self.lines()[-_LINES:]) or "it ended at once and left no log"
+
+    def tells_of_damage(self) -> bool:
+        """Whether the process could not read its append-only file."""
+        return any(map(_DAMAGED.search, self.lines()))
+
+    def cut(self) -> str | None:
+        """What the process has cut off the end of its append-only file at its start; `None` where it has not."""
+        found = [match for match in map(_CUT.search, self.lines()) if match]
+        if not found:
+            return None
+        return (
+            f"cut off the end of {found[-1][1] or 'appendonly.aof'} from byte {found[-1][2]} on: the last command there"
+            " was not written whole, and had not been acknowledged"
+        )

@@ -1,0 +1,89 @@
+"""A clock that was 30 days ahead for a while: sealing goes on, leases end, and it is told how far the clock is behind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events.audit.log_time import ahead_ms
+from events.audit.opening import open_sealer, public_key, verify_log
+from events.audit.seals import Seals
+from events.log.lease import keep_for, take_for
+from events.notification.deliveries import RETRY_SECONDS_MAX, Progress, is_due
+from services.embedded_redis import EmbeddedRedis
+from tests.api.serving import api
+from tests.audit.sealing import fill, settings_of
+from tests.workers.system import System, base, deploy, fresh_system
+
+pytestmark = pytest.mark.redis_server
+
+DAY_MS = 24 * 3600 * 1000
+NOW = 1_700_000_000_000
+AHEAD = NOW + 30 * DAY_MS
+
+
+@pytest.fixture
+def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
+    with fresh_system(shared_redis, at=NOW) as system:
+        yield system
+
+
+def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: System, tmp_path: Path) -> None:
+    clock = [NOW]
+    settings = settings_of(system, tmp_path, seal_every_facts=1_000_000, seal_every_seconds=30.0)
+    sealer = open_sealer(settings, system.log, clock=lambda: clock[0])
+    seals = Seals(system.log.client)
+    for number, time in enumerate((NOW, AHEAD, NOW + 60_000), 1):
+        clock[0] = time
+        fill(system, 1, prefix=f"at-{number}-")
+        assert sealer.round(1) == 1
+        assert seals.sealed_clock() == time
+    # A sealer that takes over finds the seal's time ahead of its clock.
+    another = open_sealer(settings, system.log, clock=lambda: clock[0])
+    fill(system, 1, prefix="last-")
+    assert another.round(1) == 1
+    # What is not due waits as ever, by the clock as it is now.
+    fill(system, 1, prefix="next-")
+    clock[0] += 29_000
+    assert another.round(1) == 0
+    clock[0] += 1_000
+    assert another.round(1) == 1
+    times = [placed.signed.seal().at for placed in seals.all()]
+    assert times == [NOW, AHEAD, AHEAD, AHEAD, AHEAD]
+    report = verify_log(settings, system.log, [public_key(settings)])
+    assert (report.is_fine, report.unsealed) == (True, ())
+    assert ahead_ms(system.log, seals, clock=clock[0]) == AHEAD - clock[0]
+    assert ahead_ms(system.log, seals, clock=AHEAD - 1000) == 0
+
+
+def test_readiness_and_metrics_tell_how_far_the_clock_is_behind_the_log(shared_redis: EmbeddedRedis) -> None:
+    later = 4_000_000_000_000
+    with fresh_system(shared_redis, at=later) as system, api(system) as http:
+        before = http.get("/readyz").json()
+        assert before["clock"] == "ok"
+        system.do(deploy("b", base("m")))
+        answer = http.get("/readyz")
+        assert answer.is_success
+        assert "s behind the newest event or seal" in answer.json()["clock"]
+        metrics = http.get("/metrics").text
+    (line,) = [line for line in metrics.splitlines() if line.startswith("twinfold_clock_behind_log_seconds ")]
+    assert float(line.split()[1]) > 1e6
+
+
+def test_a_lease_that_was_taken_while_the_clock_was_ahead_does_not_outlive_its_time(system: System) -> None:
+    client = system.log.client
+    for name in ("kept", "taken"):
+        client.set(name, "another", px=30 * DAY_MS)
+    assert keep_for(client, "kept", "mine", 3000)
+    assert take_for(client, "taken", "mine", 3000)
+    assert 0 < client.pttl("kept") <= 3000
+    assert not keep_for(client, "kept", "another", 3000)
+    assert not take_for(client, "taken", "mine", 3000)
+
+
+@pytest.mark.parametrize(
+    ("due_at", "expected"),
+    [(0, True), (NOW, True), (NOW + 1, False), (NOW + round(1000 * RETRY_SECONDS_MAX), False), (AHEAD, True)],
+)
+def test_a_delivery_does_not_wait_for_a_time_that_no_pause_leads_to(due_at: int, *, expected: bool) -> None:
+    assert is_due(Progress(1, 1, (), due_at=due_at), NOW) is expected

@@ -1,0 +1,47 @@
+"""Processes of this machine as a test looks at them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process is there, and not dead already."""
+    return _fields(pid)[:1] not in (["Z"], ["X"], [])
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and not stopped either."""
+    return is_there(pid) and _fields(pid)[0] not in "Tt"
+
+
+def children(parent: int, name: str) -> list[int]:
+    """The processes that a process has started whose command has a name in it."""
+    return [pid for pid, of in _parents() if of == parent and is_there(pid) and name.encode() in _command(pid)]
+
+
+def descendants(parent: int) -> list[int]:
+    """The processes that a process has started, and those have, and so on."""
+    parents, found = dict(_parents()), [parent]
+    for pid in found:
+        found += [child for child, of in parents.items() if of == pid]
+    return found[1:]
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and len(fields := _fields(int(path.name))) > 1:
+            yield int(path.name), int(fields[1])
+
+
+def _fields(pid: int) -> list[str]:
+    """State, parent and more; none where there is no such process."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return []
+
+
+def _command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

@@ -1,0 +1,76 @@
+"""A process that ends is started again, later each time; one that ends at once every time is given up with its reason."""
+
+import signal
+import sys
+
+import pytest
+
+from events.processes.child import Child
+from events.processes.supervised import ATTEMPTS_MAX, BACK_OFF_SECONDS_MIN, Continued, Ended, GivenUp, Supervised
+from tests.servers import eventually
+
+Told = list[Ended | Continued]
+
+
+def supervised(code: int, told: Told, *, gives_up: bool = True) -> Supervised:
+    def make() -> Child:
+        return Child([sys.executable, "-S", "-E", "-c", f"import os; os._exit({code})"], {})
+
+    return Supervised("api", make, tell=told.append, gives_up=gives_up, reason=lambda _: "it says why")
+
+
+def sleeping(told: Told) -> Supervised:
+    def make() -> Child:
+        return Child([sys.executable, "-S", "-E", "-c", "import time; time.sleep(600)"], {})
+
+    return Supervised("api", make, tell=told.append, gives_up=True)
+
+
+def tend_until_told(process: Supervised, told: Told, count: int) -> None:
+    def is_told() -> bool:
+        process.tend()
+        return len(told) >= count
+
+    eventually(is_told, what=f"it ended {count} times")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 137])
+def test_one_that_ends_at_once_every_time_is_given_up_with_its_reason(code: int) -> None:
+    told: Told = []
+    process = supervised(code, told)
+    with pytest.raises(GivenUp, match=rf"api ended 5 times in a row .* code {code}: it says why"):
+        tend_until_told(process, told, ATTEMPTS_MAX)
+    pauses = [change.again_in_seconds for change in told if isinstance(change, Ended)]
+    assert pauses == [BACK_OFF_SECONDS_MIN * 2**count for count in range(ATTEMPTS_MAX - 1)]
+
+
+def test_one_that_finds_something_unavailable_is_tried_on() -> None:
+    told: Told = []
+    process = supervised(3, told)
+    tend_until_told(process, told, ATTEMPTS_MAX + 1)
+
+
+def test_one_that_is_never_given_up_is_tried_on() -> None:
+    told: Told = []
+    process = supervised(1, told, gives_up=False)
+    tend_until_told(process, told, ATTEMPTS_MAX + 1)
+
+
+def test_one_that_is_killed_again_and_again_is_not_given_up() -> None:
+    told: Told = []
+    process = sleeping(told)
+    for count in range(ATTEMPTS_MAX + 1):
+        eventually(lambda: process.tend() or process.is_running, what="it runs")
+        process.child.process.kill()
+        tend_until_told(process, told, count + 1)
+    assert all(isinstance(change, Ended) and change.code == -signal.SIGKILL for change in told)
+
+
+def test_one_that_is_stopped_is_continued_and_it_is_said() -> None:
+    told: Told = []
+    process = sleeping(told)
+    process.child.process.send_signal(signal.SIGSTOP)
+    tend_until_told(process, told, 1)
+    assert told == [Continued(process.child.process.pid)]
+    process.terminate()
+    process.end(60)

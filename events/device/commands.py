@@ -1,6 +1,6 @@
 """What can be asked of a device."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from typing_extensions import override
@@ -90,7 +90,8 @@ class PatchTags(msgspec.Struct, frozen=True):
 class PatchTwin(msgspec.Struct, frozen=True):
     """Merge-patch tags, desired properties or both, of a device or one of its modules.
 
-    `if_match` is an etag as the twin shows it, `*`, or `None` for no condition.
+    `None` leaves a part as it is; the parts in `clear` lose all they have. `if_match` is an etag as the twin shows it, `*`, or
+    `None` for no condition.
     """
 
     device_id: str
@@ -98,6 +99,7 @@ class PatchTwin(msgspec.Struct, frozen=True):
     tags: dict[str, Any] | None = None
     desired: dict[str, Any] | None = None
     if_match: str | None = None
+    clear: tuple[Literal["tags", "desired"], ...] = ()
 
 
 class ReplaceTwin(msgspec.Struct, frozen=True):

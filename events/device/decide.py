@@ -3,7 +3,9 @@
 from typing import assert_never
 
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import replace
 
+from events import canonical
 from events.canonical import JsonObject
 from events.device.authentication import check_authentication
 from events.device.commands import (
@@ -56,6 +58,7 @@ from events.device.state import (
     SYSTEM_OWNER,
     DeviceDocument,
     ModuleDocument,
+    ModuleIdentity,
     begun_module,
     identity_of,
     section,
@@ -65,6 +68,7 @@ from events.properties import (
     REPORTED_BYTES_MAX,
     TAGS_BYTES_MAX,
     merge_patch,
+    patch_between,
     problems_of,
 )
 
@@ -147,7 +151,8 @@ def _check_text(device_id: str, member: str, text: object) -> None:
 def _check_twin_command(command: PatchTwin | ReplaceTwin) -> None:
     if command.module_id is not None:
         check_module_id(command.module_id)
-        if command.module_id in SYSTEM_MODULES and (command.desired is not None or isinstance(command, ReplaceTwin)):
+        writes_desired = isinstance(command, ReplaceTwin) or command.desired is not None or "desired" in command.clear
+        if command.module_id in SYSTEM_MODULES and writes_desired:
             raise SystemModuleReserved(command.device_id, command.module_id)
     # Only a patch may leave a part as it is.
     whole = isinstance(command, ReplaceTwin)
@@ -172,8 +177,10 @@ def subject_of(command: DeviceCommand) -> str:
     return module_subject(command.device_id, module_id)
 
 
-def decide(command: DeviceCommand, device: DeviceDocument | None, module: ModuleDocument | None) -> DeviceFact:
+def decide(command: DeviceCommand, device: DeviceDocument | None, module: ModuleDocument | None) -> DeviceFact | None:
     """The fact that a checked command becomes, given the device and, where it is about one, the module's twin.
+
+    `None` where nothing would change; what a device reports is a fact all the same, as the hub counts each report.
 
     Raises:
         DeviceError: the command may not happen as things stand.
@@ -186,28 +193,19 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
         raise DeviceNotFound(command.device_id)
     match command:
         case PatchTags(device_id, tags):
-            _check_merged(device_id, device.tags, tags, "tags", TAGS_BYTES_MAX)
-            return TwinPatched(tags=tags)
+            changing = _changing(device_id, device.tags, tags, "tags", TAGS_BYTES_MAX)
+            return None if changing is None else TwinPatched(tags=changing)
         case ReportProperties(device_id, patch, module_id):
             reported = device.reported if module_id is None else EMPTY if module is None else module.reported
-            _check_merged(subject_of(command), reported, patch, "properties.reported", REPORTED_BYTES_MAX)
+            _merged(subject_of(command), reported, patch, "properties.reported", REPORTED_BYTES_MAX)
             return PropertiesReported(patch)
         case PatchTwin():
             return _patch_twin(command, device, module)
         case ReplaceTwin():
-            _check_etag(command, device, module)
-            tags, desired = merge_patch({}, command.tags), merge_patch({}, command.desired)
-            _check_merged(command.device_id, EMPTY, tags, "tags", TAGS_BYTES_MAX)
-            _check_merged(command.device_id, EMPTY, desired, "properties.desired", DESIRED_BYTES_MAX)
-            return TwinReplaced(tags, desired)
-        case UpdateDevice(edge=edge, enabled=enabled, status_reason=reason, authentication=authentication):
+            return _replace_twin(command, device, module)
+        case UpdateDevice():
             _check_identity(command, device)
-            return DeviceUpdated(
-                device.edge if edge is None else edge,
-                device.enabled if enabled is None else enabled,
-                device.status_reason if reason is None else reason,
-                _said(authentication),
-            )
+            return _update_device(command, device)
         case RetireDevice():
             _check_identity(command, device)
             return DeviceRetired()
@@ -226,8 +224,10 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
         case UpdateModule(device_id, module_id, managed_by, authentication):
             if module_id in SYSTEM_MODULES and not device.edge:
                 raise NotEdgeCapable(device_id)
-            _check_module_identity(command, device)
+            identity = _check_module_identity(command, device)
             owner = SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
+            if (owner, _said(authentication)) == (identity.managed_by, identity.authentication):
+                return None
             return ModuleUpdated(module_id, owner, _said(authentication))
         case DeleteModule(module_id=module_id):
             _check_module_identity(command, device)
@@ -236,15 +236,58 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             assert_never(command)
 
 
-def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched:
+def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched | None:
     _check_etag(command, device, module)
-    if command.tags is not None:
-        tags = device.tags if command.module_id is None else EMPTY if module is None else module.tags
-        _check_merged(subject_of(command), tags, command.tags, "tags", TAGS_BYTES_MAX)
-    if command.desired is not None:
-        desired = device.desired if command.module_id is None else EMPTY if module is None else module.desired
-        _check_merged(subject_of(command), desired, command.desired, "properties.desired", DESIRED_BYTES_MAX)
-    return TwinPatched(command.tags, command.desired)
+    before_tags, before_desired = _sections(command, device, module)
+    tags, desired = command.tags, command.desired
+    if "tags" in command.clear:
+        tags = patch_between(section(before_tags), merge_patch({}, tags or {}))
+    if "desired" in command.clear:
+        desired = patch_between(section(before_desired), merge_patch({}, desired or {}))
+    subject = subject_of(command)
+    tags = _changing(subject, before_tags, tags, "tags", TAGS_BYTES_MAX)
+    desired = _changing(subject, before_desired, desired, "properties.desired", DESIRED_BYTES_MAX)
+    return None if tags is None and desired is None else TwinPatched(tags, desired)
+
+
+def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str, size_bytes_max: int) -> JsonObject | None:
+    """The patch, if it changes anything."""
+    if patch is None:
+        return None
+    merged = _merged(subject, before, patch, root, size_bytes_max)
+    return patch if _is_changed(before, merged) else None
+
+
+def _replace_twin(
+    command: ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> TwinPatched | TwinReplaced | None:
+    _check_etag(command, device, module)
+    before_tags, before_desired = _sections(command, device, module)
+    subject = subject_of(command)
+    tags = _merged(subject, EMPTY, command.tags, "tags", TAGS_BYTES_MAX)
+    desired = _merged(subject, EMPTY, command.desired, "properties.desired", DESIRED_BYTES_MAX)
+    if _is_changed(before_desired, desired):
+        return TwinReplaced(tags, desired)
+    # The desired properties keep their version and their times.
+    return TwinPatched(tags=patch_between(section(before_tags), tags)) if _is_changed(before_tags, tags) else None
+
+
+def _sections(
+    command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> tuple[Raw, Raw]:
+    twin = device if command.module_id is None else module
+    return (EMPTY, EMPTY) if twin is None else (twin.tags, twin.desired)
+
+
+def _update_device(command: UpdateDevice, device: DeviceDocument) -> DeviceUpdated | None:
+    before = DeviceUpdated(device.edge, device.enabled, device.status_reason, device.authentication)
+    after = DeviceUpdated(
+        device.edge if command.edge is None else command.edge,
+        device.enabled if command.enabled is None else command.enabled,
+        device.status_reason if command.status_reason is None else command.status_reason,
+        device.authentication if command.authentication is None else command.authentication,
+    )
+    return None if after == before else replace(after, authentication=_said(command.authentication))
 
 
 def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument) -> None:
@@ -257,13 +300,14 @@ def _said(authentication: JsonObject | None) -> JsonObject | UnsetType:
     return UNSET if authentication is None else authentication
 
 
-def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> None:
+def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> ModuleIdentity:
     identity = identity_of(device, command.module_id)
     if identity is None:
         raise ModuleNotFound(command.device_id, command.module_id)
     if not matches(command.if_match, identity.etag):
         subject = module_subject(command.device_id, command.module_id)
         raise EtagMismatch(subject, expected=command.if_match or "", actual=twin_etag(identity.etag))
+    return identity
 
 
 def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:
@@ -273,9 +317,15 @@ def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module
         raise EtagMismatch(subject_of(command), expected=command.if_match or "", actual=twin_etag(counter))
 
 
-def _check_merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> None:
-    """Hold what a patch leads to to the limits."""
+def _merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> JsonObject:
+    """What a patch leads to, held to the limits."""
     merged = merge_patch(section(raw), patch)
     problems = problems_of(merged, root=root, size_bytes_max=size_bytes_max, references_allowed=root == "tags")
     if problems:
         raise TwinLimitExceeded(subject, problems)
+    return merged
+
+
+def _is_changed(before: Raw, after: JsonObject) -> bool:
+    # In Python 1, 1.0 and true are equal; their canonical bytes are not.
+    return bytes(before) != canonical.encode(after)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from events.properties import LimitProblem
 
+_SHOWN = 20
+
 
 class DeviceError(Exception):
     """Any refusal of a command on a device."""
@@ -114,8 +116,8 @@ class TwinLimitExceeded(DeviceError):
     """The twin would break limits (contract/hub.md §6); each problem names path, limit and actual size."""
 
     def __init__(self, subject: str, problems: tuple[LimitProblem, ...]) -> None:
-        lines = "; ".join(problem.message for problem in problems[:20])
-        more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""  # noqa: PLR2004
+        lines = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         super().__init__(f"{subject}: {lines}{more}")
         self.subject, self.problems = subject, problems
 

@@ -38,7 +38,7 @@ from events.log.port import AT_APPEND, Fact, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
 from events.producer import updating
-from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
+from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope, Sent, Together
 from events.producer.updating import Standings
 from events.readiness import decide as readiness_decide
 from events.readiness import state as readiness_state
@@ -88,8 +88,14 @@ FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessComman
 Document = TypeVar("Document")
 
 
-def load(log: Log, commands: Sequence[Command]) -> Standings:
+def parts_of(sent: Sent) -> Sequence[Command]:
+    """The commands that something sent consists of."""
+    return sent.commands if isinstance(sent, Together) else (sent,)
+
+
+def load(log: Log, sent: Iterable[Sent]) -> Standings:
     """What the log knows of every subject that some commands are decided on."""
+    commands = [command for one in sent for command in parts_of(one)]
     found: Standings = {}
     for fleet in (True, False):
         concerned = (command for command in commands if isinstance(command, DeviceCommand) is not fleet)
@@ -100,26 +106,26 @@ def load(log: Log, commands: Sequence[Command]) -> Standings:
     return found
 
 
-def deployments_left(log: Log, commands: Iterable[Command], deployments_max: int) -> float:
+def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -> float:
     """How many more deployments some commands may create; without a maximum (0) any number."""
     if not deployments_max or not any(isinstance(command, CreateDeployment | DeployUpdate) for command in commands):
         return math.inf
     return max(0, deployments_max - sum(1 for _ in deployments(log)))
 
 
-def propose(
-    command: Command, standings: Standings, scope: Scope | None = None, *, by: str = ""
-) -> tuple[Proposed, ...]:
+def propose(command: Sent, standings: Standings, scope: Scope | None = None, *, by: str = "") -> tuple[Proposed, ...]:
     """Decide a checked command `by` somebody on what stands; of what is outside a `scope`, as if it were not there.
 
-    The facts stand in the log together, or none of them does.
+    The facts stand in the log together, or none of them does. There are none where nothing would change.
 
     Raises:
         REFUSALS: the command breaks a rule.
     """
+    if isinstance(command, Together):
+        return propose_together(command.commands, standings, scope, by=by)
     # Most are of devices, and a union is asked class by class.
     if isinstance(command, DeviceCommand):
-        return (_propose_of_device(command, standings, scope),)
+        return _propose_of_device(command, standings, scope)
     if isinstance(command, DeploymentCommand):
         return _propose_deployment(command, standings, scope)
     if isinstance(command, UpdateCommand):
@@ -133,27 +139,35 @@ def propose(
         raise OutOfScope(subject, "is in no scope")
     if isinstance(command, AccessCommand):
         return (_propose_access(command, standings[True, subject]),)
-    return (_propose_webhook(command, standings[True, subject]),)
+    return _propose_webhook(command, standings[True, subject])
 
 
 def propose_together(
-    commands: Sequence[FleetCommand], standings: Standings, scope: Scope | None = None, *, by: str = ""
+    commands: Sequence[Command], standings: Standings, scope: Scope | None = None, *, by: str = ""
 ) -> tuple[Proposed, ...]:
-    """As `propose`, each command on what the ones before it make of the fleet; all facts stand together, or none does.
+    """As `propose`, each command on what the ones before it make; all facts stand together, or none does.
 
     Raises:
         REFUSALS: one of the commands breaks a rule.
     """
     standings, proposed = dict(standings), list[Proposed]()
     for command in commands:
+        is_of_fleet = not isinstance(command, DeviceCommand)
         for fact in propose(command, standings, scope, by=by):
             proposed.append(msgspec.structs.replace(fact, follows=bool(proposed)))
-            head = Head(fact.expected_version + 1)
-            standings |= {(True, subject): Stored(head, snapshot) for subject, snapshot in fact.snapshots}
+            for subject, snapshot in fact.snapshots:
+                before = standings.get((is_of_fleet, subject), Stored())
+                head = _head_after(fact, before.head) if subject == fact.subject else before.head
+                standings[is_of_fleet, subject] = Stored(head, snapshot)
     return tuple(proposed)
 
 
-def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scope | None) -> Proposed:
+def _head_after(proposed: Proposed, before: Head) -> Head:
+    generation = before.generation if proposed.generation is None else proposed.generation
+    return Head(proposed.expected_version + 1, generation)
+
+
+def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scope | None) -> tuple[Proposed, ...]:
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = _decoded(device, device_state.decode_device)
@@ -167,11 +181,13 @@ def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scop
 
 def _propose_device(
     command: DeviceCommand, document: DeviceDocument | None, head: Head, scope: Scope | None
-) -> Proposed:
+) -> tuple[Proposed, ...]:
     subject = command.device_id
     if scope is not None and isinstance(command, RegisterDevice):
         _check_in(scope, subject, DeviceDocument(1, 1))
     fact = device_decide.decide(command, document, None)
+    if fact is None:
+        return ()
     after = device_state.evolve_device(document, fact, version=head.version + 1, at=AT_APPEND)
     if scope is not None and not isinstance(command, RetireDevice):
         _check_in(scope, subject, after)
@@ -186,7 +202,7 @@ def _propose_device(
             snapshots = (*snapshots, (module_subject(subject, module_id), None))
         case _:
             pass
-    return Proposed(subject, head.version, fact, snapshots, generation)
+    return (Proposed(subject, head.version, fact, snapshots, generation),)
 
 
 def _check_in(scope: Scope, device_id: str, after: DeviceDocument) -> None:
@@ -196,16 +212,18 @@ def _check_in(scope: Scope, device_id: str, after: DeviceDocument) -> None:
 
 def _propose_module(
     command: DeviceCommand, device: DeviceDocument | None, device_head: Head, stored: Stored
-) -> Proposed:
+) -> tuple[Proposed, ...]:
     subject, version = device_decide.subject_of(command), stored.head.version
     generation = device_head.generation
     document = _decoded(stored, device_state.decode_module)
     current = document if document is not None and document.generation == generation else None
     fact = device_decide.decide(command, device, current)
+    if fact is None:
+        return ()
     assert device is not None, "modules have facts of registered devices alone"
     after = device_state.evolve_module(document, fact, device=device, version=version + 1, at=AT_APPEND)
     snapshots = ((subject, device_state.encode(after)),)
-    return Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation))
+    return (Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation)),)
 
 
 def _propose_deployment(command: DeploymentCommand, standings: Standings, scope: Scope | None) -> tuple[Proposed, ...]:
@@ -213,17 +231,17 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
     stored = standings[True, command.deployment_id]
     document = _decoded(stored, deployment_state.decode)
     fact = deployment_decide.decide(command, document, scope=None if scope is None else scope.text)
+    rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
+    rolled_out = _decoded(rollout, rollout_state.decode)
+    if isinstance(command, ChangeAdmission) and rolled_out is not None and not rolled_out.is_over:
+        raise RolloutActive(command.deployment_id)
+    if isinstance(command, ScheduleDeployment) and document is not None and rolled_out is not None:
+        _check_moved(command, document, rolled_out)
+    if fact is None:
+        return ()
     after = deployment_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
     proposed = _proposed(command.deployment_id, stored, fact, after)
-    rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
-    if rollout.snapshot is None:
-        return (proposed,)
-    rolled_out = rollout_state.decode(rollout.snapshot)
-    if isinstance(command, ChangeAdmission) and not rolled_out.is_over:
-        raise RolloutActive(command.deployment_id)
-    if isinstance(command, ScheduleDeployment) and document is not None:
-        _check_moved(command, document, rolled_out)
-    if isinstance(command, DeleteDeployment):
+    if isinstance(command, DeleteDeployment) and rolled_out is not None:
         subject = rollout_state.subject_of(command.deployment_id)
         return (
             proposed,
@@ -274,11 +292,13 @@ def _propose_waiver(command: WaiverCommand, standings: Standings, scope: Scope |
     return _proposed(subject, stored, fact, after)
 
 
-def _propose_webhook(command: WebhookCommand, stored: Stored) -> Proposed:
+def _propose_webhook(command: WebhookCommand, stored: Stored) -> tuple[Proposed, ...]:
     subject, document = webhook_decide.subject_of(command), _decoded(stored, webhook_state.decode)
     fact = webhook_decide.decide(command, document)
+    if fact is None:
+        return ()
     after = webhook_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
-    return _proposed(subject, stored, fact, after)
+    return (_proposed(subject, stored, fact, after),)
 
 
 def _decoded(stored: Stored, decode: Callable[[bytes], Document]) -> Document | None:
@@ -363,8 +383,10 @@ def _is_made_of(given: Any, read: Any) -> bool:
     return True
 
 
-def subjects_of(command: Command) -> Sequence[str]:
+def subjects_of(command: Sent) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
+    if isinstance(command, Together):
+        return [subject for one in command.commands for subject in subjects_of(one)]
     if isinstance(command, DeviceCommand):
         return (command.device_id, device_decide.subject_of(command))
     if isinstance(command, ChangeAdmission | ScheduleDeployment | DeleteDeployment):

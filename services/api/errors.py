@@ -122,6 +122,16 @@ class NotInThePast(Exception):
         super().__init__(f"`at` cannot be answered here: {why}")
 
 
+class IdempotencyKeyReused(Exception):
+    """The key of a request came with another request before."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Idempotency-Key came with another request in the last 24 hours; send the very same request again,"
+            " or another one with a key of its own"
+        )
+
+
 class NotFound(Exception):
     """There is nothing of that name."""
 
@@ -237,6 +247,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((RequestNotLocal,), Answer(403, "Forbidden")),
     ((NotJson,), Answer(415, "UnsupportedMediaType")),
     ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
+    ((IdempotencyKeyReused,), Answer(422, "IdempotencyKeyReused")),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
 )

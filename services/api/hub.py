@@ -56,7 +56,7 @@ from services.api.described import ETAG, PAGED, answers, refusals
 from services.api.errors import BodyInvalid, ContentMissing, EtagMissing, ModulesOutOfReach
 from services.api.keys import as_identity_service_reads, authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
-from services.api.registry import identity_command, in_bulk
+from services.api.registry import identity_command, in_bulk, patch_of, written
 from services.api.room import Room
 
 IDENTITY_SERVICE_VERSION = "2017-11-08-preview"
@@ -325,14 +325,13 @@ def get_twin(request: Request, device_id: DeviceId) -> Response:
 @router.patch("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
 async def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Merge-patch tags and desired properties; answers the whole twin."""
-    desired = _written(body.desired)
-    return await _write_twin(request, PatchTwin(device_id, None, _written(body.tags), desired, if_match))
+    return await _write_twin(request, patch_of(device_id, None, body, if_match))
 
 
 @router.put("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
 async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Make tags and desired properties exactly these."""
-    tags, desired = _written(body.tags) or {}, _written(body.desired) or {}
+    tags, desired = written(body.tags) or {}, written(body.desired) or {}
     return await _write_twin(request, ReplaceTwin(device_id, None, tags, desired, if_match))
 
 
@@ -359,7 +358,7 @@ def put_module_twin(
 ) -> JsonObject:
     """Make a module's tags and desired properties, those by hand, exactly these."""
     get_module_twin(request, device_id, module_id)
-    tags, desired = _written(body.tags) or {}, _written(body.desired) or {}
+    tags, desired = written(body.tags) or {}, written(body.desired) or {}
     room_of(request).do(ReplaceTwin(device_id, module_id, tags, desired, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
@@ -370,8 +369,7 @@ def patch_module_twin(
 ) -> JsonObject:
     """Merge-patch a module's tags and desired properties."""
     get_module_twin(request, device_id, module_id)
-    tags, desired = _written(body.tags), _written(body.desired)
-    room_of(request).do(PatchTwin(device_id, module_id, tags, desired, if_match), author_of(request))
+    room_of(request).do(patch_of(device_id, module_id, body, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
 
@@ -482,11 +480,6 @@ def _configuration(request: Request, response: Response, name: str, *, until: fl
     results = _results(request, document, room_of(request).view.metrics().get(name, {}), until=until)
     twins = _twins(request, {name: (document, counts)})
     return shapes.configuration(name, document, twins.get(name, counts), results)
-
-
-def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A section without what the service adds and clients send back (`$version`, `$metadata`, …)."""
-    return None if section is None else {name: value for name, value in section.items() if not name.startswith("$")}
 
 
 def _identity(request: Request, response: Response, device_id: str) -> JsonObject:

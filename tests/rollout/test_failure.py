@@ -1,11 +1,14 @@
 """What the planner does when devices fail: only thresholds and limits of the plan that were met lead to its act on failure."""
 
+import msgspec
 import pytest
 
-from events.rollout.facts import RollbackBegan, RolloutPaused, RolloutResumed
+from events.rollout.facts import RollbackBegan, RolloutCompleted, RolloutFact, RolloutPaused, RolloutResumed
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Plan
 from events.rollout.state import State
-from tests.rollout.judged import ADMITTED_AT, SECOND, everyone, judged, kinds, open_phase
+from events.rollout.tally import tally
+from tests.rollout.given import EVIDENCE
+from tests.rollout.judged import ADMITTED_AT, SECOND, census, everyone, judged, kinds, open_phase, some
 from tests.rollout.simulation import MINUTE, Simulation
 
 BACK = OnFailure.ROLL_BACK
@@ -241,3 +244,19 @@ def test_the_scheduler_looks_at_what_an_unreachable_gate_pauses_until_it_is_resu
     assert not can_fail(rolling_back, by_gate, RolloutResumed())
     assert not can_fail(pausing, by_gate)
     assert not open_phase(pausing, devices=10, after=(by_gate,)).is_active
+
+
+# -- who is admitted
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_only_what_has_completed_and_is_open_to_all_has_admitted_more_than_its_events_say(*, is_open: bool) -> None:
+    fleet = {"target": some(range(12)), "actual": some(range(12)), "is_open_to_all": is_open}
+
+    def admitted(*after: RolloutFact) -> int:
+        document = open_phase(everyone(), devices=10, after=after)
+        found = msgspec.structs.replace(census(devices=12, healthy=range(12)), **fleet)
+        return len(tally(document, found, ADMITTED_AT).admitted)
+
+    assert admitted() == 10
+    assert admitted(RolloutCompleted(EVIDENCE)) == (12 if is_open else 10)

@@ -29,6 +29,7 @@ from services.api import (
     audit,
     blocked,
     desired,
+    device_scopes,
     device_update,
     diff,
     explain,
@@ -135,6 +136,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
+        device_scopes.router,
         hub.router,
         methods.router,
         v1.router,

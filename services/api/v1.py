@@ -1,5 +1,6 @@
 """Our own paths: what devices run and why, who is in a status, outcomes, reports, and facts from other languages."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 

@@ -23,6 +23,7 @@ class RegisterDevice(_Keyed, frozen=True):
     """Let a device join; one that was retired joins as a new generation.
 
     `authentication` is the hub's object (contract/hub.md §1.5): `{"type": "sas", "symmetricKey": {"primaryKey": …}}` and so on.
+    `None` asks for new keys, which producers of `open_producer` and the API make; `KEYS_DECLINED` for none.
     The parent of an edge device is in `parent_scopes`, that of another in `device_scope`, by its `deviceScope`.
     """
 
@@ -59,7 +60,7 @@ class RetireDevice(msgspec.Struct, frozen=True):
 
 
 class CreateModule(_Keyed, frozen=True):
-    """Make a module identity by hand."""
+    """Make a module identity by hand. `authentication`: as in `RegisterDevice`."""
 
     device_id: str
     module_id: str

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from events import canonical
 from events.canonical import JsonObject
-from events.device.authentication import check_authentication
+from events.device.authentication import KEYS_DECLINED, check_authentication, check_new_authentication
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -113,10 +113,12 @@ def check(command: DeviceCommand) -> None:
                 )
             if not isinstance(command, DeleteModule):
                 _check_text(command.device_id, "managedBy", command.managed_by)
-                check_authentication(command.device_id, command.authentication, module=True)
+                rule = check_new_authentication if isinstance(command, CreateModule) else check_authentication
+                rule(command.device_id, command.authentication, module=True)
         case RegisterDevice() | UpdateDevice():
             _check_text(command.device_id, "statusReason", command.status_reason)
-            check_authentication(command.device_id, command.authentication, module=False)
+            rule = check_new_authentication if isinstance(command, RegisterDevice) else check_authentication
+            rule(command.device_id, command.authentication, module=False)
             _check_scopes(command)
         case RetireDevice() | SetConfiguration():
             pass
@@ -333,7 +335,7 @@ def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument
 
 
 def _said(authentication: JsonObject | None) -> JsonObject | UnsetType:
-    return UNSET if authentication is None else authentication
+    return UNSET if authentication in (None, KEYS_DECLINED) else authentication
 
 
 def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> ModuleIdentity:

@@ -28,7 +28,14 @@ from events.deployment.errors import DeploymentError, DeploymentNotFound, Schedu
 from events.deployment.state import DeploymentDocument
 from events.device import decide as device_decide
 from events.device import state as device_state
-from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration, UpdateDevice
+from events.device.commands import (
+    CreateModule,
+    DeviceCommand,
+    RegisterDevice,
+    RetireDevice,
+    SetConfiguration,
+    UpdateDevice,
+)
 from events.device.errors import DeviceError, DeviceNotFound
 from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
 from events.device.hierarchy import LAYERS_MAX, Documents, device_of_scope
@@ -107,6 +114,17 @@ def load(log: Log, sent: Iterable[Sent]) -> Standings:
     _load_above(log, commands, found)
     updating.load_more(log, commands, found)
     return found
+
+
+def wants_keys(command: Command, standings: Standings) -> bool:
+    """Whether a command makes an identity, as things stand, and leaves its authentication to the producer."""
+    if not isinstance(command, RegisterDevice | CreateModule) or command.authentication is not None:
+        return False
+    document = _device(standings, command.device_id)
+    is_registered = document is not None and not document.retired
+    if isinstance(command, RegisterDevice):
+        return not is_registered
+    return document is not None and is_registered and command.module_id not in document.modules
 
 
 def _load_above(log: Log, commands: Sequence[Command], found: Standings) -> None:

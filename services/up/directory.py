@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from services import whole_files
+
 LAYOUT = 1
 LOCK, ROLES_LOCK = "lock", "roles.lock"
 """Held by `up` itself; and by the processes that it started, so that two generations of them never work side by side."""
@@ -59,12 +61,11 @@ def held(path: Path) -> Iterator[int]:
     """Hold a data directory, made if it is not there; the kernel lets go of it however this process ends.
 
     Yields a descriptor for the processes that are started here to inherit: whoever holds the directory next waits for the
-    last of them. What this process and they create from here on is for their owner alone, and so is what was there.
+    last of them. What was there already is for its owner alone from here on.
 
     Raises:
         DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: it cannot be worked on.
     """
-    os.umask(0o077)
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
@@ -132,7 +133,7 @@ def _wait_for_predecessors(path: Path, roles: int) -> None:
 def _check_layout(path: Path) -> None:
     file = path / "layout"
     if not file.exists():
-        file.write_text(f"{LAYOUT}\n")
+        whole_files.put(file, f"{LAYOUT}\n".encode())
     layout = file.read_text().strip()
     if not layout.isascii() or not layout.isdigit() or int(layout) > LAYOUT:
         raise LayoutTooNew(path, layout)

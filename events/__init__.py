@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from events.device.errors import SystemModuleReserved as SystemModuleReserved
     from events.device.errors import TooManyModules as TooManyModules
     from events.device.errors import TwinLimitExceeded as TwinLimitExceeded
+    from events.device.tag_value import tag_value as tag_value
     from events.log.errors import FactTooLarge as FactTooLarge
     from events.log.errors import LogError as LogError
     from events.log.errors import LogNotInitialised as LogNotInitialised
@@ -201,6 +202,7 @@ _NAMES = {
         "TooManyModules",
         "TwinLimitExceeded",
     ),
+    "events.device.tag_value": ("tag_value",),
     "events.log.errors": (
         "FactTooLarge",
         "LogError",

@@ -1,6 +1,6 @@
 """What an operator should know about a deployment that is accepted: layers that do not apply, conditions that match nobody."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -11,6 +11,8 @@ from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
 from events.query.tree import Source, where_paths
 from events.targeting.parse import lint
+from events.targeting.tree import Path, printed_path
+from events.wording import counted
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -50,6 +52,30 @@ def advice(
     found += [Advice(problem.rule, f"{name}: {problem}") for problem in problems(document.content)]
     found += outranked(name, document, others)
     return tuple(found)
+
+
+def targets_nothing(name: str) -> Advice:
+    """Its condition is true for no device now; one that joins or changes can be targeted later."""
+    return Advice(
+        "targets-nothing",
+        f"{name} targets 0 devices now; compare its condition with the tags and reported properties of a device",
+    )
+
+
+_TYPE_NAMES = {"string": "text", "number": "a number", "boolean": "a boolean"}
+
+
+def another_type(name: str, path: Path, kind: str, devices_by_kind: Mapping[str, int]) -> Advice:
+    """A condition compares a property with a literal of a `kind` (string, number, boolean) that it is not on some devices."""
+    others = sorted((-count, other) for other, count in devices_by_kind.items() if other != kind and count)
+    parts = [f"{_TYPE_NAMES[other]} on {counted(-count, 'device')}" for count, other in others]
+    parts.append(f"{_TYPE_NAMES[kind]} on {devices_by_kind.get(kind, 0)}")
+    wanted = "'…'" if kind == "string" else "true or false" if kind == "boolean" else "a number"
+    return Advice(
+        "another-type",
+        f"{name}: {printed_path(path)} is {', '.join(parts[:-1])} and {parts[-1]}; the condition compares it with "
+        f"{_TYPE_NAMES[kind]} ({wanted}), which is true for no value of another type",
+    )
 
 
 _OF_THE_AGENT = {"modules", "systemModules", "runtime"}

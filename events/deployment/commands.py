@@ -7,6 +7,7 @@ import msgspec
 from typing_extensions import override
 
 from events.deployment.facts import Admission, Everyone, Schedule
+from events.manifest.document import in_modern_form
 
 
 class Validation(enum.Enum):
@@ -23,7 +24,8 @@ class Validation(enum.Enum):
 class CreateDeployment(msgspec.Struct, frozen=True):
     """Create a deployment; standard or layered by its content (layered: `$edgeAgent` has no `properties.desired`).
 
-    The content can hold secrets until they are taken out, so it does not show when the command is printed.
+    The content can hold secrets until they are taken out, so it does not show when the command is printed. One in the old
+    form, with modules in `moduleContent`, is that with `modulesContent`.
     """
 
     deployment_id: str
@@ -36,6 +38,10 @@ class CreateDeployment(msgspec.Struct, frozen=True):
     admission: Admission = Everyone()
     validation: Validation = Validation.FULL
     schedule: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        """Read the content as it is meant, whoever made the command."""
+        msgspec.structs.force_setattr(self, "content", in_modern_form(self.content))
 
     @override
     def __repr__(self) -> str:

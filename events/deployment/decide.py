@@ -43,7 +43,7 @@ from events.deployment.facts import (
     NotStarted,
     Schedule,
 )
-from events.deployment.state import DeploymentDocument, etag_text
+from events.deployment.state import DeploymentDocument, etag_of
 from events.device.errors import DeviceIdInvalid
 from events.device.identifiers import check_device_id
 from events.manifest.document import kind_of
@@ -245,5 +245,5 @@ def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -
     if if_match is None:
         return
     plain = if_match[1:-1] if len(if_match) > 1 and if_match[0] == if_match[-1] == '"' else if_match
-    if plain not in {"*", etag_text(document.etag)}:
-        raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_text(document.etag))
+    if plain not in {"*", etag_of(document)}:
+        raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_of(document))

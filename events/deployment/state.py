@@ -24,7 +24,10 @@ from events.manifest.document import Kind, is_layered, kind_of
 
 
 class DeploymentDocument(msgspec.Struct, frozen=True):
-    """A deployment as its facts made it. `version` counts the subject's facts; `*_at` are milliseconds.
+    """A deployment as its facts made it; `*_at` are milliseconds.
+
+    `version` counts the facts of all deployments that had this id, deleted ones too: it is what an etag is made of, so that
+    one that was read before a deletion never fits the next deployment of the id.
 
     `scope` is the condition that holds beside the target condition, whatever that becomes; left out where there is none.
     """
@@ -40,7 +43,6 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     admission: Admission | Kept
     created_at: int
     updated_at: int
-    etag: int = 1
     scope: str | UnsetType = UNSET
     schedule: Schedule | UnsetType = UNSET
 
@@ -106,20 +108,15 @@ def evolve(
                 labels=fact.labels,
                 metrics=fact.metrics,
                 updated_at=at,
-                etag=document.etag + 1,
             )
         case DeploymentScheduled(schedule):
-            return msgspec.structs.replace(
-                document, version=version, schedule=schedule, updated_at=at, etag=document.etag + 1
-            )
+            return msgspec.structs.replace(document, version=version, schedule=schedule, updated_at=at)
         case AdmissionChanged(admission):
-            return msgspec.structs.replace(
-                document, version=version, admission=admission, updated_at=at, etag=document.etag + 1
-            )
+            return msgspec.structs.replace(document, version=version, admission=admission, updated_at=at)
         case DeploymentDeleted():
             return None
 
 
-def etag_text(counter: int) -> str:
-    """`1` -> `MQ==`: the base64 of a decimal counter (contract/hub.md §1.3)."""
-    return base64.b64encode(str(counter).encode()).decode()
+def etag_of(document: DeploymentDocument) -> str:
+    """`MQ==` of version 1: the base64 of a decimal counter (contract/hub.md §1.3)."""
+    return base64.b64encode(str(document.version).encode()).decode()

@@ -48,7 +48,15 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.device.identifiers import SYSTEM_MODULES, check_device_id, check_module_id, module_subject
-from events.device.state import EMPTY, SYSTEM_OWNER, DeviceDocument, ModuleDocument, identity_of, section
+from events.device.state import (
+    EMPTY,
+    SYSTEM_OWNER,
+    DeviceDocument,
+    ModuleDocument,
+    begun_module,
+    identity_of,
+    section,
+)
 from events.properties import (
     DESIRED_BYTES_MAX,
     REPORTED_BYTES_MAX,
@@ -232,7 +240,8 @@ def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceD
 
 
 def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:
-    counter = device.twin_etag if command.module_id is None else 1 if module is None else module.twin_etag
+    twin = device if command.module_id is None else module or begun_module(device)
+    counter = twin.twin_etag
     if not matches(command.if_match, counter):
         raise EtagMismatch(subject_of(command), expected=command.if_match or "", actual=twin_etag(counter))
 

@@ -32,6 +32,10 @@ TWIN_VERSION_AT_BIRTH = 2
 """Of a new twin; its desired and reported `$version` are 1 (contract/hub.md §1.6)."""
 
 
+_CHANGES_MAX = 2**32
+"""More than a module's twin is changed in its life: how far etags of one and of the next twin of the same id are apart."""
+
+
 class ModuleIdentity(msgspec.Struct, frozen=True):
     """A module made by hand; `etag` is the device's version that made it so."""
 
@@ -50,7 +54,8 @@ CONFIGURED_IDENTITY = ModuleIdentity(1, SYSTEM_OWNER)
 class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """A device as its facts made it. Sections stay canonical JSON until somebody needs them.
 
-    `version` counts the subject's facts. `generation` counts registrations; a retired device keeps a document without
+    `version` counts the subject's facts. `generation` counts registrations, and `modules_deleted` modules made by hand that
+    were deleted, in all generations; a retired device keeps a document without
     sections, so that versions and etags go on. `*_at` are milliseconds, `*_stamps` trees as in `stamps`.
     """
 
@@ -75,6 +80,7 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     desired_stamps: msgspec.Raw = EMPTY
     reported_stamps: msgspec.Raw = EMPTY
     modules: dict[str, ModuleIdentity] = {}
+    modules_deleted: int = 0
     authentication: JsonObject | UnsetType = UNSET
 
 
@@ -164,6 +170,7 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 retired=True,
                 identity_etag=document.identity_etag + 1,
                 twin_etag=document.twin_etag,
+                modules_deleted=document.modules_deleted,
             )
         case ModuleCreated() | ModuleUpdated():
             identity = ModuleIdentity(version, fact.managed_by, fact.authentication)
@@ -172,7 +179,8 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
             )
         case ModuleDeleted():
             left = _without(document.modules, fact.module_id)
-            return msgspec.structs.replace(document, version=version, modules=left)
+            deleted = document.modules_deleted + 1
+            return msgspec.structs.replace(document, version=version, modules=left, modules_deleted=deleted)
 
 
 def _without(modules: dict[str, ModuleIdentity], *names: str) -> dict[str, ModuleIdentity]:
@@ -191,17 +199,25 @@ def _registered(document: DeviceDocument | None, fact: DeviceRegistered, *, vers
         twin_etag=former.twin_etag + 1,
         registered_at=at,
         authentication=fact.authentication,
+        modules_deleted=former.modules_deleted,
     )
 
 
+def begun_module(device: DeviceDocument) -> ModuleDocument:
+    """A module's twin before its first fact.
+
+    Its etag is above those of all former twins of the id: of other generations of the device, and of modules that were deleted.
+    """
+    former = device.generation - 1 + device.modules_deleted
+    return ModuleDocument(0, device.generation, twin_etag=1 + former * _CHANGES_MAX)
+
+
 def evolve_module(
-    document: ModuleDocument | None, fact: DeviceFact, *, generation: int, version: int, at: int
+    document: ModuleDocument | None, fact: DeviceFact, *, device: DeviceDocument, version: int, at: int
 ) -> ModuleDocument:
-    """The module twin after one more fact of its subject; a document of another generation is begun anew."""
-    if document is None:
-        document = ModuleDocument(0, generation)
-    elif document.generation != generation:
-        document = ModuleDocument(0, generation, twin_etag=document.twin_etag + 1)
+    """The module twin after one more fact of its subject; a document of another generation of the device is begun anew."""
+    if document is None or document.generation != device.generation:
+        document = begun_module(device)
     assert isinstance(fact, TwinPatched | TwinReplaced | PropertiesReported)
     return _evolve_twin(document, fact, version=version, at=at)
 

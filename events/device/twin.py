@@ -92,7 +92,7 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
 def module_twin(
     device_id: str,
     module_id: str,
-    document: ModuleDocument | None,
+    own: ModuleDocument,
     configured: Configured,
     *,
     over: Configured = NOT_CONFIGURED,
@@ -105,7 +105,6 @@ def module_twin(
     What configurations of modules give lies `over` both as a merge patch does. Each count of versions begins at 1, and the
     twin's counts the changes of all three. Without `times` there is no `$metadata`.
     """
-    own = document or ModuleDocument(0, 0)
     mine, given = section(own.desired), configured.section or {}
     version = own.desired_version + max(configured.version - 1, 0) + max(over.version - 1, 0)
     stamps = _own_metadata(own, mine, own.desired_at) if times else {}

@@ -16,7 +16,7 @@ from events.device import state as device_state
 from events.device.facts import DeviceFact, ModuleDeleted
 from events.device.identifiers import module_subject
 from events.device.open_twin import OpenTwin, TwinFact
-from events.device.state import DeviceDocument, ModuleDocument
+from events.device.state import DeviceDocument, ModuleDocument, begun_module
 from events.envelope import Envelope
 from events.fleet.errors import CannotFold
 from events.log.facts import LogFact
@@ -173,15 +173,13 @@ class DeviceDocuments:
         return found
 
     def _open_module(self, subject: str) -> OpenTwin[ModuleDocument]:
-        generation = self._device_now(device_of(subject)).generation
+        device = self._device_now(device_of(subject))
         found = self._open_modules.get(subject)
-        if found is not None and found.generation == generation:
+        if found is not None and found.generation == device.generation:
             return found
         document = self._module(subject)
-        if document is None:
-            document = ModuleDocument(0, generation)
-        elif document.generation != generation:
-            document = ModuleDocument(0, generation, twin_etag=document.twin_etag + 1)
+        if document is None or document.generation != device.generation:
+            document = begun_module(device)
         opened = self._open_modules[subject] = OpenTwin(document)
         self._weight += _OPEN_BYTES
         return opened

@@ -44,7 +44,7 @@ def number_of(stream: str) -> int:
     slot, colon, what = stream.partition(":")
     if slot == name(FLEET) and not colon:
         return FLEET
-    if slot[:1] == "p" and slot[1:].isdecimal() and (not colon or what == _OUTCOMES):
+    if slot[:1] == "p" and slot.isascii() and slot[1:].isdecimal() and (not colon or what == _OUTCOMES):
         return int(slot[1:])
     raise ValueError(f"a stream is called fleet, p03 or p03:outcomes, not {stream!r}")
 

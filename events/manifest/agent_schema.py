@@ -67,7 +67,7 @@ def _members(minor: int) -> dict[str, Shape]:
         {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
         ("image",),
         closed=closed,
-        others=((_CHUNK, Text(open_names=placeholders.braced)),),
+        others=((_CHUNK, Text(open_names=placeholders.variables)),),
         also=_check_create_options,
     )
     env = Named("an environment variable", _ENV_NAME, Fields({"value": Scalar()}, ("value",), closed=closed))
@@ -88,7 +88,7 @@ def _members(minor: int) -> dict[str, Shape]:
     credential = Fields(
         {
             "username": Text(also=_check_not_blank),
-            "password": Text(secret=True, also=_check_not_blank),
+            "password": Text(secret=True, open_names=placeholders.of_secret, also=_check_not_blank),
             "address": Text(strict=True, open_names=placeholders.at_start, pattern=r"\S+"),
         },
         ("username", "password", "address"),

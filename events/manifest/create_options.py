@@ -20,6 +20,17 @@ def is_chunk(key: str) -> bool:
     return _number_in(key) is not None
 
 
+def chunks_of(settings: Mapping[str, object], key: str) -> tuple[str, ...]:
+    """The other members of a module's settings that go with what is set at `key`, where that is the first chunk.
+
+    A text that is set there is not continued by chunks of a former one; a chunk that is set by itself replaces that chunk.
+    """
+    found = _number_in(key)
+    if found is None or found.group(1):
+        return ()
+    return tuple(name for name in settings if name != key and is_chunk(name))
+
+
 def join(settings: Mapping[str, object]) -> str:
     """The chunks of a module's settings in their order, as one text; empty when there are none.
 

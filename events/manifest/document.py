@@ -91,20 +91,30 @@ class HubDesired(msgspec.Struct, frozen=True):
 def content_of(document: Json) -> Json:
     """The content in a file as the CLI takes it (contract/hub.md §3.1).
 
-    A `{"content": …}` wrapper is taken off, whatever stands beside the content is left out, and the old spelling
-    `moduleContent`, with `$edgeAgent` in it, is read as `modulesContent`. What is no content is answered as it is, for
-    `problems` to name.
+    A `{"content": …}` wrapper is taken off, whatever stands beside the content is left out, and the old form is read as
+    `in_modern_form` says. What is no content is answered as it is, for `problems` to name.
     """
     content = document
     if isinstance(document, dict) and "content" in document:
         content = document["content"]
     if not isinstance(content, dict):
         return content
-    kinds = {kind.value: content[kind.value] for kind in Kind if kind.value in content}
-    modules = kinds.get(Kind.MODULE.value)
-    if len(kinds) == 1 and isinstance(modules, dict) and _AGENT in modules:
-        return {Kind.EDGE.value: modules}
-    return kinds
+    return in_modern_form({kind.value: content[kind.value] for kind in Kind if kind.value in content})
+
+
+def in_modern_form(content: Json) -> Json:
+    """A content whose `moduleContent` names modules, as older manifests of edge deployments do, with `modulesContent` instead.
+
+    The CLI reads it so too (contract/hub.md §3.1). In a configuration of one module's twin, `moduleContent` names paths
+    (`properties.desired…`); that stays, and so does what has both, which is refused.
+    """
+    if not isinstance(content, dict) or content.get(Kind.EDGE.value) is not None:
+        return content
+    modules = content.get(Kind.MODULE.value)
+    if not isinstance(modules, dict) or not modules or any(path.startswith(_DESIRED) for path in modules):
+        return content
+    others = {name: value for name, value in content.items() if name not in {Kind.EDGE.value, Kind.MODULE.value}}
+    return {**others, Kind.EDGE.value: modules}
 
 
 def kind_of(content: JsonObject) -> Kind:

@@ -38,7 +38,7 @@ def minor_of(version: object) -> int | None:
 @lru_cache(maxsize=4)
 def _members(minor: int) -> dict[str, Shape]:
     closed = minor > 0
-    text = Text(open_names=placeholders.braced, strict=True, also=_check_route)
+    text = Text(open_names=placeholders.variables, strict=True, also=_check_route)
     route = Fields(
         {
             "route": text,

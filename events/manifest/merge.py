@@ -6,6 +6,7 @@ import msgspec
 from typing_extensions import override
 
 from events.canonical import Json, JsonObject
+from events.manifest import create_options
 from events.manifest.document import DEVICE, MODULE
 from events.properties import DESIRED_BYTES_MAX, is_secret, merge_patch, size_of
 
@@ -54,14 +55,16 @@ def merge(base: JsonObject, layers: Sequence[JsonObject]) -> Merged:
     """Lay `modulesContent` objects over a base, in ascending priority.
 
     `properties.desired` replaces what a module's section has so far; `properties.desired.a.b` replaces what is at
-    a.b and leaves its siblings. Within one deployment shorter paths come first, whatever their order in the file.
+    a.b and leaves its siblings. A text that several members hold is one value: setting `…settings.createOptions` of a
+    module takes `createOptions01` and all others away that deployments below set. Within one deployment shorter paths come
+    first, whatever their order in the file.
     Null stands for *nothing there*. Each content must have passed `content_problems`; none is changed.
     """
     sections: dict[str, JsonObject] = {}
     for modules in (base, *layers):
         for module, paths in modules.items():
             if paths:
-                sections[module] = _laid_over(sections.get(module, {}), paths)
+                sections[module] = _laid_over(sections.get(module, {}), paths, of_agent=module == _AGENT)
     return Merged(sections)
 
 
@@ -105,8 +108,11 @@ def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
     )
 
 
-def _laid_over(section: JsonObject, paths: JsonObject) -> JsonObject:
+def _laid_over(section: JsonObject, paths: JsonObject, *, of_agent: bool) -> JsonObject:
     # `section` is this merge's own copy; what is laid into it is copied first, so that inputs stay as they are.
+    if of_agent:
+        for path in paths:
+            _take_chunks_away(section, _segments(path))
     for path in sorted(paths, key=_depth) if len(paths) > 1 else paths:
         value = paths[path]
         segments = _segments(path)
@@ -115,6 +121,18 @@ def _laid_over(section: JsonObject, paths: JsonObject) -> JsonObject:
         else:
             section = _copied(value)
     return section
+
+
+def _take_chunks_away(section: JsonObject, segments: list[str]) -> None:
+    # Before anything is set: chunks that the same deployment brings stay.
+    if _is_of_options(segments) and isinstance(settings := _value_at(section, tuple(segments[:-1])), dict):
+        for name in create_options.chunks_of(settings, segments[-1]):
+            del settings[name]
+
+
+def _is_of_options(segments: list[str]) -> bool:
+    """Whether a place of `$edgeAgent`'s section holds createOptions of a module, or a chunk of them."""
+    return segments[-2:-1] == ["settings"] and create_options.is_chunk(segments[-1])
 
 
 def _depth(path: str) -> int:
@@ -172,6 +190,13 @@ def last_setter(contents: Sequence[JsonObject], module: str, leaf: tuple[str, ..
         number
         for number, modules in enumerate(contents)
         for path in modules.get(module, {})
-        if all(mine == theirs for mine, theirs in zip(_segments(path), leaf, strict=False))
+        if _sets(_segments(path), leaf, of_agent=module == _AGENT)
     )
     return max(found, default=-1)
+
+
+def _sets(segments: list[str], leaf: tuple[str, ...], *, of_agent: bool) -> bool:
+    """Whether setting a place decides about a property: it is there, above or below, or a chunk that is taken away."""
+    if of_agent and _is_of_options(segments) and segments[:-1] == list(leaf[:-1]):
+        return segments[-1] == leaf[-1] or bool(create_options.chunks_of({leaf[-1]: None}, segments[-1]))
+    return all(mine == theirs for mine, theirs in zip(segments, leaf, strict=False))

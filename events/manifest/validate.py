@@ -7,7 +7,7 @@ from events.manifest import agent_schema, hub_schema
 from events.manifest.document import is_layered
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import AGENT, CONTENT, DESIRED, HUB, content_problems
-from events.manifest.placeholders import braced
+from events.manifest.placeholders import variables
 from events.manifest.problem import Problem, Severity
 from events.manifest.shape import hold, hold_at, join, open_problem
 from events.properties import DEPTH_MAX
@@ -70,7 +70,7 @@ def _set_problems(module: str, path: str, value: Json, *, layered: bool) -> Iter
 def _open_names(value: Json, path: str) -> Iterator[Problem]:
     nodes: list[tuple[Json, str, int]] = [(value, path, 0)]
     for node, at, depth in nodes:
-        if isinstance(node, str) and (found := braced(node)):
+        if isinstance(node, str) and (found := variables(node)):
             yield open_problem(found, at, Severity.WARNING)
         elif depth > 2 * DEPTH_MAX:
             continue  # refused for its depth already

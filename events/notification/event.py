@@ -16,6 +16,9 @@ from events.fleet.rows import Own, Row
 from events.log.keys import FLEET, device_of
 from events.log.kinds import OUTCOME, UNREADABLE
 from events.log.port import Fact
+from events.notification.device_sets import Shown, with_ids
+from events.rollout.facts import RolloutFact
+from events.rollout.state import ROLLOUT
 from events.secrets.references import MASK, mask
 from events.views.kept import OutcomeEntry
 
@@ -62,16 +65,17 @@ class Notification(msgspec.Struct, frozen=True):
     moved: BitMap | None = None
 
 
-def of_fact(place: Place, envelope: Envelope[Fact]) -> Notification:
-    """Tell of a fact."""
-    data = msgspec.to_builtins(envelope.fact)
+def of_fact(place: Place, envelope: Envelope[Fact], sets: Shown) -> Notification:
+    """Tell of a fact; `sets` says which devices are in its sets."""
+    data = with_ids(envelope.fact, msgspec.to_builtins(envelope.fact), sets)
     kind = data.pop("type")
     shown = {name: MASK if name in _HIDDEN and value else mask(value) for name, value in data.items()}
     more: JsonObject = {"position": place.position, "version": envelope.version, "by": str(envelope.by)}
     if envelope.cause:
         more["cause"] = envelope.cause
     body = _body(place, kind, envelope.at, {**more, "subject": envelope.subject, "data": shown})
-    deployments = frozenset({envelope.subject} if isinstance(envelope.fact, DeploymentFact) else ())
+    is_about = isinstance(envelope.fact, DeploymentFact | RolloutFact)
+    deployments = frozenset({envelope.subject.removeprefix(ROLLOUT)} if is_about else ())
     device = None if place.number == FLEET else device_of(envelope.subject)
     return Notification(place, envelope.at, kind, body, deployments, device)
 

@@ -6,12 +6,16 @@ import itertools
 import msgspec
 from pyroaring import BitMap
 
+from events.canonical import JsonObject
+from events.envelope import Envelope
 from events.fleet.outcome import Outcome
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.keys import FLEET
-from events.log.port import Log
+from events.log.port import Fact, Log
 from events.notification.event import Notification, Place, of_fact, of_outcome, of_unreadable
 from events.notification.positions import Positions, names_of
+from events.rollout.facts import Devices
+from events.rollout.sets import FleetSet
 from events.view_store.port import Selection, ViewStore
 from events.views.kept import OutcomeEntry
 from events.views.reading import ids_of, pages_of
@@ -65,7 +69,29 @@ class Feed:
             if error.position == after + 1:
                 return [of_unreadable(self.place(index, number, error.position))]
             facts = self._log.read(number, after=after, limit=error.position - 1 - after)
-        return [of_fact(self.place(index, number, envelope.position), envelope) for envelope in facts]
+        return [self.fact(index, number, envelope) for envelope in facts]
+
+    def fact(self, index: int, number: int, envelope: Envelope[Fact]) -> Notification:
+        """An event that was read from a stream, as a notification.
+
+        Raises:
+            LogUnavailable: Redis did not say which devices it is about.
+        """
+        return of_fact(self.place(index, number, envelope.position), envelope, self._shown)
+
+    def _shown(self, devices: Devices) -> JsonObject:
+        members = FleetSet.of(devices)
+        names: list[str] = []
+        for number, ordinals in sorted(members.by_partition.items()):
+            names += self._ids(number, BitMap(itertools.islice(ordinals, DEVICES_NAMED_MAX - len(names))))
+        return {"count": len(members), "devices": names}
+
+    def _ids(self, number: int, ordinals: BitMap) -> list[str]:
+        """The ids of some devices; those that the views do not have, as while they are rebuilt, are not among them."""
+        if not ordinals:
+            return []
+        known = BitMap(range(self._views.checkpoint(number).ordinals)) & ordinals
+        return list(ids_of(known, self._views.read(number, Selection(fields=(("ids", pages_of(known)),)))))
 
     def _outcomes(self, index: int, after: int, upto: int) -> list[Notification]:
         number = index - 1 - self._log.partitions

@@ -202,7 +202,8 @@ def _propose_module(
     document = _decoded(stored, device_state.decode_module)
     current = document if document is not None and document.generation == generation else None
     fact = device_decide.decide(command, device, current)
-    after = device_state.evolve_module(document, fact, generation=generation, version=version + 1, at=AT_APPEND)
+    assert device is not None, "modules have facts of registered devices alone"
+    after = device_state.evolve_module(document, fact, device=device, version=version + 1, at=AT_APPEND)
     snapshots = ((subject, device_state.encode(after)),)
     return Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation))
 

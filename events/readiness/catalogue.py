@@ -15,7 +15,7 @@ from events.readiness.rules import (
     structure,
 )
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of what a rule finds: what is kept of the rules of another version is made anew."""
 
 RULES: tuple[Rule, ...] = tuple(

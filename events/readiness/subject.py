@@ -35,7 +35,8 @@ class Document(msgspec.Struct, frozen=True):
     """One content: a manifest's file, a deployment, or the merged sections of a device.
 
     `root` leads to what it says by module, `edge` says that this is `modulesContent`. In a `template`,
-    placeholders and createOptions as objects are right.
+    placeholders and createOptions as objects are right. `doubled` are the pointers to members of a text whose names another
+    member of the same object has.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Document(msgspec.Struct, frozen=True):
     template: bool = False
     priority: int | None = None
     labels: dict[str, str] = {}
+    doubled: tuple[str, ...] = ()
 
 
 class Module(msgspec.Struct, frozen=True, dict=True):
@@ -194,7 +196,7 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
         found = []
         for name, value in _object(self.hub.get("routes")).items():
             text = value.get("route") if isinstance(value, dict) else value
-            if isinstance(text, str) and not placeholders.braced(text):
+            if isinstance(text, str) and not placeholders.variables(text):
                 found.append(WrittenRoute(("routes", name), value, text, _parsed(text)))
         return tuple(found)
 
@@ -301,7 +303,7 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
         return found
 
 
-def read_document(raw: Json, *, name: str, template: bool = False) -> Document:
+def read_document(raw: Json, *, name: str, template: bool = False, doubled: tuple[str, ...] = ()) -> Document:
     """A manifest's document, with or without the wrapper of a configuration; any JSON value is answered."""
     content = content_of(raw)
     document = _wrapper(raw)
@@ -329,6 +331,7 @@ def read_document(raw: Json, *, name: str, template: bool = False) -> Document:
         or _has_template_images(settings),
         priority=priority if isinstance(priority, int) and not isinstance(priority, bool) else None,
         labels={key: value for key, value in _object(labels).items() if isinstance(value, str)},
+        doubled=doubled,
     )
 
 

@@ -25,6 +25,10 @@ class Fleet(Protocol):
         """By partition and ordinal, the hashes of the ids of devices."""
         ...
 
+    def codes(self, devices: FleetSet) -> Mapping[int, FleetSet]:
+        """Devices by the code that their agent answered with last, as far as that is read."""
+        ...
+
     def rollback_id(self, name: str, document: RolloutDocument) -> str:
         """What the deployment of a rollback is to be called; empty where none is wanted, or what it goes back to is not there."""
         ...

@@ -27,7 +27,7 @@ from events.rollout.facts import (
 from events.rollout.plan import ROUNDING, Joiners, Offline, OnFailure, Plan
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument, State, evolve
-from events.rollout.tally import LATE, Tally, batches_of, record_of, tally, tally_of, together
+from events.rollout.tally import ANSWERED_FAILURE, LATE, Tally, batches_of, record_of, tally, tally_of, together
 from events.rollout.windows import closes_at, opens_at
 
 _STEPS_MAX = 4
@@ -307,7 +307,8 @@ class _Turn:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
             return RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
-        return RollbackBegan(why, rollback, evidence, restore, self.tally.results)
+        codes = self._census.fleet.codes(self.tally.failed_by.get(ANSWERED_FAILURE, NOBODY))
+        return RollbackBegan(why, rollback, evidence, restore, self.tally.results(codes))
 
     def _judge_rollback(self) -> RolloutFact | None:
         back, document = self._census.back, self._document

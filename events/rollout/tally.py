@@ -22,6 +22,9 @@ LATE: Final = "it did not become healthy in time"
 RESULTS_BYTES_MAX = 150_000
 """What the record of a rollout's end takes at most, so that the end itself always fits into the log (1 MiB a chunk)."""
 
+CODES_MAX = 20
+"""How many codes are told apart in a record."""
+
 _SECOND_MS = 1000
 
 Batches = Sequence[tuple[int, FleetSet]]
@@ -77,9 +80,8 @@ class Tally(msgspec.Struct, frozen=True, eq=False):
         over_limit = self.failed_by.get(OVER_LIMIT, NOBODY)
         return len(self.admitted) - len(self.outranked) - len(self.not_applied) - len(over_limit)
 
-    @property
-    def results(self) -> Results:
-        """The sets as a record.
+    def results(self, codes: Mapping[int, FleetSet]) -> Results:
+        """The sets as a record; `codes` are devices by the code that they answered with, as far as those were read.
 
         Of a fleet for which that is over `RESULTS_BYTES_MAX`, the failed devices alone, or nothing where even they are: the
         end of a rollout must never depend on the size of its record.
@@ -87,7 +89,7 @@ class Tally(msgspec.Struct, frozen=True, eq=False):
         whole = Results(
             self.healthy.devices(),
             self.already.devices(),
-            as_devices(self.failed_by),
+            as_devices(_with_codes(self.failed_by, codes)),
             self.silent.devices(),
             self.pending.devices(),
             self.outranked.devices(),
@@ -222,6 +224,17 @@ def record_of(by_reason: Mapping[str, FleetSet]) -> dict[str, Devices]:
     """Sets of devices by the reason as an event has them; none of them where they are over `RESULTS_BYTES_MAX`."""
     record = as_devices(_some(by_reason))
     return record if len(canonical.encode(record)) <= RESULTS_BYTES_MAX else {}
+
+
+def _with_codes(failed_by: Mapping[str, FleetSet], codes: Mapping[int, FleetSet]) -> dict[str, FleetSet]:
+    """Devices that answered with a failure by its code; of many codes, the CODES_MAX that most devices answered with."""
+    answered = failed_by.get(ANSWERED_FAILURE, NOBODY)
+    by_code = sorted(
+        ((code, answered & devices) for code, devices in codes.items()), key=lambda one: (-len(one[1]), one[0])
+    )
+    told = {f"it answered {code}": devices for code, devices in by_code[:CODES_MAX]}
+    others = {why: devices for why, devices in failed_by.items() if why != ANSWERED_FAILURE}
+    return _some({**told, ANSWERED_FAILURE: answered - FleetSet.union(told.values()), **others})
 
 
 def _some(by_reason: Mapping[str, FleetSet]) -> dict[str, FleetSet]:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
+from events.manifest.document import in_modern_form
 from events.rollout.facts import Devices
 from events.rollout.plan import Plan
 from events.update.facts import RollbackPolicy
@@ -25,6 +26,10 @@ class ImportUpdate(msgspec.Struct, frozen=True):
     compatibility: tuple[dict[str, str], ...] = ()
     description: str = ""
     friendly_name: str = ""
+
+    def __post_init__(self) -> None:
+        """Read the content as `CreateDeployment` does."""
+        msgspec.structs.force_setattr(self, "content", in_modern_form(self.content))
 
     @override
     def __repr__(self) -> str:

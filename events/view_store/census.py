@@ -1,5 +1,6 @@
 """The fleet as rollouts are judged on it: read once for all of them, partition by partition as their checkpoints move."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -8,11 +9,15 @@ from msgspec import UNSET
 from pyroaring import BitMap
 
 from events.deployment.state import decode
+from events.device import state as device_state
+from events.device.identifiers import module_subject
 from events.envelope import Vector
+from events.fleet.answers import OK
+from events.fleet.configuration import AGENT
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import Standing
 from events.log.keys import FLEET, name
-from events.log.port import Log
+from events.log.port import Log, Stored
 from events.query.conditions import expression_of
 from events.rollout.census import Back, Census
 from events.rollout.cohort import Hashes, hashes_of
@@ -21,16 +26,20 @@ from events.rollout.facts import Results
 from events.rollout.planner import Judgement, judge
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument
-from events.rollout.tally import tally
+from events.rollout.tally import ANSWERED_FAILURE, tally
 from events.targeting.parse import parse
 from events.update.names import is_update
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import indexes
 from events.view_store.querying import Querying
-from events.views.reading import NOT_APPLIED, STATUS_ARRAYS, STATUS_HASHES, PartitionReading
+from events.views.reading import NOT_APPLIED, STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
 
 SETTLE_SECONDS = 0.5
 _LOOK_SECONDS = 0.02
+
+CODES_READ_MAX = 1000
+"""Of how many failed devices the code is read when a rollout ends; the others have answered with a failure."""
+
 _WANTED = Selection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
 
 
@@ -90,7 +99,8 @@ class CensusReader:
             LogUnavailable: the views cannot be read.
         """
         self.settle(pause)
-        return tally(document, self.of(name, document), now).results
+        found = tally(document, self.of(name, document), now)
+        return found.results(self.codes(found.failed_by.get(ANSWERED_FAILURE, NOBODY)))
 
     def of(self, name: str, document: RolloutDocument) -> Census:
         """What a rollout is judged on, as of the last look."""
@@ -173,6 +183,24 @@ class CensusReader:
             self._hashes[number] = [merged, *fresh]
         return self._hashes[number]
 
+    def codes(self, devices: FleetSet) -> Mapping[int, FleetSet]:
+        """Devices by the code that their agent answered with last; of many devices, of the first CODES_READ_MAX.
+
+        Raises:
+            LogUnavailable: the reports cannot be read.
+        """
+        found: dict[int, FleetSet] = {}
+        left = CODES_READ_MAX
+        for number, members in sorted(devices.by_partition.items()):
+            ordinals = BitMap(itertools.islice(members, left))
+            left -= len(ordinals)
+            names = ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
+            stored = self._log.load([module_subject(name, AGENT) for name in names])
+            for ordinal, one in zip(ordinals, stored, strict=True):
+                if (code := _code_of(one)) is not None:
+                    found[code] = found.get(code, NOBODY) | FleetSet.one(number, ordinal)
+        return found
+
     def rollback_id(self, name: str, document: RolloutDocument) -> str:
         """What the deployment of a rollback is to be called; empty where none is wanted, or what it goes back to is not there."""
         beneath = document.plan.rollback_to
@@ -188,3 +216,14 @@ class CensusReader:
             if (old.kind, old.layered) != (other.kind, other.layered) or old.scope not in {UNSET, other.scope}:
                 return ""
         return next((one for one, other in zip(ids, taken, strict=True) if other.snapshot is None), "")
+
+
+def _code_of(stored: Stored) -> int | None:
+    """The code that an agent reported last; `None` where that is no number, or no failure."""
+    if stored.snapshot is None:
+        return None
+    reported = msgspec.json.decode(device_state.decode_module(stored.snapshot).reported)
+    status = reported.get("lastDesiredStatus")
+    code = status.get("code") if isinstance(status, dict) else None
+    is_failure = isinstance(code, int) and not isinstance(code, bool) and code != OK
+    return code if is_failure else None

@@ -196,6 +196,18 @@ class FleetView:
                 )
         return counts
 
+    def targets(self, number: int, deployment_id: str) -> BitMap:
+        """The ordinals of one partition for whose devices a deployment's condition is true, started or not."""
+        return self._reading(number).targeted(deployment_id)
+
+    def targeted(self, deployment_id: str, *, within: Within | None = None) -> int:
+        """For how many devices a deployment's condition is true, started or not; a configuration of modules counts these."""
+        return sum(
+            size_within(members, None if within is None else within(number))
+            for number in range(self._partitions)
+            for members in self._reading(number).targeted_rows(deployment_id)
+        )
+
     def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
         """As `status`, of configurations of modules and in twins: how many are targeted, and how many have what it gives.
 

@@ -12,7 +12,7 @@ from events.deployment import state as deployment_state
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.personal import HIDDEN
-from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
+from events.device.state import DeviceDocument, ModuleDocument, begun_module, decode_device, decode_module, section
 from events.device.twin import Author, Configured, device_twin, module_twin
 from events.fleet.configuration import HUB, module_ids
 from events.fleet.index import REPORTED
@@ -347,7 +347,7 @@ def built_module(
     """A module's twin, as the views and documents make it (contract/hub.md §1.6, §1.7)."""
     device_id, module_id = subject
     row, known = assigned.row, assigned.known
-    own = module if module is not None and module.generation == document.generation else None
+    own = module if module is not None and module.generation == document.generation else begun_module(document)
     configured = Configured(
         assigned.sections.get(module_id),
         row.versions.get(module_id, 0),

@@ -131,6 +131,10 @@ class PartitionReading:
         """Whom the condition of a deployment is true for, though it may not have started or may have ended."""
         return BitMap().union(*self._targeted(deployment_id)[1].values())
 
+    def targeted_rows(self, deployment_id: str) -> Collection[BitMap]:
+        """As `targeted`, by the module that it may be for; once for what is for devices."""
+        return self._targeted(deployment_id)[1].values()
+
     def held_back(self, deployment_id: str) -> BitMap:
         """Whom a deployment is over a limit for."""
         layer = self._targeted(deployment_id)[0]

@@ -16,7 +16,7 @@ from events.log.codec import decode_entry
 from events.log.errors import UnreadableFact
 from events.log.kinds import KINDS
 from events.log.raw import RawStreams, number_of, stream_names
-from events.notification.event import Notification, of_fact, of_unreadable, time_text
+from events.notification.event import Notification, of_unreadable, time_text
 from events.notification.feed import Feed
 from events.notification.wanted import Ordinals
 from events.view_store.querying import ContinuationInvalid
@@ -105,7 +105,7 @@ class Auditing:
         try:
             if index > self._room.log.partitions:
                 return self._feed.outcome(index, outcome_of(entry))
-            return of_fact(place, decode_entry(one.stream, entry.position, entry.fields))
+            return self._feed.fact(index, number, decode_entry(one.stream, entry.position, entry.fields))
         except (UnreadableFact, msgspec.DecodeError, KeyError, ValueError):
             return of_unreadable(place)
 

@@ -630,10 +630,12 @@ class Score(Answered):
 class Created(Answered):
     """A deployment stands; `readiness` is that of its content by itself, left out where nothing was created.
 
+    `targeted` is how many devices (of a configuration of modules: modules) it targets now; null where workers are behind.
     `plan_text` is there where it was created together with a rollout.
     """
 
     id: str
+    targeted: int | None
     advice: list[Advice]
     readiness: Readiness | None = None
     plan_text: PlanText | None = None

@@ -15,7 +15,7 @@ from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
 from events.deployment.condition import check_any_condition
 from events.deployment.errors import DeploymentNotFound
-from events.deployment.state import DeploymentDocument, decode, etag_text
+from events.deployment.state import DeploymentDocument, decode, etag_of
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -31,7 +31,7 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument, decode_device
 from events.device.twin import device_twin
 from events.log.port import Stored
-from events.manifest.document import Kind
+from events.manifest.document import Kind, in_modern_form
 from events.query import tree
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
@@ -301,7 +301,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
 async def set_configuration(request: Request, device_id: DeviceId, body: ContentBody) -> None:
     """Set a configuration on one edge device by hand; answered when it is in force, or after some seconds."""
     room = room_of(request)
-    content = body.model_dump(by_alias=True, exclude_none=True)
+    content: JsonObject = in_modern_form(body.model_dump(by_alias=True, exclude_none=True))
     stored = await writer_of(request).do(SetConfiguration(device_id, content), author_of(request))
     version = _registered(device_id, stored).version
     for _ in range(_WAITS):
@@ -478,7 +478,7 @@ def _condition_error(text: str, personal: Personal) -> str | None:
 
 def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> JsonObject:
     document, counts = deployment_seen(request, name)
-    response.headers["ETag"] = f'"{etag_text(document.etag)}"'
+    response.headers["ETag"] = f'"{etag_of(document)}"'
     results = _results(request, document, room_of(request).view.metrics().get(name, {}), until=until)
     twins = _twins(request, {name: (document, counts)})
     return shapes.configuration(name, document, twins.get(name, counts), results)

@@ -12,7 +12,7 @@ from events.canonical import JsonObject
 from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.facts import Ended, Everyone, NotStarted, Schedule
-from events.deployment.state import DeploymentDocument, etag_text
+from events.deployment.state import DeploymentDocument, etag_of
 from events.rollout import saying
 from events.rollout.commands import (
     AbortRollout,
@@ -74,7 +74,7 @@ def deployment(request: Request, name: DeploymentId) -> JsonObject:
         "rolledOut": next(iter(_rollout_lines(room_of(request), shown, {name: document})), None),
         "createdAt": document.created_at,
         "updatedAt": document.updated_at,
-        "etag": etag_text(document.etag),
+        "etag": etag_of(document),
     }
 
 

@@ -98,4 +98,4 @@ def read(header: str) -> Signature:
 def _name_and_port(host: str) -> tuple[str, str]:
     """`localhost:8443` in two; an address of IPv6 keeps its colons."""
     name, colon, port = host.rpartition(":")
-    return (name, port) if colon and port.isdecimal() else (host, "")
+    return (name, port) if colon and port.isascii() and port.isdecimal() else (host, "")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import UNSET
 
 from events.canonical import JsonObject
-from events.deployment.state import DeploymentDocument, etag_text
+from events.deployment.state import DeploymentDocument, etag_of
 from events.device.etags import twin_etag
 from events.device.identifiers import AGENT
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
@@ -92,7 +92,7 @@ def configuration(
         "priority": document.priority,
         "systemMetrics": {"results": results, "queries": queries},
         "metrics": {"results": dict(metrics), "queries": document.metrics},
-        "etag": etag_text(document.etag),
+        "etag": etag_of(document),
     }
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +18,7 @@ from events.device.errors import DeviceNotFound
 from events.fleet.rows import Own, Row
 from events.log.errors import LogUnavailable
 from events.log.keys import partition_of
-from events.manifest.document import MODULE, by_module
+from events.manifest.document import MODULE, by_module, in_modern_form
 from events.manifest.merge import Conflict, conflicts
 from events.preview.errors import PreviewError
 from events.producer.errors import Command
@@ -30,6 +30,7 @@ from events.rollout.plan_text import plan_text
 from events.secrets.references import MASK, extract, mask, references
 from events.view_store.fleet_view import Effective
 from events.view_store.series import SAMPLES_MAX, SeriesStore
+from events.view_store.targeted import Targeted
 from events.views.reading import STATUSES, Assignment
 from services.api import described
 from services.api.answers import JsonAnswer
@@ -280,19 +281,36 @@ def outcomes(
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObject:
     """Create a deployment, validated in full, with its times and its rollout; answers what its author should know.
 
-    `readiness` has what the rules find in its content.
+    `targeted` is how many devices it targets now, `readiness` has what the rules find in its content.
     """
     room = room_of(request)
     deployment, rollout = create_of(name, body)
-    advice = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    told = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    targeted, advice = targeted_now(request, name, told)
     waivers = waivers_at(room)
     report = report_on(deployment, room.profile, waivers=waivers.all, now=waivers.now)
     return {
         "id": name,
+        "targeted": targeted,
         "advice": [msgspec.to_builtins(one) for one in advice],
         "readiness": report_shape(request, report, waivers),
         "planText": None if rollout is None else msgspec.to_builtins(plan_text(rollout.plan)),
     }
+
+
+def targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tuple[int | None, list[Advice]]:
+    """How many devices a deployment targets that was just written, and what its author should know by now.
+
+    Of layers and bases that outrank one another, those are told that have a device in common.
+    """
+    room = room_of(request)
+    targeting = Targeted(room.log, room.views, room.view)
+    document, within = deployment_of(room, name), room.within(caller_of(request))
+    targeted = targeting.count(name, within=within)
+    if targeted is None:
+        return None, list(advice)
+    met = [one for one in advice if one.rule != "layer-not-above-base" or targeting.meet(name, one.about)]
+    return targeted, [*met, *targeting.advice(name, document, targeted, within=within)]
 
 
 def _masked(content: JsonObject) -> Any:
@@ -306,10 +324,10 @@ def update(
     """Change what may change of a deployment; what is left out stays. Says so if a content was sent that is another."""
     room = room_of(request)
     command = UpdateDeployment(name, body.target_condition, body.priority, body.labels, body.metrics, if_match or "*")
-    said = list(room.do(command, author_of(request)))
-    if body.content is not None and _masked(body.content) != _masked(deployment_of(room, name).content):
+    targeted, said = targeted_now(request, name, room.do(command, author_of(request)))
+    if body.content is not None and _masked(in_modern_form(body.content)) != _masked(deployment_of(room, name).content):
         said.append(Advice("content-immutable", f"{name} keeps its content; another one is another deployment"))
-    return {"id": name, "advice": [msgspec.to_builtins(one) for one in said]}
+    return {"id": name, "targeted": targeted, "advice": [msgspec.to_builtins(one) for one in said]}
 
 
 @router.get("/deployments/{name}/status", response_model=None, responses=answers(described.Counts))

@@ -215,7 +215,7 @@ def _asked(**given: Any) -> dict[str, Any]:
 
 def _path(place: str) -> str:
     stream, _, position = place.replace("/", ":").rpartition(":")
-    if not stream or not position.isdecimal():
+    if not stream or not (position.isascii() and position.isdecimal()):
         raise typer.BadParameter(f"{place!r} is no place such as p03:17, fleet:5 or p03:outcomes:2")
     return f"/v1/audit/facts/{quoted(stream)}/{position}"
 

@@ -17,12 +17,12 @@ from events.readiness.profile import PROFILES, Profile
 from events.readiness.subject import Document, Subject
 from events.readiness.waiver import Waiver
 from events.rich_console import console
-from events.terminal import complain_of
+from events.terminal import complain, complain_of
 from events.visible import visible_json
 from services.cli.checking.as_json import as_json, as_sarif
 from services.cli.checking.as_junit import as_junit
 from services.cli.checking.as_text import show
-from services.cli.checking.checked import Checked, Source, failing, fingerprints
+from services.cli.checking.checked import Checked, Files, Source, failing, fingerprints
 from services.cli.checking.json_text import edited
 from services.cli.checking.reading import (
     document_of,
@@ -91,17 +91,21 @@ def check(
 ) -> None:
     """Check manifests against the production checklist. It leaves with 1 if there are findings that count.
 
+    With a file that cannot be read it reports on all others, mends nothing, and leaves with 2.
+
     Example: twinfold check deployment.json --profile constrained --fail-on error
     """
+    fix_asked = fix
     try:
         given = read_waivers(waivers) if waivers else ()
         known = read_baseline(baseline) if baseline else None
         bases = [_read(place) for place in merge_onto or []]
         # All of them before any is mended: what cannot be read leaves everything as it was.
-        asked = [_read(place) for place in files]
+        asked, unreadable = _readable(files)
+        fix = fix and not unreadable
         terms = Terms(PROFILES[profile.value], int(time.time() * 1000), given)
         checked = [_checked(one, bases, terms, known=known, fix=fix) for one in asked]
-        if write_baseline_to:
+        if write_baseline_to and not unreadable:
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
         # Here and not in services.cli.exits, which knows all that can go wrong with Redis.
@@ -110,9 +114,27 @@ def check(
     mended = next((one.source.text for one in checked if fix and one.source.place == STANDARD_INPUT), None)
     if mended is not None:
         sys.stdout.buffer.write(mended.encode())
-    _report(checked, format_, fail_on, sys.stdout if mended is None else sys.stderr)
+    if checked or format_ is not Format.text:
+        _report(Files(checked, unreadable), format_, fail_on, sys.stdout if mended is None else sys.stderr)
+    for unread in unreadable:
+        complain_of(unread)
+    if unreadable:
+        if fix_asked or write_baseline_to:
+            complain("twinfold: no file and no baseline was written")
+        raise typer.Exit(UNREADABLE)
     if not write_baseline_to and failing(checked, fail_on):
         raise typer.Exit(FOUND)
+
+
+def _readable(places: Sequence[str]) -> tuple[list[Read], list[InputUnreadable]]:
+    """The files that can be read, and why the others cannot."""
+    readable, unreadable = list[Read](), list[InputUnreadable]()
+    for place in places:
+        try:
+            readable.append(_read(place))
+        except InputUnreadable as error:
+            unreadable.append(error)
+    return readable, unreadable
 
 
 def _read(place: str) -> Read:
@@ -148,7 +170,7 @@ def _subject(one: Read, bases: Sequence[Read]) -> Subject:
     return Subject(tuple(read.document for read in (*bases, one)))
 
 
-def _report(files: Sequence[Checked], format_: Format, fail_on: Severity, stream: TextIO) -> None:
+def _report(files: Files, format_: Format, fail_on: Severity, stream: TextIO) -> None:
     if isinstance(stream, io.TextIOWrapper):
         # Names in a manifest can have characters that a terminal has not.
         stream.reconfigure(errors="backslashreplace")

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from events.canonical import Json
+from events.device.tag_value import tag_value
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import say_json
@@ -236,24 +237,14 @@ def _message(answer: httpx.Response) -> str:
 
 
 def pairs(given: list[str]) -> dict[str, Any]:
-    """`name=value` pairs as tags: JSON scalars where they are such, text otherwise; `name=` removes."""
+    """`name=value` pairs as tags, typed as `tag_value` says; `name=` removes."""
     found: dict[str, Any] = {}
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"{one!r} is not name=value")
-        found[name] = _value(value)
+        found[name] = tag_value(value)
     return found
-
-
-def _value(text: str) -> Any:
-    if not text:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if value is None or isinstance(value, dict | list) else value
 
 
 def json_text(value: Json) -> str:

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from events.terminal import say
+from events.wording import counted
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
 from services.cli.previewing import Look, Preview, Token, write
@@ -82,9 +83,8 @@ def create(
         "schedule": _times(start, end, zone) or None,
     }
     told = write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", Look(preview, preview_token), body=body)
-    say(f"{name} is created")
-    for one in told["advice"]:
-        say(f"  note: {one['message']}")
+    say(f"{name} is created; {_targeted(told)}")
+    _say_advice(told)
     for line in summary(told["readiness"]["findings"]):
         say(f"  {line}")
 
@@ -104,12 +104,11 @@ def update(
 
     Example: twinfold deployment update factory-base --priority 20
     """
-    api = Api(api_url)
-    body = api.call("GET", f"/configurations/{quoted(name)}")
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
-    body |= {member: value for member, value in changes.items() if value is not None}
-    write(api, "PUT", f"/configurations/{quoted(name)}", Look(preview, preview_token), body=body, any_etag=True)
-    say(f"{name} is changed")
+    body = {member: value for member, value in changes.items() if value is not None}
+    told = write(Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}", Look(preview, preview_token), body=body)
+    say(f"{name} is changed; {_targeted(told)}")
+    _say_advice(told)
 
 
 @app.command()
@@ -252,3 +251,13 @@ def _counts(found: dict[str, Any]) -> Table:
     for column, count in found["counts"].items():
         table.add_row(column, str(count))
     return table
+
+
+def _targeted(told: dict[str, Any]) -> str:
+    if told["targeted"] is None:
+        return "workers have not come to it, so how many devices it targets is not known yet"
+    return f"it targets {counted(told['targeted'], 'device')} now"
+
+
+def _say_advice(told: dict[str, Any]) -> None:
+    say(*(f"  note: {one['message']}" for one in told["advice"]))

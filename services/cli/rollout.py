@@ -342,7 +342,7 @@ def _admits(text: str) -> dict[str, Any]:
 
 def _spread(text: str) -> dict[str, Any]:
     tag, equals, at_most = text.rpartition("=")
-    if not equals or not at_most.isdecimal():
+    if not equals or not (at_most.isascii() and at_most.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not a tag and a number, as tags.site=2")
     return {"tag": tag, "atMost": int(at_most)}
 

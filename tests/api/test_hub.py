@@ -110,10 +110,10 @@ def test_a_configuration_reaches_a_device_and_its_counts_are_in_the_answer(
     system, _ = serving
     http.put("/devices/edge1", json=EDGE)
     http.patch("/twins/edge1", json={"tags": {"environment": "test"}})
-    created = http.put("/configurations/dep1", json=configuration())
+    created = http.put("/configurations/first", json=configuration("first"))
     assert (created.status_code, created.headers["etag"]) == (200, '"MQ=="')
     system.settle()
-    found = http.get("/configurations/dep1").json()
+    found = http.get("/configurations/first").json()
     assert found["systemMetrics"]["results"] == {
         "targetedCount": 1,
         "appliedCount": 1,
@@ -123,7 +123,7 @@ def test_a_configuration_reaches_a_device_and_its_counts_are_in_the_answer(
     assert found["systemMetrics"]["queries"]["targetedCount"].endswith("and (tags.environment = 'test')")
     agent = http.get("/twins/edge1/modules/%24edgeAgent").json()
     assert set(agent["properties"]["desired"]["modules"]) == {"temp"}
-    assert [one["id"] for one in http.get("/configurations", params={"top": 1}).json()] == ["dep1"]
+    assert [one["id"] for one in http.get("/configurations", params={"top": 1}).json()] == ["first"]
 
 
 def test_a_configuration_of_own_twins_reaches_every_device_and_its_counts_are_what_its_queries_find(
@@ -164,23 +164,29 @@ def test_a_configuration_of_own_twins_reaches_every_device_and_its_counts_are_wh
 
 
 def test_the_etag_table_of_configurations_and_what_an_update_may_change(http: httpx.Client) -> None:
-    assert told(http.put("/configurations/dep1", json=configuration(), headers={"If-Match": "*"})) == (
+    assert told(http.put("/configurations/etags", json=configuration("etags"), headers={"If-Match": "*"})) == (
         404,
         "ConfigurationNotFound",
     )
-    http.put("/configurations/dep1", json=configuration())
-    assert told(http.put("/configurations/dep1", json=configuration())) == (409, "ConfigurationAlreadyExists")
-    changed = configuration(priority=20, targetCondition="*", content=base("other"), labels=None)
-    updated = http.put("/configurations/dep1", json=changed, headers={"If-Match": '"MQ=="'})
+    http.put("/configurations/etags", json=configuration("etags"))
+    assert told(http.put("/configurations/etags", json=configuration("etags"))) == (409, "ConfigurationAlreadyExists")
+    changed = configuration("etags", priority=20, targetCondition="*", content=base("other"), labels=None)
+    updated = http.put("/configurations/etags", json=changed, headers={"If-Match": '"MQ=="'})
     answer = updated.json()
     assert (answer["priority"], answer["targetCondition"], answer["labels"], answer["etag"]) == (20, "*", None, "Mg==")
     assert "temp" in str(answer["content"])
-    assert told(http.put("/configurations/dep1", json=changed, headers={"If-Match": '"MQ=="'})) == (
+    assert told(http.put("/configurations/etags", json=changed, headers={"If-Match": '"MQ=="'})) == (
         412,
         "PreconditionFailed",
     )
-    assert http.delete("/configurations/dep1").status_code == 204
-    assert told(http.delete("/configurations/dep1")) == (404, "ConfigurationNotFound")
+    assert http.delete("/configurations/etags").status_code == 204
+    assert told(http.delete("/configurations/etags")) == (404, "ConfigurationNotFound")
+    again = http.put("/configurations/etags", json=configuration("etags"))
+    assert again.headers["etag"] == '"NA=="'
+    for stale in ("MQ==", "Mg=="):
+        answer = http.delete("/configurations/etags", headers={"If-Match": f'"{stale}"'})
+        assert told(answer) == (412, "PreconditionFailed")
+    assert http.delete("/configurations/etags", headers={"If-Match": '"NA=="'}).status_code == 204
 
 
 def test_a_configuration_of_a_module_reaches_it_wherever_it_is_and_its_counts_are_what_its_queries_find(

@@ -326,7 +326,7 @@ def test_after_a_rollback_each_device_tells_how_it_stood_why_and_what_it_runs(ro
     )
     assert [one["state"] for one in found["phases"]] == ["rolled back"]
     assert (found["counts"]["healthy"], found["counts"]["failed"], found["counts"]["pending"]) == (1, 2, 5)
-    assert found["failedBy"] == {"it answered with a failure": 1, "a module is not as desired": 1}
+    assert found["failedBy"] == {"it answered 417": 1, "a module is not as desired": 1}
     listed = {one["deviceId"]: one for one in devices_of(rolling, name)}
     assert {one: listed[one]["state"] for one in ("d0", "d1", "d2", "d3")} == {
         "d0": "healthy",
@@ -335,7 +335,7 @@ def test_after_a_rollback_each_device_tells_how_it_stood_why_and_what_it_runs(ro
         "d3": "pending",
     }
     assert {one["deviceId"]: one["reason"] for one in devices_of(rolling, name, state="failed")} == {
-        "d1": "it answered with a failure",
+        "d1": "it answered 417",
         "d2": "a module is not as desired",
     }
     assert all(one["runs"]["deployments"] == [beneath] for one in listed.values())

@@ -138,12 +138,52 @@ def test_a_device_that_waits_is_told_of_every_change_once(serving: tuple[System,
 def test_what_was_written_answers_with_advice_and_reports_come_in(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     system.do(*join("d"))
-    told = http.post("/v1/deployments/base", json={"content": base("m"), "priority": 1})
+    told = http.post("/v1/deployments/nobody", json={"content": base("m"), "priority": 1})
     assert [one["rule"] for one in told.json()["advice"]] == ["empty-condition"]
+    http.post("/v1/deployments/base", json={"content": base("m"), "priority": 1, "targetCondition": "*"})
     told = http.post("/v1/deployments/over", json={"content": layer("x"), "targetCondition": "*", "priority": 1})
     assert (told.status_code, told.json()["advice"][0]["about"]) == (201, "base")
     assert http.post("/v1/devices/d/reports", json={"patch": {"model": "m"}}).status_code == 204
     assert http.get("/twins/d").json()["properties"]["reported"]["model"] == "m"
+
+
+def test_a_new_or_changed_deployment_says_how_many_devices_it_targets_now(
+    serving: tuple[System, httpx.Client],
+) -> None:
+    system, http = serving
+    system.do(*(fact for number in range(5) for fact in join(f"d-{number}", floor=str(number % 2), site="north")))
+    system.do(
+        RegisterDevice("leaf", edge=False), PatchTags("leaf", {"site": "north"}), *join("e", floor=1, site="north")
+    )
+
+    def asked(method: str, name: str, **body: Any) -> tuple[int, dict[str, str]]:
+        told = http.request(method, f"/v1/deployments/{name}", json=body)
+        assert told.is_success, told.text
+        return told.json()["targeted"], {one["rule"]: one["message"] for one in told.json()["advice"]}
+
+    targeted, advice = asked("POST", "a", content=base("m"), targetCondition="tags.site = 'north'", priority=1)
+    assert (targeted, advice) == (6, {})
+    targeted, advice = asked("POST", "b", content=base("m"), targetCondition="tags.floor = 2", hold=True)
+    assert targeted == 0
+    assert advice["targets-nothing"].startswith("b targets 0 devices now")
+    assert "tags.floor is text on 5 devices and a number on 1; the condition compares it with" in advice["another-type"]
+    targeted, advice = asked("PUT", "b", targetCondition="tags.floor = '1'")
+    assert (targeted, advice.keys()) == (2, {"another-type"})
+    assert asked("PUT", "b", targetCondition="")[0] == 0
+    twins = {"moduleContent": {"properties.desired.x": 1}}
+    condition = "FROM devices.modules WHERE moduleId = 'm'"
+    assert asked("POST", "twins", content=twins, targetCondition=condition)[0] == 6
+    assert asked("POST", "own", content={"deviceContent": {"properties.desired.x": 1}}, targetCondition="*")[0] == 7
+    apart = layer("extra")
+    assert "layer-not-above-base" in asked("POST", "over", content=apart, targetCondition="tags.floor = 1")[1]
+    assert "layer-not-above-base" not in asked("POST", "off", content=apart, targetCondition="tags.floor = 7")[1]
+
+
+def test_without_workers_it_is_not_known_how_many_devices_are_targeted(shared_redis: EmbeddedRedis) -> None:
+    with fresh_system(shared_redis, waking=False) as system, api(system) as http:
+        system.do(*join("d"))
+        told = http.post("/v1/deployments/a", json={"content": base("m"), "targetCondition": "*"})
+        assert (told.status_code, told.json()["targeted"]) == (201, None)
 
 
 def test_whoever_waits_is_answered_when_the_process_ends(shared_redis: EmbeddedRedis) -> None:

@@ -22,7 +22,7 @@ from events.readiness.subject import Subject
 from services.cli.app import app
 from services.cli.check import ProfileName
 from services.cli.checking.as_text import show
-from services.cli.checking.checked import Checked, Source
+from services.cli.checking.checked import Checked, Files, Source
 from services.cli.checking.reading import document_of
 from tests import waiting
 from tests.readiness.examples import EXAMPLES
@@ -88,6 +88,49 @@ def test_what_is_no_json_is_one_line_and_code_2(put: Any, text: str) -> None:
     assert len(ran.stderr.splitlines()) == 1
 
 
+def test_what_can_be_read_is_reported_where_another_file_cannot_be(put: Any) -> None:
+    put("m.json", LATEST)
+    put("bad.json", "{")
+    ran = check("bad.json", "m.json", "none.json")
+    assert ran.exit_code == 2
+    assert "tag-latest" in ran.stdout
+    assert "2 files cannot be read" in ran.stdout
+    assert [line.split(":")[1].strip() for line in ran.stderr.splitlines()] == ["bad.json", "none.json"]
+    told = json.loads(check("bad.json", "m.json", "--format", "json").stdout)
+    assert [one["file"] for one in told["unreadable"]] == ["bad.json"]
+    assert "tag-latest" in {one["rule"] for one in told["files"][0]["findings"]}
+    (run,) = json.loads(check("bad.json", "m.json", "--format", "sarif").stdout)["runs"]
+    (invocation,) = run["invocations"]
+    assert not invocation["executionSuccessful"]
+    suites = ET.fromstring(check("bad.json", "m.json", "--format", "junit").stdout)  # noqa: S314 - our own
+    assert (suites.get("errors"), suites[1].get("name")) == ("1", "bad.json")
+
+
+def test_a_file_that_cannot_be_read_keeps_all_others_and_the_baseline_from_being_written(put: Any) -> None:
+    path = put("m.json", LATEST)
+    before = path.read_text()
+    ran = check("m.json", "none.json", "--fix", "--write-baseline", "known.json")
+    assert (ran.exit_code, path.read_text(), Path("known.json").exists()) == (2, before, False)
+    assert "no file and no baseline was written" in ran.stderr
+
+
+def test_a_name_that_stands_twice_is_a_finding_with_its_line(put: Any) -> None:
+    text = json.dumps(READY, indent=2).replace('"status": "running",', '"status": "running",\n"status": "stopped",', 1)
+    ran = check(put("m.json", text), "--format", "json")
+    (found,) = [one for one in json.loads(ran.stdout)["files"][0]["findings"] if one["rule"] == "duplicate-member"]
+    assert "'status' stands more than once in modulesContent" in found["message"]
+    assert text.splitlines()[found["line"] - 1].strip() == '"status": "stopped",'
+    assert (found["severity"], ran.exit_code) == ("error", 1)
+
+
+def test_a_manifest_in_the_old_form_is_checked_as_the_new_one(put: Any) -> None:
+    new = check(put("m.json", LATEST), "--format", "json").stdout
+    old = check(put("m.json", {"moduleContent": LATEST["modulesContent"]}), "--format", "json").stdout
+    rules = [[one["rule"] for one in json.loads(text)["files"][0]["findings"]] for text in (new, old)]
+    assert rules[0] == rules[1]
+    assert "tag-latest" in rules[0]
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -130,7 +173,7 @@ def test_text_for_a_terminal_keeps_its_indentation(put: Any) -> None:
     document = document_of(source := Source(str(path), path.read_text()))
     report = readiness.check(Subject((document,)), PROFILES["production"], now=0)
     screen = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
-    show(screen, [Checked(source, {}, report)])
+    show(screen, Files([Checked(source, {}, report)]))
     assert isinstance(screen.file, io.StringIO)
     lines = [line.rstrip() for line in screen.file.getvalue().splitlines()]
     assert max(map(len, lines)) <= 40
@@ -214,12 +257,29 @@ SARIF: dict[str, Any] = {
                         },
                     },
                     "results": {"type": "array", "items": {"$ref": "#/$defs/result"}},
+                    "invocations": {"type": "array", "items": {"$ref": "#/$defs/invocation"}},
                 },
             },
         },
     },
     "$defs": {
         "text": {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}},
+        "invocation": {
+            "type": "object",
+            "required": ["executionSuccessful"],
+            "additionalProperties": False,
+            "properties": {
+                "executionSuccessful": {"type": "boolean"},
+                "toolExecutionNotifications": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["message"],
+                        "properties": {"message": {"$ref": "#/$defs/text"}, "level": {"$ref": "#/$defs/level"}},
+                    },
+                },
+            },
+        },
         "level": {"enum": ["none", "note", "warning", "error"]},
         "result": {
             "type": "object",

@@ -62,7 +62,7 @@ def test_an_operator_registers_tags_deploys_and_looks(serving: tuple[System, htt
         "team=1",
         given=json.dumps(base("temp")),
     )
-    assert created.stdout.startswith("base is created\n")
+    assert created.stdout.startswith("base is created; it targets ")
     noted = twinfold("deployment", "create", "over", "-", "--condition", "*", given=json.dumps({"content": layer("x")}))
     assert "note: layer over (priority 0) is not applied on devices of base" in noted.stdout
     twinfold("deployment", "update", "over", "--priority", "5")

@@ -29,7 +29,7 @@ def test_an_operator_looks_at_the_fleet_waives_and_looks_again(shared_redis: Emb
         manifest = tmp_path / "open.json"
         manifest.write_text(json.dumps(privileged("press")))
         created = twinfold("deployment", "create", "open", str(manifest), "--condition", "*", "--priority", "5")
-        assert created.startswith("open is created\n")
+        assert created.startswith("open is created; it targets ")
         assert "warning: " in created
         assert "privileged (1)" in created
         system.settle()

@@ -38,6 +38,7 @@ from events.deployment.facts import (
 )
 from events.log.codec import encode_fact
 from events.manifest.errors import ManifestInvalid
+from events.secrets.taking import take
 from events.targeting.errors import ConditionInvalid
 from tests.deployment.given import given
 from tests.manifest.contents import agent, content, layer, module
@@ -216,6 +217,23 @@ def test_each_change_makes_the_former_etag_stale() -> None:
     changed = (CREATED, AdmissionChanged(NotStarted()))
     given(*changed).when(DeleteDeployment("base", "MQ==")).refused(DeploymentEtagMismatch, "Mg==")
     given(*changed).when(DeleteDeployment("base", "Mg==")).then(DeploymentDeleted())
+
+
+def test_a_content_in_the_old_form_is_the_same_in_the_new_one_and_its_secrets_are_taken() -> None:
+    registry = {"own": {"address": "a", "username": "u", "password": "hunter2"}}
+    runtime = {"type": "docker", "settings": {"registryCredentials": registry}}
+    modern = content(agent=agent(runtime=runtime))
+    old = CreateDeployment("base", {"moduleContent": modern["modulesContent"]})
+    assert old == CreateDeployment("base", modern)
+    taken, secrets, _ = take(old, new_id=lambda: "1")
+    assert (len(secrets), "hunter2" in str(taken.content)) == (1, False)
+
+
+def test_an_etag_of_a_deleted_deployment_never_fits_the_next_one_of_its_id() -> None:
+    again = (CREATED, DeploymentDeleted(), CREATED)
+    given(*again).when(DeleteDeployment("base", "MQ==")).refused(DeploymentEtagMismatch, "Mw==")
+    given(*again).when(UpdateDeployment("base", if_match="Mg==")).refused(DeploymentEtagMismatch, "Mw==")
+    given(*again).when(DeleteDeployment("base", "Mw==")).then(DeploymentDeleted())
 
 
 def test_an_ended_deployment_may_be_admitted_again() -> None:

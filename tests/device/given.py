@@ -6,7 +6,7 @@ import pytest
 
 from events.device.commands import DeviceCommand
 from events.device.decide import check, decide
-from events.device.facts import DeviceFact
+from events.device.facts import DeviceFact, DeviceRegistered
 from events.device.state import DeviceDocument, ModuleDocument, evolve_device, evolve_module
 
 E = TypeVar("E", bound=Exception)
@@ -23,11 +23,12 @@ def device(*facts: DeviceFact) -> DeviceDocument:
     return document
 
 
-def module(*facts: DeviceFact, generation: int = 1) -> ModuleDocument | None:
-    """A module after some facts of its own subject."""
+def module(*facts: DeviceFact, of: DeviceDocument | None = None) -> ModuleDocument | None:
+    """A module after some facts of its own subject; its device has just joined, if none is given."""
+    of = of or device(DeviceRegistered())
     document = None
     for number, fact in enumerate(facts, start=1):
-        document = evolve_module(document, fact, generation=generation, version=number, at=1000 * number)
+        document = evolve_module(document, fact, device=of, version=number, at=1000 * number)
     return document
 
 
@@ -56,7 +57,7 @@ class Given:
         self._module: ModuleDocument | None = None
 
     def with_module(self, *facts: DeviceFact) -> "Given":
-        self._module = module(*facts)
+        self._module = module(*facts, of=self._device)
         return self
 
     def when(self, command: DeviceCommand) -> When:

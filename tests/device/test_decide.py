@@ -31,7 +31,9 @@ from events.device.errors import (
     SystemModuleReserved,
     TwinLimitExceeded,
 )
+from events.device.etags import twin_etag
 from events.device.facts import (
+    DeviceFact,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -41,8 +43,9 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
+from events.device.state import begun_module
 from events.log.codec import encode_fact
-from tests.device.given import DEVICE, device, given
+from tests.device.given import DEVICE, device, given, module
 from tests.manifest.values import anything
 
 JOINED = DeviceRegistered()
@@ -137,6 +140,33 @@ def test_a_condition_that_does_not_hold_is_refused_with_the_etag_that_stands() -
     given(JOINED).with_module(PropertiesReported({}), TwinPatched(None, {})).when(
         PatchTwin(DEVICE, module_id="m", desired={}, if_match="AAAAAAAAAAE=")
     ).refused(EtagMismatch, f"{DEVICE}/m", "AAAAAAAAAAI=")
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        (ModuleDeleted("m"), ModuleCreated("m")),
+        (DeviceRetired(), JOINED, ModuleCreated("m")),
+        (ModuleDeleted("m"), DeviceRetired(), JOINED, ModuleCreated("m")),
+    ],
+)
+@pytest.mark.parametrize("changes", [(), (TwinPatched({"a": 1}),), (TwinPatched({"a": 1}), TwinPatched({"a": 2}))])
+def test_an_etag_of_a_modules_twin_never_fits_the_next_twin_of_its_id(
+    between: tuple[DeviceFact, ...], changes: tuple[DeviceFact, ...]
+) -> None:
+    before = device(JOINED, ModuleCreated("m"))
+    former = module(*changes, of=before) or begun_module(before)
+    now = given(JOINED, ModuleCreated("m"), *between)
+    stale = PatchTwin(DEVICE, module_id="m", tags={}, if_match=twin_etag(former.twin_etag))
+    now.when(stale).refused(EtagMismatch, f"{DEVICE}/m")
+    now.with_module(*changes).when(stale).refused(EtagMismatch, f"{DEVICE}/m")
+
+
+def test_etags_of_two_registrations_of_a_device_are_never_the_same() -> None:
+    once = device(JOINED, TwinPatched({"a": 1}))
+    again = given(JOINED, TwinPatched({"a": 1}), DeviceRetired(), JOINED)
+    again.when(RetireDevice(DEVICE, twin_etag(once.identity_etag))).refused(EtagMismatch)
+    again.when(PatchTwin(DEVICE, tags={}, if_match=twin_etag(once.twin_etag))).refused(EtagMismatch)
 
 
 @pytest.mark.parametrize("device_id", ["", "a" * 129, "a b", "a/b", "ä", "a\n", 'a"', "\ud800", None, 7, ["a"]])

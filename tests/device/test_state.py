@@ -15,7 +15,7 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
-from events.device.state import NEVER, decode_device, decode_module, encode, evolve_module, section
+from events.device.state import NEVER, begun_module, decode_device, decode_module, encode, evolve_module, section
 from events.device.times import time_text
 from events.device.twin import Author, Configured, device_twin, module_twin
 from tests.device.given import device, module
@@ -76,9 +76,10 @@ def test_registered_again_is_a_new_generation_that_begins_empty_while_version_an
 
 
 def test_a_module_of_a_former_registration_begins_anew_with_another_etag() -> None:
-    former = module(TwinPatched(None, {"a": 1}), generation=1)
+    former = module(TwinPatched(None, {"a": 1}), of=device(JOINED))
     assert former is not None
-    anew = evolve_module(former, PropertiesReported({"b": 2}), generation=2, version=2, at=5000)
+    again = device(JOINED, DeviceRetired(), JOINED)
+    anew = evolve_module(former, PropertiesReported({"b": 2}), device=again, version=2, at=5000)
     assert (anew.generation, section(anew.desired), section(anew.reported)) == (2, {}, {"b": 2})
     assert (anew.version, anew.twin_etag > former.twin_etag) == (2, True)
 
@@ -103,7 +104,7 @@ def test_a_module_twin_lies_under_the_section_of_the_configuration() -> None:
     twin = module_twin("edge-1", "m", own, Configured())
     assert plain(twin["properties"]["desired"]) == {"rate": 1, "mine": True, "$version": 2}
     assert (twin["deviceId"], twin["moduleId"], twin["version"]) == ("edge-1", "m", 4)
-    empty = module_twin("edge-1", "m", None, Configured())
+    empty = module_twin("edge-1", "m", begun_module(device(JOINED)), Configured())
     assert {name: plain(part) for name, part in empty["properties"].items()} == {
         "desired": {"$version": 1},
         "reported": {"$version": 1},

@@ -12,6 +12,7 @@ from events.manifest.document import (
     by_module,
     content_of,
     desired_status,
+    in_modern_form,
     is_layered,
     kind_of,
     read_agent,
@@ -31,6 +32,22 @@ def test_the_old_spelling_is_read_as_the_new_one() -> None:
     modules = content()["modulesContent"]
     assert content_of({"moduleContent": modules}) == {"modulesContent": modules}
     assert content_of({"content": {"moduleContent": modules}}) == {"modulesContent": modules}
+
+
+def test_the_old_spelling_needs_no_agent_and_its_neighbours_stay() -> None:
+    assert in_modern_form({"moduleContent": {"m": {"properties.desired": {}}}, "note": 1}) == {
+        "note": 1,
+        "modulesContent": {"m": {"properties.desired": {}}},
+    }
+    empty = {"modulesContent": None, "moduleContent": {"$edgeAgent": {}}}
+    assert in_modern_form(empty) == {"modulesContent": {"$edgeAgent": {}}}
+
+
+@pytest.mark.parametrize(
+    "content", [{"moduleContent": {}}, {"moduleContent": 1}, {"moduleContent": {"properties.desired": {}}}, 7, None]
+)
+def test_everything_else_stays_as_it_is(content: Any) -> None:
+    assert in_modern_form(content) == content
 
 
 def test_what_sets_the_properties_of_one_module_is_no_old_spelling() -> None:

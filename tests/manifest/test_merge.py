@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.manifest.merge import Conflict, conflicts, contributes, merge, over_limit
-from tests.manifest.contents import content, layer, module
+from tests.manifest.contents import agent, content, layer, module
 from tests.manifest.values import objects
 
 
@@ -137,6 +137,57 @@ def test_true_and_one_are_in_conflict_though_python_has_them_equal() -> None:
 def test_adding_to_an_empty_object_is_no_conflict() -> None:
     stack = [("a", {"m": {"properties.desired": {"x": {}}}}), ("b", {"m": {"properties.desired.x.y": 1}})]
     assert conflicts(stack) == ()
+
+
+OPTIONS = "properties.desired.modules.temp.settings.createOptions"
+LONG = {"image": "example.com/a:1", "createOptions": '{"Env":["a', "createOptions01": "=1", "createOptions02": '"]}'}
+
+
+def settings_of(*layers: dict[str, Any], module_id: str = "temp", **given: Any) -> Any:
+    base = content(agent=agent(modules={module_id: module(settings={**LONG, **given})}))["modulesContent"]
+    section = merge(base, [{"$edgeAgent": over} for over in layers]).sections["$edgeAgent"]
+    return section["modules"][module_id]["settings"]
+
+
+def test_a_layer_that_replaces_create_options_takes_their_further_chunks_away() -> None:
+    assert settings_of({OPTIONS: '{"Env":[]}'}) == {"image": "example.com/a:1", "createOptions": '{"Env":[]}'}
+    assert settings_of({OPTIONS: "{}"}, createoptions03="x") == {"image": "example.com/a:1", "createOptions": "{}"}
+    assert settings_of({OPTIONS.replace("Options", "options"): "{}"}) == {
+        "image": "example.com/a:1",
+        "createoptions": "{}",
+    }
+    assert settings_of({OPTIONS: None}) == {"image": "example.com/a:1"}
+
+
+def test_chunks_that_the_layer_brings_itself_stay_in_whatever_order_it_names_them() -> None:
+    brought = {f"{OPTIONS}01": "]}", OPTIONS: '{"Env":['}
+    for over in (brought, dict(reversed(brought.items()))):
+        assert settings_of(over) == {"image": "example.com/a:1", "createOptions": '{"Env":[', "createOptions01": "]}"}
+    assert settings_of(brought, {OPTIONS: "{}"}) == {"image": "example.com/a:1", "createOptions": "{}"}
+
+
+def test_a_layer_that_sets_a_further_chunk_alone_replaces_that_chunk() -> None:
+    assert settings_of({f"{OPTIONS}01": "=2"}) == {**LONG, "createOptions01": "=2"}
+
+
+def test_system_modules_lose_their_chunks_as_well_and_twins_of_other_modules_lose_nothing() -> None:
+    base = content(agent=agent(systemModules={"edgeHub": module(settings=LONG)}))["modulesContent"]
+    over = {"$edgeAgent": {"properties.desired.systemModules.edgeHub.settings.createOptions": "{}"}}
+    hub = merge(base, [over]).sections["$edgeAgent"]["systemModules"]["edgeHub"]
+    assert hub["settings"] == {"image": "example.com/a:1", "createOptions": "{}"}
+    own = {"m": {"properties.desired": {"settings": LONG}}}
+    twin = merge(own, [{"m": {"properties.desired.settings.createOptions": "{}"}}]).sections["m"]
+    assert twin["settings"] == {**LONG, "createOptions": "{}"}
+
+
+def test_a_chunk_that_is_taken_away_is_a_conflict_won_by_whoever_replaced_the_text() -> None:
+    stack = [
+        ("base", content(agent=agent(modules={"temp": module(settings=LONG)}))["modulesContent"]),
+        ("over", {"$edgeAgent": {OPTIONS: "{}"}}),
+    ]
+    assert [(one.path, one.winner, one.losers) for one in conflicts(stack)] == [
+        (path, "over", ("base",)) for path in (OPTIONS, f"{OPTIONS}01", f"{OPTIONS}02")
+    ]
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

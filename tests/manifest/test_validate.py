@@ -436,6 +436,38 @@ def test_a_placeholder_that_could_be_meant_is_a_warning() -> None:
     validate(value)
 
 
+@pytest.mark.parametrize("text", ["$SINK", "${SINK}", "https://$SINK:1/", "a-$SINK_1", "x $_SINK"])
+def test_a_variable_is_open_however_it_is_written_and_wherever(text: str) -> None:
+    options = json.dumps({"Env": [f"A={text}"]})
+    value = content(
+        agent=agent(
+            modules={"m": module(env={"A": {"value": text}}, settings={"image": "a:1", "createOptions": options})}
+        ),
+        temp={"properties.desired": {"deep": [{"url": text}]}},
+    )
+    assert [problem.path.rpartition(".")[2] for problem in problems(value)] == ["createOptions", "value", "url"]
+    assert {(problem.rule, problem.severity) for problem in problems(value)} == {
+        ("template-placeholder", Severity.WARNING)
+    }
+    routed = content(hub=hub(routes={"up": f"FROM /* WHERE x = '{text}' INTO $upstream"}))
+    assert [(problem.rule, problem.severity) for problem in problems(routed)] == [
+        ("template-placeholder", Severity.ERROR)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["$$SINK", "\\$SINK", "US$SINK", "$5", "$body.x", "$", "a$", "$sink and more", "$upstream"]
+)
+def test_a_dollar_that_is_no_variable_is_none(text: str) -> None:
+    options = json.dumps({"Labels": {"a": text}})
+    spec = module(env={"A": {"value": text}}, settings={"image": "a:1", "createOptions": options})
+    assert problems(content(agent=agent(modules={"m": spec}), temp={"properties.desired": {"x": text}})) == ()
+
+
+def test_a_password_may_have_a_dollar_and_capitals_in_it() -> None:
+    assert problems(content(agent=agent(runtime=registry(password="pa$SWORD")))) == ()
+
+
 # --- all of it
 
 

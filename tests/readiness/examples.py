@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import msgspec
+
 from events.readiness.host_facts import HostFacts, ImageCollection
 from events.readiness.subject import Subject, subject_of_sections
 from tests.readiness.manifests import (
@@ -65,6 +67,11 @@ def sized(characters: int, *, pieces: int = 9) -> dict[str, Any]:
     return manifest(("big/properties.desired", {f"k{n}": "x" * (characters // pieces) for n in range(pieces)}))
 
 
+def twice() -> Subject:
+    (document,) = one(READY).documents
+    return Subject((msgspec.structs.replace(document, doubled=("/modulesContent/$edgeAgent",)),))
+
+
 def with_modules(count: int) -> dict[str, Any]:
     slim = {"type": "docker", "status": "running", "restartPolicy": "always", "settings": {"image": f"{REGISTRY}/t:1"}}
     return manifest(("agent/modules", {f"m{number}": slim for number in range(count)}))
@@ -83,6 +90,7 @@ EXAMPLES: dict[str, tuple[Subject, Subject]] = {
         subject(READY, layer({"modules.temp.env.A": {"value": "b"}})),
     ),
     "unknown-member": (one(temp("note", "x")), one(temp("version", "x"))),
+    "duplicate-member": (twice(), one(temp("version", "x"))),
     "placeholder": (one(temp("env/URL/value", "${URL}")), one(temp("env/URL/value", "${URL}"), template=True)),
     "placeholder-strict": (one(temp("status", "${STATUS}")), one(temp("status", "${STATUS}"), template=True)),
     "schema-version": (one(manifest(("agent/schemaVersion", "1.2"))), one(manifest(("hub/schemaVersion", "1.2")))),

@@ -11,7 +11,7 @@ from events.readiness.rule import LooksAt
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import READY, layer, manifest, module, subject
 
-FOUND_BY_VERSION = (1, "f91b4378781e66bd")
+FOUND_BY_VERSION = (2, "47c1f6f2af864aa3")
 """What rules of a version find in the examples."""
 
 

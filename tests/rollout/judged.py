@@ -20,7 +20,7 @@ ADMITTED_AT = 4 * SECOND
 
 
 class NoFleet:
-    """A fleet that is asked nothing but what a rollback's deployment is called."""
+    """A fleet that is asked nothing but what a rollback needs; every failed device has answered 500."""
 
     def where(self, condition: str) -> FleetSet:
         raise AssertionError(condition)
@@ -30,6 +30,9 @@ class NoFleet:
 
     def hashes(self) -> dict[int, Hashes]:
         raise AssertionError
+
+    def codes(self, devices: FleetSet) -> Mapping[int, FleetSet]:
+        return {500: devices}
 
     def rollback_id(self, name: str, document: RolloutDocument) -> str:
         return f"{name}-rollback" if document.plan.rollback_to else ""

@@ -17,6 +17,7 @@ from events.rollout.sets import FleetSet
 from events.rollout.state import State
 from events.rollout.tally import (
     ANSWERED_FAILURE,
+    CODES_MAX,
     LATE,
     NOT_AS_DESIRED,
     OVER_LIMIT,
@@ -124,7 +125,7 @@ def test_after_a_rollback_the_failed_devices_are_still_listed_with_their_reasons
         counts = simulation.judged("new").counts
         assert (counts.admitted, counts.healthy, counts.failed, counts.timed_out, counts.outranked) == (10, 7, 3, 1, 0)
         results = simulation.document("new").results
-        assert named(simulation, results.failed) == {ANSWERED_FAILURE: {"d1", "d2"}, LATE: {"d3"}}  # type: ignore[union-attr]
+        assert named(simulation, results.failed) == {"it answered 500": {"d1", "d2"}, LATE: {"d3"}}  # type: ignore[union-attr]
         assert recorded_counts(simulation.document("new")) == counts
         passes(simulation, 60)
     assert simulation.running("old") == {f"d{number}" for number in range(10)}
@@ -188,7 +189,7 @@ def test_a_canceled_deployment_does_not_say_that_devices_keep_it() -> None:
     simulation = Simulation(devices=10)
     simulation.create("new", THREE)
     simulation.step()
-    results = simulation.judged("new").tally.results
+    results = simulation.judged("new").tally.results({})
     simulation.do(RecordResults("new", results), AbortRollout("new", "no more"), ChangeAdmission("new", Ended()))
     passes(simulation, 2)
     document = simulation.document("new")
@@ -279,17 +280,28 @@ def tally_with(healthy: FleetSet, failed: FleetSet) -> Tally:
 
 def test_the_record_of_a_fleet_that_is_too_large_has_the_failed_devices_alone_or_nothing() -> None:
     few, many = some(range(5)), some(range(0, 2_000_000, 2))
-    assert tally_with(few, few).results.is_whole
-    half = tally_with(many, few).results
+    assert tally_with(few, few).results({}).is_whole
+    half = tally_with(many, few).results({})
     assert (half.is_whole, half.healthy, half.failed) == (False, {}, {ANSWERED_FAILURE: few.devices()})
-    nothing = tally_with(many, many).results
+    nothing = tally_with(many, many).results({})
     assert (nothing.is_whole, nothing.failed) == (False, {})
     assert RESULTS_BYTES_MAX < 1 << 18
 
 
+def test_failures_are_recorded_by_the_code_that_most_devices_answered_with() -> None:
+    failed = some(range(100))
+    codes = {400 + code: some(range(3 * code, 3 * code + 3 - (code > CODES_MAX))) for code in range(30)}
+    recorded = tally_with(some(()), failed).results(codes).failed
+    assert len(recorded) == CODES_MAX + 1
+    assert FleetSet.of(recorded["it answered 400"]) == some(range(3))
+    assert "it answered 421" not in recorded
+    assert FleetSet.union(map(FleetSet.of, recorded.values())) == failed
+    assert sum(len(FleetSet.of(one)) for one in recorded.values()) == len(failed)
+
+
 def test_every_admitted_device_is_in_one_set_of_the_record() -> None:
     tally = judged(THREE, healthy=range(5), failed=range(5, 8)).tally
-    results = tally.results
+    results = tally.results({})
     parts = [FleetSet.of(results.healthy), FleetSet.of(results.pending), *map(FleetSet.of, results.failed.values())]
     assert FleetSet.union(parts) == tally.admitted
     assert sum(map(len, parts)) == len(tally.admitted)

@@ -18,9 +18,9 @@ PORTS = {"amqp": 5671, "mqtt": 8883, "amqpws": 443, "mqttws": 443}
 """Where each protocol reaches the hub (seed 003, Allow connections from IoT Edge devices)."""
 
 _DAY = 24 * 3600 * 1000
-_days = re.compile(r"[1-9]\d*d").fullmatch
-_age = re.compile(r"\d+d").fullmatch
-_time = re.compile(r"([01]\d|2[0-3]):[0-5]\d").fullmatch
+_days = re.compile(r"[1-9][0-9]*d").fullmatch
+_age = re.compile(r"[0-9]+d").fullmatch
+_time = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]").fullmatch
 
 
 @rule(

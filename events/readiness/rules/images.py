@@ -17,9 +17,9 @@ _TAGS = "seed 003, Use tags to manage versions"
 # The grammar of the engine's references: what it refuses, no registry is asked about.
 _component = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _reference = re.compile(
-    rf"(?:[A-Za-z0-9$][A-Za-z0-9.-]*(?::\d+)?/)?{_component}(?:/{_component})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+    rf"(?:[A-Za-z0-9$][A-Za-z0-9.-]*(?::[0-9]+)?/)?{_component}(?:/{_component})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
 ).fullmatch
-_three_numbers = re.compile(r"\d+\.\d+\.\d+").match
+_three_numbers = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+").match
 _debug = re.compile(r"(?:^|[.:\-_])debug(?:$|[.\-_}])", re.IGNORECASE).search
 
 

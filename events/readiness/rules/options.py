@@ -136,7 +136,7 @@ def create_options_value(subject: Subject, module: Module) -> Iterator[Hit]:
         message = f"Memory of {module.name} is {shown(memory)} bytes, less than {_MEMORY_BYTES_MIN}"
         yield subject.options_hit(module, message, detail="Memory")
     for binding in port_bindings(module):
-        if binding.host_port.isdecimal() and int(binding.host_port[:9]) > _PORT_MAX:
+        if binding.host_port.isascii() and binding.host_port.isdecimal() and int(binding.host_port[:9]) > _PORT_MAX:
             message = f"{module.name} binds port {shown(binding.host_port)}, and there is none above {_PORT_MAX}"
             yield subject.options_hit(module, message, detail=f"HostPort {binding.container}")
     for bind in texts(member(module.host_config, "Binds")):
@@ -329,7 +329,7 @@ def _chunks_wrong(module: Module) -> bool:
 
 
 def _open(module: Module) -> bool:
-    return any(placeholders.braced(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
+    return any(placeholders.variables(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
 
 
 def _rooted(path: str) -> bool:

@@ -12,7 +12,7 @@ from events.manifest.problem import Problem, Severity
 from events.manifest.shape import shown
 from events.manifest.validate import section_problems
 from events.readiness.finding import Hit, Place
-from events.readiness.pointer import pointer
+from events.readiness.pointer import names_of, pointer
 from events.readiness.rule import LooksAt, module_rule, rule
 from events.readiness.subject import Module, Subject
 
@@ -90,6 +90,22 @@ def unknown_member(subject: Subject) -> Iterator[Hit]:
     for problem in subject.problems:
         if problem.rule == "unknown-member":
             yield _problem_hit(subject, problem)
+
+
+@rule(
+    "duplicate-member",
+    "No object has two members of the same name",
+    Severity.ERROR,
+    reason="Of members with the same name all readers take the last one: whatever the others say is lost without a word.",
+    remedy="Rename or remove all but one of them.",
+    source="RFC 8259 §4",
+)
+def duplicate_member(subject: Subject) -> Iterator[Hit]:
+    """A name that stands twice in an object."""
+    for at in subject.last.doubled:
+        *above, name = names_of(at)
+        message = f"{shown(name)!r} stands more than once in {'.'.join(map(shown, above)) or 'the document'}; the last one counts"
+        yield Hit("", message, Place(len(subject.documents) - 1, at, whole=True), detail=at)
 
 
 @rule(

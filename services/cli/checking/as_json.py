@@ -11,8 +11,8 @@ from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.finding import Finding
 from events.readiness.rule import Rule
-from services.cli.checking.checked import Checked
-from services.cli.inputs import STANDARD_INPUT
+from services.cli.checking.checked import Checked, Files
+from services.cli.inputs import STANDARD_INPUT, InputUnreadable
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -20,15 +20,17 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 _PLACES = {rule.id: number for number, rule in enumerate(RULES)}
 
 
-def as_json(files: Sequence[Checked]) -> str:
-    """Every file with its findings, their lines among them."""
-    return _text({"version": 1, "files": [_file(checked) for checked in files]})
+def as_json(files: Files) -> str:
+    """Every file with its findings, their lines among them, and the files that cannot be read."""
+    unreadable = [{"file": error.place, "message": error.why} for error in files.unreadable]
+    return _text({"version": 1, "files": [_file(checked) for checked in files.checked], "unreadable": unreadable})
 
 
-def as_sarif(files: Sequence[Checked]) -> str:
+def as_sarif(all_files: Files) -> str:
     """One run. Waived findings are suppressed, those of a baseline unchanged."""
     from importlib.metadata import version  # noqa: PLC0415 - slow, and wanted here alone
 
+    files = all_files.checked
     results = [_result(checked, finding) for checked in files for finding in checked.report.findings]
     for checked in files:
         for waived in checked.report.waived:
@@ -43,10 +45,23 @@ def as_sarif(files: Sequence[Checked]) -> str:
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
+        "invocations": [_invocation(all_files.unreadable)],
         "results": results,
         "properties": {"expiredWaivers": msgspec.to_builtins(sorted(expired, key=str))},
     }
     return _text({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def _invocation(unreadable: Sequence[InputUnreadable]) -> JsonObject:
+    notifications = [
+        {
+            "level": "error",
+            "message": {"text": error.why},
+            "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(error.place)}}}],
+        }
+        for error in unreadable
+    ]
+    return {"executionSuccessful": not unreadable, "toolExecutionNotifications": notifications}
 
 
 def _file(checked: Checked) -> JsonObject:

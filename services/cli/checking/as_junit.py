@@ -1,25 +1,33 @@
 """A report for whoever shows tests: a suite for each file, a case for each rule."""
 
 import re
-from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.rule import LooksAt
 from events.visible import visible
-from services.cli.checking.checked import Checked, counts
+from services.cli.checking.checked import Checked, Files, counts
 
 _NO_CASE = (LooksAt.HOST, LooksAt.NOTHING)
 _no_xml = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_junit(files: Sequence[Checked], fail_on: Severity) -> str:
-    """A case fails with the findings of its rule that count, and is skipped if all of them are waived or known."""
+def as_junit(files: Files, fail_on: Severity) -> str:
+    """A case fails with the findings of its rule that count, and is skipped if all of them are waived or known.
+
+    A file that cannot be read is a suite of one case with an error.
+    """
     suites = ET.Element("testsuites", name="twinfold check")
-    for checked in files:
+    for checked in files.checked:
         _suite(suites, checked, fail_on)
-    for name in ("tests", "failures", "skipped"):
+    for unread in files.unreadable:
+        place = _clean(unread.place)
+        counts_of_one = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
+        suite = ET.SubElement(suites, "testsuite", {"name": place, **counts_of_one})
+        case = ET.SubElement(suite, "testcase", classname=place, name="readable")
+        ET.SubElement(case, "error", message=_clean(unread.why))
+    for name in ("tests", "failures", "errors", "skipped"):
         suites.set(name, str(sum(int(suite.get(name, "0")) for suite in suites)))
     ET.indent(suites)
     return ET.tostring(suites, encoding="unicode", xml_declaration=False) + "\n"

@@ -11,15 +11,15 @@ from events.manifest.problem import Severity
 from events.readiness.catalogue import BY_ID
 from events.readiness.finding import Finding
 from events.visible import visible
-from services.cli.checking.checked import Checked, summary
+from services.cli.checking.checked import Checked, Files, summary
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _COLUMN = max(len(severity.value) for severity in Severity) + 2
 
 
-def show(console: Console, files: Sequence[Checked]) -> None:
+def show(console: Console, files: Files) -> None:
     """Print all of it, the worst first, and a line that sums it up."""
-    for checked in files:
+    for checked in files.checked:
         _show_file(console, checked)
     _line(console, 0, Text(summary(files), "bold"))
 

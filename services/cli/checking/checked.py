@@ -10,6 +10,7 @@ from events.manifest.problem import Severity
 from events.readiness.check import RANK, Report
 from events.readiness.finding import Finding
 from services.cli.checking.json_text import Line, Span, line_of, spans
+from services.cli.inputs import InputUnreadable
 
 
 class Source(msgspec.Struct, frozen=True, dict=True):
@@ -58,6 +59,13 @@ class Checked(msgspec.Struct, frozen=True):
         return self.source_of(finding).line(finding.pointer)
 
 
+class Files(msgspec.Struct, frozen=True):
+    """All files that were asked about: those that were checked, and those that could not be read."""
+
+    checked: Sequence[Checked]
+    unreadable: Sequence[InputUnreadable] = ()
+
+
 def counts(finding: Finding, fail_on: Severity) -> bool:
     """Whether a finding is as bad as that, or worse."""
     return RANK[finding.severity] <= RANK[fail_on]
@@ -68,8 +76,9 @@ def failing(files: Iterable[Checked], fail_on: Severity) -> bool:
     return any(counts(finding, fail_on) for checked in files for finding in checked.new)
 
 
-def summary(files: Sequence[Checked]) -> str:
+def summary(all_files: Files) -> str:
     """How many findings of each severity there are, and what became of the others, in one line."""
+    files = all_files.checked
     new = Counter(finding.severity for checked in files for finding in checked.new)
     fixable = sum(finding.fixable for checked in files for finding in checked.report.findings)
     parts = [f"{_many(len(files), 'file')}: " + ", ".join(_many(new[one], one.value) for one in RANK if new[one])]
@@ -81,6 +90,8 @@ def summary(files: Sequence[Checked]) -> str:
     for count, text in ((known, "known from the baseline"), (waived, "waived"), (fixed, "fixed")):
         if count:
             parts.append(f"{count} {text}")
+    if all_files.unreadable:
+        parts.append(f"{_many(len(all_files.unreadable), 'file')} cannot be read")
     if fixable:
         parts.append(f"{fixable} can be fixed with --fix")
     return "; ".join(parts)

@@ -37,15 +37,26 @@ class _Open(msgspec.Struct):
     name: int
     start: int
     items: int = 0
+    names: set[str] = msgspec.field(default_factory=set)
 
 
 def spans(text: str) -> dict[str, Span]:
     """Pointer → where the element stands. The text must be JSON; of members of the same name the last one counts."""
+    return _read(text)[0]
+
+
+def doubled(text: str) -> tuple[str, ...]:
+    """Pointers to members whose names another member of the same object has, each once. The text must be JSON."""
+    return tuple(dict.fromkeys(_read(text)[1]))
+
+
+def _read(text: str) -> tuple[dict[str, Span], list[str]]:
     found: dict[str, Span] = {}
+    again: list[str] = []
     stack: list[_Open] = []
     at = _after(text, 0)
     while True:
-        at, name, path = _named(text, at, stack)
+        at, name, path = _named(text, at, stack, again)
         if text[at] in "{[":
             stack.append(_Open(path, name, at))
             at = _after(text, at + 1)
@@ -60,7 +71,7 @@ def spans(text: str) -> dict[str, Span]:
             found[done.pointer] = Span(done.name, done.start, at + 1)
             at = _after(text, at + 1)
         if not stack:
-            return found
+            return found, again
         if text[at] == ",":
             at = _after(text, at + 1)
 
@@ -165,8 +176,8 @@ def _break(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def _named(text: str, at: int, stack: list[_Open]) -> tuple[int, int, str]:
-    """Where the next value begins, where its name does, and the pointer to it."""
+def _named(text: str, at: int, stack: list[_Open], again: list[str]) -> tuple[int, int, str]:
+    """Where the next value begins, where its name does, and the pointer to it, which is put into `again` if it is."""
     if not stack:
         return at, at, ""
     top = stack[-1]
@@ -174,8 +185,12 @@ def _named(text: str, at: int, stack: list[_Open]) -> tuple[int, int, str]:
         top.items += 1
         return at, at, top.pointer + pointer(top.items - 1)
     key, end = scanstring(text, at + 1)
+    path = top.pointer + pointer(key)
+    if key in top.names:
+        again.append(path)
+    top.names.add(key)
     colon = _after(text, end)
-    return _after(text, colon + 1), at, top.pointer + pointer(key)
+    return _after(text, colon + 1), at, path
 
 
 def _after(text: str, offset: int) -> int:

@@ -14,6 +14,7 @@ from events.readiness.finding import Finding
 from events.readiness.subject import Document, read_document
 from events.readiness.waiver import Waiver
 from services.cli.checking.checked import Source
+from services.cli.checking.json_text import doubled
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 _TEMPLATE = ".template."
@@ -61,7 +62,8 @@ def document_of(source: Source) -> Document:
     except (ValueError, RecursionError) as error:
         raise InputUnreadable(source.place, str(error)) from error
     name = "-" if source.place == STANDARD_INPUT else str(PurePosixPath(Path(source.place).as_posix()))
-    return read_document(raw, name=name, template=_TEMPLATE in Path(source.place).name)
+    template = _TEMPLATE in Path(source.place).name
+    return read_document(raw, name=name, template=template, doubled=doubled(source.text))
 
 
 def write_manifest(source: Source) -> None:

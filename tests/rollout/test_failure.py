@@ -260,3 +260,11 @@ def test_only_what_has_completed_and_is_open_to_all_has_admitted_more_than_its_e
 
     assert admitted() == 10
     assert admitted(RolloutCompleted(EVIDENCE)) == (12 if is_open else 10)
+
+
+@pytest.mark.parametrize(("timeout", "late"), [(59, 1), (60, 0), (61, 0)])
+def test_of_the_limits_for_silence_and_for_success_the_one_that_comes_first_counts(timeout: int, late: int) -> None:
+    gate = Gate(success_percent=50, device_timeout_seconds=timeout, soak_seconds=3600)
+    plan = everyone(gate=gate, offline=Offline.UNKNOWN, offline_seconds=60)
+    counts = judged(plan, healthy=range(1, 10), now=ADMITTED_AT + 3600 * SECOND).counts
+    assert (counts.timed_out, counts.silent) == (late, 1 - late)

@@ -392,7 +392,7 @@ def test_one_that_has_started_is_not_rolled_out_and_one_is_not_rolled_out_twice(
     [
         ({"phases": []}, ["phases", "1 to 100"]),
         ({"phases": ["120%"]}, ["phases[0].percent", "at most 100"]),
-        ({"phases": ["half"]}, ["rollout.phases.0", "10%"]),
+        ({"phases": ["half"]}, ["rollout.phases[0]", "10%"]),
         ({"phases": ["10%"], "rollbackTo": "nowhere"}, ["rollback_to", "nowhere"]),
         ({"phases": ["10%"], "failure": {"then": "explode"}}, ["rollout.failure.then", "pause"]),
         ({"phases": [{"percent": 10, "gate": {"succesPercent": 95}}]}, ["succesPercent"]),
@@ -452,7 +452,8 @@ def test_whoever_is_scoped_rolls_out_their_own_and_sees_nothing_of_how_others_ar
     path = "/v1/deployments/mine/rollout/devices/target"
     assert set(http.get(path, headers=north).json()["devices"]) == {"n1", "n2"}
     for method, rest in (("GET", ""), ("POST", "/start"), ("GET", "/devices/target"), ("PUT", "")):
-        answer = http.request(method, f"/v1/deployments/all/rollout{rest}", headers=north, json=SOON)
+        plan = SOON if method == "PUT" else None
+        answer = http.request(method, f"/v1/deployments/all/rollout{rest}", headers=north, json=plan)
         assert answer.status_code == 404, answer.text
     for rest in ("start", "cancel"):
         assert http.post(f"/v1/deployments/all/{rest}", headers=north).status_code == 404

@@ -371,6 +371,9 @@ def test_a_configuration_lives_and_dies(configurations: IoTHubConfigurationManag
 @pytest.mark.parametrize("condition", shortened(["*", '"*"', "{}", '"{}"']))
 def test_every_spelling_of_a_condition(configurations: IoTHubConfigurationManager, condition: str) -> None:
     made = configurations.create_configuration(configuration("spelled", base("m")))
+    unchanged = configurations.update_configuration(made, condition.format(made.etag))
+    assert unchanged.etag == made.etag
+    made.priority += 1
     updated = configurations.update_configuration(made, condition.format(made.etag))
     assert updated.etag == "Mg=="
     if condition.startswith(('"{', "{")):

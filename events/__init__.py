@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from events.deployment.facts import Everyone as Everyone
     from events.deployment.facts import NotStarted as NotStarted
     from events.deployment.facts import Schedule as Schedule
+    from events.device.authentication import KEYS_DECLINED as KEYS_DECLINED
     from events.device.commands import CreateModule as CreateModule
     from events.device.commands import DeleteModule as DeleteModule
     from events.device.commands import PatchTags as PatchTags
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from events.rollout.commands import ApprovePhase as ApprovePhase
     from events.rollout.commands import CreateRollout as CreateRollout
     from events.rollout.commands import PauseRollout as PauseRollout
+    from events.rollout.commands import RecordResults as RecordResults
     from events.rollout.commands import ResumeRollout as ResumeRollout
     from events.rollout.commands import RetryFailed as RetryFailed
     from events.rollout.commands import RollBack as RollBack
@@ -173,6 +175,7 @@ _NAMES = {
         "NotStarted",
         "Schedule",
     ),
+    "events.device.authentication": ("KEYS_DECLINED",),
     "events.device.commands": (
         "CreateModule",
         "DeleteModule",
@@ -248,6 +251,7 @@ _NAMES = {
         "ApprovePhase",
         "CreateRollout",
         "PauseRollout",
+        "RecordResults",
         "ResumeRollout",
         "RetryFailed",
         "RollBack",

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from events import canonical
 from events.canonical import JsonObject
 
 TAGS_BYTES_MAX = 8 * 1024
@@ -31,7 +32,7 @@ _surrogate_in = re.compile("[\ud800-\udfff]").search
 
 
 class LimitProblem(msgspec.Struct, frozen=True):
-    """One place where a value breaks a limit.
+    """One place where a value breaks a limit; `message` says how, and does not repeat the path.
 
     `rule` is one of key-length, key-characters, string-length, string-unicode, depth, integer-range, number-finite,
     null, type and size; `limit` is what is allowed there and `actual` what was found, in the rule's own unit.
@@ -165,6 +166,19 @@ def merge_patch(target: JsonObject, patch: JsonObject) -> JsonObject:
     return merged
 
 
+def patch_between(before: JsonObject, after: JsonObject) -> JsonObject:
+    """The smallest merge patch that makes one object of another; `after` holds no null."""
+    patch: JsonObject = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        current = before.get(name)
+        if type(value) is dict and type(current) is dict:
+            if inner := patch_between(current, value):
+                patch[name] = inner
+        elif name not in before or canonical.encode(current) != canonical.encode(value):
+            patch[name] = value
+    return patch
+
+
 def _text_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
@@ -221,7 +235,7 @@ def _too_deep(path: str) -> LimitProblem:
 
 
 def _too_large(path: str, size: int, size_bytes_max: int) -> LimitProblem:
-    message = f"{path} has at most {size_bytes_max} bytes of keys and values, this has {size}"
+    message = f"a section has at most {size_bytes_max} bytes of keys and values, this one has {size}"
     return LimitProblem(path, "size", size_bytes_max, size, message)
 
 
@@ -232,4 +246,4 @@ def _null(path: str, *, in_array: bool) -> LimitProblem:
 
 def _wrong_type(path: str, value: object, wanted: str) -> LimitProblem:
     actual = "null" if value is None else type(value).__name__
-    return LimitProblem(path, "type", wanted, actual, f"{path} must be {wanted}, not {actual}")
+    return LimitProblem(path, "type", wanted, actual, f"must be {wanted}, not {actual}")

@@ -1,10 +1,13 @@
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import redis_cluster, redis_server
@@ -13,8 +16,13 @@ from tests.servers import redis_cluster, redis_server
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# What a test's own settings do not name a place for, such as a key file, goes into a directory of this process.
+if "TWINFOLD_DATA_DIR" not in os.environ:
+    os.environ["TWINFOLD_DATA_DIR"] = tempfile.mkdtemp(prefix="twinfold-test-data-")
+    atexit.register(shutil.rmtree, os.environ["TWINFOLD_DATA_DIR"], ignore_errors=True)
+
 # The same examples each time, however slow the machine is at the moment.
-settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
 

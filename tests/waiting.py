@@ -72,7 +72,7 @@ class Patience:
         clock: Callable[[], float] = time.monotonic,
         slowness: Callable[[], float] = slowness,
     ) -> None:
-        self._left = quiet_seconds
+        self._left, self._factor = quiet_seconds, 1.0
         self._clock, self._slowness = clock, slowness
         self._looked = clock()
 
@@ -81,13 +81,14 @@ class Patience:
         passed = self._clock() - self._looked
         if passed < self.step():
             return False
-        self._left -= passed / self._slowness()
+        self._factor = self._slowness()
+        self._left -= passed / self._factor
         self._looked = self._clock()
         return self._left <= 0
 
     def step(self) -> float:
-        """How long the machine's speed is taken to be steady, in seconds."""
-        return max(1.0, min(_STEP_SECONDS, self._left))
+        """How long the machine's speed is taken to be steady, in seconds: the slower it is, the less it is measured."""
+        return max(1.0, min(_STEP_SECONDS * self._factor, self._left * self._factor, _FRESH_SECONDS))
 
 
 def eventually(holds: Callable[[], object], *, what: str, seconds_max: float = SECONDS_MAX) -> None:

@@ -112,11 +112,11 @@ def check_id(deployment_id: object) -> None:
 
 def decide(
     command: DeploymentCommand, document: DeploymentDocument | None, *, scope: str | None = None
-) -> DeploymentFact:
+) -> DeploymentFact | None:
     """The fact that a checked command becomes. With a `scope`, deployments of any other are as if they were not there.
 
-    An update that changes nothing is a fact all the same, as the hub moves the etag then (contract/hub.md §1.3). An ended
-    deployment may be admitted again: only update deployments are canceled for good (DESIGN §7).
+    `None` where nothing would change. An ended deployment may be admitted again: only update deployments are canceled for good
+    (DESIGN §9).
 
     Raises:
         DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch, ScheduleForbidden: the command may not happen as things stand.
@@ -145,15 +145,19 @@ def decide(
             _check_etag(name, command.if_match, document)
             if command.target_condition is not None:
                 check_condition(command.target_condition, document.kind)
-            return DeploymentUpdated(
+            before = DeploymentUpdated(document.target_condition, document.priority, document.labels, document.metrics)
+            after = DeploymentUpdated(
                 document.target_condition if command.target_condition is None else command.target_condition,
                 document.priority if command.priority is None else command.priority,
                 document.labels if command.labels is None else command.labels,
                 document.metrics if command.metrics is None else command.metrics,
             )
+            return None if after == before else after
         case ChangeAdmission(_, admission, due_at, late_ms):
             if due_at is not None and due_at != (document.end_at if admission == Ended() else document.start_at):
                 raise ScheduleForbidden(name, "its time was moved, or it came")
+            if _in_order(admission) == document.admission:
+                return None
             return AdmissionChanged(_in_order(admission), UNSET if late_ms is None else late_ms)
         case ScheduleDeployment(_, schedule):
             former = Schedule() if document.schedule is UNSET else document.schedule
@@ -161,7 +165,7 @@ def decide(
                 raise ScheduleForbidden(name, "it has ended; its times do not change any more")
             if not isinstance(document.admission, NotStarted) and schedule.start_at != former.start_at:
                 raise ScheduleForbidden(name, "it has started; only its end can be moved")
-            return DeploymentScheduled(schedule)
+            return None if schedule == former else DeploymentScheduled(schedule)
         case DeleteDeployment():
             _check_etag(name, command.if_match, document)
             return DeploymentDeleted()
@@ -244,6 +248,6 @@ def _is_text(value: object) -> bool:
 def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -> None:
     if if_match is None:
         return
-    plain = if_match[1:-1] if len(if_match) > 1 and if_match[0] == if_match[-1] == '"' else if_match
+    plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
     if plain not in {"*", etag_of(document)}:
         raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_of(document))

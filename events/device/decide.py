@@ -3,9 +3,11 @@
 from typing import assert_never
 
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import replace
 
+from events import canonical
 from events.canonical import JsonObject
-from events.device.authentication import check_authentication
+from events.device.authentication import KEYS_DECLINED, check_authentication, check_new_authentication
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -23,6 +25,7 @@ from events.device.commands import (
 from events.device.errors import (
     DeviceExists,
     DeviceNotFound,
+    DeviceScopeInvalid,
     EtagMismatch,
     IdentityTextInvalid,
     ModuleExists,
@@ -47,12 +50,20 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
+from events.device.hierarchy import (
+    SCOPE_CHARACTERS_MAX,
+    Documents,
+    check_parent,
+    device_of_scope,
+    parent_asked,
+)
 from events.device.identifiers import SYSTEM_MODULES, check_device_id, check_module_id, module_subject
 from events.device.state import (
     EMPTY,
     SYSTEM_OWNER,
     DeviceDocument,
     ModuleDocument,
+    ModuleIdentity,
     begun_module,
     identity_of,
     section,
@@ -62,6 +73,7 @@ from events.properties import (
     REPORTED_BYTES_MAX,
     TAGS_BYTES_MAX,
     merge_patch,
+    patch_between,
     problems_of,
 )
 
@@ -70,6 +82,9 @@ TEXT_CHARACTERS_MAX = 128
 
 MODULES_MAX = 50
 """How many modules made by hand a device can have (contract/hub.md §6); those of deployments have a limit of their own."""
+
+
+_NOTHING_ABOVE: Documents = {}
 
 
 def check(command: DeviceCommand) -> None:
@@ -98,14 +113,28 @@ def check(command: DeviceCommand) -> None:
                 )
             if not isinstance(command, DeleteModule):
                 _check_text(command.device_id, "managedBy", command.managed_by)
-                check_authentication(command.device_id, command.authentication, module=True)
+                rule = check_new_authentication if isinstance(command, CreateModule) else check_authentication
+                rule(command.device_id, command.authentication, module=True)
         case RegisterDevice() | UpdateDevice():
             _check_text(command.device_id, "statusReason", command.status_reason)
-            check_authentication(command.device_id, command.authentication, module=False)
+            rule = check_new_authentication if isinstance(command, RegisterDevice) else check_authentication
+            rule(command.device_id, command.authentication, module=False)
+            _check_scopes(command)
         case RetireDevice() | SetConfiguration():
             pass
         case _:
             assert_never(command)
+
+
+def _check_scopes(command: RegisterDevice | UpdateDevice) -> None:
+    for member, scopes in (
+        ("deviceScope", (command.device_scope or "",)),
+        ("parentScopes", command.parent_scopes or ()),
+    ):
+        if any(len(scope) > SCOPE_CHARACTERS_MAX for scope in scopes):
+            raise DeviceScopeInvalid(
+                command.device_id, member, f"has at most {SCOPE_CHARACTERS_MAX} characters, as every deviceScope"
+            )
 
 
 def _check_text(device_id: str, member: str, text: object) -> None:
@@ -122,7 +151,8 @@ def _check_text(device_id: str, member: str, text: object) -> None:
 def _check_twin_command(command: PatchTwin | ReplaceTwin) -> None:
     if command.module_id is not None:
         check_module_id(command.module_id)
-        if command.module_id in SYSTEM_MODULES and (command.desired is not None or isinstance(command, ReplaceTwin)):
+        writes_desired = isinstance(command, ReplaceTwin) or command.desired is not None or "desired" in command.clear
+        if command.module_id in SYSTEM_MODULES and writes_desired:
             raise SystemModuleReserved(command.device_id, command.module_id)
     # Only a patch may leave a part as it is.
     whole = isinstance(command, ReplaceTwin)
@@ -147,8 +177,17 @@ def subject_of(command: DeviceCommand) -> str:
     return module_subject(command.device_id, module_id)
 
 
-def decide(command: DeviceCommand, device: DeviceDocument | None, module: ModuleDocument | None) -> DeviceFact:
+def decide(
+    command: DeviceCommand,
+    device: DeviceDocument | None,
+    module: ModuleDocument | None,
+    *,
+    above: Documents = _NOTHING_ABOVE,
+) -> DeviceFact | None:
     """The fact that a checked command becomes, given the device and, where it is about one, the module's twin.
+
+    `None` where nothing would change; what a device reports is a fact all the same, as the hub counts each report.
+    `above` has the devices that the command names as parents, and what is above them (`parents_named`).
 
     Raises:
         DeviceError: the command may not happen as things stand.
@@ -156,33 +195,27 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
     if isinstance(command, RegisterDevice):
         if device is not None and not device.retired:
             raise DeviceExists(command.device_id)
-        return DeviceRegistered(command.edge, command.enabled, command.status_reason, _said(command.authentication))
+        parent_scope = _parent_scope(command, None, edge=command.edge, above=above)
+        return DeviceRegistered(
+            command.edge, command.enabled, command.status_reason, _said(command.authentication), parent_scope or UNSET
+        )
     if device is None or device.retired:
         raise DeviceNotFound(command.device_id)
     match command:
         case PatchTags(device_id, tags):
-            _check_merged(device_id, device.tags, tags, "tags", TAGS_BYTES_MAX)
-            return TwinPatched(tags=tags)
+            changing = _changing(device_id, device.tags, tags, "tags", TAGS_BYTES_MAX)
+            return None if changing is None else TwinPatched(tags=changing)
         case ReportProperties(device_id, patch, module_id):
             reported = device.reported if module_id is None else EMPTY if module is None else module.reported
-            _check_merged(subject_of(command), reported, patch, "properties.reported", REPORTED_BYTES_MAX)
+            _merged(subject_of(command), reported, patch, "properties.reported", REPORTED_BYTES_MAX)
             return PropertiesReported(patch)
         case PatchTwin():
             return _patch_twin(command, device, module)
         case ReplaceTwin():
-            _check_etag(command, device, module)
-            tags, desired = merge_patch({}, command.tags), merge_patch({}, command.desired)
-            _check_merged(command.device_id, EMPTY, tags, "tags", TAGS_BYTES_MAX)
-            _check_merged(command.device_id, EMPTY, desired, "properties.desired", DESIRED_BYTES_MAX)
-            return TwinReplaced(tags, desired)
-        case UpdateDevice(edge=edge, enabled=enabled, status_reason=reason, authentication=authentication):
+            return _replace_twin(command, device, module)
+        case UpdateDevice():
             _check_identity(command, device)
-            return DeviceUpdated(
-                device.edge if edge is None else edge,
-                device.enabled if enabled is None else enabled,
-                device.status_reason if reason is None else reason,
-                _said(authentication),
-            )
+            return _update_device(command, device, above)
         case RetireDevice():
             _check_identity(command, device)
             return DeviceRetired()
@@ -199,8 +232,10 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
         case UpdateModule(device_id, module_id, managed_by, authentication):
             if module_id in SYSTEM_MODULES and not device.edge:
                 raise NotEdgeCapable(device_id)
-            _check_module_identity(command, device)
+            identity = _check_module_identity(command, device)
             owner = SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
+            if (owner, _said(authentication)) == (identity.managed_by, identity.authentication):
+                return None
             return ModuleUpdated(module_id, owner, _said(authentication))
         case DeleteModule(module_id=module_id):
             _check_module_identity(command, device)
@@ -209,15 +244,88 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             assert_never(command)
 
 
-def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched:
+def parents_named(command: DeviceCommand, device: DeviceDocument | None) -> tuple[str, ...]:
+    """The devices that a command is decided on as parents: those that it names, and the one that an edge device keeps."""
+    if not isinstance(command, RegisterDevice | UpdateDevice):
+        return ()
+    kept = "" if device is None or device.retired else device.parent_scope
+    scopes = dict.fromkeys((command.device_scope or "", *(command.parent_scopes or ()), kept))
+    return tuple(name for scope in scopes if (name := device_of_scope(scope)) is not None and name != command.device_id)
+
+
+def _parent_scope(
+    command: RegisterDevice | UpdateDevice, device: DeviceDocument | None, *, edge: bool, above: Documents
+) -> str:
+    """The scope of the parent after a command. One that stays is not looked at again: it may have left since."""
+    after = parent_asked(
+        command.device_id,
+        device,
+        edge=edge,
+        device_scope=command.device_scope,
+        parent_scopes=command.parent_scopes,
+    )
+    before = ("", edge) if device is None else (device.parent_scope, device.edge)
+    if after and (after != before[0] or (edge and not before[1])):
+        check_parent(command.device_id, after, above, edge=edge)
+    return after
+
+
+def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched | None:
     _check_etag(command, device, module)
-    if command.tags is not None:
-        tags = device.tags if command.module_id is None else EMPTY if module is None else module.tags
-        _check_merged(subject_of(command), tags, command.tags, "tags", TAGS_BYTES_MAX)
-    if command.desired is not None:
-        desired = device.desired if command.module_id is None else EMPTY if module is None else module.desired
-        _check_merged(subject_of(command), desired, command.desired, "properties.desired", DESIRED_BYTES_MAX)
-    return TwinPatched(command.tags, command.desired)
+    before_tags, before_desired = _sections(command, device, module)
+    tags, desired = command.tags, command.desired
+    if "tags" in command.clear:
+        tags = patch_between(section(before_tags), merge_patch({}, tags or {}))
+    if "desired" in command.clear:
+        desired = patch_between(section(before_desired), merge_patch({}, desired or {}))
+    subject = subject_of(command)
+    tags = _changing(subject, before_tags, tags, "tags", TAGS_BYTES_MAX)
+    desired = _changing(subject, before_desired, desired, "properties.desired", DESIRED_BYTES_MAX)
+    return None if tags is None and desired is None else TwinPatched(tags, desired)
+
+
+def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str, size_bytes_max: int) -> JsonObject | None:
+    """The patch, if it changes anything."""
+    if patch is None:
+        return None
+    merged = _merged(subject, before, patch, root, size_bytes_max)
+    return patch if _is_changed(before, merged) else None
+
+
+def _replace_twin(
+    command: ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> TwinPatched | TwinReplaced | None:
+    _check_etag(command, device, module)
+    before_tags, before_desired = _sections(command, device, module)
+    subject = subject_of(command)
+    tags = _merged(subject, EMPTY, command.tags, "tags", TAGS_BYTES_MAX)
+    desired = _merged(subject, EMPTY, command.desired, "properties.desired", DESIRED_BYTES_MAX)
+    if _is_changed(before_desired, desired):
+        return TwinReplaced(tags, desired)
+    # The desired properties keep their version and their times.
+    return TwinPatched(tags=patch_between(section(before_tags), tags)) if _is_changed(before_tags, tags) else None
+
+
+def _sections(
+    command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> tuple[Raw, Raw]:
+    twin = device if command.module_id is None else module
+    return (EMPTY, EMPTY) if twin is None else (twin.tags, twin.desired)
+
+
+def _update_device(command: UpdateDevice, device: DeviceDocument, above: Documents) -> DeviceUpdated | None:
+    before = DeviceUpdated(
+        device.edge, device.enabled, device.status_reason, device.authentication, device.parent_scope or UNSET
+    )
+    edge = device.edge if command.edge is None else command.edge
+    after = DeviceUpdated(
+        edge,
+        device.enabled if command.enabled is None else command.enabled,
+        device.status_reason if command.status_reason is None else command.status_reason,
+        device.authentication if command.authentication is None else command.authentication,
+        _parent_scope(command, device, edge=edge, above=above) or UNSET,
+    )
+    return None if after == before else replace(after, authentication=_said(command.authentication))
 
 
 def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument) -> None:
@@ -227,16 +335,17 @@ def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument
 
 
 def _said(authentication: JsonObject | None) -> JsonObject | UnsetType:
-    return UNSET if authentication is None else authentication
+    return UNSET if authentication in (None, KEYS_DECLINED) else authentication
 
 
-def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> None:
+def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> ModuleIdentity:
     identity = identity_of(device, command.module_id)
     if identity is None:
         raise ModuleNotFound(command.device_id, command.module_id)
     if not matches(command.if_match, identity.etag):
         subject = module_subject(command.device_id, command.module_id)
         raise EtagMismatch(subject, expected=command.if_match or "", actual=twin_etag(identity.etag))
+    return identity
 
 
 def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:
@@ -246,9 +355,15 @@ def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module
         raise EtagMismatch(subject_of(command), expected=command.if_match or "", actual=twin_etag(counter))
 
 
-def _check_merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> None:
-    """Hold what a patch leads to to the limits."""
+def _merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> JsonObject:
+    """What a patch leads to, held to the limits."""
     merged = merge_patch(section(raw), patch)
     problems = problems_of(merged, root=root, size_bytes_max=size_bytes_max, references_allowed=root == "tags")
     if problems:
         raise TwinLimitExceeded(subject, problems)
+    return merged
+
+
+def _is_changed(before: Raw, after: JsonObject) -> bool:
+    # In Python 1, 1.0 and true are equal; their canonical bytes are not.
+    return bytes(before) != canonical.encode(after)

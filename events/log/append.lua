@@ -3,7 +3,7 @@
 -- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 wakes (1: a flag is set, 0: the caller wakes all),
 --       7 remember chunk ids since (ms), 8 remember at most, 9 number of facts; then per fact:
 --       type, subject, expected version, generation ('' to keep), guarded subject ('' for none), guarded generation,
---       data, number of snapshots, then per snapshot: subject, document ('' deletes).
+--       data, id of its command ('' for none), number of snapshots, then per snapshot: subject, document ('' deletes).
 -- Answers {'repeated', first position, woke, versions...}, {'written', ...} alike,
 --       {'conflict', subject, version, generation, ...}, or {'fenced', newest fence}.
 local seen = redis.call('HGET', KEYS[6], ARGV[1])
@@ -55,7 +55,7 @@ for number = 1, count do
   versions[subject] = versions[subject] + 1
   if ARGV[index + 3] ~= '' then generations[subject] = tonumber(ARGV[index + 3]) end
   answer_versions[number] = versions[subject]
-  index = index + 8 + 2 * tonumber(ARGV[index + 7])
+  index = index + 9 + 2 * tonumber(ARGV[index + 8])
 end
 
 if #conflicts > 0 then
@@ -78,36 +78,45 @@ if meta[2] and tonumber(meta[2]) > tonumber(at) then at = meta[2] end
 local first = position + 1
 
 index = 10
-local heads = {}
+local heads, commands = {}, {[ARGV[1]] = {first, answer_versions}}
 for number = 1, count do
   position = position + 1
   local subject = ARGV[index + 1]
   redis.call('XADD', KEYS[1], position .. '-0', 'type', ARGV[index], 'subject', subject,
     'version', answer_versions[number], 'at', at, 'by', ARGV[3], 'cause', ARGV[4], 'data', ARGV[index + 6])
   heads[subject] = true
-  local snapshots = tonumber(ARGV[index + 7])
+  local command = ARGV[index + 7]
+  if command ~= '' then
+    if not commands[command] then commands[command] = {position, {}} end
+    table.insert(commands[command][2], answer_versions[number])
+  end
+  local snapshots = tonumber(ARGV[index + 8])
   for snapshot = 1, snapshots do
-    local document = ARGV[index + 7 + 2 * snapshot]
+    local document = ARGV[index + 8 + 2 * snapshot]
     if document == '' then
-      redis.call('HDEL', KEYS[3], ARGV[index + 6 + 2 * snapshot])
+      redis.call('HDEL', KEYS[3], ARGV[index + 7 + 2 * snapshot])
     else
       -- AT_APPEND (events/log/port.py); a quote before the colon cannot stand so inside a JSON string.
       document = string.gsub(document, '_at":9007199254740993', '_at":' .. at)
-      redis.call('HSET', KEYS[3], ARGV[index + 6 + 2 * snapshot], document)
+      redis.call('HSET', KEYS[3], ARGV[index + 7 + 2 * snapshot], document)
     end
   end
-  index = index + 8 + 2 * snapshots
+  index = index + 9 + 2 * snapshots
 end
 for subject in pairs(heads) do
   redis.call('HSET', KEYS[2], subject, versions[subject] .. ':' .. generations[subject])
 end
 redis.call('HSET', KEYS[4], 'position', position, 'at', at)
 
-redis.call('HSET', KEYS[6], ARGV[1], cjson.encode({first, answer_versions}))
-redis.call('ZADD', KEYS[7], at, ARGV[1])
-local old = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', '(' .. ARGV[7], 'LIMIT', 0, 8)
+local forgotten_max = 8
+for command, answer in pairs(commands) do
+  redis.call('HSET', KEYS[6], command, cjson.encode(answer))
+  redis.call('ZADD', KEYS[7], at, command)
+  forgotten_max = forgotten_max + 1
+end
+local old = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', '(' .. ARGV[7], 'LIMIT', 0, forgotten_max)
 local excess = redis.call('ZCARD', KEYS[7]) - tonumber(ARGV[8])
-if #old == 0 and excess > 0 then old = redis.call('ZRANGE', KEYS[7], 0, math.min(excess, 8) - 1) end
+if #old == 0 and excess > 0 then old = redis.call('ZRANGE', KEYS[7], 0, math.min(excess, forgotten_max) - 1) end
 if #old > 0 then
   redis.call('HDEL', KEYS[6], unpack(old))
   redis.call('ZREM', KEYS[7], unpack(old))

@@ -104,6 +104,10 @@ class MemoryLog:
                     stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
         stream.heads |= heads
         stream.commands[chunk_id] = (first, versions)
+        for position, (proposed, version) in enumerate(zip(proposals, versions, strict=True), first):
+            if proposed.command_id:
+                began, before = stream.commands.get(proposed.command_id, (position, ()))
+                stream.commands[proposed.command_id] = (began, (*before, version))
         woke = piece.stream == FLEET or not stream.wake
         stream.wake = True
         return Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke)
@@ -115,6 +119,11 @@ class MemoryLog:
             stream = self._streams[FLEET if fleet else partition_of(device_of(subject), self._partitions)]
             found.append(Stored(stream.heads.get(subject, Head()), stream.snapshots.get(subject)))
         return found
+
+    def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
+        """How many facts each of some commands has in a stream."""
+        commands = self._streams[stream].commands
+        return [len(commands[one][1]) if one in commands else 0 for one in command_ids]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         """Snapshots of subjects of one partition, in their order."""

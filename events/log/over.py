@@ -1,5 +1,7 @@
 """What a log says that stands over another one: of itself it says the same."""
 
+from collections.abc import Sequence
+
 from events.log.port import Fact, Log
 
 
@@ -22,3 +24,7 @@ class OverLog:
     def stream_of(self, subject: str, fact: Fact) -> int:
         """The stream a fact belongs to."""
         return self._log.stream_of(subject, fact)
+
+    def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
+        """How many facts each of some commands has in the log beneath."""
+        return self._log.remembered(stream, command_ids)

@@ -54,7 +54,8 @@ class Proposed(msgspec.Struct, frozen=True):
     counts the ones before it. `snapshots` are the documents that follow (subject in the same partition, canonical bytes;
     `None` deletes); in them, `"…_at":AT_APPEND` becomes the time of the fact. `generation` becomes the subject's new
     generation where it is not `None`. `guard` is another subject whose generation must still be the one named. One that `follows`
-    stands in the log together with the one before it, or neither does.
+    stands in the log together with the one before it, or neither does. The facts of a command with an id of its own carry that
+    as `command_id`, and are in one chunk: then the log can tell for 24 hours that it has them (`Log.remembered`).
     """
 
     subject: str
@@ -64,6 +65,7 @@ class Proposed(msgspec.Struct, frozen=True):
     generation: int | None = None
     guard: tuple[str, int] | None = None
     follows: bool = False
+    command_id: str = ""
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -131,6 +133,13 @@ class Log(Protocol):
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of device-side subjects, or of deployments with `fleet`; unknown ones are `Stored()`."""
+        ...
+
+    def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
+        """How many facts each of some commands has in a stream; 0 for one that is not there, or not remembered any more.
+
+        Ids are remembered for 24 hours, and the last 100,000 of each stream (COMMANDS_REMEMBERED_MAX) at most.
+        """
         ...
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:

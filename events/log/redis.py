@@ -5,6 +5,7 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any, cast
 
+import msgspec
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
@@ -21,6 +22,9 @@ from events.log.streams import stream_of
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
+
+_answers = msgspec.json.Decoder(tuple[int, tuple[int, ...]])
+"""What the script remembers of a chunk or of a command: its first position, and the version of each fact."""
 
 _SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
 _KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
@@ -142,6 +146,14 @@ class RedisLog:
             _queue_load(pipe, stream, [subjects[index] for index in indices])
         flat = pipe.execute()
         return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
+        """How many facts each of some commands has in a stream, while its id is remembered."""
+        if not command_ids:
+            return []
+        with answering():
+            answers = self.client.hmget(key(stream, "commands"), list(command_ids))
+        return [0 if answer is None else len(_answers.decode(answer)[1]) for answer in answers]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         """Snapshots of subjects of one partition, in their order."""
@@ -293,6 +305,7 @@ def _arguments(
             guard_subject,
             guard_generation,
             data,
+            proposed.command_id,
             len(proposed.snapshots),
         )
         for subject, document in proposed.snapshots:

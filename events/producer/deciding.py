@@ -1,12 +1,13 @@
 """From commands and what stands to proposed facts."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
+from typing_extensions import override
 
 from events import canonical
 from events.access import decide as access_decide
@@ -27,9 +28,17 @@ from events.deployment.errors import DeploymentError, DeploymentNotFound, Schedu
 from events.deployment.state import DeploymentDocument
 from events.device import decide as device_decide
 from events.device import state as device_state
-from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
+from events.device.commands import (
+    CreateModule,
+    DeviceCommand,
+    RegisterDevice,
+    RetireDevice,
+    SetConfiguration,
+    UpdateDevice,
+)
 from events.device.errors import DeviceError, DeviceNotFound
 from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
+from events.device.hierarchy import LAYERS_MAX, Documents, device_of_scope
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
@@ -38,7 +47,7 @@ from events.log.port import AT_APPEND, Fact, Head, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import edge_content_problems
 from events.producer import updating
-from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope
+from events.producer.errors import Command, CommandInvalid, NoVault, OutOfScope, Sent, Together
 from events.producer.updating import Standings
 from events.readiness import decide as readiness_decide
 from events.readiness import state as readiness_state
@@ -88,38 +97,98 @@ FleetCommand = DeploymentCommand | RolloutCommand | UpdateCommand | AccessComman
 Document = TypeVar("Document")
 
 
-def load(log: Log, commands: Sequence[Command]) -> Standings:
+def parts_of(sent: Sent) -> Sequence[Command]:
+    """The commands that something sent consists of."""
+    return sent.commands if isinstance(sent, Together) else (sent,)
+
+
+def load(log: Log, sent: Iterable[Sent]) -> Standings:
     """What the log knows of every subject that some commands are decided on."""
+    commands = [command for one in sent for command in parts_of(one)]
     found: Standings = {}
     for fleet in (True, False):
         concerned = (command for command in commands if isinstance(command, DeviceCommand) is not fleet)
         names = list(dict.fromkeys(subject for command in concerned for subject in subjects_of(command)))
         if names:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
+    _load_above(log, commands, found)
     updating.load_more(log, commands, found)
     return found
 
 
-def deployments_left(log: Log, commands: Iterable[Command], deployments_max: int) -> float:
+def wants_keys(command: Command, standings: Standings) -> bool:
+    """Whether a command makes an identity, as things stand, and leaves its authentication to the producer."""
+    if not isinstance(command, RegisterDevice | CreateModule) or command.authentication is not None:
+        return False
+    document = _device(standings, command.device_id)
+    is_registered = document is not None and not document.retired
+    if isinstance(command, RegisterDevice):
+        return not is_registered
+    return document is not None and is_registered and command.module_id not in document.modules
+
+
+def _load_above(log: Log, commands: Sequence[Command], found: Standings) -> None:
+    """Add the parents that commands on devices name, and what is above these, as far up as a hierarchy goes."""
+    names: set[str] = set()
+    for command in commands:
+        if isinstance(command, RegisterDevice | UpdateDevice):
+            names.update(device_decide.parents_named(command, _device(found, command.device_id)))
+    for _ in range(LAYERS_MAX + 1):
+        names -= {name for fleet, name in found if not fleet}
+        if not names:
+            return
+        loaded = sorted(names)
+        found |= zip(((False, name) for name in loaded), log.load(loaded), strict=True)
+        above = (_device(found, name) for name in loaded)
+        names = {name for one in above if one is not None and (name := device_of_scope(one.parent_scope)) is not None}
+
+
+def _device(standings: Standings, device_id: str) -> DeviceDocument | None:
+    return _decoded(standings[False, device_id], device_state.decode_device)
+
+
+class _Above(Mapping[str, DeviceDocument | None]):
+    """The devices above one, read as they are asked for; of those that it names, as if they were not there outside a scope."""
+
+    def __init__(self, standings: Standings, named: Collection[str], scope: Scope | None) -> None:
+        self._standings, self._named, self._scope = standings, named, scope
+
+    @override
+    def __getitem__(self, device_id: str) -> DeviceDocument | None:
+        document = _device(self._standings, device_id)
+        if self._scope is not None and device_id in self._named and not self._scope.holds(device_id, document):
+            return None
+        return document
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return (name for fleet, name in self._standings if not fleet)
+
+    @override
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -> float:
     """How many more deployments some commands may create; without a maximum (0) any number."""
     if not deployments_max or not any(isinstance(command, CreateDeployment | DeployUpdate) for command in commands):
         return math.inf
     return max(0, deployments_max - sum(1 for _ in deployments(log)))
 
 
-def propose(
-    command: Command, standings: Standings, scope: Scope | None = None, *, by: str = ""
-) -> tuple[Proposed, ...]:
+def propose(command: Sent, standings: Standings, scope: Scope | None = None, *, by: str = "") -> tuple[Proposed, ...]:
     """Decide a checked command `by` somebody on what stands; of what is outside a `scope`, as if it were not there.
 
-    The facts stand in the log together, or none of them does.
+    The facts stand in the log together, or none of them does. There are none where nothing would change.
 
     Raises:
         REFUSALS: the command breaks a rule.
     """
+    if isinstance(command, Together):
+        return propose_together(command.commands, standings, scope, by=by)
     # Most are of devices, and a union is asked class by class.
     if isinstance(command, DeviceCommand):
-        return (_propose_of_device(command, standings, scope),)
+        return _propose_of_device(command, standings, scope)
     if isinstance(command, DeploymentCommand):
         return _propose_deployment(command, standings, scope)
     if isinstance(command, UpdateCommand):
@@ -133,27 +202,35 @@ def propose(
         raise OutOfScope(subject, "is in no scope")
     if isinstance(command, AccessCommand):
         return (_propose_access(command, standings[True, subject]),)
-    return (_propose_webhook(command, standings[True, subject]),)
+    return _propose_webhook(command, standings[True, subject])
 
 
 def propose_together(
-    commands: Sequence[FleetCommand], standings: Standings, scope: Scope | None = None, *, by: str = ""
+    commands: Sequence[Command], standings: Standings, scope: Scope | None = None, *, by: str = ""
 ) -> tuple[Proposed, ...]:
-    """As `propose`, each command on what the ones before it make of the fleet; all facts stand together, or none does.
+    """As `propose`, each command on what the ones before it make; all facts stand together, or none does.
 
     Raises:
         REFUSALS: one of the commands breaks a rule.
     """
     standings, proposed = dict(standings), list[Proposed]()
     for command in commands:
+        is_of_fleet = not isinstance(command, DeviceCommand)
         for fact in propose(command, standings, scope, by=by):
             proposed.append(msgspec.structs.replace(fact, follows=bool(proposed)))
-            head = Head(fact.expected_version + 1)
-            standings |= {(True, subject): Stored(head, snapshot) for subject, snapshot in fact.snapshots}
+            for subject, snapshot in fact.snapshots:
+                before = standings.get((is_of_fleet, subject), Stored())
+                head = _head_after(fact, before.head) if subject == fact.subject else before.head
+                standings[is_of_fleet, subject] = Stored(head, snapshot)
     return tuple(proposed)
 
 
-def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scope | None) -> Proposed:
+def _head_after(proposed: Proposed, before: Head) -> Head:
+    generation = before.generation if proposed.generation is None else proposed.generation
+    return Head(proposed.expected_version + 1, generation)
+
+
+def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scope | None) -> tuple[Proposed, ...]:
     subject = device_decide.subject_of(command)
     device = standings[False, command.device_id]
     document = _decoded(device, device_state.decode_device)
@@ -161,17 +238,20 @@ def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scop
     if scope is not None and not isinstance(command, RegisterDevice) and not scope.holds(command.device_id, document):
         raise DeviceNotFound(command.device_id)
     if subject == command.device_id:
-        return _propose_device(command, document, device.head, scope)
+        above = _Above(standings, device_decide.parents_named(command, document), scope)
+        return _propose_device(command, document, device.head, scope, above)
     return _propose_module(command, document, device.head, standings[False, subject])
 
 
 def _propose_device(
-    command: DeviceCommand, document: DeviceDocument | None, head: Head, scope: Scope | None
-) -> Proposed:
+    command: DeviceCommand, document: DeviceDocument | None, head: Head, scope: Scope | None, above: Documents
+) -> tuple[Proposed, ...]:
     subject = command.device_id
     if scope is not None and isinstance(command, RegisterDevice):
         _check_in(scope, subject, DeviceDocument(1, 1))
-    fact = device_decide.decide(command, document, None)
+    fact = device_decide.decide(command, document, None, above=above)
+    if fact is None:
+        return ()
     after = device_state.evolve_device(document, fact, version=head.version + 1, at=AT_APPEND)
     if scope is not None and not isinstance(command, RetireDevice):
         _check_in(scope, subject, after)
@@ -186,7 +266,7 @@ def _propose_device(
             snapshots = (*snapshots, (module_subject(subject, module_id), None))
         case _:
             pass
-    return Proposed(subject, head.version, fact, snapshots, generation)
+    return (Proposed(subject, head.version, fact, snapshots, generation),)
 
 
 def _check_in(scope: Scope, device_id: str, after: DeviceDocument) -> None:
@@ -196,16 +276,18 @@ def _check_in(scope: Scope, device_id: str, after: DeviceDocument) -> None:
 
 def _propose_module(
     command: DeviceCommand, device: DeviceDocument | None, device_head: Head, stored: Stored
-) -> Proposed:
+) -> tuple[Proposed, ...]:
     subject, version = device_decide.subject_of(command), stored.head.version
     generation = device_head.generation
     document = _decoded(stored, device_state.decode_module)
     current = document if document is not None and document.generation == generation else None
     fact = device_decide.decide(command, device, current)
+    if fact is None:
+        return ()
     assert device is not None, "modules have facts of registered devices alone"
     after = device_state.evolve_module(document, fact, device=device, version=version + 1, at=AT_APPEND)
     snapshots = ((subject, device_state.encode(after)),)
-    return Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation))
+    return (Proposed(subject, version, fact, snapshots, guard=(command.device_id, generation)),)
 
 
 def _propose_deployment(command: DeploymentCommand, standings: Standings, scope: Scope | None) -> tuple[Proposed, ...]:
@@ -213,17 +295,17 @@ def _propose_deployment(command: DeploymentCommand, standings: Standings, scope:
     stored = standings[True, command.deployment_id]
     document = _decoded(stored, deployment_state.decode)
     fact = deployment_decide.decide(command, document, scope=None if scope is None else scope.text)
+    rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
+    rolled_out = _decoded(rollout, rollout_state.decode)
+    if isinstance(command, ChangeAdmission) and rolled_out is not None and not rolled_out.is_over:
+        raise RolloutActive(command.deployment_id)
+    if isinstance(command, ScheduleDeployment) and document is not None and rolled_out is not None:
+        _check_moved(command, document, rolled_out)
+    if fact is None:
+        return ()
     after = deployment_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
     proposed = _proposed(command.deployment_id, stored, fact, after)
-    rollout = standings.get((True, rollout_state.subject_of(command.deployment_id)), Stored())
-    if rollout.snapshot is None:
-        return (proposed,)
-    rolled_out = rollout_state.decode(rollout.snapshot)
-    if isinstance(command, ChangeAdmission) and not rolled_out.is_over:
-        raise RolloutActive(command.deployment_id)
-    if isinstance(command, ScheduleDeployment) and document is not None:
-        _check_moved(command, document, rolled_out)
-    if isinstance(command, DeleteDeployment):
+    if isinstance(command, DeleteDeployment) and rolled_out is not None:
         subject = rollout_state.subject_of(command.deployment_id)
         return (
             proposed,
@@ -274,11 +356,13 @@ def _propose_waiver(command: WaiverCommand, standings: Standings, scope: Scope |
     return _proposed(subject, stored, fact, after)
 
 
-def _propose_webhook(command: WebhookCommand, stored: Stored) -> Proposed:
+def _propose_webhook(command: WebhookCommand, stored: Stored) -> tuple[Proposed, ...]:
     subject, document = webhook_decide.subject_of(command), _decoded(stored, webhook_state.decode)
     fact = webhook_decide.decide(command, document)
+    if fact is None:
+        return ()
     after = webhook_state.evolve(document, fact, version=stored.head.version + 1, at=AT_APPEND)
-    return _proposed(subject, stored, fact, after)
+    return (_proposed(subject, stored, fact, after),)
 
 
 def _decoded(stored: Stored, decode: Callable[[bytes], Document]) -> Document | None:
@@ -363,8 +447,10 @@ def _is_made_of(given: Any, read: Any) -> bool:
     return True
 
 
-def subjects_of(command: Command) -> Sequence[str]:
+def subjects_of(command: Sent) -> Sequence[str]:
     """The subjects whose state a command is decided on."""
+    if isinstance(command, Together):
+        return [subject for one in command.commands for subject in subjects_of(one)]
     if isinstance(command, DeviceCommand):
         return (command.device_id, device_decide.subject_of(command))
     if isinstance(command, ChangeAdmission | ScheduleDeployment | DeleteDeployment):

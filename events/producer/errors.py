@@ -24,6 +24,19 @@ Command = (
     DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
 )
 
+
+class Together(msgspec.Struct, frozen=True):
+    """Commands on one device and its modules that stand in the log together, or none does.
+
+    Each is decided on what the ones before it make. It counts as one command.
+    """
+
+    commands: tuple[DeviceCommand, ...]
+
+
+Sent = Command | Together
+"""What a producer takes."""
+
 _SHOWN = 5
 
 
@@ -31,7 +44,7 @@ class Refused(msgspec.Struct, frozen=True):
     """A command that breaks a rule, with the error that says which; `index` counts the commands sent, from 0."""
 
     index: int
-    command: Command
+    command: Sent
     error: Exception
 
 

@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from events.access.scope import Scope
+from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
+from events.device.commands import DeviceCommand
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
-from events.log.keys import name
+from events.log.keys import FLEET, name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
@@ -30,13 +32,25 @@ from events.producer.deciding import (
     check,
     deployments_left,
     load,
+    parts_of,
     propose,
     propose_together,
     subjects_of,
+    wants_keys,
 )
-from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused
+from events.producer.errors import (
+    Command,
+    CommandsRefused,
+    ConflictPersists,
+    DecisionInvalid,
+    Refused,
+    Sent,
+    Together,
+)
+from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
+from events.producer.updating import Standings
 from events.readiness.waiver import Waiver
 from events.view_store.waivers import waivers as waivers_of
 
@@ -72,7 +86,7 @@ class Report(msgspec.Struct, frozen=True):
             raise CommandsRefused(self.refused)
 
 
-Pending = tuple[int, Command]
+Pending = tuple[int, Sent]
 """A command and which of the sent ones it is."""
 
 
@@ -82,7 +96,9 @@ class Producer:
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
     on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
-    a new deployment has to pass it. The `guard` is shown each batch right before it is appended, and may keep it out by raising.
+    a new deployment has to pass it. `new_keys` makes authentications for identities that come without; if it is not given, they
+    have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a command
+    that is in the log under its id, made of the key and of its number, is not written again.
     """
 
     def __init__(
@@ -96,11 +112,13 @@ class Producer:
         ids: Callable[[], str] = lambda: secrets.token_hex(12),
         pause: Callable[[float], None] = time.sleep,
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
+        new_keys: Callable[[int], Sequence[JsonObject]] | None = None,
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
         bar: Bar | None = None,
         guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
+        key: CommandKey | None = None,
     ) -> None:
         self._log = log
         self._by = by
@@ -110,12 +128,14 @@ class Producer:
         self._ids = ids
         self._pause = pause
         self._take_secrets = take_secrets
+        self._new_keys = new_keys
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._deployments_max = deployments_max
         self._bar = bar
         self._guard = guard
-        self._buffer: list[Command] = []
+        self._key = key
+        self._buffer: list[Sent] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
         """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
@@ -131,7 +151,7 @@ class Producer:
         if error is None:
             self.flush().raise_if_refused()
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Sent) -> None:
         """Hand a command over; it is in the log after the next `flush`, or sooner.
 
         Raises:
@@ -156,15 +176,23 @@ class Producer:
             self._written += written
             self._refused += refused
 
-    def submit(self, commands: Iterable[Command]) -> Report:
+    def submit(self, commands: Iterable[Sent]) -> Report:
         """Write commands in order, in batches, and report; refused ones do not hold the others up.
 
         Raises:
             ConflictPersists: others kept changing the same subjects; these commands are not in the log.
             LogUnavailable: Redis stayed away; what was not written may be submitted again.
         """
+        return self.submit_numbered(enumerate(commands))
+
+    def submit_numbered(self, commands: Iterable[Pending]) -> Report:
+        """As `submit`, of commands with the numbers by which the report, and the ids of a `key`, know them.
+
+        Raises:
+            ConflictPersists, LogUnavailable: as `submit`.
+        """
         written, refused = 0, list[Refused]()
-        numbered = enumerate(commands)
+        numbered = iter(commands)
         while some := list(itertools.islice(numbered, self._batch_commands)):
             more, others = self._write(some)
             written += more
@@ -193,12 +221,14 @@ class Producer:
             raise refused[0].error
         clean = [command for _, command in pending if isinstance(command, FleetCommand)]
         for _ in range(ATTEMPTS_MAX):
+            standings = load(self._log, clean)
+            if self._stands(FLEET):
+                return tuple(one for command in clean for one in advise(self._log, command, self._scope))
             if not deployments_left(self._log, clean, self._deployments_max):
                 raise DeploymentsFull(self._deployments_max)
-            standings = load(self._log, clean)
             proposed = propose_together(clean, standings, self._scope, by=str(self._by))
             self._insist(proposed, self._waivers)
-            chunks = self._append(proposed, "")
+            chunks = self._append(self._with_id(0, proposed), "")
             if not any(isinstance(chunk, Conflicted) for chunk in chunks):
                 self._wake(chunks)
                 return tuple(one for command in clean for one in advise(self._log, command, self._scope))
@@ -250,15 +280,46 @@ class Producer:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
-            chunks = self._append([Proposed(LOG_SUBJECT, stored.head.version, fact)], "")
+            if self._stands(FLEET):
+                return
+            chunks = self._append(self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, fact)]), "")
         self._wake(chunks)
 
+    def _stands(self, stream: int) -> bool:
+        """Whether the only command of a request with a key is in the log."""
+        return self._key is not None and self._key.counts(self._log, stream, [0]) != [0]
+
+    def _with_id(self, number: int, facts: Iterable[Proposed]) -> Sequence[Proposed]:
+        """The facts of a command, with the id under which it is known."""
+        if self._key is None:
+            return tuple(facts)
+        command_id = self._key.command_id(number)
+        return tuple(msgspec.structs.replace(fact, command_id=command_id) for fact in facts)
+
+    def _split_off_written(self, commands: Sequence[Pending]) -> tuple[Sequence[Pending], int]:
+        """The commands that are not in the log under their ids, and how many facts the others have there."""
+        if self._key is None:
+            return commands, 0
+        by_stream: dict[int, list[int]] = {}
+        for number, command in commands:
+            by_stream.setdefault(stream_of(command, self._log.partitions), []).append(number)
+        counts: dict[int, int] = {}
+        for stream, numbers in by_stream.items():
+            counts |= zip(numbers, self._key.counts(self._log, stream, numbers), strict=True)
+        return [one for one in commands if not counts[one[0]]], sum(counts.values())
+
     def _write(self, commands: Iterable[Pending], *, cause: str = "") -> tuple[int, list[Refused]]:
+        # Before secrets are taken: those of a command that is in the log are kept there already.
+        commands, written = self._split_off_written(list(commands))
         pending, refused = self._admitted(commands)
-        written = conflicts = 0
+        conflicts = 0
         while pending:
             now, later = _one_each(pending)
-            proposed, authors = self._decide(now, refused)
+            standings = load(self._log, [command for _, command in now])
+            # After the load: what another sender of the same writes in between is in conflict.
+            missing, there = self._split_off_written(now)
+            written += there
+            proposed, authors = self._decide(missing, standings, refused)
             chunks = self._append(proposed, cause) if proposed else ()
             again: list[Pending] = []
             for chunk in chunks:
@@ -287,16 +348,29 @@ class Producer:
         fine, refused = [], []
         for index, command in commands:
             try:
-                check(in_references(command))
-                if self._scope is not None:
-                    refuse_references(command)
-                fine.append((index, self._take_secrets(command)))
+                fine.append((index, self._checked(command)))
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
         return fine, refused
 
-    def _decide(self, commands: Sequence[Pending], refused: list[Refused]) -> tuple[list[Proposed], list[Pending]]:
-        standings = load(self._log, [command for _, command in commands])
+    def _checked(self, sent: Sent) -> Sent:
+        if isinstance(sent, Together):
+            for command in sent.commands:
+                self._check(command)
+            taken = map(self._take_secrets, sent.commands)
+            return Together(tuple(command for command in taken if isinstance(command, DeviceCommand)))
+        self._check(sent)
+        return self._take_secrets(sent)
+
+    def _check(self, command: Command) -> None:
+        check(in_references(command))
+        if self._scope is not None:
+            refuse_references(command)
+
+    def _decide(
+        self, commands: Sequence[Pending], standings: Standings, refused: list[Refused]
+    ) -> tuple[list[Proposed], list[Pending]]:
+        commands = self._with_keys(commands, standings)
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(self._waivers)
         proposed: list[Proposed] = []
@@ -314,9 +388,25 @@ class Producer:
             except REFUSALS as error:
                 refused.append(Refused(index, command, error))
                 continue
-            proposed += facts
+            proposed += self._with_id(index, facts)
             authors += [(index, command)] * len(facts)
         return proposed, authors
+
+    def _with_keys(self, commands: Sequence[Pending], standings: Standings) -> Sequence[Pending]:
+        """The commands with keys for the identities that they are about to make: a refused one leaves no keys behind."""
+        count = sum(wants_keys(command, standings) for _, sent in commands for command in parts_of(sent))
+        if self._new_keys is None or not count:
+            return commands
+        made = iter(self._new_keys(count))
+
+        def keyed(command: Any) -> Any:
+            wants = wants_keys(command, standings)
+            return msgspec.structs.replace(command, authentication=next(made)) if wants else command
+
+        return [
+            (index, Together(tuple(map(keyed, sent.commands))) if isinstance(sent, Together) else keyed(sent))
+            for index, sent in commands
+        ]
 
     def _waivers(self) -> tuple[Waiver, ...]:
         return tuple(document.waiver for _, document in waivers_of(self._log))

@@ -231,7 +231,8 @@ def _decide_on_group(command: OfGroup, standing: Standing, by: str) -> Facts:
     match command:
         case DefineGroup(_, condition, priority):
             _check_idle(command.group, group)
-            yield subject, GroupDefined(condition, priority)
+            if group is None or (group.condition, group.priority) != (condition, priority):
+                yield subject, GroupDefined(condition, priority)
         case RemoveGroup():
             if group is None:
                 raise GroupNotFound(command.group)

@@ -88,8 +88,8 @@ def subject_of(command: WebhookCommand) -> str:
     return WEBHOOK + command.webhook_id
 
 
-def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookFact:
-    """The fact that a checked command becomes.
+def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookFact | None:
+    """The fact that a checked command becomes; `None` where nothing would change.
 
     Raises:
         WebhookError: the command may not happen as things stand.
@@ -100,7 +100,7 @@ def decide(command: WebhookCommand, document: WebhookDocument | None) -> Webhook
         raise WebhookNotFound(command.webhook_id)
     match command:
         case PauseWebhook(why=why):
-            return WebhookPaused(why)
+            return None if why == document.paused else WebhookPaused(why)
         case ResumeWebhook():
             return WebhookResumed()
         case DeleteWebhook():
@@ -109,13 +109,19 @@ def decide(command: WebhookCommand, document: WebhookDocument | None) -> Webhook
             assert_never(command)
 
 
-def _defined(command: DefineWebhook, document: WebhookDocument | None) -> WebhookDefined:
+def _defined(command: DefineWebhook, document: WebhookDocument | None) -> WebhookDefined | None:
     secret = command.secret
     if secret is None:
         if document is None:
             raise WebhookInvalid(command.webhook_id, "secret", "is missing: a new webhook has one")
         secret = document.secret
     after = command.after if document is None else document.after
-    return WebhookDefined(
+    fact = WebhookDefined(
         command.url, secret, command.query, command.kinds, command.deployments, command.devices, after
     )
+    # One that is paused is not any more.
+    return None if document is not None and not document.paused and _is_so(document, fact) else fact
+
+
+def _is_so(document: WebhookDocument, fact: WebhookDefined) -> bool:
+    return all(getattr(document, member) == getattr(fact, member) for member in fact.__struct_fields__)

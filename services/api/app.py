@@ -5,12 +5,13 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends as DependsOn
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -22,11 +23,12 @@ from events.audit.log_time import ahead_ms
 from events.audit.seals import Seals
 from events.canonical import JsonObject
 from events.log.checks import why_not_writable
-from events.log.errors import LogError
+from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from services.api import (
     audit,
     blocked,
+    device_scopes,
     device_update,
     diff,
     explain,
@@ -67,7 +69,9 @@ from services.api.errors import (
     text_of,
 )
 from services.api.gate import Gate
+from services.api.idempotency import HEADER, note_key, settle_key
 from services.api.limits import BodyLimits
+from services.api.members import refuse_members
 from services.api.method_override import method_asked
 from services.api.metrics import Metrics
 from services.api.past import AS_OF, Past, look, refuse, takes_at
@@ -81,6 +85,13 @@ from services.api.writing import Writer
 
 REQUEST_ID = "x-ms-request-id"
 
+_KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/api.md).",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
 
@@ -123,6 +134,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
+        device_scopes.router,
         hub.router,
         methods.router,
         v1.router,
@@ -160,12 +172,32 @@ def create_app(room: Room) -> FastAPI:
 
 
 def _include(app: FastAPI, router: APIRouter) -> None:
-    """Take a router's routes over, in their order; each read that there is a past of looks at it when it is asked to."""
+    """Take a router's routes over, in their order, each with what all of its kind do first."""
     for route in router.routes:
-        looks = isinstance(route, APIRoute) and any(takes_at(method, route.path) for method in route.methods or ())
         one = APIRouter()
         one.routes.append(route)
-        app.include_router(one, dependencies=[Depends(look)] if looks else [])
+        app.include_router(one, dependencies=_first_of(route) if isinstance(route, APIRoute) else [])
+
+
+def _first_of(route: APIRoute) -> list[DependsOn]:
+    """What the routes of a kind do first.
+
+    A read that there is a past of looks at it when it is asked to. A write notes its key, and one of ours that takes no body
+    refuses members of one; lines are read, and noted, batch by batch.
+    """
+    methods = route.methods or set()
+    if not is_write(methods):
+        return [Depends(look)] if any(takes_at(method, route.path) for method in methods) else []
+    has_lines = "requestBody" in (route.openapi_extra or {})
+    refuses = route.path.startswith("/v1/") and route.body_field is None and not has_lines
+    looks = any(takes_at(method, route.path) for method in methods)
+    first = ((look, looks), (refuse_members, refuses), (note_key, not has_lines))
+    return [Depends(each) for each, applies in first if applies]
+
+
+def is_write(methods: Iterable[str]) -> bool:
+    """Whether a route of some methods may write."""
+    return not {"GET", "HEAD"} & {method.upper() for method in methods}
 
 
 def _describe(app: FastAPI) -> None:
@@ -175,8 +207,11 @@ def _describe(app: FastAPI) -> None:
     """
     described = app.openapi()
     for path in described["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
+        for method, operation in path.items():
+            if is_write([method]):
+                operation.setdefault("parameters", []).append(_KEY_PARAMETER)
+            else:
+                operation["responses"].pop("422", None)
             _tell_the_moment(operation)
             for status, answer in operation["responses"].items():
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
@@ -250,8 +285,18 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Without the values: a body can hold passwords.
-    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    said = "; ".join(f"{_place(one)}: {one['msg']}" for one in error.errors())
     return await _refused(request, BodyInvalid(said))
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    """Where a value stands, as its sender would say: `rollout.phases[0].gate`, `query.top`, `the body`."""
+    first, *path = error["loc"]
+    if error["type"] == "json_invalid":
+        return f"the body, character {path[0]}" if path else "the body"
+    names = path if first == "body" else [first, *path]
+    text = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
+    return text.removeprefix(".") or "the body"
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -324,6 +369,9 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         response = await _refused(request, error)
     except Exception as error:  # noqa: BLE001 - the last place where one can be answered and told
         response = _failed(request, error)
+    # What could not be settled is: the ids of its commands are in the log.
+    with contextlib.suppress(LogUnavailable):
+        await settle_key(request, response.status_code)
     seconds = time.perf_counter() - start
     looking = getattr(request.state, "looking", None)
     if looking is not None and response.status_code < BAD_REQUEST.status:

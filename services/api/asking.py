@@ -38,9 +38,9 @@ def caller_of(request: Request) -> Caller:
 
 
 def author_of(request: Request) -> Author:
-    """Whoever is behind the facts that follow, and whether they look first."""
+    """Whoever is behind the facts that follow, whether they look first, and the key that the request came with."""
     caller = caller_of(request)
-    return Author(caller.principal, caller.scope, asked_of(request))
+    return Author(caller.principal, caller.scope, asked_of(request), getattr(request.state, "command_key", None))
 
 
 def asked_of(request: Request) -> Asked | None:

@@ -1,16 +1,18 @@
-"""The bodies of the hub's requests, as far as they mean anything here; whatever else clients send is let pass."""
+"""The bodies of requests: those of the hub's paths, which let unknown members pass, and those of `/v1`, which refuse them."""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from events.rollout.decide import PHASES_MAX, REASON_CHARACTERS_MAX
 from events.rollout.plan import Plan
 from events.rollout.words import DurationUnreadable, read_duration
 from events.update.commands import PRIORITY_DEFAULT
 from services.api.enumerations import AuthenticationType, IdentityStatus, ImportMode
+from services.api.members import messages_of
 
 _EXAMPLE_IMAGE = "example.com/sensor:1.0"
 _MODULE = {
@@ -43,23 +45,39 @@ _CONTENT = {
 }
 
 
-class Body(BaseModel):
-    """Members that a client sends and we do not know do no harm (contract/hub.md §0 item 7)."""
+class HubBody(BaseModel):
+    """A body of the hub's paths; members that a client sends and we do not know do no harm (contract/hub.md §0 item 7)."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True)
+
+
+class V1Body(BaseModel):
+    """A body under `/v1`, or a part of one. A member that is not known is refused: a limit with a slip in its name would be none."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_members(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.keys() <= cls.model_fields.keys():
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            named = [member for member in given if member not in cls.model_fields]
+            if message := messages_of(dict.fromkeys(named), known):
+                raise PydanticCustomError("unknown_member", "{message}", {"message": message})
+        return given
 
 
 def _example(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
-class Capabilities(Body):
+class Capabilities(HubBody):
     """What a device is capable of."""
 
     iot_edge: bool = Field(default=False, alias="iotEdge")
 
 
-class AuthenticationBody(Body):
+class AuthenticationBody(HubBody):
     """How an identity proves itself, as clients send it."""
 
     type: AuthenticationType | None = None
@@ -67,7 +85,7 @@ class AuthenticationBody(Body):
     x509_thumbprint: dict[str, str | None] | None = Field(default=None, alias="x509Thumbprint")
 
 
-class DeviceBody(Body):
+class DeviceBody(HubBody):
     """An identity as clients send it."""
 
     model_config = _example({"deviceId": "edge-1", "status": "enabled", "capabilities": {"iotEdge": True}})
@@ -75,10 +93,12 @@ class DeviceBody(Body):
     status: IdentityStatus = "enabled"
     status_reason: str | None = Field(default=None, alias="statusReason")
     capabilities: Capabilities | None = None
+    device_scope: str | None = Field(default=None, alias="deviceScope")
+    parent_scopes: list[str] | None = Field(default=None, alias="parentScopes")
     authentication: AuthenticationBody | None = None
 
 
-class ModuleBody(Body):
+class ModuleBody(HubBody):
     """A module identity as clients send it."""
 
     model_config = _example({"deviceId": "edge-1", "moduleId": "sensor", "managedBy": None})
@@ -87,7 +107,7 @@ class ModuleBody(Body):
     authentication: AuthenticationBody | None = None
 
 
-class BulkBody(Body):
+class BulkBody(HubBody):
     """One line of a bulk change of the registry (contract/hub.md §1.2, ExportImportDevice)."""
 
     id: str
@@ -101,17 +121,19 @@ class BulkBody(Body):
     tags: dict[str, Any] | None = None
     properties: "PropertiesBody | None" = None
     capabilities: Capabilities | None = None
+    device_scope: str | None = Field(default=None, alias="deviceScope")
+    parent_scopes: list[str] | None = Field(default=None, alias="parentScopes")
     managed_by: str | None = Field(default=None, alias="managedBy")
 
 
-class PropertiesBody(Body):
+class PropertiesBody(HubBody):
     """The part of a twin's properties that a service may write."""
 
     desired: dict[str, Any] | None = None
 
 
-class TwinBody(Body):
-    """A twin as clients send it back; only tags and desired properties are read."""
+class TwinBody(HubBody):
+    """A twin as clients send it back; only tags and desired properties are read. In a patch, `null` removes all of either."""
 
     model_config = _example({"tags": {"site": "north", "old": None}, "properties": {"desired": {"rate": 5}}})
 
@@ -123,14 +145,24 @@ class TwinBody(Body):
         """Desired properties, where any were sent."""
         return None if self.properties is None else self.properties.desired
 
+    @property
+    def cleared(self) -> tuple[Literal["tags", "desired"], ...]:
+        """The parts that a patch removes as a whole."""
+        found: list[Literal["tags", "desired"]] = []
+        if self.tags is None and "tags" in self.model_fields_set:
+            found.append("tags")
+        if self.properties is not None and self.desired is None and "desired" in self.properties.model_fields_set:
+            found.append("desired")
+        return tuple(found)
 
-class MetricsBody(Body):
+
+class MetricsBody(HubBody):
     """Custom metrics: queries by name."""
 
     queries: dict[str, str] = {}
 
 
-class ConfigurationBody(Body):
+class ConfigurationBody(HubBody):
     """A deployment as clients send it."""
 
     model_config = _example(
@@ -151,7 +183,7 @@ class ConfigurationBody(Body):
     metrics: MetricsBody | None = None
 
 
-class ContentBody(Body):
+class ContentBody(HubBody):
     """A content to set on one device by hand."""
 
     model_config = _example(_CONTENT)
@@ -161,7 +193,26 @@ class ContentBody(Body):
     module_content: dict[str, Any] | None = Field(default=None, alias="moduleContent")
 
 
-class MethodBody(Body):
+class TargetScopeBody(HubBody):
+    """Whose scope edgeHub asks for, and which page of it."""
+
+    model_config = _example({"pageSize": 100, "continuationLink": None, "authChain": "edge-1"})
+
+    page_size: Annotated[int, Field(alias="pageSize", ge=0, le=1000)] = 100
+    continuation_link: str | None = Field(default=None, alias="continuationLink")
+    auth_chain: str = Field(alias="authChain")
+
+
+class IdentityOnBehalfBody(HubBody):
+    """Which identity edgeHub asks for."""
+
+    model_config = _example({"targetDeviceId": "edge-1", "targetModuleId": None, "authChain": "edge-1"})
+
+    target_device_id: str = Field(alias="targetDeviceId")
+    target_module_id: str | None = Field(default=None, alias="targetModuleId")
+
+
+class MethodBody(HubBody):
     """A direct method to call; times in seconds, within the hub's limits."""
 
     model_config = _example({"methodName": "reboot", "responseTimeoutInSeconds": 30, "payload": {"delay": 3}})
@@ -172,7 +223,7 @@ class MethodBody(Body):
     connect_timeout_seconds: Annotated[int | None, Field(alias="connectTimeoutInSeconds", ge=0, le=300)] = None
 
 
-class QueryBody(Body):
+class QueryBody(HubBody):
     """A query to run."""
 
     model_config = _example({"query": "SELECT deviceId, tags.site FROM devices WHERE tags.site = 'north'"})
@@ -180,7 +231,7 @@ class QueryBody(Body):
     query: str
 
 
-class TestQueriesBody(Body):
+class TestQueriesBody(HubBody):
     """A condition and queries to try."""
 
     model_config = _example({"targetCondition": "tags.site = 'north'", "customMetricQueries": {}})
@@ -189,7 +240,7 @@ class TestQueriesBody(Body):
     custom_metric_queries: dict[str, str] | None = Field(default=None, alias="customMetricQueries")
 
 
-class ReportBody(Body):
+class ReportBody(V1Body):
     """A merge patch to the reported properties of a device, or of one of its modules."""
 
     model_config = _example({"patch": {"model": "x-200"}})
@@ -198,7 +249,7 @@ class ReportBody(Body):
     module_id: str | None = Field(default=None, alias="moduleId")
 
 
-class DecisionBody(Body):
+class DecisionBody(V1Body):
     """What is to be done about a fact that partitions are stopped at, and why."""
 
     model_config = _example({"decision": "leaveOut", "reason": "written by a faulty script"})
@@ -207,7 +258,7 @@ class DecisionBody(Body):
     reason: str
 
 
-class WebhookBody(Body):
+class WebhookBody(V1Body):
     """Whom to tell of what. No secret makes one, or keeps the one that stands; no names are any."""
 
     model_config = _example(
@@ -221,7 +272,7 @@ class WebhookBody(Body):
     devices: tuple[str, ...] = Field(default=(), strict=False)
 
 
-class PauseBody(Body):
+class PauseBody(V1Body):
     """Why nothing is to be delivered."""
 
     model_config = _example({"why": "the receiver moves"})
@@ -229,7 +280,7 @@ class PauseBody(Body):
     why: str
 
 
-class UpdateBody(Body):
+class UpdateBody(V1Body):
     """What changes of a deployment."""
 
     model_config = _example({"priority": 20, "targetCondition": "tags.site = 'south'"})
@@ -241,7 +292,7 @@ class UpdateBody(Body):
     metrics: dict[str, str] | None = None
 
 
-class ScheduleBody(Body):
+class ScheduleBody(V1Body):
     """When a deployment starts and ends, as RFC 3339; a time without an offset is read in `zone`.
 
     What is left out stays as it is, or unset; `null` takes a time away.
@@ -254,10 +305,10 @@ class ScheduleBody(Body):
     zone: str | None = None
 
 
-class _PlanPart(BaseModel):
-    """A part of a plan. One that is not known is refused: a limit with a slip in its name would be none."""
+class _PlanPart(V1Body):
+    """A part of a plan."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, strict=True, alias_generator=to_camel)
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 def _seconds(given: Any) -> Any:
@@ -366,7 +417,7 @@ class PlanBody(_PlanPart):
         return msgspec.convert(self.model_dump(), Plan)
 
 
-class ActBody(Body):
+class ActBody(V1Body):
     """Why, and on which phase, counted from 1: the next one to approve of, the open one to skip, if none is named."""
 
     model_config = _example({"reason": "the first site looks well"})
@@ -375,7 +426,7 @@ class ActBody(Body):
     phase: Annotated[int, Field(ge=1, le=PHASES_MAX)] | None = None
 
 
-class CreateBody(Body):
+class CreateBody(V1Body):
     """A deployment as `/v1` takes it, validated in full.
 
     `hold`: it waits until somebody starts it. With a `rollout` it reaches its devices in phases, once that is started or its
@@ -396,7 +447,7 @@ class CreateBody(Body):
     rollout: PlanBody | None = None
 
 
-class WaiverBody(Body):
+class WaiverBody(V1Body):
     """A decision that findings of a rule may stand, up to and including a day (UTC); `null` stands for any."""
 
     model_config = _example(
@@ -415,7 +466,7 @@ class WaiverBody(Body):
     deployment: str | None = None
 
 
-class UpdateImportBody(Body):
+class UpdateImportBody(V1Body):
     """An update to import; `compatibility` has properties with their values, or a target condition as `condition`."""
 
     model_config = _example({"content": _CONTENT, "compatibility": [{"model": "x-200"}], "description": "the first"})
@@ -426,7 +477,7 @@ class UpdateImportBody(Body):
     friendly_name: str = Field(default="", alias="friendlyName")
 
 
-class GroupBody(Body):
+class GroupBody(V1Body):
     """Who is in a group; an empty condition is the tag. Its updates are deployed with the priority."""
 
     model_config = _example({"condition": "tags.site = 'north'"})
@@ -435,7 +486,7 @@ class GroupBody(Body):
     priority: int = PRIORITY_DEFAULT
 
 
-class PolicyBody(Body):
+class PolicyBody(V1Body):
     """When a group goes back: both thresholds are reached, once so many devices have answered.
 
     Without an update each device goes back to what it had, and was well with, before.
@@ -447,7 +498,7 @@ class PolicyBody(Body):
     answered_min: int = Field(default=0, alias="answeredMin")
 
 
-class DeployBody(Body):
+class DeployBody(V1Body):
     """An update to deploy, as provider/name/version; `startAt` and `endAt` in milliseconds. `plan` is that of a rollout."""
 
     model_config = _example({"update": "contoso/camera/1.0"})
@@ -459,7 +510,7 @@ class DeployBody(Body):
     plan: PlanBody | None = None
 
 
-class CancelBody(Body):
+class CancelBody(V1Body):
     """Why a deployment is canceled."""
 
     model_config = _example({"reason": "the wrong one"})

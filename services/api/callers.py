@@ -8,6 +8,7 @@ from events.access.rights import Right
 from events.access.scope import Scope
 from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
+from events.producer.keys import CommandKey
 from events.query.tree import Expression
 
 
@@ -32,11 +33,12 @@ class Asked:
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Whoever is behind facts, the scope that what they write is kept within, and whether they look first."""
+    """Whoever is behind facts, the scope that what they write is kept within, whether they look first, and the key of their request."""
 
     by: Principal
     scope: Scope | None = None
     asked: Asked | None = None
+    key: CommandKey | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -108,6 +108,14 @@ class ModuleIdentity(Answered):
     authentication: Authentication
 
 
+class DeviceScopeResult(Answered):
+    """Identities that a gateway authenticates, and how to go on; `null` at the end."""
+
+    devices: list[DeviceIdentity]
+    modules: list[ModuleIdentity]
+    continuation_link: str | None
+
+
 class Me(Answered):
     """The caller. `role` is null unless a token was shown, `scope` where the caller is not limited to one.
 
@@ -199,6 +207,7 @@ class Twin(AnyTwin):
     status_reason: str | None
     capabilities: Capabilities
     device_scope: str = ""
+    parent_scopes: list[str] = []
 
 
 class ModuleTwin(AnyTwin):
@@ -811,6 +820,7 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
         412: "The etag is not the one that stands, a delete came without, or the outcome is not what the preview showed.",
         413: "It does not fit into one fact, or into one request.",
         415: "With open access: its body is not declared as JSON.",
+        422: "Its Idempotency-Key came with another request before.",
         428: "It affects so many devices that it needs the token of a preview (docs/preview.md).",
         429: "It is too much at once; the message says how long to wait.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",

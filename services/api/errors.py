@@ -122,11 +122,28 @@ class NotInThePast(Exception):
         super().__init__(f"`at` cannot be answered here: {why}")
 
 
+class IdempotencyKeyReused(Exception):
+    """The key of a request came with another request before."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Idempotency-Key came with another request in the last 24 hours; send the very same request again,"
+            " or another one with a key of its own"
+        )
+
+
 class NotFound(Exception):
     """There is nothing of that name."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
+
+
+class OutOfDeviceScope(Exception):
+    """A gateway asks about a device that is not below it."""
+
+    def __init__(self, gateway: str, device_id: str) -> None:
+        super().__init__(f"{gateway[:140]} is not a gateway of {device_id[:140]!r}: set it as the parent first")
 
 
 class DeviceNotOnline(Exception):
@@ -236,7 +253,8 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ),
     ((RequestNotLocal,), Answer(403, "Forbidden")),
     ((NotJson,), Answer(415, "UnsupportedMediaType")),
-    ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
+    ((Unauthorized, Forbidden, ModulesOutOfReach, OutOfDeviceScope), _UNAUTHORIZED),
+    ((IdempotencyKeyReused,), Answer(422, "IdempotencyKeyReused")),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
 )

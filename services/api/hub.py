@@ -56,7 +56,7 @@ from services.api.described import ETAG, PAGED, answers, refusals
 from services.api.errors import BodyInvalid, ContentMissing, EtagMissing, ModulesOutOfReach
 from services.api.keys import as_identity_service_reads, authentication_of, of_system_module, shown
 from services.api.paths import DeploymentId, DeviceId, ModuleId
-from services.api.registry import identity_command, in_bulk
+from services.api.registry import identity_command, in_bulk, patch_of, written
 from services.api.room import Room
 
 IDENTITY_SERVICE_VERSION = "2017-11-08-preview"
@@ -66,9 +66,11 @@ API_VERSIONS = (
     "2024-03-31",
     "2021-04-12",
     "2020-09-30",
+    "2020-06-30-preview",
     "2020-05-31-preview",
     "2020-03-13",
     "2019-10-01",
+    "2018-08-30-preview",
     "2018-06-30",
     IDENTITY_SERVICE_VERSION,
 )
@@ -227,7 +229,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     """The identities of a device's modules, with their keys."""
     room = room_of(request)
     document = _device(room, device_id)
-    return _modules(request, device_id, document, room.twins.module_ids(device_id))
+    return module_identities(request, device_id, document, room.twins.module_ids(device_id))
 
 
 @router.get(
@@ -242,7 +244,7 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
     document = _device(room, device_id)
     if module_id not in room.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
-    (identity,) = _modules(request, device_id, document, [module_id])
+    (identity,) = module_identities(request, device_id, document, [module_id])
     response.headers["ETag"] = f'"{identity["etag"]}"'
     return identity
 
@@ -325,14 +327,13 @@ def get_twin(request: Request, device_id: DeviceId) -> Response:
 @router.patch("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
 async def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Merge-patch tags and desired properties; answers the whole twin."""
-    desired = _written(body.desired)
-    return await _write_twin(request, PatchTwin(device_id, None, _written(body.tags), desired, if_match))
+    return await _write_twin(request, patch_of(device_id, None, body, if_match))
 
 
 @router.put("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
 async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
     """Make tags and desired properties exactly these."""
-    tags, desired = _written(body.tags) or {}, _written(body.desired) or {}
+    tags, desired = written(body.tags) or {}, written(body.desired) or {}
     return await _write_twin(request, ReplaceTwin(device_id, None, tags, desired, if_match))
 
 
@@ -359,7 +360,7 @@ def put_module_twin(
 ) -> JsonObject:
     """Make a module's tags and desired properties, those by hand, exactly these."""
     get_module_twin(request, device_id, module_id)
-    tags, desired = _written(body.tags) or {}, _written(body.desired) or {}
+    tags, desired = written(body.tags) or {}, written(body.desired) or {}
     room_of(request).do(ReplaceTwin(device_id, module_id, tags, desired, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
@@ -370,8 +371,7 @@ def patch_module_twin(
 ) -> JsonObject:
     """Merge-patch a module's tags and desired properties."""
     get_module_twin(request, device_id, module_id)
-    tags, desired = _written(body.tags), _written(body.desired)
-    room_of(request).do(PatchTwin(device_id, module_id, tags, desired, if_match), author_of(request))
+    room_of(request).do(patch_of(device_id, module_id, body, if_match), author_of(request))
     return get_module_twin(request, device_id, module_id)
 
 
@@ -484,11 +484,6 @@ def _configuration(request: Request, response: Response, name: str, *, until: fl
     return shapes.configuration(name, document, twins.get(name, counts), results)
 
 
-def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A section without what the service adds and clients send back (`$version`, `$metadata`, …)."""
-    return None if section is None else {name: value for name, value in section.items() if not name.startswith("$")}
-
-
 def _identity(request: Request, response: Response, device_id: str) -> JsonObject:
     document = _device(room_of(request), device_id)
     identity = shapes.device_identity(device_id, document, shown(request, {device_id: document.authentication})[0])
@@ -496,7 +491,10 @@ def _identity(request: Request, response: Response, device_id: str) -> JsonObjec
     return identity
 
 
-def _modules(request: Request, device_id: str, document: DeviceDocument, names: Sequence[str]) -> list[JsonObject]:
+def module_identities(
+    request: Request, device_id: str, document: DeviceDocument, names: Sequence[str]
+) -> list[JsonObject]:
+    """The identities of some modules of a device, with their keys; that these are read is noted before."""
     by_hand = [name for name in names if name in document.modules]
     wanted = {module_subject(device_id, name): document.modules[name].authentication for name in by_hand}
     keys = dict(zip(by_hand, shown(request, wanted), strict=True))

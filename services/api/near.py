@@ -9,11 +9,14 @@ _ALIKE = 0.75
 _NEIGHBOURS = 100
 
 
-def near(wanted: str, names: Iterable[str]) -> list[str]:
-    """At most three names that are spelled like the wanted one, in whatever case; the most alike first."""
+def near(wanted: str, names: Iterable[str], *, alike: float = _ALIKE) -> list[str]:
+    """At most three names that are spelled like the wanted one, in whatever case; the most alike first.
+
+    `alike` is how much of them has to be the same, from 0 to 1.
+    """
     folded = {name.lower(): name for name in names}
     wanted = wanted.lower()
-    found = difflib.get_close_matches(wanted, candidates(wanted, folded), n=NEAR, cutoff=_ALIKE)
+    found = difflib.get_close_matches(wanted, candidates(wanted, folded), n=NEAR, cutoff=alike)
     return [folded[name] for name in found]
 
 

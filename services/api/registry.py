@@ -1,8 +1,7 @@
 """Changes of the registry: one identity, or up to a hundred lines of a bulk request (contract/hub.md §1.1, §1.5)."""
 
 from collections.abc import Sequence
-
-import msgspec
+from typing import Any
 
 from events.canonical import JsonObject
 from events.device.commands import (
@@ -15,7 +14,8 @@ from events.device.commands import (
     UpdateDevice,
     UpdateModule,
 )
-from services.api.bodies import BulkBody, DeviceBody
+from events.producer.errors import Sent, Together
+from services.api.bodies import BulkBody, DeviceBody, TwinBody
 from services.api.callers import Author
 from services.api.enumerations import IMPORT_MODES
 from services.api.errors import BodyInvalid, answer_of, text_of
@@ -24,6 +24,7 @@ from services.api.room import Room
 
 _STATUSES = {"enabled": True, "disabled": False}
 _ANY = "*"
+_OVERLOOKED = {"$version", "$metadata"}
 
 
 def identity_command(
@@ -39,51 +40,63 @@ def identity_command(
         raise BodyInvalid(f"status must be enabled or disabled, not {body.status[:40]!r}")
     edge = body.capabilities is not None and body.capabilities.iot_edge
     authentication = authentication_of(body.authentication)
+    parents = None if body.parent_scopes is None else tuple(body.parent_scopes)
     if if_match is None:
-        return RegisterDevice(device_id, edge, enabled, body.status_reason, authentication)
-    return UpdateDevice(device_id, edge, enabled, body.status_reason, if_match, authentication)
+        return RegisterDevice(device_id, edge, enabled, body.status_reason, authentication, body.device_scope, parents)
+    return UpdateDevice(
+        device_id, edge, enabled, body.status_reason, if_match, authentication, body.device_scope, parents
+    )
 
 
-class _Line(msgspec.Struct, frozen=True):
-    number: int
-    body: BulkBody
-    identity: DeviceCommand | None
-    twin: PatchTwin | None
+def written(section: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A section without the members that the service adds and clients send back; any other that begins with `$` is refused."""
+    return None if section is None else {name: value for name, value in section.items() if name not in _OVERLOOKED}
+
+
+def patch_of(device_id: str, module_id: str | None, body: TwinBody, if_match: str | None) -> PatchTwin:
+    """The patch to a twin that a body asks for, as RFC 7386 reads it: `null` removes all tags, or all desired properties.
+
+    Raises:
+        BodyInvalid: `properties` is null, which would remove what the device reports as well.
+    """
+    if body.properties is None and "properties" in body.model_fields_set:
+        raise BodyInvalid(
+            'properties: null would remove what the device reports as well; send {"desired": null} to remove all desired ones'
+        )
+    return PatchTwin(device_id, module_id, written(body.tags), written(body.desired), if_match, body.cleared)
 
 
 def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[JsonObject]:
-    """Do every line, and answer an error for each that was refused; twins are touched where the identity went well."""
+    """Do every line, and answer an error for each that was refused; of such a line nothing is done, neither identity nor twin."""
     if author.asked is not None:
         raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/facts")
     errors: dict[int, JsonObject] = {}
-    lines = []
+    commands: dict[int, Sent] = {}
     for number, body in enumerate(bodies):
         try:
-            lines.append(_line(number, body))
+            commands[number] = _line(body)
         except BodyInvalid as error:
             errors[number] = _error(body, error)
-    for part in ("identity", "twin"):
-        some = [line for line in lines if line.number not in errors and getattr(line, part) is not None]
-        with room.producer(author) as producer:
-            report = producer.submit(getattr(line, part) for line in some)
-        for refused in report.refused:
-            line = some[refused.index]
-            errors[line.number] = _error(line.body, refused.error)
+    with room.producer(author) as producer:
+        report = producer.submit(commands.values())
+    numbers = list(commands)
+    for refused in report.refused:
+        number = numbers[refused.index]
+        errors[number] = _error(bodies[number], refused.error)
     return [errors[number] for number in sorted(errors)]
 
 
-def _line(number: int, body: BulkBody) -> _Line:
+def _line(body: BulkBody) -> Sent:
     mode = body.import_mode
     if mode not in IMPORT_MODES:
         raise BodyInvalid(f"importMode is one of {', '.join(IMPORT_MODES)}, not {mode[:40]!r}")
-    twin = None
     desired = None if body.properties is None else body.properties.desired
-    if mode.startswith("updateTwin") or (mode == "create" and (body.tags or desired)):
-        if_match = body.twin_etag if mode == "updateTwinIfMatchETag" else None
-        twin = PatchTwin(body.id, body.module_id, body.tags, desired, if_match)
+    if_match = body.twin_etag if mode == "updateTwinIfMatchETag" else None
+    twin = PatchTwin(body.id, body.module_id, written(body.tags), written(desired), if_match)
     if mode.startswith("updateTwin"):
-        return _Line(number, body, None, twin)
-    return _Line(number, body, _module(body) if body.module_id is not None else _device(body), twin)
+        return twin
+    identity = _module(body) if body.module_id is not None else _device(body)
+    return Together((identity, twin)) if mode == "create" and (body.tags or desired) else identity
 
 
 def _condition(body: BulkBody) -> str | None:

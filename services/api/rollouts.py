@@ -91,13 +91,13 @@ def schedule(request: Request, name: DeploymentId, body: ScheduleBody) -> JsonOb
 def start(request: Request, name: HeldId) -> JsonObject:
     """Start a deployment now that waits for its time or for somebody, or its rollout where it has one."""
     document, _ = deployment_seen(request, name)
-    room = room_of(request)
+    room, author = room_of(request), author_of(request)
     if rollouts_of(room, name)[name] is not None:
-        room.do(StartRollout(name), author_of(request))
+        room.do(StartRollout(name), author)
     elif isinstance(document.admission, NotStarted):
         # As it was read: what ends or is moved meanwhile is not started over that.
-        room.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author_of(request))
-    else:
+        room.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author)
+    elif not room.stands(author):
         raise ScheduleForbidden(name, "it has started already" if document.admission != Ended() else "it has ended")
     return deployment(request, name)
 

@@ -16,6 +16,7 @@ from events.device.personal import personal_paths
 from events.device.state import decode_device
 from events.history.moment import Moment
 from events.log.connect import Client
+from events.log.keys import FLEET
 from events.log.opening import open_log
 from events.log.port import Log
 from events.log.raw import RawStreams
@@ -94,17 +95,20 @@ class Room(msgspec.Struct, frozen=True):
             yield looking
             raise Shown(glance.preview(commands))
         guard = self.looking.guard(author, self.vault.take_out)
-        guard.look(commands)
+        if author.key is None or not author.key.is_answered:
+            guard.look(commands)
         producer = Producer(
             self.log,
             by=author.by,
             scope=author.scope,
             waker=self.waker,
             take_secrets=guard.take_out,
+            new_keys=self.vault.new_keys,
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
             bar=self.bar,
             guard=lambda proposed: guard(proposed, written=producer.written),
+            key=author.key,
         )
         try:
             yield producer
@@ -168,6 +172,14 @@ class Room(msgspec.Struct, frozen=True):
         """
         with self.producer(author, command) as producer:
             return producer.do(command)
+
+    def stands(self, author: Author) -> bool:
+        """Whether the command of a request with a key, one on the fleet, is in the log: the request is a repeat.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        return author.key is not None and author.key.counts(self.log, FLEET, [0]) != [0]
 
     def do_together(self, author: Author, *commands: FleetCommand) -> tuple[Advice, ...]:
         """Write some commands on deployments and rollouts, all or none.

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand, UpdateDeployment
-from events.device.commands import DeviceCommand, ReportProperties
+from events.device.commands import DeviceCommand, PatchTwin, ReportProperties
 from events.device.errors import DeviceNotFound
 from events.fleet.rows import Own, Row
 from events.log.errors import LogUnavailable
@@ -22,7 +22,8 @@ from events.manifest.document import MODULE, by_module, in_modern_form
 from events.manifest.merge import Conflict, conflicts
 from events.preview.errors import PreviewError
 from events.producer.errors import Command
-from events.producer.producer import Producer, Report
+from events.producer.keys import CommandKey
+from events.producer.producer import Producer
 from events.producer.readiness import report_on
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RecordResults, RolloutCommand
@@ -40,9 +41,13 @@ from services.api.callers import Author, Caller
 from services.api.described import answers, refusals
 from services.api.errors import BodyInvalid, Forbidden, NotFound, text_of
 from services.api.hub import deployment_of, deployment_seen, deployments_seen
+from services.api.idempotency import IdempotencyKeys, command_key, digest_of, name_of
+from services.api.members import check_members
+from services.api.near import near
 from services.api.needs import lacking, needed_for
 from services.api.pages import PAGE_MAX, page, place_of
 from services.api.paths import DeploymentId, DeviceId, NewDeploymentId, StatusName
+from services.api.previewing import digest_of as digest_of_commands
 from services.api.readiness import report_shape, waivers_at
 from services.api.rollouts import create_of, line_of, rollouts_of
 from services.api.room import Room
@@ -67,6 +72,7 @@ FACTS_BODY: JsonObject = {
         },
     }
 }
+_PARTS = ("tags", "desired")
 _KINDS: dict[str, type[Command]] = {
     kind.__name__: kind
     for union in (DeviceCommand, DeploymentCommand, RolloutCommand, WaiverCommand)
@@ -379,25 +385,71 @@ async def facts(request: Request) -> JsonObject:
 
     With the token of a preview they are at most 1000, and looked at once more all together.
     """
-    room, author = room_of(request), author_of(request)
+    room, author, name = room_of(request), author_of(request), name_of(request)
     if author.asked is not None:
         if author.asked.looks:
             raise BodyInvalid("lines are previewed at POST /v1/preview")
-        return await run_in_threadpool(_write_shown, room, author, await commands_of(request))
-    written, refused = 0, []
-    with room.producer(author) as producer:
-        async for first, lines in batches(request):
+        return _shape(await run_in_threadpool(_write_shown, room, author, await commands_of(request), name))
+    written, refused = 0, list[tuple[int, str]]()
+    async for first, lines in batches(request):
+        try:
+            batch = await run_in_threadpool(_write_batch, room, author, _Batch(first, lines), caller_of(request), name)
+        except LogUnavailable as error:
+            raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
+        written += batch.written
+        refused += batch.refused
+    return _shape(BatchAnswer(written, tuple(refused)))
+
+
+class BatchAnswer(msgspec.Struct, frozen=True):
+    """What became of some lines: how many facts are in the log, and the number and the error of each line that was refused."""
+
+    written: int
+    refused: tuple[tuple[int, str], ...]
+
+
+class _Batch(NamedTuple):
+    first: int
+    lines: list[bytes]
+
+
+_batch_answers = msgspec.json.Decoder(BatchAnswer)
+
+
+def _shape(answer: BatchAnswer) -> JsonObject:
+    return {
+        "written": answer.written,
+        "refused": [{"line": number, "error": error} for number, error in answer.refused],
+    }
+
+
+def _once(room: Room, name: str | None, digest: str, write: Callable[[CommandKey | None], BatchAnswer]) -> BatchAnswer:
+    """Write a batch, or answer what became of it when it came with the same key before."""
+    if name is None:
+        return write(None)
+    keys = IdempotencyKeys(room.client)
+    if (known := keys.begin(name, digest)) is not None:
+        return _batch_answers.decode(known)
+    answer = write(command_key(name, digest))
+    # What could not be kept is not lost: the ids of its commands are in the log.
+    with contextlib.suppress(LogUnavailable):
+        keys.finish(name, msgspec.json.encode(answer))
+    return answer
+
+
+def _write_batch(room: Room, author: Author, batch: _Batch, caller: Caller, name: str | None) -> BatchAnswer:
+    first, lines = batch
+
+    def write(key: CommandKey | None) -> BatchAnswer:
+        with room.producer(msgspec.structs.replace(author, key=key)) as producer:
             try:
-                report, bad = await run_in_threadpool(_submit, producer, lines, caller_of(request))
-            except LogUnavailable as error:
-                raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
+                return _submit(producer, batch, caller)
             except PreviewError as error:
                 if first > 1 or producer.written:
-                    error.add(_done(first, producer.written - written))
+                    error.add(_done(first, producer.written))
                 raise
-            written += report.written
-            refused += [{"line": first + number, "error": error} for number, error in bad]
-    return {"written": written, "refused": refused}
+
+    return _once(room, None if name is None else f"{name}:{first}", digest_of(*lines), write)
 
 
 def _done(first: int, more: int) -> str:
@@ -408,11 +460,13 @@ def _done(first: int, more: int) -> str:
     )
 
 
-def _write_shown(room: Room, author: Author, commands: Sequence[Command]) -> JsonObject:
-    with room.producer(author, *commands) as producer:
-        report = producer.submit(commands)
-    refused = [{"line": one.index + 1, "error": text_of(one.error)} for one in report.refused]
-    return {"written": report.written, "refused": refused}
+def _write_shown(room: Room, author: Author, commands: Sequence[Command], name: str | None) -> BatchAnswer:
+    def write(key: CommandKey | None) -> BatchAnswer:
+        with room.producer(msgspec.structs.replace(author, key=key), *commands) as producer:
+            report = producer.submit(commands)
+        return BatchAnswer(report.written, tuple((one.index + 1, text_of(one.error)) for one in report.refused))
+
+    return _once(room, name, digest_of_commands(commands), write)
 
 
 async def commands_of(request: Request) -> list[Command]:
@@ -430,17 +484,16 @@ async def commands_of(request: Request) -> list[Command]:
     return commands
 
 
-def _submit(producer: Producer, lines: list[bytes], caller: Caller) -> tuple[Report, list[tuple[int, str]]]:
-    commands, bad = {}, []
-    for number, line in enumerate(lines):
+def _submit(producer: Producer, batch: _Batch, caller: Caller) -> BatchAnswer:
+    commands, refused = list[tuple[int, Command]](), list[tuple[int, str]]()
+    for number, line in enumerate(batch.lines, batch.first):
         try:
-            commands[number] = allowed(command_of(line), caller)
+            commands.append((number, allowed(command_of(line), caller)))
         except (BodyInvalid, Forbidden) as error:
-            bad.append((number, text_of(error)))
-    report = producer.submit(commands.values())
-    numbers = list(commands)
-    bad += [(numbers[one.index], text_of(one.error)) for one in report.refused]
-    return report, sorted(bad)
+            refused.append((number, text_of(error)))
+    report = producer.submit_numbered(commands)
+    refused += [(one.index, text_of(one.error)) for one in report.refused]
+    return BatchAnswer(report.written, tuple(sorted(refused)))
 
 
 def allowed(command: Command, caller: Caller) -> Command:
@@ -463,18 +516,27 @@ def command_of(line: bytes) -> Command:
     """
     try:
         members_ = msgspec.json.decode(line, type=dict[str, Any])
-        kind = _KINDS[str(members_.pop("command", ""))]
-        unknown = members_.keys() - set(kind.__struct_fields__)
-        if unknown:
-            raise BodyInvalid(f"{kind.__name__} has no member {min(unknown)[:40]!r}")
+        kind = _kind_of(members_.pop("command", ""))
+        check_members(members_, kind)
+        for part in _PARTS if kind is PatchTwin else ():
+            if part in members_ and members_[part] is None:
+                raise BodyInvalid(
+                    f'{part}: null is no patch; leave it out, or send "clear": ["{part}"] to remove all of it'
+                )
         # Whoever may read the registry sees keys in plain: a password that is referred to must not become one.
         if references(members_.get("authentication")):
             raise BodyInvalid("a key is given itself, not as a reference")
         return msgspec.convert(members_, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalid(str(error)) from error
-    except KeyError:
-        raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}") from None
+
+
+def _kind_of(command: object) -> type[Command]:
+    if isinstance(command, str) and command in _KINDS:
+        return _KINDS[command]
+    closest = [name for name in near(str(command)[:80], _KINDS)[:1] if isinstance(command, str)]
+    meant = f"; did you mean {closest[0]!r}?" if closest else ""
+    raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}{meant}")
 
 
 async def batches(request: Request) -> Any:

@@ -50,7 +50,7 @@ class Writer:
         Raises:
             Exception: the error that refuses it, LogUnavailable or ConflictPersists.
         """
-        if author.asked is not None:
+        if author.asked is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
         loop = asyncio.get_running_loop()
         job = _Job(command, author, loop, loop.create_future())
@@ -58,7 +58,7 @@ class Writer:
         return await job.answer
 
     def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
-        """One who looks first, or looked, is nobody else's business."""
+        """What comes with a preview, or with a key, is written apart from what others send."""
         self._room.do(command, author)
         (stored,) = self._room.log.load([command.device_id])
         return stored

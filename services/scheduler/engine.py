@@ -154,7 +154,7 @@ class Engine:
         except REFUSALS as error:
             logger.info("not done", command=type(command).__name__, deployment=_name_of(command), why=str(error))
             return 0
-        return self._append(_name_of(command), proposed, now, fence)
+        return self._append(_name_of(command), proposed, now, fence) if proposed else 0
 
     # -- rollouts
 

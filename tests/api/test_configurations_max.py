@@ -30,6 +30,7 @@ def test_one_more_than_the_setting_allows_is_refused_whatever_its_way(shared_red
         assert system.log.heads() == heads
 
 
+@pytest.mark.full
 def test_what_is_there_may_change_and_makes_room_when_it_goes(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system, TWINFOLD_CONFIGURATIONS_MAX="1") as http:
         http.put("/configurations/one", json=BODY).raise_for_status()
@@ -39,6 +40,7 @@ def test_what_is_there_may_change_and_makes_room_when_it_goes(shared_redis: Embe
         assert http.put("/configurations/two", json=BODY).status_code == 200
 
 
+@pytest.mark.full
 def test_facts_that_come_together_are_counted_one_by_one(shared_redis: EmbeddedRedis) -> None:
     lines = (
         b'{"command": "CreateDeployment", "deployment_id": "%s", "validation": "content", '
@@ -51,6 +53,7 @@ def test_facts_that_come_together_are_counted_one_by_one(shared_redis: EmbeddedR
         assert [one["id"] for one in http.get("/configurations").json()] == ["one", "two"]
 
 
+@pytest.mark.full
 def test_without_the_setting_there_may_be_any_number(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system) as http:
         for number in range(101):

@@ -50,6 +50,7 @@ def acts(found: Any) -> list[str]:
     return [one["act"] for one in found["runs"]["ledBy"]]
 
 
+@pytest.mark.full
 def test_how_their_own_deployment_was_rolled_out_they_are_told(serving: Guarded) -> None:
     north = serving.token("operate", scope="tags.site = 'north'")
     roll_out(serving, "mine", north)
@@ -57,6 +58,7 @@ def test_how_their_own_deployment_was_rolled_out_they_are_told(serving: Guarded)
     serving.http.delete("/configurations/mine", headers=north).raise_for_status()
 
 
+@pytest.mark.full
 def test_no_error_and_no_rollout_tells_them_of_others_though_no_foreign_deployment_is_left(serving: Guarded) -> None:
     system, everybody = serving.system, serving.policy()
     north = serving.token("operate", scope="tags.site = 'north'")

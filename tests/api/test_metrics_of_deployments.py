@@ -93,6 +93,7 @@ def test_results_are_as_many_as_the_rows_of_their_queries(serving: tuple[System,
     ]
 
 
+@pytest.mark.full
 def test_an_update_says_that_a_content_does_not_change_and_that_a_metric_never_matches(
     serving: tuple[System, httpx.Client],
 ) -> None:

@@ -85,6 +85,7 @@ def test_labels_name_the_profile_and_what_a_rule_weighs(serving: tuple[System, h
     assert created["unknownLabels"] == ["readiness.nonsense"]
 
 
+@pytest.mark.full
 def test_the_setting_names_the_profile_where_no_label_does(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system, TWINFOLD_READINESS_PROFILE="development") as http:
         created = http.post("/v1/deployments/open", json=OPEN).json()["readiness"]
@@ -115,6 +116,7 @@ def test_a_deployment_below_the_bar_is_kept_out_on_every_way_in(shared_redis: Em
         http.post("/v1/deployments/ready", json={"content": READY}).raise_for_status()
 
 
+@pytest.mark.full
 def test_waived_findings_let_a_deployment_in(shared_redis: EmbeddedRedis) -> None:
     content = manifest(("agent/modules/temp/settings/image", "registry.example.com/temp:latest"))
     body = {"content": content, "targetCondition": "*"}
@@ -131,6 +133,7 @@ def test_waived_findings_let_a_deployment_in(shared_redis: EmbeddedRedis) -> Non
         assert [one["id"] for one in created["expired"]] == ["over"]
 
 
+@pytest.mark.full
 def test_an_error_alone_is_refused_where_the_setting_says_so(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system, TWINFOLD_READINESS_REFUSE="error") as http:
         http.post("/v1/deployments/open", json=OPEN).raise_for_status()

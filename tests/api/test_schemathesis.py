@@ -36,6 +36,7 @@ def run(description: str, directory: Path, *flags: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.full
 def test_every_answer_is_as_described(description: str, tmp_path: Path) -> None:
     phases = "examples,coverage,fuzzing"
     run(description, tmp_path, "--phases", phases, "--max-examples", "10", "--generation-deterministic")

@@ -240,6 +240,7 @@ def test_silence_is_broken_by_heartbeats_that_say_how_far_one_has_come(shared_re
                 break
 
 
+@pytest.mark.full
 def test_a_slow_reader_gets_all_in_order_and_holds_up_nobody(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system) as http:
         host, port = http.base_url.host, http.base_url.port
@@ -248,7 +249,7 @@ def test_a_slow_reader_gets_all_in_order_and_holds_up_nobody(shared_redis: Embed
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.settimeout(waiting.seconds())
             slow.connect((host, port))
-            slow.sendall(b"GET /v1/stream?from=start HTTP/1.1\r\nhost: x\r\n\r\n")
+            slow.sendall(b"GET /v1/stream?from=start HTTP/1.1\r\nhost: localhost\r\n\r\n")
             system.do(RegisterDevice("d"), *(PatchTags("d", {"text": f"{number:04}" * 800}) for number in range(1500)))
             with following(http, **{"from": "start"}) as events:
                 quick = list(itertools.islice(events, 1502))
@@ -262,6 +263,7 @@ def test_a_slow_reader_gets_all_in_order_and_holds_up_nobody(shared_redis: Embed
         assert len(quick) == 1502
 
 
+@pytest.mark.full
 def test_many_clients_share_one_look_at_the_log(shared_redis: EmbeddedRedis) -> None:
     clients, facts = 200, 50
 
@@ -302,6 +304,7 @@ def test_many_clients_share_one_look_at_the_log(shared_redis: EmbeddedRedis) -> 
         eventually(lambda: "twinfold_streams 0.0" in http.get("/metrics").text, what="nobody follows any more")
 
 
+@pytest.mark.full
 def test_a_stream_ends_when_the_api_does(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, contextlib.ExitStack() as stack:
         with api(system) as http:
@@ -313,6 +316,7 @@ def test_a_stream_ends_when_the_api_does(shared_redis: EmbeddedRedis) -> None:
         assert [list(one)[2:] for one in lines] == [[]] * 3
 
 
+@pytest.mark.full
 def test_nothing_is_missed_while_it_cannot_be_told_who_is_allowed(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system:
         system.do(*join("a"), *join("b"))

@@ -224,6 +224,7 @@ def test_facts_folding_commits_and_conflicts_are_counted(serving: tuple[System, 
         eventually(met, what="two writers met")
 
 
+@pytest.mark.full
 def test_requests_that_are_written_together_are_answered_each_for_itself(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     system.do(*(RegisterDevice(f"d{number}") for number in range(10)))
@@ -251,6 +252,7 @@ def test_requests_that_are_written_together_are_answered_each_for_itself(serving
     assert sum(len(http.get(f"/twins/d{number}").json()["tags"]) for number in range(10)) == 170
 
 
+@pytest.mark.full
 def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple[System, httpx.Client]) -> None:
     _, http = serving
     content = base("m")

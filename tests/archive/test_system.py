@@ -81,6 +81,7 @@ def test_everybody_goes_on_and_a_rebuild_finds_the_same_views(system: System, tm
         assert_rebuilt(system)
 
 
+@pytest.mark.full
 def test_a_device_keeps_time_and_cause_though_the_archive_is_away(system: System, tmp_path: Path) -> None:
     with system.process("-m", "workers.pool"):
         _grow(system)
@@ -106,6 +107,7 @@ def _devices(views: RedisViewStore) -> dict[str, DeviceKept]:
     return {device: one for device, one in found.items() if one is not None}
 
 
+@pytest.mark.full
 def test_a_pool_archives_by_itself(system: System, tmp_path: Path) -> None:
     settings = {
         "TWINFOLD_ARCHIVE_URL": str(tmp_path),
@@ -148,6 +150,7 @@ def test_the_api_answers_from_the_archive_and_says_when_it_is_away(system: Syste
         assert [change["outcome"] for change in changes] == [1, 2]
 
 
+@pytest.mark.full
 def test_a_log_on_a_cluster_is_archived_too(shared_redis: EmbeddedRedis, cluster_url: str, tmp_path: Path) -> None:
     nodes = connect(cluster_url)
     flush(nodes)

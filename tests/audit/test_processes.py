@@ -73,6 +73,7 @@ def test_killed_at_any_step_it_goes_on_where_it_was_and_seals_nothing_twice(syst
     assert held == {"fleet": b"1", **{f"p0{one}": str(system.log.heads()[one]).encode() for one in (0, 1)}}
 
 
+@pytest.mark.full
 def test_of_two_one_seals(system: System) -> None:
     with system.process(*SCHEDULER, **OFTEN), system.process(*SCHEDULER, **OFTEN):
         for number in range(5):
@@ -122,6 +123,7 @@ def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_
     assert verify(system, "--from", "yesterday")[0] == 2
 
 
+@pytest.mark.full
 def test_an_archive_that_is_away_does_not_keep_seals_from_being_made_and_gets_them_later(system: System) -> None:
     archive = system.data_dir / "archive"
     archive.write_text("a file stands in its place")

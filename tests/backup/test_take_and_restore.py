@@ -39,6 +39,7 @@ from events.secrets.sealing import Sealed
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.archive.streams import FAR, mover
+from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, answer, assert_rebuilt, base, deploy, fresh_system, join
 from tests.workers.test_blocked import damage
 from workers.projector import Projector
@@ -188,6 +189,7 @@ def test_deleting_older_backups_leaves_the_files_of_one_that_is_under_way(
     verify(manifest, place, keys=None)
 
 
+@pytest.mark.full
 def test_deleting_older_backups_ends_where_another_begins_and_keeps_keys_that_lie_at_the_same_place(
     system: System, tmp_path: Path
 ) -> None:
@@ -205,6 +207,7 @@ def test_deleting_older_backups_ends_where_another_begins_and_keeps_keys_that_li
     assert same.prune("another log", keep=1, at=1_800_000_000_004) == Pruned((), 1, ())
 
 
+@pytest.mark.full
 def test_a_backup_whose_file_goes_away_before_it_ends_is_none(system: System, tmp_path: Path) -> None:
     def delete() -> None:
         next(path for path in sorted((tmp_path / "files").rglob("*")) if path.is_file()).unlink()
@@ -217,7 +220,7 @@ def test_a_backup_whose_file_goes_away_before_it_ends_is_none(system: System, tm
     verify(manifest, place, keys=None)
 
 
-@pytest.mark.parametrize("alike", [0, ENTRIES_MAX + 5])
+@pytest.mark.parametrize("alike", shortened([0, ENTRIES_MAX + 5]))
 def test_a_log_that_went_on_otherwise_from_an_older_backup_takes_over_what_it_has_in_common_alone(
     system: System, tmp_path: Path, alike: int
 ) -> None:
@@ -241,7 +244,7 @@ def test_a_log_that_went_on_otherwise_from_an_older_backup_takes_over_what_it_ha
     assert common == [alike >= ENTRIES_MAX, False]
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", shortened([1, 2]))
 def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System, tmp_path: Path, times: int) -> None:
     before = {one: all_entries(system, one) for one in stream_names(PARTITIONS)}
     heads, views = beside_streams(system), system.everything_kept()
@@ -265,7 +268,7 @@ def test_what_is_in_the_archive_alone_comes_back_into_an_archive(system: System,
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(1, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)])
-@pytest.mark.parametrize("point", [FailPoint.BACKUP_HEAD_READ, FailPoint.BACKUP_FILE_PUT])
+@pytest.mark.parametrize("point", shortened([FailPoint.BACKUP_HEAD_READ, FailPoint.BACKUP_FILE_PUT]))
 def test_what_is_archived_past_the_heads_of_a_backup_comes_back_whole_once_and_goes_on_being_archived(
     system: System, tmp_path: Path, point: FailPoint, size: int
 ) -> None:
@@ -297,6 +300,7 @@ def test_what_is_archived_past_the_heads_of_a_backup_comes_back_whole_once_and_g
     assert_rebuilt(system)
 
 
+@pytest.mark.full
 def test_full_blocks_of_what_is_in_the_archive_alone_by_now_are_not_needed_any_more(
     system: System, tmp_path: Path
 ) -> None:
@@ -372,7 +376,7 @@ def test_what_the_log_says_is_erased_is_erased_again_by_a_restore(system: System
         store.sealed(["s1"])
 
 
-@pytest.mark.parametrize("data", [b"{", b'{"type":"BlockResolved","stream":1,"position":900,"reason":""}'])
+@pytest.mark.parametrize("data", shortened([b"{", b'{"type":"BlockResolved","stream":1,"position":900,"reason":""}']))
 def test_an_erasure_that_nobody_can_read_is_told_by_a_restore_which_erases_the_others_again(
     system: System, tmp_path: Path, data: bytes
 ) -> None:
@@ -421,7 +425,7 @@ def test_a_system_that_is_stopped_at_a_bad_entry_and_lost_another_is_backed_up_a
     assert system.is_settled()
 
 
-@pytest.mark.parametrize("how", ["an outcome that was changed", "a fact that is gone"])
+@pytest.mark.parametrize("how", shortened(["an outcome that was changed", "a fact that is gone"]))
 def test_a_partition_that_no_longer_folds_to_where_it_was_is_restored_as_stopped_and_all_others_are_whole(
     system: System, tmp_path: Path, how: str
 ) -> None:
@@ -621,6 +625,7 @@ def test_a_backup_of_a_system_that_moves_holds_whatever_its_entries_name(system:
     assert_rebuilt(system)
 
 
+@pytest.mark.full
 def test_a_backup_while_processes_write_is_restored(system: System, tmp_path: Path) -> None:
     stopping = threading.Event()
 
@@ -667,7 +672,7 @@ def _little_room() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
 
 
-@pytest.mark.parametrize("point", ["backup_file_put:3", "backup_before_list"])
+@pytest.mark.parametrize("point", shortened(["backup_file_put:3", "backup_before_list"]))
 def test_a_backup_that_is_killed_is_none_and_the_next_one_is_whole(system: System, tmp_path: Path, point: str) -> None:
     command = [sys.executable, "-c", _TAKE, system.url, str(tmp_path), "1800000000000"]
     killed = waiting.run(command, env=system.environment(TWINFOLD_FAILPOINT=point))

@@ -30,6 +30,7 @@ from services.credentials import issue_token
 from tests import waiting
 from tests.cli.running import up
 from tests.servers import eventually
+from tests.shortening import shortened
 
 pytestmark = pytest.mark.redis_server
 
@@ -110,6 +111,7 @@ def test_the_certificate_that_ca_prints_is_all_that_a_client_needs_to_trust(http
             httpx.Client(verify=trusted).get(f"{http.base_url}/healthz", extensions={"sni_hostname": "other.example"})
 
 
+@pytest.mark.full
 def test_a_client_of_an_old_tls_is_turned_away(http: httpx.Client, twinfold: Run) -> None:
     def offering(highest: ssl.TLSVersion) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=twinfold("ca").strip())
@@ -180,6 +182,7 @@ def test_a_connection_string_with_another_port_comes_with_a_note_for_clients_tha
     assert "SharedAccessKey=" not in noted
 
 
+@pytest.mark.full
 def test_a_key_is_changed_without_cutting_anybody_off(http: httpx.Client, twinfold: Run) -> None:
     assert twinfold("policy", "create", "mine", "RegistryRead") == "mine is created\n"
     first = twinfold("connection-string", "--policy", "mine")
@@ -223,6 +226,7 @@ def test_a_device_and_a_module_connect_with_their_own_keys_to_their_own_paths(
         eventually(lambda: status(http, path, signature(one)) == 401, what="it is turned away")  # noqa: B023
 
 
+@pytest.mark.full
 def test_changing_a_device_leaves_its_keys(twinfold: Run) -> None:
     twinfold("device", "create", "kept")
     before = twinfold("connection-string", "--device", "kept")
@@ -230,6 +234,7 @@ def test_changing_a_device_leaves_its_keys(twinfold: Run) -> None:
     assert twinfold("connection-string", "--device", "kept") == before
 
 
+@pytest.mark.full
 def test_a_planted_key_is_nowhere_in_the_log(data: Path, http: httpx.Client, twinfold: Run) -> None:
     keys = {"primaryKey": PLANTED, "secondaryKey": PLANTED}
     body = {"authentication": {"type": "sas", "symmetricKey": keys}}
@@ -252,6 +257,7 @@ def test_a_planted_key_is_nowhere_in_the_log(data: Path, http: httpx.Client, twi
     assert base64.b64decode(PLANTED) not in kept
 
 
+@pytest.mark.full
 def test_commands_that_look_at_the_log_find_it_by_the_data_directory(twinfold: Run) -> None:
     assert twinfold("blocked") == "no partition is stopped\n"
     assert "no difference" in twinfold("replay", "--partition", "fleet", "--workers", "1")
@@ -282,6 +288,7 @@ def test_a_token_opens_nothing_once_its_time_is_over(data: Path, http: httpx.Cli
     assert status(http, "/devices", token_header(good)) == 200
 
 
+@pytest.mark.full
 def test_a_scoped_token_reaches_the_devices_in_its_scope_and_nothing_else(http: httpx.Client, twinfold: Run) -> None:
     twinfold("device", "create", "north-1", "--tag", "site=north")
     twinfold("device", "create", "south-1", "--tag", "site=south")
@@ -296,6 +303,7 @@ def test_a_scoped_token_reaches_the_devices_in_its_scope_and_nothing_else(http: 
         assert status(http, path, shown) == 401, path
 
 
+@pytest.mark.full
 def test_a_line_of_facts_needs_the_right_of_its_command(http: httpx.Client, twinfold: Run) -> None:
     twinfold("device", "create", "lines")
     service = signature(twinfold("connection-string", "--policy", "service"))
@@ -311,32 +319,37 @@ def test_a_line_of_facts_needs_the_right_of_its_command(http: httpx.Client, twin
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
-    [
-        (["connection-string", "--policy", "nobody"], 1, "there is no policy 'nobody'"),
-        (["connection-string", "--device", "nobody"], 1, "no device 'nobody'"),
-        (["policy", "create", "service", "ServiceConnect"], 1, "already"),
-        (["policy", "create", "x", "Admin"], 1, "one or more of the rights"),
-        (["policy", "rotate", "nobody"], 1, "there is no policy 'nobody'"),
-        (["policy", "delete", "nobody"], 1, "there is no policy 'nobody'"),
-        (["policy", "delete", "service"], 1, "built in"),
-        (["token", "issue", "a b"], 1, "1 to 64 ASCII"),
-        (["token", "issue", "ada", "--role", "owner"], 1, "read, operate, admin"),
-        (["token", "issue", "ada", "--role", "admin", "--scope", "*"], 1, "an admin is not scoped"),
-        (["token", "issue", "ada", "--expires", "soon"], 2, "30m, 12h or 90d"),
-        (["token", "issue", "ada", "--expires", "0h"], 2, "30m, 12h or 90d"),
-        (["token", "revoke", "nobody"], 1, "there is no token 'nobody'"),
-    ],
+    shortened(
+        [
+            (["connection-string", "--policy", "nobody"], 1, "there is no policy 'nobody'"),
+            (["connection-string", "--device", "nobody"], 1, "no device 'nobody'"),
+            (["policy", "create", "service", "ServiceConnect"], 1, "already"),
+            (["policy", "create", "x", "Admin"], 1, "one or more of the rights"),
+            (["policy", "rotate", "nobody"], 1, "there is no policy 'nobody'"),
+            (["policy", "delete", "nobody"], 1, "there is no policy 'nobody'"),
+            (["policy", "delete", "service"], 1, "built in"),
+            (["token", "issue", "a b"], 1, "1 to 64 ASCII"),
+            (["token", "issue", "ada", "--role", "owner"], 1, "read, operate, admin"),
+            (["token", "issue", "ada", "--role", "admin", "--scope", "*"], 1, "an admin is not scoped"),
+            (["token", "issue", "ada", "--expires", "soon"], 2, "30m, 12h or 90d"),
+            (["token", "issue", "ada", "--expires", "0h"], 2, "30m, 12h or 90d"),
+            (["token", "revoke", "nobody"], 1, "there is no token 'nobody'"),
+        ],
+        keep=4,
+    ),
 )
 def test_what_may_not_be_says_why(twinfold: Run, words: list[str], code: int, said: str) -> None:
     assert said in " ".join(twinfold(*words, code=code).split())
 
 
+@pytest.mark.full
 def test_an_identity_without_a_key_has_no_connection_string(http: httpx.Client, twinfold: Run) -> None:
     http.post("/v1/facts", content=b'{"command": "RegisterDevice", "device_id": "bare"}\n').raise_for_status()
     assert "no symmetric key" in twinfold("connection-string", "--device", "bare", code=1)
     assert "has no module" in twinfold("connection-string", "--device", "bare/m", code=1)
 
 
+@pytest.mark.full
 def test_a_directory_that_nothing_served_from_is_usage(tmp_path: Path) -> None:
     for words in (["ca"], ["connection-string"]):
         assert "no `twinfold up` has worked there" in run_on(tmp_path, *words, code=2)
@@ -387,6 +400,7 @@ def test_a_login_is_the_author_until_the_logout(twinfold: Run, data: Path) -> No
     assert twinfold("whoami").startswith(f"user:{OS_USER} ")
 
 
+@pytest.mark.full
 def test_a_token_that_opens_nothing_is_neither_stored_nor_taken_for_an_author(twinfold: Run, data: Path) -> None:
     wrong = f"twf_0a1b_{'x' * 32}"
     assert wrong not in twinfold("login", typed=wrong, code=1)
@@ -401,6 +415,7 @@ def test_a_token_that_opens_nothing_is_neither_stored_nor_taken_for_an_author(tw
     )
 
 
+@pytest.mark.full
 def test_the_administrators_token_is_not_shown_to_another_server(twinfold: Run) -> None:
     with received_headers() as (url, headers):
         twinfold("whoami", "--api-url", url, code=1)

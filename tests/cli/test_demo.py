@@ -14,6 +14,7 @@ import pytest
 from tests import waiting
 from tests.manifest.contents import agent, content, layer, module
 from tests.servers import eventually
+from tests.shortening import shortened
 
 pytestmark = pytest.mark.redis_server
 
@@ -66,6 +67,7 @@ def test_the_story_is_told_without_a_terminal_and_leaves_nothing_behind(temporar
     assert temporary.exists()
 
 
+@pytest.mark.full
 def test_a_manifest_and_a_layer_of_ones_own_take_the_parts_of_the_storys(temporary: Path, tmp_path: Path) -> None:
     own, over = tmp_path / "own.json", tmp_path / "over.json"
     credential = {"username": "u", "password": "hunter2", "address": "registry.example.com"}
@@ -102,7 +104,7 @@ def test_a_file_that_cannot_be_used_is_said_before_anything_starts(
     assert temporary.exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", shortened([signal.SIGINT, signal.SIGTERM]))
 def test_the_demo_cleans_up_when_it_is_told_to_end(temporary: Path, signum: signal.Signals) -> None:
     command = [sys.executable, "-m", "services.cli", "demo"]
     with waiting.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -66,6 +66,7 @@ def test_following_shows_what_comes_and_ends_with_ctrl_c(system: System) -> None
     assert (process.returncode, "Traceback" in words) == (130, False)
 
 
+@pytest.mark.full
 def test_a_reader_that_leaves_early_is_no_error(system: System) -> None:
     piped = " ".join(command(system)) + " | head -1"
     ran = waiting.run(["bash", "-c", piped], check=True)

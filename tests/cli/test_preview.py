@@ -15,6 +15,7 @@ from events.canonical import encode
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.api.serving import served
+from tests.shortening import shortened
 from tests.workers.system import System, base, deploy, join
 
 pytestmark = pytest.mark.redis_server
@@ -74,6 +75,7 @@ def test_with_the_token_of_a_preview_it_is_done_once_more_people_looked(
     assert sorted(system.view.members("south", "actual")) == ["d3", "d4"]
 
 
+@pytest.mark.full
 def test_another_outcome_than_was_shown_leaves_with_1_and_says_what_differs(system: System, twinfold: Run) -> None:
     words = ["deployment", "update", "north", "--priority", "9", "--condition", "tags.site = 'west'"]
     (token,) = re.findall(r"--preview-token (\S+)", twinfold(*words, "--preview").stdout)
@@ -83,7 +85,7 @@ def test_another_outcome_than_was_shown_leaves_with_1_and_says_what_differs(syst
     assert "differs from the preview" in refused.stderr
 
 
-@pytest.mark.parametrize(("answer", "is_done"), [("y", True), ("n", False)])
+@pytest.mark.parametrize(("answer", "is_done"), shortened([("y", True), ("n", False)]))
 def test_at_a_terminal_it_is_shown_and_asked(
     system: System, command: Callable[..., list[str]], answer: str, *, is_done: bool
 ) -> None:

@@ -37,6 +37,7 @@ def test_rebuild_puts_every_partition_in_place_and_says_so(system: System) -> No
     assert {system.views.checkpoint(number).rebuilt for number in range(PARTITIONS)} == {1}
 
 
+@pytest.mark.full
 def test_a_backtest_without_a_deployment_is_told_as_text_and_as_json(system: System) -> None:
     ran = run("backtest", "--redis-url", system.url, "--without", "b", "--json")
     assert ran.returncode == 0, ran.stderr

@@ -214,6 +214,7 @@ def test_flags_that_are_not_right_are_usage(twinfold: Run, flags: tuple[str, ...
     assert word in " ".join(ran.stderr.replace("│", " ").split())
 
 
+@pytest.mark.full
 def test_a_terminal_shows_the_table_until_the_rollout_is_over(twinfold: Run, command: Callable[..., list[str]]) -> None:
     created(twinfold, "seen", "--hold", "--priority", "6")
     twinfold("rollout", "create", "seen", "--phase", "100%")

@@ -181,6 +181,7 @@ def test_without_tls_only_this_machine_is_listened_on(data: Path) -> None:
     assert (ran.returncode, "TWINFOLD_HOST" in ran.stderr, data.exists()) == (2, True, False)
 
 
+@pytest.mark.full
 def test_without_tls_nothing_is_to_be_trusted_and_credentials_are_shown_all_the_same(data: Path) -> None:
     with up(data, "--no-tls") as (_, http, said):
         assert [line.split()[0] for line in said] == ["data", "redis", "api", "workers"]
@@ -201,6 +202,7 @@ def test_a_certificate_of_ones_own_is_served(data: Path, tmp_path: Path) -> None
         assert not (data / "tls").exists()
 
 
+@pytest.mark.full
 def test_a_certificate_that_cannot_be_served_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
     one = certificates.ensure(tmp_path / "one", [], now=dt.datetime.now(dt.UTC))
     other = certificates.ensure(tmp_path / "other", [], now=dt.datetime.now(dt.UTC))
@@ -212,6 +214,7 @@ def test_a_certificate_that_cannot_be_served_is_said_before_anything_starts(data
         assert "--tls-certificate" in ran.stderr
 
 
+@pytest.mark.full
 def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> None:
     with up(data):
         first = bearer(data)
@@ -227,12 +230,14 @@ def test_the_token_of_the_directory_stays_until_it_is_revoked(data: Path) -> Non
         assert http.get("/devices").is_success
 
 
+@pytest.mark.full
 def test_open_access_asks_nobody_and_leaves_no_token(data: Path) -> None:
     with up(data, "--no-tls", TWINFOLD_OPEN_ACCESS="true") as (_, http, _):
         assert httpx.get(f"http://127.0.0.1:{http.base_url.port}/devices", params=API_VERSION).is_success
         assert not (data / "admin.token").exists()
 
 
+@pytest.mark.full
 def test_a_client_that_was_told_goodbye_before_does_not_hold_up_the_end(data: Path) -> None:
     # A line that is idle is closed from this side; the client does not take part in the end of TLS.
     with up(data, TWINFOLD_REQUEST_SECONDS_MAX="0.2", TWINFOLD_LOG_LEVEL="error") as (process, http, _):

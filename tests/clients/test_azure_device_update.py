@@ -302,6 +302,7 @@ def test_a_group_gets_an_update_and_those_who_fail_try_again(client: DeviceUpdat
     eventually(lambda: counted(client, "north", "first")["failed"] == 0, what="it went well")
 
 
+@pytest.mark.full
 def test_a_group_has_one_active_deployment_and_canceled_is_canceled(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     imported(client, "gate", "1.0", "1.1")
@@ -336,6 +337,7 @@ def test_a_group_has_one_active_deployment_and_canceled_is_canceled(client: Devi
     assert list(management.list_deployments_for_group("mid")) == []
 
 
+@pytest.mark.full
 def test_compliance_and_the_best_updates(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     registered(http, "south", "south-0", "south-1", model="s")
@@ -408,12 +410,25 @@ def test_a_failure_past_the_policy_brings_the_group_back(client: DeviceUpdateCli
     eventually(lambda: counted(client, "east", "bad-rollback")["succeeded"] == 3, what="all are well with what is back")
     assert counted(client, "east", "bad-rollback")["state"] == "Active"
     assert counted(client, "east", "bad")["failed"] == 2
+    failed = http.get("/v1/groups/east/deployments/bad/devices", params={"state": "Failed"}).json()["devices"]
+    assert {one["deviceId"]: one["reason"] for one in failed} == dict.fromkeys(names[:2], "it answered 500")
+    bad, brought = http.get("/v1/groups/east/deployments").json()
+    assert (bad["state"], bad["rolledBack"]["to"], bad["rolledBack"]["deployment"]) == (
+        "RolledBack",
+        "contoso/pump/1.0",
+        "bad-rollback",
+    )
+    assert (bad["rolledBack"]["devices"], bad["counts"]["Failed"], bad["rolledBack"]["notBack"]) == (3, 2, {})
+    assert "2 of 3 failed" in bad["rolledBack"]["reason"]
+    assert (brought["rollbackOf"], brought["state"], brought["counts"]["Succeeded"]) == ("bad", "Active", 3)
+    assert http.get("/v1/groups/east").json()["active"] == "bad-rollback"
     eventually(
         lambda: management.get_device("east-0").get("installedUpdate", {}).get("friendlyName") == "pump 1.0",
         what="it is well again",
     )
 
 
+@pytest.mark.full
 def test_what_starts_later_is_inactive_until_then(client: DeviceUpdateClient, running: Hub) -> None:
     management, http = client.device_management, running.admin
     imported(client, "later", "1.0")
@@ -427,6 +442,7 @@ def test_what_starts_later_is_inactive_until_then(client: DeviceUpdateClient, ru
     assert counted(client, "later", "1")["state"] == "Active"
 
 
+@pytest.mark.full
 def test_lists_are_read_page_by_page(client: DeviceUpdateClient, running: Hub) -> None:
     management = client.device_management
     names = {f"many-{number}" for number in range(230)}

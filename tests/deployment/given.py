@@ -31,12 +31,15 @@ class When:
         self._document = document
         self._command = command
 
-    def _decide(self) -> DeploymentFact:
+    def _decide(self) -> DeploymentFact | None:
         check(self._command)
         return decide(self._command, self._document)
 
     def then(self, fact: DeploymentFact) -> None:
         assert self._decide() == fact
+
+    def changes_nothing(self) -> None:
+        assert self._decide() is None
 
     def refused(self, error: type[E], *named: Any) -> E:
         with pytest.raises(error) as caught:

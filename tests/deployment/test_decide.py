@@ -10,6 +10,7 @@ from events.deployment.commands import (
     CreateDeployment,
     DeleteDeployment,
     DeploymentCommand,
+    ScheduleDeployment,
     UpdateDeployment,
     Validation,
 )
@@ -35,6 +36,7 @@ from events.deployment.facts import (
     Ended,
     Everyone,
     NotStarted,
+    Schedule,
 )
 from events.log.codec import encode_fact
 from events.manifest.errors import ManifestInvalid
@@ -133,8 +135,8 @@ OF_MODULE = {"moduleContent": {"properties.desired.a": 1}}
 def test_a_configuration_of_a_module_has_a_condition_of_its_kind(condition: str) -> None:
     created = DeploymentCreated(OF_MODULE, condition)
     given().when(create(content=OF_MODULE, target_condition=condition)).then(created)
-    update = UpdateDeployment("base", target_condition=OF_M)
-    given(created).when(update).then(DeploymentUpdated(OF_M, 0, {}, {}))
+    update = UpdateDeployment("base", target_condition=OF_M, priority=1)
+    given(created).when(update).then(DeploymentUpdated(OF_M, 1, {}, {}))
 
 
 def test_conditions_of_modules_and_of_devices_do_not_stand_for_each_other() -> None:
@@ -181,9 +183,17 @@ def test_an_update_can_empty_what_it_names() -> None:
     given(CREATED).when(command).then(DeploymentUpdated("", 0, {}, {}))
 
 
-def test_an_update_that_changes_nothing_is_a_fact_all_the_same() -> None:
-    fact = DeploymentUpdated("tags.env = 'prod'", 10, {"site": "a"}, {"m": "select * from devices"})
-    given(CREATED).when(UpdateDeployment("base")).then(fact)
+@pytest.mark.parametrize(
+    "command",
+    [
+        UpdateDeployment("base"),
+        UpdateDeployment("base", "tags.env = 'prod'", 10, {"site": "a"}, {"m": "select * from devices"}, "*"),
+        ChangeAdmission("base", Everyone()),
+        ScheduleDeployment("base", Schedule()),
+    ],
+)
+def test_a_command_that_changes_nothing_is_no_fact(command: DeploymentCommand) -> None:
+    given(CREATED).when(command).changes_nothing()
 
 
 def test_an_update_is_held_to_the_rules_of_a_creation() -> None:

@@ -36,12 +36,15 @@ class When:
     def __init__(self, of: DeviceDocument | None, mine: ModuleDocument | None, command: DeviceCommand) -> None:
         self._device, self._module, self._command = of, mine, command
 
-    def _decide(self) -> DeviceFact:
+    def _decide(self) -> DeviceFact | None:
         check(self._command)
         return decide(self._command, self._device, self._module)
 
     def then(self, fact: DeviceFact) -> None:
         assert self._decide() == fact
+
+    def changes_nothing(self) -> None:
+        assert self._decide() is None
 
     def refused(self, error: type[E], *named: Any) -> E:
         with pytest.raises(error) as caught:

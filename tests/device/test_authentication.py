@@ -78,7 +78,8 @@ def test_a_module_is_made_exactly_what_an_update_says() -> None:
 def test_a_module_is_updated_under_its_etag_where_it_is_and_is_not_of_the_system() -> None:
     has = given(DeviceRegistered(), ModuleCreated("m"))
     has.when(UpdateModule(DEVICE, "m", if_match="AAAAAAAAAAE=")).refused(EtagMismatch, "m")
-    has.when(UpdateModule(DEVICE, "m", if_match="AAAAAAAAAAI=")).then(ModuleUpdated("m"))
+    has.when(UpdateModule(DEVICE, "m", "IotEdge", if_match="AAAAAAAAAAI=")).then(ModuleUpdated("m", "IotEdge"))
+    has.when(UpdateModule(DEVICE, "m", if_match="AAAAAAAAAAI=")).changes_nothing()
     has.when(UpdateModule(DEVICE, "n", if_match="*")).refused(ModuleNotFound, "n")
     has.when(CreateModule(DEVICE, "$edgeAgent")).refused(ModuleIdInvalid, "$edgeAgent", "If-Match")
 

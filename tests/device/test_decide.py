@@ -95,7 +95,7 @@ def test_nothing_happens_to_a_device_that_is_not_there(command: DeviceCommand) -
 def test_patches_and_replacements_become_facts() -> None:
     there = given(JOINED)
     there.when(RetireDevice(DEVICE)).then(DeviceRetired())
-    there.when(PatchTags(DEVICE, {"a": None})).then(TwinPatched({"a": None}))
+    given(JOINED, TwinPatched({"a": 1})).when(PatchTags(DEVICE, {"a": None})).then(TwinPatched({"a": None}))
     there.when(PatchTwin(DEVICE, tags={"a": 1}, desired={"b": 2})).then(TwinPatched({"a": 1}, {"b": 2}))
     there.when(PatchTwin(DEVICE, module_id="m", desired={"b": 2})).then(TwinPatched(None, {"b": 2}))
     there.when(ReportProperties(DEVICE, {"a": {"b": None}})).then(PropertiesReported({"a": {"b": None}}))
@@ -104,6 +104,57 @@ def test_patches_and_replacements_become_facts() -> None:
 def test_a_replacement_holds_no_nulls() -> None:
     given(JOINED).when(ReplaceTwin(DEVICE, tags={"a": None, "b": {"c": None}}, desired={"d": 1})).then(
         TwinReplaced({"b": {}}, {"d": 1})
+    )
+
+
+TAGGED = (JOINED, TwinPatched({"a": 1, "b": {"c": True}}, {"d": 2}))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        PatchTags(DEVICE, {}),
+        PatchTags(DEVICE, {"a": 1, "z": None, "b": {"c": True, "z": None}}),
+        PatchTwin(DEVICE),
+        PatchTwin(DEVICE, tags={"a": 1}, desired={"d": 2}, if_match="*"),
+        PatchTwin(DEVICE, module_id="m", tags={}, desired={}, clear=("tags", "desired")),
+        ReplaceTwin(DEVICE, tags={"b": {"c": True}, "a": 1}, desired={"d": 2}),
+        ReplaceTwin(DEVICE, module_id="m"),
+        UpdateDevice(DEVICE),
+        UpdateDevice(DEVICE, edge=True, enabled=True, if_match="*"),
+    ],
+)
+def test_a_write_that_changes_nothing_is_no_fact(command: DeviceCommand) -> None:
+    given(*TAGGED).when(command).changes_nothing()
+
+
+@pytest.mark.parametrize("value", [1.0, True, "1", [1], {"x": 1}])
+def test_a_value_of_another_type_is_a_change_although_python_may_call_it_equal(value: Any) -> None:
+    given(*TAGGED).when(PatchTags(DEVICE, {"a": value})).then(TwinPatched({"a": value}))
+
+
+def test_a_part_that_does_not_change_keeps_its_version() -> None:
+    there = given(*TAGGED)
+    there.when(PatchTwin(DEVICE, tags={"a": 2}, desired={"d": 2})).then(TwinPatched({"a": 2}))
+    there.when(PatchTwin(DEVICE, tags={"a": 1}, desired={"d": 3})).then(TwinPatched(None, {"d": 3}))
+    tags_only = ReplaceTwin(DEVICE, tags={"b": {"e": 1}, "f": 2}, desired={"d": 2})
+    there.when(tags_only).then(TwinPatched({"a": None, "b": {"c": None, "e": 1}, "f": 2}))
+    desired_only = ReplaceTwin(DEVICE, tags={"a": 1, "b": {"c": True}}, desired={"d": 3})
+    there.when(desired_only).then(TwinReplaced({"a": 1, "b": {"c": True}}, {"d": 3}))
+
+
+def test_a_part_can_lose_all_that_it_has() -> None:
+    there = given(*TAGGED)
+    there.when(PatchTwin(DEVICE, clear=("tags",))).then(TwinPatched({"a": None, "b": None}))
+    there.when(PatchTwin(DEVICE, tags={"a": 3}, clear=("tags", "desired"))).then(
+        TwinPatched({"a": 3, "b": None}, {"d": None})
+    )
+    there.when(PatchTwin(DEVICE, "$edgeAgent", clear=("desired",))).refused(SystemModuleReserved)
+
+
+def test_a_report_is_a_fact_although_it_changes_nothing_as_the_hub_counts_each() -> None:
+    given(JOINED, PropertiesReported({"a": 1})).when(ReportProperties(DEVICE, {"a": 1})).then(
+        PropertiesReported({"a": 1})
     )
 
 
@@ -128,8 +179,9 @@ def test_what_system_modules_should_run_comes_from_deployments_alone(module_id: 
 
 @pytest.mark.parametrize("etag", ETAGS)
 def test_a_condition_that_holds_lets_a_change_through(etag: str | None) -> None:
-    given(JOINED).when(PatchTwin(DEVICE, tags={}, if_match=etag)).then(TwinPatched({}))
-    given(JOINED).when(ReplaceTwin(DEVICE, module_id="m", if_match=etag)).then(TwinReplaced({}, {}))
+    given(JOINED).when(PatchTwin(DEVICE, tags={"a": 1}, if_match=etag)).then(TwinPatched({"a": 1}))
+    replace = ReplaceTwin(DEVICE, module_id="m", desired={"a": 1}, if_match=etag)
+    given(JOINED).when(replace).then(TwinReplaced({}, {"a": 1}))
 
 
 def test_a_condition_that_does_not_hold_is_refused_with_the_etag_that_stands() -> None:

@@ -19,6 +19,7 @@ from events.log.documents import encoded
 from events.log.keys import FLEET, partition_of
 from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
+from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 from workers.projector import Projector
 from workers.replay.streams import Replay
@@ -78,7 +79,7 @@ def told(shared_redis: EmbeddedRedis, tmp_path: Path) -> Any:
         yield told
 
 
-@pytest.mark.parametrize("which", ["facts of the partition", "facts of the fleet", "outcomes"])
+@pytest.mark.parametrize("which", shortened(["facts of the partition", "facts of the fleet", "outcomes"]))
 def test_a_snapshot_with_facts_that_were_lost_is_named_and_not_used_and_replaced(told: Told, which: str) -> None:
     match which:
         case "facts of the partition":
@@ -109,6 +110,7 @@ def test_a_snapshot_with_facts_that_were_lost_is_named_and_not_used_and_replaced
     assert told.replayed() == []
 
 
+@pytest.mark.full
 def test_a_snapshot_ahead_of_a_log_that_lost_its_tail_is_named_and_keeps_no_other_from_being_due(told: Told) -> None:
     where = told.lose(*(PatchTags("d", {"n": one}) for one in range(5)))
     told.do(PatchTags("d", {"floor": 1}))

@@ -81,6 +81,7 @@ def test_what_was_in_effect_while_workers_were_stopped_and_what_was_implied(shar
 
 
 @pytest.mark.redis_server
+@pytest.mark.full
 def test_what_was_decided_late_is_in_effect_from_then_on_and_not_before(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system) as http:
         with system.process("-m", "workers.pool"):
@@ -128,6 +129,7 @@ def _refuses_what_there_is_not(http: httpx.Client) -> None:
 
 
 @pytest.mark.redis_server
+@pytest.mark.full
 def test_an_answer_names_its_moment_and_asking_for_that_gives_the_same_bytes(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), api(system) as http:
         system.do(*join("d", site="north"), deploy("old", base("a")))

@@ -13,6 +13,7 @@ from tests.workers.system import fresh_system
 pytestmark = pytest.mark.redis_server
 
 
+@pytest.mark.full
 def test_whoever_is_scoped_is_not_shown_an_earlier_registration_that_the_views_still_take_for_theirs(
     shared_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def stopped(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactor
         yield Stopped(serving, bad, bad_fleet)
 
 
+@pytest.mark.full
 def test_an_unreadable_fact_of_the_fleet_is_in_nobodys_way_before_it(stopped: Stopped) -> None:
     http, owner, bad = stopped.serving.http, stopped.serving.policy(), stopped.bad_fleet
 
@@ -67,6 +68,7 @@ def test_an_unreadable_fact_of_the_fleet_is_in_nobodys_way_before_it(stopped: St
     assert (beyond.status_code, beyond.json()["error"]["code"]) == (500, "LogDamaged")
 
 
+@pytest.mark.full
 def test_a_fact_that_does_not_follow_is_named_to_operators_and_to_nobody_who_is_scoped(stopped: Stopped) -> None:
     http, owner, bad = stopped.serving.http, stopped.serving.policy(), stopped.bad
     north = stopped.serving.token("operate", scope="tags.site = 'north'")

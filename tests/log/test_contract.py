@@ -262,3 +262,19 @@ def test_every_fact_encodes_to_bytes_that_decode_to_it() -> None:
         encode_fact(DeviceRegistered())
         == b'{"type":"DeviceRegistered","edge":true,"enabled":true,"status_reason":null}'
     )
+
+
+def test_the_ids_of_commands_are_remembered_with_how_many_facts_each_has(log: Log) -> None:
+    (a, b), stream = names_in(0, 2), 0
+    batch = [
+        register(a, command_id="one"),
+        Proposed(a, 1, TwinPatched({"x": 1}), follows=True, command_id="one"),
+        register(b, command_id="two"),
+        tagged(b, 1),
+    ]
+    append(log, *batch)
+    assert log.remembered(stream, ["one", "never", "two"]) == [2, 0, 1]
+    assert log.remembered(stream, []) == []
+    append(log, register(names_in(0, 3)[2], 7, command_id="conflict"))
+    assert log.remembered(stream, ["conflict"]) == [0]
+    assert log.remembered(FLEET, ["one"]) == [0]

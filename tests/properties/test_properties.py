@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.properties import INTEGER_MAX, INTEGER_MIN, is_secret, merge_patch, problems_of, size_of
+from events import canonical
+from events.properties import INTEGER_MAX, INTEGER_MIN, is_secret, merge_patch, patch_between, problems_of, size_of
 from tests.manifest.values import anything, objects
 
 
@@ -105,6 +106,19 @@ def test_depth_and_size_are_bounded_and_told_with_limit_and_actual_value() -> No
     assert (problem.rule, problem.limit, problem.actual) == ("size", 8192, 8194)
     assert "8192" in problem.message
     assert "8194" in problem.message
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(objects, objects)
+def test_the_patch_between_two_objects_leads_from_one_to_the_other(one: dict[str, Any], two: dict[str, Any]) -> None:
+    before, after = merge_patch({}, one), merge_patch({}, two)
+    patch = patch_between(before, after)
+    assert canonical.encode(merge_patch(before, patch)) == canonical.encode(after)
+    assert patch_between(after, after) == {}
+
+
+def test_the_patch_between_objects_tells_numbers_and_booleans_apart() -> None:
+    assert patch_between({"a": 1, "b": {"c": 1}}, {"a": True, "b": {"c": 1.0}}) == {"a": True, "b": {"c": 1.0}}
 
 
 def test_a_patch_may_hold_nulls_that_remove_and_none_in_arrays() -> None:

@@ -21,6 +21,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.replay.test_replay import DEVICES, differences, drain, live
 from tests.servers import eventually
+from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
 from workers.projector import Projector, device_facts
 from workers.replay.folding import OutcomeDiffers
@@ -121,7 +122,7 @@ def test_a_commit_of_what_was_read_before_the_switch_does_not_stand_after_it(sys
     assert differences(system) == []
 
 
-@pytest.mark.parametrize("point", REBUILDING, ids=lambda point: point.value)
+@pytest.mark.parametrize("point", shortened(REBUILDING), ids=lambda point: point.value)
 def test_killed_at_any_point_views_are_as_they_were_and_the_next_run_clears_up(
     system: System, point: FailPoint
 ) -> None:
@@ -140,6 +141,7 @@ def test_killed_at_any_point_views_are_as_they_were_and_the_next_run_clears_up(
     assert (staged(system), kept(system), differences(system)) == ([], before, [])
 
 
+@pytest.mark.full
 def test_of_two_that_rebuild_one_partition_the_later_goes_on_and_nothing_is_left_of_the_other(system: System) -> None:
     first = Staging(system.log.client, 1)
     rebuild(system)
@@ -151,6 +153,7 @@ def test_of_two_that_rebuild_one_partition_the_later_goes_on_and_nothing_is_left
     assert (staged(system), kept(system)) == ([], before)
 
 
+@pytest.mark.full
 def test_what_one_left_goes_with_the_next_though_one_between_could_not_clear_it(system: System) -> None:
     client: Any = system.log.client
     Staging(client, 1).write(Writes(Checkpoint(), Checkpoint(), {"ids": {"0": b"x"}}, {}, None))

@@ -34,6 +34,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.fleet.histories import History, histories
 from tests.fleet.test_laws import run, steps
+from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 from workers.projector import Projector
 from workers.replay.pool import told
@@ -142,7 +143,7 @@ def test_a_twin_that_was_altered_is_named_with_the_place_inside(system: System) 
     assert (twin.path, twin.stored, twin.folded) == ("$.tags.site", '"x"', "1")
 
 
-@pytest.mark.parametrize("subject", ["d3", "nobody"])
+@pytest.mark.parametrize("subject", shortened(["d3", "nobody"]))
 def test_a_head_that_was_altered_or_put_there_is_named(system: System, subject: str) -> None:
     number = partition_of(subject, PARTITIONS)
     system.log.client.hset(key(number, "heads"), subject, "9:1")
@@ -150,6 +151,7 @@ def test_a_head_that_was_altered_or_put_there_is_named(system: System, subject: 
     assert (head.kind, head.place, head.stored) == ("head", f"{key(number, 'heads')} {subject}", "9:1")
 
 
+@pytest.mark.full
 def test_a_document_of_the_fleet_that_went_is_named(system: System) -> None:
     system.log.client.hdel(key(FLEET, "snapshots"), "b")
     (document,) = differences(system)
@@ -157,7 +159,7 @@ def test_a_document_of_the_fleet_that_went_is_named(system: System) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["configurations", "deployments", "ids", "index", "ordinals", "rows", "sets", "targets"]
+    "name", shortened(["configurations", "deployments", "ids", "index", "ordinals", "rows", "sets", "targets"], keep=2)
 )
 def test_a_field_of_a_view_that_was_altered_or_went_is_named(system: System, name: str) -> None:
     client: Any = system.log.client
@@ -171,6 +173,7 @@ def test_a_field_of_a_view_that_was_altered_or_went_is_named(system: System, nam
     assert (gone.kind, gone.place, gone.stored) == ("view", f"{place} {field.decode()}", "")
 
 
+@pytest.mark.full
 def test_a_device_too_many_in_a_set_is_named(system: System) -> None:
     client: Any = system.log.client
     field, data = next(iter(client.hgetall(key(1, "view:targets")).items()))
@@ -182,6 +185,7 @@ def test_a_device_too_many_in_a_set_is_named(system: System) -> None:
     assert found.devices == (msgspec.json.decode(first)[0],)
 
 
+@pytest.mark.full
 def test_a_number_of_an_array_and_one_of_the_checkpoint_are_named(system: System) -> None:
     client: Any = system.log.client
     client.setrange(key(2, "view:row_of"), 4, b"\x63\0\0\0")
@@ -216,7 +220,7 @@ def test_an_outcome_that_was_altered_is_named_with_the_facts_it_can_come_from(sy
     assert found.first_fact
 
 
-@pytest.mark.parametrize("field", [b"at", b"cause"])
+@pytest.mark.parametrize("field", shortened([b"at", b"cause"]))
 def test_the_time_and_the_cause_of_an_outcome_are_compared_as_well(system: System, field: bytes) -> None:
     number, _ = outcomes_of(system)
     edit(system, key(number, "outcomes"), 2, lambda fields: {**fields, field: b"17"})
@@ -224,7 +228,7 @@ def test_the_time_and_the_cause_of_an_outcome_are_compared_as_well(system: Syste
     assert (found.kind, found.place, found.path) == ("outcome", f"p{number:02d}:outcomes:2", f"$.{field.decode()}")
 
 
-@pytest.mark.parametrize("which", [1, 2, 0])
+@pytest.mark.parametrize("which", shortened([1, 2, 0]))
 def test_an_outcome_that_went_is_named_first_in_the_middle_or_last(system: System, which: int) -> None:
     number, count = outcomes_of(system)
     position = which or count
@@ -234,6 +238,7 @@ def test_an_outcome_that_went_is_named_first_in_the_middle_or_last(system: Syste
     assert (found[0].stored, found[0].folded) == ("", "an outcome that is not recorded")
 
 
+@pytest.mark.full
 def test_an_outcome_too_many_is_named(system: System) -> None:
     number, count = outcomes_of(system)
     client: Any = system.log.client
@@ -248,6 +253,7 @@ def test_an_outcome_too_many_is_named(system: System) -> None:
     assert found[0].folded == "nothing that is decided here"
 
 
+@pytest.mark.full
 def test_facts_that_were_left_out_by_decision_are_left_out_again(system: System) -> None:
     bad = Proposed("d11", system.log.load(["d11"])[0].head.version, TwinPatched({"site": 3}))
     number = partition_of("d11", PARTITIONS)
@@ -309,6 +315,7 @@ def test_an_archive_alone_is_folded_and_its_outcomes_compared(system: System, tm
     assert found["outcomes"] >= 4
 
 
+@pytest.mark.full
 def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_is_folded(
     system: System, tmp_path: Path
 ) -> None:
@@ -337,13 +344,14 @@ def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_ca
     assert "p02 cannot be folded: p02: position 2 was expected" in ran.stdout
 
 
+@pytest.mark.full
 def test_processes_that_end_because_redis_went_away_are_told_as_that(system: System, tmp_path: Path) -> None:
     environment = system.environment(TWINFOLD_REDIS_URL=f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(LogUnavailable, match="trying again is safe"):
         list(told(Asked(), [0, 1], processes=2, environment=environment))
 
 
-@pytest.mark.parametrize("upto", ["fleet:3", "p01:4,fleet:2"])
+@pytest.mark.parametrize("upto", shortened(["fleet:3", "p01:4,fleet:2"]))
 def test_a_part_of_the_history_is_folded_to_positions(system: System, upto: str) -> None:
     replay = Replay(system.log, system.views, system.views, upto=lambda stream: _places(upto).get(str(stream)))
     found = [replay.stream(stream) for stream in (FLEET, *range(PARTITIONS))]
@@ -351,6 +359,7 @@ def test_a_part_of_the_history_is_folded_to_positions(system: System, upto: str)
     assert all(one.vector.fleet <= 3 for one in found if one.vector is not None)
 
 
+@pytest.mark.full
 def test_a_part_of_the_history_is_folded_to_a_time(system: System) -> None:
     asked = msgspec.json.encode({"until": 0, "workers": 1}).decode()
     command = [sys.executable, "-m", "workers.replay", asked]

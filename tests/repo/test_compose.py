@@ -112,6 +112,7 @@ def running(command: list[str], environment: dict[str, str], place: Path) -> Ite
 
 
 @pytest.mark.redis_server
+@pytest.mark.full
 def test_the_commands_of_the_image_run_and_their_health_checks_hold(image: Path, tmp_path: Path) -> None:
     port, api_port, beat = free_port(), free_port(), tmp_path / "heartbeat"
     server, *arguments = SERVICES["redis"]["command"]

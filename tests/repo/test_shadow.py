@@ -53,6 +53,7 @@ def test_a_foreign_package_earlier_on_the_path_is_named_with_the_remedy(
     assert len(ran.stderr.splitlines()) == 1
 
 
+@pytest.mark.full
 def test_a_foreign_module_file_is_found_too(tmp_path: Path, elsewhere: Path) -> None:
     (tmp_path / "events.py").write_text(FOREIGN)
     ran = twinfold(tmp_path, ROOT, cwd=elsewhere)
@@ -60,6 +61,7 @@ def test_a_foreign_module_file_is_found_too(tmp_path: Path, elsewhere: Path) -> 
     assert str(tmp_path / "events.py") in ran.stderr
 
 
+@pytest.mark.full
 def test_a_package_that_was_installed_over_ours_is_found(tmp_path: Path, elsewhere: Path) -> None:
     for name in shadow.PACKAGES:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

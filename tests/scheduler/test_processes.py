@@ -135,6 +135,7 @@ def test_a_scheduler_killed_at_any_step_leaves_each_act_done_once(system: System
     assert_once(system, "new")
 
 
+@pytest.mark.full
 def test_one_that_slept_through_its_lease_writes_nothing_when_it_wakes(system: System) -> None:
     roll_out(system, "new")
     with system.process(*SCHEDULER, **{VARIABLE: "schedule_judged:1:stop"}) as asleep:
@@ -180,6 +181,7 @@ def test_an_older_fence_is_refused_and_a_new_one_is_higher(system: System) -> No
     assert again > newer
 
 
+@pytest.mark.full
 def test_two_at_once_carry_a_rollout_through_once(system: System) -> None:
     roll_out(system, "new")
     with system.process(*SCHEDULER), system.process(*SCHEDULER):
@@ -212,6 +214,7 @@ def test_no_gate_is_judged_while_a_partition_is_stopped(system: System) -> None:
     assert [type(fact).__name__ for fact in facts] == ["RolloutCreated", "RolloutStarted"]
 
 
+@pytest.mark.full
 def test_redis_killed_and_restarted_between_judgement_and_act_leaves_each_act_done_once() -> None:
     with redis_server(appendfsync="always") as server:
         system = System(server.url)

@@ -140,6 +140,7 @@ def test_what_is_in_use_is_erased_by_insisting_alone_with_a_reason_and_former_ke
     assert (done.returncode, done.stdout.startswith("2 secrets")) == (0, True), done.stderr
 
 
+@pytest.mark.full
 def test_where_the_keys_of_one_device_are_erased_all_others_show_theirs_and_keep_them(serving: Guarded) -> None:
     owner, http = serving.policy(), serving.http
     names = ("d1", "d2", "d3")
@@ -181,6 +182,7 @@ def assert_gone(serving: Guarded, ids: tuple[str, ...], plain: bytes) -> None:
     assert plain not in all_of(serving.system)
 
 
+@pytest.mark.full
 def test_the_passwords_of_a_deployment_are_erased_once_nothing_has_them(serving: Guarded) -> None:
     system, http, operator = serving.system, serving.http, serving.token("operate")
     serving.register("d1", capabilities={"iotEdge": True})
@@ -209,6 +211,7 @@ def test_the_passwords_of_a_deployment_are_erased_once_nothing_has_them(serving:
     assert (again.returncode, "no secret of it is left" in again.stderr) == (1, True)
 
 
+@pytest.mark.full
 def test_devices_that_run_a_deleted_deployment_are_named_and_go_on_without_its_passwords_when_somebody_insists(
     serving: Guarded,
 ) -> None:
@@ -236,6 +239,7 @@ def test_devices_that_run_a_deleted_deployment_are_named_and_go_on_without_its_p
     assert str(after.json()) == str(before).replace("hunter2", "***")
 
 
+@pytest.mark.full
 def test_all_secrets_that_a_webhook_ever_had_are_erased_once_it_is_deleted(serving: Guarded) -> None:
     system, http, admin = serving.system, serving.http, serving.token("admin")
     for query in ("token=hunter2", "token=hunter3"):
@@ -277,6 +281,7 @@ def test_where_the_file_of_redis_is_not_written_anew_that_is_said_after_all_else
     assert list(RedisSecretStore(client).ids()) == []
 
 
+@pytest.mark.full
 def test_every_server_of_a_cluster_is_asked(cluster_url: str) -> None:
     with contextlib.closing(connect(cluster_url)) as client:
         flush(client)

@@ -35,7 +35,7 @@ def after(*facts: WebhookFact) -> WebhookDocument | None:
     return document
 
 
-def decided(command: WebhookCommand, *given: WebhookFact) -> WebhookFact:
+def decided(command: WebhookCommand, *given: WebhookFact) -> WebhookFact | None:
     check(command, kinds=KINDS)
     return decide(command, after(*given))
 
@@ -64,8 +64,15 @@ def test_one_that_is_defined_again_after_its_end_is_another() -> None:
     assert (again.born, again.version) == (3, 3)
 
 
+def test_a_command_that_changes_nothing_is_no_fact() -> None:
+    assert decided(define(secret=None), DEFINED) is None
+    assert decided(PauseWebhook("siem", "moves"), DEFINED, WebhookPaused("moves")) is None
+
+
 def test_a_secret_that_is_not_given_is_the_one_that_stands_and_a_new_webhook_has_one() -> None:
-    assert decided(define(secret=None), DEFINED) == DEFINED
+    renamed = define(secret=None, deployments=("north",))
+    assert decided(renamed, DEFINED) == WebhookDefined(URL, SECRET, after={"fleet": 3}, deployments=("north",))
+    assert decided(define(secret=None), DEFINED, WebhookPaused("moves")) == DEFINED
     with pytest.raises(WebhookInvalid, match="secret is missing"):
         decided(define(secret=None))
 

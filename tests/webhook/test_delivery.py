@@ -15,6 +15,7 @@ from events.notification.positions import names_of
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually
+from tests.shortening import shortened
 from tests.webhook.receiver import Received, Receiver, receiver
 from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import PARTITIONS, base, deploy, join
@@ -122,7 +123,7 @@ def test_a_receiver_that_fails_is_tried_again_later_each_time_and_then_told_of_a
     assert serving.http.get("/v1/webhooks/siem").json()["failingSince"] is None
 
 
-@pytest.mark.parametrize("point", ["delivery_posted", "delivery_noted"])
+@pytest.mark.parametrize("point", shortened(["delivery_posted", "delivery_noted"]))
 def test_a_worker_killed_around_a_delivery_loses_nothing_and_keeps_the_order(
     serving: Notifying, hook: Receiver, point: str
 ) -> None:
@@ -162,6 +163,7 @@ def test_whoever_is_gone_is_paused_at_once_and_goes_on_when_resumed(serving: Not
     assert streams(hook.ids()).keys() <= registered.keys()
 
 
+@pytest.mark.full
 def test_a_webhook_that_fails_for_hours_is_paused_and_loses_nothing(
     shared_redis: EmbeddedRedis, tmp_path: Path, hook: Receiver
 ) -> None:
@@ -227,6 +229,7 @@ def test_filters_choose_by_kind_deployment_and_device(serving: Notifying, hook: 
     assert set(outcome["data"]["moves"][0]["devices"]) <= {"a", "b"}
 
 
+@pytest.mark.full
 def test_what_is_deleted_is_told_no_more_and_defined_again_begins_anew(serving: Notifying, hook: Receiver) -> None:
     serving.define(url=hook.url, kinds=["DeviceRegistered"])
     with serving.pool():

@@ -17,6 +17,7 @@ from events.view_store.stopped import details, stops
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually
+from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
 
 pytestmark = pytest.mark.redis_server
@@ -60,7 +61,7 @@ def devices_of(number: int) -> list[str]:
     return [name for name in (f"d{one}" for one in range(40)) if partition_of(name, PARTITIONS) == number]
 
 
-@pytest.mark.parametrize("how", ["unreadable", "impossible", "gap"])
+@pytest.mark.parametrize("how", shortened(["unreadable", "impossible", "gap"]))
 def test_a_partition_stops_at_a_bad_fact_and_goes_on_by_decision_alone(system: System, how: str) -> None:
     first, second, *_ = devices_of(1)
     system.do(PatchTags(first, {"on": True}))
@@ -89,7 +90,7 @@ def test_a_partition_stops_at_a_bad_fact_and_goes_on_by_decision_alone(system: S
     assert_rebuilt(system)
 
 
-@pytest.mark.parametrize("how", ["unreadable", "impossible", "condition"])
+@pytest.mark.parametrize("how", shortened(["unreadable", "impossible", "condition"]))
 def test_a_bad_fact_of_the_fleet_stops_everyone_until_it_is_decided(system: System, how: str) -> None:
     match how:
         case "unreadable":
@@ -141,6 +142,7 @@ def command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]
     return waiting.run(whole)
 
 
+@pytest.mark.full
 def test_what_can_be_folded_by_now_goes_on_when_somebody_wants_it_tried_again(system: System) -> None:
     """As after an upgrade: here the entry becomes one that is known."""
     first, second, *_ = devices_of(1)
@@ -232,6 +234,7 @@ def test_a_lost_tail_is_not_decided_upon_but_restored(system: System) -> None:
     assert "twinfold restore" in choices[1].what
 
 
+@pytest.mark.full
 def test_a_damaged_document_is_found_and_made_of_the_facts_again(system: System) -> None:
     client: Any = system.log.client
     victim = devices_of(1)[0]

@@ -11,6 +11,7 @@ from events.log.keys import FLEET
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually, redis_server
+from tests.shortening import shortened
 from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
 from workers.projector import Projector
@@ -77,7 +78,7 @@ def test_every_step_of_append_wake_fold_and_commit_passes_its_fail_point(system:
     assert set(FailPoint) - set(in_order) == set(ELSEWHERE)
 
 
-@pytest.mark.parametrize("point", FOLDING, ids=lambda point: point.value)
+@pytest.mark.parametrize("point", shortened(FOLDING, keep=2), ids=lambda point: point.value)
 def test_a_worker_killed_at_any_step_changes_nothing_of_what_is_kept(
     system: System, uninterrupted: list[list[Any]], point: FailPoint
 ) -> None:
@@ -91,7 +92,7 @@ def test_a_worker_killed_at_any_step_changes_nothing_of_what_is_kept(
     assert_rebuilt(system)
 
 
-@pytest.mark.parametrize("point", PRODUCING, ids=lambda point: point.value)
+@pytest.mark.parametrize("point", shortened(PRODUCING), ids=lambda point: point.value)
 def test_a_producer_killed_at_any_step_and_run_again_writes_everything_once(
     system: System, uninterrupted: list[list[Any]], point: FailPoint
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_producer_killed_between_append_and_wake_is_found_by_the_sweep(system:
         assert system.view.effective("d00") is not None
 
 
+@pytest.mark.full
 def test_a_worker_killed_after_it_went_behind_the_others_changes_nothing(
     system: System, uninterrupted: list[list[Any]]
 ) -> None:
@@ -140,6 +142,7 @@ def test_two_workers_on_one_partition_commit_each_fact_once(system: System, unin
     assert_rebuilt(system)
 
 
+@pytest.mark.full
 def test_a_worker_stopped_for_long_and_continued_does_no_harm(system: System, uninterrupted: list[list[Any]]) -> None:
     for number in range(GROUPS):
         write(system.url, system.queue_url, number)
@@ -160,6 +163,7 @@ def _state(pid: int) -> str:
         return stat.read().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.full
 def test_a_plain_rq_worker_with_our_class_drains_the_queue(system: System) -> None:
     write(system.url, system.queue_url, 0)
     command = ("-m", "rq.cli", "worker", "-w", "workers.worker.Worker", "-u", system.queue_url, "twinfold-project")
@@ -168,7 +172,9 @@ def test_a_plain_rq_worker_with_our_class_drains_the_queue(system: System) -> No
     assert system.status("base")["target"] > 0
 
 
-@pytest.mark.parametrize("point", [FailPoint.COMMIT_BEFORE_SCRIPT, FailPoint.COMMIT_AFTER_SCRIPT, FailPoint.FOLD_READ])
+@pytest.mark.parametrize(
+    "point", shortened([FailPoint.COMMIT_BEFORE_SCRIPT, FailPoint.COMMIT_AFTER_SCRIPT, FailPoint.FOLD_READ])
+)
 def test_redis_killed_and_restarted_in_the_middle_of_a_job_changes_nothing(
     uninterrupted: list[list[Any]], point: FailPoint
 ) -> None:
@@ -188,6 +194,7 @@ def test_redis_killed_and_restarted_in_the_middle_of_a_job_changes_nothing(
         system.close()
 
 
+@pytest.mark.full
 def test_redis_killed_and_restarted_under_load_loses_nothing_acknowledged() -> None:
     with redis_server(appendfsync="always") as server:
         system = System(server.url)

@@ -1,0 +1,1 @@
+"""What the tests of the code that decides notice: `python -m tests.mutation [package …]`."""

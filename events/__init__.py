@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from events.rollout.commands import ApprovePhase as ApprovePhase
     from events.rollout.commands import CreateRollout as CreateRollout
     from events.rollout.commands import PauseRollout as PauseRollout
+    from events.rollout.commands import RecordResults as RecordResults
     from events.rollout.commands import ResumeRollout as ResumeRollout
     from events.rollout.commands import RetryFailed as RetryFailed
     from events.rollout.commands import RollBack as RollBack
@@ -250,6 +251,7 @@ _NAMES = {
         "ApprovePhase",
         "CreateRollout",
         "PauseRollout",
+        "RecordResults",
         "ResumeRollout",
         "RetryFailed",
         "RollBack",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from events.deployment.facts import Everyone as Everyone
     from events.deployment.facts import NotStarted as NotStarted
     from events.deployment.facts import Schedule as Schedule
+    from events.device.authentication import KEYS_DECLINED as KEYS_DECLINED
     from events.device.commands import CreateModule as CreateModule
     from events.device.commands import DeleteModule as DeleteModule
     from events.device.commands import PatchTags as PatchTags
@@ -173,6 +174,7 @@ _NAMES = {
         "NotStarted",
         "Schedule",
     ),
+    "events.device.authentication": ("KEYS_DECLINED",),
     "events.device.commands": (
         "CreateModule",
         "DeleteModule",

@@ -1,6 +1,5 @@
 """Policies and tokens, for whoever has the log itself: `up`, the API at its start, and the command line."""
 
-import base64
 import contextlib
 import secrets
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from events.log.keys import FLEET
 from events.log.port import Log
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
+from events.secrets.taking import new_key
 
-_KEY_BYTES = 32
 _TOKEN_BYTES = 32
 _ID_BYTES = 8
 
@@ -29,13 +28,8 @@ class NoKey(Exception):
     """An identity has no key that could be shown."""
 
     def __init__(self, subject: str) -> None:
-        super().__init__(f"{subject} has no symmetric key: give it one over the API, as in PUT /devices/{subject}")
+        super().__init__(f"{subject} has no symmetric key: give it one with `twinfold device keys {subject} --give`")
         self.subject = subject
-
-
-def new_key() -> str:
-    """A key that nobody guesses, as base64."""
-    return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 
 def ensure_policies(producer: Producer, log: Log) -> None:

@@ -1,6 +1,9 @@
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +15,11 @@ from tests.servers import redis_cluster, redis_server
 # Tests start hundreds of processes: none of them compiles anew what another one has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# What a test's own settings do not name a place for, such as a key file, goes into a directory of this process.
+if "TWINFOLD_DATA_DIR" not in os.environ:
+    os.environ["TWINFOLD_DATA_DIR"] = tempfile.mkdtemp(prefix="twinfold-test-data-")
+    atexit.register(shutil.rmtree, os.environ["TWINFOLD_DATA_DIR"], ignore_errors=True)
 
 # The same examples each time, however slow the machine is at the moment.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

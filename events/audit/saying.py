@@ -127,6 +127,10 @@ def _phase(verb: str) -> Say:
     return say
 
 
+def _parent(data: JsonObject) -> str:
+    return f", with the parent {_cut(str(data['parent_scope']))}" if data.get("parent_scope") else ""
+
+
 def _module(verb: str) -> Say:
     return lambda subject, data: f"{verb} module {data.get('module_id')} of {subject}"
 
@@ -142,10 +146,10 @@ def _of_update(verb: str) -> Say:
 SENTENCES: Mapping[str, Say] = {
     "DeviceRegistered": lambda subject, data: (
         f"registered {'edge ' if data.get('edge', True) else ''}device {subject}"
-        f"{'' if data.get('enabled', True) else ', disabled'}"
+        f"{'' if data.get('enabled', True) else ', disabled'}{_parent(data)}"
     ),
     "DeviceUpdated": lambda subject, data: (
-        f"changed the identity of {subject}: {'enabled' if data.get('enabled') else 'disabled'}"
+        f"changed the identity of {subject}: {'enabled' if data.get('enabled') else 'disabled'}{_parent(data)}"
     ),
     "DeviceRetired": _because("retired device {}"),
     "ModuleCreated": _module("created"),

@@ -11,10 +11,23 @@ X509_TYPES = ("selfSigned", "certificateAuthority")
 TYPES = ("sas", *X509_TYPES)
 MODULE_TYPES = (*TYPES, "none")
 
+KEYS_DECLINED: JsonObject = {"type": "declined"}
+"""For a new device or module that is to have no keys: without an authentication of its own it is given some."""
+
 KEYS = ("primaryKey", "secondaryKey")
 THUMBPRINTS = ("primaryThumbprint", "secondaryThumbprint")
 
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
+
+
+def check_new_authentication(device_id: str, authentication: JsonObject | None, *, module: bool) -> None:
+    """As `check_authentication`, of an identity that is to be made, which can decline keys.
+
+    Raises:
+        AuthenticationInvalid: as there.
+    """
+    if authentication != KEYS_DECLINED:
+        check_authentication(device_id, authentication, module=module)
 
 
 def check_authentication(device_id: str, authentication: JsonObject | None, *, module: bool) -> None:

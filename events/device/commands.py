@@ -23,6 +23,8 @@ class RegisterDevice(_Keyed, frozen=True):
     """Let a device join; one that was retired joins as a new generation.
 
     `authentication` is the hub's object (contract/hub.md §1.5): `{"type": "sas", "symmetricKey": {"primaryKey": …}}` and so on.
+    `None` asks for new keys, which producers of `open_producer` and the API make; `KEYS_DECLINED` for none.
+    The parent of an edge device is in `parent_scopes`, that of another in `device_scope`, by its `deviceScope`.
     """
 
     device_id: str
@@ -30,10 +32,15 @@ class RegisterDevice(_Keyed, frozen=True):
     enabled: bool = True
     status_reason: str | None = None
     authentication: dict[str, Any] | None = None
+    device_scope: str | None = None
+    parent_scopes: tuple[str, ...] | None = None
 
 
 class UpdateDevice(_Keyed, frozen=True):
-    """Change the identity; `None` leaves a value as it is. `if_match` is the identity's etag, `*`, or no condition."""
+    """Change the identity; `None` leaves a value as it is. `if_match` is the identity's etag, `*`, or no condition.
+
+    An empty `device_scope`, or of an edge device empty `parent_scopes`, takes the parent away.
+    """
 
     device_id: str
     edge: bool | None = None
@@ -41,6 +48,8 @@ class UpdateDevice(_Keyed, frozen=True):
     status_reason: str | None = None
     if_match: str | None = None
     authentication: dict[str, Any] | None = None
+    device_scope: str | None = None
+    parent_scopes: tuple[str, ...] | None = None
 
 
 class RetireDevice(msgspec.Struct, frozen=True):
@@ -51,7 +60,7 @@ class RetireDevice(msgspec.Struct, frozen=True):
 
 
 class CreateModule(_Keyed, frozen=True):
-    """Make a module identity by hand."""
+    """Make a module identity by hand. `authentication`: as in `RegisterDevice`."""
 
     device_id: str
     module_id: str

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from events import canonical
 from events.canonical import JsonObject
-from events.device.authentication import check_authentication
+from events.device.authentication import KEYS_DECLINED, check_authentication, check_new_authentication
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -25,6 +25,7 @@ from events.device.commands import (
 from events.device.errors import (
     DeviceExists,
     DeviceNotFound,
+    DeviceScopeInvalid,
     EtagMismatch,
     IdentityTextInvalid,
     ModuleExists,
@@ -48,6 +49,13 @@ from events.device.facts import (
     PropertiesReported,
     TwinPatched,
     TwinReplaced,
+)
+from events.device.hierarchy import (
+    SCOPE_CHARACTERS_MAX,
+    Documents,
+    check_parent,
+    device_of_scope,
+    parent_asked,
 )
 from events.device.identifiers import SYSTEM_MODULES, check_device_id, check_module_id, module_subject
 from events.device.state import (
@@ -76,6 +84,9 @@ MODULES_MAX = 50
 """How many modules made by hand a device can have (contract/hub.md §6); those of deployments have a limit of their own."""
 
 
+_NOTHING_ABOVE: Documents = {}
+
+
 def check(command: DeviceCommand) -> None:
     """Refuse what no state could allow: ids, and patches that break limits by themselves.
 
@@ -102,14 +113,28 @@ def check(command: DeviceCommand) -> None:
                 )
             if not isinstance(command, DeleteModule):
                 _check_text(command.device_id, "managedBy", command.managed_by)
-                check_authentication(command.device_id, command.authentication, module=True)
+                rule = check_new_authentication if isinstance(command, CreateModule) else check_authentication
+                rule(command.device_id, command.authentication, module=True)
         case RegisterDevice() | UpdateDevice():
             _check_text(command.device_id, "statusReason", command.status_reason)
-            check_authentication(command.device_id, command.authentication, module=False)
+            rule = check_new_authentication if isinstance(command, RegisterDevice) else check_authentication
+            rule(command.device_id, command.authentication, module=False)
+            _check_scopes(command)
         case RetireDevice() | SetConfiguration():
             pass
         case _:
             assert_never(command)
+
+
+def _check_scopes(command: RegisterDevice | UpdateDevice) -> None:
+    for member, scopes in (
+        ("deviceScope", (command.device_scope or "",)),
+        ("parentScopes", command.parent_scopes or ()),
+    ):
+        if any(len(scope) > SCOPE_CHARACTERS_MAX for scope in scopes):
+            raise DeviceScopeInvalid(
+                command.device_id, member, f"has at most {SCOPE_CHARACTERS_MAX} characters, as every deviceScope"
+            )
 
 
 def _check_text(device_id: str, member: str, text: object) -> None:
@@ -152,10 +177,17 @@ def subject_of(command: DeviceCommand) -> str:
     return module_subject(command.device_id, module_id)
 
 
-def decide(command: DeviceCommand, device: DeviceDocument | None, module: ModuleDocument | None) -> DeviceFact | None:
+def decide(
+    command: DeviceCommand,
+    device: DeviceDocument | None,
+    module: ModuleDocument | None,
+    *,
+    above: Documents = _NOTHING_ABOVE,
+) -> DeviceFact | None:
     """The fact that a checked command becomes, given the device and, where it is about one, the module's twin.
 
     `None` where nothing would change; what a device reports is a fact all the same, as the hub counts each report.
+    `above` has the devices that the command names as parents, and what is above them (`parents_named`).
 
     Raises:
         DeviceError: the command may not happen as things stand.
@@ -163,7 +195,10 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
     if isinstance(command, RegisterDevice):
         if device is not None and not device.retired:
             raise DeviceExists(command.device_id)
-        return DeviceRegistered(command.edge, command.enabled, command.status_reason, _said(command.authentication))
+        parent_scope = _parent_scope(command, None, edge=command.edge, above=above)
+        return DeviceRegistered(
+            command.edge, command.enabled, command.status_reason, _said(command.authentication), parent_scope or UNSET
+        )
     if device is None or device.retired:
         raise DeviceNotFound(command.device_id)
     match command:
@@ -180,7 +215,7 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             return _replace_twin(command, device, module)
         case UpdateDevice():
             _check_identity(command, device)
-            return _update_device(command, device)
+            return _update_device(command, device, above)
         case RetireDevice():
             _check_identity(command, device)
             return DeviceRetired()
@@ -207,6 +242,32 @@ def decide(command: DeviceCommand, device: DeviceDocument | None, module: Module
             return ModuleDeleted(module_id)
         case _:
             assert_never(command)
+
+
+def parents_named(command: DeviceCommand, device: DeviceDocument | None) -> tuple[str, ...]:
+    """The devices that a command is decided on as parents: those that it names, and the one that an edge device keeps."""
+    if not isinstance(command, RegisterDevice | UpdateDevice):
+        return ()
+    kept = "" if device is None or device.retired else device.parent_scope
+    scopes = dict.fromkeys((command.device_scope or "", *(command.parent_scopes or ()), kept))
+    return tuple(name for scope in scopes if (name := device_of_scope(scope)) is not None and name != command.device_id)
+
+
+def _parent_scope(
+    command: RegisterDevice | UpdateDevice, device: DeviceDocument | None, *, edge: bool, above: Documents
+) -> str:
+    """The scope of the parent after a command. One that stays is not looked at again: it may have left since."""
+    after = parent_asked(
+        command.device_id,
+        device,
+        edge=edge,
+        device_scope=command.device_scope,
+        parent_scopes=command.parent_scopes,
+    )
+    before = ("", edge) if device is None else (device.parent_scope, device.edge)
+    if after and (after != before[0] or (edge and not before[1])):
+        check_parent(command.device_id, after, above, edge=edge)
+    return after
 
 
 def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched | None:
@@ -252,13 +313,17 @@ def _sections(
     return (EMPTY, EMPTY) if twin is None else (twin.tags, twin.desired)
 
 
-def _update_device(command: UpdateDevice, device: DeviceDocument) -> DeviceUpdated | None:
-    before = DeviceUpdated(device.edge, device.enabled, device.status_reason, device.authentication)
+def _update_device(command: UpdateDevice, device: DeviceDocument, above: Documents) -> DeviceUpdated | None:
+    before = DeviceUpdated(
+        device.edge, device.enabled, device.status_reason, device.authentication, device.parent_scope or UNSET
+    )
+    edge = device.edge if command.edge is None else command.edge
     after = DeviceUpdated(
-        device.edge if command.edge is None else command.edge,
+        edge,
         device.enabled if command.enabled is None else command.enabled,
         device.status_reason if command.status_reason is None else command.status_reason,
         device.authentication if command.authentication is None else command.authentication,
+        _parent_scope(command, device, edge=edge, above=above) or UNSET,
     )
     return None if after == before else replace(after, authentication=_said(command.authentication))
 
@@ -270,7 +335,7 @@ def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument
 
 
 def _said(authentication: JsonObject | None) -> JsonObject | UnsetType:
-    return UNSET if authentication is None else authentication
+    return UNSET if authentication in (None, KEYS_DECLINED) else authentication
 
 
 def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> ModuleIdentity:

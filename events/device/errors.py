@@ -4,6 +4,7 @@ DeviceError
 ├── DeviceIdInvalid · ModuleIdInvalid · IdentityTextInvalid · AuthenticationInvalid
 ├── DeviceExists · DeviceNotFound
 ├── ModuleExists · ModuleNotFound · TooManyModules
+├── DeviceScopeInvalid · ParentNotFound · ParentNotEdgeCapable · HierarchyCyclic · HierarchyTooDeep
 ├── SystemModuleReserved   written by deployments alone
 ├── EtagMismatch
 └── TwinLimitExceeded      with every problem found
@@ -128,3 +129,52 @@ class NotEdgeCapable(DeviceError):
     def __init__(self, device_id: str) -> None:
         super().__init__(f"{device_id}: not an edge device; set capabilities.iotEdge to true first")
         self.device_id = device_id
+
+
+class DeviceScopeInvalid(DeviceError):
+    """`deviceScope` or `parentScopes` of an identity cannot be so; `why` goes on with the sentence."""
+
+    def __init__(self, device_id: str, member: str, why: str) -> None:
+        super().__init__(f"{device_id}: {member} {why}")
+        self.device_id, self.member = device_id, member
+
+
+class ParentNotFound(DeviceError):
+    """No device has the scope that was named as the parent's: it is not registered, or was registered again since."""
+
+    def __init__(self, device_id: str, scope: str) -> None:
+        super().__init__(
+            f"{device_id}: no edge device has the scope {scope[:300]!r}; read the deviceScope of the parent and send that"
+        )
+        self.device_id, self.scope = device_id, scope
+
+
+class ParentNotEdgeCapable(DeviceError):
+    """Only an edge device can be a parent."""
+
+    def __init__(self, device_id: str, parent: str) -> None:
+        super().__init__(
+            f"{device_id}: its parent {parent!r} is not an edge device; set capabilities.iotEdge of {parent!r} to true first"
+        )
+        self.device_id, self.parent = device_id, parent
+
+
+class HierarchyCyclic(DeviceError):
+    """A device would be its own ancestor; `above` are those from its parent up to itself."""
+
+    def __init__(self, device_id: str, above: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{device_id}: it would be above itself: {' < '.join((device_id, *above))}; remove a parent on that way first"
+        )
+        self.device_id, self.above = device_id, above
+
+
+class HierarchyTooDeep(DeviceError):
+    """There would be too many layers of edge devices."""
+
+    def __init__(self, device_id: str, parent: str, layers_max: int) -> None:
+        super().__init__(
+            f"{device_id}: an edge device has at most {layers_max} layers of edge devices below it, and with the parent"
+            f" {parent!r} there would be more; choose a parent further up"
+        )
+        self.device_id, self.parent, self.layers_max = device_id, parent, layers_max

@@ -6,7 +6,8 @@ from msgspec import UNSET, UnsetType
 from events.canonical import JsonObject
 
 # `authentication` is the hub's object (contract/hub.md §1.2) with a `{"$secret": id}` for each key, and left out where nobody
-# said anything of it, as facts were written before there was any.
+# said anything of it, as facts were written before there was any. `parent_scope` is the `deviceScope` of the parent, and left
+# out where there is none.
 
 
 class DeviceRegistered(msgspec.Struct, frozen=True, tag="DeviceRegistered", forbid_unknown_fields=True):
@@ -16,6 +17,7 @@ class DeviceRegistered(msgspec.Struct, frozen=True, tag="DeviceRegistered", forb
     enabled: bool = True
     status_reason: str | None = None
     authentication: JsonObject | UnsetType = UNSET
+    parent_scope: str | UnsetType = UNSET
 
 
 class DeviceUpdated(msgspec.Struct, frozen=True, tag="DeviceUpdated", forbid_unknown_fields=True):
@@ -25,6 +27,7 @@ class DeviceUpdated(msgspec.Struct, frozen=True, tag="DeviceUpdated", forbid_unk
     enabled: bool
     status_reason: str | None = None
     authentication: JsonObject | UnsetType = UNSET
+    parent_scope: str | UnsetType = UNSET
 
 
 class DeviceRetired(msgspec.Struct, frozen=True, tag="DeviceRetired", forbid_unknown_fields=True):

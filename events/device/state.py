@@ -82,6 +82,8 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     modules: dict[str, ModuleIdentity] = {}
     modules_deleted: int = 0
     authentication: JsonObject | UnsetType = UNSET
+    parent_scope: str = ""
+    """The `deviceScope` of the parent; empty where there is none."""
 
 
 class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -160,6 +162,7 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 authentication=document.authentication if fact.authentication is UNSET else fact.authentication,
                 status_updated_at=at if fact.enabled != document.enabled else document.status_updated_at,
                 modules=document.modules if fact.edge else _without(document.modules, *SYSTEM_MODULES),
+                parent_scope="" if fact.parent_scope is UNSET else fact.parent_scope,
             )
         case ConfigurationSet():
             return msgspec.structs.replace(document, version=version)
@@ -199,6 +202,7 @@ def _registered(document: DeviceDocument | None, fact: DeviceRegistered, *, vers
         twin_etag=former.twin_etag + 1,
         registered_at=at,
         authentication=fact.authentication,
+        parent_scope="" if fact.parent_scope is UNSET else fact.parent_scope,
         modules_deleted=former.modules_deleted,
     )
 

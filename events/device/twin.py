@@ -8,6 +8,7 @@ import msgspec
 from events.canonical import JsonObject
 from events.device.authentication import THUMBPRINTS
 from events.device.etags import twin_etag
+from events.device.hierarchy import device_scope, parent_scopes
 from events.device.personal import HIDDEN
 from events.device.stamps import Stamp, metadata
 from events.device.state import DeviceDocument, ModuleDocument, section
@@ -40,18 +41,8 @@ _NOTHING: Mapping[str, Any] = {}
 NOT_CONFIGURED = Configured()
 
 
-def generation_id(document: DeviceDocument) -> str:
-    """When the device was registered in ticks of 100 ns since the year 1, as the hub counts."""
-    return str(ticks(max(document.registered_at, 0)) + document.generation)
-
-
-def device_scope(device_id: str, document: DeviceDocument) -> str | None:
-    """The scope of an edge device, which never changes; `None` for others (contract/hub.md §1.5)."""
-    return f"ms-azure-iot-edge://{device_id}-{generation_id(document)}" if document.edge else None
-
-
 def device_twin(device_id: str, document: DeviceDocument, configured: Configured = NOT_CONFIGURED) -> JsonObject:
-    """A device's twin; `tags`, `configurations` and `deviceScope` are left out where there is nothing to say.
+    """A device's twin; `tags`, `configurations`, `deviceScope` and `parentScopes` are left out where there is nothing to say.
 
     What configurations give lies over what was set by hand as a merge patch does, and `$version` counts the changes of
     either.
@@ -85,8 +76,8 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
     if configured.standings:
         twin["configurations"] = _shown(configured.standings)
     twin["capabilities"] = {"iotEdge": document.edge}
-    scope = device_scope(device_id, document)
-    return twin if scope is None else {**twin, "deviceScope": scope}
+    scope, parents = device_scope(device_id, document), parent_scopes(document)
+    return twin | ({} if scope is None else {"deviceScope": scope}) | ({"parentScopes": parents} if parents else {})
 
 
 def module_twin(

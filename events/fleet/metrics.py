@@ -169,6 +169,10 @@ class _Within:
         other = BitMap(ordinals[(answered != 0) & (answered != wanted)])
         return (equal, other) if expression.op is Op.EQ else (other, equal)
 
+    def contains(self, _path: Path, _literal: str) -> BitMap | None:
+        """No metric with an array is kept (`plan_of`)."""
+        return None
+
     def _shown_itself(self, path: Path) -> BitMap:
         """Who reports the overlaid property itself: then nothing of the hub's is seen below it."""
         return self._slices.present(path[: len(REPORTED) + 1])

@@ -31,6 +31,7 @@ from events.device.facts import (
 )
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Answers, Signature, as_desired
+from events.fleet.children import Children
 from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
 from events.fleet.deployments import (
     CONTENT_KEY,
@@ -120,6 +121,7 @@ class Partition:
         """Who has a module made by hand, by its name."""
         self.of_modules = ModuleTargets(self.index, self.deployments, self._admitted)
         self.changed_modules: set[str] = set()
+        self.children = Children()
         self.kept_sets: dict[str, bytes] = {}
         self.changed_targets: set[tuple[int, str]] = set()
         self.changed_deployments: set[tuple[int, str]] = set()
@@ -203,6 +205,7 @@ class Partition:
                 self._by_hand.setdefault(ordinal, []).append(content.get(CONTENT_KEY, {}))
             case DeviceUpdated():
                 self.directory.update(ordinal, edge=fact.edge, enabled=fact.enabled)
+                self.children.put(ordinal, fact.parent_scope or "")
                 self._renewed.add(ordinal)
             case DeviceRetired():
                 self._retire(device_id)
@@ -255,6 +258,7 @@ class Partition:
         for packed in (self.row_of, self.moved_by, self.twin_versions, self.answers):
             packed.reserve(count)
         self.twin_versions[ordinal] = version
+        self.children.put(ordinal, fact.parent_scope or "")
         self.changed_ids.add(device_id)
         self.changed_id_pages.add(ordinal // PAGE_ITEMS)
         self._renewed.add(ordinal)
@@ -263,6 +267,7 @@ class Partition:
         ordinal = self.directory.retire(device_id)
         self.index.forget(ordinal)
         self.answers.forget(ordinal)
+        self.children.put(ordinal, "")
         self.twin_versions[ordinal] = 0
         self._by_hand.pop(ordinal, None)
         for module_id in [name for name, members in self.modules.items() if ordinal in members]:

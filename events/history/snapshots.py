@@ -18,7 +18,7 @@ from events.log.keys import FLEET, name
 from events.log.raw import RawEntry, digest
 from events.views.kept import Checkpoint, Kept
 
-_MAGIC = b"twinfold snapshot 2\n"
+_MAGIC = b"twinfold snapshot 3\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
 

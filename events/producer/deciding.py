@@ -1,12 +1,13 @@
 """From commands and what stands to proposed facts."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
+from typing_extensions import override
 
 from events import canonical
 from events.access import decide as access_decide
@@ -27,9 +28,17 @@ from events.deployment.errors import DeploymentError, DeploymentNotFound, Schedu
 from events.deployment.state import DeploymentDocument
 from events.device import decide as device_decide
 from events.device import state as device_state
-from events.device.commands import DeviceCommand, RegisterDevice, RetireDevice, SetConfiguration
+from events.device.commands import (
+    CreateModule,
+    DeviceCommand,
+    RegisterDevice,
+    RetireDevice,
+    SetConfiguration,
+    UpdateDevice,
+)
 from events.device.errors import DeviceError, DeviceNotFound
 from events.device.facts import DeviceRegistered, DeviceRetired, ModuleDeleted
+from events.device.hierarchy import LAYERS_MAX, Documents, device_of_scope
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument
 from events.log.errors import FactTooLarge
@@ -102,8 +111,62 @@ def load(log: Log, sent: Iterable[Sent]) -> Standings:
         names = list(dict.fromkeys(subject for command in concerned for subject in subjects_of(command)))
         if names:
             found |= zip(((fleet, name) for name in names), log.load(names, fleet=fleet), strict=True)
+    _load_above(log, commands, found)
     updating.load_more(log, commands, found)
     return found
+
+
+def wants_keys(command: Command, standings: Standings) -> bool:
+    """Whether a command makes an identity, as things stand, and leaves its authentication to the producer."""
+    if not isinstance(command, RegisterDevice | CreateModule) or command.authentication is not None:
+        return False
+    document = _device(standings, command.device_id)
+    is_registered = document is not None and not document.retired
+    if isinstance(command, RegisterDevice):
+        return not is_registered
+    return document is not None and is_registered and command.module_id not in document.modules
+
+
+def _load_above(log: Log, commands: Sequence[Command], found: Standings) -> None:
+    """Add the parents that commands on devices name, and what is above these, as far up as a hierarchy goes."""
+    names: set[str] = set()
+    for command in commands:
+        if isinstance(command, RegisterDevice | UpdateDevice):
+            names.update(device_decide.parents_named(command, _device(found, command.device_id)))
+    for _ in range(LAYERS_MAX + 1):
+        names -= {name for fleet, name in found if not fleet}
+        if not names:
+            return
+        loaded = sorted(names)
+        found |= zip(((False, name) for name in loaded), log.load(loaded), strict=True)
+        above = (_device(found, name) for name in loaded)
+        names = {name for one in above if one is not None and (name := device_of_scope(one.parent_scope)) is not None}
+
+
+def _device(standings: Standings, device_id: str) -> DeviceDocument | None:
+    return _decoded(standings[False, device_id], device_state.decode_device)
+
+
+class _Above(Mapping[str, DeviceDocument | None]):
+    """The devices above one, read as they are asked for; of those that it names, as if they were not there outside a scope."""
+
+    def __init__(self, standings: Standings, named: Collection[str], scope: Scope | None) -> None:
+        self._standings, self._named, self._scope = standings, named, scope
+
+    @override
+    def __getitem__(self, device_id: str) -> DeviceDocument | None:
+        document = _device(self._standings, device_id)
+        if self._scope is not None and device_id in self._named and not self._scope.holds(device_id, document):
+            return None
+        return document
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return (name for fleet, name in self._standings if not fleet)
+
+    @override
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -> float:
@@ -175,17 +238,18 @@ def _propose_of_device(command: DeviceCommand, standings: Standings, scope: Scop
     if scope is not None and not isinstance(command, RegisterDevice) and not scope.holds(command.device_id, document):
         raise DeviceNotFound(command.device_id)
     if subject == command.device_id:
-        return _propose_device(command, document, device.head, scope)
+        above = _Above(standings, device_decide.parents_named(command, document), scope)
+        return _propose_device(command, document, device.head, scope, above)
     return _propose_module(command, document, device.head, standings[False, subject])
 
 
 def _propose_device(
-    command: DeviceCommand, document: DeviceDocument | None, head: Head, scope: Scope | None
+    command: DeviceCommand, document: DeviceDocument | None, head: Head, scope: Scope | None, above: Documents
 ) -> tuple[Proposed, ...]:
     subject = command.device_id
     if scope is not None and isinstance(command, RegisterDevice):
         _check_in(scope, subject, DeviceDocument(1, 1))
-    fact = device_decide.decide(command, document, None)
+    fact = device_decide.decide(command, document, None, above=above)
     if fact is None:
         return ()
     after = device_state.evolve_device(document, fact, version=head.version + 1, at=AT_APPEND)

@@ -25,6 +25,9 @@ def open_producer(
 ) -> Producer:
     """Open the log at a URL for writing. `by` is who the facts are by, as in `producer:csv-import` or `user:ada`.
 
+    New devices and modules without an authentication get keys, which are sealed and kept beside the log; register with
+    `authentication=KEYS_DECLINED` to have none.
+
     `queue_url` is where the workers' queue is; without it, `TWINFOLD_QUEUE_URL` says, else it is the same server. `key_file`
     wraps the keys of secrets that commands bring along; without it, the settings say where it is. It is made when the first
     secret comes.
@@ -48,4 +51,4 @@ def open_producer(
         key_file or settings.effective_key_file,
         personal=Personal(personal_paths(settings.personal_tags)),
     )
-    return Producer(log, by=author, waker=waker, take_secrets=vault.take_out)
+    return Producer(log, by=author, waker=waker, take_secrets=vault.take_out, new_keys=vault.new_keys)

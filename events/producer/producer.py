@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from events.access.scope import Scope
+from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
@@ -31,9 +32,11 @@ from events.producer.deciding import (
     check,
     deployments_left,
     load,
+    parts_of,
     propose,
     propose_together,
     subjects_of,
+    wants_keys,
 )
 from events.producer.errors import (
     Command,
@@ -93,8 +96,9 @@ class Producer:
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
     on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
-    a new deployment has to pass it. The `guard` is shown each batch right before it is appended, and may keep it out by raising.
-    With a `key`, a command that is in the log under its id, made of the key and of its number, is not written again.
+    a new deployment has to pass it. `new_keys` makes authentications for identities that come without; if it is not given, they
+    have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a command
+    that is in the log under its id, made of the key and of its number, is not written again.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Producer:
         ids: Callable[[], str] = lambda: secrets.token_hex(12),
         pause: Callable[[float], None] = time.sleep,
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
+        new_keys: Callable[[int], Sequence[JsonObject]] | None = None,
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
@@ -123,6 +128,7 @@ class Producer:
         self._ids = ids
         self._pause = pause
         self._take_secrets = take_secrets
+        self._new_keys = new_keys
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._deployments_max = deployments_max
@@ -364,6 +370,7 @@ class Producer:
     def _decide(
         self, commands: Sequence[Pending], standings: Standings, refused: list[Refused]
     ) -> tuple[list[Proposed], list[Pending]]:
+        commands = self._with_keys(commands, standings)
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(self._waivers)
         proposed: list[Proposed] = []
@@ -384,6 +391,22 @@ class Producer:
             proposed += self._with_id(index, facts)
             authors += [(index, command)] * len(facts)
         return proposed, authors
+
+    def _with_keys(self, commands: Sequence[Pending], standings: Standings) -> Sequence[Pending]:
+        """The commands with keys for the identities that they are about to make: a refused one leaves no keys behind."""
+        count = sum(wants_keys(command, standings) for _, sent in commands for command in parts_of(sent))
+        if self._new_keys is None or not count:
+            return commands
+        made = iter(self._new_keys(count))
+
+        def keyed(command: Any) -> Any:
+            wants = wants_keys(command, standings)
+            return msgspec.structs.replace(command, authentication=next(made)) if wants else command
+
+        return [
+            (index, Together(tuple(map(keyed, sent.commands))) if isinstance(sent, Together) else keyed(sent))
+            for index, sent in commands
+        ]
 
     def _waivers(self) -> tuple[Waiver, ...]:
         return tuple(document.waiver for _, document in waivers_of(self._log))

@@ -1,15 +1,17 @@
 """No command goes on with a secret in plain: it is taken out into the vault, or the command is refused."""
 
 import contextlib
+import itertools
 import secrets
 from pathlib import Path
 
+from events.canonical import JsonObject
 from events.producer.deciding import subjects_of
 from events.producer.errors import Command, NoVault
-from events.secrets.errors import SecretNotFound
-from events.secrets.keyfile import load_or_create
+from events.secrets.errors import KeyFileOfAnotherLog, SecretNotFound
+from events.secrets.keyfile import load, load_or_create
 from events.secrets.personal import Personal
-from events.secrets.port import SecretStore
+from events.secrets.port import Erased, SecretStore
 from events.secrets.taking import holds_secrets, take
 from events.secrets.vault import Vault
 
@@ -46,6 +48,9 @@ def refuse_references(command: Command) -> None:
 
 NOTHING_PERSONAL = Personal()
 
+_SAMPLE = 50
+"""Of so many secrets of the log it is looked at which key file they are sealed under."""
+
 
 class LazyVault:
     """A vault that is opened when the first secret comes along: its key file is read then, or made."""
@@ -55,6 +60,7 @@ class LazyVault:
         self.personal = personal
         self._key_file = key_file
         self._opened: Vault | None = None
+        self._is_of_this_log = False
 
     def take_out(self, command: Command) -> Command:
         """The command without the secrets and personal values in it.
@@ -72,6 +78,26 @@ class LazyVault:
             with contextlib.suppress(NoVault):
                 return refuse_plain_secrets(command)
         return self.opened.take_out(command)
+
+    def new_keys(self, count: int) -> list[JsonObject]:
+        """Authentications with new keys for so many identities, sealed and stored.
+
+        Raises:
+            KeyFileError: the key file cannot be used, or is not that of this log.
+            SecretsUnavailable: the store did not answer.
+        """
+        if not self._is_of_this_log:
+            self._insist_on_the_key_file()
+            self._is_of_this_log = True
+        return self.opened.new_keys(count)
+
+    def _insist_on_the_key_file(self) -> None:
+        # A key file made here would seal keys that no process of this log opens. While one is being replaced, there are two.
+        sample = self._store.left(list(itertools.islice(self._store.ids(), _SAMPLE)))
+        key_ids = {sealed.key_id for sealed in sample.values() if not isinstance(sealed, Erased)}
+        there = self._key_file.exists()
+        if key_ids and not (there and load(self._key_file).id in key_ids):
+            raise KeyFileOfAnotherLog(self._key_file, there=there, key_ids=key_ids)
 
     @property
     def opened(self) -> Vault:

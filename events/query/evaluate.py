@@ -12,6 +12,7 @@ from events.query.tree import (
     ArithmeticOp,
     Comparison,
     Constant,
+    Contains,
     Expression,
     In,
     IsDefined,
@@ -45,6 +46,8 @@ def holds(where: Expression | None, row: Row) -> bool | None:
             return _any([compared(actual, Op.EQ, literal) for literal in literals])
         case IsDefined(path):
             return found(path, row) is not UNDEFINED
+        case Contains(path, literal):
+            return contained(found(path, row), literal)
         case Not(term):
             return _opposite(holds(term, row))
         case And(terms):
@@ -94,6 +97,13 @@ def compared(left: object, op: Op, right: object) -> bool | None:
     if kind in {"null", "boolean"} and op not in {Op.EQ, Op.NE}:
         return None
     return COMPARE[op](left, right)
+
+
+def contained(array: object, literal: object) -> bool | None:
+    """Whether an array has an item that is equal to a literal; unknown of what is missing or no array."""
+    if not isinstance(array, list):
+        return None
+    return any(compared(item, Op.EQ, literal) is True for item in array)
 
 
 def computed(left: object, op: ArithmeticOp, right: object) -> object:

@@ -21,6 +21,7 @@ from events.query.tree import (
     ArithmeticOp,
     Comparison,
     Constant,
+    Contains,
     Expression,
     Function,
     In,
@@ -210,6 +211,9 @@ class _ToTree(Transformer[Token, Query]):
     def is_defined(self, _word: Token, named: _Named) -> _Made:
         return _Made(IsDefined(named.path))
 
+    def contains(self, _word: Token, named: _Named, literal: Literal) -> _Made:
+        return _Made(Contains(named.path, literal))
+
     def grouped(self, inner: _Made) -> _Made:
         return inner
 
@@ -356,6 +360,9 @@ _WORDS = {
 }
 
 
+_CONDITIONS = {"IS_DEFINED", "ARRAY_CONTAINS"}
+
+
 def _unexpected(text: str, position: int, terminals: Collection[str]) -> QueryInvalid:
     return QueryInvalid(text, column=position + 1, reason=_reason(text, position, terminals))
 
@@ -372,8 +379,12 @@ def _reason(text: str, position: int, terminals: Collection[str]) -> str:
         return "equality is written ="
     if rest.startswith("(") and word.upper() in Function.__members__:
         return f"{word.upper()} stands in SELECT only, and not within another aggregate"
+    if rest.startswith("(") and word.upper() in _CONDITIONS:
+        return f"{word.upper()} stands in WHERE only"
     if rest.startswith("(") and word and "LPAR" not in terminals:
-        return f"there is no function {word[:40]}; queries have IS_DEFINED, COUNT, AVG, SUM, MIN and MAX"
+        return (
+            f"there is no function {word[:40]}; queries have IS_DEFINED, ARRAY_CONTAINS, COUNT, AVG, SUM, MIN and MAX"
+        )
     found = re.match(r"[\w$.]+|\S", rest)
     said = f"{found[0][:40]!r} does not belong here" if found else "the query ends too early"
     named = dict.fromkeys(words for terminal, words in _WORDS.items() if terminal in terminals)

@@ -13,6 +13,7 @@ from events.query.tree import (
     Arithmetic,
     Comparison,
     Constant,
+    Contains,
     Expression,
     In,
     IsDefined,
@@ -41,6 +42,10 @@ class QueryIndex(Protocol):
 
     def defined(self, path: Path) -> BitMap | None:
         """Who has the property, null included; `None` where the path is not indexed."""
+        ...
+
+    def contains(self, path: Path, literal: str) -> BitMap | None:
+        """Whose array at a path has a text; `None` where the arrays of that path are not indexed."""
         ...
 
     def special(self, expression: Comparison | In) -> Exact | None:
@@ -145,6 +150,8 @@ def _exact(leaf: Expression, index: QueryIndex, *, truth: bool) -> BitMap | None
         case IsDefined(path):
             defined = index.defined(path)
             return defined if truth or defined is None else index.everyone() - defined
+        case Contains(path, str(literal)) if truth:
+            return index.contains(path, literal)
         case PathOf(path):
             # A bare property holds as it would compared with true.
             return _compare(path, Op.EQ, literal=truth, index=index)

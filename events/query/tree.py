@@ -95,6 +95,13 @@ class IsDefined(msgspec.Struct, frozen=True, tag=True):
     path: Path
 
 
+class Contains(msgspec.Struct, frozen=True, tag=True):
+    """An array has an item that is equal to a literal."""
+
+    path: Path
+    literal: Literal
+
+
 class And(msgspec.Struct, frozen=True, tag=True):
     """All of two or more terms."""
 
@@ -113,7 +120,7 @@ class Not(msgspec.Struct, frozen=True, tag=True):
     term: "Expression"
 
 
-Expression = Constant | PathOf | Arithmetic | Comparison | In | IsDefined | And | Or | Not
+Expression = Constant | PathOf | Arithmetic | Comparison | In | IsDefined | Contains | And | Or | Not
 
 
 class Projection(msgspec.Struct, frozen=True, tag=True):
@@ -172,7 +179,7 @@ def paths_of(expression: Expression | None) -> frozenset[Path]:
     match expression:
         case None | Constant():
             return frozenset()
-        case PathOf(path) | IsDefined(path):
+        case PathOf(path) | IsDefined(path) | Contains(path):
             return frozenset({path})
         case Arithmetic(left, _, right) | Comparison(left, _, right):
             return paths_of(left) | paths_of(right)
@@ -264,6 +271,8 @@ def printed_expression(expression: Expression) -> str:
             return f"{_operand(value)} IN [{', '.join(printed_literal(one) for one in literals)}]"
         case IsDefined(path):
             return f"IS_DEFINED({printed_path(path)})"
+        case Contains(path, literal):
+            return f"ARRAY_CONTAINS({printed_path(path)}, {printed_literal(literal)})"
         case And(terms):
             return " AND ".join(map(_term, terms))
         case Or(terms):
@@ -274,7 +283,7 @@ def printed_expression(expression: Expression) -> str:
 
 def _operand(expression: Expression) -> str:
     text = printed_expression(expression)
-    return text if isinstance(expression, Constant | PathOf | IsDefined) else f"({text})"
+    return text if isinstance(expression, Constant | PathOf | IsDefined | Contains) else f"({text})"
 
 
 def _term(expression: Expression) -> str:

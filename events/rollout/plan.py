@@ -5,13 +5,18 @@ import math
 
 import msgspec
 
-ROUNDING = 1e-9
-"""By how much a percentage of a number of devices can be off: 0.07 * 100 is 7.000000000000001 in floating point."""
-
 PERCENT_MAX = 100.0
+
+_ROUNDING = 1e-9
+"""By how much a percentage of a number of devices can be off: 0.07 * 100 is 7.000000000000001 in floating point."""
 
 EVERY_DEVICE = 2**31 - 1
 """As `Gate.answered_min`: every device that can answer, however many there are."""
+
+
+def share_of(percent: float, devices: int) -> int:
+    """A percentage (0 to 100) of some devices, rounded up: of a small fleet, a phase has one device at least."""
+    return math.ceil(devices * percent / PERCENT_MAX - _ROUNDING)
 
 
 class Offline(enum.Enum):
@@ -91,8 +96,8 @@ class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether so many failed devices of those that count reach every threshold that is given; none that failed never do."""
         if not failed or not self.has_threshold:
             return False
-        by_percent = self.percent is None or failed * 100 >= self.percent * counted - ROUNDING
-        return by_percent and (self.count is None or failed >= self.count)
+        by_percent = 0 if self.percent is None else share_of(self.percent, counted)
+        return failed >= max(by_percent, self.count or 0)
 
 
 class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,5 +159,5 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         A share that the plan does not say requires one healthy device at least: with a failure percentage of 100, no device
         at all would be enough otherwise.
         """
-        required = math.ceil(counted * self.required_percent(gate) / PERCENT_MAX - ROUNDING)
+        required = share_of(self.required_percent(gate), counted)
         return max(required, min(1, counted)) if gate.success_percent is None else required

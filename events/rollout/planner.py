@@ -24,7 +24,7 @@ from events.rollout.facts import (
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import ROUNDING, Joiners, Offline, OnFailure, Plan
+from events.rollout.plan import Joiners, Offline, OnFailure, Plan, share_of
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument, State, evolve
 from events.rollout.tally import ANSWERED_FAILURE, LATE, Tally, batches_of, record_of, tally, tally_of, together
@@ -34,6 +34,7 @@ _STEPS_MAX = 4
 _MOVING = (DevicesAdmitted, DevicesRetried, RollbackBegan, RolloutCompleted)
 _SECOND_MS = 1000
 _MINUTE_MS = 60_000
+_ROUNDING = 1e-9
 _COUNT_MAX = 2**31 - 1
 _EXPONENT_MAX = 700.0
 
@@ -186,7 +187,7 @@ class _Turn:
     def _cap(self, universe: FleetSet) -> int:
         phase = self._document.current
         if phase.percent is not None:
-            return math.ceil(len(universe) * phase.percent / 100 - ROUNDING)
+            return share_of(phase.percent, len(universe))
         assert phase.count is not None
         return min(phase.count, len(universe))
 
@@ -235,7 +236,7 @@ class _Turn:
         # one device takes.
         since = self._now - _MINUTE_MS * max(1.0, 1 / per_minute)
         lately = sum(len(devices) for admitted_at, devices in self._batches if admitted_at > since)
-        return max(0, max(1, math.floor(per_minute + ROUNDING)) - lately)
+        return max(0, max(1, math.floor(per_minute + _ROUNDING)) - lately)
 
     # -- the gate
 

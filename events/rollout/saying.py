@@ -87,7 +87,7 @@ def _since(document: RolloutDocument, admission: Admission | Kept, otherwise: st
                 else "; no device got it"
             )
         case Kept():
-            return "; its deployment was canceled: devices that had it keep it, and no other device gets it"
+            return "; devices that had it keep it, and no other device gets it"
         case Everyone() | Admitted():
             return "; its deployment was opened by hand since"
         case NotStarted():

@@ -166,8 +166,8 @@ def _silent_and_late(
     offline, timeout = plan.offline_seconds * _SECOND_MS, gate.device_timeout_seconds * _SECOND_MS
     silent = undecided & together(batch for batch in batches if now - batch[0] >= offline)
     late = together(batch for batch in batches if timeout and now - batch[0] >= timeout)
-    # Of both limits, the one that came first counts for good.
-    late_first = plan.offline is Offline.WAIT or 0 < gate.device_timeout_seconds < plan.offline_seconds
+    # Of both limits, the one that came first counts for good; without a time limit nothing is late.
+    late_first = plan.offline is Offline.WAIT or gate.device_timeout_seconds < plan.offline_seconds
     timed_out = undecided & late if late_first else (undecided - silent) & late
     return silent - timed_out, timed_out
 

@@ -1,10 +1,9 @@
 """When a device's turn comes in a rollout that has not admitted it."""
 
-import math
-
 import msgspec
 
 from events.rollout import saying
+from events.rollout.plan import share_of
 from events.rollout.state import RolloutDocument, State
 from events.rollout.words import progress
 from events.targeting.evaluate import TwinLike, evaluate
@@ -58,7 +57,7 @@ def _comes_with(document: RolloutDocument, twin: TwinLike, order: Order | None) 
         elif order is None:
             is_for = phase.percent == 100.0  # noqa: PLR2004 - percent
         else:
-            cap = phase.count if phase.count is not None else math.ceil(order.of * (phase.percent or 0.0) / 100)
+            cap = phase.count if phase.count is not None else share_of(phase.percent or 0.0, order.of)
             is_for = order.place <= cap
         if is_for and number >= max(1, document.phase + 1):
             return number

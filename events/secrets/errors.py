@@ -12,9 +12,11 @@ SecretsError
     ├── KeyFileUnreadable  it is not there, or not to be read or made
     ├── KeyFileExposed     others than its owner may read or write it
     ├── KeyFileMalformed   it does not hold one key
+    ├── KeyFileOfAnotherLog  it opens nothing that this log has
     └── KeyFileWrong       it holds another key than the secret was sealed under
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -110,6 +112,19 @@ class KeyFileMalformed(KeyFileError):
             " restore it from its backup"
         )
         self.path, self.characters = path, characters
+
+
+class KeyFileOfAnotherLog(KeyFileError):
+    """New secrets would be sealed under a key file that opens none of those that the log has; nothing was written."""
+
+    def __init__(self, path: Path, *, there: bool, key_ids: Collection[str]) -> None:
+        state = "opens none of them" if there else "does not exist"
+        super().__init__(
+            f"the secrets of this log are sealed under key file {' or '.join(sorted(key_ids))}, and {path} {state}: name a copy of "
+            "that file by TWINFOLD_KEY_FILE or its directory by TWINFOLD_DATA_DIR; to register devices without keys, give them "
+            "authentication=KEYS_DECLINED"
+        )
+        self.path = path
 
 
 class KeyFileWrong(KeyFileError):

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+import secrets
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ C = TypeVar("C")
 
 _IDENTITY = (RegisterDevice, UpdateDevice, CreateModule, UpdateModule)
 _KEY_BYTES = range(16, 65)
+_NEW_KEY_BYTES = 32
 _QUERY = re.compile(r"[!-\"$-~]{1,2000}")
 
 
@@ -32,6 +34,11 @@ def holds_secrets(command: object) -> bool:
     if isinstance(command, _IDENTITY):
         return command.authentication is not None
     return isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate | DefinePolicy | DefineWebhook)
+
+
+def new_key() -> str:
+    """A key that nobody guesses: base64 of 32 bytes."""
+    return base64.b64encode(secrets.token_bytes(_NEW_KEY_BYTES)).decode()
 
 
 def take(
@@ -46,15 +53,15 @@ def take(
     if isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate):
         content, found = extract(command.content, new_id=new_id, marked=marked)
         return msgspec.structs.replace(command, content=content), found, references(command.content)
-    secrets: list[Secret] = []
+    found_secrets: list[Secret] = []
     brought: set[str] = set()
 
     def put(value: Json, checked: Callable[[Json], str]) -> Json:
         if is_secret(value):
             brought.add(value[SECRET])
             return value
-        secrets.append(Secret(new_id(), checked(value)))
-        return {SECRET: secrets[-1].id}
+        found_secrets.append(Secret(new_id(), checked(value)))
+        return {SECRET: found_secrets[-1].id}
 
     def key(value: Json, place: str) -> Json:
         return put(value, lambda value: _key(value, place))
@@ -72,7 +79,7 @@ def take(
             }
             changes = {"authentication": {**command.authentication, "symmetricKey": taken}}
     replaced: Any = msgspec.structs.replace(command, **changes) if changes else command  # type: ignore[type-var]
-    return replaced, tuple(secrets), frozenset(brought)
+    return replaced, tuple(found_secrets), frozenset(brought)
 
 
 def _of_webhook(command: DefineWebhook, put: Callable[[Json, Callable[[Json], str]], Json]) -> dict[str, Any]:

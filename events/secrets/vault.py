@@ -3,14 +3,16 @@
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from events.canonical import Json
+from events.canonical import Json, JsonObject
+from events.device.authentication import KEYS
+from events.properties import SECRET
 from events.secrets.errors import SecretErased, SecretNotFound
 from events.secrets.keyfile import KeyFile
 from events.secrets.personal import Personal
 from events.secrets.port import Erased, SecretStore
-from events.secrets.references import materialise, references
+from events.secrets.references import Secret, materialise, references
 from events.secrets.sealing import rewrap, seal, unseal
-from events.secrets.taking import holds_secrets, take
+from events.secrets.taking import holds_secrets, new_key, take
 
 C = TypeVar("C")
 
@@ -54,6 +56,21 @@ class Vault:
         if found:
             self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in found})
         return taken
+
+    def new_keys(self, count: int) -> list[JsonObject]:
+        """Authentications for so many identities, each with two keys that nobody guesses; they are stored by then, in one step.
+
+        Raises:
+            SecretsUnavailable: the store did not answer.
+        """
+        made = [{name: Secret(self._new_id(), new_key()) for name in KEYS} for _ in range(count)]
+        self._store.put_many(
+            {secret.id: seal(secret.plaintext, secret.id, self._key) for keys in made for secret in keys.values()}
+        )
+        return [
+            {"type": "sas", "symmetricKey": {name: {SECRET: secret.id} for name, secret in keys.items()}}
+            for keys in made
+        ]
 
     def reveal(self, value: Json) -> Json:
         """A copy of a value with every secret in its place: for the device's own answer, or an authorised read.

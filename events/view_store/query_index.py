@@ -22,6 +22,7 @@ from events.views.keeping import index_field
 from events.views.kept import Kept
 from events.views.reading import Targeting, deployment_of
 
+PARENT_SCOPES: Path = ("parentScopes",)
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
 
 _NOBODY = BitMap()
@@ -103,6 +104,14 @@ class PartitionIndex:
             case _:
                 column = self.column(path)
                 return None if column is None else BitMap().union(*column.values())
+
+    def contains(self, path: Path, literal: str) -> BitMap | None:
+        """Whose parent has a scope; other arrays are not indexed."""
+        if path != PARENT_SCOPES:
+            return None
+        kept = self._views.read(self.number, Selection(fields=(("children", (literal,)),)))
+        data = kept.hashes["children"].get(literal)
+        return _NOBODY if data is None else seen(data)
 
     def special(self, _expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
         """There is nothing special about devices."""
@@ -227,6 +236,10 @@ class ModuleIndex:
                 return self._standing(name)[1] & self.everyone()
             case _:
                 return None
+
+    def contains(self, path: Path, _literal: str) -> BitMap | None:
+        """No module has a parent, and no other arrays are indexed."""
+        return _NOBODY if path == PARENT_SCOPES else None
 
     def special(self, expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
         """Whether the agent answered for the version that it is to have."""

@@ -43,7 +43,7 @@ from events.view_store.query_rows import Rows
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 LOOKING_SECONDS = 0.1
-"""A page that has to look at documents is handed out after this time, however few rows it has; the next one goes on."""
+"""A page that has to read documents ends after this time, however few rows it has; the next one goes on (docs/query.md)."""
 
 _CHUNK = 2000
 _LAST = "\U0010ffff"
@@ -172,11 +172,15 @@ class Querying:
     def _collected(
         self, query: Query, scope: Expression | None, place: _Place, size: int
     ) -> tuple[list[JsonObject], _Place | None]:
-        """At most `size` rows from behind a place on, and the place of the last one; `None` at the end."""
+        """At most `size` rows from behind a place on, and the place to go on from; `None` where no row can follow.
+
+        Another row follows for certain, unless the time ended the page: then there is only something left to look at.
+        """
         rows: list[JsonObject] = []
         last = place
         end = self._clock() + LOOKING_SECONDS
-        for part in self._parts(query, scope, first=place.partition):
+        parts = self._parts(query, scope, first=place.partition)
+        for part in parts:
             behind = place.ordinal if part.number == place.partition else -1
             module = place.module if part.number == place.partition else ""
             ahead = part.ahead(behind, place.bounds[part.number], again=bool(module))
@@ -188,10 +192,9 @@ class Querying:
                         return rows, last
                     rows.append(row)
                     last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinal, module=name)
-                if len(rows) < size:
-                    last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinals[-1], module=_LAST)
-                    if self._clock() > end:
-                        return rows, last
+                last = msgspec.structs.replace(place, partition=part.number, ordinal=ordinals[-1], module=_LAST)
+                if self._clock() > end:
+                    return rows, last if _is_any_left(ahead, parts, place.bounds) else None
         return rows, None
 
     # -- what a query is made of, partition by partition
@@ -365,6 +368,12 @@ class _Part:
         for (ordinal, name), row in zip(wanted, built, strict=True):
             if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
                 yield ordinal, name, row
+
+
+def _is_any_left(ahead: Iterator[int], parts: Iterator[_Part], bounds: Sequence[int]) -> bool:
+    """Whether anything is left that could be a row: in the rest of a partition, or in those that come after it."""
+    later = (part.ahead(-1, bounds[part.number], again=False) for part in parts)
+    return next(itertools.chain(ahead, itertools.chain.from_iterable(later)), None) is not None
 
 
 def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:

@@ -101,6 +101,10 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             else None
             for layer, digest in partition.changed_before
         },
+        "children": {
+            scope: to_bytes(partition.children.of[scope]) if scope in partition.children.of else None
+            for scope in partition.children.changed
+        },
         "configurations": {
             digest: rows.configurations[digest].to_bytes() if digest in rows.configurations else None
             for digest in rows.changed_configurations
@@ -148,6 +152,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     partition.of_modules.changed.clear()
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
+    partition.children.changed.clear()
     partition.changed_already.clear()
     partition.changed_before.clear()
     partition.metrics.changed.clear()
@@ -225,6 +230,7 @@ def restore(
     hashes = kept.hashes
     _restore_directory(partition, hashes)
     partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})
+    partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
     partition.restore_deployments(fleet_facts)
     _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
     partition.restore_targets({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})

@@ -9,6 +9,7 @@ from events.envelope import Vector
 HASHES = (
     "already",
     "before",
+    "children",
     "configurations",
     "deployments",
     "ids",
@@ -23,7 +24,7 @@ HASHES = (
     "targets",
 )
 """Field → bytes. `already` deployment → who ran the same before they were admitted; `before` [deployment, configuration] →
-who had it, and was well, before they were admitted;
+who had it, and was well, before they were admitted; `children` scope of a parent → who has it;
 `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
 `sets` and `targets` name → set, `name/module` where a deployment may be for any; `modules` module made by hand → who has
 it; `metrics` metric → how many rows; `deployments` name → place; `readiness` configuration → what rules found in it;

@@ -141,8 +141,7 @@ def _closed(known: Known, now: int) -> str:
     by_rollout = known.rollout is not None and isinstance(known.document.admission, NotStarted)
     if not by_rollout or known.rollout is None or known.rollout.state is State.CREATED:
         return f"it {said}"
-    is_on_its_way = known.rollout.state is State.ROLLING_BACK and known.rollout.reason
-    return f"its rollout is {said}{f': {known.rollout.reason}' if is_on_its_way else ''}"
+    return f"its rollout is {said}"
 
 
 def _contest(one: Weighed, by: str, context: Context) -> str:

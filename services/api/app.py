@@ -29,6 +29,7 @@ from events.naming import in_body_names
 from services.api import (
     audit,
     blocked,
+    device_scopes,
     device_update,
     diff,
     explain,
@@ -137,6 +138,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
+        device_scopes.router,
         hub.router,
         methods.router,
         v1.router,

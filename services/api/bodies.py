@@ -93,6 +93,8 @@ class DeviceBody(HubBody):
     status: IdentityStatus = "enabled"
     status_reason: str | None = Field(default=None, alias="statusReason")
     capabilities: Capabilities | None = None
+    device_scope: str | None = Field(default=None, alias="deviceScope")
+    parent_scopes: list[str] | None = Field(default=None, alias="parentScopes")
     authentication: AuthenticationBody | None = None
 
 
@@ -119,6 +121,8 @@ class BulkBody(HubBody):
     tags: dict[str, Any] | None = None
     properties: "PropertiesBody | None" = None
     capabilities: Capabilities | None = None
+    device_scope: str | None = Field(default=None, alias="deviceScope")
+    parent_scopes: list[str] | None = Field(default=None, alias="parentScopes")
     managed_by: str | None = Field(default=None, alias="managedBy")
 
 
@@ -187,6 +191,25 @@ class ContentBody(HubBody):
     modules_content: dict[str, Any] | None = Field(default=None, alias="modulesContent")
     device_content: dict[str, Any] | None = Field(default=None, alias="deviceContent")
     module_content: dict[str, Any] | None = Field(default=None, alias="moduleContent")
+
+
+class TargetScopeBody(HubBody):
+    """Whose scope edgeHub asks for, and which page of it."""
+
+    model_config = _example({"pageSize": 100, "continuationLink": None, "authChain": "edge-1"})
+
+    page_size: Annotated[int, Field(alias="pageSize", ge=0, le=1000)] = 100
+    continuation_link: str | None = Field(default=None, alias="continuationLink")
+    auth_chain: str = Field(alias="authChain")
+
+
+class IdentityOnBehalfBody(HubBody):
+    """Which identity edgeHub asks for."""
+
+    model_config = _example({"targetDeviceId": "edge-1", "targetModuleId": None, "authChain": "edge-1"})
+
+    target_device_id: str = Field(alias="targetDeviceId")
+    target_module_id: str | None = Field(default=None, alias="targetModuleId")
 
 
 class MethodBody(HubBody):

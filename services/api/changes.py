@@ -86,6 +86,7 @@ def _sections(room: Room, device_id: str) -> dict[str, JsonObject]:
             "statusReason": document.status_reason,
             "edge": document.edge,
             "generation": document.generation,
+            **({"parentScope": document.parent_scope} if document.parent_scope else {}),
         },
         "tags": msgspec.json.decode(document.tags),
         "desired": msgspec.json.decode(document.desired),

@@ -108,6 +108,14 @@ class ModuleIdentity(Answered):
     authentication: Authentication
 
 
+class DeviceScopeResult(Answered):
+    """Identities that a gateway authenticates, and how to go on; `null` at the end."""
+
+    devices: list[DeviceIdentity]
+    modules: list[ModuleIdentity]
+    continuation_link: str | None
+
+
 class Me(Answered):
     """The caller. `role` is null unless a token was shown, `scope` where the caller is not limited to one.
 
@@ -199,6 +207,7 @@ class Twin(AnyTwin):
     status_reason: str | None
     capabilities: Capabilities
     device_scope: str = ""
+    parent_scopes: list[str] = []
 
 
 class ModuleTwin(AnyTwin):

@@ -139,6 +139,13 @@ class NotFound(Exception):
         super().__init__(what)
 
 
+class OutOfDeviceScope(Exception):
+    """A gateway asks about a device that is not below it."""
+
+    def __init__(self, gateway: str, device_id: str) -> None:
+        super().__init__(f"{gateway[:140]} is not a gateway of {device_id[:140]!r}: set it as the parent first")
+
+
 class DeviceNotOnline(Exception):
     """A direct method reaches only a device that is connected, and no device can be connected to this version."""
 
@@ -246,7 +253,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ),
     ((RequestNotLocal,), Answer(403, "Forbidden")),
     ((NotJson,), Answer(415, "UnsupportedMediaType")),
-    ((Unauthorized, Forbidden, ModulesOutOfReach), _UNAUTHORIZED),
+    ((Unauthorized, Forbidden, ModulesOutOfReach, OutOfDeviceScope), _UNAUTHORIZED),
     ((IdempotencyKeyReused,), Answer(422, "IdempotencyKeyReused")),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
     ((Throttled,), Answer(429, "ThrottlingException", number=429001)),

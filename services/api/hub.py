@@ -66,9 +66,11 @@ API_VERSIONS = (
     "2024-03-31",
     "2021-04-12",
     "2020-09-30",
+    "2020-06-30-preview",
     "2020-05-31-preview",
     "2020-03-13",
     "2019-10-01",
+    "2018-08-30-preview",
     "2018-06-30",
     IDENTITY_SERVICE_VERSION,
 )
@@ -227,7 +229,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     """The identities of a device's modules, with their keys."""
     room = room_of(request)
     document = _device(room, device_id)
-    return _modules(request, device_id, document, room.twins.module_ids(device_id))
+    return module_identities(request, device_id, document, room.twins.module_ids(device_id))
 
 
 @router.get(
@@ -242,7 +244,7 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
     document = _device(room, device_id)
     if module_id not in room.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
-    (identity,) = _modules(request, device_id, document, [module_id])
+    (identity,) = module_identities(request, device_id, document, [module_id])
     response.headers["ETag"] = f'"{identity["etag"]}"'
     return identity
 
@@ -489,7 +491,10 @@ def _identity(request: Request, response: Response, device_id: str) -> JsonObjec
     return identity
 
 
-def _modules(request: Request, device_id: str, document: DeviceDocument, names: Sequence[str]) -> list[JsonObject]:
+def module_identities(
+    request: Request, device_id: str, document: DeviceDocument, names: Sequence[str]
+) -> list[JsonObject]:
+    """The identities of some modules of a device, with their keys; that these are read is noted before."""
     by_hand = [name for name in names if name in document.modules]
     wanted = {module_subject(device_id, name): document.modules[name].authentication for name in by_hand}
     keys = dict(zip(by_hand, shown(request, wanted), strict=True))

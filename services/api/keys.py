@@ -10,11 +10,11 @@ from events.canonical import JsonObject
 from events.device.authentication import KEYS, THUMBPRINTS, X509_TYPES
 from events.secrets.errors import SecretNotFound
 from events.secrets.references import references
+from events.secrets.taking import new_key
 from events.secrets.vault import Vault
 from services.api.asking import room_of
 from services.api.bodies import AuthenticationBody
 from services.api.secret_reads import note_read
-from services.credentials import new_key
 
 _NOBODY: JsonObject = {"type": "none"}
 

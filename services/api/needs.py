@@ -32,10 +32,18 @@ _TWIN_READ, _TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WR
 _ADMIN, _AUDIT = frozenset({Right.ADMIN}), frozenset({Right.AUDIT_READ})
 _FLEET_READ = frozenset({Right.REGISTRY_READ, Right.SERVICE_CONNECT})
 
+_SCOPE_CALLS = (
+    r"(devicesAndModulesInTargetDeviceScope|getDeviceAndModuleOnBehalfOf"
+    r"|devicesAndModulesInDeviceScope|deviceAndModuleInDeviceScope)"
+)
+"""What edgeHub asks about the devices below its own; their keys are in the answers."""
+_SCOPE_CALL = re.compile(rf"/devices/[^/]+/modules/\$edgeHub/{_SCOPE_CALLS}")
+
 _ASKED_BY_POST: tuple[tuple[re.Pattern[str], Needed], ...] = (
     # A PUT of the same path is about a device or a deployment of that name.
     (re.compile(r"/devices/query"), _TWIN_READ),
     (re.compile(r"/configurations/testQueries"), _REGISTRY_READ),
+    (_SCOPE_CALL, (Own.DEVICE, _REGISTRY_READ)),
 )
 _OPEN = re.compile(r"/(healthz|readyz|openapi\.json|docs|docs/[^/]+)")
 _TABLE: tuple[tuple[re.Pattern[str], Needed, Needed], ...] = (
@@ -71,7 +79,9 @@ def needed(method: str, path: str) -> Needed:
 
 def device_of(method: str, path: str) -> str | None:
     """The one device that a request is about; `None` where it is about others, or several, or none."""
-    if method == "POST" and any(pattern.fullmatch(path) for pattern, _ in _ASKED_BY_POST):
+    if _SCOPE_CALL.fullmatch(path) or (
+        method == "POST" and any(pattern.fullmatch(path) for pattern, _ in _ASKED_BY_POST)
+    ):
         return None
     found = re.fullmatch(r"(?:/v1)?/(?:devices|twins)/([^/]+)(?:/.*)?", path)
     return None if found is None else found[1]
@@ -116,6 +126,6 @@ def lacking(need: frozenset[Right], has: frozenset[Right]) -> str:
 
 
 def owner(path: str) -> tuple[str, str | None] | None:
-    """Whose path it is: `/v1/devices/d/desired` is d's, `/devices/d/modules/m` that of the module, too."""
-    found = re.fullmatch(r"(?:/v1)?/devices/([^/]+)(?:/modules(?:/([^/]+))?|/desired|/reports)", path)
+    """Whose path it is: `/v1/devices/d/desired` is d's, `/devices/d/modules/m` and what is below also that of the module."""
+    found = re.fullmatch(r"(?:/v1)?/devices/([^/]+)(?:/modules(?:/([^/]+)(?:/[^/]+)?)?|/desired|/reports)", path)
     return None if found is None else (found[1], found[2])

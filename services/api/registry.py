@@ -40,9 +40,12 @@ def identity_command(
         raise BodyInvalid(f"status must be enabled or disabled, not {body.status[:40]!r}")
     edge = body.capabilities is not None and body.capabilities.iot_edge
     authentication = authentication_of(body.authentication)
+    parents = None if body.parent_scopes is None else tuple(body.parent_scopes)
     if if_match is None:
-        return RegisterDevice(device_id, edge, enabled, body.status_reason, authentication)
-    return UpdateDevice(device_id, edge, enabled, body.status_reason, if_match, authentication)
+        return RegisterDevice(device_id, edge, enabled, body.status_reason, authentication, body.device_scope, parents)
+    return UpdateDevice(
+        device_id, edge, enabled, body.status_reason, if_match, authentication, body.device_scope, parents
+    )
 
 
 def written(section: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -103,6 +103,7 @@ class Room(msgspec.Struct, frozen=True):
             scope=author.scope,
             waker=self.waker,
             take_secrets=guard.take_out,
+            new_keys=self.vault.new_keys,
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
             bar=self.bar,

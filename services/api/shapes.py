@@ -7,10 +7,10 @@ from msgspec import UNSET
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument, etag_of
 from events.device.etags import twin_etag
+from events.device.hierarchy import device_scope, generation_id, parent_scopes
 from events.device.identifiers import AGENT
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
-from events.device.twin import device_scope, generation_id
 from events.fleet.deployments import CONTENT_KEY
 from events.manifest.document import Kind
 from events.manifest.merge import contributes
@@ -26,7 +26,7 @@ _CODE = " and properties.reported.lastDesiredStatus.code {} 200"
 
 
 def device_identity(device_id: str, document: DeviceDocument, authentication: JsonObject) -> JsonObject:
-    """An identity; `deviceScope` is there for edge devices alone."""
+    """An identity; `deviceScope` is there for edge devices and for those with a parent."""
     scope = device_scope(device_id, document)
     return {
         "deviceId": device_id,
@@ -42,7 +42,7 @@ def device_identity(device_id: str, document: DeviceDocument, authentication: Js
         "authentication": authentication,
         "capabilities": {"iotEdge": document.edge},
         **({} if scope is None else {"deviceScope": scope}),
-        "parentScopes": [],
+        "parentScopes": parent_scopes(document),
     }
 
 

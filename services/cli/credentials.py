@@ -21,12 +21,13 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
+from events.secrets.taking import new_key
 from events.settings import Settings, read_settings
 from events.terminal import complain, say
 from services.authors import author_of
 from services.cli.flags import DataDir
 from services.cli.log_place import log_settings
-from services.credentials import Serving, device_key, issue_token, new_key, policies, policy_key, policy_of, tokens
+from services.credentials import Serving, device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.local import NoAuthority, served
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")

@@ -8,11 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from events.rich_console import console
-from events.terminal import say
+from events.terminal import complain, say
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, pairs, quoted, show_json, show_table
+from services.cli.inputs import read_text
 from services.cli.previewing import Look, Preview, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
+
+_ALL = 1 << 40
 
 DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
 Edge = Annotated[bool | None, typer.Option(help="Whether it is an edge device.")]
@@ -53,6 +56,8 @@ def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: As
     for name in ("deviceId", "status", "statusReason", "version", "etag"):
         table.add_row(name, str(twin.get(name)))
     table.add_row("edge", str(twin["capabilities"]["iotEdge"]))
+    for scope in twin.get("parentScopes", []):
+        table.add_row("parent", scope)
     for name, value in sorted(twin.get("tags", {}).items()):
         table.add_row(f"tags.{name}", str(value))
     console().print(table)
@@ -145,6 +150,54 @@ def tag(
         body={"tags": pairs(tags, flag="TAGS")},
     )
     say(f"{device_id} is tagged")
+
+
+@app.command()
+def keys(
+    device_ids: Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")] = None,
+    *,
+    file: Annotated[str | None, typer.Option(help="A file with an id a line, or - for standard input.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All devices.")] = False,
+    give: Annotated[bool, typer.Option("--give", help="Give keys to those that have none.")] = False,
+    api_url: ApiUrl = None,
+    json: AsJson = False,
+) -> None:
+    """The symmetric keys of devices, one device a line: its id, the primary and the secondary key.
+
+    A device that has none, as it declined them or has certificates, is named on standard error. That keys are read is noted in
+    the log.
+
+    Example: twinfold device keys edge-1 edge-2 --give
+    """
+    if sum((bool(device_ids), file is not None, everything)) != 1:
+        raise typer.BadParameter("name devices, or give one of --file and --all")
+    api, shown = Api(api_url), {}
+    for device_id in device_ids or (_ids_in(file) if file is not None else api.pages("/v1/devices", limit=_ALL)):
+        found = _keys_of(api, device_id, give=give)
+        if json:
+            shown[device_id] = found
+        elif found is None:
+            complain(f"{device_id} has no symmetric keys; --give makes some where it has no certificate")
+        else:
+            say(f"{device_id} {found['primaryKey']} {found['secondaryKey']}")
+    if json:
+        show_json(shown)
+
+
+def _ids_in(place: str) -> list[str]:
+    return [line.strip() for line in read_text(place).splitlines() if line.strip()]
+
+
+def _keys_of(api: Api, device_id: str, *, give: bool) -> dict[str, Any] | None:
+    path = f"/devices/{quoted(device_id)}"
+    identity = api.call("GET", path)
+    if give and identity["authentication"]["type"] == "sas" and not _has_keys(identity):
+        identity = api.call("PUT", path, body={**identity, "authentication": {"type": "sas"}}, any_etag=True)
+    return identity["authentication"]["symmetricKey"] if _has_keys(identity) else None
+
+
+def _has_keys(identity: dict[str, Any]) -> bool:
+    return bool(identity["authentication"]["symmetricKey"]["primaryKey"])
 
 
 @app.command()

@@ -249,7 +249,7 @@ def test_a_slow_reader_gets_all_in_order_and_holds_up_nobody(shared_redis: Embed
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.settimeout(waiting.seconds())
             slow.connect((host, port))
-            slow.sendall(b"GET /v1/stream?from=start HTTP/1.1\r\nhost: x\r\n\r\n")
+            slow.sendall(b"GET /v1/stream?from=start HTTP/1.1\r\nhost: localhost\r\n\r\n")
             system.do(RegisterDevice("d"), *(PatchTags("d", {"text": f"{number:04}" * 800}) for number in range(1500)))
             with following(http, **{"from": "start"}) as events:
                 quick = list(itertools.islice(events, 1502))

@@ -410,6 +410,18 @@ def test_a_failure_past_the_policy_brings_the_group_back(client: DeviceUpdateCli
     eventually(lambda: counted(client, "east", "bad-rollback")["succeeded"] == 3, what="all are well with what is back")
     assert counted(client, "east", "bad-rollback")["state"] == "Active"
     assert counted(client, "east", "bad")["failed"] == 2
+    failed = http.get("/v1/groups/east/deployments/bad/devices", params={"state": "Failed"}).json()["devices"]
+    assert {one["deviceId"]: one["reason"] for one in failed} == dict.fromkeys(names[:2], "it answered 500")
+    bad, brought = http.get("/v1/groups/east/deployments").json()
+    assert (bad["state"], bad["rolledBack"]["to"], bad["rolledBack"]["deployment"]) == (
+        "RolledBack",
+        "contoso/pump/1.0",
+        "bad-rollback",
+    )
+    assert (bad["rolledBack"]["devices"], bad["counts"]["Failed"], bad["rolledBack"]["notBack"]) == (3, 2, {})
+    assert "2 of 3 failed" in bad["rolledBack"]["reason"]
+    assert (brought["rollbackOf"], brought["state"], brought["counts"]["Succeeded"]) == ("bad", "Active", 3)
+    assert http.get("/v1/groups/east").json()["active"] == "bad-rollback"
     eventually(
         lambda: management.get_device("east-0").get("installedUpdate", {}).get("friendlyName") == "pump 1.0",
         what="it is well again",

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from events.deployment.facts import (
     AdmissionChanged,
@@ -316,18 +316,25 @@ def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: dict[str,
             history.deployment(name, AdmissionChanged(admission=draw(admissions)))
 
 
+def _parent_of(name: str) -> str | UnsetType:
+    """A parent for some devices; nothing is drawn, as parents decide nothing about deployments."""
+    return (UNSET, "ms-azure-iot-edge://d0-1", "ms-azure-iot-edge://elsewhere-2")[sum(name.encode()) % 3]
+
+
 def _draw_device_fact(draw: st.DrawFn, history: History, live: set[str]) -> None:
     device = draw(st.sampled_from(DEVICES))
     if device not in live:
         live.add(device)
-        history.device(device, DeviceRegistered(edge=draw(st.integers(0, 4)) > 0))
+        history.device(device, DeviceRegistered(edge=draw(st.integers(0, 4)) > 0, parent_scope=_parent_of(device)))
         return
     match draw(st.integers(0, 9)):
         case 0:
             live.discard(device)
             history.device(device, DeviceRetired())
         case 1:
-            history.device(device, DeviceUpdated(edge=draw(st.integers(0, 3)) > 0, enabled=draw(st.booleans())))
+            edge, enabled = draw(st.integers(0, 3)) > 0, draw(st.booleans())
+            parent = _parent_of(device if enabled else f"{device}-other")
+            history.device(device, DeviceUpdated(edge=edge, enabled=enabled, parent_scope=parent))
         case 2:
             history.device(device, TwinReplaced(tags=_compact(draw(patches)), desired={}))
         case 3 | 4:

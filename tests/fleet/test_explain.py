@@ -244,12 +244,12 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "an aborted rollout": (
         story(D0, *rolled("a", *OPENED, RolloutAborted("no more"))),
         "a",
-        "it does not get a: its rollout is aborted: no more; who was admitted keeps it, and nobody else gets it",
+        "it does not get a: its rollout is aborted: no more; devices that were admitted keep it, and no other device gets it",
     ),
     "rolled back": (
         story(D0, *rolled("a", *OPENED, RollbackBegan("it hurts", ""))),
         "a",
-        "it does not get a: its rollout is rolling back: it hurts",
+        "it does not get a: its rollout is rolling back to what else targets each device: it hurts",
     ),
     "admitted by a rollout": (
         story(D0, *rolled("a", *OPENED, DevicesAdmitted(0, devices(0), 1, "", ((1, 1),)))),

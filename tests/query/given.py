@@ -12,6 +12,7 @@ from events.query.tree import (
     ArithmeticOp,
     Comparison,
     Constant,
+    Contains,
     Expression,
     Function,
     In,
@@ -29,7 +30,9 @@ from events.targeting.tree import Op, Path
 PATHS: list[Path] = [("tags", "a"), ("tags", "b"), ("tags", "b", "c"), ("status",)]
 
 scalars: st.SearchStrategy[Any] = st.sampled_from(["", "x", "Y", "1", 0, 1, 1.0, 2.5, -3, True, False])
-values: st.SearchStrategy[Any] = scalars | st.sampled_from([None, [1], {}, {"c": 1}, {"c": "x"}, {"c": None}])
+values: st.SearchStrategy[Any] = scalars | st.sampled_from(
+    [None, [1], ["x", 1.0, True], [], {}, {"c": 1}, {"c": "x"}, {"c": None}]
+)
 rows: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"tags": st.dictionaries(st.sampled_from(["a", "b"]), values)}, optional={"status": values}
 )
@@ -74,6 +77,7 @@ leaves = st.one_of(
     operands,
     st.builds(Comparison, operands | indexed_leaves, st.sampled_from(Op), operands | indexed_leaves),
     st.builds(In, operands, st.lists(literals, min_size=1, max_size=3).map(tuple)),
+    st.builds(Contains, paths, literals),
 )
 indexed_wheres = expressions(indexed_leaves)
 wheres = expressions(leaves)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from events.query.evaluate import compared, found, holds
+from events.query.evaluate import compared, contained, found, holds
 from events.query.parse import parse
 from events.query.plan import Bounds, Exact, true_bounds
 from events.query.tree import UNDEFINED, Comparison, Expression, In, Not, Primitive, printed_expression
@@ -38,6 +38,11 @@ class Index:
         if path not in self._known:
             return None
         return where_is([found(path, row) is not UNDEFINED for row in self._fleet], verdict=True)
+
+    def contains(self, path: Path, literal: str) -> BitMap | None:
+        if path not in self._known:
+            return None
+        return where_is([contained(found(path, row), literal) for row in self._fleet], verdict=True)
 
     def special(self, expression: Comparison | In) -> Exact | None:
         return self._special.get(printed_expression(expression))

@@ -25,7 +25,9 @@ def script() -> str:
     return found[1]
 
 
-def test_the_script_of_the_readme_tags_ten_thousand_devices(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:
+def test_the_script_of_the_readme_tags_ten_thousand_devices(
+    shared_redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program, table = tmp_path / "script.py", tmp_path / "devices.csv"
     program.write_text(script())
     with table.open("w", newline="") as file:
@@ -37,6 +39,7 @@ def test_the_script_of_the_readme_tags_ten_thousand_devices(shared_redis: Embedd
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
         system.do(deploy("a", content("temp"), "tags.site = 'site-3' AND is_defined(tags.line)"))
         command = [sys.executable, str(program), system.url, str(table)]
+        monkeypatch.setenv("TWINFOLD_DATA_DIR", str(tmp_path))
         first = waiting.run(command, check=True)
         assert first.stdout == f"{2 * DEVICES} facts are in the log\n"
         refused = first.stderr.splitlines()

@@ -1,11 +1,14 @@
 """What the planner does when devices fail: only thresholds and limits of the plan that were met lead to its act on failure."""
 
+import msgspec
 import pytest
 
-from events.rollout.facts import RollbackBegan, RolloutPaused, RolloutResumed
+from events.rollout.facts import RollbackBegan, RolloutCompleted, RolloutFact, RolloutPaused, RolloutResumed
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Plan
 from events.rollout.state import State
-from tests.rollout.judged import ADMITTED_AT, SECOND, everyone, judged, kinds, open_phase
+from events.rollout.tally import tally
+from tests.rollout.given import EVIDENCE
+from tests.rollout.judged import ADMITTED_AT, SECOND, census, everyone, judged, kinds, open_phase, some
 from tests.rollout.simulation import MINUTE, Simulation
 
 BACK = OnFailure.ROLL_BACK
@@ -241,3 +244,27 @@ def test_the_scheduler_looks_at_what_an_unreachable_gate_pauses_until_it_is_resu
     assert not can_fail(rolling_back, by_gate, RolloutResumed())
     assert not can_fail(pausing, by_gate)
     assert not open_phase(pausing, devices=10, after=(by_gate,)).is_active
+
+
+# -- who is admitted
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_only_what_has_completed_and_is_open_to_all_has_admitted_more_than_its_events_say(*, is_open: bool) -> None:
+    fleet = {"target": some(range(12)), "actual": some(range(12)), "is_open_to_all": is_open}
+
+    def admitted(*after: RolloutFact) -> int:
+        document = open_phase(everyone(), devices=10, after=after)
+        found = msgspec.structs.replace(census(devices=12, healthy=range(12)), **fleet)
+        return len(tally(document, found, ADMITTED_AT).admitted)
+
+    assert admitted() == 10
+    assert admitted(RolloutCompleted(EVIDENCE)) == (12 if is_open else 10)
+
+
+@pytest.mark.parametrize(("timeout", "late"), [(59, 1), (60, 0), (61, 0)])
+def test_of_the_limits_for_silence_and_for_success_the_one_that_comes_first_counts(timeout: int, late: int) -> None:
+    gate = Gate(success_percent=50, device_timeout_seconds=timeout, soak_seconds=3600)
+    plan = everyone(gate=gate, offline=Offline.UNKNOWN, offline_seconds=60)
+    counts = judged(plan, healthy=range(1, 10), now=ADMITTED_AT + 3600 * SECOND).counts
+    assert (counts.timed_out, counts.silent) == (late, 1 - late)

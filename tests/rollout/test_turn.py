@@ -39,3 +39,12 @@ def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:
     document = in_state(State.PAUSED, PLAN)
     found = turn(document, LATE, enabled=True, order=Order(7, 20), waits="")
     assert told(found, document, enabled=True) == "its rollout is paused: too hot"
+
+
+def test_the_place_that_a_percentage_reaches_is_the_one_that_the_planner_admits() -> None:
+    # 0.07 * 100 is 7.000000000000001: rounded up as it stands, an eighth device would be promised a place.
+    document = in_state(State.CREATED, Plan((Phase(percent=0.07 * 100), Phase(percent=100.0))))
+    places = {
+        place: turn(document, LATE, enabled=True, order=Order(place, 100), waits="").comes_with for place in (7, 8)
+    }
+    assert places == {7: 1, 8: 2}

@@ -23,6 +23,8 @@ from events.canonical import JsonObject
 from events.deployment.commands import ChangeAdmission
 from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
 from events.device.commands import CreateModule, PatchTwin, RetireDevice, SetConfiguration
+from events.device.hierarchy import own_scope
+from events.device.state import DeviceDocument
 from events.envelope import Principal
 from events.fleet.metric_plan import plan_of
 from events.log.memory import MemoryLog
@@ -34,7 +36,7 @@ from events.query.tree import Query, Source, is_aggregate
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
-from events.view_store.querying import ContinuationInvalid, Querying
+from events.view_store.querying import LOOKING_SECONDS, ContinuationInvalid, Querying
 from events.view_store.twins import TwinView
 from tests.workers.system import base, layer
 from workers.projector import Projector
@@ -112,7 +114,11 @@ class Fleet:
         return {**twin, "properties": {**properties, "reported": {**extra, **properties["reported"]}}}
 
 
+PARENT = own_scope("d0", DeviceDocument(1, 1, registered_at=1))
+"""The scope of the first registration of `d0`."""
+
 DEVICE_LEAVES = [
+    *(f"array_contains(parentScopes, '{PARENT}')", "array_contains(tags.a, 1)", "is_defined(parentScopes)"),
     *(
         "tags.a = 'x'",
         "tags.a != 'x'",
@@ -209,6 +215,7 @@ commands = st.one_of(
     st.builds(ReportProperties, devices, st.dictionaries(st.sampled_from(["r", "s"]), values, max_size=2)),
     st.builds(ReportProperties, devices, answers, modules),
     st.builds(UpdateDevice, devices, edge=st.booleans()),
+    st.builds(UpdateDevice, devices, parent_scopes=st.sampled_from([(), (PARENT,)])),
     st.builds(RetireDevice, devices),
     st.builds(CreateModule, devices, st.sampled_from(["n", "o"])),
     st.builds(PatchTwin, devices, modules, st.sampled_from([{"a": 1}, {"a": "x"}, {"a": None}]), st.none()),
@@ -292,6 +299,7 @@ OF_ANY = "FROM devices.modules WHERE tags.a = 1 or moduleId = 'z'"
 USUAL: list[Command] = [
     *(RegisterDevice(name) for name in NAMES[:4]),
     *(PatchTags(name, {"a": "x" if number else "y", "c": number}) for number, name in enumerate(NAMES[:4])),
+    UpdateDevice("d2", parent_scopes=(PARENT,)),
     CreateDeployment("one", base("m"), target_condition="tags.c > 0"),
     CreateDeployment("two", layer("n", x=1), target_condition="tags.c > 1", priority=1),
     CreateDeployment(
@@ -328,6 +336,71 @@ def test_pages_hold_what_the_reference_says(history: list[Command], texts: list[
         if not is_aggregate(query) and query.top is None and not query.select:
             scoped = fleet.pages(query, size=size, scope=within.where)
             assert scoped == [row for row in expected if row["deviceId"] in in_scope]
+
+
+class Late:
+    """A clock on which the time of a page is over each time that it is asked."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += 2 * LOOKING_SECONDS
+        return self._now
+
+
+def pages_of(querying: Querying, text: str, *, size: int) -> list[tuple[int, bool]]:
+    """How many rows each page has, and whether it has a continuation."""
+    found: list[tuple[int, bool]] = []
+    continuation = None
+    while not found or continuation is not None:
+        page = querying.page(parse(text), size=size, continuation=continuation)
+        continuation = page.continuation
+        found.append((len(page.rows), continuation is not None))
+    return found
+
+
+def test_a_page_that_the_time_ended_has_a_continuation_only_if_something_is_left_to_look_at() -> None:
+    fleet = Fleet()
+    fleet.do(*(RegisterDevice(f"n{number}") for number in range(20)))
+    late = Querying(fleet.log, fleet.views, clock=Late())
+    # The second partition is left after the first, and nothing after the second.
+    assert pages_of(late, "select * from devices where properties.reported.r = 'x'", size=10) == [(0, True), (0, False)]
+    assert pages_of(late, "select * from devices.modules where properties.reported.r = 'x'", size=10)[-1] == (0, False)
+    # The index knows that there is no such device, and nothing has to be looked at.
+    assert pages_of(late, "select * from devices where tags.a = 'x'", size=10) == [(0, False)]
+
+
+def test_a_full_page_has_a_continuation_only_if_a_row_follows_or_the_time_is_over() -> None:
+    fleet = Fleet()
+    fleet.do(*(RegisterDevice(f"n{number}") for number in range(20)))
+    last = fleet.view.devices(limit=100)[0][-1]
+    fleet.do(ReportProperties(last, {"r": "x"}))
+    asked = "select * from devices where properties.reported.r = 'x'"
+    assert pages_of(fleet.querying, asked, size=1) == [(1, False)]
+    assert pages_of(fleet.querying, "select * from devices", size=20) == [(20, False)]
+    assert pages_of(fleet.querying, "select * from devices", size=19) == [(19, True), (1, False)]
+    assert pages_of(fleet.querying, "select top 5 * from devices", size=5) == [(5, False)]
+
+
+def test_a_full_page_does_not_look_for_the_next_row_beyond_its_time() -> None:
+    fleet = Fleet()
+    fleet.do(*(RegisterDevice(f"n{number}") for number in range(20)))
+    first = fleet.view.devices(limit=100)[0][0]
+    fleet.do(ReportProperties(first, {"r": "x"}))
+    late = Querying(fleet.log, fleet.views, clock=Late())
+    asked = "select * from devices where properties.reported.r = 'x'"
+    assert pages_of(late, asked, size=1) == [(1, True), (0, False)]
+
+
+@settings(deadline=None)
+@given(histories, queries, st.integers(1, 5))
+def test_pages_that_the_time_ends_hold_what_the_reference_says(history: list[Command], text: str, size: int) -> None:
+    fleet = Fleet()
+    fleet.do(*USUAL)
+    fleet.do(*history)
+    fleet.querying = Querying(fleet.log, fleet.views, clock=Late())
+    assert fleet.pages(parse(text), size=size) == fleet.reference(parse(text)), text
 
 
 @pytest.mark.parametrize("source", ["devices", "devices.modules"])

@@ -14,7 +14,7 @@ from events.wording import counted
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.report import Difference
 
-_SETS = frozenset({"already", "before", "index", "modules", "sets", "targets"})
+_SETS = frozenset({"already", "before", "children", "index", "modules", "sets", "targets"})
 _DEVICES_NAMED = 5
 
 

@@ -250,6 +250,6 @@ def _is_text(value: object) -> bool:
 def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -> None:
     if if_match is None:
         return
-    plain = if_match[1:-1] if len(if_match) > 1 and if_match[0] == if_match[-1] == '"' else if_match
+    plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
     if plain not in {"*", etag_of(document)}:
         raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_of(document))

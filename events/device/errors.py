@@ -123,6 +123,14 @@ class TwinLimitExceeded(DeviceError):
         self.subject, self.problems = subject, problems
 
 
+class DeliveryInvalid(DeviceError):
+    """A device cannot have acknowledged that; `member` is what is wrong, and `rule` what is allowed."""
+
+    def __init__(self, device_id: str, member: str, rule: str) -> None:
+        super().__init__(f"{device_id}: {member[:64]!r} {rule}")
+        self.device_id, self.member, self.rule = device_id, member, rule
+
+
 class NotEdgeCapable(DeviceError):
     """Only an edge device runs modules."""
 

@@ -28,6 +28,7 @@ from events.log.keys import FLEET, name
 from services.api import (
     audit,
     blocked,
+    desired,
     device_scopes,
     device_update,
     diff,
@@ -130,6 +131,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if asked is None else asked
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.acknowledged = desired.Acknowledged()
     app.state.secret_reads, app.state.auditing = reads, Auditing(room)
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
@@ -138,6 +140,7 @@ def create_app(room: Room) -> FastAPI:
         hub.router,
         methods.router,
         v1.router,
+        desired.router,
         explain.router,
         preview.router,
         diff.router,

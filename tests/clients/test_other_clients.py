@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.serving import rows_of
 from tests.api.signing import by_command_line, by_node, signed
 from tests.clients.serving import Hub
 from tests.servers import eventually
@@ -202,7 +203,7 @@ def test_az_shows_a_metric(az: httpx.Client) -> None:
 
     eventually(lambda: metrics()["results"].get("appliedCount") == 1, what="it is applied")
     for metric, query in metrics()["queries"].items():
-        rows = az.post("/devices/query", json={"query": query}).raise_for_status().json()
+        rows = rows_of(az, query)
         assert len(rows) == metrics()["results"][metric], metric
     az.delete("/configurations/metric", headers=ANY)
 

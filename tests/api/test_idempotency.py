@@ -13,7 +13,6 @@ from events.log.failpoints import VARIABLE, FailPoint
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api, served, written
 from tests.servers import eventually
-from tests.shortening import shortened
 from tests.workers.system import System, base, fresh_system, join
 
 pytestmark = pytest.mark.redis_server
@@ -141,7 +140,8 @@ def test_a_connection_that_is_cut_after_the_append_loses_and_doubles_nothing(
     assert reported_version(http, "cut") == before + 5
 
 
-@pytest.mark.parametrize("method", shortened(["facts", "twin"]))
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["facts", "identity"])
 def test_an_api_that_dies_between_the_append_and_its_answer_doubles_nothing(
     shared_redis: EmbeddedRedis, method: str
 ) -> None:

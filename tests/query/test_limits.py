@@ -29,7 +29,7 @@ def test_a_sum_that_does_not_fit_64_bits_is_a_float(halves: int, shown: float) -
     ],
 )
 def test_a_path_of_one_name_stays_one(where: str, path: tuple[str, ...]) -> None:
-    assert where_paths(parse("select * from devices where " + where)) == {path}
+    assert where_paths(parse(" ".join(("select * from devices where", where)))) == {path}
 
 
 def test_a_character_that_nothing_begins_with_is_told_with_what_may_stand_there() -> None:

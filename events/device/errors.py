@@ -41,7 +41,7 @@ class IdentityTextInvalid(DeviceError):
     """A text that goes with an identity (`statusReason`, `managedBy`) is none, or too long."""
 
     def __init__(self, device_id: str, member: str, why: str) -> None:
-        super().__init__(f"{device_id}: {member} {why}")
+        super().__init__(f"{device_id}: `{member}` {why}")
         self.device_id, self.member, self.why = device_id, member, why
 
 

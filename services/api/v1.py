@@ -26,6 +26,7 @@ from events.producer.producer import Producer
 from events.producer.readiness import report_on
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RecordResults, RolloutCommand
+from events.rollout.errors import PlanInvalid
 from events.rollout.plan_text import plan_text
 from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
@@ -233,7 +234,10 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObj
     """
     room = room_of(request)
     deployment, rollout = create_of(name, body)
-    told = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    try:
+        told = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    except PlanInvalid as error:
+        raise PlanInvalid(name, f"rollout.{error.element}", error.rule) from error
     targeted, advice = targeted_now(request, name, told)
     waivers = waivers_at(room)
     report = report_on(deployment, room.profile, waivers=waivers.all, now=waivers.now)

@@ -140,6 +140,7 @@ def assert_its_owners_alone(data: Path) -> None:
     assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o600"}
 
 
+@pytest.mark.full
 def test_a_second_one_on_the_directory_says_who_holds_it(data: Path) -> None:
     with up(data) as (process, _, _):
         second = waiting.run(command(data, free_port()))

@@ -153,6 +153,7 @@ def test_az_sends_a_whole_twin_back(az: httpx.Client) -> None:
     assert (replaced["tags"], replaced["properties"]["desired"]["rate"]) == ({"only": True}, {"x": 1})
 
 
+@pytest.mark.full
 def test_az_lists_with_pages_of_a_thousand(az: httpx.Client) -> None:
     names = [f"az-list-{number:03}" for number in range(250)]
     for start in range(0, len(names), 100):

@@ -41,7 +41,7 @@ def standard() -> Iterator[Hub]:
         pytest.skip("port 443 is in use, or not for this user to listen on (docs/clients.md)")
     with (
         tempfile.TemporaryDirectory(prefix="t-") as directory,
-        hub(Path(directory) / "data", TWINFOLD_PORT="443") as serving,
+        hub(Path(directory) / "data", port=443) as serving,
     ):
         yield serving
 

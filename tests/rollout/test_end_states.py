@@ -10,7 +10,7 @@ from events.deployment.facts import Ended, Everyone, Schedule
 from events.device.commands import UpdateDevice
 from events.rollout.commands import AbortRollout, RecordResults, RetryFailed, RollBack, SkipPhase, StartRollout
 from events.rollout.errors import RolloutForbidden
-from events.rollout.facts import Devices, PhasePassed, RolloutAborted
+from events.rollout.facts import Devices, PhasePassed, Results, RolloutAborted
 from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
 from events.rollout.planner import NOT_WELL_BACK, NOTHING_ELSE
 from events.rollout.saying import standing
@@ -329,3 +329,14 @@ def test_a_record_may_take_all_of_its_limit_and_not_a_byte_more() -> None:
 
 def test_a_reason_that_no_device_has_is_not_recorded() -> None:
     assert record_of({"late": some(()), "silent": some([1])}) == {"silent": some([1]).devices()}
+
+
+def test_the_record_of_a_whole_rollout_may_take_all_of_its_limit_and_not_a_byte_more() -> None:
+    def recorded(reason: str) -> Results:
+        tally = tally_with(some([1]), some([2]))
+        members = {name: getattr(tally, name) for name in tally.__struct_fields__}
+        return tally.__class__(**members | {"failed_by": {reason: some([2])}}).results({})
+
+    room = RESULTS_BYTES_MAX - len(canonical.encode(recorded("")))
+    assert recorded("x" * room).is_whole
+    assert not recorded("x" * (room + 1)).is_whole

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from events.deployment.facts import NotStarted as NotStarted
     from events.deployment.facts import Schedule as Schedule
     from events.device.authentication import KEYS_DECLINED as KEYS_DECLINED
+    from events.device.commands import AcknowledgeDesired as AcknowledgeDesired
     from events.device.commands import CreateModule as CreateModule
     from events.device.commands import DeleteModule as DeleteModule
     from events.device.commands import PatchTags as PatchTags
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from events.device.commands import UpdateDevice as UpdateDevice
     from events.device.commands import UpdateModule as UpdateModule
     from events.device.errors import AuthenticationInvalid as AuthenticationInvalid
+    from events.device.errors import DeliveryInvalid as DeliveryInvalid
     from events.device.errors import DeviceError as DeviceError
     from events.device.errors import DeviceExists as DeviceExists
     from events.device.errors import DeviceIdInvalid as DeviceIdInvalid
@@ -99,6 +101,7 @@ if TYPE_CHECKING:
     from events.rollout.commands import ApprovePhase as ApprovePhase
     from events.rollout.commands import CreateRollout as CreateRollout
     from events.rollout.commands import PauseRollout as PauseRollout
+    from events.rollout.commands import RecordResults as RecordResults
     from events.rollout.commands import ResumeRollout as ResumeRollout
     from events.rollout.commands import RetryFailed as RetryFailed
     from events.rollout.commands import RollBack as RollBack
@@ -176,6 +179,7 @@ _NAMES = {
     ),
     "events.device.authentication": ("KEYS_DECLINED",),
     "events.device.commands": (
+        "AcknowledgeDesired",
         "CreateModule",
         "DeleteModule",
         "PatchTags",
@@ -190,6 +194,7 @@ _NAMES = {
     ),
     "events.device.errors": (
         "AuthenticationInvalid",
+        "DeliveryInvalid",
         "DeviceError",
         "DeviceExists",
         "DeviceIdInvalid",
@@ -250,6 +255,7 @@ _NAMES = {
         "ApprovePhase",
         "CreateRollout",
         "PauseRollout",
+        "RecordResults",
         "ResumeRollout",
         "RetryFailed",
         "RollBack",

@@ -5,6 +5,7 @@ shown and not obeyed (docs/decisions/0043-terminal-output.md). Tables go through
 """
 
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 from events.visible import visible, visible_json
@@ -20,9 +21,9 @@ def complain(*lines: str) -> None:
     _write(sys.stderr, lines)
 
 
-def complain_of(error: Exception, *, program: str = "twinfold") -> None:
-    """Write an error to standard error; the lines after its first one are indented."""
-    first, *more = str(error).split("\n")
+def complain_of(error: Exception, *, program: str = "twinfold", named: Callable[[str], str] = str) -> None:
+    """Write an error to standard error; the lines after its first one are indented. `named` puts other names into its text."""
+    first, *more = named(str(error)).split("\n")
     complain(f"{program}: {first}", *(f"  {line}" for line in more))
 
 

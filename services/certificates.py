@@ -119,7 +119,7 @@ def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:
         .sign(key, hashes.SHA256())
     )
     whole_files.put(key_file, _private(key))
-    whole_files.put(ca, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    whole_files.put(ca, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: dt.datetime) -> None:
@@ -145,7 +145,7 @@ def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: d
         .sign(ca_key, hashes.SHA256())
     )
     whole_files.put(files.key, _private(key))
-    whole_files.put(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    whole_files.put(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _is_good(files: Files, names: tuple[str, ...], now: dt.datetime) -> bool:

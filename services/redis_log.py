@@ -2,10 +2,15 @@
 
 import contextlib
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 _LINES = 3
+_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [.*#-] ")
+"""Process, time and level of a line."""
+
+_FREE_BYTES_MIN = 64 << 10
 _BYTES_MAX = 1 << 20
 _DAMAGED = re.compile(
     r"Bad file format reading the append only file|Unexpected end of file reading the append only file"
@@ -44,8 +49,16 @@ class ServerLog:
         return ()
 
     def last_words(self) -> str:
-        """The last lines, in one."""
-        return " | ".join(self.lines()[-_LINES:]) or "it ended at once and left no log"
+        """The last lines, in one, and that the disk is full where it is: then there may be none."""
+        said = (
+            " | ".join(_PREFIX.sub("", line) for line in self.lines()[-_LINES:]) or "it ended at once and left no log"
+        )
+        return f"the disk of {self.file.parent} is full: {said}" if self._is_full() else said
+
+    def _is_full(self) -> bool:
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(self.file.parent).free < _FREE_BYTES_MIN
+        return False
 
     def tells_of_damage(self) -> bool:
         """Whether the process could not read its append-only file."""

@@ -15,6 +15,18 @@ def is_running(pid: int) -> bool:
     return is_there(pid) and _fields(pid)[0] not in "Tt"
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process has stopped."""
+    states = [_state(path / "stat") for path in Path(f"/proc/{pid}/task").glob("*")]
+    return bool(states) and set(states) <= {"T", "t"}
+
+
+def _state(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
 def children(parent: int, name: str) -> list[int]:
     """The processes that a process has started whose command has a name in it."""
     return [pid for pid, of in _parents() if of == parent and is_there(pid) and name.encode() in _command(pid)]

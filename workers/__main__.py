@@ -1,6 +1,5 @@
 """One worker process: `python -m workers [QUEUE]`. The supervisor starts these; settings come from TWINFOLD_* variables."""
 
-import logging
 import sys
 
 from redis import Redis
@@ -13,6 +12,7 @@ from events.log.wake import QUEUE
 from events.processes import lifeline
 from events.redis_errors import unavailable
 from events.settings import SettingsInvalid, read_settings
+from workers import rq_log
 from workers.context import context
 from workers.exits import code_of
 from workers.worker import Worker
@@ -24,7 +24,7 @@ def main() -> int:
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
-        logging.getLogger("rq.worker").setLevel(logging.WARNING)
+        rq_log.forward()
         queue = sys.argv[1] if len(sys.argv) > 1 else QUEUE
         if queue == QUEUE:
             context()

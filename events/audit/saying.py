@@ -158,6 +158,7 @@ SENTENCES: Mapping[str, Say] = {
     "TwinPatched": _twin,
     "TwinReplaced": lambda subject, _data: f"replaced tags and desired properties of {subject}",
     "ConfigurationSet": _because("set a configuration on {} by hand"),
+    "DesiredDelivered": lambda subject, data: f"acknowledged of {subject}: {_members(data.get('versions'))}",
     "PropertiesReported": lambda subject, data: f"reported of {subject}: {_members(data.get('patch'))}",
     "DeploymentCreated": _created,
     "DeploymentUpdated": _updated,

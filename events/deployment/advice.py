@@ -67,14 +67,13 @@ _TYPE_NAMES = {"string": "text", "number": "a number", "boolean": "a boolean"}
 
 def another_type(name: str, path: Path, kind: str, devices_by_kind: Mapping[str, int]) -> Advice:
     """A condition compares a property with a literal of a `kind` (string, number, boolean) that it is not on some devices."""
-    others = sorted((-count, other) for other, count in devices_by_kind.items() if other != kind and count)
-    parts = [f"{_TYPE_NAMES[other]} on {counted(-count, 'device')}" for count, other in others]
-    parts.append(f"{_TYPE_NAMES[kind]} on {devices_by_kind.get(kind, 0)}")
-    wanted = "'…'" if kind == "string" else "true or false" if kind == "boolean" else "a number"
+    counts = sorted((-count, other) for other, count in devices_by_kind.items() if other != kind and count)
+    parts = [f"{_TYPE_NAMES[other]} on {counted(-count, 'device')}" for count, other in counts]
     return Advice(
         "another-type",
-        f"{name}: {printed_path(path)} is {', '.join(parts[:-1])} and {parts[-1]}; the condition compares it with "
-        f"{_TYPE_NAMES[kind]} ({wanted}), which is true for no value of another type",
+        f"{name}: {printed_path(path)} is {', '.join(parts)} and {_TYPE_NAMES[kind]} on {devices_by_kind.get(kind, 0)}; "
+        f"the condition compares it with {_TYPE_NAMES[kind]}, which is true for no other type: write the literal as devices "
+        "have the value (3 or '3'), or tag them anew",
     )
 
 

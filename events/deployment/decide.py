@@ -1,5 +1,6 @@
 """What may happen to a deployment: a command becomes a fact, or is refused."""
 
+import datetime as dt
 import re
 import zoneinfo
 from typing import Any, assert_never
@@ -88,9 +89,7 @@ def check(command: DeploymentCommand) -> None:
         _check_schedule(name, command.schedule)
     if isinstance(command, CreateDeployment):
         if command.schedule is not None and command.schedule.start_at and command.admission != Everyone():
-            raise ScheduleInvalid(
-                name, "start_at", "and an admission do not go together: until then it has not started"
-            )
+            raise ScheduleInvalid(name, "start_at", "and `admission` do not go together: until then it has not started")
         if not _is_text(command.schema_version):
             raise SchemaVersionInvalid(name, command.schema_version)
         if command.validation is Validation.FULL:
@@ -187,12 +186,15 @@ def _check_schedule(name: str, schedule: Schedule) -> None:
     for element, time in (("start_at", schedule.start_at), ("end_at", schedule.end_at)):
         if not 0 <= time <= TIME_MAX:
             raise ScheduleInvalid(name, element, "is a time from 1970 to the year 9999, in milliseconds")
-    if schedule.end_at and schedule.end_at <= schedule.start_at:
-        raise ScheduleInvalid(name, "end_at", "is later than start_at")
     try:
-        zoneinfo.ZoneInfo(schedule.zone)
+        zone = zoneinfo.ZoneInfo(schedule.zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ScheduleInvalid(name, "zone", "is a time zone of the IANA database, as Europe/Berlin is") from None
+    if schedule.end_at and schedule.end_at <= schedule.start_at:
+        start = dt.datetime.fromtimestamp(schedule.start_at / 1000, zone)
+        raise ScheduleInvalid(
+            name, "end_at", f"must be after `schedule.start_at` ({start:%Y-%m-%d %H:%M} {schedule.zone})"
+        )
 
 
 def _in_order(admission: Admission) -> Admission:
@@ -248,6 +250,6 @@ def _is_text(value: object) -> bool:
 def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -> None:
     if if_match is None:
         return
-    plain = if_match[1:-1] if len(if_match) > 1 and if_match[0] == if_match[-1] == '"' else if_match
+    plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
     if plain not in {"*", etag_of(document)}:
         raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_of(document))

@@ -35,7 +35,7 @@ class PriorityInvalid(DeploymentError):
     """The priority is not a non-negative 32-bit integer (DESIGN §7)."""
 
     def __init__(self, deployment_id: str, priority: object) -> None:
-        super().__init__(f"{deployment_id}: a priority is an integer from 0 to 2147483647, not {_shown(priority)}")
+        super().__init__(f"{deployment_id}: `priority` is an integer from 0 to 2147483647, not {_shown(priority)}")
         self.deployment_id, self.priority = deployment_id, priority
 
 
@@ -43,7 +43,7 @@ class LabelsInvalid(DeploymentError):
     """Labels are text by text (seed 000, Labels)."""
 
     def __init__(self, deployment_id: str, name: object) -> None:
-        super().__init__(f"{deployment_id}: label {str(name)[:140]!r}: labels and their values are text")
+        super().__init__(f"{deployment_id}: `labels`: {str(name)[:140]!r}: labels and their values are text")
         self.deployment_id, self.name = deployment_id, name
 
 
@@ -51,7 +51,7 @@ class MetricsInvalid(DeploymentError):
     """Custom metrics are queries by name, five at most (contract/hub.md §6)."""
 
     def __init__(self, deployment_id: str, why: str) -> None:
-        super().__init__(f"{deployment_id}: custom metrics: {why}")
+        super().__init__(f"{deployment_id}: `metrics`: {why}")
         self.deployment_id, self.why = deployment_id, why
 
 
@@ -59,7 +59,7 @@ class SchemaVersionInvalid(DeploymentError):
     """The schema version is a text (contract/hub.md §1.2)."""
 
     def __init__(self, deployment_id: str, schema_version: object) -> None:
-        super().__init__(f"{deployment_id}: a schema version is a text, not {str(schema_version)[:40]!r}")
+        super().__init__(f"{deployment_id}: `schema_version` is a text, not {str(schema_version)[:40]!r}")
         self.deployment_id, self.schema_version = deployment_id, schema_version
 
 
@@ -67,7 +67,9 @@ class AdmissionInvalid(DeploymentError):
     """The devices that a deployment is admitted for are not named by ids that devices can have."""
 
     def __init__(self, deployment_id: str, device_id: object) -> None:
-        super().__init__(f"{deployment_id}: {str(device_id)[:140]!r} cannot be admitted, as no device can have this id")
+        super().__init__(
+            f"{deployment_id}: `admission.device_ids`: {str(device_id)[:140]!r} cannot be admitted, as no device can have this id"
+        )
         self.deployment_id, self.device_id = deployment_id, device_id
 
 
@@ -75,7 +77,7 @@ class ScheduleInvalid(DeploymentError):
     """A time or a time zone that cannot be."""
 
     def __init__(self, deployment_id: str, element: str, rule: str) -> None:
-        super().__init__(f"{deployment_id}: schedule.{element} {rule}")
+        super().__init__(f"{deployment_id}: `schedule.{element}` {rule}")
         self.deployment_id, self.element, self.rule = deployment_id, element, rule
 
 

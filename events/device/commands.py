@@ -139,6 +139,13 @@ class ReportProperties(msgspec.Struct, frozen=True):
     module_id: str | None = None
 
 
+class AcknowledgeDesired(msgspec.Struct, frozen=True):
+    """Say that a device has sections of what configurations give it; `versions` is as in `DesiredDelivered`."""
+
+    device_id: str
+    versions: dict[str, int]
+
+
 DeviceCommand = (
     RegisterDevice
     | UpdateDevice
@@ -151,4 +158,5 @@ DeviceCommand = (
     | ReplaceTwin
     | SetConfiguration
     | ReportProperties
+    | AcknowledgeDesired
 )

@@ -9,6 +9,7 @@ from events import canonical
 from events.canonical import JsonObject
 from events.device.authentication import KEYS_DECLINED, check_authentication, check_new_authentication
 from events.device.commands import (
+    AcknowledgeDesired,
     CreateModule,
     DeleteModule,
     DeviceCommand,
@@ -23,6 +24,7 @@ from events.device.commands import (
     UpdateModule,
 )
 from events.device.errors import (
+    DeliveryInvalid,
     DeviceExists,
     DeviceNotFound,
     DeviceScopeInvalid,
@@ -39,6 +41,7 @@ from events.device.errors import (
 from events.device.etags import matches, twin_etag
 from events.device.facts import (
     ConfigurationSet,
+    DesiredDelivered,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -57,7 +60,7 @@ from events.device.hierarchy import (
     device_of_scope,
     parent_asked,
 )
-from events.device.identifiers import SYSTEM_MODULES, check_device_id, check_module_id, module_subject
+from events.device.identifiers import OWN_TWIN, SYSTEM_MODULES, check_device_id, check_module_id, module_subject
 from events.device.state import (
     EMPTY,
     SYSTEM_OWNER,
@@ -80,6 +83,10 @@ from events.properties import (
 TEXT_CHARACTERS_MAX = 128
 """What the registry keeps of a reason or an owner, as it does of an id (contract/hub.md §6)."""
 
+SECTIONS_MAX = 200
+VERSION_MAX = 2**31 - 1
+"""What one `AcknowledgeDesired` may name: more than a device can have of both."""
+
 MODULES_MAX = 50
 """How many modules made by hand a device can have (contract/hub.md §6); those of deployments have a limit of their own."""
 
@@ -91,7 +98,7 @@ def check(command: DeviceCommand) -> None:
     """Refuse what no state could allow: ids, and patches that break limits by themselves.
 
     Raises:
-        DeviceIdInvalid, ModuleIdInvalid, IdentityTextInvalid, SystemModuleReserved, TwinLimitExceeded: before anything is
+        DeviceIdInvalid, ModuleIdInvalid, IdentityTextInvalid, SystemModuleReserved, TwinLimitExceeded, DeliveryInvalid: before anything is
             looked up.
     """
     check_device_id(command.device_id)
@@ -120,10 +127,28 @@ def check(command: DeviceCommand) -> None:
             rule = check_new_authentication if isinstance(command, RegisterDevice) else check_authentication
             rule(command.device_id, command.authentication, module=False)
             _check_scopes(command)
+        case AcknowledgeDesired():
+            _check_versions(command)
         case RetireDevice() | SetConfiguration():
             pass
         case _:
             assert_never(command)
+
+
+def _check_versions(command: AcknowledgeDesired) -> None:
+    if not command.versions or len(command.versions) > SECTIONS_MAX:
+        raise DeliveryInvalid(command.device_id, "versions", f"names 1 to {SECTIONS_MAX} modules")
+    for module_id, version in command.versions.items():
+        if module_id in SYSTEM_MODULES:
+            raise DeliveryInvalid(
+                command.device_id, module_id, "answers in its reported properties (lastDesiredVersion)"
+            )
+        if module_id != OWN_TWIN:
+            check_module_id(module_id)
+        if type(version) is not int or not 1 <= version <= VERSION_MAX:
+            raise DeliveryInvalid(
+                command.device_id, module_id, f"has a version from 1 to {VERSION_MAX}, not {version!r}"
+            )
 
 
 def _check_scopes(command: RegisterDevice | UpdateDevice) -> None:
@@ -225,6 +250,8 @@ def decide(
             if len(device.modules.keys() - set(SYSTEM_MODULES)) >= MODULES_MAX:
                 raise TooManyModules(device_id, MODULES_MAX)
             return ModuleCreated(module_id, managed_by, _said(authentication))
+        case AcknowledgeDesired(versions=versions):
+            return DesiredDelivered(versions)
         case SetConfiguration(device_id, content):
             if not device.edge:
                 raise NotEdgeCapable(device_id)

@@ -41,7 +41,7 @@ class IdentityTextInvalid(DeviceError):
     """A text that goes with an identity (`statusReason`, `managedBy`) is none, or too long."""
 
     def __init__(self, device_id: str, member: str, why: str) -> None:
-        super().__init__(f"{device_id}: {member} {why}")
+        super().__init__(f"{device_id}: `{member}` {why}")
         self.device_id, self.member, self.why = device_id, member, why
 
 
@@ -121,6 +121,14 @@ class TwinLimitExceeded(DeviceError):
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         super().__init__(f"{subject}: {lines}{more}")
         self.subject, self.problems = subject, problems
+
+
+class DeliveryInvalid(DeviceError):
+    """A device cannot have acknowledged that; `member` is what is wrong, and `rule` what is allowed."""
+
+    def __init__(self, device_id: str, member: str, rule: str) -> None:
+        super().__init__(f"{device_id}: {member[:64]!r} {rule}")
+        self.device_id, self.member, self.rule = device_id, member, rule
 
 
 class NotEdgeCapable(DeviceError):

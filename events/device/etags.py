@@ -14,5 +14,5 @@ def matches(if_match: str | None, counter: int) -> bool:
     """Whether a condition holds: none, the wildcard, or the etag, with quotes or without (contract/hub.md §1.9)."""
     if if_match is None:
         return True
-    plain = if_match[1:-1] if len(if_match) > 1 and if_match[0] == if_match[-1] == '"' else if_match
+    plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
     return plain in {WILDCARD, twin_etag(counter)}

@@ -85,6 +85,16 @@ class PropertiesReported(msgspec.Struct, frozen=True, tag="PropertiesReported", 
     patch: JsonObject
 
 
+class DesiredDelivered(msgspec.Struct, frozen=True, tag="DesiredDelivered", forbid_unknown_fields=True):
+    """The device has these sections of what configurations give it. Subject: the device.
+
+    `versions`: by module, how often configurations had changed what they give it (`versions` of the assignment); `$device`
+    stands for the device's own twin. The system modules answer in their reported properties instead.
+    """
+
+    versions: dict[str, int]
+
+
 DeviceFact = (
     DeviceRegistered
     | DeviceUpdated
@@ -96,4 +106,5 @@ DeviceFact = (
     | TwinReplaced
     | ConfigurationSet
     | PropertiesReported
+    | DesiredDelivered
 )

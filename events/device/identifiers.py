@@ -12,6 +12,8 @@ _STEPS_RULE = "clients leave . and .. out of a path, or read them as the path ab
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
 SYSTEM_MODULES = (AGENT, HUB)
+OWN_TWIN = "$device"
+"""Stands for the device's own twin where modules are named, as in manifests."""
 
 
 def check_device_id(device_id: object) -> None:

@@ -9,6 +9,7 @@ from events import canonical
 from events.canonical import JsonObject
 from events.device.facts import (
     ConfigurationSet,
+    DesiredDelivered,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -164,7 +165,7 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 modules=document.modules if fact.edge else _without(document.modules, *SYSTEM_MODULES),
                 parent_scope="" if fact.parent_scope is UNSET else fact.parent_scope,
             )
-        case ConfigurationSet():
+        case ConfigurationSet() | DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
         case DeviceRetired():
             return DeviceDocument(

@@ -68,7 +68,7 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
         newer = max(document.desired_at, configured.since)
         stamps = _configured_metadata(configured.section, (), configured, version, under=stamps)
         stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
-        desired = merge_patch(desired, configured.section)
+    desired = device_desired(desired, configured.section)
     twin["properties"] = {
         "desired": {**desired, "$metadata": stamps, "$version": version},
         "reported": _reported(document, document.registered_at),
@@ -96,20 +96,18 @@ def module_twin(
     What configurations of modules give lies `over` both as a merge patch does. Each count of versions begins at 1, and the
     twin's counts the changes of all three. Without `times` there is no `$metadata`.
     """
-    mine, given = section(own.desired), configured.section or {}
+    mine, given = section(own.desired), configured.section
     version = own.desired_version + max(configured.version - 1, 0) + max(over.version - 1, 0)
     stamps = _own_metadata(own, mine, own.desired_at) if times else {}
-    desired = {**mine, **given}
+    desired = module_desired(mine, given, over.section)
     if times and configured.section is not None:
         newer = max(own.desired_at, configured.since)
-        stamps |= _configured_metadata(given, (), configured, version)
+        stamps |= _configured_metadata(configured.section, (), configured, version)
         stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
-    if over.section:
-        desired = merge_patch(desired, over.section)
-        if times:
-            newer = max(own.desired_at, over.since)
-            stamps = _configured_metadata(over.section, (), over, version, under=stamps)
-            stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
+    if over.section and times:
+        newer = max(own.desired_at, over.since)
+        stamps = _configured_metadata(over.section, (), over, version, under=stamps)
+        stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
     twin: JsonObject = {
         "deviceId": device_id,
         "moduleId": module_id,
@@ -127,6 +125,20 @@ def module_twin(
         },
     }
     return {**twin, "configurations": _shown(configured.standings)} if configured.standings else twin
+
+
+def device_desired(by_hand: JsonObject, given: JsonObject | None) -> JsonObject:
+    """What the device's own twin desires: what configurations give, laid over what was written by hand."""
+    return merge_patch(by_hand, given) if given else by_hand
+
+
+def module_desired(by_hand: JsonObject, given: JsonObject | None, over: JsonObject | None) -> JsonObject:
+    """What a module's twin desires.
+
+    Each property that deployments give replaces what was written by hand; what configurations of modules give is laid over.
+    """
+    desired = {**by_hand, **(given or {})}
+    return merge_patch(desired, over) if over else desired
 
 
 def _connection(authentication: JsonObject) -> JsonObject:

@@ -1,15 +1,15 @@
-"""What edge agents answered, per ordinal: for which version, with which code, and how their modules are."""
+"""What devices answered to what they were given, per ordinal: versions and codes, deliveries, and how their modules are."""
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.packed import Packed
+from events.fleet.packed import Packed, grouped
 
 OK = 200
 NOT_RUNNING = 406
@@ -19,28 +19,39 @@ _U32_MAX = 2**32 - 1
 OTHER = _U32_MAX
 """Stands for a reported number that no agent means as a version or a code; it is no success."""
 
+_BORN = 1
+"""The version of a section that nothing ever changed: there is nothing to deliver."""
+
 Signature = tuple[tuple[str, str], ...]
+"""Runtime statuses by module, sorted."""
+
+Deliveries = tuple[tuple[str, int], ...]
+"""Versions that were delivered by module, sorted."""
+
+Value = TypeVar("Value", str, int)
+Numbers = npt.NDArray[np.uint32]
+Truths = npt.NDArray[np.bool_]
 
 
-class Signatures:
-    """Distinct combinations of module runtime statuses, numbered as they came up; 0 is *nothing reported*."""
+class Combinations(Generic[Value]):
+    """Distinct small mappings that many ordinals share, numbered as they came up; 0 is the empty one."""
 
     def __init__(self) -> None:
-        self.by_number: dict[int, Signature] = {0: ()}
+        self.by_number: dict[int, tuple[tuple[str, Value], ...]] = {0: ()}
         self.next_number = 1
-        self._numbers: dict[Signature, int] = {(): 0}
+        self._numbers: dict[tuple[tuple[str, Value], ...], int] = {(): 0}
         self._uses: dict[int, int] = {}
         self.changed: set[int] = set()
 
-    def swap(self, old: int, statuses: dict[str, str]) -> int:
-        """One ordinal goes from a signature to the one of these statuses; answers its number."""
-        signature = tuple(sorted(statuses.items()))
-        number = self._numbers.get(signature)
+    def swap(self, old: int, members: Mapping[str, Value]) -> int:
+        """One ordinal goes from a combination to the one with these members; answers its number."""
+        combination = tuple(sorted(members.items()))
+        number = self._numbers.get(combination)
         if number is None:
             number = self.next_number
             self.next_number += 1
-            self._numbers[signature] = number
-            self.by_number[number] = signature
+            self._numbers[combination] = number
+            self.by_number[number] = combination
             self.changed.add(number)
         if number != old:
             self._uses[number] = self._uses.get(number, 0) + 1
@@ -50,31 +61,44 @@ class Signatures:
                 self.changed.add(old)
         return number
 
-    def restore(self, number: int, signature: Signature, uses: int) -> None:
-        """Put a stored signature back."""
-        self._numbers[signature] = number
-        self.by_number[number] = signature
+    def restore(self, number: int, combination: tuple[tuple[str, Value], ...], uses: int) -> None:
+        """Put a stored combination back."""
+        self._numbers[combination] = number
+        self.by_number[number] = combination
         self._uses[number] = uses
 
 
-class Answers:
-    """The answers of a partition's agents, and the sets that follow from them and from the assignments."""
+class Expected(msgspec.Struct, frozen=True):
+    """What the devices of one assignment are to answer for.
+
+    `agent` and `hub` are the versions that the system modules are to name, 0 for none. `runtime` marks what the agent is to
+    run (0: nothing), and `statuses` are how its modules should be. `delivered` are the versions of other sections, by module,
+    and `$device` for the device's own twin; of these, `of_edge` belong to what the agent runs.
+    """
+
+    agent: int = 0
+    hub: int = 0
+    runtime: int = 0
+    statuses: Signature = ()
+    delivered: Mapping[str, int] = {}
+    of_edge: frozenset[str] = frozenset()
+
+
+def lacking(expected: Mapping[str, int], deliveries: Deliveries) -> frozenset[str]:
+    """The sections of which a device does not have the expected version."""
+    known = dict(deliveries)
+    return frozenset(name for name, version in expected.items() if known.get(name, _BORN) < version)
+
+
+class SystemAnswers:
+    """What one of the two system modules of each device answered last: for which version, with which code."""
 
     def __init__(self) -> None:
         self.versions = Packed()
         self.codes = Packed()
-        self.signature_of = Packed()
-        self.signatures = Signatures()
-        self.sets: dict[str, BitMap] = {name: BitMap() for name in SETS}
-        self.stale = BitMap()
-
-    def reserve(self, count: int) -> None:
-        """Make room for ordinals below `count`."""
-        for packed in (self.versions, self.codes, self.signature_of):
-            packed.reserve(count)
 
     def fold(self, ordinal: int, patch: dict[str, Any]) -> None:
-        """Fold a merge patch to the reported properties of an `$edgeAgent` twin; what is not as an agent reports it is no answer."""
+        """Take a merge patch to the module's reported properties in; what is not as such a module reports is no answer."""
         if "lastDesiredVersion" in patch:
             self.versions[ordinal] = _number(patch["lastDesiredVersion"])
         if "lastDesiredStatus" in patch:
@@ -83,6 +107,48 @@ class Answers:
                 self.codes[ordinal] = 0
             elif "code" in status:
                 self.codes[ordinal] = _number(status["code"])
+
+    def has_answered(self, ordinal: int, version: int) -> bool:
+        """Whether the module of a device has answered for a version, or a later one."""
+        return 0 < version <= self.versions[ordinal] != OTHER and self.codes[ordinal] != 0
+
+    def forget(self, ordinal: int) -> None:
+        """The device is gone."""
+        self.versions[ordinal] = self.codes[ordinal] = 0
+
+    def answered(self, ordinals: Numbers, expected: Numbers) -> tuple[Truths, Numbers]:
+        """As `has_answered`, of many ordinals, with the codes."""
+        versions, codes = self.versions.take(ordinals), self.codes.take(ordinals)
+        return (expected > 0) & (versions >= expected) & (versions != OTHER) & (codes != 0), codes
+
+
+class Answers:
+    """The answers of a partition's devices, and the sets that follow from them and from the assignments."""
+
+    def __init__(self) -> None:
+        self.agent, self.hub = SystemAnswers(), SystemAnswers()
+        self.signature_of, self.signatures = Packed(), Combinations[str]()
+        self.runtime_of = Packed()
+        """What the agent last reported its modules of: `Expected.runtime` of the assignment that it had answered for."""
+        self.delivered_of, self.deliveries = Packed(), Combinations[int]()
+        self.sets: dict[str, BitMap] = {name: BitMap() for name in SETS}
+        self.undelivered: dict[str, BitMap] = {}
+        """By module, the ordinals that do not have its section yet."""
+        self.changed_undelivered: set[str] = set()
+        self.stale = BitMap()
+
+    def _arrays(self) -> tuple[Packed, ...]:
+        systems = (packed for system in (self.agent, self.hub) for packed in (system.versions, system.codes))
+        return (*systems, self.signature_of, self.runtime_of, self.delivered_of)
+
+    def reserve(self, count: int) -> None:
+        """Make room for ordinals below `count`."""
+        for packed in self._arrays():
+            packed.reserve(count)
+
+    def fold_agent(self, ordinal: int, patch: dict[str, Any], expected: Expected) -> None:
+        """Take a merge patch to the reported properties of `$edgeAgent` in, of a device that was given `expected`."""
+        self.agent.fold(ordinal, patch)
         if "modules" in patch or "systemModules" in patch:
             old = self.signature_of[ordinal]
             statuses = dict(self.signatures.by_number[old])
@@ -90,65 +156,119 @@ class Answers:
             new = self.signatures.swap(old, statuses)
             if new != old:
                 self.signature_of[ordinal] = new
+            if self.agent.has_answered(ordinal, expected.agent) and self.runtime_of[ordinal] != expected.runtime:
+                self.runtime_of[ordinal] = expected.runtime
+        self.stale.add(ordinal)
+
+    def fold_hub(self, ordinal: int, patch: dict[str, Any]) -> None:
+        """As `fold_agent`, of `$edgeHub`."""
+        self.hub.fold(ordinal, patch)
+        self.stale.add(ordinal)
+
+    def fold_delivered(self, ordinal: int, versions: Mapping[str, int]) -> None:
+        """Take in that a device has these versions of sections, or later ones."""
+        old = self.delivered_of[ordinal]
+        delivered = dict(self.deliveries.by_number[old])
+        for name, version in versions.items():
+            delivered[name] = max(version, delivered.get(name, _BORN))
+        self.delivered_of[ordinal] = self.deliveries.swap(old, delivered)
         self.stale.add(ordinal)
 
     def forget(self, ordinal: int) -> None:
-        """The device is gone, or begins anew."""
-        self.versions[ordinal] = 0
-        self.codes[ordinal] = 0
+        """The device is gone."""
+        self.agent.forget(ordinal)
+        self.hub.forget(ordinal)
+        self.runtime_of[ordinal] = 0
         self.signature_of[ordinal] = self.signatures.swap(self.signature_of[ordinal], {})
+        self.delivered_of[ordinal] = self.deliveries.swap(self.delivered_of[ordinal], {})
         self.stale.add(ordinal)
 
-    def signature_counts(self) -> Counter[int]:
-        """How many ordinals have each signature."""
-        return self.signature_of.counts()
-
-    def judge(
-        self, rows: Packed, *, agent_version: Callable[[int], int], as_desired: Callable[[int, Signature], bool]
-    ) -> None:
-        """Bring the sets up to date for the ordinals whose answer or assignment changed.
-
-        `agent_version` gives a row's `$edgeAgent` version; `as_desired` says whether module statuses are those a row wants.
-        """
+    def judge(self, rows: Packed, expected_of: Callable[[int], Expected]) -> None:
+        """Bring the sets up to date for the ordinals whose answers or assignment changed; `expected_of` is asked by row."""
         if not self.stale:
             return
         ordinals = np.array(self.stale, dtype=np.uint32)
-        row = rows.take(ordinals)
-        distinct, inverse = np.unique(row, return_inverse=True)
-        wanted = np.array([agent_version(int(number)) for number in distinct], dtype=np.uint32)[inverse]
-        codes = self.codes.take(ordinals)
-        answered = (wanted > 0) & (self.versions.take(ordinals) == wanted) & (codes != 0)
-        ok = answered & (codes == OK)
-        well = ok & self._as_desired(row, self.signature_of.take(ordinals), among=ok, as_desired=as_desired)
-        judged = {
-            "answered": answered,
-            "succeeded": ok,
-            "failed": answered & ~ok,
-            "healthy": well,
-            "unhealthy": (answered & (codes != NOT_RUNNING) & ~ok) | (ok & ~well),
-        }
+        numbers, inverse = np.unique(rows.take(ordinals), return_inverse=True)
+        expected = [expected_of(int(number)) for number in numbers]
+        by_agent, agent_codes = self.agent.answered(ordinals, _of([one.agent for one in expected])[inverse])
+        exact = by_agent & (self.agent.versions.take(ordinals) == _of([one.agent for one in expected])[inverse])
+        hub_expected = _of([one.hub for one in expected])[inverse]
+        by_hub, hub_codes = self.hub.answered(ordinals, hub_expected)
+        is_delivered = self._deliver(ordinals, inverse, expected)
+        runtime = _of([one.runtime for one in expected])[inverse]
+        is_ok = by_agent & (agent_codes == OK)
+        is_fresh = is_ok & ((runtime == 0) | (self.runtime_of.take(ordinals) == runtime))
+        is_desired = self._as_desired(ordinals, inverse, expected, among=is_fresh)
+        is_refused = (by_agent & _is_failure(agent_codes)) | (by_hub & _is_failure(hub_codes))
+        needs_no_hub = hub_expected == 0
+        acknowledged = by_agent & (by_hub | needs_no_hub) & is_delivered
+        self._replace(
+            ordinals,
+            {
+                "acknowledged": acknowledged,
+                "succeeded": exact & (agent_codes == OK),
+                "failed": exact & (agent_codes != OK),
+                "healthy": acknowledged & is_desired & (needs_no_hub | (hub_codes == OK)),
+                "refused": is_refused,
+                "unhealthy": is_refused | (is_fresh & ~is_desired),
+            },
+        )
+        self.stale = BitMap()
+
+    def _replace(self, ordinals: Numbers, judged: Mapping[str, Truths]) -> None:
         for name, holds in judged.items():
             self.sets[name] -= self.stale
             self.sets[name] |= BitMap(ordinals[holds])
-        self.stale = BitMap()
+
+    def _deliver(self, ordinals: Numbers, inverse: npt.NDArray[np.intp], expected: list[Expected]) -> Truths:
+        """Bring `undelivered` up to date; answers who has every section of what the agent runs."""
+        result, by_name = np.ones(len(ordinals), dtype=np.bool_), dict[str, BitMap]()
+        among = np.array([bool(one.delivered) for one in expected], dtype=np.bool_)[inverse]
+        for index, deliveries, holds in _pairs(inverse, self.delivered_of.take(ordinals), among):
+            names = lacking(expected[index].delivered, self.deliveries.by_number[deliveries])
+            if names & expected[index].of_edge:
+                result[holds] = False
+            for name in names:
+                by_name[name] = by_name.get(name, BitMap()) | BitMap(ordinals[holds])
+        for name in sorted(self.undelivered.keys() | by_name.keys()):
+            former = self.undelivered.get(name, BitMap())
+            members = (former - self.stale) | by_name.get(name, BitMap())
+            if members != former:
+                self.changed_undelivered.add(name)
+                self.undelivered[name] = members
+                if not members:
+                    del self.undelivered[name]
+        return result
 
     def _as_desired(
-        self,
-        row: npt.NDArray[np.uint32],
-        signature: npt.NDArray[np.uint32],
-        *,
-        among: npt.NDArray[np.bool_],
-        as_desired: Callable[[int, Signature], bool],
-    ) -> npt.NDArray[np.bool_]:
-        pairs = (row.astype(np.uint64) << np.uint64(32)) | signature.astype(np.uint64)
-        result = np.zeros(len(row), dtype=np.bool_)
-        distinct, inverse = np.unique(pairs[among], return_inverse=True)
-        verdicts = [as_desired(int(pair) >> 32, self.signatures.by_number[int(pair) & _U32_MAX]) for pair in distinct]
-        result[among] = np.array(verdicts, dtype=np.bool_)[inverse] if verdicts else False
+        self, ordinals: Numbers, inverse: npt.NDArray[np.intp], expected: list[Expected], *, among: Truths
+    ) -> Truths:
+        result = np.zeros(len(ordinals), dtype=np.bool_)
+        for index, signature, holds in _pairs(inverse, self.signature_of.take(ordinals), among):
+            result[holds] = as_desired(expected[index].statuses, self.signatures.by_number[signature])
         return result
 
 
-SETS = ("answered", "failed", "healthy", "succeeded", "unhealthy")
+SETS = ("acknowledged", "failed", "healthy", "refused", "succeeded", "unhealthy")
+"""`failed` and `succeeded` are the contract's, of the agent alone; `refused` have answered with a code of failure."""
+
+
+def _of(numbers: list[int]) -> Numbers:
+    return np.array(numbers, dtype=np.uint32)
+
+
+def _is_failure(codes: Numbers) -> Truths:
+    return np.isin(codes, (OK, NOT_RUNNING), invert=True)
+
+
+def _pairs(
+    inverse: npt.NDArray[np.intp], numbers: Numbers, among: Truths
+) -> Iterator[tuple[int, int, npt.NDArray[np.intp]]]:
+    """Each distinct pair of an index and a number, with where it is; where `among` is false is left out."""
+    at = np.flatnonzero(among)
+    pairs = (inverse[at].astype(np.uint64) << np.uint64(32)) | numbers[at].astype(np.uint64)
+    for pair, places in grouped(pairs, at):
+        yield pair >> 32, pair & _U32_MAX, places
 
 
 def _number(value: object) -> int:

@@ -15,6 +15,7 @@ from events.readiness.effective import Found
 
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
+_UNREPORTED = frozenset({"configuration", "imagePullPolicy", "startupOrder"})
 
 
 class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
@@ -53,6 +54,19 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
         """What the rules of readiness find in it."""
         return Found.of({module: msgspec.json.decode(section) for module, section in self.sections.items()})
 
+    @cached_property
+    def runtime_mark(self) -> int:
+        """Stands for what the agent is to run: equal where it has nothing new to report of its modules; 0 for no module.
+
+        What it neither acts on nor reports is left out (contract/edge.md §1.2), so that nobody waits for a report of it.
+        """
+        if not self.statuses:
+            return 0
+        agent = msgspec.json.decode(bytes(self.sections[AGENT]))
+        modules, system = agent.get("modules"), agent.get("systemModules")
+        specs = (_runtime_specs(modules), _runtime_specs(system))
+        return 1 + int.from_bytes(hashlib.sha256(canonical.encode(specs)).digest()[:4], "big") % (2**32 - 2)
+
     def to_bytes(self) -> bytes:
         """Canonical bytes of the sections."""
         return canonical.encode(self.sections)
@@ -61,6 +75,15 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
     def from_bytes(cls, data: bytes) -> "Configuration":
         """Read what `to_bytes` wrote."""
         return cls.of(msgspec.json.decode(data))
+
+
+def _runtime_specs(group: object) -> JsonObject:
+    specs = group if isinstance(group, dict) else {}
+    return {
+        name: {member: value for member, value in spec.items() if member not in _UNREPORTED}
+        for name, spec in specs.items()
+        if isinstance(spec, dict)
+    }
 
 
 def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:

@@ -164,7 +164,7 @@ class _Within:
         rows, inverse = np.unique(self._state.row_of.take(ordinals), return_inverse=True)
         by_number = self._state.rows.by_number
         wanted = np.array([max(1, by_number[int(row)].agent_version) for row in rows], dtype=np.uint32)[inverse]
-        answered = self._state.answers.versions.take(ordinals)
+        answered = self._state.answers.agent.versions.take(ordinals)
         equal = BitMap(ordinals[answered == wanted])
         other = BitMap(ordinals[(answered != 0) & (answered != wanted)])
         return (equal, other) if expression.op is Op.EQ else (other, equal)

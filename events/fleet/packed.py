@@ -3,6 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -71,3 +72,16 @@ class Packed:
             first, last = pages[start] * PAGE_ITEMS, (pages[end] + 1) * PAGE_ITEMS
             yield first * 4, self._items[first:last].tobytes()
             start = end + 1
+
+
+Key = TypeVar("Key", np.uint32, np.uint64)
+Item = TypeVar("Item", np.uint32, np.intp)
+
+
+def grouped(keys: npt.NDArray[Key], items: npt.NDArray[Item]) -> Iterator[tuple[int, npt.NDArray[Item]]]:
+    """The items of each key, ascending; each is looked at once, however many keys there are."""
+    order = np.argsort(keys, kind="stable")
+    in_order = keys[order]
+    edges = np.flatnonzero(in_order[1:] != in_order[:-1]) + 1
+    firsts = in_order[np.r_[0, edges]] if len(keys) else in_order
+    yield from zip(firsts.tolist(), np.split(items[order], edges), strict=False)

@@ -18,6 +18,7 @@ from events.deployment.facts import (
 )
 from events.device.facts import (
     ConfigurationSet,
+    DesiredDelivered,
     DeviceFact,
     DeviceRegistered,
     DeviceRetired,
@@ -30,9 +31,9 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.envelope import Envelope, Vector
-from events.fleet.answers import Answers, Signature, as_desired
+from events.fleet.answers import Answers, Expected
 from events.fleet.children import Children
-from events.fleet.configuration import AGENT, Configuration, HeldBack, effective
+from events.fleet.configuration import AGENT, HUB, Configuration, HeldBack, effective
 from events.fleet.deployments import (
     CONTENT_KEY,
     Change,
@@ -50,14 +51,14 @@ from events.fleet.index import DEVICE_ID, Index
 from events.fleet.metrics import Metrics, State
 from events.fleet.module_targets import ModuleTargets, News
 from events.fleet.outcome import Moved, Outcome
-from events.fleet.packed import PAGE_ITEMS, Packed
+from events.fleet.packed import PAGE_ITEMS, Packed, grouped
 from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
 from events.fleet.rows import UNASSIGNED, Layer, Row, Rows, Standing, stack_key
 from events.manifest.document import Kind
 from events.rollout.facts import DevicesRetried, RollbackBegan
 from events.targeting.tree import Path
 
-_AGENT_SUFFIX = "/" + AGENT
+_EXPECTED_MAX = 10_000
 T = TypeVar("T")
 
 
@@ -117,6 +118,11 @@ class Partition:
         self.moved_by = Packed()
         self.twin_versions = Packed()
         self.answers = Answers()
+        self.hand_written = Packed()
+        """How often desired properties of a device or of its modules were written by hand, by ordinal."""
+        self.hand_writes = 0
+        """The same of all devices that there ever were."""
+        self._expected: dict[int, Expected] = {}
         self.modules: dict[str, BitMap] = {}
         """Who has a module made by hand, by its name."""
         self.of_modules = ModuleTargets(self.index, self.deployments, self._admitted)
@@ -193,9 +199,12 @@ class Partition:
     def _fold_device(self, ordinal: int, device_id: str, fact: DeviceFact, envelope: Envelope[DeviceFact]) -> None:
         match fact:
             case TwinPatched():
+                if fact.desired is not None:
+                    self._write_by_hand(ordinal)
                 if fact.tags is not None and self.index.patch_tags(ordinal, fact.tags):
                     self._touched.add(ordinal)
             case TwinReplaced():
+                self._write_by_hand(ordinal)
                 if self.index.replace_tags(ordinal, fact.tags):
                     self._touched.add(ordinal)
             case PropertiesReported():
@@ -203,6 +212,8 @@ class Partition:
                     self._touched.add(ordinal)
             case ConfigurationSet(content):
                 self._by_hand.setdefault(ordinal, []).append(content.get(CONTENT_KEY, {}))
+            case DesiredDelivered(versions):
+                self.answers.fold_delivered(ordinal, versions)
             case DeviceUpdated():
                 self.directory.update(ordinal, edge=fact.edge, enabled=fact.enabled)
                 self.children.put(ordinal, fact.parent_scope or "")
@@ -240,22 +251,32 @@ class Partition:
         module_id, changed = subject[len(device_id) + 1 :], False
         match fact:
             case PropertiesReported(patch):
-                if subject.endswith(_AGENT_SUFFIX):
-                    self.answers.fold(ordinal, patch)
+                if module_id == AGENT:
+                    self.answers.fold_agent(ordinal, patch, self._expected_of(self.row_of[ordinal]))
+                elif module_id == HUB:
+                    self.answers.fold_hub(ordinal, patch)
                 changed = self.index.patch_module(ordinal, module_id, "reported", patch)
-            case TwinPatched(tags=tags) if tags is not None:
-                changed = self.index.patch_module(ordinal, module_id, "tags", tags)
+            case TwinPatched(tags, desired):
+                if desired is not None:
+                    self._write_by_hand(ordinal)
+                if tags is not None:
+                    changed = self.index.patch_module(ordinal, module_id, "tags", tags)
             case TwinReplaced(tags=tags):
+                self._write_by_hand(ordinal)
                 changed = self.index.replace_module_tags(ordinal, module_id, tags)
             case _:
                 pass
         if changed:
             self._touched.add(ordinal)
 
+    def _write_by_hand(self, ordinal: int) -> None:
+        self.hand_written[ordinal] += 1
+        self.hand_writes += 1
+
     def _register(self, device_id: str, fact: DeviceRegistered, version: int) -> None:
         ordinal = self.directory.register(device_id, edge=fact.edge, enabled=fact.enabled)
         count = ordinal + 1
-        for packed in (self.row_of, self.moved_by, self.twin_versions, self.answers):
+        for packed in (self.row_of, self.moved_by, self.twin_versions, self.hand_written, self.answers):
             packed.reserve(count)
         self.twin_versions[ordinal] = version
         self.children.put(ordinal, fact.parent_scope or "")
@@ -399,7 +420,7 @@ class Partition:
         return planned, BitMap().union(*concerned.values(), *of_modules.values())
 
     def _judge(self) -> None:
-        self.answers.judge(self.row_of, agent_version=self._agent_version, as_desired=self._as_desired)
+        self.answers.judge(self.row_of, self._expected_of)
 
     def _take_news(self) -> News:
         sets, noted = self.index.take_touched()
@@ -522,7 +543,7 @@ class Partition:
             layers_ascending=self.deployments.layers_ascending,
             eligible=self.eligible,
         ):
-            for old, members in _by_row(self.row_of.take(ordinals), ordinals):
+            for old, members in grouped(self.row_of.take(ordinals), ordinals):
                 row = self.rows.after(old, stack, self._merge)
                 if row is not self.rows.by_number[old] and row != self.rows.by_number[old]:
                     _collect(moved, old, row, members)
@@ -728,11 +749,15 @@ class Partition:
         self.rows.drop_unused()
         return tuple(moves)
 
-    def _agent_version(self, row: int) -> int:
-        return self.rows.by_number[row].agent_version
-
-    def _as_desired(self, row: int, reported: Signature) -> bool:
-        return as_desired(self.rows.configurations[self.rows.by_number[row].configuration].statuses, reported)
+    def _expected_of(self, number: int) -> Expected:
+        """What the devices of a row are to answer for; numbers of rows are never given twice."""
+        expected = self._expected.get(number)
+        if expected is None:
+            if len(self._expected) >= _EXPECTED_MAX:
+                self._expected.clear()
+            row = self.rows.by_number[number]
+            expected = self._expected[number] = row.expected(self.rows.configurations[row.configuration])
+        return expected
 
 
 def _of_devices(deployment: Deployment | None) -> Deployment | None:
@@ -741,15 +766,6 @@ def _of_devices(deployment: Deployment | None) -> Deployment | None:
 
 def _same_but_target(before: Deployment | None, after: Deployment | None) -> bool:
     return before is not None and after is not None and (before.rank, before.kind) == (after.rank, after.kind)
-
-
-def _by_row(rows: Ordinals, ordinals: Ordinals) -> Iterator[tuple[int, Ordinals]]:
-    """The ordinals of each row, by its number; each is looked at once, however many rows there are."""
-    order = np.argsort(rows, kind="stable")
-    in_order = rows[order]
-    starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]]).tolist() if len(rows) else []
-    for start, end in zip(starts, [*starts[1:], len(rows)][: len(starts)], strict=True):
-        yield int(in_order[start]), ordinals[order[start:end]]
 
 
 def _collect(moved: Planned, old: int, row: Row, ordinals: Any) -> None:

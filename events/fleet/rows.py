@@ -11,8 +11,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
-from events.fleet.configuration import AGENT, NOTHING, Configuration, HeldBack
+from events.fleet.answers import Expected
+from events.fleet.configuration import AGENT, HUB, NOTHING, Configuration, HeldBack
 from events.fleet.deployments import Deployment
+from events.manifest.document import DEVICE
 from events.manifest.merge import DESIRED, over_limit
 from events.manifest.merge import merge as merge_contents
 
@@ -114,6 +116,33 @@ class Row(msgspec.Struct, frozen=True):
         for module_id, part in self.module_parts.items():
             versions[module_id] = versions.get(module_id, 1) + part.version - 1
         return versions
+
+    @property
+    def deliverable(self) -> dict[str, int]:
+        """The versions of all sections but the system modules', by module; `$device` stands for the device's own twin."""
+        own = {} if self.own is UNSET else {DEVICE: self.own.version}
+        return {name: version for name, version in self.module_versions.items() if name not in {AGENT, HUB}} | own
+
+    def tells_the_same_as(self, other: "Row") -> bool:
+        """Whether a device that goes from one to the other has nothing new to answer for."""
+        return self.versions == other.versions and self.deliverable == other.deliverable
+
+    def expected(self, configuration: Configuration) -> Expected:
+        """What a device with this row, and the configuration that it names, is to answer for.
+
+        A section that is gone has nobody who could answer; one that never changed, nothing to answer for.
+        """
+        deliverable = self.deliverable
+        of_edge = configuration.module_ids & deliverable.keys()
+        of_configurations = self.module_parts.keys() | {DEVICE}
+        return Expected(
+            self.agent_version,
+            self.versions.get(HUB, 0) if HUB in configuration.sections else 0,
+            configuration.runtime_mark,
+            configuration.statuses,
+            {name: one for name, one in deliverable.items() if name in of_edge or name in of_configurations},
+            of_edge,
+        )
 
     @property
     def was_assigned(self) -> bool:

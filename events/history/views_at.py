@@ -11,7 +11,7 @@ from events.history.errors import PastIsFixed
 from events.history.folding import Folded, Folding
 from events.history.moment import Moment
 from events.log.keys import FLEET
-from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
+from events.view_store.port import DEVICE_ARRAYS, Blocked, DeviceKept, Selection, ViewStore
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
 
 Key = tuple[int, Vector, bool]
@@ -125,7 +125,7 @@ class ViewsAt:
         if known is None:
             return None
         ordinal = int(known)
-        number, outcome = self.numbers(partition, ordinal, ("row_of", "moved_by"))
+        number, outcome, *numbers = self.numbers(partition, ordinal, DEVICE_ARRAYS)
         row = kept.hashes["rows"].get(str(number), b"")
         found = msgspec.json.decode(row) if row else {}
         entries = self.outcomes(partition, after=outcome - 1, limit=1) if outcome else ()
@@ -140,6 +140,7 @@ class ViewsAt:
             at,
             cause,
             configurations.get(found.get("own", {}).get("configuration", ""), b""),
+            *numbers,
         )
 
     def commit(self, partition: int, writes: Writes) -> bool:

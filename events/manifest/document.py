@@ -111,7 +111,9 @@ def in_modern_form(content: Json) -> Json:
     if not isinstance(content, dict) or content.get(Kind.EDGE.value) is not None:
         return content
     modules = content.get(Kind.MODULE.value)
-    if not isinstance(modules, dict) or not modules or any(path.startswith(_DESIRED) for path in modules):
+    if not isinstance(modules, dict) or not modules:
+        return content
+    if any(name.startswith(_DESIRED) or not isinstance(paths, dict) for name, paths in modules.items()):
         return content
     others = {name: value for name, value in content.items() if name not in {Kind.EDGE.value, Kind.MODULE.value}}
     return {**others, Kind.EDGE.value: modules}

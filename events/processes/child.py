@@ -36,6 +36,8 @@ class Child:
                 # Ctrl-C at the terminal is for the parent alone, which ends its children in order. In the parent's own
                 # session still: when the parent dies, the kernel continues a stopped child, and that ends then, too.
                 process_group=0,
+                # What it makes is for its owner alone, such as the files of Redis, which has no setting for that.
+                umask=0o077,
                 **how,
             )
         self._stopped_at: float | None = None

@@ -62,10 +62,13 @@ class ProducerError(Exception):
 
 
 class CommandsRefused(ProducerError):
-    """Some commands of a batch were refused; nothing of them is in the log. `refused` lists them all."""
+    """Some commands of a batch were refused; nothing of them is in the log.
+
+    `refused` lists them all. The text names the first ones by their index among the commands sent, from 0.
+    """
 
     def __init__(self, refused: tuple[Refused, ...]) -> None:
-        shown = "; ".join(str(one.error) for one in refused[:_SHOWN])
+        shown = "; ".join(f"command {one.index}: {one.error}" for one in refused[:_SHOWN])
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         super().__init__(f"{counted(len(refused), 'command')} refused: {shown}{more}")
         self.refused = refused
@@ -83,7 +86,7 @@ class DecisionInvalid(ProducerError):
     """Nothing can be left out there, or it is not said why."""
 
     def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place} {why}")
+        super().__init__(f"{place}: {why}")
         self.place, self.why = place, why
 
 

@@ -258,10 +258,10 @@ class Producer:
         if fact.stream not in heads or not 0 < fact.position <= heads[fact.stream]:
             raise DecisionInvalid(f"{fact.stream}:{fact.position}", "is no position of this log")
         if not fact.reason.strip():
-            raise DecisionInvalid(f"{name(fact.stream)}:{fact.position}", "is decided upon for a reason; say which")
+            raise DecisionInvalid(f"{name(fact.stream)}:{fact.position}", "`reason` is required")
         if len(fact.reason.encode(errors="replace")) > REASON_BYTES_MAX:
             raise DecisionInvalid(
-                f"{name(fact.stream)}:{fact.position}", f"has a reason of at most {REASON_BYTES_MAX} bytes"
+                f"{name(fact.stream)}:{fact.position}", f"`reason` has at most {REASON_BYTES_MAX} bytes"
             )
         self._record(fact)
 
@@ -273,7 +273,7 @@ class Producer:
             LogUnavailable: as `submit`.
         """
         if not reason.strip() or len(reason.encode(errors="replace")) > REASON_BYTES_MAX:
-            raise DecisionInvalid(of, f"is erased for a reason of 1 to {REASON_BYTES_MAX} bytes; say which")
+            raise DecisionInvalid(of, f"`reason` has 1 to {REASON_BYTES_MAX} bytes")
         for start in range(0, len(ids), BATCH_COMMANDS):
             self._record(SecretsErased(of, tuple(ids[start : start + BATCH_COMMANDS]), reason))
 

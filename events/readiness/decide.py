@@ -28,12 +28,12 @@ def check(command: WaiverCommand) -> None:
         return
     rule = BY_ID.get(command.rule)
     if rule is None or rule.looks_at is LooksAt.NOTHING:
-        raise WaiverInvalid(name, f"there is no rule {command.rule[:80]!r} that finds anything")
+        raise WaiverInvalid(name, f"`rule`: there is no rule {command.rule[:80]!r} that finds anything")
     if not command.reason.strip() or len(command.reason) > _TEXT_CHARACTERS_MAX:
-        raise WaiverInvalid(name, f"a reason has 1 to {_TEXT_CHARACTERS_MAX} characters")
+        raise WaiverInvalid(name, f"`reason` has 1 to {_TEXT_CHARACTERS_MAX} characters")
     for member, value in (("module", command.module), ("deployment", command.deployment)):
         if value is not None and not 0 < len(value) <= _NAME_CHARACTERS_MAX:
-            raise WaiverInvalid(name, f"{member} has 1 to {_NAME_CHARACTERS_MAX} characters, or is left out")
+            raise WaiverInvalid(name, f"`{member}` has 1 to {_NAME_CHARACTERS_MAX} characters, or is left out")
 
 
 def subject_of(command: WaiverCommand) -> str:

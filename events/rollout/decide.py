@@ -196,7 +196,7 @@ def _check_plan(name: str, plan: Plan) -> None:
     if plan.rollback_to:
         rule("rollback_to", _DEPLOYMENT_ID.fullmatch(plan.rollback_to), "is the id of a deployment")
         rule("rollback_to", plan.rollback_to != name, "is another deployment")
-        rule("restore", not plan.restore, "and rollback_to do not go together")
+        rule("restore", not plan.restore, "and `rollback_to` do not go together")
     if plan.rate is not None:
         rule("rate.per_minute", _within(plan.rate.per_minute, 0.001, _COUNT_MAX), "is positive")
         rule("rate.growth_percent", _within(plan.rate.growth_percent, 0, PERCENT_MAX), "is 0 to 100")
@@ -208,7 +208,7 @@ def _check_plan(name: str, plan: Plan) -> None:
 def _check_phase(name: str, element: str, phase: Phase) -> None:
     given = [kind for kind in ("percent", "count", "condition") if getattr(phase, kind) is not None]
     if len(given) != 1:
-        raise PlanInvalid(name, element, "has one of percent, count and condition")
+        raise PlanInvalid(name, element, "has one of `percent`, `count` and `condition`")
     if phase.percent is not None and not 0 < phase.percent <= PERCENT_MAX:
         raise PlanInvalid(name, f"{element}.percent", "is more than 0, and at most 100")
     if phase.count is not None and not 1 <= phase.count <= _COUNT_MAX:

@@ -17,7 +17,7 @@ class PlanInvalid(RolloutError):
     """A part of a plan breaks a rule; `element` names it, as in `phases[1].percent`."""
 
     def __init__(self, deployment_id: str, element: str, rule: str) -> None:
-        super().__init__(f"{deployment_id}: {element} {rule}")
+        super().__init__(f"{deployment_id}: `{element}` {rule}")
         self.deployment_id, self.element, self.rule = deployment_id, element, rule
 
 

@@ -248,7 +248,7 @@ def _single_quoted(text: str) -> str:
     def turn(match: re.Match[str]) -> str:
         if not match["double"]:
             return match[0]
-        inner = match[0][1:-1] if len(match[0]) > 1 and match[0].endswith('"') else match[0][1:]
+        inner = match[0][1:-1] if match[0].endswith('"') else match[0][1:]
         return "'" + re.sub(r"\\(.)", r"\1", inner).replace("'", "''") + "'"
 
     return _SCAN.sub(turn, text)

@@ -1,5 +1,6 @@
 """What may happen to updates and groups: a command becomes facts that stand in the log together, or is refused."""
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -118,11 +119,11 @@ def _check_update(command: OfUpdate) -> None:
     if isinstance(command, DeleteUpdate):
         return
     if kind_of(command.content) is not Kind.EDGE:
-        raise UpdateInvalid(name, "its content is a manifest or a layer, in modulesContent")
+        raise UpdateInvalid(name, "`content` is a manifest or a layer, in modulesContent")
     validate(command.content)
     for member in ("description", "friendly_name"):
         if len(getattr(command, member)) > TEXT_CHARACTERS_MAX:
-            raise UpdateInvalid(name, f"{member} has at most {TEXT_CHARACTERS_MAX} characters")
+            raise UpdateInvalid(name, f"`{member}` has at most {TEXT_CHARACTERS_MAX} characters")
     if problem := problem_of(command.compatibility):
         raise UpdateInvalid(name, problem)
 
@@ -154,17 +155,19 @@ def _check_group(command: OfGroup) -> None:
         rule("reason", len(command.reason) <= TEXT_CHARACTERS_MAX, f"has at most {TEXT_CHARACTERS_MAX} characters")
     if isinstance(command, DeployUpdate):
         long = len(carrier_of(name, command.deployment)) > CARRIER_CHARACTERS_MAX
-        rule("deployment", not long, "and the group have too long names together")
+        rule("deployment", not long, "and `group` have too long names together")
         rule("start_at", 0 <= command.start_at <= TIME_MAX, "is a time from 1970 to the year 9999, in milliseconds")
-        later = not command.end_at or command.start_at < command.end_at <= TIME_MAX
-        rule("end_at", later, "is later than start_at, in milliseconds, and not after the year 9999")
+        rule("end_at", 0 <= command.end_at <= TIME_MAX, "is a time from 1970 to the year 9999, in milliseconds")
+        start = dt.datetime.fromtimestamp(command.start_at / 1000, dt.UTC)
+        later = not command.end_at or command.start_at < command.end_at
+        rule("end_at", later, f"must be after `start_at` ({start:%Y-%m-%d %H:%M} UTC)")
         if policy := command.policy:
             rule("policy.percent", 0 <= policy.percent <= _PERCENT_MAX, "is 0 to 100")
             rule("policy.count", 1 <= policy.count <= _COUNT_MAX, "is a positive number")
             rule("policy.answered_min", 0 <= policy.answered_min <= _COUNT_MAX, "is not negative")
             rule("policy.update", policy.update != command.update, "is another update than the one deployed")
         if command.plan is not None:
-            rule("plan.rollback_to", not command.plan.rollback_to, "is said by the policy")
+            rule("plan.rollback_to", not command.plan.rollback_to, "is given by `policy.update`")
             try:
                 rollout_decide.check(CreateRollout(carrier_of(name, command.deployment), command.plan))
             except PlanInvalid as error:

@@ -50,7 +50,7 @@ class GroupInvalid(UpdateError):
     """A group, or what is to be deployed to it, cannot be like this; `element` names the member."""
 
     def __init__(self, group: str, element: str, rule: str) -> None:
-        super().__init__(f"group {group[:140]!r}: {element} {rule}")
+        super().__init__(f"group {group[:140]!r}: `{element}` {rule}")
         self.group, self.element, self.rule = group, element, rule
 
 

@@ -10,12 +10,10 @@ from pyroaring import BitMap
 
 from events.deployment.state import decode
 from events.device import state as device_state
-from events.device.identifiers import module_subject
+from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.envelope import Vector
-from events.fleet.answers import OK
-from events.fleet.configuration import AGENT
+from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.packed import PAGE_ITEMS
-from events.fleet.rows import Standing
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
 from events.query.conditions import expression_of
@@ -106,20 +104,18 @@ class CensusReader:
         """What a rollout is judged on, as of the last look."""
         readings = self._readings
         status = {number: reading.status(name) for number, reading in readings.items()}
-        actual = FleetSet.over(status, lambda one: one.actual)
-        answered_for = all(reading.is_answered_for(name) for reading in readings.values())
         return Census(
             self,
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
             FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled")),
-            actual,
-            FleetSet.over(status, lambda one: one.healthy) if answered_for else actual,
+            FleetSet.over(status, lambda one: one.actual),
+            FleetSet.over(status, lambda one: one.healthy),
             FleetSet.over(status, lambda one: one.unhealthy),
             FleetSet.over(readings, lambda one: one.held_back(name)),
             FleetSet.over(readings, lambda one: one.already(name)),
             self._back(name, document) if document.rollback_at else Back(),
-            FleetSet.over(status, lambda one: one.failed) if answered_for else NOBODY,
+            FleetSet.over(readings, lambda one: one.set("refused")),
             self._not_applied(name),
             all(reading.is_open_to_all(name) for reading in readings.values()),
         )
@@ -135,14 +131,12 @@ class CensusReader:
         readings = self._readings
         if not document.rollback:
             devices = document.admitted & FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled"))
-            if not all(reading.is_answered_for(name) for reading in readings.values()):
-                # Nobody answers for it, and nobody has what has ended.
-                return Back(devices, devices)
-            unmanaged = devices & FleetSet.over(readings, lambda one: one.standing(Standing.UNMANAGED))
-            managed = devices - unmanaged
-            healthy = FleetSet.over(readings, lambda one: one.set("healthy"))
-            unhealthy = FleetSet.over(readings, lambda one: one.set("unhealthy"))
-            return Back(devices, managed & healthy, managed & unhealthy, unmanaged)
+            return Back(
+                devices,
+                devices & FleetSet.over(readings, lambda one: one.settled(name)),
+                devices & FleetSet.over(readings, lambda one: one.unsettled(name)),
+                devices & FleetSet.over(readings, lambda one: one.stranded(name)),
+            )
         census = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
         # Whoever something else wins is not the rollback's to bring back.
         devices = census.target & (census.actual | census.held)
@@ -184,7 +178,7 @@ class CensusReader:
         return self._hashes[number]
 
     def codes(self, devices: FleetSet) -> Mapping[int, FleetSet]:
-        """Devices by the code that their agent answered with last; of many devices, of the first CODES_READ_MAX.
+        """Devices by the code of failure that a system module of theirs answered with last; of many, the first CODES_READ_MAX.
 
         Raises:
             LogUnavailable: the reports cannot be read.
@@ -194,10 +188,12 @@ class CensusReader:
         for number, members in sorted(devices.by_partition.items()):
             ordinals = BitMap(itertools.islice(members, left))
             left -= len(ordinals)
-            names = ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
-            stored = self._log.load([module_subject(name, AGENT) for name in names])
-            for ordinal, one in zip(ordinals, stored, strict=True):
-                if (code := _code_of(one)) is not None:
+            names = [*ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))]
+            by_agent, by_hub = (
+                [*self._log.load([module_subject(name, of) for name in names])] for of in SYSTEM_MODULES
+            )
+            for ordinal, agent, hub in zip(ordinals, by_agent, by_hub, strict=True):
+                if (code := _code_of(agent) or _code_of(hub)) is not None:
                     found[code] = found.get(code, NOBODY) | FleetSet.one(number, ordinal)
         return found
 
@@ -219,11 +215,11 @@ class CensusReader:
 
 
 def _code_of(stored: Stored) -> int | None:
-    """The code that an agent reported last; `None` where that is no number, or no failure."""
+    """The code that a system module reported last; `None` where that is no number, or no failure."""
     if stored.snapshot is None:
         return None
     reported = msgspec.json.decode(device_state.decode_module(stored.snapshot).reported)
     status = reported.get("lastDesiredStatus")
     code = status.get("code") if isinstance(status, dict) else None
-    is_failure = isinstance(code, int) and not isinstance(code, bool) and code != OK
+    is_failure = isinstance(code, int) and not isinstance(code, bool) and code not in {OK, NOT_RUNNING}
     return code if is_failure else None

@@ -1,9 +1,11 @@
 -- What is kept of one device, at one moment and in one round trip.
--- KEYS: 1 checkpoint, 2 ordinals, 3 row_of, 4 moved_by, 5 rows, 6 configurations, 7 outcomes, 8 what is kept of archived ones.
+-- KEYS: 1 checkpoint, 2 ordinals, 3 row_of, 4 moved_by, 5 rows, 6 configurations, 7 outcomes, 8 what is kept of archived ones,
+-- 9 hand_written, 10 delivered_of.
 -- ARGV: 1 device id.
 -- Answers nothing where the device is not known; else checkpoint, ordinal, row ('' for none), outcome's position,
--- configuration ('' for none), time and cause of the outcome as in '17 fleet:3' ('' where it is not here), and the configuration
--- of the device's own twin ('' for none).
+-- configuration ('' for none), time and cause of the outcome as in '17 fleet:3' ('' where it is not here), the configuration
+-- of the device's own twin ('' for none), how often its desired properties were written by hand, and the number of what was
+-- delivered to it.
 local ordinal = redis.call('HGET', KEYS[2], ARGV[1])
 if not ordinal then return {} end
 
@@ -39,4 +41,4 @@ if outcome > 0 then
     kept = redis.call('HGET', KEYS[8], tostring(outcome)) or ''
   end
 end
-return {redis.call('GET', KEYS[1]), ordinal, row, outcome, configuration, kept, own}
+return {redis.call('GET', KEYS[1]), ordinal, row, outcome, configuration, kept, own, number(KEYS[9]), number(KEYS[10])}

@@ -1,6 +1,6 @@
 """Everything that an explanation needs of one device, read from the log and the views."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -8,16 +8,15 @@ import msgspec
 from events.bitmaps import from_bytes
 from events.canonical import JsonObject
 from events.device import state
-from events.device.identifiers import module_subject
-from events.device.state import NEVER, DeviceDocument, section
+from events.device.identifiers import SYSTEM_MODULES, module_subject
+from events.device.state import NEVER, DeviceDocument, ModuleDocument, section
 from events.envelope import Envelope, Vector
-from events.fleet.configuration import AGENT
+from events.fleet.configuration import Configuration
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
 from events.log.raw import RawStreams
-from events.manifest.document import desired_status
 from events.rollout import state as rollout_state
 from events.view_store import leading
 from events.view_store.deeds import Deed, Deeds, admitting
@@ -27,11 +26,11 @@ from events.view_store.port import Blocked, Selection, ViewStore
 from events.view_store.query_rows import documents_of, modules_of
 from events.view_store.tracing import Traced, trace
 from events.views.explain import contests, weigh
-from events.views.explained import Contest, Known, Led, Reported, Standpoint, Subject, Twin, Weighed
+from events.views.explained import Contest, HubReport, Known, Led, Reported, Standpoint, Subject, Twin, Weighed
 from events.views.kept import Kept
 from events.views.reading import PASSED_OVER_HASHES
 
-_HEALTH = ("answered", "healthy", "unhealthy")
+_HEALTH = ("acknowledged", "healthy", "unhealthy")
 ENTRIES_MAX = 20_000
 """How far back the partition of a device is read for the facts that led there, if nobody asks for more."""
 
@@ -231,7 +230,8 @@ class Explaining:
         """What is kept of the device and of whom deployments target, both as of one vector."""
         while True:
             effective = self._view.effective(device_id)
-            kept = self._views.read(number, Selection(hashes=PASSED_OVER_HASHES, fields=(("sets", _HEALTH),)))
+            wanted = Selection((*PASSED_OVER_HASHES, "undelivered"), (("sets", _HEALTH),), ("answer_runtimes",))
+            kept = self._views.read(number, wanted)
             if effective is None or effective.checkpoint.vector == kept.checkpoint.vector:
                 return effective, kept
 
@@ -251,29 +251,56 @@ class Explaining:
     def _reported(
         self, device_id: str, document: DeviceDocument, at: Standpoint, effective: Effective | None, kept: Kept
     ) -> Reported:
-        (stored,) = self._log.load([module_subject(device_id, AGENT)])
-        own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
-        if own is not None and own.generation != document.generation:
-            own = None
-        said = {} if own is None else section(own.reported)
-        status = said.get("lastDesiredStatus")
-        status = status if isinstance(status, dict) else {}
+        agent, hub = self._system_modules(device_id, document)
+        said = {} if agent is None else section(agent.reported)
+        version, code, description = _answer(said)
+        configuration = Configuration.of({} if effective is None else effective.sections)
+        expected = at.row.expected(configuration)
+        runtime = _number_at(kept.arrays["answer_runtimes"], at.ordinal)
+        has_answered = version is not None and version >= expected.agent
         return Reported(
-            NEVER if own is None else own.reported_at,
-            _number(said.get("lastDesiredVersion")),
-            _number(status.get("code")),
-            str(status.get("description", "")),
-            at.row.agent_version,
+            NEVER if agent is None else agent.reported_at,
+            version,
+            code,
+            description,
+            expected.agent,
             {name: str(one.get("runtimeStatus")) for name, one in _modules_of(said).items()},
-            {} if effective is None else desired_status(effective.sections),
+            dict(expected.statuses),
             _standing(kept, at.ordinal),
+            None
+            if not expected.hub
+            else HubReport(*_answer({} if hub is None else section(hub.reported))[:2], expected.hub),
+            tuple(
+                name for name in sorted(expected.of_edge) if _is_in(kept.hashes["undelivered"].get(name), at.ordinal)
+            ),
+            has_answered and expected.runtime not in {0, runtime},
         )
+
+    def _system_modules(self, device_id: str, document: DeviceDocument) -> Iterator[ModuleDocument | None]:
+        for stored in self._log.load([module_subject(device_id, name) for name in SYSTEM_MODULES]):
+            own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
+            yield None if own is not None and own.generation != document.generation else own
+
+
+def _answer(said: Mapping[str, Any]) -> tuple[int | None, int | None, str]:
+    """The version, the code and the description that a system module answered with."""
+    status = said.get("lastDesiredStatus")
+    status = status if isinstance(status, dict) else {}
+    return _number(said.get("lastDesiredVersion")), _number(status.get("code")), str(status.get("description", ""))
+
+
+def _number_at(array: bytes, ordinal: int | None) -> int:
+    return 0 if ordinal is None else int.from_bytes(array[4 * ordinal : 4 * ordinal + 4], "little")
+
+
+def _is_in(members: bytes | None, ordinal: int | None) -> bool:
+    return members is not None and ordinal is not None and ordinal in from_bytes(members)
 
 
 def _standing(kept: Kept, ordinal: int | None) -> str:
     """The first of some sets that a device is in, as the views have them."""
-    for name, said in (("healthy", "healthy"), ("unhealthy", "unhealthy"), ("answered", "unknown")):
-        if ordinal is not None and name in kept.hashes["sets"] and ordinal in from_bytes(kept.hashes["sets"][name]):
+    for name, said in (("healthy", "healthy"), ("unhealthy", "unhealthy"), ("acknowledged", "unknown")):
+        if _is_in(kept.hashes["sets"].get(name), ordinal):
             return said
     return "pending"
 

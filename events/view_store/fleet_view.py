@@ -10,6 +10,7 @@ from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.envelope import Vector
+from events.fleet.answers import Deliveries, lacking
 from events.fleet.configuration import NOTHING
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row, Standing
@@ -56,6 +57,8 @@ class Effective(msgspec.Struct, frozen=True):
     cause: str
     own: JsonObject | None = None
     """The desired properties that configurations give the device's own twin; `None` where they give none."""
+    hand_written: int = 0
+    """How often desired properties of the device or of its modules were written by hand."""
     given: dict[str, JsonObject] = {}
     """By module, what configurations of modules lie over its section."""
 
@@ -91,7 +94,28 @@ class FleetView:
         found = self._views.device(partition_of(device_id, self._partitions), device_id)
         if found is None:
             return None
-        return Assignment(device_id, found.ordinal, found.checkpoint.vector, _row(found), found.outcome)
+        return Assignment(
+            device_id,
+            found.ordinal,
+            found.checkpoint.vector,
+            _row(found),
+            found.outcome,
+            found.hand_written,
+            found.delivered,
+        )
+
+    def undelivered(self, assignment: Assignment) -> dict[str, int]:
+        """The versions of sections that a device is not known to have, by module; `$device` stands for its own twin.
+
+        Those of the system modules are not among them, and neither is what nothing ever changed.
+        """
+        expected = assignment.row.deliverable
+        if not expected:
+            return {}
+        number, field = partition_of(assignment.device_id, self._partitions), str(assignment.delivered)
+        kept = self._views.read(number, Selection(fields=(("deliveries", (field,)),))).hashes["deliveries"]
+        known: Deliveries = msgspec.json.decode(kept[field], type=Deliveries) if field in kept else ()
+        return {name: expected[name] for name in sorted(lacking(expected, known))}
 
     def folded_version(self, device_id: str) -> int:
         """How many of a device's own facts the views know; 0 where they do not know the device."""
@@ -122,6 +146,7 @@ class FleetView:
             found.at,
             found.cause,
             own,
+            found.hand_written,
             given,
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 from events.deployment.facts import DeploymentCreated, DeploymentDeleted, DeploymentScheduled, DeploymentUpdated
 from events.device.facts import (
     ConfigurationSet,
+    DesiredDelivered,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -41,6 +42,7 @@ _FORMS: Mapping[type[Any], str] = {
     TwinReplaced: "replaced the twin",
     ConfigurationSet: "set a configuration by hand",
     PropertiesReported: "reported",
+    DesiredDelivered: "acknowledged what its modules are told",
 }
 
 _DEEDS = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from events.view_store.port import Blocked, DeviceKept, Selection
+from events.view_store.port import DEVICE_ARRAYS, Blocked, DeviceKept, Selection
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
 
 
@@ -54,14 +54,14 @@ class MemoryViewStore:
         if device_id not in hashes["ordinals"]:
             return None
         ordinal = int(hashes["ordinals"][device_id])
-        number, outcome = self.numbers(partition, ordinal, ("row_of", "moved_by"))
+        number, outcome, *numbers = self.numbers(partition, ordinal, DEVICE_ARRAYS)
         row = hashes["rows"].get(str(number), b"")
         found = msgspec.json.decode(row) if row else {}
         entries = self.outcomes(partition, after=outcome - 1, limit=1) if outcome else ()
         at, cause = (entries[0].at, entries[0].cause) if entries else (0, "")
         configuration = hashes["configurations"].get(found.get("configuration", ""), b"")
         own = hashes["configurations"].get(found.get("own", {}).get("configuration", ""), b"")
-        return DeviceKept(self.checkpoint(partition), ordinal, row, configuration, outcome, at, cause, own)
+        return DeviceKept(self.checkpoint(partition), ordinal, row, configuration, outcome, at, cause, own, *numbers)
 
     def commit(self, partition: int, writes: Writes) -> bool:
         """Make all writes and the outcome stand, or nothing."""

@@ -34,7 +34,8 @@ class DeviceKept(msgspec.Struct, frozen=True):
     """What is kept of one device; `row` and `configuration` are empty where it never had one.
 
     `outcome` is the position of the outcome that gave it, with its time and cause; 0 where there is none. `own` is the
-    configuration of its own twin, empty as well where there is none.
+    configuration of its own twin, empty as well where there is none. `hand_written` counts how often desired properties of it
+    or of its modules were written by hand; `delivered` is the field of `deliveries` that says what it has.
     """
 
     checkpoint: Checkpoint
@@ -45,6 +46,12 @@ class DeviceKept(msgspec.Struct, frozen=True):
     at: int
     cause: str
     own: bytes = b""
+    hand_written: int = 0
+    delivered: int = 0
+
+
+DEVICE_ARRAYS = ("row_of", "moved_by", "hand_written", "delivered_of")
+"""Where the numbers of a `DeviceKept` are kept."""
 
 
 class ViewStore(Protocol):

@@ -183,7 +183,8 @@ class Querying:
         for part in parts:
             behind = place.ordinal if part.number == place.partition else -1
             module = place.module if part.number == place.partition else ""
-            ahead = part.ahead(behind, place.bounds[part.number], again=bool(module))
+            # A page that ended between two devices does not come back to the first: each page gets on, however slow.
+            ahead = part.ahead(behind, place.bounds[part.number], again=module not in {"", _LAST})
             while ordinals := list(itertools.islice(ahead, min(_CHUNK, part.chunk(size - len(rows))))):
                 for ordinal, name, row in part.rows(ordinals):
                     if ordinal == behind and name <= module:

@@ -97,13 +97,26 @@ class RedisViewStore:
         """What is kept of one device, as of one moment; `None` where it is not known."""
         keys = [view_key(partition, what) for what in _DEVICE_KEYS]
         keys += [key(partition, OUTCOMES), kept_key(partition)]
+        keys += [view_key(partition, "hand_written"), view_key(partition, "delivered_of")]
         with answering():
             answer = self._device.run(self._client, keys, [device_id])
         if not answer:
             return None
-        checkpoint, ordinal, row, outcome, configuration, kept, own = answer
+        checkpoint, ordinal, row, outcome, configuration, kept, own, *numbers = answer
         at, cause = kept_of(kept) if kept else self._at_and_cause(partition, int(outcome))
-        return DeviceKept(_checkpoint(checkpoint), int(ordinal), row, configuration, int(outcome), at, cause, own)
+        hand_written, delivered = map(int, numbers)
+        return DeviceKept(
+            _checkpoint(checkpoint),
+            int(ordinal),
+            row,
+            configuration,
+            int(outcome),
+            at,
+            cause,
+            own,
+            hand_written,
+            delivered,
+        )
 
     def outcome_at(self, partition: int, position: int) -> int | None:
         """The time of an outcome in milliseconds."""

@@ -47,7 +47,7 @@ class Targeted:
     def advice(
         self, name: str, document: DeploymentDocument, targeted: int, *, within: Within | None = None
     ) -> tuple[Advice, ...]:
-        """What is odd about whom a deployment targets, as workers know it."""
+        """Advice on the devices that a deployment targets, as workers know them."""
         if not document.target_condition.strip():
             return ()  # that it targets nothing then is said by the advice on documents
         nothing = (targets_nothing(name),) if not targeted else ()

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from events.device.facts import ConfigurationSet, DeviceRegistered, DeviceRetired, PropertiesReported
+from events.device.facts import ConfigurationSet, DesiredDelivered, DeviceRegistered, DeviceRetired, PropertiesReported
 from events.device.identifiers import AGENT, module_subject
 from events.device.origins import Origins, Property
 from events.envelope import Envelope
@@ -110,6 +110,9 @@ class _Seen:
     def look(self, envelope: Envelope[Any], *, decided: int, span: tuple[int, int]) -> None:
         if envelope.subject == self._agent and isinstance(envelope.fact, PropertiesReported):
             self._reported = self._reported or envelope
+            return
+        if isinstance(envelope.fact, DesiredDelivered):
+            # It follows from an assignment, and none follows from it.
             return
         if envelope.subject == self._device_id:
             self._last.setdefault(type(envelope.fact), envelope)

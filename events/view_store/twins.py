@@ -1,16 +1,26 @@
 """Twins as people and devices read them: a document of the log, under what deployments desire of its modules."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from msgspec import UNSET
 
 from events.canonical import JsonObject
 from events.device import state
 from events.device.identifiers import module_subject
-from events.device.state import DeviceDocument
-from events.device.twin import device_twin
+from events.device.state import DeviceDocument, ModuleDocument, section
+from events.device.twin import device_desired, device_twin, module_desired
 from events.log.port import Log
 from events.manifest.document import DEVICE
 from events.view_store.fleet_view import Effective, FleetView
 from events.view_store.query_rows import Assigned, built_device, built_module, documents_of, modules_of
+
+
+class Told(msgspec.Struct, frozen=True):
+    """The desired properties of one twin, and their `$version`."""
+
+    desired: JsonObject
+    version: int
 
 
 class TwinView:
@@ -74,6 +84,35 @@ class TwinView:
             of_module=of_module,
         )
         return built_module((device_id, module_id), document, own, assigned)
+
+    def told(self, effective: Effective) -> dict[str, "Told"]:
+        """What a device is told, by module: what configurations give and what was written by hand.
+
+        `$device` stands for its own twin; it is left out, as modules are, where neither ever said anything.
+        """
+        device_id, row = effective.device_id, effective.row
+        document = self._document(device_id)
+        if document is None:
+            return {}
+        names = sorted(modules_of(document, effective.sections) | effective.modules.keys())
+        written = zip(names, self._written(document, device_id, names), strict=True)
+        told = {
+            name: Told(
+                module_desired(section(own.desired), effective.sections.get(name), effective.given.get(name)),
+                row.module_versions.get(name, 1) + own.desired_version - 1,
+            )
+            for name, own in written
+            if name in effective.modules or own.desired_version > 1
+        }
+        if row.own is not UNSET or document.desired_version > 1:
+            version = row.own_part.version + document.desired_version - 1
+            told[DEVICE] = Told(device_desired(section(document.desired), effective.own), version)
+        return told
+
+    def _written(self, document: DeviceDocument, device_id: str, names: Sequence[str]) -> Iterator[ModuleDocument]:
+        for stored in self._log.load([module_subject(device_id, name) for name in names]) if names else ():
+            own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
+            yield own if own is not None and own.generation == document.generation else ModuleDocument(0, 0)
 
     def _document(self, device_id: str) -> DeviceDocument | None:
         (stored,) = self._log.load([device_id])

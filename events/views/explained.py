@@ -154,11 +154,21 @@ def scope_of(document: DeploymentDocument) -> str:
     return "*" if document.scope is UNSET else document.scope
 
 
+class HubReport(msgspec.Struct, frozen=True):
+    """What `$edgeHub` answered last: for which version, with which code; `wanted` is the version that it is to answer for."""
+
+    version: int | None
+    code: int | None
+    wanted: int
+
+
 class Reported(msgspec.Struct, frozen=True):
     """What a device's agent reported last, at a time (milliseconds; -1 for never): for which version, with which code.
 
     `wanted` is the version that it is to answer for; `modules` are runtime statuses by name, `desired` what they should be.
-    `standing` is what the views make of it: `healthy`, `unhealthy`, or `pending` until it has answered for the version.
+    `hub` is the same of `$edgeHub`, `None` where it has nothing to answer for. `undelivered` are the modules that do not have
+    their sections yet. `is_stale` where the states of modules were reported before the agent's answer. `standing` is what the
+    views make of all that: `healthy`, `unhealthy`, `unknown`, or `pending` until everything is acknowledged.
     """
 
     at: int = -1
@@ -169,6 +179,9 @@ class Reported(msgspec.Struct, frozen=True):
     modules: Mapping[str, str] = {}
     desired: Mapping[str, str] = {}
     standing: str = "pending"
+    hub: HubReport | None = None
+    undelivered: tuple[str, ...] = ()
+    is_stale: bool = False
 
 
 class Led(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from events import canonical
 from events.bitmaps import from_bytes, to_bytes
 from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
+from events.fleet.answers import Combinations
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
@@ -35,9 +36,11 @@ def checkpoint_of(partition: Partition) -> Checkpoint:
         len(partition.directory.ids),
         partition.rows.next_number,
         partition.answers.signatures.next_number,
+        partition.answers.deliveries.next_number,
         tuple(sorted(partition.index.over_budget)),
         tuple(sorted(partition.deployments.named_paths())),
         True if partition.deployments.has_had_own else UNSET,
+        partition.hand_writes,
         partition.rebuilt,
     )
 
@@ -76,9 +79,14 @@ def cause_of(number: int, before: Vector, after: Vector) -> str:
 def _arrays(partition: Partition) -> dict[str, Packed]:
     answers = partition.answers
     return {
-        "answer_codes": answers.codes,
+        "answer_codes": answers.agent.codes,
+        "answer_runtimes": answers.runtime_of,
         "answer_signatures": answers.signature_of,
-        "answer_versions": answers.versions,
+        "answer_versions": answers.agent.versions,
+        "delivered_of": answers.delivered_of,
+        "hand_written": partition.hand_written,
+        "hub_codes": answers.hub.codes,
+        "hub_versions": answers.hub.versions,
         "moved_by": partition.moved_by,
         "row_of": partition.row_of,
         "twin_versions": partition.twin_versions,
@@ -86,8 +94,7 @@ def _arrays(partition: Partition) -> dict[str, Packed]:
 
 
 def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
-    directory, rows = partition.directory, partition.rows
-    signatures = partition.answers.signatures
+    directory, rows, answers = partition.directory, partition.rows, partition.answers
     changed: dict[str, dict[str, bytes | None]] = {
         "already": {
             target_field(layer.created, layer.id): to_bytes(partition.already[layer])
@@ -138,17 +145,20 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             for number in rows.changed_rows
         },
         "sets": _changed_sets(partition),
-        "signatures": {
-            str(number): canonical.encode(signatures.by_number[number]) if number in signatures.by_number else None
-            for number in signatures.changed
+        "deliveries": _changed_combinations(answers.deliveries),
+        "signatures": _changed_combinations(answers.signatures),
+        "undelivered": {
+            name: to_bytes(answers.undelivered[name]) if name in answers.undelivered else None
+            for name in answers.changed_undelivered
         },
         "targets": {
             target_field(created, name): _target(partition, created, name)
             for created, name in partition.changed_targets | partition.of_modules.changed
         },
     }
-    for dirty in (rows.changed_configurations, rows.changed_rows, signatures.changed, partition.changed_targets):
+    for dirty in (rows.changed_configurations, rows.changed_rows, partition.changed_targets):
         dirty.clear()
+    answers.changed_undelivered.clear()
     partition.of_modules.changed.clear()
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
@@ -158,6 +168,16 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     partition.metrics.changed.clear()
     partition.changed_ids.clear()
     partition.changed_id_pages.clear()
+    return changed
+
+
+def _changed_combinations(combinations: Combinations[Any]) -> dict[str, bytes | None]:
+    by_number = combinations.by_number
+    changed = {
+        str(number): canonical.encode(by_number[number]) if number in by_number else None
+        for number in combinations.changed
+    }
+    combinations.changed.clear()
     return changed
 
 
@@ -247,6 +267,8 @@ def restore(
     _restore_answers(partition, hashes)
     partition.rows.next_number = checkpoint.next_row
     partition.answers.signatures.next_number = checkpoint.next_signature
+    partition.answers.deliveries.next_number = checkpoint.next_delivery
+    partition.hand_writes = checkpoint.hand_writes
     partition.count_anew()
     return partition
 
@@ -294,10 +316,15 @@ def _restore_answers(partition: Partition, hashes: dict[str, dict[str, bytes]]) 
     for name in answers.sets:
         if name in hashes["sets"]:
             answers.sets[name] = from_bytes(hashes["sets"][name])
-    uses = answers.signature_counts()
-    for number in sorted(map(int, hashes["signatures"])):
-        signature = _json.decode(hashes["signatures"][str(number)], type=tuple[tuple[str, str], ...])
-        answers.signatures.restore(number, signature, uses[number])
+    answers.undelivered.update({name: from_bytes(data) for name, data in hashes["undelivered"].items()})
+    _restore_combinations(answers.signatures, hashes["signatures"], answers.signature_of, tuple[tuple[str, str], ...])
+    _restore_combinations(answers.deliveries, hashes["deliveries"], answers.delivered_of, tuple[tuple[str, int], ...])
+
+
+def _restore_combinations(combinations: Combinations[Any], stored: dict[str, bytes], of: Packed, kind: Any) -> None:
+    uses = of.counts()
+    for number in sorted(map(int, stored)):
+        combinations.restore(number, _json.decode(stored[str(number)], type=kind), uses[number])
 
 
 _EMPTY = to_bytes(Directory().live)

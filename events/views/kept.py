@@ -11,6 +11,7 @@ HASHES = (
     "before",
     "children",
     "configurations",
+    "deliveries",
     "deployments",
     "ids",
     "index",
@@ -22,15 +23,29 @@ HASHES = (
     "sets",
     "signatures",
     "targets",
+    "undelivered",
 )
 """Field → bytes. `already` deployment → who ran the same before they were admitted; `before` [deployment, configuration] →
 who had it, and was well, before they were admitted; `children` scope of a parent → who has it;
 `ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
 `sets` and `targets` name → set, `name/module` where a deployment may be for any; `modules` module made by hand → who has
 it; `metrics` metric → how many rows; `deployments` name → place; `readiness` configuration → what rules found in it;
-`rows`, `configurations` and `signatures` by number or digest."""
+`undelivered` module → who does not have its section yet; `rows`, `configurations`, `signatures` (runtime statuses by
+module) and `deliveries` (delivered versions by module) by number or digest."""
 
-ARRAYS = ("answer_codes", "answer_signatures", "answer_versions", "moved_by", "row_of", "twin_versions")
+ARRAYS = (
+    "answer_codes",
+    "answer_runtimes",
+    "answer_signatures",
+    "answer_versions",
+    "delivered_of",
+    "hand_written",
+    "hub_codes",
+    "hub_versions",
+    "moved_by",
+    "row_of",
+    "twin_versions",
+)
 """Little-endian unsigned 32-bit numbers by ordinal."""
 
 
@@ -49,10 +64,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
     ordinals: int = 0
     next_row: int = 1
     next_signature: int = 1
+    next_delivery: int = 1
     over_budget: tuple[tuple[str, ...], ...] = ()
     named: tuple[tuple[str, ...], ...] = ()
     has_own: bool | UnsetType = UNSET
     """Set once there was a configuration of devices' own twins; until then no row has anything for one."""
+    hand_writes: int = 0
+    """How often desired properties were written by hand: devices that wait for that are told when it moves."""
     rebuilt: int | UnsetType = UNSET
     """How often what is kept was replaced by what the facts give: copies of what it was are of no use from then on."""
 

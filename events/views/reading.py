@@ -12,21 +12,27 @@ from events.bitmaps import from_bytes
 from events.envelope import Vector
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, PINNED, UNASSIGNED, Layer, Row, Standing
+from events.manifest.document import DEVICE
 from events.views.kept import Kept, Place, target_field
 
-STATUS_HASHES = ("deployments", "rows", "sets", "targets")
+STATUS_HASHES = ("deployments", "rows", "sets", "targets", "undelivered")
 STATUS_ARRAYS = ("row_of",)
 STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What one device runs as of a vector, and since which outcome (0: it never had anything)."""
+    """What one device runs as of a vector, and since which outcome (0: it never had anything).
+
+    `hand_written` and `delivered` are as in `DeviceKept`.
+    """
 
     device_id: str
     ordinal: int
     vector: Vector
     row: Row
     outcome: int
+    hand_written: int = 0
+    delivered: int = 0
 
 
 class Why(enum.Enum):
@@ -59,7 +65,8 @@ class PassedOver(msgspec.Struct, frozen=True):
 class StatusSets(msgspec.Struct, frozen=True):
     """The status sets of one deployment in one partition (DESIGN §3), of devices; each count is the size of a set.
 
-    Nobody answers for what configurations of own twins and of modules give: of those, all but `target` and `actual` are empty.
+    Nobody reports success or failure of what configurations of own twins and of modules give: a device is healthy with these
+    once it has what they give.
     """
 
     target: BitMap
@@ -104,7 +111,7 @@ class PartitionReading:
         return sorted(self._targets)
 
     def set(self, name: str) -> BitMap:
-        """One of the partition-wide sets: live, edge, enabled, answered and so on."""
+        """One of the partition-wide sets: live, edge, enabled, acknowledged and so on."""
         return self._sets.get(name, BitMap())
 
     def status(self, deployment_id: str) -> StatusSets:
@@ -112,9 +119,9 @@ class PartitionReading:
         by_module = list(self.by_module(deployment_id))
         target = BitMap().union(*(members for members, _ in by_module))
         actual = BitMap().union(*(members for _, members in by_module))
-        place = self._places.get(deployment_id)
-        if place is not None and place.own:
-            return StatusSets(target, actual, *(BitMap() for _ in range(len(STATUSES) - 2)))
+        if self._is_own(deployment_id):
+            pending, none = actual & self._lacking(deployment_id), BitMap()
+            return StatusSets(target, actual, none, none, actual - pending, none, pending, pending)
         healthy, unhealthy = actual & self.set("healthy"), actual & self.set("unhealthy")
         return StatusSets(
             target=target,
@@ -124,7 +131,7 @@ class PartitionReading:
             healthy=healthy,
             unhealthy=unhealthy,
             unknown=actual - healthy - unhealthy,
-            pending=actual - self.set("answered"),
+            pending=actual - unhealthy - self.set("acknowledged"),
         )
 
     def targeted(self, deployment_id: str) -> BitMap:
@@ -167,10 +174,30 @@ class PartitionReading:
         data = self._kept.hashes["already"].get(target_field(layer.created, layer.id))
         return BitMap() if data is None else from_bytes(data)
 
-    def is_answered_for(self, deployment_id: str) -> bool:
-        """Whether devices answer for what a deployment gives: nobody does for own twins and single modules."""
+    def settled(self, deployment_id: str) -> BitMap:
+        """The devices that have what they are given now, well: of what concerns the twins that a deployment is for."""
+        if self._is_own(deployment_id):
+            return self.set("live") - self._lacking(deployment_id)
+        return self.set("healthy") - self.standing(Standing.UNMANAGED)
+
+    def unsettled(self, deployment_id: str) -> BitMap:
+        """As `settled`, those that have it and are not well."""
+        return BitMap() if self._is_own(deployment_id) else self.set("unhealthy") - self.standing(Standing.UNMANAGED)
+
+    def stranded(self, deployment_id: str) -> BitMap:
+        """The devices that nothing manages, where what a deployment gives is not laid over what others give."""
+        return BitMap() if self._is_own(deployment_id) else self.standing(Standing.UNMANAGED)
+
+    def _is_own(self, deployment_id: str) -> bool:
         place = self._places.get(deployment_id)
-        return place is None or not place.own
+        return place is not None and place.own
+
+    def _lacking(self, deployment_id: str) -> BitMap:
+        """Whoever does not have yet what configurations give one of the twins that a deployment is for."""
+        undelivered = self._kept.hashes["undelivered"]
+        modules = self._targeted(deployment_id)[1]
+        fields = (undelivered.get(module or DEVICE) for module in modules)
+        return BitMap().union(*(from_bytes(data) for data in fields if data is not None))
 
     def _targeted(self, deployment_id: str) -> tuple[Layer, Mapping[str, BitMap]]:
         return self._targets.get(deployment_id, (Layer(deployment_id, 0), {}))

@@ -90,7 +90,7 @@ class Recalled:
         if ahead.changes_devices:
             # Whoever changes goes in or out of these very sets.
             targets = {name: BitMap(members) for name, members in targets.items()}
-            for packed in (partition.moved_by, partition.twin_versions, partition.answers):
+            for packed in (partition.moved_by, partition.twin_versions, partition.hand_written, partition.answers):
                 packed.reserve(checkpoint.ordinals)
         partition.restore_targets(targets)
         partition.row_of.load(self._row_of)

@@ -232,21 +232,44 @@ def blocked(at: Standpoint, stopped: str, position: int) -> str:
 
 
 def reported(one: Reported) -> str:
-    """What the agent said last, and what that is to what it should run."""
+    """What the device answered last, and what that is to what it should run."""
+    return "; ".join((_of_agent(one), *_of_others(one)))
+
+
+def _of_agent(one: Reported) -> str:
     code = "nothing" if one.code is None else f"code {one.code}"
     what = f" ({one.description})" if one.description else ""
     when = moment(one.at)
     if one.version is None or one.code is None:
         return f"its agent reported on {when}, and answered for no version"
-    if one.version != one.wanted:
+    if one.version < one.wanted:
         return f"its agent answered {code}{what} on {when}, for version {one.version}; it should have {one.wanted}"
     wrong = [
         f"{name} is {one.modules.get(name, 'not there')} and should be {status}"
         for name, status in sorted(one.desired.items())
         if one.modules.get(name) != status
     ]
-    modules = f"; {', '.join(wrong)}" if wrong else "; all modules are as desired" if one.desired else ""
-    return f"its agent answered {code}{what} for version {one.version}, which it should have, on {when}: {one.standing}{modules}"
+    if one.is_stale:
+        modules = "; the states of its modules were reported before that answer"
+    else:
+        modules = f"; {', '.join(wrong)}" if wrong else "; all modules are as desired" if one.desired else ""
+    which = "which it should have" if one.version == one.wanted else f"and should have {one.wanted}"
+    return f"its agent answered {code}{what} for version {one.version}, {which}, on {when}: {one.standing}{modules}"
+
+
+def _of_others(one: Reported) -> Iterator[str]:
+    """What is missing, or has failed, of the answers of all but the agent."""
+    hub = one.hub
+    if hub is not None and (hub.version is None or hub.code is None or hub.version < hub.wanted):
+        known = "never answered" if hub.version is None else f"answered for version {hub.version} last"
+        yield f"its $edgeHub {known}; it should have {hub.wanted}"
+    elif hub is not None and hub.code not in {200, 406}:
+        yield f"its $edgeHub answered code {hub.code} for version {hub.version}, which it should have"
+    if one.undelivered:
+        lacks = (
+            "do not have what they are told yet" if len(one.undelivered) > 1 else "does not have what it is told yet"
+        )
+        yield f"{', '.join(one.undelivered)} {lacks}"
 
 
 def is_counted(one: Weighed, known: Known) -> bool:

@@ -15,7 +15,7 @@ class WebhookInvalid(WebhookError):
     """The webhook cannot be like this; `element` is the member at fault."""
 
     def __init__(self, webhook_id: str, element: str, why: str) -> None:
-        super().__init__(f"webhook {webhook_id[:80]!r}: {element} {why}")
+        super().__init__(f"webhook {webhook_id[:80]!r}: `{element}` {why}")
         self.webhook_id, self.element, self.why = webhook_id, element, why
 
 

@@ -26,9 +26,11 @@ from events.canonical import JsonObject
 from events.log.checks import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
+from events.naming import in_body_names
 from services.api import (
     audit,
     blocked,
+    desired,
     device_scopes,
     device_update,
     diff,
@@ -95,6 +97,9 @@ _KEY_PARAMETER = {
     "description": "A text of your own for this request: sent again with it, the same request is done once (docs/api.md).",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
+LINES = {"/v1/facts", "/v1/preview"}
+"""Paths whose bodies are lines of commands."""
+
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
 
@@ -134,6 +139,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if asked is None else asked
     app.state.writer, app.state.gate = Writer(room), Gate(room)
     app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.acknowledged = desired.Acknowledged()
     app.state.secret_reads, app.state.auditing = reads, Auditing(room)
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
@@ -142,6 +148,7 @@ def create_app(room: Room) -> FastAPI:
         hub.router,
         methods.router,
         v1.router,
+        desired.router,
         explain.router,
         preview.router,
         diff.router,
@@ -286,7 +293,9 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, DAMAGE):
         logger.error("history is stopped", id=request.state.request_id, path=request.scope["path"], why=str(error))
     is_limited = caller.scope is not None or caller.device_id is not None
-    return _answer(request, answer_of(error), text_of(error, is_limited=is_limited))
+    text = text_of(error, is_limited=is_limited)
+    # Lines of commands have the commands' own names.
+    return _answer(request, answer_of(error), text if request.scope["path"] in LINES else in_body_names(text))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -521,7 +521,7 @@ class Desired(Answered):
     """What a device should run, and each change since the version it asked with."""
 
     device_id: str
-    version: int
+    version: str
     changes: list[Change]
     modules: dict[str, Section]
     device: OwnPart | None = None

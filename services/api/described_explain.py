@@ -70,8 +70,20 @@ class ContestLine(Answered):
     losers: list[Side]
 
 
+class HubAnswer(Answered):
+    """What `$edgeHub` answered last, and the version that it should have."""
+
+    version: int | None
+    wanted_version: int
+    code: int | None
+
+
 class AgentReport(Answered):
-    """What the agent reported last; `standing` is what the views make of it for the version that it should have."""
+    """What the agent reported last; `standing` is what the views make of all answers for what the device should have.
+
+    `hub` is `null` where `$edgeHub` has nothing to answer for. `undelivered` are the modules that do not have what they are told
+    yet, and `stale` says that the states of modules were reported before the agent's answer.
+    """
 
     says: str
     at: int
@@ -80,6 +92,9 @@ class AgentReport(Answered):
     code: int | None
     description: str | None
     standing: Literal["healthy", "unhealthy", "unknown", "pending"]
+    hub: HubAnswer | None
+    undelivered: list[str]
+    stale: bool
     modules: dict[str, ModuleStatus]
 
 

@@ -98,6 +98,11 @@ def _reported(found: Explanation) -> JsonObject:
         "code": one.code,
         "description": one.description or None,
         "standing": one.standing,
+        "hub": None
+        if one.hub is None
+        else {"version": one.hub.version, "wantedVersion": one.hub.wanted, "code": one.hub.code},
+        "undelivered": list(one.undelivered),
+        "stale": one.is_stale,
         "modules": {name: {"desired": one.desired.get(name), "runtimeStatus": one.modules.get(name)} for name in names},
     }
 

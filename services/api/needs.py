@@ -5,7 +5,7 @@ import re
 
 from events.access.commands import AccessCommand
 from events.access.rights import BUILT_IN, ROLES, Right, with_implied
-from events.device.commands import PatchTags, PatchTwin, ReplaceTwin, ReportProperties
+from events.device.commands import AcknowledgeDesired, PatchTags, PatchTwin, ReplaceTwin, ReportProperties
 from events.producer.errors import Command
 from events.webhook.commands import WebhookCommand
 
@@ -103,7 +103,7 @@ def registers(method: str, path: str) -> bool:
     return method == "PUT" and re.fullmatch(r"/devices/[^/]+", path) is not None
 
 
-_OF_TWINS = (PatchTags, PatchTwin, ReplaceTwin, ReportProperties)
+_OF_TWINS = (PatchTags, PatchTwin, ReplaceTwin, ReportProperties, AcknowledgeDesired)
 
 
 def needed_for(command: Command) -> frozenset[Right]:

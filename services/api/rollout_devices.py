@@ -7,6 +7,8 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 
 from events.canonical import JsonObject
+from events.device.identifiers import AGENT, HUB
+from events.fleet.answers import NOT_RUNNING, OK
 from events.log.keys import partition_of
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument
@@ -121,13 +123,14 @@ def _reason(room: Room, name: str, device_id: str, state: str, reason: str | Non
 
 
 def failure_of(room: Room, device_id: str) -> str:
-    """What a device said of its failure, in the words of its agent."""
-    twin = room.twins.module(device_id, "$edgeAgent") or {}
-    said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
-    code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
-    if code in {None, 200}:
-        return "a module is not as it should be"
-    return f"it answered {code}{f': {text}' if text else ''}"
+    """What a device said of its failure, in the words of its system modules."""
+    for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
+        twin = room.twins.module(device_id, module_id) or {}
+        said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
+        code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
+        if code not in {None, OK, NOT_RUNNING}:
+            return f"{who} answered {code}{f': {text}' if text else ''}"
+    return "a module is not as it should be"
 
 
 def _runs(assignment: Assignment) -> JsonObject:

@@ -1,6 +1,5 @@
 """Our own paths: what devices run and why, who is in a status, outcomes, reports, and facts from other languages."""
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -27,15 +26,16 @@ from events.producer.producer import Producer
 from events.producer.readiness import report_on
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RecordResults, RolloutCommand
+from events.rollout.errors import PlanInvalid
 from events.rollout.plan_text import plan_text
-from events.secrets.references import MASK, extract, mask, references
+from events.secrets.references import extract, mask, references
 from events.view_store.fleet_view import Effective
 from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.view_store.targeted import Targeted
 from events.views.reading import STATUSES, Assignment
 from services.api import described
 from services.api.answers import JsonAnswer
-from services.api.asking import author_of, caller_of, in_turn, room_of, writer_of
+from services.api.asking import author_of, caller_of, room_of, writer_of
 from services.api.bodies import CreateBody, ReportBody, UpdateBody
 from services.api.callers import Author, Caller
 from services.api.described import answers, refusals
@@ -52,12 +52,9 @@ from services.api.previewing import digest_of as digest_of_commands
 from services.api.readiness import report_shape, waivers_at
 from services.api.rollouts import create_of, line_of, rollouts_of
 from services.api.room import Room
-from services.api.secret_reads import note_read
-from services.api.waiting import Waiting
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=refusals(described.ErrorAnswer))
 
-WAIT_SECONDS_MAX = 300.0
 POSITION_MAX = 2**53 - 1
 BATCH_LINES = 1000
 LINES_MAX = 100_000
@@ -120,7 +117,7 @@ def _pair(label: str) -> tuple[str, str]:
 def effective(request: Request, device_id: DeviceId) -> Response:
     """What a device should run, its layers and versions, and why; secrets show as `***`."""
     room = room_of(request)
-    found = _effective(room, device_id)
+    found = effective_of(room, device_id)
     return JsonAnswer(
         {
             "deviceId": device_id,
@@ -131,7 +128,7 @@ def effective(request: Request, device_id: DeviceId) -> Response:
             "versions": found.row.module_versions,
             "configuration": found.row.configuration,
             "modules": mask(found.modules),
-            **_parts(found),
+            **parts_of(found),
             "outcome": found.outcome,
             "since": found.since,
             "cause": found.cause,
@@ -144,7 +141,7 @@ def effective(request: Request, device_id: DeviceId) -> Response:
 def passed_over(request: Request, device_id: DeviceId) -> JsonObject:
     """The deployments that target a device and do not apply, each with its reason."""
     room = room_of(request)
-    _assignment(room, device_id)
+    assignment_of(room, device_id)
     found = room.view.passed_over(device_id)
     return {
         "deviceId": device_id,
@@ -152,66 +149,7 @@ def passed_over(request: Request, device_id: DeviceId) -> JsonObject:
     }
 
 
-@router.get(
-    "/devices/{device_id}/desired",
-    response_model=None,
-    responses=answers(described.Desired, s204="Nothing differs from the version asked with."),
-)
-async def desired(
-    request: Request,
-    device_id: DeviceId,
-    version: Annotated[int | None, Query(ge=0, le=POSITION_MAX)] = None,
-    wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX)] = 0,
-) -> Any:
-    """What a device should run once it differs from `version` (the last one it was told), or 204 after `wait` seconds.
-
-    `changes` has every change since that version, once each, however many came while the device was not asking.
-    """
-    room = room_of(request)
-    found = await in_turn(request, _assignment, room, device_id)
-    if found.outcome == version and wait:
-        waiting: Waiting = request.app.state.waiting
-        partition = partition_of(device_id, room.log.partitions)
-        with waiting.registered(partition, found.ordinal) as event:
-            found = await in_turn(request, _assignment, room, device_id)
-            if found.outcome == version:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), wait)
-    caller = caller_of(request)
-    if caller.scope is not None and not await in_turn(request, room.reaches, caller.scope, device_id):
-        raise DeviceNotFound(device_id)  # It left the scope while they waited.
-    is_own = caller.device_id is not None
-    return await in_turn(request, _desired, request, device_id, version, is_own=is_own)
-
-
-def _desired(request: Request, device_id: str, version: int | None, *, is_own: bool) -> Response:
-    room = room_of(request)
-    found = _effective(room, device_id)
-    if found.outcome == version:
-        return Response(status_code=204)
-    partition = partition_of(device_id, room.log.partitions)
-    changes = _changes(room, partition, found.ordinal, version or 0, upto=found.outcome)
-    # The device's own answer is the one place where it gets what its modules need.
-    opens = is_own and room.moment is None
-    # What was erased all the same must not keep the rest from it: a device keeps what it has until something replaces it.
-    sections: Any = room.vault.opened.reveal_left(found.modules, instead=MASK) if opens else mask(found.modules)
-    if opens and sections is not found.modules:
-        note_read(request, [device_id], what="what modules need")
-    return JsonAnswer(
-        {
-            "deviceId": device_id,
-            "version": found.outcome,
-            "changes": list(changes),
-            "modules": {
-                name: {"desired": section, "version": found.row.module_versions.get(name, 1)}
-                for name, section in sections.items()
-            },
-            **_parts(found),
-        }
-    )
-
-
-def _parts(found: Effective) -> JsonObject:
+def parts_of(found: Effective) -> JsonObject:
     """What configurations give the device's own twin, and single modules; nothing where none ever gave them anything."""
     own, shown = found.row.own, _module_lines(found.row)
     if own is not UNSET:
@@ -229,7 +167,12 @@ def _own_line(own: Own) -> JsonObject:
     return {"version": own.version, "layers": [layer.id for layer in own.stack]}
 
 
-def _assignment(room: Room, device_id: str) -> Assignment:
+def assignment_of(room: Room, device_id: str) -> Assignment:
+    """A device's assignment.
+
+    Raises:
+        DeviceNotFound: the views do not know the device (yet).
+    """
     found = room.view.assignment(device_id)
     if found is None:
         raise DeviceNotFound(device_id)
@@ -261,7 +204,7 @@ def modules(request: Request, device_id: DeviceId) -> JsonObject:
 def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
     """On which properties the device's deployments disagree, and who wins."""
     room = room_of(request)
-    found = _effective(room, device_id)
+    found = effective_of(room, device_id)
     both: list[Conflict] = []
     for layers in (found.row.own_part.stack, found.row.stack):
         both += conflicts([(layer.id, by_module(deployment_of(room, layer.id).content)) for layer in layers])
@@ -284,7 +227,7 @@ def outcomes(
     """The outcomes that changed a device's assignment, oldest first, from position after + 1 on."""
     room = room_of(request)
     partition = partition_of(device_id, room.log.partitions)
-    changes = _changes(room, partition, _assignment(room, device_id).ordinal, after)
+    changes = changes_of(room, partition, assignment_of(room, device_id).ordinal, after)
     return {"deviceId": device_id, "outcomes": list(changes)}
 
 
@@ -296,7 +239,10 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObj
     """
     room = room_of(request)
     deployment, rollout = create_of(name, body)
-    told = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    try:
+        told = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+    except PlanInvalid as error:
+        raise PlanInvalid(name, f"rollout.{error.element}", error.rule) from error
     targeted, advice = targeted_now(request, name, told)
     waivers = waivers_at(room)
     report = report_on(deployment, room.profile, waivers=waivers.all, now=waivers.now)
@@ -596,14 +542,18 @@ def _whole_batch(lines: Sequence[bytes]) -> int:
     return 0
 
 
-def _effective(room: Room, device_id: str) -> Effective:
+def effective_of(room: Room, device_id: str) -> Effective:
+    """As `assignment_of`, with what it gives."""
     found = room.view.effective(device_id)
     if found is None:
         raise DeviceNotFound(device_id)
     return found
 
 
-def _changes(room: Room, partition: int, ordinal: int, after: int, *, upto: int | None = None) -> Iterator[JsonObject]:
+def changes_of(
+    room: Room, partition: int, ordinal: int, after: int, *, upto: int | None = None
+) -> Iterator[JsonObject]:
+    """The changes of a device's assignment by outcomes at positions after + 1 to `upto`, or to the newest; oldest first."""
     for recorded in room.recent.recorded(partition, after=after, upto=upto):
         for change in recorded.changes:
             if ordinal in change.members:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from events import canonical
-from events.device.facts import DeviceRegistered
+from events.device.facts import DesiredDelivered, DeviceRegistered
 from events.envelope import Envelope
 from events.log.keys import FLEET
 from events.log.port import Fact
@@ -14,30 +14,34 @@ from services.backtest.recorded import History, code_in, is_answer, telling
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a device said so long after it was given a configuration."""
+    """What a device said so long after it was given a version of a module's section; nothing (`patch`) but that it has it."""
 
     after_ms: int
-    patch: dict[str, Any]
+    patch: dict[str, Any] | None
 
 
 class Answers:
-    """By partition, ordinal and configuration, what the device said, in order."""
+    """By partition and ordinal, module and version of its section, what the device said, in order."""
 
     def __init__(self) -> None:
-        self._of: dict[tuple[int, int, str], list[Answer]] = {}
+        self._of: dict[tuple[int, int, str, int], list[Answer]] = {}
         self._patches: dict[bytes, dict[str, Any]] = {}
         self.unmatched = 0
         """Reports about a version that the device was never given: nothing can be said of them."""
 
-    def to(self, number: int, ordinal: int, configuration: str) -> list[Answer]:
-        """What a device said to a configuration; nothing where it never had it, or was silent."""
-        return self._of.get((number, ordinal, configuration), [])
+    def to(self, course: Course, place: tuple[int, int], configuration: str, module_id: str) -> list[Answer]:
+        """What a device said of a module's section in a configuration; nothing where it never had that, or was silent.
 
-    def note(self, number: int, ordinal: int, given: Given, at: int, patch: dict[str, Any]) -> None:
+        `course` is what really happened.
+        """
+        versions = course.versions(place, configuration, module_id)
+        return [answer for version in versions for answer in self._of.get((*place, module_id, version), [])]
+
+    def note(self, place: tuple[int, int], given: Given, at: int, module_id: str, patch: dict[str, Any] | None) -> None:
         """Keep what a device said."""
         # Thousands of devices say the same.
-        kept = self._patches.setdefault(canonical.encode(patch), patch)
-        answers = self._of.setdefault((number, ordinal, given.configuration), [])
+        kept = None if patch is None else self._patches.setdefault(canonical.encode(patch), patch)
+        answers = self._of.setdefault((*place, module_id, given.versions[module_id]), [])
         answers.append(Answer(max(0, at - given.at), kept))
 
 
@@ -64,18 +68,29 @@ def really(history: History) -> tuple[Course, Answers, int]:
 
 
 def _heard(course: Course, answers: Answers, number: int, ordinals: dict[str, int], envelope: Envelope[Fact]) -> None:
-    ordinal = ordinals.get(envelope.subject.partition("/")[0])
-    patch = telling(getattr(envelope.fact, "patch", {}))
-    given = None if ordinal is None else _about(course.given.get((number, ordinal), []), version_in(patch))
-    if given is None or ordinal is None:
+    device_id, _, module_id = envelope.subject.partition("/")
+    ordinal = ordinals.get(device_id)
+    if ordinal is None:
         answers.unmatched += 1
         return
-    answers.note(number, ordinal, given, envelope.at, patch)
+    place, fact = (number, ordinal), envelope.fact
+    every = course.given.get(place, [])
+    if isinstance(fact, DesiredDelivered):
+        for name, version in fact.versions.items():
+            if given := _about(every, name, version):
+                answers.note(place, given, envelope.at, name, None)
+        return
+    patch = telling(getattr(fact, "patch", {}))
+    given = _about(every, module_id, version_in(patch))
+    if given is None:
+        answers.unmatched += 1
+        return
+    answers.note(place, given, envelope.at, module_id, patch)
     course.answered(number, ordinal, given, code_in(patch))
 
 
-def _about(given: list[Given], version: int | None) -> Given | None:
-    """What a report is about: the version it names, or what the device has where it names none."""
+def _about(given: list[Given], module_id: str, version: int | None) -> Given | None:
+    """What an answer is about: what first gave the version that it names, or what the device has where it names none."""
     if version is None:
-        return given[-1] if given else None
-    return next((one for one in reversed(given) if one.version == version), None)
+        return given[-1] if given and module_id in given[-1].versions else None
+    return next((one for one in given if one.versions.get(module_id) == version), None)

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 from pyroaring import BitMap
 
+from events.device.identifiers import SYSTEM_MODULES
 from events.envelope import Envelope
 from events.fleet.outcome import Outcome
-from events.fleet.rows import Standing
+from events.fleet.rows import Row, Standing
 from events.log.port import Fact
 from events.rollout.facts import DevicesAdmitted, RolloutCreated, RolloutFact
 from events.rollout.state import ROLLOUT
@@ -32,10 +33,10 @@ class Act(msgspec.Struct, frozen=True):
 
 
 class Given(msgspec.Struct, frozen=True):
-    """What a device was given at a time: a configuration under a version of its agent's twin, by some deployments."""
+    """What a device was given at a time: configurations under versions of its modules' sections, by some deployments."""
 
     at: int
-    version: int
+    versions: Mapping[str, int]
     configuration: str
     deployments: tuple[str, ...]
 
@@ -50,19 +51,21 @@ class Course:
         self.given: dict[tuple[int, int], list[Given]] = {}
         """By partition and ordinal, from the first on."""
 
-    def decided(self, number: int, outcome: Outcome, at: int) -> Iterator[tuple[int, Given]]:
-        """Take an outcome in; answers who was given another configuration, or the same once more."""
+    def decided(self, number: int, outcome: Outcome, at: int) -> Iterator[tuple[int, Given, tuple[str, ...]]]:
+        """Take an outcome in; answers who was given something, or the same once more, and the modules whose versions changed."""
         for move in outcome.moves:
             after = move.after
             members = move.ordinals()
             names = () if after.standing is Standing.UNMANAGED else tuple(layer.id for layer in after.stack)
             for name in names:
                 self.had[name][number] |= members
-            given = Given(at, after.agent_version, after.configuration, names)
+            given = Given(at, versions_of(after), ",".join(sorted(after.configurations)), names)
+            former = versions_of(move.before)
+            changed = tuple(name for name, one in given.versions.items() if former.get(name, 1) != one)
             for ordinal in members:
                 self.given.setdefault((number, ordinal), []).append(given)
-                if after.agent_version not in {0, move.before.agent_version}:
-                    yield ordinal, given
+                if changed:
+                    yield ordinal, given, changed
 
     def answered(self, number: int, ordinal: int, given: Given, code: int | None) -> None:
         """Take in what a device answered about what it was given."""
@@ -80,10 +83,20 @@ class Course:
             what = type(fact).__name__ if phase is None else f"{type(fact).__name__} {phase + 1}"
             self.acts[name].append(Act(envelope.at, what, reason, size_of(self.had[name]), size_of(self.failed[name])))
 
+    def versions(self, place: tuple[int, int], configuration: str, module_id: str) -> list[int]:
+        """The versions that a module's section of a device had in a configuration, in order."""
+        every = (one.versions.get(module_id) for one in self.given.get(place, ()) if one.configuration == configuration)
+        return list(dict.fromkeys(version for version in every if version is not None))
+
     def configuration(self, place: tuple[int, int]) -> str:
         """What a device has at the end; empty where it never had anything."""
         given = self.given.get(place)
         return given[-1].configuration if given else ""
+
+
+def versions_of(row: Row) -> dict[str, int]:
+    """The versions of all sections of a row, by module."""
+    return {name: version for name, version in row.versions.items() if name in SYSTEM_MODULES} | row.deliverable
 
 
 def size_of(members: Mapping[int, BitMap]) -> int:

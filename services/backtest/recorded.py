@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from events.device.facts import PropertiesReported
+from events.device.facts import DesiredDelivered, PropertiesReported
 from events.envelope import Envelope
-from events.fleet.configuration import AGENT
+from events.fleet.configuration import AGENT, HUB
 from events.fleet.outcome import Outcome
 from events.log.errors import UnreadableFact
 from events.log.facts import BlockResolved
@@ -17,7 +17,6 @@ from events.log.port import Fact, Log
 from events.view_store.port import ViewStore
 
 _BATCH = 1000
-_AGENT_SUFFIX = f"/{AGENT}"
 
 
 class Happened(msgspec.Struct, frozen=True):
@@ -93,8 +92,13 @@ class History:
 
 
 def is_answer(envelope: Envelope[Fact]) -> bool:
-    """Whether a fact is what an edge agent reports: it says how the device is with what it was given."""
-    return isinstance(envelope.fact, PropertiesReported) and envelope.subject.endswith(_AGENT_SUFFIX)
+    """Whether a fact is what a device answers: it says how the device is with what it was given."""
+    fact, module_id = envelope.fact, envelope.subject.partition("/")[2]
+    if isinstance(fact, DesiredDelivered):
+        return True
+    if not isinstance(fact, PropertiesReported):
+        return False
+    return module_id == AGENT or (module_id == HUB and bool(telling(fact.patch)))
 
 
 def telling(patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def backtest(
     history = History(log, recorded, until=until)
     check_names(changes, history.fleet())
     was, answers, last = really(history)
-    virtual = Virtual(history.partitions, answers, changes, history.fleet())
+    virtual = Virtual(history.partitions, was, answers, changes, history.fleet())
     _run(virtual, history, changes, end=last, step=1000 * step_seconds, tell=tell)
     ids = [partition.directory.ids for partition in virtual.partitions]
     names = sorted(was.had.keys() | virtual.course.had.keys() | was.acts.keys() | virtual.course.acts.keys())

@@ -9,9 +9,9 @@ import msgspec
 from typing_extensions import override
 
 from events.deployment.facts import DeploymentCreated, DeploymentFact
-from events.device.facts import PropertiesReported
+from events.device.facts import DesiredDelivered, PropertiesReported
+from events.device.identifiers import module_subject
 from events.envelope import Envelope, Principal
-from events.fleet.configuration import AGENT
 from events.fleet.partition import MergeCache, Partition
 from events.log.documents import FleetDocuments
 from events.log.facts import LogFact
@@ -59,7 +59,7 @@ from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, writes_of
 from services.backtest.answering import Answers
 from services.backtest.changes import Changes
-from services.backtest.course import Course, version_in
+from services.backtest.course import Course, Given, version_in
 from services.backtest.recorded import Happened, code_in, is_answer
 from services.scheduler.engine import AUTHOR, Engine
 from services.scheduler.standing import Standing
@@ -81,25 +81,39 @@ class _Log(MemoryLog):
         return super().head(stream) if stream == FLEET else self.folded[stream]
 
 
+class _Due(msgspec.Struct, frozen=True):
+    """What a device is to answer: a report of a system module, or that it has a module's section (`patch` is `None`)."""
+
+    place: tuple[int, int]
+    module_id: str
+    version: int
+    patch: dict[str, Any] | None
+
+
 class Virtual:
     """A twinfold of its own in one process; `now` (milliseconds) moves by `step` alone."""
 
-    def __init__(self, partitions: int, answers: Answers, changes: Changes, fleet: Iterable[Envelope[Fact]]) -> None:
-        """`fleet` are the recorded facts of the fleet, whose conditions are indexed from the beginning."""
+    def __init__(
+        self, partitions: int, really: Course, answers: Answers, changes: Changes, fleet: Iterable[Envelope[Fact]]
+    ) -> None:
+        """`really` and `answers` are what really happened.
+
+        `fleet` are the recorded facts of the fleet, whose conditions are indexed from the beginning.
+        """
         self.course = Course()
         self.now = 0
         self.refused: list[str] = []
         """What people did that was not possible here, each with the reason."""
         self.unknown = 0
         """How often a device was given what it never had in reality, so that nobody knows what it would have said."""
-        self._answers, self._changes = answers, changes
+        self._really, self._answers, self._changes = really, answers, changes
         self._log, self._views = _Log(partitions), MemoryViewStore()
         self._documents, self._fleet_position = FleetDocuments(), 0
         self._documented = 0
         merge = MergeCache()
         self.partitions = [Partition(number, merge) for number in range(partitions)]
         self._pending: list[list[Envelope[Any]]] = [[] for _ in range(partitions)]
-        self._due: list[tuple[int, int, int, int, int, dict[str, Any]]] = []
+        self._due: list[tuple[int, int, _Due]] = []
         self._numbers = itertools.count()
         self._engine = Engine(self._log, self._views, clock=lambda: self.now, settle=lambda _seconds: self._fold())
         self._standing = Standing(self._log)
@@ -204,21 +218,26 @@ class Virtual:
     def step(self) -> None:
         """Let devices answer that are due, fold everything, and let the scheduler act until it has nothing more to do."""
         while self._due and self._due[0][0] <= self.now:
-            _, _, number, ordinal, version, patch = heapq.heappop(self._due)
-            self._answer(number, ordinal, version, patch)
+            self._answer(heapq.heappop(self._due)[2])
         self._fold()
         while self._engine.tick():
             self._fold()
 
-    def _answer(self, number: int, ordinal: int, version: int, patch: dict[str, Any]) -> None:
-        given = self.course.given[number, ordinal][-1]
+    def _answer(self, due: "_Due") -> None:
+        number, ordinal = due.place
+        given, module_id, patch = self.course.given[due.place][-1], due.module_id, due.patch
         # One that was given something else meanwhile, or is gone, says nothing about what it had.
-        if given.version != version or ordinal not in self.partitions[number].directory.live:
+        if given.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
+            return
+        device_id = self.partitions[number].directory.ids[ordinal]
+        if patch is None:
+            delivered = DesiredDelivered({module_id: due.version})
+            self._put(number, Envelope(0, device_id, 1, self.now, _DEVICE, "", delivered))
             return
         if version_in(patch) is not None:
-            patch = {**patch, "lastDesiredVersion": version}
+            patch = {**patch, "lastDesiredVersion": due.version}
         self.course.answered(number, ordinal, given, code_in(patch))
-        subject = f"{self.partitions[number].directory.ids[ordinal]}/{AGENT}"
+        subject = module_subject(device_id, module_id)
         self._put(number, Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
 
     def _fold(self) -> None:
@@ -244,15 +263,17 @@ class Virtual:
         assert written, "nobody else writes here"
         assert self._views.checkpoint(partition.number) == checkpoint_of(partition)
         if outcome is not None:
-            for ordinal, given in self.course.decided(partition.number, outcome, self.now):
-                answers = self._answers.to(partition.number, ordinal, given.configuration)
-                self.unknown += not answers
-                for answer in answers:
-                    due = self.now + answer.after_ms
-                    heapq.heappush(
-                        self._due,
-                        (due, next(self._numbers), partition.number, ordinal, given.version, answer.patch),
-                    )
+            for ordinal, given, changed in self.course.decided(partition.number, outcome, self.now):
+                self._expect((partition.number, ordinal), given, changed)
+
+    def _expect(self, place: tuple[int, int], given: Given, changed: tuple[str, ...]) -> None:
+        """Have a device answer for what changed as it did when it really had the same."""
+        found = {name: self._answers.to(self._really, place, given.configuration, name) for name in changed}
+        self.unknown += not all(found.values())
+        for name, answers in found.items():
+            for answer in answers:
+                due = _Due(place, name, given.versions[name], answer.patch)
+                heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
 
 
 def _command_of(name: str, fact: RolloutFact) -> RolloutCommand | None:

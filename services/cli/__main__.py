@@ -19,11 +19,12 @@ def main() -> None:
     except Exception as error:
         # Only now: whatever can go wrong anywhere is known there, Redis among it.
         from events.terminal import complain_of  # noqa: PLC0415
-        from services.cli import exits  # noqa: PLC0415
+        from services.cli import client, exits, flag_names  # noqa: PLC0415
 
         if not isinstance(error, exits.EXPECTED):
             raise
-        complain_of(error)
+        # What the API refused has the names of flags already, or those of a file.
+        complain_of(error, named=str if isinstance(error, client.ApiRefused) else flag_names.in_flags)
         sys.exit(exits.code_of(error))
 
 

@@ -19,6 +19,7 @@ from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import say_json
 from services import logins
+from services.cli.flag_names import in_flags
 from services.cli.reaching import SET_DIRECTORY, misfit
 from services.credentials import Serving
 from services.local import TOKEN_FILE, serving
@@ -66,13 +67,22 @@ class ApiMisaddressed(ApiUnavailable):
 class Api:
     """Calls of the API, with its errors as ours."""
 
-    def __init__(self, url: str | None, *, at: str | None = None, token: str = "") -> None:
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        at: str | None = None,
+        token: str = "",
+        named: Callable[[str], str] = in_flags,
+    ) -> None:
         """With `at`, every read answers as of then. A `token` overrides those of the settings, logins and data directory.
+
+        `named` puts the names that the user typed into a message; `str` leaves those that a file has.
 
         Raises:
             SettingsInvalid, LoginsUnreadable: where the API is, or the token for it, cannot be read.
         """
-        self._then = {} if at is None else {"at": at}
+        self._then, self._named = {} if at is None else {"at": at}, named
         settings = read_settings(api_url=url)
         local = serving(settings.data_dir)
         self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
@@ -136,7 +146,7 @@ class Api:
         if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise ApiUnavailable(self._url, _message(answer))
         if not answer.is_success:
-            raise ApiRefused(answer.status_code, _message(answer))
+            raise ApiRefused(answer.status_code, self._named(_message(answer)))
         self.headers = answer.headers
         return answer.json() if answer.content else None
 
@@ -233,16 +243,18 @@ def _message(answer: httpx.Response) -> str:
         return f"{answer.status_code} {answer.reason_phrase}"
     if "error" in body:
         return str(body["error"]["message"])
+    if body.get("errors"):
+        return "\n".join(str(one["errorStatus"]) for one in body["errors"])
     return str(body.get("Message", "")).partition(";")[2] or str(body)
 
 
-def pairs(given: list[str]) -> dict[str, Any]:
-    """`name=value` pairs as tags, typed as `tag_value` says; `name=` removes."""
+def pairs(given: list[str], *, flag: str = "--tag") -> dict[str, Any]:
+    """`name=value` pairs as tags, typed as `tag_value` says; `name=` removes. `flag` is where they were given."""
     found: dict[str, Any] = {}
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"{one!r} is not name=value")
+            raise typer.BadParameter(f"{one!r} is not name=value", param_hint=flag)
         found[name] = tag_value(value)
     return found
 

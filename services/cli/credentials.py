@@ -217,7 +217,7 @@ def _time(expires: str | None) -> int:
         return 0
     number, unit = expires[:-1], expires[-1:]
     if not (number.isascii() and number.isdecimal()) or unit not in _UNITS or not 0 < int(number) <= 10_000:  # noqa: PLR2004 - plenty
-        raise typer.BadParameter(f"{expires!r} is no time such as 30m, 12h or 90d")
+        raise typer.BadParameter(f"{expires!r} is no time such as 30m, 12h or 90d", param_hint="--expires")
     return int((dt.datetime.now(dt.UTC).timestamp() + int(number) * _UNITS[unit]) * 1000)
 
 

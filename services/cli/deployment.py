@@ -211,7 +211,7 @@ def _labels(given: list[str] | None) -> dict[str, str]:
     for one in given or []:
         name, equals, value = one.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{one!r} is not name=value")
+            raise typer.BadParameter(f"{one!r} is not name=value", param_hint="--label")
         found[name] = value
     return found
 

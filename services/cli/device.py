@@ -76,11 +76,15 @@ def create(
 
     Example: twinfold device create edge-1 --tag site=north --tag floor=2
     """
-    tags, api = pairs(tag or []), Api(api_url)
-    body = {"deviceId": device_id, "status": _status(enabled=enabled), "capabilities": {"iotEdge": edge}}
-    api.call("PUT", f"/devices/{quoted(device_id)}", body=body)
-    if tags:
-        api.call("PATCH", f"/twins/{quoted(device_id)}", body={"tags": tags})
+    line = {
+        "id": device_id,
+        "importMode": "create",
+        "status": _status(enabled=enabled),
+        "capabilities": {"iotEdge": edge},
+        "tags": pairs(tag or []),
+    }
+    # In one step: where a tag is refused, no device is left behind without it.
+    Api(api_url).call("POST", "/devices", body=[line])
     say(f"{device_id} is registered")
 
 
@@ -139,7 +143,11 @@ def tag(
     Example: twinfold device tag edge-1 environment=prod old=
     """
     write(
-        Api(api_url), "PATCH", f"/twins/{quoted(device_id)}", Look(preview, preview_token), body={"tags": pairs(tags)}
+        Api(api_url),
+        "PATCH",
+        f"/twins/{quoted(device_id)}",
+        Look(preview, preview_token),
+        body={"tags": pairs(tags, flag="TAGS")},
     )
     say(f"{device_id} is tagged")
 

@@ -36,7 +36,7 @@ def erase(
     Example: twinfold erase device edge-1 --tags --reason "its owner asked for it"
     """
     if tags and kind is not Kind.DEVICE:
-        raise typer.BadParameter("only devices have tags")
+        raise typer.BadParameter("only devices have tags", param_hint="--tags")
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     store = RedisSecretStore(log.client)

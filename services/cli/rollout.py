@@ -115,9 +115,9 @@ def create(
     gate = {
         "successPercent": success,
         "answeredMin": answered,
-        "soakSeconds": _seconds(soak),
-        "phaseTimeoutSeconds": _seconds(timeout),
-        "deviceTimeoutSeconds": _seconds(device_timeout),
+        "soakSeconds": _seconds(soak, "--soak"),
+        "phaseTimeoutSeconds": _seconds(timeout, "--timeout"),
+        "deviceTimeoutSeconds": _seconds(device_timeout, "--device-timeout"),
     }
     plan: dict[str, Any] = {
         "phases": [{**_admits(one), "gate": gate, "approval": approve_each} for one in phase or []],
@@ -132,11 +132,13 @@ def create(
         "rate": None if rate is None else {"perMinute": rate},
         "spread": None if per_tag is None else _spread(per_tag),
         "offline": offline.value,
-        "offlineSeconds": _seconds(offline_after),
+        "offlineSeconds": _seconds(offline_after, "--offline-after"),
         "approvalByAnother": approve_by_another,
     }
     body = plan if file is None else read_json(file)
-    answer = write(Api(api_url), "PUT", _path(name), Look(preview, preview_token), body=body)
+    # What a file says is named as it is there.
+    api = Api(api_url) if file is None else Api(api_url, named=str)
+    answer = write(api, "PUT", _path(name), Look(preview, preview_token), body=body)
     _tell(answer)
     tell_plan(answer)
 
@@ -323,11 +325,11 @@ def _line(found: dict[str, Any]) -> str:
 # -- what flags say
 
 
-def _seconds(text: str) -> int:
+def _seconds(text: str, flag: str) -> int:
     try:
         return read_duration(text)
     except DurationUnreadable as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(str(error), param_hint=flag) from error
 
 
 def _admits(text: str) -> dict[str, Any]:
@@ -337,13 +339,13 @@ def _admits(text: str) -> dict[str, Any]:
             return {"percent": float(number)} if percent else {"count": int(number)}
     except ValueError:
         pass
-    raise typer.BadParameter(f"{text!r} is no phase; write 5% or a number of devices")
+    raise typer.BadParameter(f"{text!r} is no phase; write 5% or a number of devices", param_hint="--phase")
 
 
 def _spread(text: str) -> dict[str, Any]:
     tag, equals, at_most = text.rpartition("=")
     if not equals or not (at_most.isascii() and at_most.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is not a tag and a number, as tags.site=2")
+        raise typer.BadParameter(f"{text!r} is not a tag and a number, as tags.site=2", param_hint="--per-tag")
     return {"tag": tag, "atMost": int(at_most)}
 
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import copy
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ from rich.text import Text
 from events import open_producer
 from events.canonical import JsonObject
 from events.log.opening import initialise, open_log
+from events.processes.child import Child
 from events.rich_console import console
 from events.settings import environment_of, read_settings
 from events.view_store.fleet_view import FleetView
@@ -122,37 +121,26 @@ def _processes(url: str, directory: Path) -> Iterator[None]:
         ChildDied: one of them did not live to the end.
     """
     initialise(url).client.close()
-    environment = {**os.environ, **environment_of(read_settings(redis_url=url, queue_url=url, workers=WORKERS))}
+    environment = environment_of(read_settings(redis_url=url, queue_url=url, workers=WORKERS))
     silent = ["--silent", SILENT_DEVICE]
     commands = [["workers.pool"]]
     commands += [["services.simulator", "--share", f"{n}/{SIMULATORS}", *silent] for n in range(SIMULATORS)]
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[Child] = []
     told = directory / "processes.log"
     try:
         with told.open("wb") as file:
-            for command in commands:
-                child = subprocess.Popen(  # noqa: S603 - our own modules
-                    [sys.executable, "-m", *command],
-                    env=environment,
-                    stdout=file,
-                    stderr=file,
-                    # Ctrl-C is for the demo alone, which ends them in order.
-                    start_new_session=True,
-                )
-                children.append(child)
+            children.extend(
+                Child([sys.executable, "-m", *command], environment, stdout=file, stderr=file) for command in commands
+            )
         yield
         for child, command in zip(children, commands, strict=True):
-            if (code := child.poll()) is not None:
+            if (code := child.process.poll()) is not None:
                 raise ChildDied(command[0], code, " | ".join(told.read_text(errors="replace").splitlines()[-3:]))
     finally:
         for child in children:
             child.terminate()
         for child in children:
-            try:
-                child.wait(_STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            child.end(_STOP_SECONDS_MAX)
 
 
 class _Screen:

@@ -5,6 +5,7 @@ import signal
 
 from events import open_producer
 from events.log.opening import open_log
+from events.processes import lifeline
 from events.settings import read_settings
 from events.view_store.redis import RedisViewStore
 from services.simulator.devices import Crowd
@@ -12,7 +13,8 @@ from services.simulator.temperament import habit_of
 
 
 def main() -> None:
-    """Answer for the devices of every n-th partition until told to stop."""
+    """Answer for the devices of every n-th partition until told to stop, or until the parent ends."""
+    lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m services.simulator")
     parser.add_argument("--share", default="0/1", help="which of how many processes this is, as in 0/2")
     parser.add_argument("--silent", action="append", default=[], help="a device that never answers; repeatable")

@@ -1,20 +1,19 @@
 """A crowd of simulated devices: sees what they should run in the views, and reports for them through the log."""
 
 import heapq
+import itertools
 import time
 from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
 
-from events import ReportProperties
 from events.canonical import JsonObject
-from events.fleet.configuration import AGENT
-from events.fleet.rows import Row
+from events.fleet.rows import NO_ROW, Row
 from events.log.errors import LogUnavailable
 from events.producer.producer import Producer
 from events.view_store.port import Selection, ViewStore
-from services.simulator.report import report
+from services.simulator.report import Answer, answers, report
 from services.simulator.temperament import Habit, Temperament
 
 _HASHES = ("configurations", "ids", "rows")
@@ -24,10 +23,10 @@ POLL_SECONDS = 0.1
 class Device:
     """What one simulated device remembers."""
 
-    __slots__ = ("agent_version", "modules")
+    __slots__ = ("answered", "given", "modules")
 
     def __init__(self) -> None:
-        self.agent_version = 0
+        self.given, self.answered = NO_ROW, NO_ROW
         self.modules: frozenset[str] = frozenset()
 
 
@@ -47,7 +46,8 @@ class Crowd:
         self._partitions = tuple(partitions)
         self._habit_of = habit_of
         self._devices: dict[str, Device] = {}
-        self._due: list[tuple[float, str, int, dict[str, JsonObject]]] = []
+        self._due: list[tuple[float, str, int, Row, dict[str, JsonObject]]] = []
+        self._numbers = itertools.count()
 
     def run(self, *, go_on: Callable[[], bool]) -> None:
         """Look and answer until told to stop; a Redis that is away is waited for."""
@@ -65,43 +65,42 @@ class Crowd:
         if not kept.hashes["ids"]:
             return
         rows = {int(name): msgspec.json.decode(data, type=Row) for name, data in kept.hashes["rows"].items()}
-        versions = {name: row.agent_version for name, row in rows.items()}
         row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
         ids: list[str] = []
         for page in range(len(kept.hashes["ids"])):
             ids += msgspec.json.decode(kept.hashes["ids"][str(page)], type=list[str])
         sections: dict[str, dict[str, JsonObject]] = {}
         for device_id, row_number in zip(ids, row_of.tolist(), strict=False):
-            version = versions.get(row_number, 0)
+            row = rows.get(row_number, NO_ROW)
             device = self._devices.get(device_id)
-            if version == 0 or (device is not None and device.agent_version == version):
+            if row.tells_the_same_as(NO_ROW if device is None else device.given):
                 continue
             if device is None:
                 device = self._devices[device_id] = Device()
-            device.agent_version = version
-            digest = rows[row_number].configuration
+            device.given = row
+            digest = row.configuration
             if digest not in sections:
-                sections[digest] = msgspec.json.decode(kept.hashes["configurations"][digest])
+                sections[digest] = msgspec.json.decode(kept.hashes["configurations"].get(digest, b"{}"))
             habit = self._habit_of(device_id)
             if habit.temperament is not Temperament.SILENT:
-                heapq.heappush(
-                    self._due, (time.monotonic() + habit.delay_seconds, device_id, version, sections[digest])
-                )
+                due = (time.monotonic() + habit.delay_seconds, device_id, next(self._numbers), row, sections[digest])
+                heapq.heappush(self._due, due)
 
     def _answer(self) -> None:
         now = time.monotonic()
-        commands = []
+        commands: list[Answer] = []
         while self._due and self._due[0][0] <= now:
-            _, device_id, version, sections = heapq.heappop(self._due)
+            _, device_id, _, row, sections = heapq.heappop(self._due)
             device = self._devices[device_id]
-            if device.agent_version != version:
+            if device.given is not row:
                 continue
             patch, device.modules = report(
                 sections,
-                version=version,
+                version=row.agent_version,
                 former=device.modules,
                 temperament=self._habit_of(device_id).temperament,
             )
-            commands.append(ReportProperties(device_id=device_id, module_id=AGENT, patch=patch))
+            commands += answers(device_id, row, patch, former=device.answered)
+            device.answered = row
         if commands:
             self._producer.submit(commands)

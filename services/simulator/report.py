@@ -1,14 +1,33 @@
-"""What an edge agent reports of a configuration it was given (contract/edge.md §1.2)."""
+"""What a device answers to an assignment that it was given (contract/edge.md §1.2)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from events import AcknowledgeDesired, ReportProperties
 from events.canonical import JsonObject
 from events.fleet.configuration import AGENT, HUB
+from events.fleet.rows import Row
 from services.simulator.temperament import Temperament
 
 OK = 200
 FAILED = 500
+
+Answer = ReportProperties | AcknowledgeDesired
+
+
+def answers(device_id: str, row: Row, patch: JsonObject, *, former: Row) -> Iterator[Answer]:
+    """What a device says that has what `row` gives, and had what `former` gave: of each section that changed.
+
+    `patch` is what `report` answered for it.
+    """
+    if row.agent_version != former.agent_version:
+        yield ReportProperties(device_id=device_id, module_id=AGENT, patch=patch)
+    hub = row.versions.get(HUB, 0)
+    if hub != former.versions.get(HUB, 0):
+        answered = {"lastDesiredVersion": hub, "lastDesiredStatus": {"code": OK, "description": ""}}
+        yield ReportProperties(device_id=device_id, module_id=HUB, patch=answered)
+    if row.deliverable != former.deliverable:
+        yield AcknowledgeDesired(device_id=device_id, versions=row.deliverable)
 
 
 def report(

@@ -3,10 +3,13 @@
 import contextlib
 import fcntl
 import os
+import signal
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from services import whole_files
 
 LAYOUT = 1
 LOCK, ROLES_LOCK = "lock", "roles.lock"
@@ -15,7 +18,7 @@ LOCK, ROLES_LOCK = "lock", "roles.lock"
 PREDECESSOR_SECONDS_MAX = 30.0
 """So long the processes of an `up` that was killed are waited for: they end by themselves."""
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.2
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 
 
@@ -30,12 +33,13 @@ class DirectoryHeld(Exception):
 class PredecessorRuns(Exception):
     """Processes of an `up` that is gone still work on the data directory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, holders: Sequence[int]) -> None:
+        named = f" ({', '.join(map(str, holders))})" if holders else ""
         super().__init__(
-            f"{path}: processes of a former `twinfold up` have not ended within {PREDECESSOR_SECONDS_MAX:.0f} s;"
-            f" find them with `fuser {path / ROLES_LOCK}`, and end them"
+            f"{path}: processes{named} of a former `twinfold up` have not ended within"
+            f" {PREDECESSOR_SECONDS_MAX:.0f} s; end them: they hold {path / ROLES_LOCK}"
         )
-        self.path = path
+        self.path, self.holders = path, holders
 
 
 class LayoutTooNew(Exception):
@@ -59,12 +63,11 @@ def held(path: Path) -> Iterator[int]:
     """Hold a data directory, made if it is not there; the kernel lets go of it however this process ends.
 
     Yields a descriptor for the processes that are started here to inherit: whoever holds the directory next waits for the
-    last of them. What this process and they create from here on is for their owner alone, and so is what was there.
+    last of them. What was there already is for its owner alone from here on.
 
     Raises:
         DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: it cannot be worked on.
     """
-    os.umask(0o077)
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
@@ -124,15 +127,30 @@ def _is_locked(descriptor: int) -> bool:
 def _wait_for_predecessors(path: Path, roles: int) -> None:
     until = time.monotonic() + PREDECESSOR_SECONDS_MAX
     while not _is_locked(roles):
+        holders = _holders(path / ROLES_LOCK)
         if time.monotonic() > until:
-            raise PredecessorRuns(path)
+            raise PredecessorRuns(path, holders)
+        for pid in holders:
+            # One that was stopped just as its parent died does not know yet that it is to end.
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGCONT)
         time.sleep(_LOOK_SECONDS)
+
+
+def _holders(lock: Path) -> list[int]:
+    """The other processes that have a file open, where the system tells (Linux)."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if descriptor.readlink() == lock.resolve():
+                found.add(int(descriptor.parts[2]))
+    return sorted(found - {os.getpid()})
 
 
 def _check_layout(path: Path) -> None:
     file = path / "layout"
     if not file.exists():
-        file.write_text(f"{LAYOUT}\n")
+        whole_files.put(file, f"{LAYOUT}\n".encode())
     layout = file.read_text().strip()
     if not layout.isascii() or not layout.isdigit() or int(layout) > LAYOUT:
         raise LayoutTooNew(path, layout)

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import httpx
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from events.access.commands import DefinePolicy
 from events.access.rights import BUILT_IN
@@ -63,6 +64,27 @@ def _answers(client: httpx.Client) -> bool:
     with contextlib.suppress(httpx.TransportError):
         return client.get("/healthz").is_success
     return False
+
+
+def counted(http: httpx.Client) -> dict[str, float]:
+    """The samples of /metrics by name, summed over their labels."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(http.get("/metrics").text):
+        for sample in family.samples:
+            name = sample.name.removeprefix("twinfold_")
+            sums[name] = sums.get(name, 0) + sample.value
+    return sums
+
+
+def rows_of(http: httpx.Client, query: str, **headers: str) -> list[Any]:
+    """The rows of a query on all its pages: on a slow machine a page may end before it is full."""
+    rows: list[Any] = []
+    while True:
+        page = http.post("/devices/query", json={"query": query}, headers=headers).raise_for_status()
+        rows += page.json()
+        if "x-ms-continuation" not in page.headers:
+            return rows
+        headers["x-ms-continuation"] = page.headers["x-ms-continuation"]
 
 
 def written(system: System) -> dict[int, int]:

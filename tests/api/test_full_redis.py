@@ -85,6 +85,7 @@ def test_a_command_that_writes_exits_with_3(full: Served) -> None:
     assert (ran.returncode, ran.stdout, "maxmemory" in ran.stderr) == (3, "", True), ran.stderr
 
 
+@pytest.mark.full
 def test_workers_and_the_scheduler_go_on_once_there_is_memory_again() -> None:
     with (
         redis_server() as server,

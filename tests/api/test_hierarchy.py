@@ -9,7 +9,7 @@ import pytest
 
 from events.log.keys import partition_of
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import API_VERSION, Guarded, guarded
+from tests.api.serving import API_VERSION, Guarded, guarded, rows_of
 from tests.servers import eventually
 from tests.workers.system import fresh_system
 
@@ -64,8 +64,7 @@ class Az:
 
     def children(self, device_id: str) -> list[str]:
         scope = self.show(device_id)["deviceScope"]
-        query = {"query": CHILDREN.format(scope)}
-        rows = self.call("POST", "/devices/query", query).raise_for_status().json()
+        rows = rows_of(self._http, CHILDREN.format(scope), **self._headers)
         return sorted(row["deviceId"] for row in rows)
 
 

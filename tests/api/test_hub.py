@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from services.embedded_redis import EmbeddedRedis
-from tests.api.serving import served
+from tests.api.serving import rows_of, served
 from tests.workers.system import System, base
 
 pytestmark = pytest.mark.redis_server
@@ -141,7 +141,7 @@ def test_a_configuration_of_own_twins_reaches_every_device_and_its_counts_are_wh
     metrics = found["systemMetrics"]
     assert (found["content"], metrics["results"]) == (own, {"targetedCount": 2, "appliedCount": 2})
     for metric, query in metrics["queries"].items():
-        rows = http.post("/devices/query", json={"query": query}).json()
+        rows = rows_of(http, query)
         assert sorted(row["deviceId"] for row in rows) == ["edge1", "edge2"], metric
     twin = http.get("/twins/edge2").json()
     assert plain(twin) == {"water": {"limit": 38}, "on": True, "$version": 2}
@@ -206,7 +206,7 @@ def test_a_configuration_of_a_module_reaches_it_wherever_it_is_and_its_counts_ar
     metrics = found["systemMetrics"]
     assert (found["content"], metrics["results"]) == (one, {"targetedCount": 2, "appliedCount": 2})
     for metric, query in metrics["queries"].items():
-        rows = http.post("/devices/query", json={"query": query}).json()
+        rows = rows_of(http, query)
         assert sorted(row["deviceId"] for row in rows) == ["edge1", "edge2"], metric
     for name, others in (("edge1", {"dep1": {"status": "Targeted"}}), ("edge2", {})):
         twin = http.get(f"/twins/{name}/modules/temp").json()
@@ -232,7 +232,7 @@ def test_a_configuration_of_a_module_reaches_it_wherever_it_is_and_its_counts_ar
     listed = {row["id"]: row["systemMetrics"] for row in http.get("/configurations").json()}
     assert listed["floor"] == metrics
     for metric, query in metrics["queries"].items():
-        rows = http.post("/devices/query", json={"query": query}).json()
+        rows = rows_of(http, query)
         assert [row["deviceId"] for row in rows] == ["edge2"] * metrics["results"][metric] == ["edge2", "edge2"], metric
     assert http.get("/v1/deployments/floor/status").json()["counts"]["actual"] == 1
     assert http.get("/v1/deployments/floor/status/actual").json()["devices"] == ["edge2"]

@@ -140,7 +140,8 @@ def test_a_connection_that_is_cut_after_the_append_loses_and_doubles_nothing(
     assert reported_version(http, "cut") == before + 5
 
 
-@pytest.mark.parametrize("method", ["facts", "twin"])
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["facts", "identity"])
 def test_an_api_that_dies_between_the_append_and_its_answer_doubles_nothing(
     shared_redis: EmbeddedRedis, method: str
 ) -> None:

@@ -10,6 +10,7 @@ from tests.workers.system import base, deploy, join
 pytestmark = pytest.mark.redis_server
 
 
+@pytest.mark.full
 def test_whoever_is_scoped_sees_only_their_devices(gate: Guarded) -> None:
     gate.system.do(*join("mine", site="north"), *join("theirs", site="south"))
     gate.system.do(deploy("under", base("u"), "*", 1))
@@ -35,6 +36,7 @@ def test_whoever_is_scoped_sees_only_their_devices(gate: Guarded) -> None:
     assert gate.http.post("/v1/preview", content=line, headers=reader).status_code == 401
 
 
+@pytest.mark.full
 def test_whoever_is_scoped_is_not_told_how_far_partitions_are_in_which_nobody_of_theirs_is_concerned(
     gate: Guarded,
 ) -> None:

@@ -104,3 +104,11 @@ def test_any_header_is_a_signature_of_nobody_or_malformed(said: str) -> None:
     assert isinstance(found, Signature)
     assert not found.is_of(KEY)
     assert found.covers("host", "/") in {True, False}
+
+
+def test_a_header_of_the_greatest_length_is_read_and_a_longer_one_is_not() -> None:
+    header = f"{SCHEME} sr=hub&sig=c2ln&se=2000000000&skn="
+    longest = header + "x" * (4096 - len(header))
+    assert read(longest).policy.startswith("xxx")
+    with pytest.raises(SignatureMalformed):
+        read(longest + "x")

@@ -11,7 +11,7 @@ from services.api.needs import needed
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.servers import eventually
-from tests.workers.system import answer_of, base, fresh_system, layer
+from tests.workers.system import answer_of, base, fresh_system, hub_answer_of, layer
 
 pytestmark = pytest.mark.redis_server
 
@@ -79,8 +79,9 @@ def report(gate: Guarded, name: str, *, code: int = 200, **said: Any) -> None:
     versions = gate.http.get(f"/v1/devices/{name}/effective", headers=gate.policy()).json()["versions"]
     patch = answer_of(versions["$edgeAgent"], code=code, m="running")
     patch["lastDesiredStatus"] |= said
-    body = {"patch": patch, "moduleId": "$edgeAgent"}
-    gate.http.post(f"/v1/devices/{name}/reports", json=body, headers=gate.policy()).raise_for_status()
+    for module, reported in (("$edgeAgent", patch), ("$edgeHub", hub_answer_of(versions["$edgeHub"]))):
+        body = {"patch": reported, "moduleId": module}
+        gate.http.post(f"/v1/devices/{name}/reports", json=body, headers=gate.policy()).raise_for_status()
 
 
 def test_a_secret_of_an_update_reaches_its_devices_and_nobody_else(gate: Guarded, ada: Operator) -> None:

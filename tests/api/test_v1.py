@@ -9,12 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from events import PatchTags, RegisterDevice
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
-from tests.api.serving import NDJSON, api, served
+from tests.api.serving import NDJSON, api, counted, served
 from tests.servers import eventually, redis_server
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
@@ -264,16 +263,6 @@ def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple
     assert told.json()["written"] == 1
     assert [one["line"] for one in told.json()["refused"]] == [1, 3]
     assert "hidden" not in told.text
-
-
-def counted(http: httpx.Client) -> dict[str, float]:
-    """The samples of /metrics by name, summed over their labels."""
-    sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(http.get("/metrics").text):
-        for sample in family.samples:
-            name = sample.name.removeprefix("twinfold_")
-            sums[name] = sums.get(name, 0) + sample.value
-    return sums
 
 
 def test_health_readiness_and_metrics_tell_of_lag_and_of_a_redis_that_is_away() -> None:

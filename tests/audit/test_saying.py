@@ -51,3 +51,11 @@ def test_no_sentence_leaves_it_open_how_many_there_are(line: str) -> None:
 def test_a_long_text_is_cut() -> None:
     said = sentence("RolloutPaused", subject="rollout:prod", by="user:ada", data={"reason": "x" * 10_000})
     assert len(said) < 300
+
+
+@pytest.mark.parametrize("kind", ["DeviceRegistered", "DeviceUpdated"])
+def test_the_parent_of_a_device_is_said(kind: str) -> None:
+    data = {"edge": False, "enabled": True, "parent_scope": "ms-azure-iot-edge://edge-7-1"}
+    said = sentence(kind, subject="sensor-9", by="user:ada", data=data)
+    assert said.endswith(", with the parent ms-azure-iot-edge://edge-7-1")
+    assert "parent" not in sentence(kind, subject="sensor-9", by="user:ada", data={"edge": False, "enabled": True})

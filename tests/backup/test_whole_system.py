@@ -17,7 +17,7 @@ from tests import waiting
 from tests.api.signing import signed
 from tests.cli.running import up
 from tests.servers import eventually
-from tests.workers.system import answer_of, base
+from tests.workers.system import answer_of, base, hub_answer_of
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.long]
 
@@ -85,9 +85,13 @@ def fill(http: httpx.Client) -> None:
         wanted = [("a", "b")[number >= 4]]
         path = f"/v1/devices/d{number}/effective"
         eventually(lambda: seen(http, path).get("layers") == wanted, what="it is deployed")  # noqa: B023
-    version = seen(http, "/twins/d1/modules/%24edgeAgent")["properties"]["desired"]["$version"]
-    report = {"moduleId": "$edgeAgent", "patch": answer_of(version, m="running")}
-    http.post("/v1/devices/d1/reports", json=report).raise_for_status()
+    versions = seen(http, "/v1/devices/d1/effective")["versions"]
+    answers = {
+        "$edgeAgent": answer_of(versions["$edgeAgent"], m="running"),
+        "$edgeHub": hub_answer_of(versions["$edgeHub"]),
+    }
+    for module, patch in answers.items():
+        http.post("/v1/devices/d1/reports", json={"moduleId": module, "patch": patch}).raise_for_status()
     eventually(lambda: seen(http, "/v1/deployments/a/status")["counts"]["healthy"] == 1, what="the report is folded")
     assert http.delete("/devices/d3", headers={"If-Match": "*"}).is_success
     http.post("/v1/webhooks/w/pause", json={"why": "nobody is there"}).raise_for_status()

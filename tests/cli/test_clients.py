@@ -127,6 +127,26 @@ def test_what_is_refused_is_one_line_and_code_1(twinfold: Run) -> None:
         assert (ran.stdout, len(ran.stderr.splitlines())) == ("", 1)
     bad = twinfold("deployment", "create", "a", "-", "--condition", "tags.a ==", given=json.dumps(base("m")), code=1)
     assert "column" in bad.stderr
+    refused = twinfold("device", "create", "tagged", "--tag", "a b=1", code=1)
+    assert refused.stderr.startswith("twinfold: tagged: tags.a b: a key has no")
+    assert "no device" in twinfold("device", "show", "tagged", code=1).stderr
+
+
+def test_a_refusal_names_the_flags_that_were_typed(twinfold: Run) -> None:
+    times = ("--start", "2099-06-01T00:00", "--end", "2099-05-01T00:00", "--zone", "Europe/Berlin")
+    manifest = json.dumps(base("m"))
+    early = twinfold("deployment", "create", "early", "-", *times, given=manifest, code=1)
+    assert early.stderr == "twinfold: early: --end must be after --start (2099-06-01 00:00 Europe/Berlin)\n"
+    twinfold("deployment", "create", "phased", "-", "--hold", given=manifest)
+    falling = twinfold("rollout", "create", "phased", "--phase", "50%", "--phase", "10%", code=1)
+    assert "--phase number 2 is not less than before" in falling.stderr
+    plan = json.dumps({"phases": ["50%", "10%"]})
+    assert (
+        "`phases[1].percent` is not"
+        in twinfold("rollout", "create", "phased", "--file", "-", given=plan, code=1).stderr
+    )
+    assert "--soak" in twinfold("rollout", "create", "phased", "--phase", "5%", "--soak", "long", code=2).stderr
+    assert "--tag" in twinfold("device", "create", "x", "--tag", "nonsense", code=2).stderr
 
 
 def test_a_wrong_file_or_pair_is_code_2_and_an_api_that_is_away_is_code_3(twinfold: Run) -> None:

@@ -12,13 +12,13 @@ from events.manifest.errors import ManifestInvalid
 from events.processes.supervised import GivenUp
 from events.producer.errors import DecisionInvalid
 from events.secrets.errors import SecretNotFound, SecretsUnavailable
-from events.settings import SettingsInvalid
+from events.settings import SettingsInvalid, read_settings
 from services.certificates import CertificateUnusable
 from services.cli.exits import EXPECTED, REFUSED, UNAVAILABLE, USAGE, code_of
 from services.demo.manifests import ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
-from services.embedded_redis import NoRedisServer
+from services.embedded_redis import NoRedisServer, redis_of
 from services.listening import CannotListen
 from services.redis_log import RedisDidNotStart
 from tests import waiting
@@ -26,11 +26,11 @@ from tests import waiting
 NOBODY_LISTENS = "redis://:hunter2@127.0.0.1:1/0"
 
 
-def twinfold(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the program as a user would, without any variable of ours."""
+def twinfold(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a user would, without any other variable of ours."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TWINFOLD_")}
     command = [sys.executable, "-m", "services.cli", *arguments]
-    return waiting.run(command, cwd=cwd, env=clean)
+    return waiting.run(command, cwd=cwd, env={**clean, **environment})
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,17 @@ def test_a_flag_that_does_not_exist_is_usage(tmp_path: Path) -> None:
 def test_the_version_is_the_distributions(tmp_path: Path) -> None:
     ran = twinfold("--version", cwd=tmp_path)
     assert (ran.returncode, ran.stdout) == (0, "twinfold 0.1.0\n")
+
+
+def test_without_a_redis_server_only_a_command_that_takes_another_one_names_its_flag(tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    with pytest.raises(NoRedisServer, match="--redis-url"):
+        redis_of(read_settings(redis_server=none, data_dir=tmp_path), own_redis=True).__enter__()
+    ran = twinfold("demo", cwd=tmp_path, TWINFOLD_REDIS_SERVER=str(none))
+    assert ran.returncode == UNAVAILABLE
+    assert "TWINFOLD_REDIS_SERVER" in ran.stderr
+    assert "--redis-url" not in ran.stderr
+
+
+def test_where_there_is_no_log_the_command_that_makes_one_is_named_as_it_is_called() -> None:
+    assert "`twinfold init` makes one" in str(errors.LogNotInitialised("redis://host"))

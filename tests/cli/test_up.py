@@ -42,6 +42,9 @@ def ready(http: httpx.Client) -> bool:
 
 
 def test_one_command_runs_everything_and_what_was_written_is_there_after_a_restart(data: Path) -> None:
+    # Whatever rights others have in a directory that the user has made.
+    (data / "redis").mkdir(mode=0o755, parents=True)
+    (data / "notes.txt").touch(mode=0o644)
     with up(data) as (process, http, said):
         assert said[0] == f"data   {data}\n"
         assert said[2].startswith("api    https://localhost:")
@@ -52,6 +55,7 @@ def test_one_command_runs_everything_and_what_was_written_is_there_after_a_resta
         eventually(
             lambda: http.get("/v1/devices/edge-1/effective").json().get("layers") == ["a"], what="it is deployed"
         )
+        assert_its_owners_alone(data)
         process.send_signal(signal.SIGINT)
         rest, words = waiting.last_words(process)
         assert (process.returncode, rest, words) == (0, "stopped\n", "")
@@ -119,6 +123,7 @@ def test_an_address_of_another_machine_is_said_at_once_with_its_flag(data: Path)
     assert "--host" in ran.stderr
 
 
+@pytest.mark.full
 def test_a_role_that_cannot_start_is_given_up_with_its_reason(data: Path) -> None:
     # Where the seal's key should be is a directory: the scheduler cannot seal.
     (data / "seal.key").mkdir(parents=True)
@@ -128,17 +133,14 @@ def test_a_role_that_cannot_start_is_given_up_with_its_reason(data: Path) -> Non
     assert "seal.key" in ran.stderr.splitlines()[-1]
 
 
-def test_everything_below_the_data_directory_is_its_owners_alone(data: Path) -> None:
-    data.mkdir(mode=0o755)
-    (data / "redis").mkdir(mode=0o755)
-    with up(data) as (_, http, _):
-        http.put("/devices/edge-1", json={"deviceId": "edge-1"}).raise_for_status()
-        folders = [data, *(path for path in data.rglob("*") if path.is_dir())]
-        files = [path for path in data.rglob("*") if path.is_file()]
-        assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in folders} == {"0o700"}
-        assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o600"}
+def assert_its_owners_alone(data: Path) -> None:
+    folders = [data, *(path for path in data.rglob("*") if path.is_dir())]
+    files = [path for path in data.rglob("*") if path.is_file()]
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in folders} == {"0o700"}
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o600"}
 
 
+@pytest.mark.full
 def test_a_second_one_on_the_directory_says_who_holds_it(data: Path) -> None:
     with up(data) as (process, _, _):
         second = waiting.run(command(data, free_port()))

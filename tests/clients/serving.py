@@ -52,7 +52,7 @@ def printed(data: Path, *words: str) -> str:
 
 
 @contextlib.contextmanager
-def hub(data: Path, **environment: str) -> Iterator[Hub]:
+def hub(data: Path, *, port: int | None = None, **environment: str) -> Iterator[Hub]:
     """A hub until the end of the block."""
-    with up(data, **environment) as (_, admin, _):
+    with up(data, port=port, **environment) as (_, admin, _):
         yield Hub(data, Path(printed(data, "ca")), printed(data, "connection-string"), admin)

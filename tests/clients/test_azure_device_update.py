@@ -24,7 +24,7 @@ from azure.iot.deviceupdate import DeviceUpdateClient
 from services.api.device_update_import import HANDLER
 from tests.clients.serving import Hub, printed
 from tests.servers import eventually
-from tests.workers.system import answer_of, base
+from tests.workers.system import answer_of, base, hub_answer_of
 
 pytestmark = pytest.mark.redis_server
 
@@ -151,10 +151,11 @@ def joined(client: DeviceUpdateClient, group: str, devices: int) -> None:
 
 def answers(http: httpx.Client, device: str, *, code: int = 200) -> None:
     """A device reports how it went with what it should run now."""
-    effective = http.get(f"/v1/devices/{device}/effective").json()
-    patch = answer_of(effective["versions"]["$edgeAgent"], code=code, m="running" if code == 200 else "failed")
-    body = {"patch": patch, "moduleId": "$edgeAgent"}
-    assert http.post(f"/v1/devices/{device}/reports", json=body).status_code == 204
+    versions = http.get(f"/v1/devices/{device}/effective").json()["versions"]
+    patch = answer_of(versions["$edgeAgent"], code=code, m="running" if code == 200 else "failed")
+    for module, reported in (("$edgeAgent", patch), ("$edgeHub", hub_answer_of(versions["$edgeHub"]))):
+        body = {"patch": reported, "moduleId": module}
+        assert http.post(f"/v1/devices/{device}/reports", json=body).status_code == 204
 
 
 def version_of(http: httpx.Client, device: str) -> int:

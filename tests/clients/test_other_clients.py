@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.serving import rows_of
 from tests.api.signing import by_command_line, by_node, signed
 from tests.clients.serving import Hub
 from tests.servers import eventually
@@ -152,6 +153,7 @@ def test_az_sends_a_whole_twin_back(az: httpx.Client) -> None:
     assert (replaced["tags"], replaced["properties"]["desired"]["rate"]) == ({"only": True}, {"x": 1})
 
 
+@pytest.mark.full
 def test_az_lists_with_pages_of_a_thousand(az: httpx.Client) -> None:
     names = [f"az-list-{number:03}" for number in range(250)]
     for start in range(0, len(names), 100):
@@ -202,7 +204,7 @@ def test_az_shows_a_metric(az: httpx.Client) -> None:
 
     eventually(lambda: metrics()["results"].get("appliedCount") == 1, what="it is applied")
     for metric, query in metrics()["queries"].items():
-        rows = az.post("/devices/query", json={"query": query}).raise_for_status().json()
+        rows = rows_of(az, query)
         assert len(rows) == metrics()["results"][metric], metric
     az.delete("/configurations/metric", headers=ANY)
 

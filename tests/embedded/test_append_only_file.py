@@ -18,6 +18,7 @@ from services.append_only_file import LogFileDamaged, commands, files, find_dama
 from services.cli.app import app
 from services.embedded_redis import FOLDER, EmbeddedRedis, find_server
 from tests.servers import eventually
+from tests.shortening import shortened
 
 pytestmark = pytest.mark.redis_server
 
@@ -113,7 +114,7 @@ def unknown_command_in_a_transaction(path: Path, at: int) -> None:
     overwrite(path, path.read_bytes().index(b"XADD", at), b"XXXX")
 
 
-@pytest.mark.parametrize("damage", [bad_length, unknown_command, unknown_command_in_a_transaction])
+@pytest.mark.parametrize("damage", shortened([bad_length, unknown_command, unknown_command_in_a_transaction]))
 def test_a_damaged_file_is_told_by_its_name_and_place_and_a_cut_there_brings_it_back(
     data: Path, damage: Callable[[Path, int], None]
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_damaged_file_is_told_by_its_name_and_place_and_a_cut_there_brings_it_
     assert repair(data)[0] == 0
 
 
+@pytest.mark.full
 def test_a_base_that_is_damaged_cannot_be_cut_and_a_backup_is_named(data: Path) -> None:
     base = files(data / FOLDER)[0]
     overwrite(base, 150, b"\xff" * 20)

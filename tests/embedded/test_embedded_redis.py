@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from events.settings import read_settings
 from services.embedded_redis import EmbeddedRedis, find_server
-from tests.process_tree import is_there
+from tests.process_tree import is_stopped, is_there
 from tests.servers import eventually
 
 pytestmark = pytest.mark.redis_server
@@ -110,6 +110,7 @@ def test_it_ends_with_whoever_embeds_it_and_loses_nothing(directory: Path, *, st
             client.set("a", "b")
         if stopped:
             os.kill(pid, signal.SIGSTOP)
+            eventually(lambda: is_stopped(pid), what="it is stopped")
         parent.kill()
     eventually(lambda: not is_there(pid), what="the server has ended")
     with (

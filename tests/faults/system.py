@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import msgspec
+from redis import Redis
+from redis.exceptions import RedisError
 
 from services.local import served
 from tests import waiting
@@ -49,6 +51,7 @@ class Victim:
 
     def __init__(self, data: Path) -> None:
         self.data, self.port = data, free_port()
+        self._next_fence = 1
         self._output = (data.parent / "up.log").open("ab")
         self.process = self._start()
 
@@ -81,6 +84,8 @@ class Victim:
         pid = self.pid(fault.target)
         if pid is None:
             return None
+        kills_scheduler = fault.number == signal.SIGKILL and fault.target in {"scheduler", "up"}
+        self._next_fence = self._fence() + 1 if kills_scheduler else 1
         os.kill(pid, fault.number)
         if fault.target == "up":
             if fault.number == signal.SIGKILL:
@@ -92,14 +97,25 @@ class Victim:
         return pid
 
     def is_back(self, fault: Fault, struck: int, http: httpx.Client) -> bool:
-        """Whether the role runs, requests are answered, and what was written is in the views."""
+        """Whether the role runs and does its work: requests are answered, a scheduler has the lease, all roles are there."""
         pid = self.pid(fault.target)
         if pid is None or not is_running(pid) or (fault.number == signal.SIGKILL and pid == struck):
+            return False
+        if self._fence() < self._next_fence:
             return False
         with contextlib.suppress(httpx.TransportError, ValueError):
             answer = http.get("/readyz")
             return answer.is_success and all(self.pid(role) is not None for role in ROLES)
         return False
+
+    def _fence(self) -> int:
+        """The fence of the scheduler that works; 0 while none does. A killed one's lease ends after five seconds."""
+        with (
+            contextlib.suppress(RedisError),
+            contextlib.closing(Redis.from_url(self.redis_url, socket_timeout=1)) as redis,
+        ):
+            return int(redis.hget("{fleet}:lease:scheduler", "fence") or 0)
+        return 0
 
     def twinfold(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of the program on this directory."""

@@ -36,6 +36,7 @@ from events.webhook.commands import DefineWebhook, PauseWebhook
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.history.looking import Answered, look, paths, vector
+from tests.shortening import shortened
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
 pytestmark = pytest.mark.redis_server
@@ -107,7 +108,7 @@ def differences(now: dict[str, Answered], then: dict[str, Answered]) -> list[Any
     return [(path, then[path], now[path]) for path in then if now[path] != then[path]]
 
 
-@pytest.mark.parametrize("snapshots", ["from snapshots", "from the facts alone"])
+@pytest.mark.parametrize("snapshots", shortened(["from snapshots", "from the facts alone"]))
 def test_every_read_at_a_recorded_moment_is_what_it_was_then(told: Any, snapshots: str) -> None:
     http, asked, recorded, directory = told
     if snapshots == "from the facts alone":

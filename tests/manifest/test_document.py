@@ -44,7 +44,15 @@ def test_the_old_spelling_needs_no_agent_and_its_neighbours_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [{"moduleContent": {}}, {"moduleContent": 1}, {"moduleContent": {"properties.desired": {}}}, 7, None]
+    "content",
+    [
+        {"moduleContent": {}},
+        {"moduleContent": {"propertis.desired.x": 1}},
+        {"moduleContent": 1},
+        {"moduleContent": {"properties.desired": {}}},
+        7,
+        None,
+    ],
 )
 def test_everything_else_stays_as_it_is(content: Any) -> None:
     assert in_modern_form(content) == content

@@ -23,10 +23,6 @@ MEMORY_BYTES_MAX = 4 << 30
 SECONDS_MAX_BASE = 20.0
 
 
-class TestsFail(Exception):
-    """Tests fail as they are: what fails with a mutant says nothing then."""
-
-
 class Passed(msgspec.Struct, frozen=True):
     """A test without any mutant: how long it took, and which places it came by."""
 
@@ -67,7 +63,10 @@ class Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of running tests."""
         self._told(f"{len(self._switched.mutants)} mutants, {len(session.items)} tests")
-        passed = sorted(_in_a_process(lambda: self._run_all(session)), key=lambda one: one.seconds)
+        passed, failed = _in_a_process(lambda: self._run_all(session))
+        for name in failed:
+            self._told(f"left out, as it fails without any mutant: {name}")
+        passed.sort(key=lambda one: one.seconds)
         pending = {mutant: [one for one in passed if mutant.number in one.places] for mutant in self._switched.mutants}
         self.never_reached = [mutant for mutant, tests in pending.items() if not tests]
         for mutant, is_killed in self._outcomes(session, {m: tests for m, tests in pending.items() if tests}):
@@ -76,15 +75,17 @@ class Trial:
                 self._told(f"survived, line {mutant.line} of {mutant.name}")
         return True
 
-    def _run_all(self, session: pytest.Session) -> list[Passed]:
-        passed = []
+    def _run_all(self, session: pytest.Session) -> tuple[list[Passed], list[str]]:
+        passed, failed = [], []
         for number, item in enumerate(session.items):
             self._seen, began = set(), time.monotonic()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=_next(session.items, number + 1))
             if session.testsfailed:
-                raise TestsFail(f"{item.nodeid} fails without any mutant")
+                session.testsfailed = 0
+                failed.append(item.nodeid)
+                continue
             passed.append(Passed(number, time.monotonic() - began, frozenset(self._seen)))
-        return passed
+        return passed, failed
 
     def _outcomes(self, session: pytest.Session, pending: dict[Mutant, list[Passed]]) -> Iterator[tuple[Mutant, bool]]:
         running: dict[int, tuple[Mutant, Patience]] = {}
@@ -133,25 +134,16 @@ def _forked(work: Callable[[], bool]) -> int:
         os._exit(code)
 
 
-def _in_a_process(work: Callable[[], list[Passed]]) -> list[Passed]:
-    """What work answers, without anything that it leaves behind in caches.
-
-    Raises:
-        SystemExit: It failed.
-    """
+def _in_a_process(work: Callable[[], tuple[list[Passed], list[str]]]) -> tuple[list[Passed], list[str]]:
+    """What work answers, without anything that it leaves behind in caches."""
     with tempfile.TemporaryFile() as file:
 
         def written() -> bool:
-            try:
-                pickle.dump(work(), file)
-            except TestsFail as failure:
-                pickle.dump(failure, file)
+            pickle.dump(work(), file)
             file.flush()
             return False
 
         _, status = os.waitpid(_forked(written), 0)
+        assert status == 0, f"the tests end with status {status}"
         file.seek(0)
-        answer = pickle.load(file) if status == 0 else TestsFail(f"the tests end with status {status}")  # noqa: S301 our own
-    if isinstance(answer, TestsFail):
-        raise SystemExit(str(answer))
-    return answer  # type: ignore[no-any-return]
+        return pickle.load(file)  # type: ignore[no-any-return]  # noqa: S301 our own

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from events.processes.child import Child
-from tests.process_tree import is_there
+from tests.process_tree import is_stopped, is_there
 from tests.servers import eventually
 
 HOLDING = "import time; from events.processes import lifeline; line = lifeline.hold(); print('holds', flush=True)\n"
@@ -31,6 +31,7 @@ def test_a_child_ends_with_its_parent_whatever_that_dies_of(number: signal.Signa
         pid = int(parent.stdout.readline())
         if stopped:
             os.kill(pid, signal.SIGSTOP)
+            eventually(lambda: is_stopped(pid), what="it is stopped")
         parent.send_signal(number)
     eventually(lambda: not is_there(pid), what="the child has ended")
 

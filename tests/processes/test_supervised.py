@@ -34,7 +34,7 @@ def tend_until_told(process: Supervised, told: Told, count: int) -> None:
     eventually(is_told, what=f"it ended {count} times")
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 137])
+@pytest.mark.parametrize("code", [1, *(pytest.param(code, marks=pytest.mark.full) for code in (0, 2, 137))])
 def test_one_that_ends_at_once_every_time_is_given_up_with_its_reason(code: int) -> None:
     told: Told = []
     process = supervised(code, told)
@@ -44,18 +44,21 @@ def test_one_that_ends_at_once_every_time_is_given_up_with_its_reason(code: int)
     assert pauses == [BACK_OFF_SECONDS_MIN * 2**count for count in range(ATTEMPTS_MAX - 1)]
 
 
+@pytest.mark.full
 def test_one_that_finds_something_unavailable_is_tried_on() -> None:
     told: Told = []
     process = supervised(3, told)
     tend_until_told(process, told, ATTEMPTS_MAX + 1)
 
 
+@pytest.mark.full
 def test_one_that_is_never_given_up_is_tried_on() -> None:
     told: Told = []
     process = supervised(1, told, gives_up=False)
     tend_until_told(process, told, ATTEMPTS_MAX + 1)
 
 
+@pytest.mark.full
 def test_one_that_is_killed_again_and_again_is_not_given_up() -> None:
     told: Told = []
     process = sleeping(told)

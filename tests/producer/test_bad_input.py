@@ -165,7 +165,8 @@ def test_any_command_becomes_a_fact_or_a_typed_refusal_that_leaves_no_trace(some
     before = sum(log.heads().values())
     report = one.submit(some)
     assert sum(log.heads().values()) == before + report.written
-    assert report.written + len(report.refused) == len(some)
+    # What changes nothing is neither.
+    assert report.written + len(report.refused) <= len(some)
     for refused in report.refused:
         assert isinstance(refused.error, REFUSALS)
         assert str(refused.error)

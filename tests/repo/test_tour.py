@@ -26,6 +26,7 @@ def script() -> str:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tour uses curl")
+@pytest.mark.full
 def test_the_tour_works_as_it_is_written() -> None:
     with tempfile.TemporaryDirectory(prefix="t-") as directory:
         program = Path(directory) / "twinfold"

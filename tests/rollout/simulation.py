@@ -1,6 +1,7 @@
 """A fleet in virtual time: the real log contract, workers' fold, views and scheduler in one process, and devices that report."""
 
 import heapq
+import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -9,9 +10,10 @@ import msgspec
 
 from events.deployment.commands import CreateDeployment
 from events.deployment.facts import NotStarted
-from events.device.commands import PatchTags, RegisterDevice, ReportProperties
+from events.device.commands import PatchTags, RegisterDevice
 from events.envelope import Principal
 from events.fleet.outcome import Outcome
+from events.fleet.rows import NO_ROW, Row
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
@@ -29,7 +31,7 @@ from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
 from events.views.reading import ids_of
 from services.scheduler.engine import Engine
-from tests.workers.system import answer_of, base
+from tests.workers.system import answers_to, base
 from workers.projector import Projector
 
 PARTITIONS = 4
@@ -58,8 +60,9 @@ class Simulation:
         self._projector = Projector(self.log, self.views, clock=lambda: self.now)
         self._seen = [0] * PARTITIONS
         self._ids: dict[int, list[str]] = {}
-        self._reports: list[tuple[int, str, int, int]] = []
-        self._latest: dict[str, int] = {}
+        self._reports: list[tuple[int, str, int, Row, int]] = []
+        self._numbers = itertools.count()
+        self._latest: dict[str, Row] = {}
         self.clock_back = 0
         numbers = iter(range(10**9))
         self.producers = {
@@ -103,14 +106,14 @@ class Simulation:
         for entry in self.views.outcomes(number, after=self._seen[number], limit=10**6):
             self._seen[number] = entry.position
             for move in msgspec.json.decode(entry.data, type=Outcome).moves:
-                if move.after.agent_version in {0, move.before.agent_version}:
+                if move.after.tells_the_same_as(move.before):
                     continue
                 for name in self._names(number, move.ordinals()):
                     answered = self.behave(name, ",".join(layer.id for layer in move.after.stack))
-                    self._latest[name] = move.after.agent_version
+                    self._latest[name] = move.after
                     if answered is not None:
                         delay, code = answered
-                        heapq.heappush(self._reports, (self.now + delay, name, move.after.agent_version, code))
+                        heapq.heappush(self._reports, (self.now + delay, name, next(self._numbers), move.after, code))
 
     def _names(self, number: int, ordinals: Iterable[int]) -> list[str]:
         names = self._ids.get(number, [])
@@ -120,19 +123,20 @@ class Simulation:
             names = self._ids[number] = list(ids_of(every, kept))  # type: ignore[arg-type]
         return [names[ordinal] for ordinal in ordinals]
 
-    def report(self, name: str, code: int = 200, **statuses: str) -> None:
-        """A device says now how it is, for the version it heard of last."""
-        patch = answer_of(self._latest.get(name, 1), code=code, **(statuses or {"m": "running"}))
-        self.do(ReportProperties(name, patch, module_id="$edgeAgent"), by="device:any")
+    def report(self, name: str, code: int = 200, *, hub: int = 200, **statuses: str) -> None:
+        """A device says now how it is, for the assignment that it heard of last."""
+        self.do(
+            *answers_to(name, self._latest.get(name, NO_ROW), code=code, hub=hub, **(statuses or {"m": "running"})),
+            by="device:any",
+        )
 
     def step(self, milliseconds: int = MINUTE) -> int:
         """Let time pass, devices answer, workers fold, and the scheduler act once; answers how much it wrote."""
         self.now += milliseconds
         due: list[Command] = []
         while self._reports and self._reports[0][0] <= self.now:
-            _, name, version, code = heapq.heappop(self._reports)
-            patch = answer_of(version, code=code, m="running" if code == 200 else "failed")
-            due.append(ReportProperties(name, patch, module_id="$edgeAgent"))
+            _, name, _, row, code = heapq.heappop(self._reports)
+            due += answers_to(name, row, code=code, m="running" if code == 200 else "failed")
         if due:
             # One that was retired meanwhile is not heard any more.
             self.producers["device:any"].submit(due)

@@ -222,8 +222,8 @@ GATE_SECONDS = ("soak_seconds", "device_timeout_seconds", "phase_timeout_seconds
 WRONG: list[tuple[Plan, str, str]] = [
     (Plan(()), "phases", "1 to 100"),
     (Plan((Phase(percent=1.0),) * (PHASES_MAX + 1)), "phases", "1 to 100"),
-    (phased(), "phases[0]", "one of percent, count and condition"),
-    (phased(percent=1.0, count=1), "phases[0]", "one of percent, count and condition"),
+    (phased(), "phases[0]", "one of `percent`, `count` and `condition`"),
+    (phased(percent=1.0, count=1), "phases[0]", "one of `percent`, `count` and `condition`"),
     (phased(percent=0.0), "phases[0].percent", "more than 0"),
     (phased(percent=100.1), "phases[0].percent", "at most 100"),
     (phased(percent=float("nan")), "phases[0].percent", "more than 0"),

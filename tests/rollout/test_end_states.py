@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from events import canonical
 from events.deployment.commands import ChangeAdmission, CreateDeployment
 from events.deployment.facts import Ended, Everyone, Schedule
 from events.device.commands import UpdateDevice
 from events.rollout.commands import AbortRollout, RecordResults, RetryFailed, RollBack, SkipPhase, StartRollout
 from events.rollout.errors import RolloutForbidden
-from events.rollout.facts import Devices, PhasePassed, RolloutAborted
+from events.rollout.facts import Devices, PhasePassed, Results, RolloutAborted
 from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
 from events.rollout.planner import NOT_WELL_BACK, NOTHING_ELSE
 from events.rollout.saying import standing
@@ -23,6 +24,7 @@ from events.rollout.tally import (
     OVER_LIMIT,
     RESULTS_BYTES_MAX,
     Tally,
+    record_of,
     recorded_counts,
 )
 from tests.rollout.given import in_state
@@ -316,3 +318,25 @@ def test_an_abort_alone_records_nothing_as_devices_keep_it() -> None:
     assert RolloutAborted("aborted by hand") in simulation.facts("new")
     assert recorded_counts(simulation.document("new")) is None
     assert simulation.counts("new").healthy == 1
+
+
+def test_a_record_may_take_all_of_its_limit_and_not_a_byte_more() -> None:
+    device = some([1])
+    room = RESULTS_BYTES_MAX - len(canonical.encode(record_of({"": device})))
+    assert record_of({"x" * room: device})
+    assert not record_of({"x" * (room + 1): device})
+
+
+def test_a_reason_that_no_device_has_is_not_recorded() -> None:
+    assert record_of({"late": some(()), "silent": some([1])}) == {"silent": some([1]).devices()}
+
+
+def test_the_record_of_a_whole_rollout_may_take_all_of_its_limit_and_not_a_byte_more() -> None:
+    def recorded(reason: str) -> Results:
+        tally = tally_with(some([1]), some([2]))
+        members = {name: getattr(tally, name) for name in tally.__struct_fields__}
+        return tally.__class__(**members | {"failed_by": {reason: some([2])}}).results({})
+
+    room = RESULTS_BYTES_MAX - len(canonical.encode(recorded("")))
+    assert recorded("x" * room).is_whole
+    assert not recorded("x" * (room + 1)).is_whole

@@ -73,7 +73,7 @@ def test_a_secret_that_is_not_given_is_the_one_that_stands_and_a_new_webhook_has
     renamed = define(secret=None, deployments=("north",))
     assert decided(renamed, DEFINED) == WebhookDefined(URL, SECRET, after={"fleet": 3}, deployments=("north",))
     assert decided(define(secret=None), DEFINED, WebhookPaused("moves")) == DEFINED
-    with pytest.raises(WebhookInvalid, match="secret is missing"):
+    with pytest.raises(WebhookInvalid, match="`secret` is missing"):
         decided(define(secret=None))
 
 
@@ -127,7 +127,7 @@ def test_bad_input_is_refused_by_element_and_rule_and_without_what_may_be_secret
     with pytest.raises(WebhookInvalid) as refused:
         check(define(**members), kinds=KINDS)
     assert refused.value.element == element
-    assert f"{element} " in str(refused.value)
+    assert f"`{element}` " in str(refused.value)
     assert "hunter2" not in str(refused.value)
 
 

@@ -12,8 +12,9 @@ from typing import IO, Any
 import msgspec
 from redis import Redis
 
-from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
+from events import AcknowledgeDesired, CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
 from events.envelope import Principal
+from events.fleet.rows import Row
 from events.log.keys import FLEET
 from events.log.opening import initialise
 from events.log.redis import RedisLog
@@ -76,8 +77,9 @@ class System:
                     waiting.exit_code(process, 10)
 
     def do(self, *commands: Any) -> None:
-        """Write commands; every one must go through."""
-        self.producer.submit(commands).raise_if_refused()
+        """Write commands, or lists of them; every one must go through."""
+        every = [one for some in commands for one in (some if isinstance(some, list) else [some])]
+        self.producer.submit(every).raise_if_refused()
 
     def is_settled(self) -> bool:
         """Whether every view is at the head of both of its streams."""
@@ -167,12 +169,29 @@ def join(name: str, **tags: Any) -> list[Any]:
     return [RegisterDevice(name), PatchTags(name, tags)]
 
 
-def answer(system: System, name: str, *, code: int = 200, **statuses: str) -> ReportProperties:
-    """What an edge agent reports for the version its device has now."""
+def answer(system: System, name: str, *, code: int = 200, hub: int = 200, **statuses: str) -> list[Any]:
+    """What a device answers for the assignment that it has now."""
     effective = system.view.effective(name)
     assert effective is not None
-    patch = answer_of(effective.row.agent_version, code=code, **statuses)
-    return ReportProperties(name, patch, module_id="$edgeAgent")
+    return answers_to(name, effective.row, code=code, hub=hub, **statuses)
+
+
+def answers_to(name: str, row: Row, *, code: int = 200, hub: int = 200, **statuses: str) -> list[Any]:
+    """What a device answers for an assignment: its two system modules, and all others that have what they are told."""
+    commands: list[Any] = []
+    if row.agent_version or not row.deliverable:
+        patch = answer_of(max(1, row.agent_version), code=code, **statuses)
+        commands.append(ReportProperties(name, patch, "$edgeAgent"))
+    if "$edgeHub" in row.versions:
+        commands.append(ReportProperties(name, hub_answer_of(row.versions["$edgeHub"], code=hub), "$edgeHub"))
+    if row.deliverable:
+        commands.append(AcknowledgeDesired(name, row.deliverable))
+    return commands
+
+
+def hub_answer_of(version: int, *, code: int = 200) -> dict[str, Any]:
+    """What an edge hub reports for a version."""
+    return {"lastDesiredVersion": version, "lastDesiredStatus": {"code": code}}
 
 
 def answer_of(version: int, *, code: int = 200, **statuses: str) -> dict[str, Any]:

@@ -33,8 +33,8 @@ from workers.pool.snapshotting import Snapshotting
 from workers.pool.sweep import INTERVAL_SECONDS, Sweep
 
 STOP_SECONDS_MAX = 15.0
-START_SECONDS = 10.0
-"""So long a partition may be behind before it is said: at a start they all are."""
+BEHIND_SECONDS = 30.0
+"""So long a partition may be behind and not move before it is said; at a start they all are for a while."""
 
 logger = structlog.get_logger()
 
@@ -45,7 +45,8 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
-        self._started_at = time.monotonic()
+        self._behind_since: dict[int, float] = {}
+        self._is_late = False
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
         queue = Redis.from_url(settings.effective_queue_url)
         views = RedisViewStore(log.client)
@@ -113,9 +114,12 @@ class Supervisor:
             self._has_webhooks.set()
 
     def _sweep_once(self) -> None:
-        stuck = self._sweep.once()
-        if stuck and time.monotonic() - self._started_at > START_SECONDS:
-            logger.info("partitions are behind, and woken", partitions=stuck)
+        stuck, now = self._sweep.once(), time.monotonic()
+        self._behind_since = {number: self._behind_since.get(number, now) for number in stuck}
+        late = [number for number, since in self._behind_since.items() if now - since > BEHIND_SECONDS]
+        if late and not self._is_late:
+            logger.warning("partitions are behind and do not move: are there workers?", partitions=late)
+        self._is_late = bool(late)
 
     def _beat(self) -> None:
         file = self._settings.heartbeat_file

@@ -1,0 +1,72 @@
+"""What members of requests are called on the command line: the flag that sets each."""
+
+import re
+from collections.abc import Mapping
+
+from events.naming import body_name, renamed
+
+FLAGS: Mapping[str, str] = {
+    "approvalByAnother": "--approve-by-another",
+    "condition": "--condition",
+    "deployments": "--deployment",
+    "description": "--description",
+    "devices": "--device",
+    "endAt": "--end",
+    "failure.answeredMin": "--answered",
+    "failure.count": "--fail-count",
+    "failure.percent": "--fail-percent",
+    "kinds": "--kind",
+    "labels": "--label",
+    "offline": "--offline",
+    "offlineSeconds": "--offline-after",
+    "phases": "--phase",
+    "phases[].count": "--phase",
+    "phases[].gate.answeredMin": "--answered",
+    "phases[].gate.deviceTimeoutSeconds": "--device-timeout",
+    "phases[].gate.phaseTimeoutSeconds": "--timeout",
+    "phases[].gate.soakSeconds": "--soak",
+    "phases[].gate.successPercent": "--success",
+    "phases[].percent": "--phase",
+    "phases[]": "--phase",
+    "policy.answeredMin": "--answered",
+    "policy.count": "--count",
+    "policy.percent": "--percent",
+    "policy.update": "--roll-back-to",
+    "priority": "--priority",
+    "rate.perMinute": "--rate",
+    "reason": "--reason",
+    "restore": "--restore",
+    "rollbackTo": "--rollback-to",
+    "schedule.end": "--end",
+    "schedule.start": "--start",
+    "schedule.zone": "--zone",
+    "spread.atMost": "--per-tag",
+    "spread.tag": "--per-tag",
+    "startAt": "--start",
+    "statusReason": "--status-reason",
+    "targetCondition": "--condition",
+    "until": "--until",
+    "why": "--why",
+    "windows": "--window",
+    "windows[]": "--window",
+    "windows[].cron": "--window",
+    "windows[].minutes": "--window-minutes",
+    "windows[].zone": "--zone",
+}
+"""Members by their paths in a body. Those of files (`--file`, `--plan`, a manifest) keep the names that they have there."""
+
+_REPEATED = {"--phase", "--window"}
+_INDEX = re.compile(r"\[([0-9]+)\]")
+
+
+def in_flags(message: str) -> str:
+    """A message with the flags that the user typed for the members that it names."""
+    return renamed(message, _flag)
+
+
+def _flag(name: str) -> str:
+    member = body_name(name)
+    flag, index = FLAGS.get(_INDEX.sub("[]", member)), _INDEX.search(member)
+    if flag is None:
+        return f"`{member}`"
+    return f"{flag} number {int(index[1]) + 1}" if index is not None and flag in _REPEATED else flag

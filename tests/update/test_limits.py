@@ -1,0 +1,93 @@
+"""The exact limits of updates and groups, and what each decision looks at."""
+
+from typing import Any
+
+import pytest
+
+from events.deployment.decide import PRIORITY_MAX, TIME_MAX
+from events.deployment.facts import DeploymentCreated, Everyone, NotStarted
+from events.rollout.plan import EVERY_DEVICE
+from events.update.commands import DefineGroup
+from events.update.decide import TEXT_CHARACTERS_MAX, Standing, check, is_open, plan_of
+from events.update.errors import GroupInvalid, UpdateInvalid
+from events.update.facts import RollbackPolicy, UpdateDeployed, UpdateDeploymentRetried
+from events.update.names import CARRIER_CHARACTERS_MAX, carrier_of
+from events.update.state import evolve_group
+from tests.deployment.given import standing
+from tests.update.given import V1, V2, back_to, cancel, deploy, imported
+from tests.workers.system import base
+
+COUNT_MAX = 2**31 - 1
+TEXT = "x" * TEXT_CHARACTERS_MAX
+NAME = "n" * (CARRIER_CHARACTERS_MAX - len(carrier_of("north", "")))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        DefineGroup("north", "*", 0),
+        DefineGroup("north", "*", PRIORITY_MAX),
+        imported(V1, description=TEXT, friendly_name=TEXT),
+        cancel("1", reason=TEXT),
+        deploy(NAME),
+        deploy("1", start_at=0),
+        deploy("1", start_at=TIME_MAX),
+        deploy("1", end_at=1),
+        deploy("1", end_at=TIME_MAX),
+        deploy("1", policy=back_to(V2, percent=0.0)),
+        deploy("1", policy=back_to(V2, percent=100.0)),
+        deploy("1", policy=back_to(V2, count=1)),
+        deploy("1", policy=back_to(V2, count=COUNT_MAX)),
+        deploy("1", policy=back_to(V2, answered_min=0)),
+        deploy("1", policy=back_to(V2, answered_min=COUNT_MAX)),
+    ],
+    ids=range(15),
+)
+def test_what_is_at_a_limit_is_within_it(command: Any) -> None:
+    check(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "element"),
+    [
+        (DefineGroup("north", "*", -1), "priority"),
+        (DefineGroup("north", "*", PRIORITY_MAX + 1), "priority"),
+        (imported(V1, description=TEXT + "x"), "description"),
+        (cancel("1", reason=TEXT + "x"), "reason"),
+        (deploy(NAME + "n"), "deployment"),
+        (deploy("1", start_at=-1), "start_at"),
+        (deploy("1", start_at=TIME_MAX + 1), "start_at"),
+        (deploy("1", start_at=5, end_at=5), "end_at"),
+        (deploy("1", end_at=TIME_MAX + 1), "end_at"),
+        (deploy("1", policy=back_to(V2, percent=-0.1)), "policy.percent"),
+        (deploy("1", policy=back_to(V2, percent=100.1)), "policy.percent"),
+        (deploy("1", policy=back_to(V2, count=0)), "policy.count"),
+        (deploy("1", policy=back_to(V2, count=COUNT_MAX + 1)), "policy.count"),
+        (deploy("1", policy=back_to(V2, answered_min=-1)), "policy.answered_min"),
+        (deploy("1", policy=back_to(V2, answered_min=COUNT_MAX + 1)), "policy.answered_min"),
+    ],
+    ids=range(15),
+)
+def test_what_is_past_a_limit_is_refused_by_its_element(command: Any, element: str) -> None:
+    with pytest.raises((GroupInvalid, UpdateInvalid), match=element):
+        check(command)
+
+
+def test_without_a_policy_nobody_is_waited_for_and_with_one_everyone_is() -> None:
+    assert plan_of(None).phases[0].gate.answered_min == 0
+    assert plan_of(RollbackPolicy(V2, 50)).phases[0].gate.answered_min == EVERY_DEVICE
+
+
+def test_a_deployment_without_a_rollout_is_open_if_everyone_is_admitted() -> None:
+    for admission, is_so in ((Everyone(), True), (NotStarted(), False)):
+        document = standing(DeploymentCreated(base("m"), "*", 1, admission=admission))
+        assert is_open("d", Standing(deployments={"d": document})) is is_so
+
+
+def test_retries_are_those_of_the_deployment() -> None:
+    group = None
+    facts = (UpdateDeployed("1", V1), UpdateDeployed("2", V2), *[UpdateDeploymentRetried("1")] * 2)
+    for version, fact in enumerate((*facts, UpdateDeploymentRetried("2")), start=1):
+        group = evolve_group(group, fact, version=version, at=version)
+    assert group is not None
+    assert [one.retries for one in group.deployments] == [2, 1]

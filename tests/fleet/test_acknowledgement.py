@@ -240,7 +240,7 @@ def answered_histories(draw: st.DrawFn) -> History:
     return history
 
 
-_VERSIONS = st.sampled_from([1, 2, 3, 4, 9])
+_VERSIONS = st.sampled_from([1, 2, 3, 9, 9, 9, 9])
 _MODULES = st.fixed_dictionaries(
     {
         name: st.fixed_dictionaries({"runtimeStatus": st.sampled_from(["running", "running", "stopped"])})
@@ -252,11 +252,12 @@ _MODULES = st.fixed_dictionaries(
 def _draw_answer(draw: st.DrawFn, history: History, device: str) -> None:
     kind = draw(st.sampled_from(["agent", "hub", "delivered", "everything", "everything"]))
     if kind in {"agent", "everything"}:
-        patch = answer_of(draw(_VERSIONS), code=draw(st.sampled_from([200, 200, 200, 406, 500])))
-        patch = {**patch, "modules": draw(_MODULES)} if draw(st.booleans()) else {**patch, "modules": {}}
-        history.device(f"{device}/$edgeAgent", PropertiesReported(patch if draw(st.booleans()) else hub_answer_of(9)))
+        patch = answer_of(draw(_VERSIONS), code=draw(st.sampled_from([200] * 6 + [406, 500])))
+        patch = {**patch, "modules": draw(_MODULES)}
+        without_modules = draw(st.integers(0, 3)) == 0
+        history.device(f"{device}/$edgeAgent", PropertiesReported(hub_answer_of(9) if without_modules else patch))
     if kind in {"hub", "everything"}:
-        patch = hub_answer_of(draw(_VERSIONS), code=draw(st.sampled_from([200, 200, 200, 400, 406])))
+        patch = hub_answer_of(draw(_VERSIONS), code=draw(st.sampled_from([200] * 6 + [400, 406])))
         history.device(f"{device}/$edgeHub", PropertiesReported(patch))
     if kind in {"delivered", "everything"}:
         names = ["a", "b", "$device"] if kind == "everything" else [draw(st.sampled_from(["a", "b", "c", "$device"]))]
@@ -344,7 +345,7 @@ def test_the_sets_are_what_a_plain_reading_of_each_device_gives() -> None:
                 seen[name] += 1
 
     hold()
-    assert min(seen.values()) > 5, seen
+    assert min(seen.values()) > 3, seen
 
 
 def _contents(history: History, vectors: list[Vector]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:

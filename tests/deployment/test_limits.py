@@ -114,7 +114,7 @@ CONDITIONS = {"edge": "*", "module": "FROM devices.modules WHERE moduleId = 'm'"
     ],
 )
 def test_a_metric_that_asks_the_wrong_twin_is_told_where_to_ask(kind: str, where: str, said: str) -> None:
-    metrics = {"m": " ".join((ASKED, where))}
+    metrics = {"m": f"{ASKED} {where}"}
     document = standing(DeploymentCreated(CONTENTS[kind], CONDITIONS[kind], 10, metrics=metrics))
     messages = [one.message for one in advice("base", document, []) if one.rule == "metric-never-matches"]
     assert len(messages) == bool(said)

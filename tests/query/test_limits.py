@@ -8,6 +8,9 @@ from events.query.tree import where_paths
 from tests.query.test_aggregate import results, tagged
 
 
+EVERY_DEVICE = "select * from devices where"
+
+
 @pytest.mark.parametrize(
     ("halves", "shown"),
     [(2**62, 2.0**63), (-(2**62), -(2.0**63))],
@@ -29,7 +32,7 @@ def test_a_sum_that_does_not_fit_64_bits_is_a_float(halves: int, shown: float) -
     ],
 )
 def test_a_path_of_one_name_stays_one(where: str, path: tuple[str, ...]) -> None:
-    assert where_paths(parse(" ".join(("select * from devices where", where)))) == {path}
+    assert where_paths(parse(f"{EVERY_DEVICE} {where}")) == {path}
 
 
 def test_a_character_that_nothing_begins_with_is_told_with_what_may_stand_there() -> None:

@@ -7,7 +7,6 @@ from events.query.parse import parse
 from events.query.tree import where_paths
 from tests.query.test_aggregate import results, tagged
 
-
 EVERY_DEVICE = "select * from devices where"
 
 

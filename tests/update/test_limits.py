@@ -8,7 +8,7 @@ from events.deployment.decide import PRIORITY_MAX, TIME_MAX
 from events.deployment.facts import AdmissionChanged, DeploymentCreated, DeploymentDeleted, Everyone, Kept, NotStarted
 from events.rollout.plan import EVERY_DEVICE
 from events.update.commands import DefineGroup, DeleteUpdateDeployment
-from events.update.decide import TEXT_CHARACTERS_MAX, Standing, check, decide, is_open, plan_of
+from events.update.decide import TEXT_CHARACTERS_MAX, Standing, check, decide, is_open, needs, plan_of
 from events.update.errors import GroupInvalid, UpdateInvalid
 from events.update.facts import RollbackPolicy, UpdateDeployed, UpdateDeploymentCanceled, UpdateDeploymentRetried
 from events.update.names import CARRIER_CHARACTERS_MAX, carrier_of
@@ -108,3 +108,13 @@ def test_a_deployment_whose_rollout_is_gone_is_canceled_and_deleted_all_the_same
         facts = list(decide(command, stands, by="user:ada"))
         assert [fact for subject, fact in facts if subject == carrier] == [of_carrier]
         assert len(facts) == 2
+
+
+def test_a_new_deployment_needs_the_one_that_it_supersedes_and_any_other_act_its_own_alone() -> None:
+    group = None
+    for version, name in enumerate(("1", "2"), start=1):
+        group = evolve_group(group, UpdateDeployed(name, V1), version=version, at=version)
+    assert group is not None
+    stands = Standing(groups={"north": group})
+    assert list(needs(deploy("3"), stands)) == [carrier_of("north", name) for name in ("2", "3")]
+    assert list(needs(cancel("1"), stands)) == [carrier_of("north", "1")]

@@ -90,6 +90,8 @@ def test_an_etag_that_does_not_match_is_told_beside_the_one_that_would() -> None
 @pytest.mark.parametrize("quoted", ['"', '""', "", '"*', '*"', '"other"'])
 def test_quotes_that_are_not_around_an_etag_match_nothing(quoted: str) -> None:
     assert not matches(quoted, 1)
+    assert not matches(f'"{twin_etag(1)}x', 1)
+    assert not matches(f'x{twin_etag(1)}"', 1)
     assert matches(f'"{twin_etag(1)}"', 1)
     assert matches('"*"', 1)
 

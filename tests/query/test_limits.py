@@ -1,10 +1,14 @@
 """The exact edges of queries: numbers that just fit, paths of one name, remainders."""
 
 import pytest
+from pyroaring import BitMap
 
 from events.query.errors import QueryInvalid
+from events.query.module_condition import can_be_for, parse_module_condition
 from events.query.parse import parse
-from events.query.tree import where_paths
+from events.query.plan import among
+from events.query.tree import Op, equalities, where_paths
+from events.targeting.errors import ConditionInvalid
 from tests.query.test_aggregate import results, tagged
 
 EVERY_DEVICE = "select * from devices where"
@@ -38,3 +42,34 @@ def test_a_character_that_nothing_begins_with_is_told_with_what_may_stand_there(
     with pytest.raises(QueryInvalid) as caught:
         parse("select * from devices where ~")
     assert "expected" in str(caught.value)
+
+
+def test_a_condition_of_a_module_is_nested_a_hundred_deep_and_no_deeper() -> None:
+    def nested(depth: int) -> str:
+        return "FROM devices.modules WHERE moduleId = 'm' AND " + "NOT " * depth + "tags.a = 1"
+
+    assert parse_module_condition(nested(98)).module_id == "m"
+    with pytest.raises(ConditionInvalid, match="nested"):
+        parse_module_condition(nested(99))
+
+
+def test_no_configuration_is_for_a_system_module() -> None:
+    assert [can_be_for(name) for name in ("m", "a$", "$edgeAgent", "$edgeHub")] == [True, True, False, False]
+
+
+def test_pairs_that_are_compared_for_equality_are_those_with_a_value() -> None:
+    where = parse(f"{EVERY_DEVICE} tags.a = 1 and tags.b in ['x', 2] and tags.c <> 3 and not 'z' = tags.d").where
+    assert set(equalities(where)) == {
+        (("tags", "a"), 1),
+        (("tags", "b"), "x"),
+        (("tags", "b"), 2),
+        (("tags", "d"), "z"),
+    }
+    assert equalities(parse(f"{EVERY_DEVICE} tags.a = null").where) == ()
+
+
+def test_those_among_whom_a_comparison_is_true_are_those_whose_value_compares() -> None:
+    values = ((1, BitMap([1])), (2, BitMap([2])), ("x", BitMap([3])))
+    assert among(Op.GT, 1, *values) == BitMap([2])
+    assert among(Op.NE, 1, *values) == BitMap([2])
+    assert among(Op.LE, 2, *values) == BitMap([1, 2])

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from events.deployment.decide import PRIORITY_MAX, TIME_MAX
-from events.deployment.facts import DeploymentCreated, Everyone, NotStarted
+from events.deployment.facts import AdmissionChanged, DeploymentCreated, DeploymentDeleted, Everyone, Kept, NotStarted
 from events.rollout.plan import EVERY_DEVICE
-from events.update.commands import DefineGroup
-from events.update.decide import TEXT_CHARACTERS_MAX, Standing, check, is_open, plan_of
+from events.update.commands import DefineGroup, DeleteUpdateDeployment
+from events.update.decide import TEXT_CHARACTERS_MAX, Standing, check, decide, is_open, needs, plan_of
 from events.update.errors import GroupInvalid, UpdateInvalid
-from events.update.facts import RollbackPolicy, UpdateDeployed, UpdateDeploymentRetried
+from events.update.facts import RollbackPolicy, UpdateDeployed, UpdateDeploymentCanceled, UpdateDeploymentRetried
 from events.update.names import CARRIER_CHARACTERS_MAX, carrier_of
 from events.update.state import evolve_group
 from tests.deployment.given import standing
@@ -91,3 +91,30 @@ def test_retries_are_those_of_the_deployment() -> None:
         group = evolve_group(group, fact, version=version, at=version)
     assert group is not None
     assert [one.retries for one in group.deployments] == [2, 1]
+
+
+def test_a_deployment_whose_rollout_is_gone_is_canceled_and_deleted_all_the_same() -> None:
+    carrier = carrier_of("north", "1")
+    document = standing(DeploymentCreated(base("m"), "*", 1, admission=Everyone()))
+    active = evolve_group(None, UpdateDeployed("1", V1), version=1, at=1)
+    assert active is not None
+    over = evolve_group(active, UpdateDeploymentCanceled("1"), version=2, at=2)
+    assert over is not None
+    for group, command, of_carrier in (
+        (active, cancel("1", keepers={carrier: {}}), AdmissionChanged(Kept({}))),
+        (over, DeleteUpdateDeployment("north", "1"), DeploymentDeleted()),
+    ):
+        stands = Standing(groups={"north": group}, deployments={carrier: document})
+        facts = list(decide(command, stands, by="user:ada"))
+        assert [fact for subject, fact in facts if subject == carrier] == [of_carrier]
+        assert len(facts) == 2
+
+
+def test_a_new_deployment_needs_the_one_that_it_supersedes_and_any_other_act_its_own_alone() -> None:
+    group = None
+    for version, name in enumerate(("1", "2"), start=1):
+        group = evolve_group(group, UpdateDeployed(name, V1), version=version, at=version)
+    assert group is not None
+    stands = Standing(groups={"north": group})
+    assert list(needs(deploy("3"), stands)) == [carrier_of("north", name) for name in ("2", "3")]
+    assert list(needs(cancel("1"), stands)) == [carrier_of("north", "1")]

@@ -294,6 +294,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
         logger.error("history is stopped", id=request.state.request_id, path=request.scope["path"], why=str(error))
     is_limited = caller.scope is not None or caller.device_id is not None
     text = text_of(error, is_limited=is_limited)
+    _let_frames_go(error)
     # Lines of commands have the commands' own names.
     return _answer(request, answer_of(error), text if request.scope["path"] in LINES else in_body_names(text))
 
@@ -302,7 +303,19 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Without the values: a body can hold passwords.
     said = "; ".join(f"{_place(one)}: {one['msg']}" for one in error.errors())
+    _let_frames_go(error)
     return await _refused(request, BodyInvalid(said))
+
+
+def _let_frames_go(error: BaseException | None) -> None:
+    """Take the frames off an error that is answered, and off those behind it.
+
+    They hold the body of the request, and lead back to the error: such a circle stays until the collector of garbage comes by,
+    which counts objects, not megabytes.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _place(error: Mapping[str, Any]) -> str:
@@ -318,6 +331,7 @@ def _place(error: Mapping[str, Any]) -> str:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses by itself: a path or a method that is not there, bytes that are not text."""
     assert isinstance(error, HTTPException)
+    _let_frames_go(error)
     answer = answer_of_status(error.status_code)
     allowed = {} if answer.status != METHOD_NOT_ALLOWED else {"Allow": ", ".join(_methods(request))}
     return _answer(request, answer, str(error.detail), allowed)

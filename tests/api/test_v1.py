@@ -204,7 +204,7 @@ def test_whoever_waits_is_answered_when_the_process_ends(shared_redis: EmbeddedR
 def test_facts_folding_commits_and_conflicts_are_counted(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     before = counted(http)
-    system.do(*join("d"), deploy("a", base("m"), "*"))
+    system.do(*join("d", n=1), deploy("a", base("m"), "*"))
     system.settle()
     eventually(lambda: counted(http)["folded_facts_total"] == before["folded_facts_total"] + 2, what="it is counted")
     now = counted(http)
@@ -267,7 +267,7 @@ def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple
 
 def test_health_readiness_and_metrics_tell_of_lag_and_of_a_redis_that_is_away() -> None:
     with redis_server(appendfsync="always") as server, fresh_system(server) as system, api(system) as http:
-        system.do(*join("d"))
+        system.do(*join("d", n=1))
         ready = http.get("/readyz")
         assert (ready.status_code, sum(ready.json()["lag"].values())) == (200, 2)
         metrics = http.get("/metrics").text

@@ -100,7 +100,7 @@ class _Groups(Generic[T]):
 
     def push(self, one: T, places: npt.NDArray[np.intp]) -> None:
         former = self._group[places]
-        if former[0] == former[-1] and (former == former[0]).all():
+        if former.min() == former.max():
             self._stacks.append((*self._stacks[int(former[0])], one))
             self._group[places] = len(self._stacks) - 1
             return

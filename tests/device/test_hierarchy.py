@@ -221,6 +221,27 @@ def test_a_circle_that_two_writes_at_once_made_is_not_walked_for_ever() -> None:
     assert decided(UpdateDevice("one", parent_scopes=()), circle["one"], circle).parent_scope is msgspec.UNSET
 
 
+def test_the_hierarchy_ends_where_an_ancestor_has_left_or_was_registered_again() -> None:
+    """The one that was registered again is below the device by now: of the former one, that says nothing."""
+    former, again = edge(), device(DeviceRegistered(), DeviceRetired(), DeviceRegistered())
+    former_scope = own_scope("top", former)
+    parent = edge(former_scope)
+    asks = UpdateDevice("e", parent_scopes=(own_scope("parent", parent),))
+    before = edge()
+    below = msgspec.structs.replace(again, parent_scope=own_scope("e", before))
+    gone = device(DeviceRegistered(), DeviceRetired())
+    for top in (below, gone, None):
+        assert decided(asks, before, {"parent": parent, "top": top}).parent_scope == own_scope("parent", parent)
+    still = msgspec.structs.replace(former, parent_scope=own_scope("e", before))
+    refused(HierarchyCyclic, asks, before, {"parent": parent, "top": still})
+
+
+def test_an_update_without_a_parent_takes_it_away() -> None:
+    joined = DeviceRegistered(edge=False, parent_scope=SCOPE)
+    assert device(joined, DeviceUpdated(edge=False, enabled=False)).parent_scope == ""
+    assert device(joined, DeviceUpdated(edge=False, enabled=False, parent_scope=SCOPE)).parent_scope == SCOPE
+
+
 def test_a_parent_that_stays_is_not_looked_at_again() -> None:
     for asked in ({}, {"device_scope": SCOPE, "parent_scopes": (SCOPE,)}):
         assert decided(UpdateDevice("leaf", enabled=False, **asked), leaf(SCOPE), {}).parent_scope == SCOPE

@@ -1,8 +1,11 @@
 """The exact limits of devices and twins, and what each decision is held against."""
 
+from typing import Any
+
 import pytest
 
 from events.device.commands import (
+    AcknowledgeDesired,
     PatchTags,
     PatchTwin,
     RegisterDevice,
@@ -12,13 +15,22 @@ from events.device.commands import (
     UpdateDevice,
     UpdateModule,
 )
-from events.device.decide import check, subject_of
-from events.device.errors import EtagMismatch, IdentityTextInvalid, NotEdgeCapable, TwinLimitExceeded
+from events.device.decide import SECTIONS_MAX, VERSION_MAX, check, decide, subject_of
+from events.device.errors import (
+    DeliveryInvalid,
+    DeviceScopeInvalid,
+    EtagMismatch,
+    IdentityTextInvalid,
+    ModuleIdInvalid,
+    NotEdgeCapable,
+    TwinLimitExceeded,
+)
 from events.device.etags import matches, twin_etag
-from events.device.facts import ConfigurationSet, DeviceRegistered, ModuleCreated, TwinPatched
+from events.device.facts import ConfigurationSet, DeviceRegistered, ModuleCreated, PropertiesReported, TwinPatched
+from events.device.hierarchy import SCOPE_CHARACTERS_MAX
 from events.device.personal import personal_paths
 from events.properties import LimitProblem
-from tests.device.given import DEVICE, given
+from tests.device.given import DEVICE, device, given
 from tests.manifest.contents import content
 
 LONG = "x" * 3000
@@ -76,6 +88,71 @@ def test_a_patch_is_held_to_the_limits_together_with_what_its_own_twin_has(part:
     of_module = given(DeviceRegistered(), ModuleCreated("m", "")).with_module(TwinPatched(**{part: half}))
     of_module.when(PatchTwin(DEVICE, module_id="m", **{part: more})).refused(TwinLimitExceeded)
     of_module.when(PatchTwin(DEVICE, **{part: more})).then(TwinPatched(**{part: more}))
+
+
+def test_a_report_is_held_to_the_limits_together_with_what_its_own_twin_reported() -> None:
+    half = {f"a{number}": LONG for number in range(7)}
+    more = {f"b{number}": LONG for number in range(7)}
+    of_device = given(EDGE, PropertiesReported(half))
+    of_device.when(ReportProperties(DEVICE, more)).refused(TwinLimitExceeded)
+    of_device.when(ReportProperties(DEVICE, more, module_id="m")).then(PropertiesReported(more))
+    of_module = given(EDGE).with_module(PropertiesReported(half))
+    of_module.when(ReportProperties(DEVICE, more, module_id="m")).refused(TwinLimitExceeded)
+    of_module.when(ReportProperties(DEVICE, more)).then(PropertiesReported(more))
+
+
+def test_tags_alone_hold_references_to_personal_values() -> None:
+    reference: Any = {"owner": {"$secret": "0"}}
+    assert decide(PatchTags(DEVICE, reference), device(EDGE), None) == TwinPatched(reference)
+    with pytest.raises(TwinLimitExceeded):
+        decide(ReportProperties(DEVICE, reference), device(EDGE), None)
+
+
+@pytest.mark.parametrize("member", ["device_scope", "parent_scopes"])
+def test_a_scope_is_held_to_its_length(member: str) -> None:
+    def register(length: int) -> RegisterDevice:
+        scope: Any = "x" * length
+        return RegisterDevice(DEVICE, edge=False, **{member: scope if member == "device_scope" else (scope,)})
+
+    check(register(SCOPE_CHARACTERS_MAX))
+    with pytest.raises(DeviceScopeInvalid, match="256 characters"):
+        check(register(SCOPE_CHARACTERS_MAX + 1))
+
+
+def versions_of(count: int) -> dict[str, int]:
+    return {f"m{number}": 1 for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    "versions", [{"cam": 1}, {"cam": VERSION_MAX}, {"$device": 2}, versions_of(1), versions_of(SECTIONS_MAX)]
+)
+def test_what_a_device_can_have_is_acknowledged(versions: dict[str, int]) -> None:
+    check(AcknowledgeDesired(DEVICE, versions))
+
+
+@pytest.mark.parametrize(
+    ("versions", "rule"),
+    [
+        ({}, "names 1 to 200 modules"),
+        (versions_of(SECTIONS_MAX + 1), "names 1 to 200 modules"),
+        ({"$edgeAgent": 1}, "lastDesiredVersion"),
+        ({"$edgeHub": 1}, "lastDesiredVersion"),
+        ({"cam": 0}, "has a version from 1 to 2147483647, not 0"),
+        ({"cam": VERSION_MAX + 1}, "has a version from 1 to 2147483647"),
+        ({"cam": True}, "not True"),
+        ({"cam": 1.0}, "not 1.0"),
+        ({"cam": "1"}, "not '1'"),
+    ],
+)
+def test_what_no_device_can_have_is_refused(versions: Any, rule: str) -> None:
+    with pytest.raises(DeliveryInvalid) as caught:
+        check(AcknowledgeDesired(DEVICE, versions))
+    assert rule in str(caught.value)
+
+
+def test_what_is_acknowledged_has_the_name_of_a_module() -> None:
+    with pytest.raises(ModuleIdInvalid):
+        check(AcknowledgeDesired(DEVICE, {"a/b": 1}))
 
 
 def test_an_etag_that_does_not_match_is_told_beside_the_one_that_would() -> None:

@@ -124,6 +124,34 @@ def test_a_module_twin_lies_under_the_section_of_the_configuration() -> None:
     }
 
 
+def stamped(at: int, version: int) -> JsonObject:
+    return {"$lastUpdated": f"1970-01-01T00:00:0{at}.000Z", "$lastUpdatedVersion": version}
+
+
+def test_a_property_keeps_the_time_of_its_own_change() -> None:
+    document = device(
+        JOINED,
+        TwinPatched(None, {"a": 1}),
+        TwinPatched(None, {"b": 2}),
+        PropertiesReported({"c": 3}),
+        PropertiesReported({"d": 4}),
+    )
+    properties = device_twin("edge-1", document)["properties"]
+    assert properties["desired"]["$metadata"] == {**stamped(3, 3), "a": stamped(2, 2), "b": stamped(3, 3)}
+    reported = properties["reported"]["$metadata"]
+    assert (reported["c"]["$lastUpdated"], reported["d"]["$lastUpdated"]) == (time_text(4000), time_text(5000))
+
+
+def test_what_configurations_give_an_object_lies_over_the_stamps_of_what_is_in_it() -> None:
+    document = device(JOINED, TwinPatched(None, {"deep": {"a": 1}}), TwinPatched(None, {"deep": {"b": 2}}))
+    given = Configured({"deep": {"x": 5}}, 2, 9000)
+    twin = device_twin("edge-1", document, given)
+    assert twin["properties"]["desired"]["$metadata"] == {
+        **stamped(9, 4),
+        "deep": {**stamped(9, 4), "a": stamped(2, 2), "b": stamped(3, 3), "x": stamped(9, 4)},
+    }
+
+
 def plain(section: JsonObject) -> JsonObject:
     return {name: value for name, value in section.items() if name != "$metadata"}
 

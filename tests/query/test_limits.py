@@ -5,7 +5,7 @@ from pyroaring import BitMap
 
 from events.query.errors import QueryInvalid
 from events.query.module_condition import can_be_for, parse_module_condition
-from events.query.parse import parse
+from events.query.parse import DEPTH_MAX, parse
 from events.query.plan import among
 from events.query.tree import Op, equalities, where_paths
 from events.targeting.errors import ConditionInvalid
@@ -42,6 +42,26 @@ def test_a_character_that_nothing_begins_with_is_told_with_what_may_stand_there(
     with pytest.raises(QueryInvalid) as caught:
         parse("select * from devices where ~")
     assert "expected" in str(caught.value)
+
+
+def test_a_query_is_nested_as_deep_as_its_limit_and_no_deeper() -> None:
+    def nested(depth: int) -> str:
+        return f"{EVERY_DEVICE} {'NOT ' * (depth - 1)}tags.a = 1"
+
+    assert where_paths(parse(nested(DEPTH_MAX))) == {("tags", "a")}
+    with pytest.raises(QueryInvalid, match=f"deeper than {DEPTH_MAX}"):
+        parse(nested(DEPTH_MAX + 1))
+
+
+@pytest.mark.parametrize("character", ["\t", " ", "\ud7ff", "\ue000", "\U0001f600"])
+def test_whole_characters_are_text(character: str) -> None:
+    assert where_paths(parse(f"{EVERY_DEVICE} tags.a = '{character}'")) == {("tags", "a")}
+
+
+@pytest.mark.parametrize("character", ["\x1f", "\ud800", chr(0xDFFF)])
+def test_controls_and_halves_of_pairs_are_not(character: str) -> None:
+    with pytest.raises(QueryInvalid, match="lone surrogates"):
+        parse(f"{EVERY_DEVICE} tags.a = '{character}'")
 
 
 def test_a_condition_of_a_module_is_nested_a_hundred_deep_and_no_deeper() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from events import (
+    AcknowledgeDesired,
     CreateDeployment,
     CreateModule,
     DeleteModule,
@@ -144,7 +145,7 @@ def test_a_path_that_does_not_heed_scopes_is_closed_to_whoever_is_scoped(path: s
 
 
 def test_every_command_needs_the_right_of_its_path() -> None:
-    of_twins = {PatchTags, PatchTwin, ReplaceTwin, ReportProperties}
+    of_twins = {AcknowledgeDesired, PatchTags, PatchTwin, ReplaceTwin, ReportProperties}
     of_the_registry = {
         *(RegisterDevice, UpdateDevice, RetireDevice, CreateModule, UpdateModule, DeleteModule, SetConfiguration),
         *(*DeploymentCommand.__args__, *RolloutCommand.__args__, *WaiverCommand.__args__),

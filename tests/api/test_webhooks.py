@@ -60,10 +60,10 @@ def test_a_secret_is_shown_once_and_never_in_what_is_stored_or_said(gate: Guarde
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"url": "https://user:hunter2@hooks.example/"}, "url holds no user and no password"),
-        ({"url": "gopher://hooks.example/"}, "url begins with https://"),
-        ({"url": "https://127.1/"}, "url names a host"),
-        ({"url": "https://[oops/"}, "url has a host or a port that cannot be read"),
+        ({"url": "https://user:hunter2@hooks.example/"}, "`url` holds no user and no password"),
+        ({"url": "gopher://hooks.example/"}, "`url` begins with https://"),
+        ({"url": "https://127.1/"}, "`url` names a host"),
+        ({"url": "https://[oops/"}, "`url` has a host or a port that cannot be read"),
         ({"url": "https://127.0.0.1/"}, "url leads to 127.0.0.1, which is no public address"),
         ({"url": "https://[::1]/"}, "url leads to ::1"),
         ({"url": "https://169.254.169.254/latest"}, "TWINFOLD_WEBHOOK_PRIVATE_TARGETS"),
@@ -73,10 +73,10 @@ def test_a_secret_is_shown_once_and_never_in_what_is_stored_or_said(gate: Guarde
         ({"url": f"{URL}?a b"}, "url: a secret in a query"),
         ({"url": 5}, "url"),
         ({"secret": "hunter2"}, "secret: a secret that signs is whsec_"),
-        ({"kinds": ["Everything"]}, "kinds has no 'Everything'; there are AdmissionChanged"),
+        ({"kinds": ["Everything"]}, "`kinds` has no 'Everything'; there are AdmissionChanged"),
         ({"kinds": "Outcome"}, "kinds"),
-        ({"devices": [""]}, "devices has at most 100 names"),
-        ({"deployments": ["x"] * 101}, "deployments has at most 100 names"),
+        ({"devices": [""]}, "`devices` has at most 100 names"),
+        ({"deployments": ["x"] * 101}, "`deployments` has at most 100 names"),
     ],
 )
 def test_bad_input_is_refused_by_element_and_rule_and_leaves_nothing(

@@ -144,7 +144,7 @@ def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: Sys
     second = take(system.log, again, Wanted(), at=1_800_000_000_001)
     assert (again.written_files, place.written_files > 0) == (0, True)
     assert [stream.blocks for stream in second.streams] == [stream.blocks for stream in first.streams]
-    system.do(PatchTags("d1", {"n": 1}))
+    system.do(PatchTags("d1", {"third": True}))
     third = take(system.log, again, Wanted(), at=1_800_000_000_002)
     # The end of the stream of d1; entries that fill a block are not read again.
     assert again.written_files == 1

@@ -26,6 +26,7 @@ import msgspec
 import pytest
 
 from events import open_producer
+from events.device.authentication import KEYS_DECLINED
 from services.credentials import issue_token
 from tests import waiting
 from tests.cli.running import up
@@ -344,7 +345,8 @@ def test_what_may_not_be_says_why(twinfold: Run, words: list[str], code: int, sa
 
 @pytest.mark.full
 def test_an_identity_without_a_key_has_no_connection_string(http: httpx.Client, twinfold: Run) -> None:
-    http.post("/v1/facts", content=b'{"command": "RegisterDevice", "device_id": "bare"}\n').raise_for_status()
+    bare = {"command": "RegisterDevice", "device_id": "bare", "authentication": KEYS_DECLINED}
+    http.post("/v1/facts", json=bare).raise_for_status()
     assert "no symmetric key" in twinfold("connection-string", "--device", "bare", code=1)
     assert "has no module" in twinfold("connection-string", "--device", "bare/m", code=1)
 

@@ -1,14 +1,18 @@
 """The exact edges of queries: numbers that just fit, paths of one name, remainders."""
 
+from types import MappingProxyType
+
 import pytest
 from pyroaring import BitMap
 
+from events.query.compile import compiled
 from events.query.errors import QueryInvalid
 from events.query.module_condition import can_be_for, parse_module_condition
-from events.query.parse import parse
+from events.query.parse import DEPTH_MAX, parse
 from events.query.plan import among
 from events.query.tree import Op, equalities, where_paths
 from events.targeting.errors import ConditionInvalid
+from events.targeting.tree import Condition
 from tests.query.test_aggregate import results, tagged
 
 EVERY_DEVICE = "select * from devices where"
@@ -44,6 +48,26 @@ def test_a_character_that_nothing_begins_with_is_told_with_what_may_stand_there(
     assert "expected" in str(caught.value)
 
 
+def test_a_query_is_nested_as_deep_as_its_limit_and_no_deeper() -> None:
+    def nested(depth: int) -> str:
+        return f"{EVERY_DEVICE} {'NOT ' * (depth - 1)}tags.a = 1"
+
+    assert where_paths(parse(nested(DEPTH_MAX))) == {("tags", "a")}
+    with pytest.raises(QueryInvalid, match=f"deeper than {DEPTH_MAX}"):
+        parse(nested(DEPTH_MAX + 1))
+
+
+@pytest.mark.parametrize("character", ["\t", " ", "\ud7ff", "\ue000", "\U0001f600"])
+def test_whole_characters_are_text(character: str) -> None:
+    assert where_paths(parse(f"{EVERY_DEVICE} tags.a = '{character}'")) == {("tags", "a")}
+
+
+@pytest.mark.parametrize("character", ["\x1f", "\ud800", chr(0xDFFF)])
+def test_controls_and_halves_of_pairs_are_not(character: str) -> None:
+    with pytest.raises(QueryInvalid, match="lone surrogates"):
+        parse(f"{EVERY_DEVICE} tags.a = '{character}'")
+
+
 def test_a_condition_of_a_module_is_nested_a_hundred_deep_and_no_deeper() -> None:
     def nested(depth: int) -> str:
         return "FROM devices.modules WHERE moduleId = 'm' AND " + "NOT " * depth + "tags.a = 1"
@@ -51,6 +75,20 @@ def test_a_condition_of_a_module_is_nested_a_hundred_deep_and_no_deeper() -> Non
     assert parse_module_condition(nested(98)).module_id == "m"
     with pytest.raises(ConditionInvalid, match="nested"):
         parse_module_condition(nested(99))
+
+
+def test_one_value_in_a_list_is_a_condition_on_that_value() -> None:
+    def condition(text: str) -> Condition:
+        return parse_module_condition(f"FROM devices.modules WHERE {text}").condition
+
+    assert condition("tags.a IN [1]") == condition("tags.a = 1")
+    assert condition("tags.a IN [1, 2]") == condition("tags.a = 1 OR tags.a = 2")
+
+
+def test_a_row_may_be_a_mapping_of_any_kind() -> None:
+    test = compiled(parse(f"{EVERY_DEVICE} tags.a = 1").where)
+    assert test(MappingProxyType({"tags": MappingProxyType({"a": 1})}))
+    assert not test(MappingProxyType({"tags": 1}))
 
 
 def test_no_configuration_is_for_a_system_module() -> None:

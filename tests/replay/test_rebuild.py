@@ -131,7 +131,7 @@ def test_killed_at_any_point_views_are_as_they_were_and_the_next_run_clears_up(
     ran = waiting.run(
         [sys.executable, "-m", "workers.replay.child", asked],
         env=system.environment(**{VARIABLE: f"{point.value}:1"}),
-        input=b"2\n",
+        input="2\n",
         seconds_max=100,
         text=False,
     )

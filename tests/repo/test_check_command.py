@@ -13,7 +13,7 @@ from services.demo.manifests import base, camera_layer
 from tests.repo.tree import text
 
 PAGES = (Path("README.md"), Path("docs/readiness.md"))
-COMMANDS = [line for page in PAGES for line in re.findall(r"^    twinfold (check .*)$", text(page), re.MULTILINE)]
+COMMANDS = [line for page in PAGES for line in re.findall(r"^(?:    )?twinfold (check .*)$", text(page), re.MULTILINE)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -27,3 +27,10 @@ def test_the_first_so_many_have_whoever_has_that_place_and_one_less_has_not(
             found = place(candidates, "r", hashes, number=number, ordinal=ordinal)
             assert ordinal in first(candidates, found, "r", hashes).of_partition(number)
             assert ordinal not in first(candidates, found - 1, "r", hashes).of_partition(number)
+
+
+def test_for_none_and_for_all_no_order_is_needed() -> None:
+    candidates = FleetSet({0: BitMap([1, 2])})
+    assert first(candidates, 0, "r", {}) == FleetSet({})
+    assert first(candidates, 2, "r", {}) == candidates
+    assert first(candidates, 3, "r", {}) == candidates

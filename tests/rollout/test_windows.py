@@ -61,10 +61,18 @@ def test_a_window_in_the_hour_that_is_left_out_opens_once_as_the_clock_goes_on()
 
 
 def test_a_window_in_the_hour_that_comes_twice_opens_once() -> None:
+    assert closes(EARLY, now="2026-10-25T02:29:59.999+02:00") is None
+    assert closes(EARLY, now="2026-10-25T02:30+02:00") == "2026-10-25T02:30:00+01:00"
     assert opens(EARLY, now="2026-10-24T12:00") == "2026-10-25T02:30:00+02:00"
     assert closes(EARLY, now="2026-10-25T02:45+02:00") == "2026-10-25T02:30:00+01:00"
     assert opens(EARLY, now="2026-10-25T02:45+02:00") == "2026-10-26T02:30:00+01:00"
     assert closes(EARLY, now="2026-10-25T02:45+01:00") is None
+
+
+def test_a_window_in_the_last_minute_before_the_hour_comes_again_opens_then() -> None:
+    last = Window("59 2 * * *", BERLIN, 60)
+    assert closes(last, now="2026-10-25T02:58:59.999+02:00") is None
+    assert closes(last, now="2026-10-25T02:59+02:00") == "2026-10-25T02:59:00+01:00"
 
 
 def test_a_window_keeps_to_the_clock_of_its_zone() -> None:

@@ -100,6 +100,18 @@ def test_every_admission_is_said_in_a_sentence(admission: object, scheduled: boo
     assert words in standing(document, None, EIGHT + 60_000)
 
 
+def test_at_its_time_a_deployment_was_to_start_and_just_before_it_starts() -> None:
+    document = deployment(schedule=SCHEDULE)
+    assert standing(document, None, EIGHT - 1).startswith("starts 2026-11-21T08:00:00+01:00 (Europe/Berlin), in 0 s")
+    assert standing(document, None, EIGHT).startswith("was to start 2026-11-21T08:00:00+01:00 (Europe/Berlin), 0 s ago")
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.CREATED])
+def test_a_rollout_that_goes_on_or_has_completed_says_when_its_deployment_ends(state: State) -> None:
+    told = standing(deployment(schedule=SCHEDULE), in_state(state), EIGHT + 60_000)
+    assert ("; ends 2026-11-22T08:00:00+01:00" in told) is (state in {State.RUNNING, State.COMPLETED})
+
+
 def test_one_named_device_is_said_to_be_one() -> None:
     assert standing(deployment(admission=Admitted(("a",))), None, EIGHT).endswith("for 1 named device")
 

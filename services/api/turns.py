@@ -32,9 +32,9 @@ class Turns(msgspec.Struct, frozen=True):
 
 TURNS = {
     # A thread each for some milliseconds.
-    Work.READ: Turns(16, 10_000),
+    Work.READ: Turns(8, 10_000),
     # Many wait for the one thread that writes, which takes all of them together.
-    Work.WRITE: Turns(48, 10_000),
+    Work.WRITE: Turns(24, 10_000),
     # Up to seconds of a processor each.
     Work.LONG: Turns(2, 200),
 }

@@ -15,7 +15,7 @@ from tests.api.signing import digest, signed
 from tests.servers import eventually
 from tests.workers.system import base
 
-pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed")]
+pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed"), pytest.mark.full]
 
 READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT = range(10)
 OPERATIONS: Sequence[tuple[int, str, str]] = (

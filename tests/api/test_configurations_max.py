@@ -7,7 +7,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.workers.system import base, fresh_system
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 BODY = {"content": base("m"), "priority": 1}
 FULL = (413, "ConfigurationCountLimitExceeded")

@@ -15,7 +15,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import served
 from tests.workers.system import System, base
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 METHODS = ("put", "post", "patch", "get", "delete")
 """In an order in which what an example needs is there."""

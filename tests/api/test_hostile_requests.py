@@ -9,7 +9,7 @@ from tests.api.raw import raw
 from tests.api.serving import Guarded
 from tests.workers.system import base
 
-pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed")]
+pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed"), pytest.mark.full]
 
 # -- paths that are not what they seem
 

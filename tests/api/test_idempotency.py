@@ -15,7 +15,7 @@ from tests.api.serving import api, served, written
 from tests.servers import eventually
 from tests.workers.system import System, base, fresh_system, join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.readiness.manifests import READY, manifest
 from tests.view_store.test_readiness import privileged
 from tests.workers.system import System, base, deploy, fresh_system, join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 PASSWORD = "hunter2-hunter2"
 OPEN: dict[str, Any] = {"content": privileged("press"), "targetCondition": "*", "priority": 5}

@@ -32,6 +32,7 @@ def run(description: str, directory: Path, *flags: str) -> None:
         [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", description, *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
         cwd=directory,
+        seconds_max=600,  # thousands of requests
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -27,7 +27,7 @@ from tests.api.serving import Guarded, api, guarded, served
 from tests.servers import eventually, redis_server
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 SOON = {"TWINFOLD_STREAM_HEARTBEAT_SECONDS": "0.2"}
 

@@ -12,7 +12,7 @@ from tests.api.raw import Raw, connect, head, rest, until
 from tests.api.serving import Guarded, guarded
 from tests.servers import eventually
 
-pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed")]
+pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed"), pytest.mark.full]
 
 
 def test_a_body_is_not_waited_for_before_it_is_known_who_sends_it(gate: Guarded) -> None:

@@ -22,7 +22,7 @@ from tests.archive.streams import FAR, seal_all
 from tests.servers import eventually, flush
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 DEVICES = [f"edge-{number:02d}" for number in range(24)]
 

@@ -44,7 +44,7 @@ from tests.workers.system import PARTITIONS, System, answer, assert_rebuilt, bas
 from tests.workers.test_blocked import damage
 from workers.projector import Projector
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 
 @pytest.fixture

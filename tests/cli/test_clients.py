@@ -17,7 +17,7 @@ from tests import waiting
 from tests.api.serving import free_port, served
 from tests.workers.system import System, answer, base, deploy, join, layer
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -16,7 +16,7 @@ from tests.manifest.contents import agent, content, layer, module
 from tests.servers import eventually
 from tests.shortening import shortened
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 SECONDS_MAX = 120
 

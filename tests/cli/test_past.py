@@ -12,7 +12,7 @@ from tests.api.serving import served
 from tests.history.looking import vector
 from tests.workers.system import base, deploy, join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 
 def test_an_operator_looks_at_what_was_and_at_what_became_of_it(shared_redis: EmbeddedRedis) -> None:

@@ -13,7 +13,7 @@ from tests.api.serving import served
 from tests.view_store.test_readiness import privileged
 from tests.workers.system import base, deploy, join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 
 def test_an_operator_looks_at_the_fleet_waives_and_looks_again(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.api.serving import served
 from tests.servers import eventually
 from tests.workers.system import System, base
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 Run = Callable[..., str]
 V1, V2 = "contoso/camera/1.0", "contoso/camera/1.1"

@@ -13,7 +13,7 @@ from tests.webhook.receiver import receiver
 from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 
 @pytest.fixture

@@ -413,7 +413,9 @@ def test_a_failure_past_the_policy_brings_the_group_back(client: DeviceUpdateCli
     assert counted(client, "east", "bad")["failed"] == 2
     failed = http.get("/v1/groups/east/deployments/bad/devices", params={"state": "Failed"}).json()["devices"]
     assert {one["deviceId"]: one["reason"] for one in failed} == dict.fromkeys(names[:2], "it answered 500")
-    bad, brought = http.get("/v1/groups/east/deployments").json()
+    deployments = "/v1/groups/east/deployments"
+    eventually(lambda: http.get(deployments).json()[0]["state"] != "RollingBack", what="the rollback is over")
+    bad, brought = http.get(deployments).json()
     assert (bad["state"], bad["rolledBack"]["to"], bad["rolledBack"]["deployment"]) == (
         "RolledBack",
         "contoso/pump/1.0",

@@ -375,7 +375,7 @@ def test_every_spelling_of_a_condition(configurations: IoTHubConfigurationManage
     assert unchanged.etag == made.etag
     made.priority += 1
     updated = configurations.update_configuration(made, condition.format(made.etag))
-    assert updated.etag == "Mg=="
+    assert updated.etag != made.etag
     if condition.startswith(('"{', "{")):
         stale = condition.format(made.etag)
         assert refused(lambda: configurations.update_configuration(made, stale)) == (412, "PreconditionFailed")

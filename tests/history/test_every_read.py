@@ -39,7 +39,7 @@ from tests.history.looking import Answered, look, paths, vector
 from tests.shortening import shortened
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 CAMERA = UpdateId("contoso", "camera", "1.0")
 

@@ -19,7 +19,7 @@ from tests.repo.tree import text
 from tests.servers import redis_server
 from tests.waiting import last_words
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 README = text(Path("README.md"))
 RUNS_ON = re.compile(r"^(twinfold \w+[^#\n]*?) +# runs until Ctrl-C.*$", re.MULTILINE)

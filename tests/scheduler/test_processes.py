@@ -24,7 +24,7 @@ from services.scheduler.lease import Lease
 from tests.servers import eventually, redis_server
 from tests.workers.system import System, answer, base, fresh_system, join
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 SCHEDULER = ("-m", "services.scheduler")
 ALL = Plan(phases=(Phase(percent=50), Phase(percent=100)))

@@ -29,7 +29,7 @@ from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, fresh
 
 DPO = Principal.parse("user:dpo")
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import PARTITIONS, base, deploy, join
 from workers.deliver import QUEUE, Hints
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.servers import eventually
 from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 ADA = Principal.parse("user:ada")
 

@@ -16,7 +16,7 @@ from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, join
 from workers.projector import Projector
 
-pytestmark = pytest.mark.redis_server
+pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 PRODUCING = (
     FailPoint.APPEND_BEFORE_SCRIPT,

@@ -30,7 +30,8 @@ def configure(level: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # No logger is cached: one that was keeps the level and the output of the call before this one.
+        cache_logger_on_first_use=False,
     )
 
 

@@ -1,4 +1,5 @@
 import atexit
+import logging
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from services.embedded_redis import EmbeddedRedis
@@ -40,6 +42,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not long"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own() -> Iterator[None]:
+    """What a test sets up for log lines ends with it: a command that runs in this process may silence them."""
+    clients = logging.getLogger("httpx")
+    level = clients.level
+    yield
+    structlog.reset_defaults()
+    clients.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import logging
 import re
 from collections.abc import Callable
 
@@ -107,14 +106,9 @@ def test_a_line_end_in_a_value_forges_no_line_on_a_table_or_beside_it() -> None:
 def test_log_lines_for_people_let_no_value_act(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Screen()
     monkeypatch.setattr("sys.stderr", stream)
-    level = logging.getLogger("httpx").level
-    try:
-        logs.configure("info")
-        error = ValueError("\x1b]0;failed\nforged")
-        structlog.get_logger().error("event\x9b", device="d\x1b]0;x", many=["\u202e"], number=3, exc_info=error)
-    finally:
-        structlog.reset_defaults()
-        logging.getLogger("httpx").setLevel(level)
+    logs.configure("info")
+    error = ValueError("\x1b]0;failed\nforged")
+    structlog.get_logger().error("event\x9b", device="d\x1b]0;x", many=["\u202e"], number=3, exc_info=error)
     written = stream.getvalue()
     plain = Text.from_ansi(written).plain
     assert r"event\x9b" in plain

@@ -44,6 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Folders whose files take longest. They start first, so that no process ends with such a file while the others have nothing
+# left: that took a fifth of the short run's time.
+_SLOWEST_FIRST = ("cli", "fleet", "view_store", "history", "clients", "workers", "api")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the folders that take longest."""
+    ranks = {folder: rank for rank, folder in enumerate(_SLOWEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(ranks)))
+
+
 @pytest.fixture(autouse=True)
 def _logging_of_its_own() -> Iterator[None]:
     """What a test sets up for log lines ends with it: a command that runs in this process may silence them."""

@@ -28,6 +28,7 @@ from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Kept
 from tests.fleet.histories import History, Model, conditions, histories
+from tests.shortening import shortened
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=150)
 
@@ -170,6 +171,7 @@ def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:
     return [len(model.stack(name)) for name in model.twins]
 
 
+@pytest.mark.full
 def test_every_device_edge_capable_or_not_has_all_configurations_of_its_own_twin_that_target_it() -> None:
     heights: list[int] = []
     held_back: list[bool] = []
@@ -251,7 +253,7 @@ def named_by(partition: Partition, digest: str) -> set[str]:
     return module_ids({name: msgspec.json.decode(section) for name, section in sections.items()})
 
 
-@pytest.mark.parametrize("kind", ["deviceContent", "modulesContent", "moduleContent"])
+@pytest.mark.parametrize("kind", shortened(["moduleContent", "modulesContent", "deviceContent"]))
 def test_neither_modules_nor_own_twins_are_disturbed_by_what_is_for_the_others(kind: str) -> None:
     changes: list[int] = []
 
@@ -316,6 +318,7 @@ def test_a_worker_that_forgets_everything_between_commits_keeps_the_same_bytes(
     assert one.arrays == other.arrays
 
 
+@pytest.mark.full
 def test_what_the_rules_find_is_kept_of_each_configuration_of_edge_devices_and_of_no_other() -> None:
     found: list[bool] = []
 

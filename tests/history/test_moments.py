@@ -59,6 +59,7 @@ def _layers(http: httpx.Client, **params: str) -> Any:
 
 
 @pytest.mark.redis_server
+@pytest.mark.full
 def test_what_was_in_effect_while_workers_were_stopped_and_what_was_implied(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system) as http:
         with system.process("-m", "workers.pool"):

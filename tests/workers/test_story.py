@@ -57,6 +57,7 @@ def test_the_story_of_the_seed_ten_devices_then_five_more(system: System) -> Non
     assert (counts["unhealthy"], counts["pending"], counts["unknown"]) == (0, 5, 5)
 
 
+@pytest.mark.full
 def test_the_highest_priority_wins_and_ties_go_to_the_one_created_last(system: System) -> None:
     system.do(*join("d"), deploy("low", base("a"), priority=1), deploy("high", base("b"), priority=5))
     system.settle()
@@ -89,6 +90,7 @@ def test_layers_apply_above_the_base_only_and_of_equal_ones_the_newest(system: S
     assert effective.sections["n"] == {"v": 3}
 
 
+@pytest.mark.full
 def test_a_device_that_leaves_every_condition_keeps_what_it_runs_and_is_unmanaged(system: System) -> None:
     system.do(*join("d", environment="prod"), deploy("a", base("temp"), "tags.environment = 'prod'"))
     system.settle()
@@ -120,6 +122,7 @@ def test_deleting_a_deployment_falls_back_to_the_next_and_the_last_one_leaves_it
     assert list(system.view.standing(Standing.UNMANAGED)) == ["d"]
 
 
+@pytest.mark.full
 def test_a_deployment_without_modules_empties_the_device(system: System) -> None:
     system.do(*join("d"), deploy("full", base("a"), priority=1))
     system.settle()
@@ -128,6 +131,7 @@ def test_a_deployment_without_modules_empties_the_device(system: System) -> None
     assert modules(system, "d") == set()
 
 
+@pytest.mark.full
 def test_a_base_created_again_above_its_layer_says_which_layer_no_longer_applies(system: System) -> None:
     system.do(*join("d"), deploy("base", base("a"), priority=1), deploy("extra", layer("x"), priority=2))
     system.settle()
@@ -143,6 +147,7 @@ def test_a_base_created_again_above_its_layer_says_which_layer_no_longer_applies
     assert system.view.passed_over("d") == (PassedOver("extra", Why.LAYER_NOT_ABOVE_BASE, "base"),)
 
 
+@pytest.mark.full
 def test_whatever_targets_a_device_in_vain_is_named_with_its_reason(system: System) -> None:
     system.do(
         *join("d"),
@@ -212,6 +217,7 @@ def test_admissions_decide_who_of_the_targeted_receives_it(system: System) -> No
     assert list(system.view.standing(Standing.UNMANAGED)) == ["d"]
 
 
+@pytest.mark.full
 def test_only_edge_capable_devices_are_targeted_and_a_disabled_one_is(system: System) -> None:
     system.do(*join("d"), *join("e"), UpdateDevice("d", edge=False), UpdateDevice("e", enabled=False))
     system.do(deploy("a", base("a")))
@@ -219,6 +225,7 @@ def test_only_edge_capable_devices_are_targeted_and_a_disabled_one_is(system: Sy
     assert list(system.view.members("a", "target")) == ["e"]
 
 
+@pytest.mark.full
 def test_a_condition_on_reported_properties_finds_those_that_reported_before_it_was_made(system: System) -> None:
     from events import ReportProperties  # noqa: PLC0415 - used here alone
 
@@ -232,6 +239,7 @@ def test_a_condition_on_reported_properties_finds_those_that_reported_before_it_
     assert list(system.view.members("a", "actual")) == ["e"]
 
 
+@pytest.mark.full
 def test_a_retired_device_is_gone_and_registered_again_begins_anew(system: System) -> None:
     system.do(*join("d", environment="prod"), deploy("a", base("a"), "tags.environment = 'prod'"))
     system.settle()
@@ -246,6 +254,7 @@ def test_a_retired_device_is_gone_and_registered_again_begins_anew(system: Syste
     assert (running(system, "d"), effective.row.agent_version) == (("a",), 2)
 
 
+@pytest.mark.full
 def test_versions_count_the_changes_of_each_module_alone(system: System) -> None:
     system.do(*join("d"), deploy("base", base("a"), priority=1))
     system.settle()
@@ -258,6 +267,7 @@ def test_versions_count_the_changes_of_each_module_alone(system: System) -> None
     assert effective.row.versions == {"$edgeAgent": 3, "$edgeHub": 2, "m": 3}
 
 
+@pytest.mark.full
 def test_failures_406_and_wrong_module_states_are_told_apart(system: System) -> None:
     names = ("well", "failed", "leaving", "sick", "stale", "silent")
     for name in names:
@@ -284,6 +294,7 @@ def test_failures_406_and_wrong_module_states_are_told_apart(system: System) -> 
     assert system.status("b")["pending"] == 6
 
 
+@pytest.mark.full
 def test_deployments_are_listed_by_label(system: System) -> None:
     for name, labels in (("a", {"team": "x", "stage": "1"}), ("b", {"team": "x"}), ("c", {"team": "y"})):
         system.do(CreateDeployment(name, base("m"), labels=labels))

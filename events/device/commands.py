@@ -71,7 +71,8 @@ class CreateModule(_Keyed, frozen=True):
 class UpdateModule(_Keyed, frozen=True):
     """Make a module identity exactly this (contract/hub.md §1.5). `if_match` is the identity's etag, `*`, or no condition.
 
-    A system module, which comes and goes with its device, gets keys of its own so; its owner is always `iotEdge`.
+    Without `authentication` it keeps the keys that it has. A system module, which comes and goes with its device, gets keys of
+    its own so; its owner is always `iotEdge`.
     """
 
     device_id: str

@@ -261,9 +261,10 @@ def decide(
                 raise NotEdgeCapable(device_id)
             identity = _check_module_identity(command, device)
             owner = SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
-            if (owner, _said(authentication)) == (identity.managed_by, identity.authentication):
+            keys = identity.authentication if authentication is None else _said(authentication)
+            if (owner, keys) == (identity.managed_by, identity.authentication):
                 return None
-            return ModuleUpdated(module_id, owner, _said(authentication))
+            return ModuleUpdated(module_id, owner, keys)
         case DeleteModule(module_id=module_id):
             _check_module_identity(command, device)
             return ModuleDeleted(module_id)

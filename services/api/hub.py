@@ -54,7 +54,13 @@ from services.api.bodies import (
 )
 from services.api.described import ETAG, PAGED, answers, refusals
 from services.api.errors import BodyInvalid, ContentMissing, EtagMissing, ModulesOutOfReach
-from services.api.keys import as_identity_service_reads, authentication_of, of_system_module, shown
+from services.api.keys import (
+    as_identity_service_reads,
+    authentication_of,
+    of_system_module,
+    shown,
+    without_present_keys,
+)
 from services.api.paths import DeploymentId, DeviceId, ModuleId
 from services.api.registry import identity_command, in_bulk, patch_of, written
 from services.api.room import Room
@@ -207,7 +213,8 @@ def put_device(
 ) -> JsonObject:
     """Register a device, or with If-Match update it. Without keys, new ones are made."""
     room = room_of(request)
-    room.do(identity_command(device_id, body, if_match), author_of(request))
+    (command,) = without_present_keys(room, [identity_command(device_id, body, if_match)])
+    room.do(command, author_of(request))
     return _identity(request, response, device_id)
 
 
@@ -271,7 +278,8 @@ def put_module(
         command = CreateModule(device_id, module_id, body.managed_by, authentication)
     else:
         command = UpdateModule(device_id, module_id, body.managed_by, authentication, if_match)
-    room.do(command, author_of(request))
+    (change,) = without_present_keys(room, [command])
+    room.do(change, author_of(request))
     return get_module(request, response, device_id, module_id)
 
 

@@ -1,20 +1,28 @@
 """Keys of identities: made where a client wants new ones, and shown to those who may read the registry."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
 
+import msgspec
 from fastapi import Request
 from msgspec import UnsetType
 
 from events.canonical import JsonObject
 from events.device.authentication import KEYS, THUMBPRINTS, X509_TYPES
+from events.device.commands import DeviceCommand, UpdateDevice, UpdateModule
+from events.device.state import DeviceDocument, decode_device
+from events.producer.errors import Together
 from events.secrets.errors import SecretNotFound
 from events.secrets.references import references
 from events.secrets.taking import new_key
 from events.secrets.vault import Vault
 from services.api.asking import room_of
 from services.api.bodies import AuthenticationBody
+from services.api.room import Room
 from services.api.secret_reads import note_read
+
+IdentityChange = DeviceCommand | Together
+C = TypeVar("C", bound=IdentityChange)
 
 _NOBODY: JsonObject = {"type": "none"}
 
@@ -32,6 +40,41 @@ def authentication_of(body: AuthenticationBody | None, *, module: bool = False) 
         first = given.get("primaryThumbprint") or given.get("secondaryThumbprint")
         return {"type": "selfSigned", "x509Thumbprint": {name: given.get(name) or first for name in THUMBPRINTS}}
     return {"type": body.type}
+
+
+def without_present_keys(room: Room, commands: Sequence[C]) -> list[C]:
+    """The commands, with `authentication` left out of each update that sends the keys that its identity already has.
+
+    Service clients read an identity, change one member and send all of it back. Sealed anew, the same keys would count as a
+    change. Only the first command on a device is compared: an earlier one of the same request may change its keys.
+    """
+    first: dict[str, int] = {}
+    for number, command in enumerate(commands):
+        first.setdefault(_device_id(command), number)
+    updates: dict[str, UpdateDevice | UpdateModule] = {}
+    for device_id, number in first.items():
+        change: IdentityChange = commands[number]
+        if isinstance(change, UpdateDevice | UpdateModule) and "symmetricKey" in (change.authentication or {}):
+            updates[device_id] = change
+    documents = zip(updates, room.log.load(list(updates)), strict=True)
+    cleaned = list(commands)
+    for device_id, stored in documents:
+        update = updates[device_id]
+        present = None if stored.snapshot is None else _authentication_in(decode_device(stored.snapshot), update)
+        if present is not None and _left_of(room.vault.opened, present) == update.authentication:
+            cleaned[first[device_id]] = cast("C", msgspec.structs.replace(update, authentication=None))
+    return cleaned
+
+
+def _device_id(command: IdentityChange) -> str:
+    return _device_id(command.commands[0]) if isinstance(command, Together) else command.device_id
+
+
+def _authentication_in(document: DeviceDocument, command: UpdateDevice | UpdateModule) -> JsonObject | None:
+    if isinstance(command, UpdateDevice):
+        return document.authentication or None
+    module = document.modules.get(command.module_id)
+    return None if module is None else module.authentication or None
 
 
 def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType]) -> list[JsonObject]:

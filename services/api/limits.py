@@ -7,6 +7,7 @@ from collections import deque
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from events.unique_names import NameTwice, check_unique_names
 from services.api.callers import Caller
 from services.api.json_bounds import JsonOutOfBounds, JsonTooLarge, check_bounds
 from services.api.request_costs import Cost, cost_of
@@ -24,9 +25,9 @@ class BodyTooLarge(HTTPException):
 
 
 class BodyOutOfBounds(HTTPException):
-    """The body is JSON of more values than are read, or nested too deep."""
+    """The body is JSON of more values than are read, nested too deep, or with a member twice."""
 
-    def __init__(self, why: JsonOutOfBounds) -> None:
+    def __init__(self, why: JsonOutOfBounds | NameTwice) -> None:
         super().__init__(413 if isinstance(why, JsonTooLarge) else 400, f"the body is not read: {why}")
 
 
@@ -74,14 +75,17 @@ class RequestLimits:
         async with self._fairness.turn(str(caller.principal), cost.work):
             if not cost.lines:
                 await body.read(math.inf)
-                _check(body, cost)
+                _check(body, cost, names=scope["path"].startswith("/v1/"))
             await self._app(scope, body.receive, send)
 
 
-def _check(body: "_Body", cost: Cost) -> None:
+def _check(body: "_Body", cost: Cost, *, names: bool) -> None:
+    # The hub's paths take the last of two members of one name, as the hub does.
     try:
         check_bounds(body.so_far, values_max=cost.values_max)
-    except JsonOutOfBounds as error:
+        if names:
+            check_unique_names(body.so_far)
+    except (JsonOutOfBounds, NameTwice) as error:
         raise BodyOutOfBounds(error) from None
 
 

@@ -14,12 +14,12 @@ from events.device.commands import (
     UpdateDevice,
     UpdateModule,
 )
-from events.producer.errors import Sent, Together
+from events.producer.errors import Together
 from services.api.bodies import BulkBody, DeviceBody, TwinBody
 from services.api.callers import Author
 from services.api.enumerations import IMPORT_MODES
 from services.api.errors import BodyInvalid, answer_of, text_of
-from services.api.keys import authentication_of
+from services.api.keys import IdentityChange, authentication_of, without_present_keys
 from services.api.room import Room
 
 _STATUSES = {"enabled": True, "disabled": False}
@@ -71,14 +71,14 @@ def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[Json
     if author.asked is not None:
         raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/facts")
     errors: dict[int, JsonObject] = {}
-    commands: dict[int, Sent] = {}
+    commands: dict[int, IdentityChange] = {}
     for number, body in enumerate(bodies):
         try:
             commands[number] = _line(body)
         except BodyInvalid as error:
             errors[number] = _error(body, error)
     with room.producer(author) as producer:
-        report = producer.submit(commands.values())
+        report = producer.submit(without_present_keys(room, list(commands.values())))
     numbers = list(commands)
     for refused in report.refused:
         number = numbers[refused.index]
@@ -86,7 +86,7 @@ def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[Json
     return [errors[number] for number in sorted(errors)]
 
 
-def _line(body: BulkBody) -> Sent:
+def _line(body: BulkBody) -> IdentityChange:
     mode = body.import_mode
     if mode not in IMPORT_MODES:
         raise BodyInvalid(f"importMode is one of {', '.join(IMPORT_MODES)}, not {mode[:40]!r}")

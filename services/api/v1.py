@@ -29,6 +29,7 @@ from events.rollout.commands import RecordResults, RolloutCommand
 from events.rollout.errors import PlanInvalid
 from events.rollout.plan_text import plan_text
 from events.secrets.references import extract, mask, references
+from events.unique_names import NameTwice, check_unique_names
 from events.view_store.fleet_view import Effective
 from events.view_store.series import SAMPLES_MAX, SeriesStore
 from events.view_store.targeted import Targeted
@@ -477,10 +478,11 @@ def command_of(line: bytes) -> Command:
     """A command from its line.
 
     Raises:
-        BodyInvalid: no JSON object, an unknown command, or a member of a wrong name or type.
+        BodyInvalid: no JSON object, an unknown command, or a member of a wrong name or type, or given twice.
     """
     try:
         check_bounds(line, values_max=_LINE_VALUES_MAX)
+        check_unique_names(line)
         members_ = msgspec.json.decode(line, type=dict[str, Any])
         kind = _kind_of(members_.pop("command", ""))
         check_members(members_, kind)
@@ -493,7 +495,7 @@ def command_of(line: bytes) -> Command:
         if references(members_.get("authentication")):
             raise BodyInvalid("a key is given itself, not as a reference")
         return msgspec.convert(members_, kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, JsonOutOfBounds) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, JsonOutOfBounds, NameTwice) as error:
         raise BodyInvalid(str(error)) from error
 
 

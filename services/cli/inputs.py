@@ -3,9 +3,9 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from events.canonical import JsonObject
+from events.unique_names import with_unique_names
 
 STANDARD_INPUT = "-"
 
@@ -39,18 +39,9 @@ def read_json(place: str) -> JsonObject:
         InputUnreadable: there is none.
     """
     try:
-        found = json.loads(read_text(place), object_pairs_hook=_without_duplicates)
+        found = json.loads(read_text(place), object_pairs_hook=with_unique_names)
     except (ValueError, RecursionError) as error:
         raise InputUnreadable(place, str(error)) from error
     if not isinstance(found, dict):
         raise InputUnreadable(place, "a JSON object is wanted")
-    return found
-
-
-def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) < len(members):
-        names = [name for name, _ in members]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the member {twice!r} stands twice in one object; keep one of them")
     return found

@@ -150,3 +150,35 @@ def test_the_paths_of_the_hub_let_unknown_members_pass(serving: tuple[System, ht
     _, http = serving
     assert http.put("/devices/lax", json={"deviceId": "lax", NONSENSE: 1}).is_success
     assert http.patch("/twins/lax", json={"tags": {"a": 1}, NONSENSE: 1}).json()["tags"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "text", "name"),
+    [
+        ("POST", "/v1/deployments/twice", '{"content": {}, "priority": 1, "priority": 2}', "priority"),
+        ("PUT", "/v1/groups/twice", '{"condition": "*", "condition": ""}', "condition"),
+        ("POST", "/v1/devices/d/reports", '{"patch": {"a": {"b": 1, "b": 2}}}', "b"),
+    ],
+)
+def test_a_member_that_is_given_twice_is_refused_by_name(
+    serving: tuple[System, httpx.Client], method: str, path: str, text: str, name: str
+) -> None:
+    system, http = serving
+    before = written(system)
+    answer = http.request(method, path, content=text, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert f"the member '{name}' is given twice" in answer.text
+    assert written(system) == before
+
+
+def test_a_command_with_a_member_twice_is_refused_and_those_beside_it_are_not(
+    serving: tuple[System, httpx.Client],
+) -> None:
+    _, http = serving
+    lines = [
+        '{"command": "PatchTags", "device_id": "d", "tags": {"a": 1, "a": 2}}',
+        '{"command": "PatchTags", "device_id": "d", "tags": {"b": 1}}',
+    ]
+    report = http.post("/v1/facts", content="\n".join(lines), headers=NDJSON).raise_for_status().json()
+    assert report["written"] == 1
+    assert "the member 'a' is given twice" in report["refused"][0]["error"]

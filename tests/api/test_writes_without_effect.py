@@ -121,6 +121,39 @@ def test_a_write_that_changes_nothing_moves_no_version_and_no_etag(serving: tupl
     assert http.get("/configurations/still").json()["etag"] == configuration["etag"]
 
 
+def test_an_identity_that_is_sent_back_as_it_was_read_moves_no_etag(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    for path in ("/devices/back", "/devices/back/modules/m"):
+        read = http.put(path, json={}).raise_for_status().json()
+        before = written(system)
+        for condition in ("*", read["etag"]):
+            assert http.put(path, json=read, headers={"If-Match": condition}).raise_for_status().json() == read
+        assert written(system) == before
+    device = http.get("/devices/back").json()
+    line = {"id": "back", "importMode": "update", "authentication": device["authentication"]}
+    assert http.post("/devices", json=[line]).raise_for_status().json()["isSuccessful"]
+    assert http.get("/devices/back").json() == device
+
+
+def test_an_identity_with_one_new_key_or_that_is_sent_twice_in_a_request_is_changed(
+    serving: tuple[System, httpx.Client],
+) -> None:
+    _, http = serving
+    device = http.put("/devices/rotated", json={}).raise_for_status().json()
+    keys = device["authentication"]["symmetricKey"]
+    swapped = {"primaryKey": keys["secondaryKey"], "secondaryKey": keys["primaryKey"]}
+    lines = [
+        {"id": "rotated", "importMode": "update", "authentication": {"type": "sas", "symmetricKey": both}}
+        for both in (swapped, keys)
+    ]
+    assert http.post("/devices", json=lines[:1]).raise_for_status().json()["isSuccessful"]
+    changed = http.get("/devices/rotated").json()
+    assert changed["authentication"]["symmetricKey"] == swapped
+    assert changed["etag"] != device["etag"]
+    assert http.post("/devices", json=[lines[1], lines[0]]).raise_for_status().json()["isSuccessful"]
+    assert http.get("/devices/rotated").json()["authentication"]["symmetricKey"] == swapped
+
+
 def test_a_report_counts_although_it_changes_nothing(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     system.do(*join("says"))

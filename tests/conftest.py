@@ -12,6 +12,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from services.embedded_redis import EmbeddedRedis
+from tests import shortening
 from tests.servers import redis_cluster, redis_server
 
 # Tests start hundreds of processes: none of them compiles anew what another one has compiled.
@@ -34,10 +35,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let `-m full` choose every test that does not take minutes.
+    """Let `-m full` choose every test that does not take minutes, and any other choice than the short run's try all examples.
 
     And who started these in the background ignores Ctrl-C, and so would every process that a test interrupts.
     """
+    shortening.is_short = config.option.markexpr == shortening.SHORT
     if config.option.markexpr == "full":
         config.option.markexpr = "not long"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -28,9 +28,9 @@ from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Kept
 from tests.fleet.histories import History, Model, conditions, histories
-from tests.shortening import shortened
+from tests.shortening import examples, shortened
 
-LAWS = settings(derandomize=True, deadline=None, max_examples=150)
+LAWS = settings(derandomize=True, deadline=None, max_examples=examples(150))
 
 
 def documents_at(history: History, position: int) -> dict[str, DeviceText]:
@@ -139,7 +139,7 @@ def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_condit
 def test_every_managed_device_has_the_stack_and_the_merge_that_the_plain_reading_gives() -> None:
     heights: list[int] = []
 
-    @LAWS
+    @settings(LAWS, max_examples=150)
     @given(data=st.data(), history=histories())
     def hold(data: st.DataObject, history: History) -> None:
         heights.extend(assert_stacks(history, data.draw(steps(history))))

@@ -22,6 +22,7 @@ from events.view_store.memory import MemoryViewStore
 from events.views.keeping import restore
 from tests.fleet.histories import AUTHOR, DEVICES, History, histories
 from tests.refolding import refold
+from tests.shortening import examples
 from workers.projector import Projector
 
 _NUMBER = 0
@@ -146,7 +147,7 @@ def tight_turns(draw: st.DrawFn) -> tuple[History, tuple[int, int], tuple[int, i
 
 
 @given(st.one_of(turns(), tight_turns()))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_what_is_implied_is_what_a_projector_makes_of_the_same_facts(
     turn: tuple[History, tuple[int, int], tuple[int, int]],
 ) -> None:

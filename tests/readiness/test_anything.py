@@ -15,6 +15,7 @@ from tests.manifest.values import anything
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import EVERYTHING, NOW, READY, manifest, subject
 from tests.readiness.patching import patched
+from tests.shortening import examples
 
 LEAVES = anything | st.sampled_from(
     [
@@ -40,7 +41,7 @@ def whole(value: Any) -> None:
             patched(value, steps)
 
 
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(derandomize=True, deadline=None, max_examples=examples(250))
 @given(value=anything)
 @example({"modulesContent": []})
 @example({"content": None})
@@ -63,7 +64,7 @@ def places(document: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(derandomize=True, deadline=None, max_examples=examples(250))
 @given(data=st.data())
 def test_a_manifest_in_which_anything_was_changed_is_answered(data: st.DataObject) -> None:
     document = copy.deepcopy(
@@ -97,7 +98,7 @@ OPTION_NAMES = st.sampled_from(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(derandomize=True, deadline=None, max_examples=examples(250))
 @given(
     options=st.recursive(
         anything,
@@ -111,7 +112,7 @@ def test_any_create_options_are_answered(options: Any, as_text: bool) -> None:  
     whole(manifest(*((f"agent/modules/{name}/settings/createOptions", value) for name in ("temp", "alarm"))))
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=examples(100))
 @given(section=anything)
 @example({"upstreamProtocol": "\ud800"})
 def test_any_facts_of_a_host_are_answered(section: Any) -> None:

@@ -38,7 +38,7 @@ from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
 from events.view_store.querying import LOOKING_SECONDS, ContinuationInvalid, Querying
 from events.view_store.twins import TwinView
-from tests.shortening import shortened
+from tests.shortening import examples, shortened
 from tests.workers.system import base, layer
 from workers.projector import Projector
 
@@ -316,7 +316,7 @@ USUAL: list[Command] = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     histories,
     st.lists(queries, min_size=3, max_size=3),
@@ -394,7 +394,7 @@ def test_a_full_page_does_not_look_for_the_next_row_beyond_its_time() -> None:
     assert pages_of(late, asked, size=1) == [(1, True), (0, False)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(histories, queries, st.integers(1, 5))
 def test_pages_that_the_time_ends_hold_what_the_reference_says(history: list[Command], text: str, size: int) -> None:
     fleet = Fleet()
@@ -418,6 +418,7 @@ def test_each_leaf_and_its_opposite(source: str) -> None:
     assert len(found) > 3
 
 
+@settings(max_examples=examples(100))
 @given(st.lists(st.lists(commands, min_size=1, max_size=10), min_size=1, max_size=4))
 def test_kept_metrics_are_as_many_as_the_rows_of_their_queries(batches: list[list[Command]]) -> None:
     fleet = Fleet()

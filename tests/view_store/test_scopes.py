@@ -13,6 +13,7 @@ from events.producer.errors import Command
 from events.query.parse import parse
 from events.view_store.fleet_view import Within
 from events.views.reading import STATUSES
+from tests.shortening import examples
 from tests.view_store.test_querying import NAMES, PARTITIONS, USUAL, Fleet, histories
 from tests.workers.system import base
 
@@ -42,7 +43,7 @@ def every_page(fleet: Fleet, limit: int, seen: Within | None = None) -> list[str
     return names
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(histories, st.sampled_from(SCOPES), st.integers(1, 4))
 def test_reading_within_a_scope_is_reading_everything_and_leaving_out_the_rest(
     history: list[Command], text: str, limit: int

@@ -21,6 +21,7 @@ from events.properties import merge_patch
 from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
 from tests.producer.logs import producer
+from tests.shortening import examples
 from tests.workers.system import answer_of, base, layer
 from workers.projector import Projector
 from workers.rebuild import rebuild
@@ -77,7 +78,7 @@ turns = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=examples(300))
 @given(turns)
 def test_projectors_in_turn_keep_what_one_that_forgets_everything_keeps(
     some: list[tuple[list[Any], int, list[int]]],

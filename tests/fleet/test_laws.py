@@ -139,14 +139,14 @@ def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_condit
 def test_every_managed_device_has_the_stack_and_the_merge_that_the_plain_reading_gives() -> None:
     heights: list[int] = []
 
-    @settings(LAWS, max_examples=150)
+    @LAWS
     @given(data=st.data(), history=histories())
     def hold(data: st.DataObject, history: History) -> None:
         heights.extend(assert_stacks(history, data.draw(steps(history))))
 
     hold()
     managed = [height for height in heights if height]
-    assert len(managed) >= len(heights) / 3
+    assert len(managed) >= len(heights) / 4
     # Layers, and what they do to each other, are not the exception here.
     assert len([height for height in managed if height > 1]) >= len(managed) / 6
 

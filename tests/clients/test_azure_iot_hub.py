@@ -389,6 +389,8 @@ def test_every_spelling_of_a_condition_on_an_identity(registry: IoTHubRegistryMa
     # The manager puts quotes around whatever has none; what lies below it sends what it is given.
     plain = registry.protocol.devices
     made = registry.create_device_with_sas("spelled", "", "", "enabled")
+    assert plain.create_or_update_identity("spelled", made, condition.format(made.etag)).etag == made.etag
+    made.status = "disabled"
     updated = plain.create_or_update_identity("spelled", made, condition.format(made.etag))
     twin = plain.update_twin("spelled", Twin(tags={"a": 1}), condition.format(plain.get_twin("spelled").etag))
     assert (updated.etag != made.etag, twin.tags) == (True, {"a": 1})

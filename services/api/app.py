@@ -27,35 +27,21 @@ from events.log.checks import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from events.naming import in_body_names
-from services.api import (
-    audit,
-    blocked,
-    desired,
-    device_scopes,
-    device_update,
-    diff,
-    explain,
-    hub,
-    me,
-    methods,
-    personal,
-    preview,
-    readiness,
-    reference,
-    rollout_devices,
-    rollouts,
-    stream,
-    v1,
-    v1_updates,
-    webhooks,
-)
-from services.api.answers import JsonAnswer, encoding
-from services.api.asking import BETWEEN_HEADER
-from services.api.auditing import Auditing
-from services.api.callers import NOBODY, Asked, Caller
-from services.api.described import header
-from services.api.device_update_lists import PREFIX
-from services.api.errors import (
+from services.api.auth.authentication import Gate
+from services.api.auth.secret_reads import SecretReads
+from services.api.context.api_context import Room
+from services.api.context.batch_writer import Writer
+from services.api.context.callers import NOBODY, Asked, Caller
+from services.api.context.dry_run import Shown
+from services.api.context.followers import Streams
+from services.api.context.idempotency import HEADER, note_key, settle_key
+from services.api.context.long_poll import Waiting
+from services.api.context.point_in_time import AS_OF, Past, look, refuse, takes_at
+from services.api.context.request import BETWEEN_HEADER
+from services.api.device_update import routes as device_update
+from services.api.device_update.lists import PREFIX
+from services.api.http import reference
+from services.api.http.errors import (
     BAD_REQUEST,
     BUSY,
     DAMAGE,
@@ -72,21 +58,35 @@ from services.api.errors import (
     hub_body,
     text_of,
 )
-from services.api.gate import Gate
-from services.api.idempotency import HEADER, note_key, settle_key
-from services.api.limits import RequestLimits
-from services.api.members import refuse_members
-from services.api.method_override import method_asked
+from services.api.http.json_answer import JsonAnswer, encoding
+from services.api.http.limits import RequestLimits
+from services.api.http.method_override import method_asked
+from services.api.http.openapi import header
+from services.api.http.turns import THREADS
+from services.api.http.unknown_members import refuse_members
+from services.api.hub import configurations, device_scopes, identities, methods, query, twins
 from services.api.metrics import Metrics
-from services.api.past import AS_OF, Past, look, refuse, takes_at
-from services.api.preview import answer_to
-from services.api.previewing import Shown
-from services.api.room import Room
-from services.api.secret_reads import SecretReads
-from services.api.streams import Streams
-from services.api.turns import THREADS
-from services.api.waiting import Waiting
-from services.api.writing import Writer
+from services.api.v1 import (
+    audit,
+    blocked,
+    deployments,
+    desired,
+    devices,
+    diff,
+    explain,
+    facts,
+    me,
+    personal,
+    preview,
+    readiness,
+    rollout_devices,
+    rollouts,
+    updates,
+    webhooks,
+)
+from services.api.v1 import event_stream as stream
+from services.api.v1.history_entries import Auditing
+from services.api.v1.preview import answer_to
 
 REQUEST_ID = "x-ms-request-id"
 
@@ -132,7 +132,7 @@ def create_app(room: Room) -> FastAPI:
         version="1",
         description=_ABOUT,
         lifespan=lifespan,
-        openapi_url=None,  # services/api/reference.py
+        openapi_url=None,  # services/api/http/reference.py
         default_response_class=JsonAnswer,
     )
     asked = room.settings.log_requests
@@ -145,9 +145,14 @@ def create_app(room: Room) -> FastAPI:
     app.state.metrics = Metrics(room, waiting, streams)
     for router in (
         device_scopes.router,
-        hub.router,
+        identities.router,
+        query.router,
+        twins.router,
+        configurations.router,
         methods.router,
-        v1.router,
+        devices.router,
+        deployments.router,
+        facts.router,
         desired.router,
         explain.router,
         preview.router,
@@ -155,7 +160,7 @@ def create_app(room: Room) -> FastAPI:
         readiness.router,
         rollouts.router,
         rollout_devices.router,
-        v1_updates.router,
+        updates.router,
         device_update.router,
         stream.router,
         webhooks.router,

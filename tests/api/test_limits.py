@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from services.api.request_costs import KIB, MIB, cost_of
-from services.api.turns import Work
+from services.api.http.request_costs import KIB, MIB, cost_of
+from services.api.http.turns import Work
 from tests.api.raw import Raw, connect, head, rest
 from tests.api.serving import NDJSON, Guarded
 

@@ -24,8 +24,8 @@ from events.readiness.commands import WaiverCommand, WithdrawWaiver
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand
 from events.rollout.plan import Phase, Plan
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
-from services.api.needs import Needed, Open, Own, device_of, heeds_scopes, needed, needed_for, owner
-from services.api.v1 import _KINDS
+from services.api.auth.permissions import Needed, Open, Own, device_of, heeds_scopes, needed, needed_for, owner
+from services.api.v1.facts import _KINDS
 
 READ, WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
 TWIN_READ, TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRITE})

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from services.api.needs import needed
+from services.api.auth.permissions import needed
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.servers import eventually

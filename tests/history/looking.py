@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from services.api.past import takes_at
+from services.api.context.point_in_time import takes_at
 from tests.workers.system import System
 
 NAMES = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.api.past import AS_OF, takes_at, why_not
+from services.api.context.point_in_time import AS_OF, takes_at, why_not
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.history.looking import vector

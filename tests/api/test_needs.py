@@ -1,4 +1,4 @@
-"""What right a request needs, path by path, as docs/api.md says it."""
+"""What right a request needs, path by path, as docs/reference/api.md says it."""
 
 import pytest
 

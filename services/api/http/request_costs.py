@@ -1,4 +1,4 @@
-"""What a request may weigh and how much work it is, by its method and path: one table (docs/api.md has it in words)."""
+"""What a request may weigh and how much work it is, by its method and path: one table (docs/reference/api.md has it in words)."""
 
 import re
 

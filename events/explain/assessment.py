@@ -11,14 +11,8 @@ from msgspec.structs import replace
 
 from events.canonical import Json, JsonObject
 from events.deployment.facts import Everyone
-from events.fleet.rows import PINNED, Layer, Row, Standing
-from events.manifest.document import DEVICE, MODULE, Kind, by_module
-from events.manifest.merge import conflicts, merge
-from events.properties import is_secret
-from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
-from events.targeting.judged import Judged, judge
-from events.targeting.parse import parse
-from events.views.explained import (
+from events.explain.judged_condition import Judged, judge
+from events.explain.verdict import (
     Contest,
     Known,
     Obstacle,
@@ -31,6 +25,12 @@ from events.views.explained import (
     Weighed,
     scope_of,
 )
+from events.fleet.rows import PINNED, Layer, Row, Standing
+from events.manifest.document import DEVICE, MODULE, Kind, by_module
+from events.manifest.merge import conflicts, merge
+from events.properties import is_secret
+from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
+from events.targeting.parse import parse
 from events.views.kept import Kept, Place
 from events.views.reading import in_the_way, places_of, targets_of
 

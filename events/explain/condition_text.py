@@ -1,6 +1,6 @@
 """Why a condition is not true of a twin, in words."""
 
-from events.targeting.judged import Blame, Judged, blame
+from events.explain.judged_condition import Blame, Judged, blame
 from events.targeting.tree import Comparison, Everyone, IsDefined, Literal, Nobody, Op, printed_literal, printed_path
 
 SHOWN_CHARACTERS_MAX = 120

@@ -37,7 +37,7 @@ EDGE = Property(("edge",))
 ENABLED = Property(("enabled",))
 
 
-class Origins:
+class LastChanges:
     """Takes the facts of a device and its modules, newest first; `found` has what each property goes back to."""
 
     def __init__(self, device_id: str, wanted: Mapping[Property, Any]) -> None:

@@ -27,7 +27,7 @@ def _parts(explanation: Explanation, context: ExplainContext, asked: str) -> Ite
     elif effective is None:
         how = _by_whom(explanation.registration)
         yield f"{explanation.device_id} was registered{how}, and {behind(context.standpoint)}"
-        yield from (verdict(one, context) for one in explanation.weighed if one.id == asked)
+        yield from (verdict(each, context) for each in explanation.weighed if each.id == asked)
     else:
         yield from of_device(explanation.weighed, context, since=effective.since, asked=asked)
     if not document.enabled and not document.retired:
@@ -50,17 +50,17 @@ def _of_blocked(blocked: Blocked, partition: int) -> str:
 def of_device(weighed: Sequence[Weighed], context: ExplainContext, *, since: int, asked: str = "") -> Iterator[str]:
     """What a device runs since a time (milliseconds), and why not what was asked for, or what targets it in vain."""
     yield f"{context.device_id} {runs(context.standpoint.row, since=since)}"
-    applied = [called(one.id) for one in weighed if one.verdict is Verdict.APPLIES]
+    applied = [called(each.id) for each in weighed if each.verdict is Verdict.APPLIES]
     if applied:
         yield f"its twins get what {', '.join(dict.fromkeys(applied))} give{'s' * (len(set(applied)) == 1)}"
     if asked:
-        yield from (verdict(one, context) for one in weighed if one.id == asked)
+        yield from (verdict(each, context) for each in weighed if each.id == asked)
         return
-    in_vain = [one for one in weighed if one.verdict in {Verdict.PASSED_OVER, Verdict.UNDECIDED}]
-    yield from (verdict(one, context) for one in in_vain[:_NAMED_MAX])
+    in_vain = [each for each in weighed if each.verdict in {Verdict.PASSED_OVER, Verdict.UNDECIDED}]
+    yield from (verdict(each, context) for each in in_vain[:_NAMED_MAX])
     if len(in_vain) > _NAMED_MAX:
         yield f"{len(in_vain) - _NAMED_MAX} more target it in vain"
-    not_targeting = sum(one.verdict is Verdict.NOT_TARGETED for one in weighed)
+    not_targeting = sum(each.verdict is Verdict.NOT_TARGETED for each in weighed)
     if not_targeting:
         yield f"{not_targeting} other deployment{'s do' if not_targeting > 1 else ' does'} not target it"
 

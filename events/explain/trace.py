@@ -43,7 +43,7 @@ NOT_THERE = (LogLostItsTail, DepotUnavailable, SegmentDamaged, SegmentMissing)
 def trace(
     streams: RawStreams,
     device_id: str,
-    wanted: Mapping[Property, Any],
+    values: Mapping[Property, Any],
     *,
     partitions: int,
     upto: int,
@@ -58,18 +58,18 @@ def trace(
     Raises:
         LogUnavailable: Redis does not answer.
     """
-    last_changes = LastChanges(device_id, wanted)
-    modules = {one.module for one in wanted if one.module} | {AGENT}
+    last_changes = LastChanges(device_id, values)
+    modules = {prop.module for prop in values if prop.module} | {AGENT}
     subjects = [device_id, *sorted(module_subject(device_id, module) for module in modules)]
     seen = _Seen(device_id)
     upper, least, window = upto, max(0, upto - entries_max), WINDOW_ENTRIES
     while upper > least and not (seen.registered and last_changes.is_done):
         after = max(least, upper - window)
         try:
-            found = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
+            envelopes = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
         except NOT_THERE:
             break
-        for envelope in reversed(found):
+        for envelope in reversed(envelopes):
             last_changes.look(envelope)
             seen.look(envelope, decided=decided, span=span)
             if seen.registered:
@@ -81,15 +81,15 @@ def trace(
 def _readable(
     streams: RawStreams, subjects: Sequence[str], *, partitions: int, after: int, upto: int
 ) -> list[Envelope[Fact]]:
-    """The facts of some subjects without those that do not decode: these stop workers, and not the answer to why."""
-    found: list[Envelope[Fact]] = []
+    """The events of some subjects. Skips those that do not decode: they stop workers, but not an explanation."""
+    envelopes: list[Envelope[Fact]] = []
     while True:
         try:
-            found.extend(facts_of(streams, subjects, partitions=partitions, after=after, upto=upto))
+            envelopes.extend(facts_of(streams, subjects, partitions=partitions, after=after, upto=upto))
         except UnreadableFact as error:
             after = error.position
         else:
-            return found
+            return envelopes
 
 
 class _Seen:
@@ -134,5 +134,5 @@ class _Seen:
         )
 
 
-def _ascending(some: Sequence[Envelope[Any]]) -> tuple[Envelope[Any], ...]:
-    return tuple(reversed(some))
+def _ascending(newest_first: Sequence[Envelope[Any]]) -> tuple[Envelope[Any], ...]:
+    return tuple(reversed(newest_first))

@@ -32,119 +32,123 @@ class ExplainContext(msgspec.Struct, frozen=True):
 
 def called(name: str) -> str:
     """A deployment's id; of one that carries an update, whose it is."""
-    found = carried(name) if is_carrier(name) else None
-    return name if found is None else f"{name} (deployment {found[1]} of the group {found[0]})"
+    update = carried(name) if is_carrier(name) else None
+    return name if update is None else f"{name} (deployment {update[1]} of the group {update[0]})"
 
 
-def verdict(one: Weighed, context: ExplainContext, *, why: str = "") -> str:
+def verdict(weighed: Weighed, context: ExplainContext, *, why: str = "") -> str:
     """What a deployment is to the device, and why; `why` is the text of `because`, where the caller has it already."""
-    whom = f" for the module {one.module}" if one.module else ""
-    match one.verdict:
+    whom = f" for the module {weighed.module}" if weighed.module else ""
+    match weighed.verdict:
         case Verdict.BASE:
-            said = f"{called(one.id)} applies as the base, with priority {one.priority}"
+            text = f"{called(weighed.id)} applies as the base, with priority {weighed.priority}"
         case Verdict.LAYER:
             count = len(context.standpoint.row.stack) - 1
-            said = f"{called(one.id)} applies as layer {one.place} of {count}, with priority {one.priority}"
+            text = f"{called(weighed.id)} applies as layer {weighed.place} of {count}, with priority {weighed.priority}"
         case Verdict.APPLIES:
-            twin = f"the twin of the module {one.module}" if one.module else "the device's own twin"
-            said = f"{called(one.id)} applies to {twin}, with priority {one.priority}"
+            twin = f"the twin of the module {weighed.module}" if weighed.module else "the device's own twin"
+            text = f"{called(weighed.id)} applies to {twin}, with priority {weighed.priority}"
         case Verdict.UNDECIDED:
-            return f"{called(one.id)} is not decided on yet{whom}: {why or because(one, context)}"
+            return f"{called(weighed.id)} is not decided on yet{whom}: {why or because(weighed, context)}"
         case _:
-            return f"it does not get {called(one.id)}{whom}: {why or because(one, context)}"
-    return said if one.is_settled else f"{said}; what decides has changed since, and {behind(context.standpoint)}"
+            return f"it does not get {called(weighed.id)}{whom}: {why or because(weighed, context)}"
+    return text if weighed.is_settled else f"{text}; what decides has changed since, and {behind(context.standpoint)}"
 
 
-def because(one: Weighed, context: ExplainContext) -> str:
+def because(weighed: Weighed, context: ExplainContext) -> str:
     """Why a deployment does not apply; what else would stand in the way comes last."""
-    assert one.obstacle is not None
-    said = _obstacle(one, one.obstacle, context)
-    if one.verdict is Verdict.NOT_TARGETED and one.then is not None:
-        said += f"; and if it did target the device: {_obstacle(one, one.then, context)}"
-    if one.verdict is Verdict.PASSED_OVER and not one.is_settled:
-        said += f"; what decides has changed since, and {behind(context.standpoint)}"
-    return said
+    assert weighed.obstacle is not None
+    text = _obstacle(weighed, weighed.obstacle, context)
+    if weighed.verdict is Verdict.NOT_TARGETED and weighed.then is not None:
+        text += f"; and if it did target the device: {_obstacle(weighed, weighed.then, context)}"
+    if weighed.verdict is Verdict.PASSED_OVER and not weighed.is_settled:
+        text += f"; what decides has changed since, and {behind(context.standpoint)}"
+    return text
 
 
-def _obstacle(one: Weighed, obstacle: Obstacle, context: ExplainContext) -> str:
-    known, row = context.deployments[one.id], context.standpoint.row
+def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> str:
+    deployment, row = context.deployments[weighed.id], context.standpoint.row
     of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
-    if known.rollout is not None and obstacle.reason in of_rollout and not context.audience.may_know_rollout(known):
+    if (
+        deployment.rollout is not None
+        and obstacle.reason in of_rollout
+        and not context.audience.may_know_rollout(deployment)
+    ):
         return "it is rolled out in phases, and is not open to the device"
     match obstacle.reason:
         case Reason.CONDITION:
-            if one.condition is None:
+            if weighed.condition is None:
                 return "its condition is empty, which targets nobody"
-            return why_not(one.condition, own=f"of {one.module}, " if one.module else "")
+            return why_not(weighed.condition, own=f"of {weighed.module}, " if weighed.module else "")
         case Reason.OUT_OF_SCOPE:
-            assert one.scope is not None
-            return f"whoever created it is kept to a scope: {why_not(one.scope)}"
+            assert weighed.scope is not None
+            return f"whoever created it is kept to a scope: {why_not(weighed.scope)}"
         case Reason.NOT_EDGE:
             return "the device is not edge-capable, and it sets modules of edge devices"
         case Reason.NO_MODULE:
             return (
-                f"the device has no module {one.module}"
-                if one.module
+                f"the device has no module {weighed.module}"
+                if weighed.module
                 else "the device has no module that it could be for"
             )
         case Reason.NOT_FOLDED:
             return f"its condition is true, and {behind(context.standpoint)}"
         case Reason.NOT_STARTED | Reason.ENDED:
-            return _closed(known, context.now)
+            return _closed(deployment, context.now)
         case Reason.NOT_ADMITTED:
-            return _not_admitted(one, known, context)
+            return _not_admitted(weighed, deployment, context)
         case Reason.BASE_OUTRANKED:
-            return f"{called(obstacle.by)} wins, {_contest(one, obstacle.by, context)}"
+            return f"{called(obstacle.by)} wins, {_contest(weighed, obstacle.by, context)}"
         case Reason.LAYER_NOT_ABOVE_BASE:
-            other = _priority(obstacle.by, context)
+            priority = _priority(obstacle.by, context)
             return (
-                f"its priority {one.priority} is not above that of the base {called(obstacle.by)}, {other}, "
+                f"its priority {weighed.priority} is not above that of the base {called(obstacle.by)}, {priority}, "
                 "and only layers above their base are laid on it"
             )
         case Reason.NEWER_LAYER:
-            return f"the layer {called(obstacle.by)} has the same priority {one.priority} and was created later"
+            return f"the layer {called(obstacle.by)} has the same priority {weighed.priority} and was created later"
         case Reason.NO_BASE:
             return "it is a layer, and no base targets the device that it could be laid on"
         case Reason.OVER_LIMIT:
-            part = row.module_part(one.module) if one.module else row.own_part
-            return f"what it would merge to is over a limit: {row.reason if one.kind is Kind.EDGE else part.reason}"
+            part = row.module_part(weighed.module) if weighed.module else row.own_part
+            return f"what it would merge to is over a limit: {row.reason if weighed.kind is Kind.EDGE else part.reason}"
         case Reason.BY_HAND:
             return "a configuration was set on the device by hand, and stays until something changes which deployments apply to it"
         case Reason.RESTORED:
             return "a rollback brought the device back to what it had before, and that stays until something else targets it"
 
 
-def _closed(known: Known, now: int) -> str:
-    said = admission(known.document, known.rollout, now)
-    by_rollout = known.rollout is not None and isinstance(known.document.admission, NotStarted)
-    if not by_rollout or known.rollout is None or known.rollout.state is State.CREATED:
-        return f"it {said}"
-    return f"its rollout is {said}"
+def _closed(deployment: Known, now: int) -> str:
+    text = admission(deployment.document, deployment.rollout, now)
+    by_rollout = deployment.rollout is not None and isinstance(deployment.document.admission, NotStarted)
+    if not by_rollout or deployment.rollout is None or deployment.rollout.state is State.CREATED:
+        return f"it {text}"
+    return f"its rollout is {text}"
 
 
-def _contest(one: Weighed, by: str, context: ExplainContext) -> str:
-    other = _priority(by, context)
-    if other == one.priority:
-        return f"which has the same priority {one.priority} and was created later"
-    return f"with priority {other} over {one.priority}"
+def _contest(weighed: Weighed, by: str, context: ExplainContext) -> str:
+    priority = _priority(by, context)
+    if priority == weighed.priority:
+        return f"which has the same priority {weighed.priority} and was created later"
+    return f"with priority {priority} over {weighed.priority}"
 
 
 def _priority(name: str, context: ExplainContext) -> object:
-    known = context.deployments.get(name)
-    return "its own" if known is None else known.document.priority
+    deployment = context.deployments.get(name)
+    return "its own" if deployment is None else deployment.document.priority
 
 
-def _not_admitted(one: Weighed, known: Known, context: ExplainContext) -> str:
-    enabled, found = context.subject.enabled, context.turns.get(one.id)
-    if known.rollout is not None and found is not None and known.rollout.admits:
-        return turn_text(found, known.rollout, enabled=enabled)
-    match known.document.admission:
+def _not_admitted(weighed: Weighed, deployment: Known, context: ExplainContext) -> str:
+    enabled, turn = context.subject.enabled, context.turns.get(weighed.id)
+    if deployment.rollout is not None and turn is not None and deployment.rollout.admits:
+        return turn_text(turn, deployment.rollout, enabled=enabled)
+    match deployment.document.admission:
         case Admitted(devices):
             return f"it is for {len(devices)} named devices, and this is none of them"
         case Kept():
             return "it was canceled: whoever had it then keeps it, and nobody else gets it"
-        case _ if known.rollout is not None:
-            return f"its rollout is {admission(known.document, known.rollout, context.now)}"
+        case _ if deployment.rollout is not None:
+            return f"its rollout is {admission(deployment.document, deployment.rollout, context.now)}"
         case _:
             return "the device is not among those admitted"
 
@@ -164,14 +168,16 @@ def behind(at: Standpoint) -> str:
     return f"the workers have not come to that yet ({', '.join(places)})"
 
 
-def is_counted(one: Weighed, known: Known) -> bool:
+def is_counted(weighed: Weighed, deployment: Known) -> bool:
     """Whether the device is in the contract's appliedCount: of an edge deployment, a question about the `$edgeAgent` twin."""
-    return one.applies and (one.kind is not Kind.EDGE or contributes(by_module(known.document.content), AGENT))
+    return weighed.applies and (
+        weighed.kind is not Kind.EDGE or contributes(by_module(deployment.document.content), AGENT)
+    )
 
 
-def notes(one: Weighed, known: Known) -> Iterator[str]:
+def notes(weighed: Weighed, deployment: Known) -> Iterator[str]:
     """What surprises people about a verdict."""
-    if one.applies and not is_counted(one, known):
+    if weighed.applies and not is_counted(weighed, deployment):
         yield (
             "the contract's appliedCount leaves the device out, as that is a question about $edgeAgent, for which this layer "
             "sets nothing; the status list `actual` has it"

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from events.settings import ENV_PREFIX, Settings
+from services.cli.app import COMMANDS
 from tests.repo.tree import ROOT, files, text
 
 README = text(Path("README.md"))
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 ONE_SCREEN_LINES = 60
+README_WORDS_MAX = 700
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 MENTION = re.compile(r"(?<![\w/.-])docs/[\w/.-]+\.(?:md|json)\b")
@@ -24,8 +26,23 @@ def test_the_readme_has_the_two_commands(command: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["appendfsync always", "everysec", "failover"])
-def test_the_readme_says_what_can_be_lost(word: str) -> None:
-    assert word in README
+def test_the_page_for_operators_says_what_can_be_lost(word: str) -> None:
+    assert word in text(Path("docs/guides/operating.md"))
+
+
+def test_the_readme_has_at_most_700_words() -> None:
+    assert len(README.split()) <= README_WORDS_MAX
+
+
+def test_every_setting_has_a_row() -> None:
+    known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    rows = [line for line in text(Path("docs/reference/settings.md")).splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in VARIABLE.findall(row.split("|")[1])} == known
+
+
+def test_every_command_has_a_row() -> None:
+    rows = [line for line in text(Path("docs/reference/cli.md")).splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("document", [path for path in files() if path.suffix == ".md"], ids=str)

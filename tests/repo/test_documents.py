@@ -14,6 +14,7 @@ README = text(Path("README.md"))
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 ONE_SCREEN_LINES = 60
 README_WORDS_MAX = 700
+LINE_CHARACTERS_MAX = 120
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 MENTION = re.compile(r"(?<![\w/.-])docs/[\w/.-]+\.(?:md|json)\b")
@@ -32,6 +33,19 @@ def test_the_page_for_operators_says_what_can_be_lost(word: str) -> None:
 
 def test_the_readme_has_at_most_700_words() -> None:
     assert len(README.split()) <= README_WORDS_MAX
+
+
+def test_lines_of_text_have_at_most_120_characters() -> None:
+    pages = [
+        path for path in files() if path.suffix == ".md" and path.parts[0] == "docs" and "decisions" not in path.parts
+    ]
+    long = [
+        (page, number)
+        for page in [Path("README.md"), *pages]
+        for number, line in enumerate(text(page).splitlines(), 1)
+        if len(line) > LINE_CHARACTERS_MAX and not line.startswith("|")
+    ]
+    assert long == []
 
 
 def test_every_setting_has_a_row() -> None:

@@ -35,9 +35,9 @@ when there is one, and with 2 when a file, a flag, a waiver or a baseline cannot
 the baseline are shown and do not count. `-` is standard input; with `--fix` the fixed manifest then goes to standard
 output and the report to standard error. `--format json`, `sarif` (2.1.0) and `junit` are for programs.
 
-**Severities.** `error`: the hub refuses it, or it fails on the device. `warning`: it works, but not reliably in
-production. `info`: there is a better way, or something to know. Findings never contain passwords or values of
-environment variables.
+**Severities.** `error`: IoT Hub (*the hub*) refuses it, or it fails on the device. `warning`: it works, but not
+reliably in production. `info`: there is a better way, or something to know. Findings never contain passwords or
+values of environment variables.
 
 **Fixes** are patches (RFC 6902) of the file: `--fix` rewrites the elements that it names and leaves every other
 character as it is. A second run changes nothing.

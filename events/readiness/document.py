@@ -79,8 +79,8 @@ until = 2027-03-31
 ## Labels
 
 The labels of a deployment override `--profile`: `readiness.profile` names a profile, `readiness.RULE` is `off`,
-`info`, `warning` or `error`, as in `readiness.log-config: off`. A file with a whole configuration (`{"id": …,
-"content": …, "labels": …}`) has its labels too.
+`info`, `warning` or `error`, as in `readiness.log-config: off`. A file with a whole configuration
+(`{"id": …, "content": …, "labels": …}`) has its labels too.
 
 ## What a device reports
 

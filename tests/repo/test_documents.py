@@ -12,6 +12,7 @@ from tests.repo.tree import ROOT, files, text
 
 README = text(Path("README.md"))
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+PAGES = [path for path in files() if path.suffix == ".md" and path.parts[0] == "docs" and "decisions" not in path.parts]
 ONE_SCREEN_LINES = 60
 README_WORDS_MAX = 700
 LINE_CHARACTERS_MAX = 120
@@ -35,13 +36,15 @@ def test_the_readme_has_at_most_700_words() -> None:
     assert len(README.split()) <= README_WORDS_MAX
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_the_first_paragraph_of_a_page_says_whom_it_is_for(page: Path) -> None:
+    assert text(page).split("\n\n")[1].startswith("For ")
+
+
 def test_lines_of_text_have_at_most_120_characters() -> None:
-    pages = [
-        path for path in files() if path.suffix == ".md" and path.parts[0] == "docs" and "decisions" not in path.parts
-    ]
     long = [
         (page, number)
-        for page in [Path("README.md"), *pages]
+        for page in [Path("README.md"), *PAGES]
         for number, line in enumerate(text(page).splitlines(), 1)
         if len(line) > LINE_CHARACTERS_MAX and not line.startswith("|")
     ]
@@ -81,10 +84,7 @@ def test_every_page_that_a_file_mentions_exists() -> None:
 def test_the_table_of_contents_lists_every_page() -> None:
     contents = text(Path("docs/README.md"))
     listed = {(ROOT / "docs" / target).resolve() for target, _ in LINK.findall(contents)}
-    pages = {
-        path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "decisions" and path.name != "README.md"
-    }
-    assert pages - listed == set()
+    assert {ROOT / page for page in PAGES if page.name != "README.md"} - listed == set()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from tests.repo.tree import ROOT, files, text
 
 PAGE = text(Path("docs/ARCHITECTURE.md"))
-PLACE = re.compile(r"`((?:events|services|workers)(?:/[\w.]+)*)(/|(?::([\w.]+))?)`")
-PLACES = sorted({(path, name) for path, _, name in PLACE.findall(PAGE)})
+PLACE = re.compile(r"(?<![\w/.])((?:events|services|workers)/[\w./]*\w)(?::([A-Za-z_][\w.]*))?")
+PLACES = sorted(set(PLACE.findall(PAGE)))
 
 
 def names_of(file: Path) -> set[str]:

@@ -14,10 +14,11 @@ import msgspec
 
 from events.access.scope import Scope
 from events.canonical import JsonObject
+from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
-from events.device.commands import DeviceCommand
+from events.device.decider import wants_keys
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
@@ -26,18 +27,16 @@ from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
 from events.producer.advising import advise
-from events.producer.deciding import (
+from events.producer.decision import (
     REFUSALS,
-    FleetCommand,
     check,
     deployments_left,
     load,
     parts_of,
     propose,
-    propose_together,
     subjects_of,
-    wants_keys,
 )
+from events.producer.documents import LoadedState
 from events.producer.errors import (
     Command,
     CommandsRefused,
@@ -51,7 +50,6 @@ from events.producer.errors import (
 from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import Bar
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
-from events.producer.updating import Standings
 from events.readiness.waiver import Waiver
 from events.view_store.waivers import waivers as waivers_of
 
@@ -211,30 +209,16 @@ class Producer:
             raise refused[0].error
         return advise(self._log, command, self._scope)
 
-    def do_together(self, *commands: FleetCommand) -> tuple[Advice, ...]:
-        """Write some commands on deployments and rollouts, all or none; each is decided on what the ones before it make.
+    def do_together(self, *commands: Command) -> tuple[Advice, ...]:
+        """Write some commands of the fleet, all or none; each is decided on what the ones before it make.
 
         Raises:
             Exception: the very error that refuses one of them, or as `submit`.
         """
-        pending, refused = self._admitted(enumerate(commands))
+        _, refused = self._write([(0, Together(commands))])
         if refused:
             raise refused[0].error
-        clean = [command for _, command in pending if isinstance(command, FleetCommand)]
-        for _ in range(ATTEMPTS_MAX):
-            standings = load(self._log, clean)
-            if self._stands(FLEET):
-                return tuple(one for command in clean for one in advise(self._log, command, self._scope))
-            if not deployments_left(self._log, clean, self._deployments_max):
-                raise DeploymentsFull(self._deployments_max)
-            proposed = propose_together(clean, standings, self._scope, by=str(self._by))
-            self._insist(proposed, self._waivers)
-            chunks = self._append(self._with_id(0, proposed), "")
-            if not any(isinstance(chunk, Conflicted) for chunk in chunks):
-                self._wake(chunks)
-                return tuple(one for command in clean for one in advise(self._log, command, self._scope))
-            self.conflicts += 1
-        raise ConflictPersists(tuple(subjects_of(clean[0])), ATTEMPTS_MAX)
+        return tuple(one for command in commands for one in advise(self._log, command, self._scope))
 
     def leave_out(self, stream: int, position: int, *, reason: str) -> None:
         """Record an operator's decision that folding goes on without the fact at a position of a stream (DESIGN §4).
@@ -316,11 +300,11 @@ class Producer:
         conflicts = 0
         while pending:
             now, later = _one_each(pending)
-            standings = load(self._log, [command for _, command in now])
+            state = load(self._log, [command for _, command in now])
             # After the load: what another sender of the same writes in between is in conflict.
             missing, there = self._split_off_written(now)
             written += there
-            proposed, authors = self._decide(missing, standings, refused)
+            proposed, authors = self._decide(missing, state, refused)
             chunks = self._append(proposed, cause) if proposed else ()
             again: list[Pending] = []
             for chunk in chunks:
@@ -358,8 +342,7 @@ class Producer:
         if isinstance(sent, Together):
             for command in sent.commands:
                 self._check(command)
-            taken = map(self._take_secrets, sent.commands)
-            return Together(tuple(command for command in taken if isinstance(command, DeviceCommand)))
+            return Together(tuple(map(self._take_secrets, sent.commands)))
         self._check(sent)
         return self._take_secrets(sent)
 
@@ -369,16 +352,16 @@ class Producer:
             refuse_references(command)
 
     def _decide(
-        self, commands: Sequence[Pending], standings: Standings, refused: list[Refused]
+        self, commands: Sequence[Pending], state: LoadedState, refused: list[Refused]
     ) -> tuple[list[Proposed], list[Pending]]:
-        commands = self._with_keys(commands, standings)
+        commands = self._with_keys(commands, state.devices)
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(self._waivers)
         proposed: list[Proposed] = []
         authors: list[Pending] = []
         for index, command in commands:
             try:
-                facts = propose(command, standings, self._scope, by=str(self._by))
+                facts = propose(command, state, self._scope, by=str(self._by))
                 self._insist(facts, waivers)
                 for fact in facts:
                     check_size(fact)
@@ -393,15 +376,17 @@ class Producer:
             authors += [(index, command)] * len(facts)
         return proposed, authors
 
-    def _with_keys(self, commands: Sequence[Pending], standings: Standings) -> Sequence[Pending]:
+    def _with_keys(self, commands: Sequence[Pending], devices: Documents) -> Sequence[Pending]:
         """The commands with keys for the identities that they are about to make: a refused one leaves no keys behind."""
-        count = sum(wants_keys(command, standings) for _, sent in commands for command in parts_of(sent))
-        if self._new_keys is None or not count:
+        if self._new_keys is None:
+            return commands
+        count = sum(wants_keys(command, devices) for _, sent in commands for command in parts_of(sent))
+        if not count:
             return commands
         made = iter(self._new_keys(count))
 
         def keyed(command: Any) -> Any:
-            wants = wants_keys(command, standings)
+            wants = wants_keys(command, devices)
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
         return [

@@ -19,7 +19,7 @@ from events.log.port import Log, Stored
 from events.query.conditions import expression_of
 from events.rollout.census import Back, Census
 from events.rollout.cohort import Hashes, hashes_of
-from events.rollout.decide import tag_path
+from events.rollout.decider import tag_path
 from events.rollout.facts import Results
 from events.rollout.planner import Judgement, judge
 from events.rollout.sets import NOBODY, FleetSet

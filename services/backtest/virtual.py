@@ -18,7 +18,7 @@ from events.log.facts import LogFact
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Fact, Proposed
-from events.producer.deciding import REFUSALS, load, propose
+from events.producer.decision import REFUSALS, load, propose
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,

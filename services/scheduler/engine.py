@@ -17,7 +17,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Conflicted, Log, Proposed
 from events.log.wake import WakeFailed
-from events.producer.deciding import REFUSALS, load, propose
+from events.producer.decision import REFUSALS, load, propose
 from events.producer.producer import WakerLike
 from events.rollout import state as rollout_state
 from events.rollout.commands import AbortRollout, RecordResults, RolloutCommand, StartRollout

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from events.rollout.census import Back, Census
 from events.rollout.commands import CreateRollout
-from events.rollout.decide import PHASES_MAX, check
+from events.rollout.decider import PHASES_MAX, check
 from events.rollout.facts import Devices, DevicesAdmitted, RollbackBegan
 from events.rollout.plan import Failure, Gate, Offline, Phase, Plan, Rate, Window
 from events.rollout.planner import LATE, NOT_ANSWERED, NOTHING_ELSE, SILENT, Judgement, judge

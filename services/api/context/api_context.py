@@ -23,7 +23,6 @@ from events.log.raw import RawStreams
 from events.log.wake import Waker
 from events.manifest.problem import Severity
 from events.preview.previewer import Previewer
-from events.producer.deciding import FleetCommand
 from events.producer.errors import Command
 from events.producer.producer import Producer
 from events.producer.readiness import Bar
@@ -183,7 +182,7 @@ class Room(msgspec.Struct, frozen=True):
         """
         return author.key is not None and author.key.counts(self.log, FLEET, [0]) != [0]
 
-    def do_together(self, author: Author, *commands: FleetCommand) -> tuple[Advice, ...]:
+    def do_together(self, author: Author, *commands: Command) -> tuple[Advice, ...]:
         """Write some commands on deployments and rollouts, all or none.
 
         Raises:

@@ -48,9 +48,9 @@ from events.producer.errors import (
     refusal,
 )
 from events.producer.keys import CommandKey, stream_of
-from events.producer.readiness import Bar
+from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
-from events.readiness.waiver import Waiver
+from events.readiness.state import WaiverDocument
 from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
@@ -94,8 +94,8 @@ class Producer:
 
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
-    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
-    a new deployment has to pass it. `new_keys` makes authentications for identities that come without; if it is not given, they
+    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a
+    `readiness_policy`, a new deployment has to pass it. `new_keys` makes authentications for identities that come without; if it is not given, they
     have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a command
     that is in the log under its id, made of the key and of its number, is not written again.
     """
@@ -115,7 +115,7 @@ class Producer:
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
-        bar: Bar | None = None,
+        readiness_policy: ReadinessPolicy | None = None,
         guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
         key: CommandKey | None = None,
     ) -> None:
@@ -131,7 +131,7 @@ class Producer:
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._deployments_max = deployments_max
-        self._bar = bar
+        self._readiness_policy = readiness_policy
         self._guard = guard
         self._key = key
         self._buffer: list[Sent] = []
@@ -140,6 +140,8 @@ class Producer:
         """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
         self.written = 0
         """How many facts it has brought into the log."""
+        self.readiness: dict[str, CheckedReadiness] = {}
+        """What the readiness policy found in the deployments that the last call decided on, by id."""
 
     def __enter__(self) -> Self:
         return self
@@ -297,7 +299,7 @@ class Producer:
         # Before secrets are taken: those of a command that is in the log are kept there already.
         commands, written = self._split_off_written(list(commands))
         pending, refused = self._admitted(commands)
-        conflicts = 0
+        conflicts, self.readiness = 0, {}
         while pending:
             now, later = _one_each(pending)
             state = load(self._log, [command for _, command in now])
@@ -362,7 +364,7 @@ class Producer:
         for index, command in commands:
             try:
                 facts = propose(command, state, self._scope, by=str(self._by))
-                self._insist(facts, waivers)
+                self._check_readiness(facts, waivers)
                 for fact in facts:
                     check_size(fact)
                 if any(isinstance(fact.fact, DeploymentCreated) for fact in facts):
@@ -394,14 +396,15 @@ class Producer:
             for index, sent in commands
         ]
 
-    def _waivers(self) -> tuple[Waiver, ...]:
-        return tuple(document.waiver for _, document in waivers_of(self._log))
+    def _waivers(self) -> dict[str, WaiverDocument]:
+        return dict(waivers_of(self._log))
 
-    def _insist(self, facts: Iterable[Proposed], waivers: Callable[[], tuple[Waiver, ...]]) -> None:
-        """Keep deployments out that are below the bar."""
-        for fact in facts:
-            if self._bar is not None and isinstance(fact.fact, DeploymentCreated):
-                self._bar.insist(fact.subject, fact.fact, waivers=waivers(), now=self._clock())
+    def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
+        """Keep deployments out that the readiness policy does not allow."""
+        policy = self._readiness_policy
+        for one in proposed:
+            if policy is not None and isinstance(one.fact, DeploymentCreated):
+                self.readiness[one.subject] = policy.check(one.subject, one.fact, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""

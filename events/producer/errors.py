@@ -14,13 +14,20 @@ from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
 from events.readiness.commands import WaiverCommand
-from events.rollout.commands import RolloutCommand
+from events.rollout.commands import RolloutCommand, SchedulerCommand
 from events.update.commands import UpdateCommand
 from events.webhook.commands import WebhookCommand
 from events.wording import counted
 
 Command = (
-    DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
+    DeviceCommand
+    | DeploymentCommand
+    | RolloutCommand
+    | SchedulerCommand
+    | UpdateCommand
+    | AccessCommand
+    | WaiverCommand
+    | WebhookCommand
 )
 
 

@@ -94,10 +94,11 @@ class Producer:
 
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
-    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a
-    `readiness_policy`, a new deployment has to pass it. `new_keys` makes authentications for identities that come without; if it is not given, they
-    have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a command
-    that is in the log under its id, made of the key and of its number, is not written again.
+    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; a new deployment
+    has to pass the `readiness_policy`. `new_keys` makes authentications for identities that come without; if it is not given,
+    they have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a
+    command that is in the log under its id, made of the key and of its number, is not written again. With a `fence`, nothing is
+    appended once a process with a higher one has taken over (`Fenced`).
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Producer:
         readiness_policy: ReadinessPolicy | None = None,
         guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
         key: CommandKey | None = None,
+        fence: int | None = None,
     ) -> None:
         self._log = log
         self._by = by
@@ -134,6 +136,7 @@ class Producer:
         self._readiness_policy = readiness_policy
         self._guard = guard
         self._key = key
+        self._fence = fence
         self._buffer: list[Sent] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -412,7 +415,9 @@ class Producer:
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
         for attempt in range(1, self._attempts + 1):
             try:
-                chunks = self._log.append(proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause)
+                chunks = self._log.append(
+                    proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause, fence=self._fence
+                )
             except LogUnavailable:
                 if attempt == self._attempts:
                     raise

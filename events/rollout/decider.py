@@ -15,14 +15,17 @@ from events.deployment.facts import NotStarted
 from events.deployment.state import DeploymentDocument
 from events.rollout.commands import (
     AbortRollout,
+    AdvanceRollout,
     ApprovePhase,
     CreateRollout,
+    DiscardRollout,
     PauseRollout,
     RecordResults,
     ResumeRollout,
     RetryFailed,
     RollBack,
     RolloutCommand,
+    SchedulerCommand,
     SkipPhase,
     StartRollout,
 )
@@ -40,6 +43,7 @@ from events.rollout.facts import (
     ResultsRecorded,
     RetryAsked,
     RollbackAsked,
+    RollbackBegan,
     RolloutAborted,
     RolloutCreated,
     RolloutDeleted,
@@ -78,7 +82,7 @@ ALLOWED: Mapping[type[RolloutCommand], frozenset[State]] = {
 """In which states a command may be given. A rollback that halted is not begun again by anybody: it would loop."""
 
 
-def check(command: RolloutCommand) -> None:
+def check(command: RolloutCommand | SchedulerCommand) -> None:
     """Refuse what no state could allow.
 
     Raises:
@@ -268,13 +272,44 @@ def tag_path(tag: str) -> tuple[str, ...] | None:
     return condition.path if isinstance(condition, Comparison) and condition.path[0] == "tags" else None
 
 
-def _subjects_of(command: RolloutCommand) -> tuple[str, ...]:
+def _subjects_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:
     names = (rollout_subject(command.deployment_id), command.deployment_id)
+    if isinstance(command, AdvanceRollout):
+        return (*names, *rollbacks_of(command))
     rollback_to = command.plan.rollback_to if isinstance(command, CreateRollout) else ""
     return (*names, rollback_to) if rollback_to else names
 
 
-def _decide(command: RolloutCommand, documents: Documents, author: CommandAuthor) -> Iterator[SubjectChange]:
+def rollbacks_of(command: AdvanceRollout) -> tuple[str, ...]:
+    """The deployments that are to be made for a rollback: one, or none."""
+    return tuple(one.deployment for one in command.events if isinstance(one, RollbackBegan) and one.deployment)
+
+
+def _also(command: RolloutCommand | SchedulerCommand, documents: Documents) -> Iterator[str]:
+    if isinstance(command, AdvanceRollout) and rollbacks_of(command):
+        rollout: RolloutDocument | None = documents[rollout_subject(command.deployment_id)]
+        if rollout is not None:
+            yield rollout.plan.rollback_to
+
+
+def _decide(
+    command: RolloutCommand | SchedulerCommand, documents: Documents, author: CommandAuthor
+) -> Iterator[SubjectChange]:
+    match command:
+        case AdvanceRollout(name, version, events):
+            rollout: RolloutDocument | None = documents[rollout_subject(name)]
+            if rollout is None or rollout.version != version:
+                raise RolloutForbidden(name, "its rollout is not as it was when this was planned")
+            yield from (SubjectChange(rollout_subject(name), event) for event in events)
+        case DiscardRollout(name):
+            if documents[name] is not None or documents[rollout_subject(name)] is None:
+                raise RolloutForbidden(name, "a rollout is deleted with its deployment")
+            yield SubjectChange(rollout_subject(name), RolloutDeleted())
+        case _:
+            yield _decide_by_hand(command, documents, author)
+
+
+def _decide_by_hand(command: RolloutCommand, documents: Documents, author: CommandAuthor) -> SubjectChange:
     name, scope = command.deployment_id, author.scope
     deployment: DeploymentDocument | None = documents[name]
     if deployment is None or (scope is not None and deployment.scope != scope.text):
@@ -286,11 +321,11 @@ def _decide(command: RolloutCommand, documents: Documents, author: CommandAuthor
         if (target.kind, target.layered) != (deployment.kind, deployment.layered):
             raise PlanInvalid(name, "rollback_to", "names a deployment of another kind")
     subject = rollout_subject(name)
-    yield SubjectChange(subject, decide(command, documents[subject], deployment, by=author.by))
+    return SubjectChange(subject, decide(command, documents[subject], deployment, by=author.by))
 
 
 DECIDER = Decider(
-    get_args(RolloutCommand),
+    (*get_args(RolloutCommand), *get_args(SchedulerCommand)),
     get_args(RolloutFact),
     subjects=_subjects_of,
     check=check,
@@ -298,6 +333,7 @@ DECIDER = Decider(
     evolve=lambda document, event, version, at, _: evolve(document, event, version=version, at=at),
     decode=lambda _, data: decode(data),
     prefixes=(ROLLOUT,),
+    also=_also,
     is_scoped=True,
 )
 

@@ -26,8 +26,16 @@ from events.deployment.state import DeploymentDocument
 from events.manifest.document import Kind, kind_of
 from events.manifest.validate import validate
 from events.rollout import decider as rollout_decide
-from events.rollout.commands import AbortRollout, CreateRollout, RetryFailed, RolloutCommand
-from events.rollout.errors import PlanInvalid, RolloutError
+from events.rollout.commands import (
+    AbortRollout,
+    AdvanceRollout,
+    CreateRollout,
+    RetryFailed,
+    RolloutCommand,
+    SchedulerCommand,
+)
+from events.rollout.decider import rollbacks_of
+from events.rollout.errors import PlanInvalid, RolloutError, RolloutForbidden
 from events.rollout.facts import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutFact, RolloutStarted
 from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, Plan
 from events.rollout.state import ROLLOUT, RolloutDocument
@@ -96,6 +104,7 @@ from events.update.state import (
     decode_update,
     evolve_group,
     evolve_update,
+    to_go_back_to,
 )
 
 DEPLOYMENTS_MAX = 80
@@ -107,6 +116,9 @@ _COUNT_MAX = 2**31 - 1
 
 GROUP_LABEL, UPDATE_LABEL, DEPLOYMENT_LABEL = "twinfold.group", "twinfold.update", "twinfold.deployment"
 """What a deployment is labelled with that carries an update."""
+
+ROLLBACK_LABEL = "twinfold.rollback-of"
+"""What a deployment is labelled with that a rollback brings."""
 
 Subject = str
 Facts = Iterator[tuple[Subject, UpdateFact | GroupFact | DeploymentFact | RolloutFact]]
@@ -476,14 +488,14 @@ DEPLOYMENT_RULE = ForeignRule(refuse=_refuse_deployment)
 """What groups say of commands on deployments: those that carry an update are changed as deployments of their group."""
 
 
-def _group_of(command: RolloutCommand) -> tuple[str, ...]:
+def _group_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:
     names = carried(command.deployment_id)
     return () if names is None else (group_subject(names[0]),)
 
 
-def _refuse_rollout(command: RolloutCommand, documents: Documents) -> None:
+def _refuse_rollout(command: RolloutCommand | SchedulerCommand, documents: Documents) -> None:
     names = carried(command.deployment_id)
-    if names is None:
+    if names is None or isinstance(command, SchedulerCommand):
         return
     group_name, deployment_name = names
     if isinstance(command, AbortRollout | RetryFailed):
@@ -494,5 +506,31 @@ def _refuse_rollout(command: RolloutCommand, documents: Documents) -> None:
         raise GroupDeploymentForbidden(command.deployment_id, "it is over, for good")
 
 
-ROLLOUT_RULE = ForeignRule(subjects=_group_of, refuse=_refuse_rollout)
-"""What groups say of commands on the rollout of an update: its end and its retries are the group's."""
+def _bring_back(command: RolloutCommand | SchedulerCommand, documents: Documents) -> Iterator[SubjectChange]:
+    """The deployment of a rollback: the content to go back to, for the devices and in the place of the one that failed."""
+    for rollback in rollbacks_of(command) if isinstance(command, AdvanceRollout) else ():
+        name = command.deployment_id
+        failed: DeploymentDocument | None = documents[name]
+        rollback_to: UpdateDocument | DeploymentDocument | None = documents[
+            documents[rollout_subject(name)].plan.rollback_to
+        ]
+        if failed is None or rollback_to is None or documents[rollback] is not None:
+            raise RolloutForbidden(name, "what it goes back to went away, or its deployment is there already")
+        content, schema_version = to_go_back_to(rollback_to)
+        event = DeploymentCreated(
+            content,
+            failed.target_condition,
+            failed.priority,
+            {ROLLBACK_LABEL: name},
+            {},
+            schema_version,
+            scope=failed.scope,
+        )
+        yield SubjectChange(rollback, event)
+
+
+ROLLOUT_RULE = ForeignRule(subjects=_group_of, refuse=_refuse_rollout, follow=_bring_back)
+"""What groups say of commands on the rollout of an update: its end and its retries are the group's.
+
+And what a rollback brings, as that can be the content of an update.
+"""

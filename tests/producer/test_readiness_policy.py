@@ -103,3 +103,15 @@ def test_a_report_is_on_the_content_as_it_will_stand_with_secrets_in_references(
     secret = manifest(("agent/runtime/settings/registryCredentials/own/password", "hunter2-hunter2"))
     report = report_on(create(content=secret), PRODUCTION, waivers=(), now=NOW)
     assert (report.findings, report.profile) == ((), "production")
+
+
+def test_the_report_of_a_new_deployment_is_that_of_the_check_that_let_it_in() -> None:
+    log = MemoryLog(partitions=1)
+    sender = producer(log, readiness_policy=ReadinessPolicy(PRODUCTION, Severity.ERROR), clock=lambda: NOW)
+    sender.do_together(GrantWaiver("one", "tag-latest", "so be it", DAY), create())
+    checked = sender.readiness["line"]
+    assert [one.rule for one in checked.report.findings] == ["tag-latest"]
+    sender.do(create("next"))
+    checked = sender.readiness["next"]
+    assert (checked.report.findings, list(checked.waivers)) == ((), ["one"])
+    assert [one.finding.rule for one in checked.report.waived] == ["tag-latest"]

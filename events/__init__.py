@@ -149,6 +149,7 @@ if TYPE_CHECKING:
     from events.update.names import UpdateId as UpdateId
 
 _NAMES = {
+    "events.access.errors": ("OutOfScope",),
     "events.deployment.commands": (
         "ChangeAdmission",
         "CreateDeployment",

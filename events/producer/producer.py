@@ -320,7 +320,8 @@ class Producer:
             self._wake(chunks)
             if again:
                 # Writing something is progress: only what stays in conflict however often it is tried is given up.
-                conflicts = 1 if len(again) < len(proposed) else conflicts + 1
+                # One command can have several events, which are written together or not at all.
+                conflicts = 1 if len(again) < len({number for number, _ in authors}) else conflicts + 1
                 self.conflicts += 1
             else:
                 conflicts = 0

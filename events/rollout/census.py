@@ -80,23 +80,28 @@ class Census(msgspec.Struct, frozen=True, eq=False):
 
     def where(self, condition: str) -> FleetSet:
         """The answer to `Where`; as the following, it raises `NotRead` where that was not read."""
-        return self._answer(Where(condition))
+        answer: FleetSet = self._answer(Where(condition))
+        return answer
 
     def by_value(self, tag: str) -> Mapping[object, FleetSet]:
         """The answer to `ByValue`."""
-        return self._answer(ByValue(tag))
+        answer: Mapping[object, FleetSet] = self._answer(ByValue(tag))
+        return answer
 
     def order(self) -> dict[int, Hashes]:
         """The answer to `Order`."""
-        return self._answer(Order())
+        answer: dict[int, Hashes] = self._answer(Order())
+        return answer
 
     def failure_codes(self) -> Mapping[int, FleetSet]:
         """The answer to `FailureCodes`."""
-        return self._answer(FailureCodes())
+        answer: Mapping[int, FleetSet] = self._answer(FailureCodes())
+        return answer
 
     def rollback_id(self) -> str:
         """The answer to `RollbackId`."""
-        return self._answer(RollbackId())
+        answer: str = self._answer(RollbackId())
+        return answer
 
     def _answer(self, question: Question) -> Any:
         if question not in self.answers:

@@ -130,7 +130,7 @@ class Replay:
             named.add(beside.differences(facts))
             named.add(beside.faults)
         else:
-            for _ in facts.upto(upto):
+            for _ in facts.runs(upto):
                 pass
         return Compared(
             FLEET,

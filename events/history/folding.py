@@ -11,8 +11,9 @@ import msgspec
 
 from events import canonical
 from events.envelope import Envelope, Vector
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.partition import Partition
 from events.history.errors import HistoryDiffers
 from events.history.snapshots import Snapshot, Snapshots
 from events.log.events_ahead import EventsAhead

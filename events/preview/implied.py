@@ -10,7 +10,7 @@ from typing_extensions import override
 from events.envelope import Vector
 from events.fleet.configuration import Configuration, HeldBack
 from events.fleet.deployments import Deployment, deployment_of
-from events.fleet.partition import MergeCache
+from events.fleet.merge_cache import MergeCache
 from events.fleet.rows import Row
 from events.preview.facts import Imagined
 from events.projection.driver import Driver
@@ -107,5 +107,5 @@ def _target(partition: Any, kept_name: str) -> BitMap:
     deployment = partition.deployments.by_id.get(deployment_id)
     if deployment is None:
         return BitMap()
-    found = partition.targets.get(kept_name)
-    return found if found is not None else partition.of_modules.kept(deployment, module) or BitMap()
+    found = partition.targets.members.get(kept_name)
+    return found if found is not None else partition.targets.of_modules.kept(deployment, module) or BitMap()

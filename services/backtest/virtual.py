@@ -12,7 +12,8 @@ from events.deployment.facts import DeploymentCreated, DeploymentFact
 from events.device.facts import DesiredDelivered, PropertiesReported
 from events.device.identifiers import module_subject
 from events.envelope import Envelope, Principal, Vector
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.merge_cache import MergeCache
+from events.fleet.partition import Partition
 from events.log.documents import FleetDocuments
 from events.log.facts import LogFact
 from events.log.fleet_facts import FleetFacts

@@ -7,8 +7,9 @@ import msgspec
 
 from events import canonical
 from events.envelope import Vector
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail
 from events.log.events_ahead import EventsAhead
 from events.log.fleet_facts import FleetFacts

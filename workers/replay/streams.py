@@ -11,8 +11,8 @@ import msgspec
 from events.collecting import seldom
 from events.envelope import Envelope, Vector
 from events.fleet.errors import CannotFold
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableFact

@@ -93,7 +93,7 @@ class Folding:
         outcome = partition.resolve()
         partition.release_paths()
         writes = writes_of(partition, outcome, expected=base.checkpoint)
-        is_final = _is_within(vector, self._recorded.checkpoint(number).vector)
+        is_final = vector.is_within(self._recorded.checkpoint(number).vector)
         return Folded(_laid(base, writes), recorded, writes.outcome, is_final, since, until)
 
     def in_effect(self, number: int, vector: Vector, *, decided_by: int | None = None) -> Folded:
@@ -108,7 +108,7 @@ class Folding:
         fleet = self.fleet_facts()
         live = self._recorded.checkpoint(number).vector
         upto = Vector(min(vector.partition, live.partition), min(vector.fleet, live.fleet))
-        is_final = _is_within(vector, live)
+        is_final = vector.is_within(live)
         times: tuple[int, int | None] | None = None
         while True:
             partition, base, found = self._folded(number, upto, decided_by, fleet)
@@ -132,7 +132,7 @@ class Folding:
         until = None
         for entry in self._outcomes(number, after=partition.outcomes):
             after = _after(entry)
-            if not _is_within(after, upto):
+            if not after.is_within(upto):
                 break
             if decided_by is not None and entry.stands_from > decided_by:
                 until = entry.stands_from
@@ -207,10 +207,6 @@ class Folding:
 
 def _after(entry: OutcomeEntry) -> Vector:
     return msgspec.json.decode(entry.data, type=Outcome).after
-
-
-def _is_within(vector: Vector, bound: Vector) -> bool:
-    return vector.partition <= bound.partition and vector.fleet <= bound.fleet
 
 
 def _nothing_kept() -> Kept:

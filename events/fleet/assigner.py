@@ -59,8 +59,10 @@ class Assigner:
 
     def _retarget_modules(self, news: News, moved: Planned) -> dict[str, BitMap]:
         """Bring the targets of configurations of modules up to date, once it is planned who has which module."""
-        stood = (one for change in news.changes.values() for one in (change.before, change.after))
-        if not self._deployments.of_modules_ascending and not any(one and one.kind is Kind.MODULE for one in stood):
+        changed = (deployment for change in news.changes.values() for deployment in (change.before, change.after))
+        if not self._deployments.of_modules_ascending and not any(
+            deployment and deployment.kind is Kind.MODULE for deployment in changed
+        ):
             return {}
         holders = Holders(self._directory, self._modules, self._rows, self._row_of, moved=moved)
         renewed = news.renewed | holders.planned
@@ -75,7 +77,7 @@ class Assigner:
             layers_ascending=self._deployments.layers_ascending,
             eligible=self._targets.eligible,
         ):
-            for old, members in grouped(self._row_of.take(ordinals), ordinals):
+            for old, members in self._by_row(ordinals):
                 row = self._rows.after(old, stack, self._merge)
                 if row is not self._rows.by_number[old] and row != self._rows.by_number[old]:
                     _collect(moved, old, row, members)
@@ -115,23 +117,21 @@ class Assigner:
         """What is planned so far, with what is decided for some twins of each laid upon it; nobody is decided for twice."""
         result: Planned = {}
         stacks = [(stack, BitMap(ordinals)) for stack, ordinals in decided]
-        concerned = BitMap().union(*(those for _, those in stacks))
+        concerned = BitMap().union(*(targeted for _, targeted in stacks))
         planned = BitMap()
         for (old, _), (row, members) in moved.items():
             planned |= members
-            for stack, those in stacks:
-                if some := members & those:
-                    _collect(result, old, after(row, stack), some)
-            if rest := members - concerned:
-                _collect(result, old, row, rest)
-        for stack, those in stacks:
-            ordinals = np.array(those - planned, dtype=np.uint32)
-            rows = self._row_of.take(ordinals)
-            for old in np.unique(rows).tolist():
+            for stack, targeted in stacks:
+                if decided_for := members & targeted:
+                    _collect(result, old, after(row, stack), decided_for)
+            if unconcerned := members - concerned:
+                _collect(result, old, row, unconcerned)
+        for stack, targeted in stacks:
+            for old, members in self._by_row(targeted - planned):
                 former = self._rows.by_number[old]
                 row = after(former, stack)
                 if row != former:
-                    _collect(result, old, row, ordinals[rows == old])
+                    _collect(result, old, row, members)
         return result
 
     def _assign_by_hand(self, moved: Planned) -> None:
@@ -157,29 +157,29 @@ class Assigner:
         names, self.restoring = self.restoring, set()
         former = [
             (layer, digest, members)
-            for layer, some in self._notes.before.items()
+            for layer, members_by_digest in self._notes.before.items()
             if layer.id in names
-            for digest, members in some.items()
+            for digest, members in members_by_digest.items()
         ]
         if not former:
             return moved
         result: Planned = {}
         for (old, _), (row, members) in moved.items():
-            rest = members
+            staying = members
             for layer, digest, had in former if row.standing is Standing.UNMANAGED else ():
-                # Whoever has it goes back when it ends, whenever that is folded; whoever had lost it does not.
-                if self._rows.by_number[old].has(layer) and (some := rest & had):
-                    rest = rest - some
-                    _collect(result, old, self._rows.restored(self._rows.by_number[old], row, digest), some)
-            if rest:
-                _collect(result, old, row, rest)
+                # A device that has it goes back when it ends, whenever that is applied; one that had lost it does not.
+                if self._rows.by_number[old].has(layer) and (returning := staying & had):
+                    staying = staying - returning
+                    _collect(result, old, self._rows.restored(self._rows.by_number[old], row, digest), returning)
+            if staying:
+                _collect(result, old, row, staying)
         return result
 
     def _assign_again(self, moved: Planned) -> Planned:
         """What is planned so far, with the same once more, under a new `$version`, for those who try again."""
-        every, self.retried = self.retried, []
-        # One after the other, so that it is as if each had been folded by itself.
-        for retried in every:
+        retries, self.retried = self.retried, []
+        # One after the other, so that it is as if each had been applied by itself.
+        for retried in retries:
             moved = self._once_more(moved, retried & self._directory.live)
         return moved
 
@@ -190,26 +190,27 @@ class Assigner:
         planned = BitMap()
         for (old, _), (row, members) in moved.items():
             planned |= members
-            # Who had nothing has nothing to try again, however late that is found.
+            # A device that had nothing has nothing to retry, however late that is found.
             again = members & retried if AGENT in self._rows.by_number[old].versions else BitMap()
-            for some, after in ((again, row.again()), (members - again, row)):
-                if some:
-                    _collect(result, old, after, some)
-        ordinals = np.array(retried - planned, dtype=np.uint32)
-        rows = self._row_of.take(ordinals)
-        for number in np.unique(rows).tolist():
-            former = self._rows.by_number[number]
+            for devices, after in ((again, row.again()), (members - again, row)):
+                if devices:
+                    _collect(result, old, after, devices)
+        for old, ordinals in self._by_row(retried - planned):
+            former = self._rows.by_number[old]
             if former.again() != former:
-                _collect(result, number, former.again(), ordinals[rows == number])
+                _collect(result, old, former.again(), ordinals)
         return result
 
     def _with_gone(self, moved: Planned, gone: BitMap) -> Planned:
-        ordinals = np.array(gone, dtype=np.uint32)
-        rows = self._row_of.take(ordinals)
-        for old in np.unique(rows).tolist():
+        for old, ordinals in self._by_row(gone):
             if old != UNASSIGNED:
-                _collect(moved, old, self._rows.by_number[UNASSIGNED], ordinals[rows == old])
+                _collect(moved, old, self._rows.by_number[UNASSIGNED], ordinals)
         return moved
+
+    def _by_row(self, devices: Ordinals | BitMap) -> Iterator[tuple[int, Ordinals]]:
+        """Devices by the number of the row that they have now."""
+        ordinals = np.asarray(devices, dtype=np.uint32)
+        return grouped(self._row_of.take(ordinals), ordinals)
 
 
 def _collect(moved: Planned, old: int, row: Row, ordinals: Any) -> None:

@@ -21,7 +21,7 @@ class RolloutNotes:
         self.changed_before: set[tuple[Layer, str]] = set()
 
     def note(self, old: Row, new: Row, members: BitMap) -> None:
-        """Who comes under a deployment that is rolled out, and runs what it gives already, is there already."""
+        """Note devices that go from one row to another: one that runs already what a rollout gives it is there already."""
         came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
         same = old.configuration == new.configuration and new.standing is Standing.MANAGED
         for layer in came | left:
@@ -37,14 +37,14 @@ class RolloutNotes:
                     self._note_before(layer, digest, members, gone=True)
 
     def _note_before(self, layer: Layer, digest: str, members: BitMap, *, gone: bool = False) -> None:
-        some = self.before.setdefault(layer, {})
-        former = some.get(digest, BitMap())
+        by_digest = self.before.setdefault(layer, {})
+        former = by_digest.get(digest, BitMap())
         after = former - members if gone else former | members
         if after == former:
             return
-        if digest not in some:
+        if digest not in by_digest:
             self._rows.hold(digest)
-        some[digest] = after
+        by_digest[digest] = after
         self.changed_before.add((layer, digest))
 
     def _is_phased(self, layer: Layer) -> bool:
@@ -62,11 +62,11 @@ class RolloutNotes:
         for layer in [layer for layer in self.already if self._is_over(layer)]:
             del self.already[layer]
             self.changed_already.add(layer)
-        for layer, some in list(self.before.items()):
+        for layer, by_digest in list(self.before.items()):
             is_over = self._is_over(layer)
-            for digest in [digest for digest, members in some.items() if is_over or not members]:
-                del some[digest]
+            for digest in [digest for digest, members in by_digest.items() if is_over or not members]:
+                del by_digest[digest]
                 self._rows.release(digest)
                 self.changed_before.add((layer, digest))
-            if not some:
+            if not by_digest:
                 del self.before[layer]

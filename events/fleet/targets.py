@@ -46,9 +46,8 @@ class Targets:
         return self.members[name]
 
     def everybody(self, names: Iterable[str]) -> BitMap:
-        """Whom any of some deployments targets."""
-        found = self.of_modules.everybody(names)
-        return found.union(*(self.members[name] for name in names if name in self.members))
+        """All devices that any of some deployments targets."""
+        return self.of_modules.everybody(names).union(*(self.members[name] for name in names if name in self.members))
 
     def retarget(self, news: News) -> dict[Kind, BitMap]:
         """Bring the targets up to date of all but configurations of modules.
@@ -109,8 +108,8 @@ class Targets:
             case Phased(members):
                 return target & members
             case Admitted(device_ids):
-                known = (self._directory.ordinal_of.get(device_id) for device_id in device_ids)
-                return target & BitMap([ordinal for ordinal in known if ordinal is not None])
+                ordinals = (self._directory.ordinal_of.get(device_id) for device_id in device_ids)
+                return target & BitMap([ordinal for ordinal in ordinals if ordinal is not None])
             case _:
                 assert_never(deployment.admission)
 

@@ -127,11 +127,11 @@ class Assigner:
             if unconcerned := members - concerned:
                 _collect(result, old, row, unconcerned)
         for stack, targeted in stacks:
-            for old, members in self._by_row(targeted - planned):
+            for old, ordinals in self._by_row(targeted - planned):
                 former = self._rows.by_number[old]
                 row = after(former, stack)
                 if row != former:
-                    _collect(result, old, row, members)
+                    _collect(result, old, row, ordinals)
         return result
 
     def _assign_by_hand(self, moved: Planned) -> None:

@@ -49,7 +49,7 @@ class LogFileDamaged(Exception):
         remedy = (
             "`twinfold repair-log` shows what would be cut off there, and asks before it does"
             if damage.can_be_cut
-            else "it cannot be cut there; restore a backup (docs/backup.md)"
+            else "it cannot be cut there; restore a backup (docs/guides/backup.md)"
         )
         super().__init__(f"the log's file {damage.path} is damaged at {place}: {damage.why}; {remedy}")
         self.damage = damage

@@ -62,23 +62,6 @@ _EXPECTED_MAX = 10_000
 T = TypeVar("T")
 
 
-class DeviceText(msgspec.Struct, frozen=True):
-    """The part of a device's snapshot document that fills the index; `version` says which facts it contains."""
-
-    version: int
-    tags: dict[str, Any] = {}
-    reported: dict[str, Any] = {}
-    generation: int = 0
-
-
-class ModuleText(msgspec.Struct, frozen=True):
-    """The part of a module's snapshot document that fills the index."""
-
-    generation: int
-    tags: dict[str, Any] = {}
-    reported: dict[str, Any] = {}
-
-
 class MergeCache:
     """Effective configurations by stack, shared by the partitions of a process; the oldest are forgotten."""
 
@@ -190,11 +173,10 @@ class Partition:
         self.vector = Vector(position, self.vector.fleet)
         self.at = at
 
-    def skip(self, position: int, at: int) -> None:
-        """Go past one fact without folding it, as an operator decided."""
-        assert position == self.vector.partition + 1
-        self.vector = Vector(position, self.vector.fleet)
-        self.at = max(self.at, at)
+    def skip_to(self, position: int) -> None:
+        """Go past events that an operator decided to skip, up to a position; nothing where the partition is there or beyond."""
+        if position > self.vector.partition:
+            self.vector = Vector(position, self.vector.fleet)
 
     def _fold_device(self, ordinal: int, device_id: str, fact: DeviceFact, envelope: Envelope[DeviceFact]) -> None:
         match fact:
@@ -320,25 +302,6 @@ class Partition:
     def release_paths(self) -> None:
         """Index what the deployments name now, and no more."""
         self.index.hold(frozenset(), named=self.deployments.named_paths())
-
-    def fill(self, paths: Iterable[Path], device_id: str, document: DeviceText) -> bool:
-        """Bring one device's values of some paths in; false when the document is of another version than is folded."""
-        ordinal = self.directory.ordinal_of.get(device_id)
-        if ordinal is None:
-            return True
-        if self.twin_versions[ordinal] != document.version:
-            return False
-        for path in paths:
-            self.index.fill(ordinal, path, document.tags if path[0] == "tags" else document.reported)
-        return True
-
-    def fill_module(self, paths: Iterable[Path], device_id: str, module_id: str, document: ModuleText) -> None:
-        """Bring in the values of one module of a device at some paths of that module, or of every module."""
-        ordinal = self.directory.ordinal_of.get(device_id)
-        if ordinal is not None:
-            for path in paths:
-                section = document.tags if path[2] == "tags" else document.reported
-                self.index.fill_module(ordinal, path, module_id, section)
 
     def fold_fleet(self, facts: Sequence[Envelope[Any]]) -> None:
         """Fold facts of the fleet's log, dense from the vector on; those of other rooms only move the vector."""

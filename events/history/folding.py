@@ -12,9 +12,8 @@ import msgspec
 from events import canonical
 from events.device.facts import DeviceFact
 from events.envelope import Envelope, Vector
-from events.fleet.index import MODULES
 from events.fleet.outcome import Outcome
-from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
+from events.fleet.partition import MergeCache, Partition
 from events.history.errors import HistoryDiffers
 from events.history.snapshots import Snapshot, Snapshots
 from events.log.errors import LogLostItsTail
@@ -22,8 +21,7 @@ from events.log.fleet_facts import FleetFacts
 from events.log.keys import name
 from events.log.port import Log
 from events.log.reader import Reader
-from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.projection.new_paths import NewPaths, read_twin
 from events.view_store.port import ViewStore
 from events.views.keeping import restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
@@ -190,20 +188,13 @@ class Folding:
         partition.hold_paths_of(facts)
         if not missing:
             return
-        own = frozenset(path for path in missing if path[0] != MODULES[0])
-        documents = snapshot.documents()
-        for subject, data in documents.items():
-            device_id, slash, module_id = subject.partition("/")
-            if not slash:
-                if own:
-                    partition.fill(own, device_id, msgspec.json.decode(data, type=DeviceText))
-                continue
-            paths = [path for path in missing - own if _is_of(path, module_id)]
-            device = documents.get(device_id)
-            if paths and device is not None:
-                text = msgspec.json.decode(data, type=ModuleText)
-                if text.generation == msgspec.json.decode(device, type=DeviceText).generation:
-                    partition.fill_module(sorted(paths), device_id, module_id, text)
+        paths = NewPaths(partition, missing)
+        twins = {subject: read_twin(data) for subject, data in snapshot.documents().items()}
+        for subject, twin in twins.items():
+            device_id, _, module_id = subject.partition("/")
+            device = twins.get(device_id)
+            if device is not None and device.generation == twin.generation:
+                paths.fill(device_id, module_id, twin)
 
     # -- going on
 
@@ -212,7 +203,7 @@ class Folding:
         reader = Reader(self._log, partition.number, batch=_BATCH_FACTS)
         while (after := partition.vector.partition) < vector.partition:
             if after + 1 in skipped:
-                partition.skip(after + 1, partition.at)
+                partition.skip_to(after + 1)
                 continue
             end = min([vector.partition, *(bad - 1 for bad in skipped if bad > after)])
             facts = cast("Iterator[Envelope[DeviceFact]]", reader.facts(after=after, upto=end))
@@ -220,10 +211,6 @@ class Folding:
             if partition.vector.partition != end:
                 raise LogLostItsTail(name(partition.number), expected=end, found=partition.vector.partition)
         partition.fold_fleet(fleet.upto(vector.fleet, after=partition.vector.fleet))
-
-
-def _is_of(path: Path, module_id: str) -> bool:
-    return path[1] == module_id or (path[1] == EVERY_MODULE and can_be_for(module_id))
 
 
 def _after(entry: OutcomeEntry) -> Vector:

@@ -1,4 +1,4 @@
-"""`python -m events.readiness.document > docs/readiness.md`: the catalogue of rules as a document for people."""
+"""`python -m events.readiness.document > docs/reference/readiness.md`: the catalogue of rules as a document for people."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ _HEAD = """\
 # Readiness
 
 `twinfold check` holds manifests against the production checklist, without a server; a server does the same with what is deployed.
-This page is made from the rules (`python -m events.readiness.document > docs/readiness.md`); a test fails when it is not up to date.
+This page is made from the rules (`python -m events.readiness.document > docs/reference/readiness.md`);
+a test fails when it is not up to date.
 
 ## In short
 

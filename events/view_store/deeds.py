@@ -10,6 +10,7 @@ import msgspec
 
 from events.deployment.facts import DeploymentCreated, DeploymentFact, DeploymentUpdated
 from events.envelope import Envelope
+from events.event_text import text_of
 from events.fleet.deployments import deployment_of
 from events.log.codec import decode_entry
 from events.log.errors import LogLostItsTail, UnreadableFact
@@ -22,21 +23,19 @@ from events.rollout.sets import FleetSet
 
 
 class Deed(msgspec.Struct, frozen=True):
-    """A fact on a deployment, or on its rollout, without its content and without sets of devices.
+    """An event on a deployment, or on its rollout, without its content and without sets of devices.
 
-    `condition` and `priority` are what it set them to, `phase` counts from 1, `count` are devices; `None` where it says nothing of it.
+    `text` says what it did, without the time. `condition` and `priority` are what it set them to, `None` where it set neither.
     """
 
     position: int
     at: int
     by: str
     kind: str
+    text: str
     cause: str = ""
     condition: str | None = None
     priority: int | None = None
-    phase: int | None = None
-    count: int | None = None
-    reason: str | None = None
 
 
 _WANTED = Wanted(types=frozenset(kind.__name__ for union in (DeploymentFact, RolloutFact) for kind in get_args(union)))
@@ -91,18 +90,15 @@ class Deeds:
 def _deed(envelope: Envelope[Fact]) -> Deed:
     fact = envelope.fact
     edited = isinstance(fact, DeploymentCreated | DeploymentUpdated)
-    phase, count = getattr(fact, "phase", None), getattr(fact, "count", None)
     return Deed(
         envelope.position,
         envelope.at,
         str(envelope.by),
         type(fact).__name__,
+        text_of(envelope),
         envelope.cause,
         fact.target_condition if edited else None,  # type: ignore[union-attr]
         fact.priority if edited else None,  # type: ignore[union-attr]
-        None if phase is None else phase + 1,
-        count,
-        getattr(fact, "reason", None) or None,
     )
 
 

@@ -67,7 +67,7 @@ class Explanation(msgspec.Struct, frozen=True):
         """The facts that led to a verdict: since when its properties are as they are, and who made the deployment what it is."""
         return (
             *leading.of_leaves(one, self.traced.origins, self.standpoint.number),
-            *leading.of_deeds(one.id, self.deeds.get(one.id, ()), admitted),
+            *leading.of_deeds(self.deeds.get(one.id, ()), admitted),
         )
 
     @property
@@ -112,7 +112,7 @@ class Explanation(msgspec.Struct, frozen=True):
         span = self.change
         of_device = [leading.of_device(self.standpoint.number, one) for one in self.traced.moving]
         of_fleet = [
-            leading.of_deployment(name, deed)
+            leading.of_deployment(deed)
             for name in sorted(names)
             for deed in self.deeds.get(name, ())
             if span.before.fleet < deed.position <= span.after.fleet and tells(name, deed.kind)

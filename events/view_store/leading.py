@@ -4,22 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from events.deployment.facts import DeploymentCreated, DeploymentDeleted, DeploymentScheduled, DeploymentUpdated
-from events.device.facts import (
-    ConfigurationSet,
-    DesiredDelivered,
-    DeviceRegistered,
-    DeviceRetired,
-    DeviceUpdated,
-    ModuleCreated,
-    ModuleDeleted,
-    ModuleUpdated,
-    PropertiesReported,
-    TwinPatched,
-    TwinReplaced,
-)
+from events.device.facts import DeviceRegistered, DeviceUpdated, PropertiesReported
 from events.device.origins import ABSENT, EDGE, ENABLED, Property
 from events.device.state import DeviceDocument
 from events.envelope import Envelope
+from events.event_text import text_of
 from events.log.keys import FLEET, name
 from events.rollout.facts import DevicesAdmitted
 from events.targeting.evaluate import MISSING, value_at
@@ -29,54 +18,14 @@ from events.targeting.tree import Path, printed_path
 from events.view_store.deeds import Deed
 from events.views.explained import Led, Subject, Weighed
 from events.views.telling import moment
-from events.wording import counted
-
-_FORMS: Mapping[type[Any], str] = {
-    DeviceRegistered: "registered the device",
-    DeviceUpdated: "changed the device's identity",
-    DeviceRetired: "retired the device",
-    ModuleCreated: "made a module",
-    ModuleUpdated: "changed a module's identity",
-    ModuleDeleted: "deleted a module",
-    TwinPatched: "patched the twin",
-    TwinReplaced: "replaced the twin",
-    ConfigurationSet: "set a configuration by hand",
-    PropertiesReported: "reported",
-    DesiredDelivered: "acknowledged what its modules are told",
-}
-
-_DEEDS = {
-    "DeploymentCreated": "created {it}",
-    "DeploymentUpdated": "changed {it}",
-    "AdmissionChanged": "changed who may receive {it}",
-    "DeploymentScheduled": "moved the times of {it}",
-    "DeploymentDeleted": "deleted {it}",
-    "RolloutCreated": "planned the rollout of {it}",
-    "RolloutStarted": "started the rollout of {it}",
-    "RolloutPaused": "paused the rollout of {it}",
-    "RolloutResumed": "resumed the rollout of {it}",
-    "PhaseApproved": "approved of phase {phase} of the rollout of {it}",
-    "PhaseOpened": "opened phase {phase} of the rollout of {it}",
-    "DevicesAdmitted": "admitted {count} in phase {phase} of the rollout of {it}",
-    "PhasePassed": "passed phase {phase} of the rollout of {it}",
-    "RollbackAsked": "asked for {it} to be rolled back",
-    "ResultsRecorded": "recorded how the devices stood with {it}",
-    "RollbackBegan": "began to roll {it} back",
-    "RollbackEnded": "ended the rollback of {it}",
-    "RolloutAborted": "aborted the rollout of {it}",
-    "RolloutCompleted": "completed the rollout of {it}",
-    "DevicesRetried": "let {count} try {it} again",
-}
 
 
-def of_device(stream: int, envelope: Envelope[Any], said: str = "") -> Led:
-    """A fact of the device's partition, or what it did in words of somebody else."""
-    kind = type(envelope.fact)
-    of = envelope.subject.partition("/")[2]
-    form = said or _FORMS[kind] + (f" (module {of})" if of else "")
-    by, place = str(envelope.by), f"{name(stream)}:{envelope.position}"
-    says = _says(by, form, envelope.at, place)
-    return Led(name(stream), envelope.position, envelope.at, by, kind.__name__, envelope.cause, says)
+def of_device(stream: int, envelope: Envelope[Any], done: str = "") -> Led:
+    """An event of the device's partition; `done` is what it did to one property, where that says more than its own text."""
+    by, kind = str(envelope.by), type(envelope.fact).__name__
+    text = f"{by} {done}" if done else text_of(envelope)
+    says = _placed(text, envelope.at, stream, envelope.position)
+    return Led(name(stream), envelope.position, envelope.at, by, kind, envelope.cause, says)
 
 
 def of_identity(document: DeviceDocument, origins: Mapping[Property, Envelope[Any]], stream: int) -> Iterator[Led]:
@@ -91,17 +40,14 @@ def of_identity(document: DeviceDocument, origins: Mapping[Property, Envelope[An
             yield of_device(stream, origins[one], form)
 
 
-def of_deployment(deployment_id: str, deed: Deed) -> Led:
-    """A fact on a deployment or its rollout."""
-    form = _DEEDS.get(deed.kind, "did {kind} to {it}")
-    said = form.format(it=deployment_id, phase=deed.phase, count=counted(deed.count or 0, "device"), kind=deed.kind)
-    said += f" ({deed.reason})" if deed.reason else ""
-    says = _says(deed.by, said, deed.at, f"{name(FLEET)}:{deed.position}")
+def of_deployment(deed: Deed) -> Led:
+    """An event on a deployment or its rollout."""
+    says = _placed(deed.text, deed.at, FLEET, deed.position)
     return Led(name(FLEET), deed.position, deed.at, deed.by, deed.kind, deed.cause, says)
 
 
-def _says(by: str, form: str, at: int, place: str) -> str:
-    return f"{by} {form} on {moment(at)} ({place})"
+def _placed(text: str, at: int, stream: int, position: int) -> str:
+    return f"{text} on {moment(at)} ({name(stream)}:{position})"
 
 
 # -- leaves
@@ -162,7 +108,7 @@ def _of_leaf(leaf: Judged, path: Path, module: str, envelope: Envelope[Any]) -> 
 # -- deployments
 
 
-def of_deeds(one: str, deeds: tuple[Deed, ...], admitted: Deed | None) -> Iterator[Led]:
+def of_deeds(deeds: tuple[Deed, ...], admitted: Deed | None) -> Iterator[Led]:
     """Who made a deployment what it is: its creation, what set its condition and its priority, its times, who is admitted."""
     chosen: dict[int, Deed] = {}
     for member in ("condition", "priority"):
@@ -180,7 +126,7 @@ def of_deeds(one: str, deeds: tuple[Deed, ...], admitted: Deed | None) -> Iterat
         chosen[deed.position] = deed
     if admitted is not None:
         chosen[admitted.position] = admitted
-    yield from (of_deployment(one, deed) for _, deed in sorted(chosen.items()))
+    yield from (of_deployment(deed) for _, deed in sorted(chosen.items()))
 
 
 _EDITS = {

@@ -98,7 +98,7 @@ _KEY_PARAMETER = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/api.md).",
+    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/reference/api.md).",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 LINES = {"/v1/facts", "/v1/preview"}
@@ -298,7 +298,9 @@ def _ready(request: Request) -> JSONResponse:
     ready = refusal is None and not blocked
     lag = {partition: facts for partition, facts in behind.items() if facts}
     # Events and seals go on under a clock that went back, so that it is no reason to send nobody here.
-    clock = f"{ahead / 1000:.0f} s behind the newest event or seal (docs/operating.md, Clocks)" if ahead else "ok"
+    clock = (
+        f"{ahead / 1000:.0f} s behind the newest event or seal (docs/guides/operating.md, Clocks)" if ahead else "ok"
+    )
     details = {"redis": refusal or "ok", "clock": clock, "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
     return JSONResponse({"ready": ready, **details}, 200 if ready else BUSY.status)
 

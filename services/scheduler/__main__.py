@@ -29,7 +29,7 @@ TICK_SECONDS = 1.0
 
 logger = structlog.get_logger()
 
-_ABOUT_CLOCKS = "docs/operating.md, Clocks"
+_ABOUT_CLOCKS = "docs/guides/operating.md, Clocks"
 
 
 def _now_ms() -> int:

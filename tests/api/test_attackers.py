@@ -98,7 +98,7 @@ def ask(gate: Guarded, headers: dict[str, str], method: str, path: str) -> httpx
 
 NO_ENTRY = (
     "the credentials are missing, wrong or expired; the header Authorization takes a token, or a shared access"
-    " signature with a key of a policy, a device or a module that covers the path (docs/api.md)"
+    " signature with a key of a policy, a device or a module that covers the path (docs/reference/api.md)"
 )
 FORBIDDEN = "these credentials do not allow that: "
 

@@ -1,4 +1,4 @@
-"""Which permissions a route requires, path by path, as docs/api.md says it, and how it treats scopes."""
+"""Which permissions a route requires, path by path, as docs/reference/api.md says it, and how it treats scopes."""
 
 import pytest
 from fastapi import FastAPI

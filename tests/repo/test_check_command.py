@@ -12,7 +12,7 @@ from services.cli.app import app
 from services.demo.manifests import base, camera_layer
 from tests.repo.tree import text
 
-PAGES = (Path("README.md"), Path("docs/readiness.md"))
+PAGES = (Path("README.md"), Path("docs/reference/readiness.md"))
 COMMANDS = [line for page in PAGES for line in re.findall(r"^(?:    )?twinfold (check .*)$", text(page), re.MULTILINE)]
 
 

@@ -12,7 +12,9 @@ from tests.repo.tree import ROOT, files, text
 README = text(Path("README.md"))
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 ONE_SCREEN_LINES = 60
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+MENTION = re.compile(r"(?<![\w/.-])docs/[\w/.-]+\.(?:md|json)\b")
 VARIABLE = re.compile(r"TWINFOLD_[A-Z_]*[A-Z]")
 
 
@@ -28,8 +30,30 @@ def test_the_readme_says_what_can_be_lost(word: str) -> None:
 
 @pytest.mark.parametrize("document", [path for path in files() if path.suffix == ".md"], ids=str)
 def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
-    for target in LINK.findall(text(document)):
-        assert (ROOT / document.parent / target).exists(), target
+    for target, anchor in LINK.findall(text(document)):
+        page = ROOT / document.parent / target if target else ROOT / document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a reader's browser finds on a page: its headings in lower case, with hyphens for spaces."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_that_a_file_mentions_exists() -> None:
+    mentions = {(file, page) for file in files() if file.name != "CHANGELOG.md" for page in MENTION.findall(text(file))}
+    assert [(file, page) for file, page in sorted(mentions) if not (ROOT / page).is_file()] == []
+
+
+def test_the_table_of_contents_lists_every_page() -> None:
+    contents = text(Path("docs/README.md"))
+    listed = {(ROOT / "docs" / target).resolve() for target, _ in LINK.findall(contents)}
+    pages = {
+        path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "decisions" and path.name != "README.md"
+    }
+    assert pages - listed == set()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from events.fleet.partition import MergeCache
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.events_ahead import EventsAhead
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
 from events.log.port import Log
@@ -24,7 +25,6 @@ from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
-from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, Outcomes, Step, within
 from workers.replay.report import NAMED_MAX, Compared, Difference
 from workers.replay.snapshots import SnapshotsPassed
@@ -97,9 +97,7 @@ class Replay:
         self._refresh()
         found = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
         position = found.facts + found.left_out
-        named = traced(
-            self._log, stream, found.differences, left_out=lambda: self._fleet.skipped(stream), upto=position
-        )
+        named = traced(self._log, stream, found.differences, skips=lambda: self._fleet.skipped(stream), upto=position)
         found = msgspec.structs.replace(found, differences=named)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return msgspec.structs.replace(
@@ -120,10 +118,10 @@ class Replay:
     def _of_fleet(self, tell: Tell) -> Compared:
         beside = Beside(self._log, FLEET, FleetDocuments())
         upto = self._upto(FLEET)
-        facts = FactsAhead(
+        facts = EventsAhead(
             self._log,
             FLEET,
-            left_out=lambda: self._fleet.skipped(FLEET),
+            skips=lambda: self._fleet.skipped(FLEET),
             seen=_telling(beside.see, tell),
             stops=() if upto is None else (upto,),
         )
@@ -132,7 +130,8 @@ class Replay:
             named.add(beside.differences(facts))
             named.add(beside.faults)
         else:
-            facts.upto(upto)
+            for _ in facts.upto(upto):
+                pass
         return Compared(
             FLEET,
             facts=facts.position - len(facts.skipped),
@@ -159,14 +158,14 @@ class Replay:
         named, outcomes = Named(), 0
         passed = SnapshotsPassed(self._snapshots if documents_too else None, number, documents, named.add)
         seen: Callable[[Sequence[Envelope[Any]]], None] = beside.see if documents_too else _nothing
-        facts = FactsAhead(
+        facts = EventsAhead(
             self._log,
             number,
-            left_out=lambda: self._fleet.skipped(number),
+            skips=lambda: self._fleet.skipped(number),
             seen=_telling(seen, tell),
             stops=passed.stops if documents_too else (upto.partition,),
         )
-        folding = Folding(number, facts=facts, fleet=self._fleet, merge=self._merge, on_the_way=passed)
+        folding = Folding(number, events=facts, fleet=self._fleet, merge=self._merge, on_the_way=passed)
         decided = None if stored is None else stored.checkpoint.decided
         count = None if stored is None else stored.checkpoint.outcomes
         for step in folding.through(self._recorded, upto=upto, outcomes=count, decided=decided):
@@ -274,7 +273,7 @@ def _within_head(upto: Vector, least: Vector, head: int, fleet: FleetFacts) -> V
     return Vector(max(least.partition, min(upto.partition, head)), max(least.fleet, min(upto.fleet, fleet.position)))
 
 
-def _stopped(facts: FactsAhead) -> tuple[str, ...]:
+def _stopped(facts: EventsAhead) -> tuple[str, ...]:
     return () if facts.stopped is None else (str(facts.stopped),)
 
 

@@ -26,7 +26,7 @@ _DATA = "data:"
 def command_of(body: Json) -> ImportUpdate:
     """The command that an import request becomes.
 
-    Nothing is fetched from anywhere: a server that follows URLs reaches what its callers do not (docs/updates.md).
+    Nothing is fetched from anywhere: a server that follows URLs reaches what its callers do not (docs/guides/updates.md).
 
     Raises:
         BodyInvalid: names what is missing, or does not fit.

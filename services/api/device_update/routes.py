@@ -1,4 +1,4 @@
-"""The update service's paths, as its clients ask for them (docs/updates.md)."""
+"""The update service's paths, as its clients ask for them (docs/guides/updates.md)."""
 
 from typing import Annotated
 

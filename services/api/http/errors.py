@@ -69,7 +69,7 @@ class Unauthorized(Exception):
     def __init__(self) -> None:
         super().__init__(
             "the credentials are missing, wrong or expired; the header Authorization takes a token, or a shared access"
-            " signature with a key of a policy, a device or a module that covers the path (docs/api.md)"
+            " signature with a key of a policy, a device or a module that covers the path (docs/reference/api.md)"
         )
 
 
@@ -168,7 +168,7 @@ class DeviceNotOnline(Exception):
 
 
 class NotOffered(Exception):
-    """The contract has it, and nothing here answers for it (docs/updates.md)."""
+    """The contract has it, and nothing here answers for it (docs/guides/updates.md)."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"twinfold does not offer this: {why}")

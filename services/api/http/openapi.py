@@ -62,10 +62,10 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
         409: "There is one already, or it does not go together with what stands.",
         408: "The body did not come in time; send it again.",
         412: "The etag is not the one that stands, a delete came without, or the outcome is not what the preview showed.",
-        413: "It does not fit into one fact, or into one request (docs/api.md, Limits).",
+        413: "It does not fit into one fact, or into one request (docs/reference/api.md, Limits).",
         415: "With open access: its body is not declared as JSON.",
         422: "Its Idempotency-Key came with another request before.",
-        428: "It affects so many devices that it needs the token of a preview (docs/preview.md).",
+        428: "It affects so many devices that it needs the token of a preview (docs/guides/preview.md).",
         429: "It is too much at once; the message says how long to wait, or that an answer has to come first.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",
     }

@@ -29,7 +29,11 @@ DeploymentId = Annotated[str, Path(description=DEPLOYMENT, examples=["north"], j
 NewDeploymentId = Annotated[str, Path(description=DEPLOYMENT, examples=["south"], json_schema_extra=DEPLOYMENT_FORM)]
 RuleName = Annotated[
     str,
-    Path(description="a rule, as in docs/readiness.md", examples=["privileged"], json_schema_extra={"enum": [*BY_ID]}),
+    Path(
+        description="a rule, as in docs/reference/readiness.md",
+        examples=["privileged"],
+        json_schema_extra={"enum": [*BY_ID]},
+    ),
 ]
 WaiverName = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""What a request may weigh and how much work it is, as its route declares it (docs/api.md has it in words)."""
+"""What a request may weigh and how much work it is, as its route declares it (docs/reference/api.md has it in words)."""
 
 import msgspec
 

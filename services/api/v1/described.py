@@ -85,7 +85,7 @@ class DeploymentLine(Answered):
 
 
 class Tallied(Answered):
-    """Whom a rollout was judged on (docs/rollouts.md); each number is that of a list."""
+    """Whom a rollout was judged on (docs/guides/rollouts.md); each number is that of a list."""
 
     target: int
     admitted: int

@@ -105,7 +105,7 @@ def _why_not(request: Request, deployment_id: str) -> str:
         return ""
     deeds = room.deeds.of(deployment_id, upto=room.log.head(FLEET))
     if deeds and deeds[-1].kind == DeploymentDeleted.__name__:
-        return of_deployment(deployment_id, deeds[-1]).says
+        return of_deployment(deeds[-1]).says
     alike = near(deployment_id, (name for name, _ in deployments(room.log)))
     return f"did you mean {' or '.join(map(repr, alike))}?" if alike else ""
 

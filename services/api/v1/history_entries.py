@@ -8,9 +8,9 @@ from pyroaring import BitMap
 
 from events import canonical
 from events.audit.errors import SearchInvalid
-from events.audit.saying import sentence
 from events.audit.search import Found, Order, Page, Range, Search, Searching
 from events.canonical import JsonObject
+from events.event_text import event_text
 from events.fleet.outcome import Outcome
 from events.log.codec import decode_entry
 from events.log.errors import UnreadableFact
@@ -124,7 +124,7 @@ class Auditing:
             "by": by or None,
             "version": event.get("version"),
             "cause": event.get("cause"),
-            "sentence": sentence(told.kind, subject=subject, by=by, data=data),
+            "sentence": event_text(told.kind, subject=subject, by=by, data=data),
             "data": data,
         }
 

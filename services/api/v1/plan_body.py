@@ -1,4 +1,4 @@
-"""How a rollout's plan is written in a body (docs/rollouts.md)."""
+"""How a rollout's plan is written in a body (docs/guides/rollouts.md)."""
 
 from typing import Annotated, Any, Literal
 
@@ -102,7 +102,7 @@ _PLAN: dict[str, Any] = {
 
 
 class PlanBody(_PlanPart):
-    """How a deployment reaches its devices (docs/rollouts.md). A phase may be written `10%` or `50`."""
+    """How a deployment reaches its devices (docs/guides/rollouts.md). A phase may be written `10%` or `50`."""
 
     model_config = example(_PLAN)
 

@@ -1,7 +1,12 @@
 """Which permissions a route requires, path by path, as docs/reference/api.md says it, and how it treats scopes."""
 
+import itertools
+import re
+
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.routing import Match
 
 from events import (
     AcknowledgeDesired,
@@ -35,6 +40,7 @@ from services.api.http.access import (
     DeclaringRouter,
     Open,
     Permissions,
+    access_of,
 )
 from services.api.http.access import REGISTRY_READ as READ
 from services.api.http.access import REGISTRY_WRITE as WRITE
@@ -45,7 +51,7 @@ from services.api.v1.facts import _KINDS
 
 @pytest.fixture(scope="module")
 def routes() -> RouteIndex:
-    return add_routes(FastAPI())
+    return add_routes(FastAPI(openapi_url=None))
 
 
 @pytest.mark.parametrize(
@@ -189,6 +195,25 @@ def test_a_path_or_a_method_that_is_not_there_is_authorized_all_the_same(
     assert (route.exists, route.access.permissions) == (False, permissions)
 
 
+@pytest.mark.parametrize("name", ["query", "testQueries", "modules", "$edgeHub", "..", "a/b", "a%2Fb", "", "x:cancel"])
+def test_a_request_is_authorized_for_the_route_that_answers_it(name: str) -> None:
+    app = FastAPI(openapi_url=None)
+    routes = add_routes(app)
+    paths = {re.sub(r"\{[^}]+\}", name, context.path or "") for context in iter_route_contexts(app.routes)}
+    for path, method in itertools.product(sorted(paths), ("GET", "POST", "PUT", "PATCH", "DELETE", "get")):
+        scope = {"type": "http", "method": method, "path": path, "root_path": ""}
+        answering = next((one for one in app.routes if one.matches(dict(scope))[0] is Match.FULL), None)
+        route = routes.match(method, path)
+        assert route.exists is (answering is not None), (method, path)
+        if answering is not None:
+            declared = [
+                access_of(context.original_route)
+                for context in iter_route_contexts([answering])
+                if method in (context.methods or ())
+            ]
+            assert route.access in declared, (method, path)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "scope", "device"),
     [
@@ -244,7 +269,7 @@ def test_a_route_is_about_a_device_of_the_scope_or_keeps_within_it_or_is_closed(
 def test_an_api_with_a_route_that_declares_nothing_or_nothing_that_fits_does_not_start(
     access: Access | None, path: str, problem: str
 ) -> None:
-    app, router = FastAPI(), DeclaringRouter(read=access)
+    app, router = FastAPI(openapi_url=None), DeclaringRouter(read=access)
     router.add_api_route(path, lambda: None, methods=["GET"])
     app.include_router(router)
     with pytest.raises(RoutesUndeclared, match=problem.replace("{", r"\{")):

@@ -54,7 +54,6 @@ OPERATIONS: Sequence[tuple[int, str, str]] = (
     (FACTS, "POST", "/v1/facts"),
     (READ, "GET", "/v1/nowhere"),
     (WRITE, "PUT", "/v1/nowhere"),
-    (ADMIN, "GET", "/v1/devices/victim/personal"),
     (ADMIN, "GET", "/v1/webhooks"),
     (ADMIN, "PUT", "/v1/webhooks/mine"),
     (ADMIN, "DELETE", "/v1/webhooks/mine"),

@@ -14,6 +14,7 @@ from events.access.scope import Scope
 from events.deployment.advice import Advice
 from events.device.personal import personal_paths
 from events.device.state import decode_device
+from events.explain.deployment_history import DeploymentHistory
 from events.history.moment import Moment
 from events.log.connect import Client
 from events.log.keys import FLEET
@@ -32,7 +33,6 @@ from events.readiness.profile import PROFILES, Profile
 from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
-from events.view_store.deeds import Deeds
 from events.view_store.fleet_view import FleetView, Within
 from events.view_store.port import ViewStore
 from events.view_store.querying import Querying
@@ -74,7 +74,7 @@ class Room(msgspec.Struct, frozen=True):
     judging: Judging
     history: History
     streams: RawStreams
-    deeds: Deeds
+    deployment_history: DeploymentHistory
     work: WorkCounts
     conflicts: Counter
     looking: Looking
@@ -256,7 +256,7 @@ def open_room(settings: Settings) -> Room:
         judging=Judging(log, views),
         history=History(log),
         streams=streams,
-        deeds=Deeds(streams),
+        deployment_history=DeploymentHistory(streams),
         work=WorkCounts(log.client),
         fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from events.deployment.facts import Admission, Kept
+from events.explain.rollout_turn import Order
 from events.log.port import Log
 from events.rollout import saying
 from events.rollout.cohort import place
@@ -12,7 +13,6 @@ from events.rollout.facts import Results, RollbackBegan
 from events.rollout.planner import Judgement, order_of, universe
 from events.rollout.saying import NOT_STARTED
 from events.rollout.state import RolloutDocument
-from events.rollout.turn import Order
 from events.rollout.words import progress
 from events.view_store.census import CensusReader
 from events.view_store.port import ViewStore

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from events.explain.verdict import Reason, Verdict
 from events.rollout.state import State
-from events.views.explained import Reason, Verdict
 from services.api.http.openapi import Answered
 from services.api.v1.described import AsOf, ModuleStatus
 

@@ -1,4 +1,4 @@
-"""Which fact made a value what it is: the oldest one since which it has been the same, found by reading backwards."""
+"""Which event made a value what it is: the oldest event since which it has been the same, found by reading backwards."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -37,13 +37,13 @@ EDGE = Property(("edge",))
 ENABLED = Property(("enabled",))
 
 
-class Origins:
-    """Takes the facts of a device and its modules, newest first; `found` has what each property goes back to."""
+class LastChanges:
+    """Takes the events of a device and its modules, newest first; `found` has what each property goes back to."""
 
-    def __init__(self, device_id: str, wanted: Mapping[Property, Any]) -> None:
-        """`wanted` are properties with their values now, ABSENT for what is not there."""
+    def __init__(self, device_id: str, values: Mapping[Property, Any]) -> None:
+        """`values` are properties with their values now, ABSENT for what is not there."""
         self._device_id = device_id
-        self._open = dict(wanted)
+        self._open = dict(values)
         self.found: dict[Property, Envelope[Any]] = {}
 
     @property
@@ -54,35 +54,35 @@ class Origins:
     def look(self, envelope: Envelope[Any]) -> None:
         """Take the next older fact."""
         module = envelope.subject[len(self._device_id) + 1 :]
-        for one in list(self._open):
-            after = _after(envelope.fact, one, module)
+        for prop in list(self._open):
+            after = _after(envelope.fact, prop, module)
             if after is _UNTOUCHED:
                 continue
-            if _same(after, self._open[one]) or one not in self.found:
-                self.found[one] = envelope
-            if isinstance(envelope.fact, DeviceRegistered) or not _same(after, self._open[one]):
-                del self._open[one]
+            if _same(after, self._open[prop]) or prop not in self.found:
+                self.found[prop] = envelope
+            if isinstance(envelope.fact, DeviceRegistered) or not _same(after, self._open[prop]):
+                del self._open[prop]
 
 
-def _after(fact: DeviceFact, one: Property, module: str) -> object:
+def _after(fact: DeviceFact, prop: Property, module: str) -> object:
     """The value that a fact leaves a property with, if it says anything of it; `module` is whose fact it is."""
     if isinstance(fact, DeviceRegistered):
-        return {EDGE: fact.edge, ENABLED: fact.enabled}.get(one, ABSENT)
-    if one in {EDGE, ENABLED}:
+        return {EDGE: fact.edge, ENABLED: fact.enabled}.get(prop, ABSENT)
+    if prop in {EDGE, ENABLED}:
         if not isinstance(fact, DeviceUpdated):
             return _UNTOUCHED
-        return fact.edge if one == EDGE else fact.enabled
+        return fact.edge if prop == EDGE else fact.enabled
     if isinstance(fact, ModuleCreated | ModuleDeleted):
-        return ABSENT if one.module == fact.module_id else _UNTOUCHED
-    if module != one.module:
+        return ABSENT if prop.module == fact.module_id else _UNTOUCHED
+    if module != prop.module:
         return _UNTOUCHED
-    section, *path = one.path
+    section, *path = prop.path
     match fact:
         case TwinPatched(tags=tags) if tags is not None and section == "tags":
             return _patched(tags, path)
         case TwinReplaced(tags=tags) if section == "tags":
-            found = _patched(tags, path)
-            return ABSENT if found is _UNTOUCHED else found
+            value = _patched(tags, path)
+            return ABSENT if value is _UNTOUCHED else value
         case PropertiesReported(patch) if section == "reported":
             return _patched(patch, path)
         case _:
@@ -100,8 +100,8 @@ def _patched(patch: Any, path: list[str]) -> object:
     return ABSENT if node is None else node
 
 
-def _same(one: object, other: object) -> bool:
+def _same(before: object, after: object) -> bool:
     # An object is patched piece by piece: that it is one is all that can be compared. True == 1 in Python, though not in JSON.
-    if isinstance(one, dict) and isinstance(other, dict):
+    if isinstance(before, dict) and isinstance(after, dict):
         return True
-    return isinstance(one, bool) == isinstance(other, bool) and one == other
+    return isinstance(before, bool) == isinstance(after, bool) and before == after

@@ -2,11 +2,11 @@
 
 import pytest
 
+from events.explain.rollout_turn import Order, turn, turn_text
+from events.explain.verdict import Twin
 from events.rollout import saying
 from events.rollout.plan import Phase, Plan
 from events.rollout.state import State
-from events.rollout.turn import Order, told, turn
-from events.views.explained import Twin
 from tests.rollout.given import in_state
 
 LATE = Twin("d", {"ring": "late"})
@@ -31,14 +31,14 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(order: Order | None
     waits = saying.approval(1, PLAN)
     found = turn(document, LATE, enabled=True, order=order, waits=waits)
     assert found.comes_with == comes
-    said = told(found, document, enabled=True)
+    said = turn_text(found, document, enabled=True)
     assert said == (f"its rollout has not come to it: phase 2 of 3 waits for somebody to approve of it; {sentence}")
 
 
 def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:
     document = in_state(State.PAUSED, PLAN)
     found = turn(document, LATE, enabled=True, order=Order(7, 20), waits="")
-    assert told(found, document, enabled=True) == "its rollout is paused: too hot"
+    assert turn_text(found, document, enabled=True) == "its rollout is paused: too hot"
 
 
 def test_the_place_that_a_percentage_reaches_is_the_one_that_the_planner_admits() -> None:

@@ -11,14 +11,8 @@ from msgspec.structs import replace
 
 from events.canonical import Json, JsonObject
 from events.deployment.facts import Everyone
-from events.fleet.rows import PINNED, Layer, Row, Standing
-from events.manifest.document import DEVICE, MODULE, Kind, by_module
-from events.manifest.merge import conflicts, merge
-from events.properties import is_secret
-from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
-from events.targeting.judged import Judged, judge
-from events.targeting.parse import parse
-from events.views.explained import (
+from events.explain.judged_condition import Judged, judge
+from events.explain.verdict import (
     Contest,
     Known,
     Obstacle,
@@ -31,6 +25,12 @@ from events.views.explained import (
     Weighed,
     scope_of,
 )
+from events.fleet.rows import PINNED, Layer, Row, Standing
+from events.manifest.document import DEVICE, MODULE, Kind, by_module
+from events.manifest.merge import conflicts, merge
+from events.properties import is_secret
+from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
+from events.targeting.parse import parse
 from events.views.kept import Kept, Place
 from events.views.reading import in_the_way, places_of, targets_of
 
@@ -43,15 +43,22 @@ def weigh(
     `kept` holds PASSED_OVER_HASHES as of the standpoint, and is `None` where nothing is to be read of the views.
     """
     weighing = _Weighing(subject, standpoint, kept)
-    found = [one for name, known in deployments.items() for one in weighing.of(name, known)]
-    return tuple(sorted(found, key=_order))
+    weighed = [each for name, known in deployments.items() for each in weighing.of(name, known)]
+    return tuple(sorted(weighed, key=_order))
 
 
 _FIRST = {Verdict.BASE: 0, Verdict.LAYER: 1, Verdict.APPLIES: 2}
 
 
-def _order(one: Weighed) -> tuple[int, int, int, int, str, str]:
-    return (_FIRST.get(one.verdict, 3), one.place, -one.priority, -one.created, one.id, one.module)
+def _order(weighed: Weighed) -> tuple[int, int, int, int, str, str]:
+    return (
+        _FIRST.get(weighed.verdict, 3),
+        weighed.place,
+        -weighed.priority,
+        -weighed.created,
+        weighed.id,
+        weighed.module,
+    )
 
 
 class _Weighing:
@@ -68,7 +75,7 @@ class _Weighing:
     def of(self, name: str, known: Known) -> Iterator[Weighed]:
         document = known.document
         if document.kind is not Kind.MODULE:
-            yield self._one(name, known, "", _judged(document.target_condition, self._subject.twin))
+            yield self._against(name, known, "", _judged(document.target_condition, self._subject.twin))
             return
         condition = module_condition(document.target_condition)
         modules = self._modules(name, condition)
@@ -77,7 +84,7 @@ class _Weighing:
         for module in modules:
             twin = self._subject.modules.get(module, Twin(self._subject.twin.device_id))
             judged = None if condition is None else judge(condition.of(module), twin)
-            yield self._one(name, known, module, judged)
+            yield self._against(name, known, module, judged)
 
     def _modules(self, name: str, condition: ModuleCondition | None) -> list[str]:
         """Those that the device has and a condition can be about, and those that the views have all the same."""
@@ -86,7 +93,7 @@ class _Weighing:
         if condition is None:
             return sorted(targeted)
         named = condition.module_id
-        can_be = {one for one in self._subject.modules if can_be_for(one) and named in {one, EVERY_MODULE}}
+        can_be = {name for name in self._subject.modules if can_be_for(name) and named in {name, EVERY_MODULE}}
         return sorted(can_be | targeted)
 
     def _without(self, name: str, known: Known, condition: ModuleCondition | None) -> Weighed:
@@ -95,7 +102,7 @@ class _Weighing:
         reason = Reason.CONDITION if condition is None else Reason.NO_MODULE
         return replace(self._plain(name, known, module), obstacle=Obstacle(reason), holds=False)
 
-    def _one(self, name: str, known: Known, module: str, condition: Judged | None) -> Weighed:
+    def _against(self, name: str, known: Known, module: str, condition: Judged | None) -> Weighed:
         scope = _judged(scope_of(known.document), self._subject.twin)
         layer = self._layers.get(name)
         targeted = layer is not None and module in self._targeting.get(layer, set())
@@ -159,22 +166,21 @@ def contests(row: Row, contents: Mapping[str, JsonObject]) -> tuple[Contest, ...
 
     `contents` has the contents of the deployments that the row names, as far as they are still there.
     """
-    found: list[Contest] = []
+    contested: list[Contest] = []
     for stack, module in stacks_of(row):
-        known = [(layer.id, contents[layer.id]) for layer in stack if layer.id in contents]
-        named = [(name, _for(content, module)) for name, content in known]
-        for one in conflicts(named):
-            leaf = tuple(one.path.split(".")[2:])
-            values = {name: _set_by(content, one.module, leaf) for name, content in named}
-            found.append(
+        named = [(layer.id, _for(contents[layer.id], module)) for layer in stack if layer.id in contents]
+        for conflict in conflicts(named):
+            leaf = tuple(conflict.path.split(".")[2:])
+            values = {name: _set_by(content, conflict.module, leaf) for name, content in named}
+            contested.append(
                 Contest(
-                    one.module,
-                    one.path,
-                    Setter(one.winner, values[one.winner]),
-                    tuple(Setter(name, values[name]) for name in one.losers),
+                    conflict.module,
+                    conflict.path,
+                    Setter(conflict.winner, values[conflict.winner]),
+                    tuple(Setter(name, values[name]) for name in conflict.losers),
                 )
             )
-    return tuple(found)
+    return tuple(contested)
 
 
 def stacks_of(row: Row) -> Iterator[tuple[tuple[Layer, ...], str]]:

@@ -34,9 +34,9 @@ def judge(condition: Condition, twin: TwinLike) -> Judged:
             return Judged(condition, truth, (judge(term, twin),))
         case Comparison(path, _, literal):
             value = value_at(path, twin)
-            wanted = {"string": "text"}.get(kind_of(literal).value, kind_of(literal).value)
+            expected = {"string": "text"}.get(kind_of(literal).value, kind_of(literal).value)
             found = type_of(value)
-            return Judged(condition, truth, (), found, None if value is MISSING else value, found == wanted)
+            return Judged(condition, truth, (), found, None if value is MISSING else value, found == expected)
         case IsDefined(path):
             value = value_at(path, twin)
             return Judged(condition, truth, (), type_of(value), None if value is MISSING else value)

@@ -64,7 +64,7 @@ def _comes_with(document: RolloutDocument, twin: TwinLike, order: Order | None) 
     return 0
 
 
-def told(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
+def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
     """The same in a sentence without a subject: `phase 1 of 3 (10 %) is open; its place is 7 of 20, so that it comes with phase 2`."""
     if not enabled:
         return "it is disabled, and a rollout admits enabled devices alone"

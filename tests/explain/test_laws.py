@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.envelope import Vector
+from events.explain.assessment import weigh
+from events.explain.verdict import Reason, Standpoint, Subject, Twin, Verdict, Weighed
 from events.fleet.rows import Row, Standing
 from events.manifest.document import Kind
 from events.view_store.memory import MemoryViewStore
-from events.views.explain import weigh
-from events.views.explained import Reason, Standpoint, Subject, Twin, Verdict, Weighed
 from events.views.reading import passed_over, targets_of
-from tests.fleet.explained import known_of, row_at, weighed
+from tests.explain.explained import known_of, row_at, weighed
 from tests.fleet.histories import History, Model, histories
 from tests.fleet.test_laws import run, steps
 

@@ -1,7 +1,7 @@
 import pytest
 
 from events.deployment.facts import DeploymentCreated
-from events.deployment.listing import labelled, matches_labels
+from events.view_store.deployments import labelled, matches_labels
 from tests.deployment.given import standing
 from tests.manifest.contents import content
 

@@ -16,11 +16,11 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
-from events.device.origins import ABSENT, EDGE, ENABLED, Origins, Property
 from events.device.state import DeviceDocument, evolve_device, section
 from events.envelope import Envelope, Principal
+from events.explain.last_change import ABSENT, EDGE, ENABLED, LastChanges, Property
+from events.explain.verdict import Twin
 from events.targeting.evaluate import MISSING, value_at
-from events.views.explained import Twin
 
 SITE = Property(("tags", "site"))
 ADA = Principal.parse("user:ada")
@@ -35,11 +35,11 @@ def envelopes(*facts: DeviceFact | tuple[str, DeviceFact]) -> list[Envelope[Any]
 
 
 def origin(one: Property, now: Any, *facts: DeviceFact | tuple[str, DeviceFact]) -> int | None:
-    origins = Origins("d", {one: now})
+    last_changes = LastChanges("d", {one: now})
     for envelope in reversed(envelopes(*facts)):
-        if not origins.is_done:
-            origins.look(envelope)
-    found = origins.found.get(one)
+        if not last_changes.is_done:
+            last_changes.look(envelope)
+    found = last_changes.found.get(one)
     return None if found is None else found.position
 
 

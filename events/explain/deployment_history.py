@@ -1,4 +1,4 @@
-"""What was done to each deployment and its rollout, and by whom: kept up from the fleet's stream as far as somebody asks."""
+"""What was done to each deployment and its rollout, and by whom: read on from the fleet's stream as far as a caller asks."""
 
 import contextlib
 import threading
@@ -22,7 +22,7 @@ from events.rollout.facts import DevicesAdmitted, RolloutFact
 from events.rollout.sets import FleetSet
 
 
-class Deed(msgspec.Struct, frozen=True):
+class HistoryEntry(msgspec.Struct, frozen=True):
     """An event on a deployment, or on its rollout, without its content and without sets of devices.
 
     `text` says what it did, without the time. `condition` and `priority` are what it set them to, `None` where it set neither.
@@ -41,20 +41,20 @@ class Deed(msgspec.Struct, frozen=True):
 _WANTED = Wanted(types=frozenset(kind.__name__ for union in (DeploymentFact, RolloutFact) for kind in get_args(union)))
 
 
-class Deeds:
-    """Every deed there was, by deployment, those of deleted ones as well. May be asked by several threads.
+class DeploymentHistory:
+    """Every event on a deployment or its rollout, also of deleted deployments. Safe for several threads.
 
-    What cannot be read is left out: where the fleet's stream stops workers, explanations still have the rest.
+    Skips what cannot be read: where the fleet's stream stops workers, explanations still have the rest.
     """
 
     def __init__(self, streams: RawStreams) -> None:
         self._streams = streams
         self._position = 0
-        self._by_id: dict[str, list[Deed]] = {}
+        self._by_id: dict[str, list[HistoryEntry]] = {}
         self._lock = threading.Lock()
 
-    def of(self, deployment_id: str, *, upto: int) -> tuple[Deed, ...]:
-        """What was done to the one that was made last under an id, oldest first, up to a position of the fleet's stream.
+    def of(self, deployment_id: str, *, upto: int) -> tuple[HistoryEntry, ...]:
+        """The events on the deployment that was created last under an id, oldest first, up to a position of the fleet's stream.
 
         Raises:
             LogUnavailable: Redis does not answer.
@@ -62,10 +62,12 @@ class Deeds:
         """
         with self._lock:
             self._read_on(upto)
-            every = self._by_id.get(deployment_id, [])
-            some = every[: bisect_right(every, upto, key=lambda deed: deed.position)]
-        made = (number for number in reversed(range(len(some))) if some[number].kind == DeploymentCreated.__name__)
-        return tuple(some[next(made, 0) :])
+            entries = self._by_id.get(deployment_id, [])
+            entries = entries[: bisect_right(entries, upto, key=lambda entry: entry.position)]
+        created = (
+            index for index in reversed(range(len(entries))) if entries[index].kind == DeploymentCreated.__name__
+        )
+        return tuple(entries[next(created, 0) :])
 
     def _read_on(self, upto: int) -> None:
         while self._position < upto:
@@ -84,13 +86,13 @@ class Deeds:
     def _note(self, entry: RawEntry) -> None:
         with contextlib.suppress(UnreadableFact):
             envelope = decode_entry(name(FLEET), entry.position, entry.fields)
-            self._by_id.setdefault(deployment_of(envelope.subject), []).append(_deed(envelope))
+            self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
 
 
-def _deed(envelope: Envelope[Fact]) -> Deed:
+def _entry(envelope: Envelope[Fact]) -> HistoryEntry:
     fact = envelope.fact
     edited = isinstance(fact, DeploymentCreated | DeploymentUpdated)
-    return Deed(
+    return HistoryEntry(
         envelope.position,
         envelope.at,
         str(envelope.by),
@@ -102,13 +104,17 @@ def _deed(envelope: Envelope[Fact]) -> Deed:
     )
 
 
-def admitting(log: Log, deeds: Iterable[Deed], *, number: int, ordinal: int, looks: int = 200) -> Deed | None:
-    """The deed that admitted a device, by its partition and ordinal, among the newest so many that admitted anybody."""
-    some = [deed for deed in deeds if deed.kind == DevicesAdmitted.__name__]
-    for deed in reversed(some[-looks:]):
-        for envelope in log.read(FLEET, after=deed.position - 1, limit=1):
+ADMISSIONS_MAX = 200
+"""The newest so many admissions are searched for a device."""
+
+
+def admission_of(log: Log, history: Iterable[HistoryEntry], *, number: int, ordinal: int) -> HistoryEntry | None:
+    """The event that admitted a device, by its partition and ordinal; `None` where none of the newest ADMISSIONS_MAX did."""
+    admissions = [entry for entry in history if entry.kind == DevicesAdmitted.__name__]
+    for entry in reversed(admissions[-ADMISSIONS_MAX:]):
+        for envelope in log.read(FLEET, after=entry.position - 1, limit=1):
             if isinstance(envelope.fact, DevicesAdmitted) and ordinal in FleetSet.of(
                 envelope.fact.devices
             ).of_partition(number):
-                return deed
+                return entry
     return None

@@ -1,4 +1,4 @@
-"""The facts that led a device to where it is: read backwards through its partition, once, as far as somebody wants."""
+"""The events that led a device to where it is: its partition read backwards once, as far as the caller wants."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import msgspec
 
 from events.device.facts import ConfigurationSet, DesiredDelivered, DeviceRegistered, DeviceRetired, PropertiesReported
 from events.device.identifiers import AGENT, module_subject
-from events.device.origins import Origins, Property
 from events.envelope import Envelope
+from events.explain.last_change import LastChanges, Property
 from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing, UnreadableFact
 from events.log.port import Fact
 from events.log.raw import RawStreams
@@ -18,13 +18,13 @@ from events.log.subjects import facts_of
 class Traced(msgspec.Struct, frozen=True):
     """What was found, looking back from a position to `back_to` (+ 1).
 
-    `origins` says since which fact each property has been as it is. `reported` is the agent's last report, `by_hand` the last
-    configuration set by hand; `registered` and `retired` begin and end the device's last generation. `undecided` are the facts
-    that workers have not come to, and `moving` those that came with the outcome.
+    `last_changes` has, for each property, the event since which it has been as it is. `reported` is the agent's last report,
+    `by_hand` the last configuration set by hand; `registered` and `retired` begin and end the device's last generation.
+    `undecided` are the events that workers have not come to, and `moving` those that came with the assignment change.
     """
 
     back_to: int = 0
-    origins: Mapping[Property, Envelope[Any]] = {}
+    last_changes: Mapping[Property, Envelope[Any]] = {}
     reported: Envelope[Any] | None = None
     by_hand: Envelope[Any] | None = None
     registered: Envelope[Any] | None = None
@@ -43,7 +43,7 @@ NOT_THERE = (LogLostItsTail, DepotUnavailable, SegmentDamaged, SegmentMissing)
 def trace(
     streams: RawStreams,
     device_id: str,
-    wanted: Mapping[Property, Any],
+    values: Mapping[Property, Any],
     *,
     partitions: int,
     upto: int,
@@ -58,38 +58,38 @@ def trace(
     Raises:
         LogUnavailable: Redis does not answer.
     """
-    origins = Origins(device_id, wanted)
-    modules = {one.module for one in wanted if one.module} | {AGENT}
+    last_changes = LastChanges(device_id, values)
+    modules = {prop.module for prop in values if prop.module} | {AGENT}
     subjects = [device_id, *sorted(module_subject(device_id, module) for module in modules)]
     seen = _Seen(device_id)
     upper, least, window = upto, max(0, upto - entries_max), WINDOW_ENTRIES
-    while upper > least and not (seen.registered and origins.is_done):
+    while upper > least and not (seen.registered and last_changes.is_done):
         after = max(least, upper - window)
         try:
-            found = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
+            envelopes = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
         except NOT_THERE:
             break
-        for envelope in reversed(found):
-            origins.look(envelope)
+        for envelope in reversed(envelopes):
+            last_changes.look(envelope)
             seen.look(envelope, decided=decided, span=span)
             if seen.registered:
                 break
         upper, window = after, min(2 * window, WINDOW_ENTRIES_MAX)
-    return seen.traced(upper, origins)
+    return seen.traced(upper, last_changes)
 
 
 def _readable(
     streams: RawStreams, subjects: Sequence[str], *, partitions: int, after: int, upto: int
 ) -> list[Envelope[Fact]]:
-    """The facts of some subjects without those that do not decode: these stop workers, and not the answer to why."""
-    found: list[Envelope[Fact]] = []
+    """The events of some subjects. Skips those that do not decode: they stop workers, but not an explanation."""
+    envelopes: list[Envelope[Fact]] = []
     while True:
         try:
-            found.extend(facts_of(streams, subjects, partitions=partitions, after=after, upto=upto))
+            envelopes.extend(facts_of(streams, subjects, partitions=partitions, after=after, upto=upto))
         except UnreadableFact as error:
             after = error.position
         else:
-            return found
+            return envelopes
 
 
 class _Seen:
@@ -121,10 +121,10 @@ class _Seen:
         elif span[0] < envelope.position <= span[1]:
             self._moving.append(envelope)
 
-    def traced(self, back_to: int, origins: Origins) -> Traced:
+    def traced(self, back_to: int, last_changes: LastChanges) -> Traced:
         return Traced(
             0 if self.registered else back_to,
-            origins.found,
+            last_changes.found,
             self._reported,
             self._last.get(ConfigurationSet),
             self.registered,
@@ -134,5 +134,5 @@ class _Seen:
         )
 
 
-def _ascending(some: Sequence[Envelope[Any]]) -> tuple[Envelope[Any], ...]:
-    return tuple(reversed(some))
+def _ascending(newest_first: Sequence[Envelope[Any]]) -> tuple[Envelope[Any], ...]:
+    return tuple(reversed(newest_first))

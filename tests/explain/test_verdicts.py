@@ -25,6 +25,10 @@ from events.device.facts import (
     TwinPatched,
 )
 from events.envelope import Vector
+from events.explain import answer_text
+from events.explain.assessment import contests
+from events.explain.verdict import Known, Obstacle, Reason, Standpoint, Subject, Twin, Verdict, Weighed
+from events.explain.verdict_text import ExplainContext, verdict
 from events.fleet.rows import Layer, Own, Row, Standing
 from events.manifest.document import DEVICE, Kind
 from events.rollout.facts import (
@@ -38,10 +42,7 @@ from events.rollout.facts import (
     RolloutStarted,
 )
 from events.rollout.plan import Phase, Plan
-from events.views import telling
-from events.views.explain import contests
-from events.views.explained import Known, Obstacle, Reason, Standpoint, Subject, Twin, Verdict, Weighed
-from tests.fleet.explained import Told, told
+from tests.explain.explained import Told, told
 from tests.fleet.histories import History
 from tests.rollout.given import EVIDENCE, admitted, deployment, devices
 from tests.workers.system import base, layer
@@ -377,17 +378,17 @@ def test_who_sets_what_is_told_with_the_values_of_all_who_disagree() -> None:
 
 
 def test_what_a_rollback_brought_back_says_so() -> None:
-    context = telling.Context("d0", Subject(Twin("d0")), Standpoint(), {}, 0)
+    context = ExplainContext("d0", Subject(Twin("d0")), Standpoint(), {}, 0)
     one = Weighed(
         "a", 1, Kind.EDGE, 1, layered=False, verdict=Verdict.PASSED_OVER, obstacle=Obstacle(Reason.RESTORED), holds=True
     )
     known = Known(deployment())
-    assert telling.verdict(one, msgspec.structs.replace(context, deployments={"a": known})).startswith(
+    assert verdict(one, msgspec.structs.replace(context, deployments={"a": known})).startswith(
         "it does not get a: a rollback brought the device back to what it had before"
     )
     held = {"wanted": (Layer("b", 2),), "reason": "too big"}
     rows = {standing: Row(standing, (Layer("a", 1),), "x", {"m": 2}, **held) for standing in Standing}
-    runs = {standing: telling.runs(row) for standing, row in rows.items()}
+    runs = {standing: answer_text.runs(row) for standing, row in rows.items()}
     assert runs == {
         Standing.MANAGED: "runs a",
         Standing.UNMANAGED: "is unmanaged: nothing targets it any more, and it keeps what a gave it",

@@ -9,10 +9,10 @@ from msgspec import UNSET
 from events.canonical import Json
 from events.deployment.state import DeploymentDocument
 from events.envelope import Vector
+from events.explain.judged_condition import Judged
 from events.fleet.rows import NO_ROW, Row
 from events.manifest.document import Kind
 from events.rollout.state import RolloutDocument
-from events.targeting.judged import Judged
 from events.views.reading import Why
 
 
@@ -152,45 +152,3 @@ class Standpoint(msgspec.Struct, frozen=True):
 def scope_of(document: DeploymentDocument) -> str:
     """A deployment's scope; `*` where it has none."""
     return "*" if document.scope is UNSET else document.scope
-
-
-class HubReport(msgspec.Struct, frozen=True):
-    """What `$edgeHub` answered last: for which version, with which code; `wanted` is the version that it is to answer for."""
-
-    version: int | None
-    code: int | None
-    wanted: int
-
-
-class Reported(msgspec.Struct, frozen=True):
-    """What a device's agent reported last, at a time (milliseconds; -1 for never): for which version, with which code.
-
-    `wanted` is the version that it is to answer for; `modules` are runtime statuses by name, `desired` what they should be.
-    `hub` is the same of `$edgeHub`, `None` where it has nothing to answer for. `undelivered` are the modules that do not have
-    their sections yet. `is_stale` where the states of modules were reported before the agent's answer. `standing` is what the
-    views make of all that: `healthy`, `unhealthy`, `unknown`, or `pending` until everything is acknowledged.
-    """
-
-    at: int = -1
-    version: int | None = None
-    code: int | None = None
-    description: str = ""
-    wanted: int = 0
-    modules: Mapping[str, str] = {}
-    desired: Mapping[str, str] = {}
-    standing: str = "pending"
-    hub: HubReport | None = None
-    undelivered: tuple[str, ...] = ()
-    is_stale: bool = False
-
-
-class Led(msgspec.Struct, frozen=True):
-    """A fact that led here: where it stands, when it came (milliseconds), who is behind it, and in words what it did."""
-
-    stream: str
-    position: int
-    at: int
-    by: str
-    act: str
-    cause: str
-    says: str

@@ -5,16 +5,17 @@ import msgspec
 from events.deployment import state as deployment_state
 from events.deployment.state import DeploymentDocument
 from events.envelope import Vector
+from events.explain.answer_text import of_device
+from events.explain.assessment import weigh
+from events.explain.rollout_turn import turn
+from events.explain.verdict import Known, Standpoint, Subject, Twin, Weighed
+from events.explain.verdict_text import ExplainContext, verdict
 from events.fleet.deployments import deployment_of
 from events.fleet.rows import NO_ROW, Row
 from events.rollout import state as rollout_state
 from events.rollout.facts import RolloutFact
 from events.rollout.state import RolloutDocument
-from events.rollout.turn import turn
 from events.view_store.memory import MemoryViewStore
-from events.views import telling
-from events.views.explain import weigh
-from events.views.explained import Known, Standpoint, Subject, Twin, Weighed
 from events.views.kept import Kept
 from tests.fleet.histories import History, Model
 from tests.fleet.test_laws import run
@@ -97,6 +98,6 @@ def told(
         for name, one in known.items()
         if one.rollout is not None
     }
-    context = telling.Context(device_id, subject, at, known, now, turns)
-    verdicts = {one.id + f"/{one.module}" * bool(one.module): telling.verdict(one, context) for one in some}
-    return Told(telling.answer(some, context, since=0), verdicts, some)
+    context = ExplainContext(device_id, subject, at, known, now, turns)
+    verdicts = {one.id + f"/{one.module}" * bool(one.module): verdict(one, context) for one in some}
+    return Told("; ".join(of_device(some, context, since=0)), verdicts, some)

@@ -1,6 +1,6 @@
 """Why a condition is not true of a twin, in words."""
 
-from events.targeting.judged import Blame, Judged, blame
+from events.explain.judged_condition import Blame, Judged, blame
 from events.targeting.tree import Comparison, Everyone, IsDefined, Literal, Nobody, Op, printed_literal, printed_path
 
 SHOWN_CHARACTERS_MAX = 120
@@ -15,28 +15,28 @@ def why_not(judged: Judged, *, own: str = "") -> str:
 
     `own` stands before each property, as in `module cam: `, where the twin is not the device's.
     """
-    found = blame(judged)
-    if found is None:
+    reason = blame(judged)
+    if reason is None:
         return ""
     if isinstance(judged.term, Nobody):
         return "its condition is empty, which targets nobody"
-    return own + _told(found)
+    return own + _text(reason)
 
 
-def _told(one: Blame) -> str:
-    if one.leaf is not None:
-        return _leaf(one.leaf, wanted=one.wanted)
-    if one.any_of and (together := _one_of(one.parts)):
+def _text(blame: Blame) -> str:
+    if blame.leaf is not None:
+        return _leaf(blame.leaf, wanted=blame.wanted)
+    if blame.any_of and (together := _one_of(blame.parts)):
         return together
-    if len(one.parts) == 1:
-        return _told(one.parts[0])
-    if one.any_of:
-        return f"one of these would have to change: {'; or '.join(map(_grouped, one.parts))}"
-    return ", and ".join(map(_grouped, one.parts))
+    if len(blame.parts) == 1:
+        return _text(blame.parts[0])
+    if blame.any_of:
+        return f"one of these would have to change: {'; or '.join(map(_grouped, blame.parts))}"
+    return ", and ".join(map(_grouped, blame.parts))
 
 
-def _grouped(one: Blame) -> str:
-    return f"({_told(one)})" if len(one.parts) > 1 else _told(one)
+def _grouped(blame: Blame) -> str:
+    return f"({_text(blame)})" if len(blame.parts) > 1 else _text(blame)
 
 
 def _one_of(parts: tuple[Blame, ...]) -> str:
@@ -75,8 +75,8 @@ def _surprise(leaf: Judged, op: Op) -> str:
     """What people do not expect: that something is not equal to a value does not hold of what is not there."""
     if op is not Op.NE or leaf.comparable:
         return ""
-    other = "a missing property" if leaf.found == "missing" else "a value of another type"
-    return f" (a comparison with {other} is unknown, != too, and only what is true targets)"
+    kind = "a missing property" if leaf.found == "missing" else "a value of another type"
+    return f" (a comparison with {kind} is unknown, != too, and only what is true targets)"
 
 
 def actual(leaf: Judged) -> str:

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from events.settings import ENV_PREFIX, Settings
+from services.cli.app import COMMANDS
 from tests.repo.tree import ROOT, files, text
 
 README = text(Path("README.md"))
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+PAGES = [path for path in files() if path.suffix == ".md" and path.parts[0] == "docs" and "decisions" not in path.parts]
 ONE_SCREEN_LINES = 60
+README_WORDS_MAX = 700
+LINE_CHARACTERS_MAX = 120
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 MENTION = re.compile(r"(?<![\w/.-])docs/[\w/.-]+\.(?:md|json)\b")
@@ -24,8 +28,38 @@ def test_the_readme_has_the_two_commands(command: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["appendfsync always", "everysec", "failover"])
-def test_the_readme_says_what_can_be_lost(word: str) -> None:
-    assert word in README
+def test_the_page_for_operators_says_what_can_be_lost(word: str) -> None:
+    assert word in text(Path("docs/guides/operating.md"))
+
+
+def test_the_readme_has_at_most_700_words() -> None:
+    assert len(README.split()) <= README_WORDS_MAX
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_the_first_paragraph_of_a_page_says_whom_it_is_for(page: Path) -> None:
+    assert text(page).split("\n\n")[1].startswith("For ")
+
+
+def test_lines_of_text_have_at_most_120_characters() -> None:
+    long = [
+        (page, number)
+        for page in [Path("README.md"), *PAGES]
+        for number, line in enumerate(text(page).splitlines(), 1)
+        if len(line) > LINE_CHARACTERS_MAX and not line.startswith("|")
+    ]
+    assert long == []
+
+
+def test_every_setting_has_a_row() -> None:
+    known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    rows = [line for line in text(Path("docs/reference/settings.md")).splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in VARIABLE.findall(row.split("|")[1])} == known
+
+
+def test_every_command_has_a_row() -> None:
+    rows = [line for line in text(Path("docs/reference/cli.md")).splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("document", [path for path in files() if path.suffix == ".md"], ids=str)
@@ -50,10 +84,7 @@ def test_every_page_that_a_file_mentions_exists() -> None:
 def test_the_table_of_contents_lists_every_page() -> None:
     contents = text(Path("docs/README.md"))
     listed = {(ROOT / "docs" / target).resolve() for target, _ in LINK.findall(contents)}
-    pages = {
-        path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "decisions" and path.name != "README.md"
-    }
-    assert pages - listed == set()
+    assert {ROOT / page for page in PAGES if page.name != "README.md"} - listed == set()
 
 
 @pytest.mark.parametrize(

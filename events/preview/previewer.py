@@ -23,7 +23,7 @@ from events.preview.outcome import Outcome, outcome_of
 from events.preview.recall import Recall
 from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
-from events.producer.readiness import Bar
+from events.producer.readiness import ReadinessPolicy
 from events.producer.secrecy import NOTHING_PERSONAL
 from events.secrets.personal import Personal
 from events.secrets.taking import holds_secrets, take
@@ -91,7 +91,7 @@ class Previewer:
         by: Principal,
         scope: Scope | None = None,
         deployments_max: int = 0,
-        bar: Bar | None = None,
+        readiness_policy: ReadinessPolicy | None = None,
     ) -> Decided:
         """Decide commands one after the other, each on what the ones before it make.
 
@@ -106,7 +106,7 @@ class Previewer:
             clock=self._clock,
             take_secrets=taking.take_out,
             deployments_max=deployments_max,
-            bar=bar,
+            readiness_policy=readiness_policy,
         )
         report = producer.submit(commands)
         facts = self.facts(log.proposed, by=by, new_secrets=taking.new)

@@ -18,7 +18,7 @@ from events.log.facts import LogFact
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Fact, Proposed
-from events.producer.deciding import REFUSALS, load, propose
+from events.producer.producer import Producer
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -187,12 +187,8 @@ class Virtual:
         )
 
     def _do(self, command: Any, by: Principal, *, at: int) -> None:
-        try:
-            proposed = propose(command, load(self._log, [command]), by=str(by))
-        except REFUSALS as error:
-            self._refuse(type(command).__name__, command.deployment_id, str(error))
-            return
-        self._log.append(proposed, command_id=f"command:{next(self._numbers)}", by=by, at=at)
+        for refused in Producer(self._log, by=by, clock=lambda: at).submit([command]).refused:
+            self._refuse(type(command).__name__, command.deployment_id, str(refused.error))
 
     def _refuse(self, what: str, subject: str, why: str) -> None:
         self.refused.append(f"{what} of {subject}: {why}")

@@ -43,7 +43,9 @@ def continuations(shared_redis: EmbeddedRedis) -> Iterator[Continuations]:
 def looking_at(stand: Stand, continuations: Continuations, **how: Any) -> Looking:
     previewer = Previewer(stand.log, stand.views, **{"clock": lambda: 0, "pause": lambda _: None, **how})
     querying = Querying(stand.log, stand.views)
-    return Looking(previewer, querying, continuations, read_settings(), log=stand.log, bar=None, clock=lambda: 1000)
+    return Looking(
+        previewer, querying, continuations, read_settings(), log=stand.log, readiness_policy=None, clock=lambda: 1000
+    )
 
 
 def glanced(looking: Looking, *commands: Command) -> Glance:

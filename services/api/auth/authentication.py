@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from events.access import state as access
 from events.access.bearer import BearerToken
-from events.access.decide import rights_of
+from events.access.decider import rights_of
 from events.access.rights import ROLES, Right, with_implied
 from events.access.scope import Scope
 from events.access.state import PolicyDocument, TokenDocument

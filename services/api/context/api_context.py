@@ -4,7 +4,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from prometheus_client import Counter
@@ -24,10 +24,9 @@ from events.log.raw import RawStreams
 from events.log.wake import Waker
 from events.manifest.problem import Severity
 from events.preview.previewer import Previewer
-from events.producer.deciding import FleetCommand
 from events.producer.errors import Command
 from events.producer.producer import Producer
-from events.producer.readiness import Bar
+from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import LazyVault
 from events.readiness.profile import PROFILES, Profile
 from events.secrets.personal import Personal
@@ -106,7 +105,7 @@ class Room(msgspec.Struct, frozen=True):
             new_keys=self.vault.new_keys,
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
-            bar=self.bar,
+            readiness_policy=self.readiness_policy,
             guard=lambda proposed: guard(proposed, written=held[0].written),
             key=author.key,
         )
@@ -152,7 +151,7 @@ class Room(msgspec.Struct, frozen=True):
             clock=self.clock,
             take_secrets=glance.take_out,
             deployments_max=self.settings.configurations_max,
-            bar=self.bar,
+            readiness_policy=self.readiness_policy,
         )
         return glance, producer
 
@@ -162,9 +161,9 @@ class Room(msgspec.Struct, frozen=True):
         return PROFILES[self.settings.readiness_profile]
 
     @property
-    def bar(self) -> Bar | None:
+    def readiness_policy(self) -> ReadinessPolicy | None:
         """What a new deployment has to pass."""
-        return bar_of(self.settings)
+        return readiness_policy_of(self.settings)
 
     def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
         """Write one command.
@@ -183,14 +182,18 @@ class Room(msgspec.Struct, frozen=True):
         """
         return author.key is not None and author.key.counts(self.log, FLEET, [0]) != [0]
 
-    def do_together(self, author: Author, *commands: FleetCommand) -> tuple[Advice, ...]:
-        """Write some commands on deployments and rollouts, all or none.
+    def do_together(
+        self, author: Author, *commands: Command
+    ) -> tuple[tuple[Advice, ...], Mapping[str, CheckedReadiness]]:
+        """Write some commands on deployments and rollouts, all or none; answers advice, and what the readiness policy found.
+
+        That is by deployment; of one that the policy was not asked about, there is nothing.
 
         Raises:
             Exception: the error that refuses one of them, or LogUnavailable; as `producer`.
         """
         with self.producer(author, *commands) as producer:
-            return producer.do_together(*commands)
+            return producer.do_together(*commands), producer.readiness
 
     def within(self, caller: Caller) -> Within | None:
         """Who the caller reaches, for one request: each partition is looked at once; `None` for everybody."""
@@ -207,10 +210,10 @@ def _no_pause(_: float) -> None:
     """Nobody folds in the past: there is nothing to wait for."""
 
 
-def bar_of(settings: Settings) -> Bar | None:
+def readiness_policy_of(settings: Settings) -> ReadinessPolicy | None:
     """What a new deployment has to pass."""
     refuse = settings.readiness_refuse
-    return None if refuse == "off" else Bar(PROFILES[settings.readiness_profile], Severity(refuse))
+    return None if refuse == "off" else ReadinessPolicy(PROFILES[settings.readiness_profile], Severity(refuse))
 
 
 def now_ms() -> int:
@@ -266,7 +269,7 @@ def open_room(settings: Settings) -> Room:
             continuations,
             settings,
             log=log,
-            bar=bar_of(settings),
+            readiness_policy=readiness_policy_of(settings),
             clock=now_ms,
         ),
         clock=now_ms,

@@ -19,7 +19,7 @@ from events.preview.previewer import Decided, Previewer, Secrets, Within
 from events.preview.token import Token
 from events.producer.advising import advise
 from events.producer.errors import Command, Refused
-from events.producer.readiness import Bar
+from events.producer.readiness import ReadinessPolicy
 from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand
 from events.settings import Settings
 from events.update.commands import UpdateCommand
@@ -62,10 +62,10 @@ class Looking:
         settings: Settings,
         *,
         log: Log,
-        bar: Bar | None,
+        readiness_policy: ReadinessPolicy | None,
         clock: Callable[[], int],
     ) -> None:
-        self.previewer, self.log, self.bar, self.clock = previewer, log, bar, clock
+        self.previewer, self.log, self.readiness_policy, self.clock = previewer, log, readiness_policy, clock
         self.limit, self.deployments_max = settings.preview_required_above, settings.configurations_max
         self._querying, self._continuations = querying, continuations
         self._token_ms = int(1000 * settings.preview_token_seconds)
@@ -111,7 +111,7 @@ class Looking:
             by=author.by,
             scope=author.scope,
             deployments_max=self.deployments_max,
-            bar=self.bar,
+            readiness_policy=self.readiness_policy,
         )
 
     def outcome(self, author: Author, decided: Decided) -> Outcome:

@@ -208,7 +208,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((update.UpdateInUse,), Answer(409, "UpdateInUse")),
     ((update.GroupBusy, update.GroupDeploymentForbidden), Answer(409, "DeploymentStateConflict")),
     ((NotOffered,), Answer(501, "NotImplemented")),
-    ((producer.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
+    ((access.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
     ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
     ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
     ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),

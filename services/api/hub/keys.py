@@ -11,6 +11,7 @@ from events.canonical import JsonObject
 from events.device.authentication import KEYS, THUMBPRINTS, X509_TYPES
 from events.device.commands import DeviceCommand, UpdateDevice, UpdateModule
 from events.device.state import DeviceDocument, decode_device
+from events.producer.decision import subjects_of
 from events.producer.errors import Together
 from events.secrets.errors import SecretNotFound
 from events.secrets.references import references
@@ -50,7 +51,7 @@ def without_present_keys(room: Room, commands: Sequence[C]) -> list[C]:
     """
     first: dict[str, int] = {}
     for number, command in enumerate(commands):
-        first.setdefault(_device_id(command), number)
+        first.setdefault(subjects_of(command)[0], number)
     updates: dict[str, UpdateDevice | UpdateModule] = {}
     for device_id, number in first.items():
         change: IdentityChange = commands[number]
@@ -64,10 +65,6 @@ def without_present_keys(room: Room, commands: Sequence[C]) -> list[C]:
         if present is not None and _left_of(room.vault.opened, present) == update.authentication:
             cleaned[first[device_id]] = cast("C", msgspec.structs.replace(update, authentication=None))
     return cleaned
-
-
-def _device_id(command: IdentityChange) -> str:
-    return _device_id(command.commands[0]) if isinstance(command, Together) else command.device_id
 
 
 def _authentication_in(document: DeviceDocument, command: UpdateDevice | UpdateModule) -> JsonObject | None:

@@ -10,7 +10,6 @@ from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.commands import UpdateDeployment
 from events.manifest.document import in_modern_form
-from events.producer.readiness import report_on
 from events.rollout.errors import PlanInvalid
 from events.rollout.plan_text import plan_text
 from events.secrets.references import extract, mask
@@ -28,7 +27,7 @@ from services.api.http.request_costs import CONTENT, LONG
 from services.api.v1 import described
 from services.api.v1.bodies import CreateBody, UpdateBody
 from services.api.v1.devices import POSITION_MAX
-from services.api.v1.readiness import report_shape, waivers_at
+from services.api.v1.readiness import readiness_of, report_shape
 from services.api.v1.rollouts import create_of, line_of, rollouts_of
 from services.api.v1.router import v1_router
 
@@ -63,12 +62,11 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> JsonObj
     room = room_of(request)
     deployment, rollout = create_of(name, body)
     try:
-        told = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
+        told, checked = room.do_together(author_of(request), deployment, *([] if rollout is None else [rollout]))
     except PlanInvalid as error:
         raise PlanInvalid(name, f"rollout.{error.element}", error.rule) from error
     targeted, advice = targeted_now(request, name, told)
-    waivers = waivers_at(room)
-    report = report_on(deployment, room.profile, waivers=waivers.all, now=waivers.now)
+    report, waivers = readiness_of(room, deployment, checked.get(name))
     return {
         "id": name,
         "targeted": targeted,

@@ -12,7 +12,7 @@ from fastapi import Query, Request, Response
 from events.access.rights import Right
 from events.canonical import JsonObject
 from events.device.commands import AcknowledgeDesired
-from events.device.decide import SECTIONS_MAX
+from events.device.decider import SECTIONS_MAX
 from events.device.errors import DeviceNotFound
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE

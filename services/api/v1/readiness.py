@@ -8,8 +8,10 @@ from fastapi import Query, Request
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
+from events.deployment.commands import CreateDeployment
 from events.device.errors import DeviceNotFound
 from events.manifest.problem import Severity
+from events.producer.readiness import CheckedReadiness, report_on
 from events.readiness.catalogue import BY_ID, RULES
 from events.readiness.check import RANK, Report
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
@@ -69,6 +71,14 @@ class Waivers(msgspec.Struct, frozen=True):
 def waivers_at(room: Room) -> Waivers:
     """The waivers as they stand now."""
     return Waivers(room.clock(), dict(waivers_of(room.log)))
+
+
+def readiness_of(room: Room, command: CreateDeployment, checked: CheckedReadiness | None) -> tuple[Report, Waivers]:
+    """What the rules find in a deployment that was created: as the policy found, or, if it was not asked, found now."""
+    if checked is not None:
+        return checked.report, Waivers(room.clock(), dict(checked.waivers))
+    waivers = waivers_at(room)
+    return report_on(command, room.profile, waivers=waivers.all, now=waivers.now), waivers
 
 
 def report_shape(request: Request, report: Report, waivers: Waivers) -> JsonObject:

@@ -27,7 +27,7 @@ from events.rollout.commands import (
     SkipPhase,
     StartRollout,
 )
-from events.rollout.decide import ALLOWED
+from events.rollout.decider import ALLOWED
 from events.rollout.errors import RolloutNotFound
 from events.rollout.facts import Counts
 from events.rollout.plan import Phase

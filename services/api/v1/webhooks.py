@@ -15,7 +15,7 @@ from events.notification.positions import Positions, lag, named
 from events.notification.posting import Posting
 from events.notification.webhooks import opened, webhook_of
 from events.notification.webhooks import webhooks as standing
-from events.producer.deciding import check
+from events.producer.decision import check
 from events.producer.secrecy import in_references
 from events.secrets.references import MASK
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook

@@ -2,29 +2,37 @@
 
 import itertools
 import re
-from collections.abc import Mapping
-from typing import Any, assert_never
+from collections.abc import Iterator, Mapping
+from typing import Any, assert_never, get_args
 
 from msgspec import UNSET
 
+from events.decider import CommandAuthor, Decider, Documents, ForeignRule, SubjectChange
+from events.deployment.commands import ChangeAdmission, DeleteDeployment, DeploymentCommand, ScheduleDeployment
+from events.deployment.decider import check_id
+from events.deployment.errors import DeploymentNotFound, ScheduleForbidden
 from events.deployment.facts import NotStarted
 from events.deployment.state import DeploymentDocument
 from events.rollout.commands import (
     AbortRollout,
+    AdvanceRollout,
     ApprovePhase,
     CreateRollout,
+    DiscardRollout,
     PauseRollout,
     RecordResults,
     ResumeRollout,
     RetryFailed,
     RollBack,
     RolloutCommand,
+    SchedulerCommand,
     SkipPhase,
     StartRollout,
 )
 from events.rollout.errors import (
     NotToBeRolledOut,
     PlanInvalid,
+    RolloutActive,
     RolloutExists,
     RolloutForbidden,
     RolloutNotFound,
@@ -35,15 +43,18 @@ from events.rollout.facts import (
     ResultsRecorded,
     RetryAsked,
     RollbackAsked,
+    RollbackBegan,
     RolloutAborted,
     RolloutCreated,
+    RolloutDeleted,
     RolloutFact,
     RolloutPaused,
     RolloutResumed,
     RolloutStarted,
 )
 from events.rollout.plan import PERCENT_MAX, Gate, Phase, Plan
-from events.rollout.state import RolloutDocument, State
+from events.rollout.state import ROLLOUT, RolloutDocument, State, decode, evolve
+from events.rollout.state import subject_of as rollout_subject
 from events.rollout.windows import check_window
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
@@ -71,14 +82,16 @@ ALLOWED: Mapping[type[RolloutCommand], frozenset[State]] = {
 """In which states a command may be given. A rollback that halted is not begun again by anybody: it would loop."""
 
 
-def check(command: RolloutCommand) -> None:
+def check(command: RolloutCommand | SchedulerCommand) -> None:
     """Refuse what no state could allow.
 
     Raises:
+        DeploymentIdInvalid: names the rule.
         PlanInvalid: names the element of the plan and the rule.
         RolloutForbidden: a phase or a reason that cannot be.
     """
     name = command.deployment_id
+    check_id(name)
     match command:
         case CreateRollout(_, plan):
             _check_plan(name, plan)
@@ -257,3 +270,98 @@ def tag_path(tag: str) -> tuple[str, ...] | None:
     except ConditionInvalid:
         return None
     return condition.path if isinstance(condition, Comparison) and condition.path[0] == "tags" else None
+
+
+def _subjects_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:
+    names = (rollout_subject(command.deployment_id), command.deployment_id)
+    if isinstance(command, AdvanceRollout):
+        return (*names, *rollbacks_of(command))
+    rollback_to = command.plan.rollback_to if isinstance(command, CreateRollout) else ""
+    return (*names, rollback_to) if rollback_to else names
+
+
+def rollbacks_of(command: AdvanceRollout) -> tuple[str, ...]:
+    """The deployments that are to be made for a rollback: one, or none."""
+    return tuple(one.deployment for one in command.events if isinstance(one, RollbackBegan) and one.deployment)
+
+
+def _also(command: RolloutCommand | SchedulerCommand, documents: Documents) -> Iterator[str]:
+    if isinstance(command, AdvanceRollout) and rollbacks_of(command):
+        rollout: RolloutDocument | None = documents[rollout_subject(command.deployment_id)]
+        if rollout is not None:
+            yield rollout.plan.rollback_to
+
+
+def _decide(
+    command: RolloutCommand | SchedulerCommand, documents: Documents, author: CommandAuthor
+) -> Iterator[SubjectChange]:
+    match command:
+        case AdvanceRollout(name, version, events):
+            rollout: RolloutDocument | None = documents[rollout_subject(name)]
+            if rollout is None or rollout.version != version:
+                raise RolloutForbidden(name, "its rollout is not as it was when this was planned")
+            yield from (SubjectChange(rollout_subject(name), event) for event in events)
+        case DiscardRollout(name):
+            if documents[name] is not None or documents[rollout_subject(name)] is None:
+                raise RolloutForbidden(name, "a rollout is deleted with its deployment")
+            yield SubjectChange(rollout_subject(name), RolloutDeleted())
+        case _:
+            yield _decide_by_hand(command, documents, author)
+
+
+def _decide_by_hand(command: RolloutCommand, documents: Documents, author: CommandAuthor) -> SubjectChange:
+    name, scope = command.deployment_id, author.scope
+    deployment: DeploymentDocument | None = documents[name]
+    if deployment is None or (scope is not None and deployment.scope != scope.text):
+        raise DeploymentNotFound(name)
+    if isinstance(command, CreateRollout) and command.plan.rollback_to:
+        target: DeploymentDocument | None = documents[command.plan.rollback_to]
+        if target is None or (scope is not None and target.scope != scope.text):
+            raise PlanInvalid(name, "rollback_to", f"names no deployment: {command.plan.rollback_to!r}")
+        if (target.kind, target.layered) != (deployment.kind, deployment.layered):
+            raise PlanInvalid(name, "rollback_to", "names a deployment of another kind")
+    subject = rollout_subject(name)
+    return SubjectChange(subject, decide(command, documents[subject], deployment, by=author.by))
+
+
+DECIDER = Decider(
+    (*get_args(RolloutCommand), *get_args(SchedulerCommand)),
+    get_args(RolloutFact),
+    subjects=_subjects_of,
+    check=check,
+    decide=_decide,
+    evolve=lambda document, event, version, at, _: evolve(document, event, version=version, at=at),
+    decode=lambda _, data: decode(data),
+    prefixes=(ROLLOUT,),
+    also=_also,
+    is_scoped=True,
+)
+
+
+def _subjects_beside(command: DeploymentCommand) -> tuple[str, ...]:
+    concerns = isinstance(command, ChangeAdmission | ScheduleDeployment | DeleteDeployment)
+    return (rollout_subject(command.deployment_id),) if concerns else ()
+
+
+def _follow(command: DeploymentCommand, documents: Documents) -> Iterator[SubjectChange]:
+    name = command.deployment_id
+    rollout: RolloutDocument | None = documents.get(rollout_subject(name))
+    if rollout is None:
+        return
+    match command:
+        case ChangeAdmission() if not rollout.is_over:
+            raise RolloutActive(name)
+        case ScheduleDeployment(_, schedule):
+            # The deployment itself has not started, whomever its rollout has reached.
+            deployment: DeploymentDocument = documents[name]
+            start_at = 0 if deployment.schedule is UNSET else deployment.schedule.start_at
+            if rollout.state is not State.CREATED and schedule.start_at != start_at:
+                raise ScheduleForbidden(name, "its rollout has started; only the end can be moved")
+        case DeleteDeployment():
+            yield SubjectChange(rollout_subject(name), RolloutDeleted())
+        case _:
+            pass
+
+
+DEPLOYMENT_RULE = ForeignRule(subjects=_subjects_beside, follow=_follow)
+"""What a rollout says of commands on its deployment: they do not get in its way, and it is deleted with the deployment."""

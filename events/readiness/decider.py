@@ -1,14 +1,16 @@
 """What may happen to waivers: a command becomes a fact, or is refused."""
 
 import re
-from typing import assert_never
+from collections.abc import Iterator
+from typing import assert_never, get_args
 
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.readiness.catalogue import BY_ID
 from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
 from events.readiness.errors import WaiverInvalid, WaiverNotFound
 from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
 from events.readiness.rule import LooksAt
-from events.readiness.state import WAIVER, WaiverDocument
+from events.readiness.state import WAIVER, WaiverDocument, decode, evolve
 
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
 _TEXT_CHARACTERS_MAX = 1000
@@ -56,3 +58,20 @@ def decide(command: WaiverCommand, document: WaiverDocument | None) -> WaiverFac
             return WaiverWithdrawn()
         case _:
             assert_never(command)
+
+
+def _decide(command: WaiverCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
+    subject = subject_of(command)
+    yield SubjectChange(subject, decide(command, documents[subject]))
+
+
+DECIDER = Decider(
+    get_args(WaiverCommand),
+    get_args(WaiverFact),
+    subjects=lambda command: (subject_of(command),),
+    check=check,
+    decide=_decide,
+    evolve=lambda _, event, version, at, by: evolve(event, version=version, at=at, by=by),
+    decode=lambda _, data: decode(data),
+    prefixes=(WAIVER,),
+)

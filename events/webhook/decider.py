@@ -1,14 +1,16 @@
 """What may happen to webhooks: a command becomes a fact, or is refused."""
 
 import re
-from collections.abc import Collection
-from typing import assert_never
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import assert_never, get_args
 from urllib.parse import urlsplit
 
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook, WebhookCommand
 from events.webhook.errors import WebhookInvalid, WebhookNotFound
 from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
-from events.webhook.state import WEBHOOK, WebhookDocument
+from events.webhook.state import WEBHOOK, WebhookDocument, decode, evolve
 from events.webhook.targets import address_of
 
 URL_CHARACTERS_MAX = 2048
@@ -125,3 +127,24 @@ def _defined(command: DefineWebhook, document: WebhookDocument | None) -> Webhoo
 
 def _is_so(document: WebhookDocument, fact: WebhookDefined) -> bool:
     return all(getattr(document, member) == getattr(fact, member) for member in fact.__struct_fields__)
+
+
+def _decide(command: WebhookCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
+    subject = subject_of(command)
+    event = decide(command, documents[subject])
+    if event is not None:
+        yield SubjectChange(subject, event)
+
+
+def decider(kinds: Collection[str]) -> Decider:
+    """The decider of webhooks, which may name these `kinds`."""
+    return Decider(
+        get_args(WebhookCommand),
+        get_args(WebhookFact),
+        subjects=lambda command: (subject_of(command),),
+        check=partial(check, kinds=kinds),
+        decide=_decide,
+        evolve=lambda document, event, version, at, _: evolve(document, event, version=version, at=at),
+        decode=lambda _, data: decode(data),
+        prefixes=(WEBHOOK,),
+    )

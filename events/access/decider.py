@@ -1,7 +1,8 @@
 """What may happen to policies and tokens: a command becomes a fact, or is refused."""
 
 import re
-from typing import assert_never
+from collections.abc import Iterator
+from typing import assert_never, get_args
 
 from events.access.commands import AccessCommand, DefinePolicy, DeletePolicy, IssueToken, NoteSecretsRead, RevokeToken
 from events.access.errors import (
@@ -23,7 +24,8 @@ from events.access.facts import (
     TokenRevoked,
 )
 from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right
-from events.access.state import POLICY, READER, TOKEN, AccessDocument
+from events.access.state import POLICY, READER, TOKEN, AccessDocument, decode, evolve
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.targeting.errors import ConditionInvalid
 from events.targeting.parse import parse
 
@@ -133,3 +135,21 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessFac
 def rights_of(rights: tuple[str, ...]) -> tuple[Right, ...]:
     """Rights by their names."""
     return tuple(Right(right) for right in rights)
+
+
+def _decide(command: AccessCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
+    subject = subject_of(command)
+    yield SubjectChange(subject, decide(command, documents[subject]))
+
+
+DECIDER = Decider(
+    get_args(AccessCommand),
+    get_args(AccessFact),
+    subjects=lambda command: (subject_of(command),),
+    check=check,
+    decide=_decide,
+    evolve=lambda _, event, version, at, _by: evolve(event, version=version, at=at),
+    decode=decode,
+    prefixes=(POLICY, TOKEN, READER),
+    names_texts=True,
+)

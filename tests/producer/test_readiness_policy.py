@@ -1,4 +1,4 @@
-"""A bar keeps deployments out whose content is not ready, whatever command brings them."""
+"""A readiness policy keeps deployments out whose content is not ready, whatever command brings them."""
 
 import datetime as dt
 from typing import Any
@@ -9,7 +9,7 @@ from events import CreateDeployment
 from events.deployment.facts import NotStarted
 from events.log.memory import MemoryLog
 from events.manifest.problem import Severity
-from events.producer.readiness import Bar, report_on
+from events.producer.readiness import ReadinessPolicy, report_on
 from events.readiness.commands import GrantWaiver
 from events.readiness.errors import NotReady
 from events.readiness.profile import DEVELOPMENT, PRODUCTION
@@ -21,7 +21,7 @@ from tests.producer.logs import producer
 from tests.readiness.manifests import READY, manifest
 
 LATEST = manifest(("agent/modules/temp/settings/image", "registry.example.com/temp:latest"))
-BAR = Bar(PRODUCTION, Severity.WARNING)
+POLICY = ReadinessPolicy(PRODUCTION, Severity.WARNING)
 NOW = 1_800_000_000_000
 DAY = dt.date(2027, 1, 15)
 """The day of that time, which is the last one of a waiver."""
@@ -31,9 +31,9 @@ def create(name: str = "line", content: Any = LATEST, **members: Any) -> CreateD
     return CreateDeployment(name, content, target_condition="*", **members)
 
 
-def refusal(log: MemoryLog, *commands: Any, bar: Bar = BAR) -> Exception | None:
+def refusal(log: MemoryLog, *commands: Any, readiness_policy: ReadinessPolicy = POLICY) -> Exception | None:
     """Why the last command is refused; then nothing of it may be in the log."""
-    sender = producer(log, bar=bar, clock=lambda: NOW)
+    sender = producer(log, readiness_policy=readiness_policy, clock=lambda: NOW)
     sender.submit(commands[:-1]).raise_if_refused()
     heads = log.heads()
     report = sender.submit(commands[-1:])
@@ -53,16 +53,18 @@ def test_what_is_ready_comes_in_and_what_is_not_says_what_to_mend() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bar", "labels"),
+    ("readiness_policy", "labels"),
     [
-        (Bar(PRODUCTION, Severity.ERROR), {}),
-        (Bar(DEVELOPMENT, Severity.WARNING), {}),
-        (BAR, {"readiness.profile": "development"}),
-        (BAR, {"readiness.tag-latest": "off"}),
+        (ReadinessPolicy(PRODUCTION, Severity.ERROR), {}),
+        (ReadinessPolicy(DEVELOPMENT, Severity.WARNING), {}),
+        (POLICY, {"readiness.profile": "development"}),
+        (POLICY, {"readiness.tag-latest": "off"}),
     ],
 )
-def test_a_finding_below_the_bar_keeps_nobody_out(bar: Bar, labels: dict[str, str]) -> None:
-    assert refusal(MemoryLog(partitions=1), create(labels=labels), bar=bar) is None
+def test_a_finding_that_the_policy_allows_keeps_no_deployment_out(
+    readiness_policy: ReadinessPolicy, labels: dict[str, str]
+) -> None:
+    assert refusal(MemoryLog(partitions=1), create(labels=labels), readiness_policy=readiness_policy) is None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_a_deployment_with_its_rollout_has_to_pass_as_well() -> None:
     heads = log.heads()
     rollout = CreateRollout("line", Plan((Phase(percent=100.0),)))
     with pytest.raises(NotReady, match="tag-latest"):
-        producer(log, bar=BAR).do_together(create(admission=NotStarted()), rollout)
+        producer(log, readiness_policy=POLICY).do_together(create(admission=NotStarted()), rollout)
     assert log.heads() == heads
 
 
@@ -101,3 +103,15 @@ def test_a_report_is_on_the_content_as_it_will_stand_with_secrets_in_references(
     secret = manifest(("agent/runtime/settings/registryCredentials/own/password", "hunter2-hunter2"))
     report = report_on(create(content=secret), PRODUCTION, waivers=(), now=NOW)
     assert (report.findings, report.profile) == ((), "production")
+
+
+def test_the_report_of_a_new_deployment_is_that_of_the_check_that_let_it_in() -> None:
+    log = MemoryLog(partitions=1)
+    sender = producer(log, readiness_policy=ReadinessPolicy(PRODUCTION, Severity.ERROR), clock=lambda: NOW)
+    sender.do_together(GrantWaiver("one", "tag-latest", "so be it", DAY), create())
+    checked = sender.readiness["line"]
+    assert [one.rule for one in checked.report.findings] == ["tag-latest"]
+    sender.do(create("next"))
+    checked = sender.readiness["next"]
+    assert (checked.report.findings, list(checked.waivers)) == ((), ["one"])
+    assert [one.finding.rule for one in checked.report.waived] == ["tag-latest"]

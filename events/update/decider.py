@@ -2,11 +2,15 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 import msgspec
 from msgspec import UNSET
+from typing_extensions import override
 
-from events.deployment.decide import PRIORITY_MAX, TIME_MAX
+from events.decider import CommandAuthor, Decider, Documents, ForeignRule, SubjectChange, prefix_of
+from events.deployment.commands import DeploymentCommand
+from events.deployment.decider import PRIORITY_MAX, TIME_MAX
 from events.deployment.facts import (
     AdmissionChanged,
     DeploymentCreated,
@@ -21,12 +25,20 @@ from events.deployment.facts import (
 from events.deployment.state import DeploymentDocument
 from events.manifest.document import Kind, kind_of
 from events.manifest.validate import validate
-from events.rollout import decide as rollout_decide
-from events.rollout.commands import CreateRollout, RetryFailed
-from events.rollout.errors import PlanInvalid, RolloutError
+from events.rollout import decider as rollout_decide
+from events.rollout.commands import (
+    AbortRollout,
+    AdvanceRollout,
+    CreateRollout,
+    RetryFailed,
+    RolloutCommand,
+    SchedulerCommand,
+)
+from events.rollout.decider import rollbacks_of
+from events.rollout.errors import PlanInvalid, RolloutError, RolloutForbidden
 from events.rollout.facts import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutFact, RolloutStarted
 from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, Plan
-from events.rollout.state import RolloutDocument
+from events.rollout.state import ROLLOUT, RolloutDocument
 from events.rollout.state import State as RolloutState
 from events.rollout.state import subject_of as rollout_subject
 from events.targeting.errors import ConditionInvalid
@@ -70,8 +82,30 @@ from events.update.facts import (
     UpdateFact,
     UpdateImported,
 )
-from events.update.names import CARRIER_CHARACTERS_MAX, carrier_of, group_subject, is_group_name, is_name
-from events.update.state import GroupDeployment, GroupDocument, State, UpdateDocument, condition_of_group
+from events.update.names import (
+    CARRIER_CHARACTERS_MAX,
+    GROUP,
+    UPDATE,
+    carried,
+    carrier_of,
+    group_subject,
+    is_carrier,
+    is_group_name,
+    is_name,
+    is_update,
+)
+from events.update.state import (
+    GroupDeployment,
+    GroupDocument,
+    State,
+    UpdateDocument,
+    condition_of_group,
+    decode_group,
+    decode_update,
+    evolve_group,
+    evolve_update,
+    to_go_back_to,
+)
 
 DEPLOYMENTS_MAX = 80
 """Of one group, those that are over included; so that they are removed in one step."""
@@ -82,6 +116,9 @@ _COUNT_MAX = 2**31 - 1
 
 GROUP_LABEL, UPDATE_LABEL, DEPLOYMENT_LABEL = "twinfold.group", "twinfold.update", "twinfold.deployment"
 """What a deployment is labelled with that carries an update."""
+
+ROLLBACK_LABEL = "twinfold.rollback-of"
+"""What a deployment is labelled with that a rollback brings."""
 
 Subject = str
 Facts = Iterator[tuple[Subject, UpdateFact | GroupFact | DeploymentFact | RolloutFact]]
@@ -366,3 +403,134 @@ def _delete(carrier: str, standing: Standing) -> Facts:
             yield name, DeploymentDeleted()
     if rollout is not None:
         yield rollout_subject(carrier), RolloutDeleted()
+
+
+class _Named(Mapping[str, Any]):
+    """The documents that are there whose subjects begin with a prefix, by what follows that."""
+
+    def __init__(self, documents: Documents, prefix: str) -> None:
+        self._documents, self._prefix = documents, prefix
+
+    @override
+    def __getitem__(self, name: str) -> Any:
+        document = self._documents.get(self._prefix + name)
+        if document is None:
+            raise KeyError(name)
+        return document
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        names = (subject for subject in self._documents if prefix_of(subject) == self._prefix)
+        return (name.removeprefix(self._prefix) for name in names if self._documents[name] is not None)
+
+    @override
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _standing(documents: Documents) -> Standing:
+    return Standing(*(_Named(documents, prefix) for prefix in (UPDATE, GROUP, "", ROLLOUT)))
+
+
+def _subjects_of(command: UpdateCommand) -> tuple[str, ...]:
+    if isinstance(command, OfUpdate):
+        return (command.update.subject,)
+    names = [group_subject(command.group)]
+    if not isinstance(command, DefineGroup | RemoveGroup):
+        carrier = carrier_of(command.group, command.deployment)
+        names += [carrier, rollout_subject(carrier)]
+    if isinstance(command, DeployUpdate):
+        policy_update = None if command.policy is None else command.policy.update
+        names += [update.subject for update in (command.update, policy_update) if update is not None]
+    return tuple(names)
+
+
+def _also(command: UpdateCommand, documents: Documents) -> Iterator[str]:
+    for name in needs(command, _standing(documents)):
+        yield name
+        yield rollout_subject(name)
+
+
+def _decide(command: UpdateCommand, documents: Documents, author: CommandAuthor) -> Iterator[SubjectChange]:
+    for subject, event in decide(command, _standing(documents), by=author.by):
+        yield SubjectChange(subject, event)
+
+
+def _evolve(document: GroupDocument | None, event: UpdateFact | GroupFact, version: int, at: int, _: str) -> object:
+    if isinstance(event, UpdateFact):
+        return evolve_update(event, version=version, at=at)
+    return evolve_group(document, event, version=version, at=at)
+
+
+DECIDER = Decider(
+    get_args(UpdateCommand),
+    (*get_args(UpdateFact), *get_args(GroupFact)),
+    subjects=_subjects_of,
+    check=check,
+    decide=_decide,
+    evolve=_evolve,
+    decode=lambda subject, data: decode_update(data) if is_update(subject) else decode_group(data),
+    prefixes=(UPDATE, GROUP),
+    also=_also,
+    # Any group can have a deployment that uses the update.
+    families=lambda command: (GROUP,) if isinstance(command, DeleteUpdate) else (),
+)
+
+
+def _refuse_deployment(command: DeploymentCommand, _: Documents) -> None:
+    if is_carrier(command.deployment_id):
+        raise GroupDeploymentForbidden(
+            command.deployment_id, "deployments that begin with update+ carry updates; their groups change them"
+        )
+
+
+DEPLOYMENT_RULE = ForeignRule(refuse=_refuse_deployment)
+"""What groups say of commands on deployments: those that carry an update are changed as deployments of their group."""
+
+
+def _group_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:
+    names = carried(command.deployment_id)
+    return () if names is None else (group_subject(names[0]),)
+
+
+def _refuse_rollout(command: RolloutCommand | SchedulerCommand, documents: Documents) -> None:
+    names = carried(command.deployment_id)
+    if names is None or isinstance(command, SchedulerCommand):
+        return
+    group_name, deployment_name = names
+    if isinstance(command, AbortRollout | RetryFailed):
+        raise GroupDeploymentForbidden(command.deployment_id, f"cancel and retry it as one of the group {group_name!r}")
+    group: GroupDocument | None = documents[group_subject(group_name)]
+    deployment = None if group is None else group.deployment(deployment_name)
+    if deployment is None or deployment.state is not State.ACTIVE:
+        raise GroupDeploymentForbidden(command.deployment_id, "it is over, for good")
+
+
+def _bring_back(command: RolloutCommand | SchedulerCommand, documents: Documents) -> Iterator[SubjectChange]:
+    """The deployment of a rollback: the content to go back to, for the devices and in the place of the one that failed."""
+    for rollback in rollbacks_of(command) if isinstance(command, AdvanceRollout) else ():
+        name = command.deployment_id
+        failed: DeploymentDocument | None = documents[name]
+        rollback_to: UpdateDocument | DeploymentDocument | None = documents[
+            documents[rollout_subject(name)].plan.rollback_to
+        ]
+        if failed is None or rollback_to is None or documents[rollback] is not None:
+            raise RolloutForbidden(name, "what it goes back to went away, or its deployment is there already")
+        content, schema_version = to_go_back_to(rollback_to)
+        event = DeploymentCreated(
+            content,
+            failed.target_condition,
+            failed.priority,
+            {ROLLBACK_LABEL: name},
+            {},
+            schema_version,
+            scope=failed.scope,
+        )
+        yield SubjectChange(rollback, event)
+
+
+ROLLOUT_RULE = ForeignRule(subjects=_group_of, refuse=_refuse_rollout, follow=_bring_back)
+"""What groups say of commands on the rollout of an update: its end and its retries are the group's.
+
+And what a rollback brings, as that can be the content of an update.
+"""

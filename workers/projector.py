@@ -9,8 +9,9 @@ import structlog
 
 from events.envelope import Vector
 from events.fleet.errors import CannotFold
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached

@@ -97,19 +97,19 @@ class EventsAhead:
                 raise self.stopped
         return self._read
 
-    def upto(self, position: int) -> Iterator[list[Envelope[Fact]]]:
+    def runs(self, upto: int) -> Iterator[list[Envelope[Fact]]]:
         """The next events up to a position, in runs without a gap: between two lie those that are skipped.
 
         Raises:
             LogLostItsTail, UnreadableFact: they cannot be read so far; those before are given.
         """
-        yield from self._take(position)
-        while self._read < position:
+        yield from self._take(upto)
+        while self._read < upto:
             before = self._read
             self.read_on()
             if self._read == before:
-                raise self.stopped or LogLostItsTail(name(self._stream), expected=position, found=self._read)
-            yield from self._take(position)
+                raise self.stopped or LogLostItsTail(name(self._stream), expected=upto, found=self._read)
+            yield from self._take(upto)
 
     def _take(self, position: int) -> Iterator[list[Envelope[Fact]]]:
         ahead, start = self._ahead, self._next

@@ -17,7 +17,7 @@ from events.log.port import Log, Proposed
 from events.preview.admitting import Admitting
 from events.preview.deciding import ImaginedLog
 from events.preview.errors import PreviewOvertaken
-from events.preview.facts import Imagined, imagined, placed
+from events.preview.facts import Imagined, imagined
 from events.preview.implied import ImaginedMerge, Implied, imply
 from events.preview.outcome import Outcome, outcome_of
 from events.preview.recall import Recall
@@ -25,6 +25,7 @@ from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.producer.secrecy import NOTHING_PERSONAL
+from events.projection.in_memory import EventsInMemory
 from events.secrets.personal import Personal
 from events.secrets.taking import holds_secrets, take
 from events.view_store.port import ViewStore
@@ -145,7 +146,8 @@ class Previewer:
         after = Deployments(numbers[0])
         after.adopt(first.deployments)
         position = first.checkpoint.vector.fleet
-        changes = after.fold(targeting_facts(placed(facts.fleet, position)))
+        fleet = EventsInMemory(position, facts.fleet)
+        changes = after.fold(targeting_facts(fleet.upto(fleet.position, after=position)))
         asked = [one for name in changes if (one := after.by_id.get(name)) is not None]
         asked += [one for one in after.of_modules_ascending if one.id not in changes]
         targets, names = [one.target for one in asked], list(_named(after.by_id.values()))

@@ -27,7 +27,7 @@ class PartitionEvents(Protocol):
         """
         ...
 
-    def upto(self, position: int) -> Iterable[Sequence[Envelope[Any]]]:
+    def runs(self, upto: int) -> Iterable[Sequence[Envelope[Any]]]:
         """The next events up to a position, in runs without a gap: an operator decided to skip what lies between two.
 
         Raises:
@@ -109,7 +109,7 @@ class Driver:
             LogLostItsTail, UnreadableFact, CannotFold: as `advance`.
         """
         partition = self.partition
-        for run in self._events.upto(position):
+        for run in self._events.runs(position):
             partition.skip_to(run[0].position - 1)
             partition.fold(run)
         partition.skip_to(position)

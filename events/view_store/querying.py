@@ -17,7 +17,7 @@ from pyroaring import BitMap
 from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
-from events.fleet.index import PRIMITIVE_KINDS
+from events.fleet.column import PRIMITIVE_KINDS
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating

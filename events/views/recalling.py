@@ -7,10 +7,11 @@ from pyroaring import BitMap
 
 from events.bitmaps import seen
 from events.canonical import JsonObject
+from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments
-from events.fleet.index import ValueKey
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.merge_cache import MergeCache
+from events.fleet.partition import Partition
 from events.fleet.rows import UNASSIGNED, Layer, Row
 from events.projection.new_paths import NewPaths, TwinText
 from events.targeting.tree import Path
@@ -83,13 +84,13 @@ class Recalled:
             targets = {name: BitMap(members) for name, members in targets.items()}
             for packed in (partition.moved_by, partition.twin_versions, partition.hand_written, partition.answers):
                 packed.reserve(checkpoint.ordinals)
-        partition.restore_targets(targets)
+        partition.targets.restore(targets)
         partition.row_of.load(self._row_of)
         partition.row_of.reserve(checkpoint.ordinals)
         partition.rows.by_number.update(self.rows)
         partition.rows.configurations.update(self.configurations)
         for layer, digest, members in self._before:
-            partition.before.setdefault(layer, {})[digest] = members
+            partition.notes.before.setdefault(layer, {})[digest] = members
         self._fill(partition, ahead)
         return partition
 

@@ -36,11 +36,12 @@ from services.api.context.dry_run import Shown
 from services.api.context.followers import Streams
 from services.api.context.idempotency import HEADER, note_key, settle_key
 from services.api.context.long_poll import Waiting
-from services.api.context.point_in_time import AS_OF, Past, look, refuse, takes_at
+from services.api.context.point_in_time import AS_OF, Past, look
 from services.api.context.request import BETWEEN_HEADER
 from services.api.device_update import routes as device_update
 from services.api.device_update.lists import PREFIX
 from services.api.http import reference
+from services.api.http.access import REGISTRY_READ, Access, Open, access_of
 from services.api.http.errors import (
     BAD_REQUEST,
     BUSY,
@@ -52,6 +53,7 @@ from services.api.http.errors import (
     TOO_MANY,
     Answer,
     BodyInvalid,
+    NotInThePast,
     PathInvalid,
     answer_of,
     answer_of_status,
@@ -62,6 +64,8 @@ from services.api.http.json_answer import JsonAnswer, encoding
 from services.api.http.limits import RequestLimits
 from services.api.http.method_override import method_asked
 from services.api.http.openapi import header
+from services.api.http.request_costs import LONG, NO_WORK
+from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
 from services.api.hub import configurations, device_scopes, identities, methods, query, twins
@@ -114,7 +118,11 @@ logger = structlog.get_logger()
 
 
 def create_app(room: Room) -> FastAPI:
-    """The application over an open room."""
+    """The application over an open room.
+
+    Raises:
+        RoutesUndeclared: a route does not declare who may use it.
+    """
     waiting, streams, reads = Waiting(room), Streams(room), SecretReads(room)
 
     @contextlib.asynccontextmanager
@@ -143,6 +151,26 @@ def create_app(room: Room) -> FastAPI:
     app.state.secret_reads, app.state.auditing = reads, Auditing(room)
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
+    app.state.routes = add_routes(app)
+    _describe(app)
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, _refused)
+    app.add_exception_handler(Shown, _shown)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    settings = room.settings
+    app.add_middleware(RequestLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
+    # Added last, so the first that a request meets: nothing of a body is read before the gate.
+    app.middleware("http")(_around)
+    return app
+
+
+def add_routes(app: FastAPI) -> RouteIndex:
+    """Add all routes of the API, and index them.
+
+    Raises:
+        RoutesUndeclared: a route does not declare who may use it.
+    """
     for router in (
         device_scopes.router,
         identities.router,
@@ -174,17 +202,7 @@ def create_app(room: Room) -> FastAPI:
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
-    _describe(app)
-    for kind in EXPECTED:
-        app.add_exception_handler(kind, _refused)
-    app.add_exception_handler(Shown, _shown)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    settings = room.settings
-    app.add_middleware(RequestLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
-    # Added last, so the first that a request meets: nothing of a body is read before the gate.
-    app.middleware("http")(_around)
-    return app
+    return RouteIndex(app.routes)
 
 
 def _include(app: FastAPI, router: APIRouter) -> None:
@@ -203,12 +221,12 @@ def _first_of(route: APIRoute) -> list[DependsOn]:
     A read that there is a past of looks at it when it is asked to. A write notes its key, and one of ours that takes no body
     refuses members of one; lines are read, and noted, batch by batch.
     """
-    methods = route.methods or set()
-    if not is_write(methods):
-        return [Depends(look)] if any(takes_at(method, route.path) for method in methods) else []
+    access = access_of(route)
+    looks = access is not None and access.at is True
+    if not is_write(route.methods or ()):
+        return [Depends(look)] if looks else []
     has_lines = "requestBody" in (route.openapi_extra or {})
     refuses = route.path.startswith("/v1/") and route.body_field is None and not has_lines
-    looks = any(takes_at(method, route.path) for method in methods)
     first = ((look, looks), (refuse_members, refuses), (note_key, not has_lines))
     return [Depends(each) for each, applies in first if applies]
 
@@ -257,10 +275,12 @@ def _headers_of(status: int) -> dict[str, JsonObject]:
     return said
 
 
+@Access(Open.ANYBODY, at=False, cost=NO_WORK)
 async def _healthy() -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
+@Access(Open.ANYBODY, at=False)
 def _ready(request: Request) -> JSONResponse:
     """Whether requests can be answered: Redis takes writes, and no partition is stopped. How far views are behind is told."""
     room: Room = request.app.state.room
@@ -285,6 +305,7 @@ def _ready(request: Request) -> JSONResponse:
     return JSONResponse({"ready": ready, **details}, 200 if ready else BUSY.status)
 
 
+@Access(REGISTRY_READ, at=False, cost=LONG)
 def _metrics(request: Request) -> PlainTextResponse:
     metrics: Metrics = request.app.state.metrics
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -380,11 +401,11 @@ def _path(request: Request) -> str:
     return path
 
 
-def _insist_on_a_past(request: Request) -> None:
-    method, path = request.method, _path(request)
-    # Of a method that a path does not have, that is to be told.
-    if not takes_at(method, path) and method in _methods(request):
-        raise refuse(method, path)
+def _insist_on_a_past(route: RouteMatch) -> None:
+    # Of a path or a method that is not there, that is to be told.
+    if route.exists and isinstance(route.access.at, str):
+        changes = "the past is looked at, and not changed"
+        raise NotInThePast(route.access.at or ("this path has no past" if route.method == "GET" else changes))
 
 
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -398,9 +419,11 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         request.scope["method"] = method_asked(request.method, request.headers)
         gate: Gate = request.app.state.gate
         address = "" if request.client is None else request.client.host
-        request.state.caller = await gate.admit(request.method, _path(request), request.headers, address=address)
+        routes: RouteIndex = request.app.state.routes
+        route = request.state.route = routes.match(request.method, _path(request))
+        request.state.caller = await gate.admit(route, request.headers, address=address)
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _insist_on_a_past(request)
+            _insist_on_a_past(route)
         response = await call_next(request)
     except EXPECTED as error:
         response = await _refused(request, error)

@@ -241,9 +241,11 @@ def test_a_planted_key_is_nowhere_in_the_log(data: Path, http: httpx.Client, twi
     body = {"authentication": {"type": "sas", "symmetricKey": keys}}
     made = http.put("/devices/planted", json=body).raise_for_status().json()
     assert made["authentication"]["symmetricKey"] == keys
+    http.put("/devices/planted", json={**body, "status": "disabled"}, headers={"If-Match": "*"}).raise_for_status()
     http.put("/devices/planted", json=body, headers={"If-Match": "*"}).raise_for_status()
     http.put("/devices/planted/modules/m", json=body).raise_for_status()
-    http.put("/devices/planted/modules/m", json=body, headers={"If-Match": "*"}).raise_for_status()
+    owned = {**body, "managedBy": "planter"}
+    http.put("/devices/planted/modules/m", json=owned, headers={"If-Match": "*"}).raise_for_status()
     http.post("/devices", json=[{"id": "planted-2", "importMode": "create", **body}]).raise_for_status()
     assert PLANTED in twinfold("connection-string", "--device", "planted-2")
     policy = twinfold("connection-string").strip().rpartition("SharedAccessKey=")[2]

@@ -97,7 +97,7 @@ class Victim:
         return pid
 
     def is_back(self, fault: Fault, struck: int, http: httpx.Client) -> bool:
-        """Whether the role runs and does its work: requests are answered, a scheduler has the lease, all roles are there."""
+        """Whether the role runs and does its work: requests are answered, a scheduler has the lease, all processes are there."""
         pid = self.pid(fault.target)
         if pid is None or not is_running(pid) or (fault.number == signal.SIGKILL and pid == struck):
             return False
@@ -105,7 +105,7 @@ class Victim:
             return False
         with contextlib.suppress(httpx.TransportError, ValueError):
             answer = http.get("/readyz")
-            return answer.is_success and all(self.pid(role) is not None for role in ROLES)
+            return answer.is_success and all(self.pid(target) is not None for target in (*ROLES, "worker"))
         return False
 
     def _fence(self) -> int:

@@ -154,7 +154,7 @@ def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:
     for name, (_, deployment) in model.deployments.items():
         if "moduleContent" in deployment.content:
             continue
-        assert {partition.directory.ids[ordinal] for ordinal in partition.targets[name]} == model.targets(name)
+        assert {partition.directory.ids[ordinal] for ordinal in partition.targets.members[name]} == model.targets(name)
     for name, ordinal in partition.directory.ordinal_of.items():
         row, stack = partition.rows.by_number[partition.row_of[ordinal]], model.stack(name)
         assert (row.standing is Standing.MANAGED) == bool(stack)
@@ -212,7 +212,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
         rows = {
             name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()
         }
-        assert {module for sets in partition.of_modules.targets.values() for module in sets} <= set("abc")
+        assert {module for sets in partition.targets.of_modules.targets.values() for module in sets} <= set("abc")
         for module in "abc":
             having = {
                 name
@@ -222,7 +222,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
             }
             for name, (_, deployment) in model.deployments.items():
                 if "moduleContent" in deployment.content:
-                    targets = partition.of_modules.targets.get(name, {}).get(module, BitMap())
+                    targets = partition.targets.of_modules.targets.get(name, {}).get(module, BitMap())
                     assert {ids[at] for at in targets} == model.targets_of_module(name, module, having)
             for name, row in rows.items():
                 stack, part = model.module_stack(name, module, having), row.module_part(module)
@@ -344,7 +344,7 @@ def test_the_sets_of_one_stack_each_are_disjoint_and_cover_everybody(history: Hi
             everybody,
             bases_descending=deployments.bases_descending,
             layers_ascending=deployments.layers_ascending,
-            eligible=partition.eligible,
+            eligible=partition.targets.eligible,
         )
     ]
     assert len({stack for stack, _ in groups}) == len(groups)

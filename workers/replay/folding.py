@@ -7,8 +7,9 @@ import msgspec
 
 from events import canonical
 from events.envelope import Vector
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail
 from events.log.events_ahead import EventsAhead
 from events.log.fleet_facts import FleetFacts
@@ -111,19 +112,19 @@ class Folding:
                     return
                 outcome = _read(entry)
                 if outcome is not None:
-                    if not within(outcome.after, upto):
+                    if not outcome.after.is_within(upto):
                         return
-                    if entry.position > self._last + 1 and within(outcome.before, outcome.after):
+                    if entry.position > self._last + 1 and outcome.before.is_within(outcome.after):
                         # Those in between are gone; where the last of them was decided is still known.
                         yield self._step(outcome.before, self._last + 1, None)
                     vector = outcome.after
                 else:
                     vector = self.partition.vector
-                if not within(self.partition.vector, vector):
+                if not self.partition.vector.is_within(vector):
                     vector = self.partition.vector
                 self._last = entry.position
                 yield self._step(vector, entry.position, entry)
-        if outcomes is not None and decided is not None and self._last < outcomes and within(decided, upto):
+        if outcomes is not None and decided is not None and self._last < outcomes and decided.is_within(upto):
             yield self._step(decided, self._last + 1, None)
 
     def _step(self, vector: Vector, position: int, recorded: OutcomeEntry | None) -> Step:
@@ -145,11 +146,6 @@ class Folding:
         else:
             partition.outcomes = position - (recorded is None)
         return Step(position, partition.vector, recorded, folded, outcome)
-
-
-def within(vector: Vector, upto: Vector) -> bool:
-    """Whether a vector lies behind another in neither part."""
-    return vector.partition <= upto.partition and vector.fleet <= upto.fleet
 
 
 def _read(entry: OutcomeEntry) -> Outcome | None:

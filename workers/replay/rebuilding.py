@@ -9,8 +9,8 @@ from msgspec import UNSET
 
 from events.collecting import seldom
 from events.envelope import Vector
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached

@@ -11,8 +11,8 @@ import msgspec
 from events.collecting import seldom
 from events.envelope import Envelope, Vector
 from events.fleet.errors import CannotFold
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableFact
@@ -25,7 +25,7 @@ from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
-from workers.replay.folding import Folding, Outcomes, Step, within
+from workers.replay.folding import Folding, Outcomes, Step
 from workers.replay.report import NAMED_MAX, Compared, Difference
 from workers.replay.snapshots import SnapshotsPassed
 from workers.replay.tracing import traced
@@ -130,7 +130,7 @@ class Replay:
             named.add(beside.differences(facts))
             named.add(beside.faults)
         else:
-            for _ in facts.upto(upto):
+            for _ in facts.runs(upto):
                 pass
         return Compared(
             FLEET,
@@ -150,7 +150,7 @@ class Replay:
         # All of it as of one moment, before anything is folded: so that nothing of it moves meanwhile.
         stored = None if self._views is None else self._views.load(number)
         self._refresh()
-        if stored is not None and not within(stored.checkpoint.vector, upto):
+        if stored is not None and not stored.checkpoint.vector.is_within(upto):
             stored = None
         documents_too = self._upto(number) is None
         documents = DeviceDocuments()
@@ -205,7 +205,7 @@ class Replay:
         """The kept form at the recorded checkpoint; anything that is decided there is not recorded."""
         partition = folding.partition
         vector = stored.checkpoint.vector
-        if within(partition.vector, vector):
+        if partition.vector.is_within(vector):
             folding.fold_to(vector)
         partition.release_paths()
         last = folding.decide(partition.outcomes + 1, None)

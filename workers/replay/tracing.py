@@ -25,7 +25,7 @@ def traced(
     tracer = _Tracer(stream, {place: (place.partition(" ")[2], one.path) for place, one in concerned.items()})
     facts = EventsAhead(log, stream, skips=skips, seen=tracer.see)
     while facts.position < upto and facts.read_on():
-        for _ in facts.upto(facts.position):
+        for _ in facts.runs(facts.position):
             pass
     return tuple(
         msgspec.structs.replace(one, first_fact=f"{name(stream)}:{tracer.last[one.place]}")

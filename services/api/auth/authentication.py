@@ -24,11 +24,13 @@ from events.properties import is_secret
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from services.api.auth import sas
 from services.api.auth.open_access import check_local
-from services.api.auth.permissions import Open, Own, device_of, heeds_scopes, lacking, needed, owner, registers
+from services.api.auth.permissions import lacking
 from services.api.auth.sas import Signature, SignatureMalformed
 from services.api.context.api_context import Room
 from services.api.context.callers import ANYBODY, Caller
+from services.api.http.access import Open
 from services.api.http.errors import Forbidden, Throttled, Unauthorized
+from services.api.http.route_index import RouteMatch
 from services.api.http.throttle import Throttle
 
 FRESH_SECONDS = 1.0
@@ -77,8 +79,8 @@ class Gate:
         per_minute = room.settings.requests_per_minute
         self._asked, self._failed = Throttle(per_minute), Throttle(per_minute)
 
-    async def admit(self, method: str, path: str, headers: Headers, *, address: str) -> Caller:
-        """Let a request in. `path` is the one that is routed by: decoded, and without a query.
+    async def admit(self, route: RouteMatch, headers: Headers, *, address: str) -> Caller:
+        """Let a request in, if its route may be used by the caller.
 
         Raises:
             Unauthorized: nobody knows who it is from.
@@ -89,41 +91,34 @@ class Gate:
             LogUnavailable, SecretsUnavailable: it cannot be told now.
         """
         if self._room.settings.open_access:
-            check_local(method, headers)
-        need = needed(method, path)
-        if need is Open.ANYBODY:
+            check_local(route.method, headers)
+        if route.access.permissions is Open.ANYBODY:
             return ANYBODY
-        caller = ANYBODY if self._room.settings.open_access else await self._known(headers, path, address)
-        self._take(self._asked, str(caller.principal), "Read" if method == "GET" else "Write")
-        if need is Open.AUTHENTICATED:
-            return caller
-        return await self._let_in(caller, need, method, path)
+        caller = ANYBODY if self._room.settings.open_access else await self._known(headers, route.path, address)
+        self._take(self._asked, str(caller.principal), "Read" if route.method == "GET" else "Write")
+        await self._authorize(caller, route)
+        return caller
 
-    async def admit_still(self, method: str, path: str, headers: Headers) -> Caller:
+    async def admit_still(self, route: RouteMatch, headers: Headers) -> Caller:
         """Let an answer that takes long go on: as `admit`, but it is no further request, and is not counted.
 
         Raises:
             Unauthorized, Forbidden, DeviceNotFound, LogUnavailable, SecretsUnavailable: as `admit`.
         """
-        need = needed(method, path)
-        assert not isinstance(need, Open)
-        caller = ANYBODY if self._room.settings.open_access else await self._caller(headers, path)
-        return await self._let_in(caller, need, method, path)
+        caller = ANYBODY if self._room.settings.open_access else await self._caller(headers, route.path)
+        await self._authorize(caller, route)
+        return caller
 
-    async def _let_in(
-        self, caller: Caller, need: frozenset[Right] | tuple[Own, frozenset[Right]], method: str, path: str
-    ) -> Caller:
-        if isinstance(need, tuple):
-            if self._is_own(caller, path):
-                return caller
-            need = need[1]
+    async def _authorize(self, caller: Caller, route: RouteMatch) -> None:
+        permissions = route.access.permissions
+        if isinstance(permissions, Open) or _is_own(caller, route):
+            return
         if caller.device_id is not None:
             raise Forbidden("those of a device or a module reach its own modules, `desired` and `reports`")
-        if not caller.may(need):
-            raise Forbidden(lacking(need, caller.rights))
+        if not caller.may(permissions):
+            raise Forbidden(lacking(permissions, caller.rights))
         if caller.scope is not None:
-            await self._keep_within(caller.scope, method, path)
-        return caller
+            await self._keep_within(caller.scope, route)
 
     async def _known(self, headers: Headers, path: str, address: str) -> Caller:
         try:
@@ -139,26 +134,13 @@ class Gate:
         if seconds:
             raise Throttled(what, seconds)
 
-    async def _keep_within(self, scope: Scope, method: str, path: str) -> None:
-        if not heeds_scopes(method, path):
+    async def _keep_within(self, scope: Scope, route: RouteMatch) -> None:
+        if route.access.scope == "closed":
             raise Forbidden("they are limited to a scope, and this is not answered within one")
-        device_id = device_of(method, path)
-        # Of a device that may not be there yet, the producer decides.
-        if device_id is None or registers(method, path):
-            return
-        if not await run_in_threadpool(self._room.reaches, scope, device_id):
-            raise DeviceNotFound(device_id)
-
-    def _is_own(self, caller: Caller, path: str) -> bool:
-        owned = owner(path)
-        if owned is None:
-            return False
-        if caller.may(_DEVICE_CONNECT):
-            return True
-        device_id, module_id = owned
-        if caller.device_id != device_id:
-            return False
-        return caller.module_id is None or caller.module_id == module_id
+        if route.access.scope == "device":
+            assert route.device_id is not None
+            if not await run_in_threadpool(self._room.reaches, scope, route.device_id):
+                raise DeviceNotFound(route.device_id)
 
     async def _caller(self, headers: Headers, path: str) -> Caller:
         given = headers.get("authorization", "")
@@ -249,6 +231,19 @@ class Gate:
             return ()
         assert isinstance(opened, dict)
         return tuple(map(str, opened.values()))
+
+
+def _is_own(caller: Caller, route: RouteMatch) -> bool:
+    """Whether the route is the caller's own, as a device or a module; a policy of devices may act for all of them."""
+    own = route.access.own
+    if not own:
+        return False
+    if caller.may(_DEVICE_CONNECT):
+        return True
+    if caller.device_id is None or caller.device_id != route.device_id:
+        return False
+    module_id = own if isinstance(own, str) else route.module_id
+    return caller.module_id is None or caller.module_id == module_id
 
 
 def _keys_of(document: DeviceDocument | None, module_id: str) -> tuple[Json, ...]:

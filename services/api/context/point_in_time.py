@@ -1,6 +1,5 @@
-"""Requests that look at the past: which can, what they ask for, and the room that answers them."""
+"""Requests that look at the past: what they ask for, and the room that answers them."""
 
-import re
 import threading
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -24,39 +23,12 @@ from events.log.keys import FLEET, partition_of
 from events.log.raw import RawStreams
 from services.api.context.api_context import Room
 from services.api.context.callers import Caller
-from services.api.http.errors import BodyInvalid, NotInThePast
+from services.api.http.errors import BodyInvalid
 
 AS_OF = "Twinfold-As-Of"
 """The header that names the moment an answer is of."""
 
 Mode = Literal["in-effect", "implied"]
-
-NOT_IN_THE_PAST: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"/v1/stream"), "a stream tells what comes; `after` begins it in the past"),
-    (re.compile(r"/v1/webhooks/[^/]+/deliveries"), "attempts to deliver are not part of the log"),
-    (re.compile(r"/v1/blocked(/.*)?"), "where workers are stopped is not part of the log"),
-    (re.compile(r"/v1/me"), "it tells who calls now"),
-    (re.compile(r"/v1/diff"), "it has its own two moments, `from` and `to`"),
-    (re.compile(r"/v1/audit(/.*)?"), "it is the log itself, and takes positions and times of its own"),
-)
-"""The reads under /v1 that do not take `at`, with the reason."""
-
-_BESIDES = re.compile(r"/twins/.*|/configurations(/[^/]+)?|/statistics/devices")
-"""Reads of the hub's own paths that take it; identities do not, as keys are of now."""
-
-
-def takes_at(method: str, path: str) -> bool:
-    """Whether a path, as it is asked for or as it is described, answers for the past."""
-    if method == "POST":
-        return path == "/devices/query"
-    if method != "GET" or why_not(path):
-        return False
-    return path.startswith("/v1/") or _BESIDES.fullmatch(path) is not None
-
-
-def why_not(path: str) -> str:
-    """Why a read under /v1 does not answer for the past; empty where it does."""
-    return next((why for pattern, why in NOT_IN_THE_PAST if pattern.fullmatch(path)), "")
 
 
 class Looking(msgspec.Struct, frozen=True):
@@ -212,10 +184,3 @@ def keep_within(live: Room, room: Room, caller: Caller, device_id: str) -> None:
     then, now = (one.log.load([device_id])[0].head.generation for one in (room, live))
     if then != now or (caller.scope is not None and not room.reaches(caller.scope, device_id)):
         raise DeviceNotFound(device_id)
-
-
-def refuse(method: str, path: str) -> NotInThePast:
-    """Why `at` cannot be answered there."""
-    if method != "GET":
-        return NotInThePast("the past is looked at, and not changed")
-    return NotInThePast(why_not(path) or "this path has no past")

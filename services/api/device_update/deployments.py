@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import Body, Depends, Request
 
 from events.canonical import Json, JsonObject
 from events.rollout.sets import NOBODY, FleetSet
@@ -23,9 +23,10 @@ from services.api.context.request import author_of, room_of
 from services.api.device_update import shapes
 from services.api.device_update.filters import read_filter, read_order
 from services.api.device_update.lists import Filter, OrderBy, condition_of, devices_listed, listed, place_of
+from services.api.device_update.router import device_update_router
 from services.api.http.errors import BodyInvalid
 
-router = APIRouter(prefix="/management/groups/{group}")
+router = device_update_router("/management/groups/{group}")
 
 _DEPLOYMENT = "/deployments/{deployment}"
 _SUBGROUP = "/deviceClassSubgroups/{device_class}"

@@ -1,6 +1,6 @@
 """The update service's paths of devices and their classes."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from events.canonical import JsonObject
 from events.rollout.sets import NOBODY
@@ -21,9 +21,10 @@ from services.api.device_update.lists import (
     place_of,
     unless_known,
 )
+from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound, NotOffered
 
-router = APIRouter(prefix="/management")
+router = device_update_router("/management")
 
 _OPERATION = "import-devices"
 
@@ -117,7 +118,8 @@ def get_compliance(view: View) -> JsonObject:
     return shapes.compliance(view.compliance(view.devices("*")))
 
 
-@router.api_route("/deviceDiagnostics/{_rest:path}", methods=["GET", "PUT"])
+@router.get("/deviceDiagnostics/{_rest:path}")
+@router.put("/deviceDiagnostics/{_rest:path}")
 def diagnostics() -> None:
     """Logs and health of devices are not collected."""
     raise NotOffered("logs and health checks of devices are not collected")

@@ -1,6 +1,6 @@
 """The update service's paths of groups, and of the classes within them."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from events.canonical import JsonObject
 from events.rollout.sets import NOBODY, FleetSet
@@ -12,9 +12,10 @@ from services.api.context.request import author_of, room_of
 from services.api.device_update import shapes
 from services.api.device_update.filters import read_filter, read_order
 from services.api.device_update.lists import Filter, OrderBy, condition_of, listed
+from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound, NotOffered
 
-router = APIRouter(prefix="/management/groups")
+router = device_update_router("/management/groups")
 
 _SUBGROUP = "/{group}/deviceClassSubgroups/{device_class}"
 _ORDERS = {

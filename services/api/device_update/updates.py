@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import Body, Query, Request, Response
 
 from events.canonical import JsonObject
 from events.update.commands import DeleteUpdate
@@ -23,10 +23,11 @@ from services.api.device_update.lists import (
     unless_known,
     versioned,
 )
+from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound
 
-router = APIRouter(prefix="/updates")
-importing = APIRouter()
+router = device_update_router("/updates")
+importing = device_update_router()
 
 _UPDATE = "/providers/{provider}/names/{name}/versions/{version}"
 _IMPORT, _DELETE = "import", "delete"

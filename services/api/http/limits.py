@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from events.unique_names import NameTwice, check_unique_names
 from services.api.http.json_bounds import JsonOutOfBounds, JsonTooLarge, check_bounds
-from services.api.http.request_costs import Cost, cost_of
+from services.api.http.request_costs import Cost
+from services.api.http.route_index import RouteMatch
 from services.api.http.turns import Fairness
 
 _AHEAD_BYTES = 64 * 1024
@@ -66,7 +67,8 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        cost = cost_of(scope["method"], scope["path"], scope["query_string"])
+        route: RouteMatch = scope["state"]["route"]
+        cost = route.cost(scope["query_string"])
         caller = scope["state"]["caller"]
         scope["state"]["fairness"] = self._fairness
         body = _Body(scope, receive, bytes_max=min(cost.bytes_max, self._bytes_max), seconds_max=self._seconds_max)

@@ -3,10 +3,11 @@
 from importlib.resources import files
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
 from events.canonical import JsonObject
+from services.api.http.access import Access, DeclaringRouter, Open
 from services.api.http.errors import NotFound
 
 _PACKAGE, _FOLDER = "fastapi_offline", "static"
@@ -37,7 +38,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-router = APIRouter(include_in_schema=False)
+_ANYBODY = Access(Open.ANYBODY, at=False)
+
+router = DeclaringRouter(read=_ANYBODY, include_in_schema=False)
 
 
 def encoded(description: JsonObject) -> bytes:

@@ -24,9 +24,11 @@ from events.targeting.errors import ConditionInvalid
 from services.api.context.deployments import deployment_seen, deployments_seen
 from services.api.context.devices import registered
 from services.api.context.request import author_of, caller_of, room_of, writer_of
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import ContentMissing
 from services.api.http.openapi import ETAG, answers
 from services.api.http.path_names import DeploymentId, DeviceId
+from services.api.http.request_costs import CONTENT, LONG, QUERY
 from services.api.hub import described, shapes
 from services.api.hub.bodies import ConfigurationBody, ContentBody, TestQueriesBody
 from services.api.hub.router import IfMatch, IfMatchToDelete, hub_router
@@ -37,10 +39,13 @@ COUNTING_SECONDS = 1.0
 _WAITS, _WAIT_SECONDS = 100, 0.02
 
 
-router = hub_router()
+router = hub_router(
+    read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
+)
 
 
 @router.post("/devices/{device_id}/applyConfigurationContent", status_code=204)
+@Access(REGISTRY_WRITE, scope="device", cost=CONTENT)
 async def set_configuration(request: Request, device_id: DeviceId, body: ContentBody) -> None:
     """Set a configuration on one edge device by hand; answered when it is in force, or after some seconds."""
     room = room_of(request)
@@ -54,6 +59,7 @@ async def set_configuration(request: Request, device_id: DeviceId, body: Content
 
 
 @router.get("/configurations", response_model=None, responses=answers(list[described.Configuration]))
+@Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_configurations(request: Request) -> list[JsonObject]:
     """Every deployment that the caller sees; `top` is let pass and means nothing, as on the hub."""
     room, until = room_of(request), time.monotonic() + COUNTING_SECONDS
@@ -128,6 +134,7 @@ def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatch
 
 
 @router.post("/configurations/testQueries", response_model=None, responses=answers(described.QueriesTried))
+@Access(REGISTRY_READ, scope="handler", cost=QUERY)
 def try_queries(request: Request, body: TestQueriesBody) -> JsonObject:
     """Whether a target condition and queries can be read; their errors are in the answer."""
     personal, errors = room_of(request).vault.personal, {}

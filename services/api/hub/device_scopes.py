@@ -14,6 +14,7 @@ from events.query import tree
 from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
 from services.api.context.api_context import Room
 from services.api.context.request import room_of
+from services.api.http.access import REGISTRY_READ, Access
 from services.api.http.errors import BodyInvalid, OutOfDeviceScope
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId
@@ -23,7 +24,9 @@ from services.api.hub.identities import module_identities
 from services.api.hub.keys import shown
 from services.api.hub.router import hub_router
 
-router = hub_router()
+# The answers hold keys of the devices below, and no scope limits them.
+_EDGE_HUB = Access(REGISTRY_READ, own="$edgeHub")
+router = hub_router(read=_EDGE_HUB, write=_EDGE_HUB)
 
 _OF_EDGE_HUB = "/devices/{device_id}/modules/$edgeHub"
 _GET_VERSION = "2018-08-30-preview"

@@ -20,9 +20,11 @@ from events.device.state import CONFIGURED_IDENTITY, DeviceDocument, decode_devi
 from services.api.context.api_context import Room
 from services.api.context.devices import device_document
 from services.api.context.request import author_of, caller_of, room_of
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, ModulesOutOfReach
 from services.api.http.openapi import ETAG, answers
 from services.api.http.path_names import DeviceId, ModuleId
+from services.api.http.request_costs import LONG, MANY_DEVICES
 from services.api.hub import described, shapes
 from services.api.hub.bodies import BulkBody, DeviceBody, ModuleBody
 from services.api.hub.keys import (
@@ -61,6 +63,7 @@ _BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": Tr
 
 
 @router.get("/devices", response_model=None, responses=answers(list[described.DeviceIdentity]))
+@Access(REGISTRY_READ, scope="handler", cost=LONG)
 def list_devices(request: Request, top: int = LISTED_MAX) -> list[JsonObject]:
     """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
     room, caller = room_of(request), caller_of(request)
@@ -76,6 +79,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[JsonObject]:
 
 
 @router.get("/statistics/devices", response_model=None, responses=answers(described.DeviceStatistics))
+@Access(REGISTRY_READ, scope="handler", at=True)
 def count_devices(request: Request) -> JsonObject:
     """How many devices there are, and how many of them are enabled."""
     room = room_of(request)
@@ -84,6 +88,7 @@ def count_devices(request: Request) -> JsonObject:
 
 
 @router.get("/statistics/service", response_model=None, responses=answers(described.ServiceStatistics))
+@Access(REGISTRY_READ, scope="handler")
 def count_connected() -> JsonObject:
     """How many devices are connected: none, as long as none can."""
     return {"connectedDeviceCount": 0}
@@ -100,6 +105,7 @@ def count_connected() -> JsonObject:
         },
     },
 )
+@Access(REGISTRY_WRITE, scope="handler", cost=MANY_DEVICES)
 def change_many(
     request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
 ) -> JSONResponse:
@@ -110,12 +116,14 @@ def change_many(
 
 
 @router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
+@Access(REGISTRY_READ, scope="device")
 def get_device(request: Request, response: Response, device_id: DeviceId) -> JsonObject:
     """A device's identity, with its keys."""
     return _identity(request, response, device_id)
 
 
 @router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
+@Access(REGISTRY_WRITE, scope="new device")
 def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> JsonObject:
@@ -127,6 +135,7 @@ def put_device(
 
 
 @router.delete("/devices/{device_id}", status_code=204)
+@Access(REGISTRY_WRITE, scope="device")
 def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDelete = None) -> None:
     """Let a device go."""
     if if_match is None:
@@ -140,6 +149,7 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     responses=answers(list[described.ModuleIdentity]),
     dependencies=[Depends(modules_in_reach)],
 )
+@Access(REGISTRY_READ, own=True, scope="device")
 def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     """The identities of a device's modules, with their keys."""
     room = room_of(request)
@@ -153,6 +163,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
     responses=answers(described.ModuleIdentity, headers=ETAG),
     dependencies=[Depends(modules_in_reach)],
 )
+@Access(REGISTRY_READ, own=True, scope="device")
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
     """A module's identity, with its keys."""
     room = room_of(request)
@@ -170,6 +181,7 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
     responses=answers(described.ModuleIdentity, headers=ETAG),
     dependencies=[Depends(modules_in_reach)],
 )
+@Access(REGISTRY_WRITE, own=True, scope="device")
 def put_module(
     request: Request,
     response: Response,
@@ -208,6 +220,7 @@ def _is_only_configured(room: Room, device_id: str, module_id: str, if_match: st
 
 
 @router.delete("/devices/{device_id}/modules/{module_id}", status_code=204, dependencies=[Depends(modules_in_reach)])
+@Access(REGISTRY_WRITE, own=True, scope="device")
 def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if_match: IfMatchToDelete = None) -> None:
     """Remove a module made by hand."""
     if if_match is None:

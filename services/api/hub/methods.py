@@ -6,14 +6,16 @@ from fastapi import Request
 
 from events.device.errors import DeviceNotFound, ModuleNotFound
 from services.api.context.request import room_of
+from services.api.http.access import TWIN_WRITE, Access
 from services.api.http.errors import DeviceNotOnline
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId, ModuleId
+from services.api.http.request_costs import TWIN
 from services.api.hub import described
 from services.api.hub.bodies import MethodBody
 from services.api.hub.router import hub_router
 
-router = hub_router()
+router = hub_router(write=Access(TWIN_WRITE, scope="device", cost=TWIN))
 
 
 @router.post("/twins/{device_id}/methods", response_model=None, responses=answers(described.MethodResult))

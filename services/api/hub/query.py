@@ -8,8 +8,10 @@ from events.query import tree
 from events.query.parse import parse as parse_query
 from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
 from services.api.context.request import caller_of, room_of
+from services.api.http.access import TWIN_READ, Access
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.openapi import PAGED, answers
+from services.api.http.request_costs import QUERY
 from services.api.hub.bodies import QueryBody
 from services.api.hub.router import hub_router
 
@@ -17,6 +19,7 @@ router = hub_router()
 
 
 @router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]], headers=PAGED))
+@Access(TWIN_READ, scope="handler", at=True, cost=QUERY)
 def run_query(
     request: Request,
     body: QueryBody,

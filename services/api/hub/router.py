@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import Depends, Header, Query
 
+from services.api.http.access import Access, DeclaringRouter
 from services.api.http.errors import BodyInvalid
 from services.api.http.openapi import refusals
 from services.api.hub import described
@@ -40,9 +41,15 @@ async def known_version(
         raise BodyInvalid(f"api-version is one of {', '.join(API_VERSIONS)}, not {version[:40]!r}")
 
 
-def hub_router() -> APIRouter:
-    """A router for paths of the hub."""
-    return APIRouter(tags=["hub"], responses=refusals(described.HubErrorAnswer), dependencies=[Depends(known_version)])
+def hub_router(*, read: Access | None = None, write: Access | None = None) -> DeclaringRouter:
+    """A router for paths of the hub, and what its routes declare unless they say otherwise."""
+    return DeclaringRouter(
+        read=read,
+        write=write,
+        tags=["hub"],
+        responses=refusals(described.HubErrorAnswer),
+        dependencies=[Depends(known_version)],
+    )
 
 
 IfMatch = Annotated[str | None, Header()]

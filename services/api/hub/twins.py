@@ -12,15 +12,19 @@ from events.device.errors import DeviceNotFound
 from events.device.twin import device_twin
 from services.api.context.devices import registered
 from services.api.context.request import author_of, room_of, writer_of
+from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId, ModuleId
+from services.api.http.request_costs import TWIN
 from services.api.hub import described
 from services.api.hub.bodies import TwinBody
 from services.api.hub.registry import patch_of, written
 from services.api.hub.router import IfMatch, hub_router
 
-router = hub_router()
+router = hub_router(
+    read=Access(TWIN_READ, scope="device", at=True), write=Access(TWIN_WRITE, scope="device", cost=TWIN)
+)
 
 
 @router.get("/twins/{device_id}", response_model=None, responses=answers(described.Twin))

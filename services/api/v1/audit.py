@@ -14,14 +14,17 @@ from events.canonical import JsonObject
 from services.api.auth.secret_reads import fetches_of
 from services.api.context.pages import PAGE_MAX
 from services.api.context.request import room_of
+from services.api.http.access import AUDIT_READ, Access
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId
+from services.api.http.request_costs import LONG
 from services.api.v1 import described_audit as described
 from services.api.v1.audit_export import MEDIA_TYPES, rows
 from services.api.v1.history_entries import Auditing
 from services.api.v1.router import v1_router
 
-router = v1_router("/audit")
+_READ = Access(AUDIT_READ, at="it is the log itself, and takes positions and times of its own", cost=LONG)
+router = v1_router("/audit", read=_READ)
 
 Name = Annotated[str, Query(max_length=256)]
 Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of facts, and Outcome.")]

@@ -7,6 +7,7 @@ from events.canonical import JsonObject
 from events.view_store.stopped import Details, Stop, details, stops
 from services.api.context.api_context import Room
 from services.api.context.request import author_of, room_of
+from services.api.http.access import ADMIN, REGISTRY_READ, Access
 from services.api.http.errors import NotFound
 from services.api.http.openapi import answers
 from services.api.http.path_names import StopName
@@ -14,7 +15,11 @@ from services.api.v1 import described
 from services.api.v1.bodies import DecisionBody
 from services.api.v1.router import v1_router
 
-router = v1_router()
+router = v1_router(
+    read=Access(REGISTRY_READ, at="where workers are stopped is not part of the log"),
+    # Going on without a fact changes what history means.
+    write=Access(ADMIN),
+)
 
 
 @router.get("/blocked", response_model=None, responses=answers(list[described.Stopped]))

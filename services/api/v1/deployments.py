@@ -19,9 +19,11 @@ from events.views.reading import STATUSES
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
 from services.api.context.pages import PAGE_MAX, page, place_of
 from services.api.context.request import author_of, caller_of, room_of
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, Forbidden, NotFound
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeploymentId, NewDeploymentId, StatusName
+from services.api.http.request_costs import CONTENT, LONG
 from services.api.v1 import described
 from services.api.v1.bodies import CreateBody, UpdateBody
 from services.api.v1.devices import POSITION_MAX
@@ -29,10 +31,13 @@ from services.api.v1.readiness import readiness_of, report_shape
 from services.api.v1.rollouts import create_of, line_of, rollouts_of
 from services.api.v1.router import v1_router
 
-router = v1_router()
+router = v1_router(
+    read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
+)
 
 
 @router.get("/deployments", response_model=None, responses=answers(list[described.DeploymentLine]))
+@Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[JsonObject]:
     """The deployments that carry all of some labels (`?label=team=x`), with their counts, times and rollouts in short."""
     labels = dict(_pair(one) for one in label or [])
@@ -111,6 +116,7 @@ def status(request: Request, name: DeploymentId) -> JsonObject:
 
 
 @router.get("/deployments/{name}/series", response_model=None, responses=answers(described.Series))
+@Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def series(
     request: Request,
     name: DeploymentId,

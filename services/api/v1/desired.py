@@ -23,10 +23,12 @@ from services.api.auth.secret_reads import note_read
 from services.api.context.callers import Author
 from services.api.context.long_poll import Waiting
 from services.api.context.request import caller_of, in_turn, room_of, writer_of
+from services.api.http.access import TWIN_READ, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId
+from services.api.http.request_costs import NO_WORK
 from services.api.v1 import described
 from services.api.v1.device_assignment import assignment_of, changes_of, effective_of, parts_of
 from services.api.v1.devices import POSITION_MAX
@@ -91,6 +93,7 @@ class Acknowledged:
     response_model=None,
     responses=answers(described.Desired, s204="Nothing differs from the version asked with."),
 )
+@Access(TWIN_READ, own=True, scope="device", at=True, cost=NO_WORK)
 async def desired(
     request: Request,
     device_id: DeviceId,

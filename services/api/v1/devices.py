@@ -15,9 +15,11 @@ from events.secrets.references import mask
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import PAGE_MAX, page, place_of
 from services.api.context.request import author_of, caller_of, room_of, writer_of
+from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId
+from services.api.http.request_costs import LONG, REPORT
 from services.api.v1 import described
 from services.api.v1.bodies import ReportBody
 from services.api.v1.device_assignment import assignment_of, changes_of, effective_of, parts_of
@@ -26,10 +28,11 @@ from services.api.v1.router import v1_router
 POSITION_MAX = 2**53 - 1
 
 
-router = v1_router()
+router = v1_router(read=Access(TWIN_READ, scope="device", at=True))
 
 
 @router.get("/devices", response_model=None, responses=answers(described.DevicePage))
+@Access(TWIN_READ, scope="handler", at=True)
 def devices(
     request: Request,
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
@@ -114,12 +117,14 @@ def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
 
 
 @router.post("/devices/{device_id}/reports", status_code=204)
+@Access(TWIN_WRITE, own=True, scope="device", cost=REPORT)
 async def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
     """What a device or one of its modules says of itself."""
     await writer_of(request).do(ReportProperties(device_id, body.patch, body.module_id), author_of(request))
 
 
 @router.get("/devices/{device_id}/outcomes", response_model=None, responses=answers(described.ChangeList))
+@Access(TWIN_READ, scope="device", at=True, cost=LONG)
 def outcomes(
     request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0
 ) -> JsonObject:

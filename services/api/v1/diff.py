@@ -7,9 +7,11 @@ from fastapi import Query, Request
 from events.canonical import JsonObject
 from events.log.keys import FLEET, partition_of
 from services.api.context.point_in_time import AT_CHARACTERS_MAX, AT_FORM, AtMode, Past
+from services.api.http.access import REGISTRY_READ, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.openapi import answers
 from services.api.http.path_names import DEPLOYMENT, DEPLOYMENT_FORM, DEVICE, DEVICE_FORM
+from services.api.http.request_costs import LONG
 from services.api.v1 import described_diff
 from services.api.v1.changes import Between, of_deployment, of_device, of_fleet
 from services.api.v1.router import v1_router
@@ -23,6 +25,7 @@ router = v1_router()
 
 
 @router.get("/diff", response_model=None, responses=answers(described_diff.Diff))
+@Access(REGISTRY_READ | TWIN_READ, at="it has its own two moments, `from` and `to`", cost=LONG)
 def diff(
     request: Request,
     *,

@@ -17,7 +17,9 @@ from services.api.auth.permissions import lacking
 from services.api.context.callers import Caller
 from services.api.context.followers import Streams
 from services.api.context.request import caller_of, in_turn, room_of
+from services.api.http.access import REGISTRY_READ, SERVICE_CONNECT, Access
 from services.api.http.errors import BodyInvalid, Forbidden, Unauthorized
+from services.api.http.request_costs import NO_WORK
 from services.api.v1.router import v1_router
 
 NAMES_MAX = 100
@@ -39,6 +41,7 @@ class EventStream(StreamingResponse):
 
 
 @router.get("/stream", response_class=Response, responses={200: _ANSWER})
+@Access(REGISTRY_READ | SERVICE_CONNECT, at="a stream tells what comes; `after` begins it in the past", cost=NO_WORK)
 async def stream(
     request: Request,
     *,
@@ -63,7 +66,7 @@ async def stream(
     async def still_allowed() -> bool:
         gate: Gate = request.app.state.gate
         try:
-            caller = await gate.admit_still(request.method, request.scope["path"], request.headers)
+            caller = await gate.admit_still(request.state.route, request.headers)
         except (Unauthorized, Forbidden, DeviceNotFound):
             return False
         return caller.may(_GUARD) or kinds.isdisjoint(GUARDED_KINDS)

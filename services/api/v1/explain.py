@@ -30,9 +30,11 @@ from events.view_store.fleet_view import Effective
 from events.view_store.port import Blocked
 from services.api.context.deployments import deployments_seen
 from services.api.context.request import caller_of, room_of
+from services.api.http.access import TWIN_READ, Access
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId
+from services.api.http.request_costs import LONG
 from services.api.http.similar_names import near
 from services.api.v1 import described_explain
 from services.api.v1.router import v1_router
@@ -44,6 +46,7 @@ _NEAR_AMONG = 20_000
 
 
 @router.get("/devices/{device_id}/explain", response_model=None, responses=answers(described_explain.Explanation))
+@Access(TWIN_READ, scope="device", at=True, cost=LONG)
 def explain(
     request: Request,
     device_id: DeviceId,

@@ -26,9 +26,11 @@ from services.api.context.callers import Author, Caller
 from services.api.context.dry_run import digest_of as digest_of_commands
 from services.api.context.idempotency import IdempotencyKeys, command_key, digest_of, name_of
 from services.api.context.request import author_of, caller_of, room_of
+from services.api.http.access import SERVICE_CONNECT, Access
 from services.api.http.errors import BodyInvalid, Forbidden, text_of
 from services.api.http.json_bounds import JsonOutOfBounds, check_bounds
 from services.api.http.openapi import answers
+from services.api.http.request_costs import LINES
 from services.api.http.similar_names import near
 from services.api.http.unknown_members import check_members
 from services.api.v1 import described
@@ -73,6 +75,7 @@ _KINDS: dict[str, type[Command]] = {
 
 
 @router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
+@Access(SERVICE_CONNECT, scope="handler", cost=LINES)  # Each line requires the permission of its command, too.
 async def facts(request: Request) -> JsonObject:
     """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches.
 

@@ -9,6 +9,7 @@ from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from services.api.auth.secret_reads import note_read
 from services.api.context.request import room_of
+from services.api.http.access import ADMIN, Access
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId
 from services.api.v1 import described
@@ -18,6 +19,7 @@ router = v1_router()
 
 
 @router.get("/devices/{device_id}/personal", response_model=None, responses=answers(described.PersonalTags))
+@Access(ADMIN, scope="device", at=True)
 def personal(request: Request, device_id: DeviceId) -> JsonObject:
     """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
     room = room_of(request)

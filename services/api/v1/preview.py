@@ -28,9 +28,11 @@ from services.api.context.callers import Asked, ListPage
 from services.api.context.dry_run import Preview
 from services.api.context.pages import PAGE_MAX
 from services.api.context.request import author_of, page_of, room_of
+from services.api.http.access import SERVICE_CONNECT, Access
 from services.api.http.errors import text_of
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.openapi import answers
+from services.api.http.request_costs import LINES
 from services.api.v1 import described, described_preview
 from services.api.v1.facts import FACTS_BODY, commands_of
 from services.api.v1.readiness import report_shape, waivers_at
@@ -50,6 +52,7 @@ _STACKS_MAX = 200
     responses=answers(described_preview.Preview | described.DevicePage),
     openapi_extra=FACTS_BODY,
 )
+@Access(SERVICE_CONNECT, scope="handler", cost=LINES)  # Each line requires the permission of its command, too.
 async def preview(
     request: Request,
     list_: Annotated[str | None, Query(alias="list", description="One of the answer's lists, page by page.")] = None,

@@ -25,14 +25,16 @@ from events.views.readiness import Stopped
 from services.api.context.api_context import Room
 from services.api.context.pages import PAGE_MAX, page, place_of
 from services.api.context.request import author_of, caller_of, room_of
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId, RuleName, WaiverName
+from services.api.http.request_costs import LONG
 from services.api.v1 import described
 from services.api.v1.bodies import WaiverBody
 from services.api.v1.router import v1_router
 
-router = v1_router()
+router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True, cost=LONG))
 
 
 class Waivers(msgspec.Struct, frozen=True):
@@ -162,6 +164,7 @@ def devices_of(
 
 
 @router.get("/devices/{device_id}/readiness", response_model=None, responses=answers(described.DeviceReadiness))
+@Access(TWIN_READ, scope="device", at=True, cost=LONG)
 def device(request: Request, device_id: DeviceId) -> JsonObject:
     """Every finding on one device: on what it should run, and on what it reports of its host."""
     room = room_of(request)
@@ -179,6 +182,7 @@ def device(request: Request, device_id: DeviceId) -> JsonObject:
 
 
 @router.get("/waivers", response_model=None, responses=answers(list[described.WaiverLine]))
+@Access(REGISTRY_READ, at=True)
 def list_waivers(request: Request) -> list[JsonObject]:
     """All waivers by id; one whose last day is over stands as expired until it is withdrawn."""
     waivers = waivers_at(room_of(request))
@@ -186,6 +190,7 @@ def list_waivers(request: Request) -> list[JsonObject]:
 
 
 @router.get("/waivers/{name}", response_model=None, responses=answers(described.WaiverLine))
+@Access(REGISTRY_READ, at=True)
 def get_waiver(request: Request, name: WaiverName) -> JsonObject:
     """One waiver."""
     waivers = waivers_at(room_of(request))
@@ -195,6 +200,7 @@ def get_waiver(request: Request, name: WaiverName) -> JsonObject:
 
 
 @router.put("/waivers/{name}", response_model=None, responses=answers(described.WaiverLine))
+@Access(REGISTRY_WRITE)
 def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> JsonObject:
     """Let findings of a rule stand for a time, or change the terms; whoever asks is who decided."""
     try:
@@ -207,6 +213,7 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> JsonObje
 
 
 @router.delete("/waivers/{name}", status_code=204)
+@Access(REGISTRY_WRITE)
 def delete_waiver(request: Request, name: WaiverName) -> None:
     """Withdraw a waiver: its findings count again."""
     room_of(request).do(WithdrawWaiver(name), author_of(request))

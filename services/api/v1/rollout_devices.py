@@ -17,6 +17,7 @@ from events.views.reading import Assignment
 from services.api.context.api_context import Room
 from services.api.context.pages import PAGE_MAX, page, place_of
 from services.api.context.request import room_of
+from services.api.http.access import REGISTRY_READ, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.openapi import answers
 from services.api.http.path_names import RolledOutId
@@ -24,7 +25,7 @@ from services.api.v1 import described
 from services.api.v1.rollouts import judged_rollout, rollout_seen
 from services.api.v1.router import v1_router
 
-router = v1_router()
+router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True))
 
 _REASONS = {
     "healthy": "it answered that all is well",

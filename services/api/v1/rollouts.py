@@ -43,15 +43,17 @@ from services.api.context.pages import PAGE_MAX, page, place_of
 from services.api.context.request import author_of, caller_of, room_of
 from services.api.context.rollout_history import Line
 from services.api.context.rollout_state import says
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import NotFound
 from services.api.http.openapi import answers
 from services.api.http.path_names import ACTS, TALLIED, ActName, DeploymentId, HeldId, RolledOutId, TalliedName
+from services.api.http.request_costs import CONTENT, LONG
 from services.api.v1 import described
 from services.api.v1.bodies import ActBody, CreateBody, ScheduleBody
 from services.api.v1.plan_body import PlanBody
 from services.api.v1.router import v1_router
 
-router = v1_router()
+router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
 
 HISTORY_MAX = 10_000
 _NOT_SEEN = "is rolled out in phases"
@@ -225,6 +227,7 @@ def rollouts_of(room: Room, *names: str) -> dict[str, RolloutDocument | None]:
 
 
 @router.get("/rollouts", response_model=None, responses=answers(list[described.RolloutLine]))
+@Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_rollouts(request: Request) -> list[JsonObject]:
     """All rollouts, each with its phase, its counts, and the sentence that says what it waits for."""
     room = room_of(request)
@@ -238,6 +241,7 @@ def list_rollouts(request: Request) -> list[JsonObject]:
 
 
 @router.put("/deployments/{name}/rollout", response_model=None, responses=answers(described.RolloutAnswer))
+@Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create_rollout(request: Request, name: RolledOutId, body: PlanBody) -> JsonObject:
     """Roll a deployment out by a plan that has not started; it begins when it is started, or at the deployment's time."""
     room_of(request).do(CreateRollout(name, body.plan), author_of(request))

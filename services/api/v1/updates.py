@@ -26,14 +26,16 @@ from events.view_store.groups import Carried, DeviceState, GroupView, is_among, 
 from services.api.context.api_context import Room
 from services.api.context.groups import View, place_in, state_of, view_of
 from services.api.context.request import author_of, room_of
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.openapi import answers
+from services.api.http.request_costs import CONTENT
 from services.api.v1 import described_updates
 from services.api.v1.bodies import CancelBody, DeployBody, GroupBody, UpdateImportBody
 from services.api.v1.rollout_devices import failure_of
 from services.api.v1.router import v1_router
 
-router = v1_router()
+router = v1_router(read=Access(REGISTRY_READ, at=True), write=Access(REGISTRY_WRITE, cost=CONTENT))
 
 PAGE_MAX = 1000
 _UPDATE = "/updates/{provider}/{name}/{version}"

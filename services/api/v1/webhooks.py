@@ -25,6 +25,7 @@ from events.webhook.state import WebhookDocument
 from events.webhook.targets import Targets, check_target
 from services.api.context.api_context import Room
 from services.api.context.request import author_of, room_of
+from services.api.http.access import ADMIN, Access
 from services.api.http.openapi import answers
 from services.api.http.path_names import WebhookId
 from services.api.v1 import described
@@ -33,7 +34,7 @@ from services.api.v1.router import v1_router
 
 _KEY_BYTES = 32
 
-router = v1_router()
+router = v1_router(read=Access(ADMIN, at=True), write=Access(ADMIN))
 
 
 @router.get("/webhooks", response_model=None, responses=answers(list[described.Webhook]))
@@ -91,6 +92,7 @@ def resume(request: Request, webhook_id: WebhookId) -> None:
 
 
 @router.get("/webhooks/{webhook_id}/deliveries", response_model=None, responses=answers(described.DeliveryList))
+@Access(ADMIN, at="attempts to deliver are not part of the log")
 def deliveries(
     request: Request, webhook_id: WebhookId, top: Annotated[int, Query(ge=1, le=DELIVERIES_MAX)] = 100
 ) -> JsonObject:

@@ -46,9 +46,10 @@ class FleetDocuments:
             AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
         """
         if not isinstance(envelope.fact, LogFact):
-            evolve = BY_EVENT[type(envelope.fact)].evolve
+            decider = BY_EVENT[type(envelope.fact)]
+            assert decider.is_of_fleet, "the fleet's stream has no other events"
             before = self._documents.get(envelope.subject)
-            after = evolve(before, envelope.fact, envelope.version, envelope.at, str(envelope.by))
+            after = decider.evolve(before, envelope.fact, envelope.version, envelope.at, str(envelope.by))
             self._documents[envelope.subject] = after
         self._versions[envelope.subject] = envelope.version
 

@@ -111,6 +111,7 @@ def test_a_rollout_says_when_a_device_comes_and_who_admitted_it(serving: tuple[S
     system.do(CreateDeployment("phased", base("cam"), "tags.ring = 'r'", priority=50, admission=NotStarted()))
     system.do(CreateRollout("phased", Plan((Phase(count=1), Phase(percent=100)))), StartRollout("phased"))
     eventually(lambda: len([*system.view.members("phased", "actual")]) == 1, what="one device is admitted")
+    system.settle()  # Devices of other partitions learn of it by their own workers.
     (first,) = system.view.members("phased", "actual")
     admitted = of(explained(http, first, deployment="phased"), "phased")
     assert admitted["verdict"] == "base"

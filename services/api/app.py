@@ -401,9 +401,9 @@ def _path(request: Request) -> str:
     return path
 
 
-def _insist_on_a_past(route: RouteMatch) -> None:
-    # Of a path or a method that is not there, that is to be told.
-    if route.exists and isinstance(route.access.at, str):
+def _insist_on_a_past(request: Request, route: RouteMatch) -> None:
+    # Of a path or a method that is not there, that is to be told; of two paths that fit, the one with fewer variables counts.
+    if route.exists and isinstance(route.access.at, str) and route.method in _methods(request):
         changes = "the past is looked at, and not changed"
         raise NotInThePast(route.access.at or ("this path has no past" if route.method == "GET" else changes))
 
@@ -423,7 +423,7 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         route = request.state.route = routes.match(request.method, _path(request))
         request.state.caller = await gate.admit(route, request.headers, address=address)
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _insist_on_a_past(route)
+            _insist_on_a_past(request, route)
         response = await call_next(request)
     except EXPECTED as error:
         response = await _refused(request, error)

@@ -44,6 +44,22 @@ def test_every_read_under_v1_takes_at_and_says_so_or_refuses_it_with_a_reason(se
             assert has_own_reason or method != "get" or not path.startswith("/v1/"), path
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/deployments/any/rollout/devices", 404),  # no act of this name
+        ("POST", "/v1/deployments/any/rollout/start", 400),
+        ("DELETE", "/v1/devices", 405),
+        ("GET", "/v1/nowhere", 404),
+    ],
+)
+def test_a_path_or_a_method_that_is_not_there_is_answered_before_a_past_that_it_does_not_have(
+    serving: Guarded, method: str, path: str, status: int
+) -> None:
+    answer = serving.http.request(method, path, params={"at": ""}, headers=serving.policy())
+    assert answer.status_code == status, answer.text
+
+
 def test_whoever_is_scoped_sees_who_is_theirs_now_and_was_theirs_then(serving: Guarded) -> None:
     http, system, owner = serving.http, serving.system, serving.policy()
     for name, site in (("stays", "north"), ("left", "north"), ("came", "south"), ("anew", "north")):

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from events.access.errors import OutOfScope as OutOfScope
     from events.deployment.commands import ChangeAdmission as ChangeAdmission
     from events.deployment.commands import CreateDeployment as CreateDeployment
     from events.deployment.commands import DeleteDeployment as DeleteDeployment
@@ -85,7 +86,6 @@ if TYPE_CHECKING:
     from events.producer.errors import ConflictPersists as ConflictPersists
     from events.producer.errors import DecisionInvalid as DecisionInvalid
     from events.producer.errors import NoVault as NoVault
-    from events.producer.errors import OutOfScope as OutOfScope
     from events.producer.errors import ProducerError as ProducerError
     from events.producer.errors import Refused as Refused
     from events.producer.opening import open_producer as open_producer
@@ -149,6 +149,7 @@ if TYPE_CHECKING:
     from events.update.names import UpdateId as UpdateId
 
 _NAMES = {
+    "events.access.errors": ("OutOfScope",),
     "events.deployment.commands": (
         "ChangeAdmission",
         "CreateDeployment",
@@ -231,7 +232,6 @@ _NAMES = {
         "ConflictPersists",
         "DecisionInvalid",
         "NoVault",
-        "OutOfScope",
         "ProducerError",
         "Refused",
     ),

@@ -50,6 +50,10 @@ class Vector(msgspec.Struct, frozen=True, order=True, array_like=True):
     partition: int = 0
     fleet: int = 0
 
+    def is_within(self, bound: "Vector") -> bool:
+        """Whether it lies at or before another in both parts; of two vectors, neither may be within the other."""
+        return self.partition <= bound.partition and self.fleet <= bound.fleet
+
 
 class Envelope(msgspec.Struct, Generic[F], frozen=True):
     """A fact as it stands in the log.

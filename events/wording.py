@@ -1,6 +1,16 @@
-"""How numbers of things are said."""
+"""How numbers of things and times are written in texts."""
+
+import datetime as dt
+from functools import lru_cache
 
 
 def counted(count: int, what: str) -> str:
     """A number of things, as in 1 device, 2 devices."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+# An explanation of one device names thousands of events, of which many came in one second.
+@lru_cache(10_000)
+def utc_text(at: int) -> str:
+    """Milliseconds as `2026-11-21 14:03:22 UTC`."""
+    return dt.datetime.fromtimestamp(at // 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -10,13 +10,20 @@ from typing import BinaryIO
 import msgspec
 
 SINGLE, FOLDER = "appendonly.aof", "appendonlydir"
-"""Redis 6.2 keeps one file; Redis 7 a folder with a manifest, a base and increments."""
+"""Redis 6.2 keeps one file; Redis 7 and Valkey a folder with a manifest, a base and increments."""
 
-_CHECKER = "redis-check-aof"
+# Names by which a server's binary is called to be a checker; Valkey's listens to those of Redis as well.
+_CHECKER, _BASE_CHECKER = "redis-check-aof", "redis-check-rdb"
+_VALKEY_BASE = b"VALKEY"
 _GOOD_UP_TO = re.compile(r"ok_up_to=(\d+)")
 _OFFSET = re.compile(r"\[offset (\d+)\]")
 _PREAMBLE_END = re.compile(r"\[offset (\d+)\].*RDB looks OK")
-_UNKNOWN = re.compile(r"Unknown command '(.*?)' reading the append only file")
+_FOREIGN = re.compile(r"Wrong signature|Can't handle RDB format version")
+# As Redis and as Valkey says it.
+_UNKNOWN = re.compile(
+    r"Unknown command '(.*?)' reading the append only file"
+    r"|reading the append only file \S+, error: unknown command '(.*?)', with args"
+)
 _EVENT = re.compile(rb"\{(p\d+|fleet)\}:log")
 _CHECK_SECONDS_MAX = 3600.0
 _BYTES_MAX = 64 << 20
@@ -49,7 +56,7 @@ class LogFileDamaged(Exception):
         remedy = (
             "`twinfold repair-log` shows what would be cut off there, and asks before it does"
             if damage.can_be_cut
-            else "it cannot be cut there; restore a backup (docs/backup.md)"
+            else "it cannot be cut there; restore a backup (docs/guides/backup.md)"
         )
         super().__init__(f"the log's file {damage.path} is damaged at {place}: {damage.why}; {remedy}")
         self.damage = damage
@@ -100,9 +107,10 @@ def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> D
         checked = _check(server, path)
         begins = _PREAMBLE_END.search(checked.stdout)
         for name in filter(None, map(_UNKNOWN.search, said)):
-            place = _begin_of(path, int(begins[1]) if begins else 0, name[1].encode())
+            unknown = name[1] or name[2]
+            place = _begin_of(path, int(begins[1]) if begins else 0, unknown.encode())
             if place is not None:
-                return Damage(path, size, place, f"{name[1]!r} is no command", is_last)
+                return Damage(path, size, place, f"{unknown!r} is no command", is_last)
         if checked.returncode:
             good = _GOOD_UP_TO.findall(checked.stdout)
             return Damage(path, size, int(good[-1]) if good else None, _reason_of(checked.stdout), is_last)
@@ -121,8 +129,11 @@ def files(directory: Path) -> list[Path]:
 
 
 def _check(server: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    with path.open("rb") as file:
+        # Valkey's checker of append-only files knows no base but one that begins with REDIS (9.1.2).
+        is_valkey_base = file.read(len(_VALKEY_BASE)) == _VALKEY_BASE
     return subprocess.run(  # noqa: S603 - the server's own binary
-        [_CHECKER, str(path)],
+        [_BASE_CHECKER if is_valkey_base else _CHECKER, str(path)],
         executable=server,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -136,6 +147,8 @@ def _check(server: Path, path: Path) -> subprocess.CompletedProcess[str]:
 
 def _reason_of(text: str) -> str:
     """What the checker has found, as `0x1ad: Expected to read 6 bytes, got 4 bytes` or the offset in the base."""
+    if _FOREIGN.search(text):
+        return "this server cannot read the format of its base, which another or a newer server wrote"
     for line in text.splitlines():
         if line.startswith("0x") or "Reached EOF" in line or "Unexpected" in line:
             return " ".join(line.split()).split(": ", 1)[-1]

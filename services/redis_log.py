@@ -13,10 +13,8 @@ _PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [.*#-] ")
 _FREE_BYTES_MIN = 64 << 10
 _BYTES_MAX = 1 << 20
 _DAMAGED = re.compile(
-    r"Bad file format reading the append only file|Unexpected end of file reading the append only file"
-    r"|Unknown command '.*' reading the append only file|reading the RDB preamble|RDB file reading failure"
-    r"|RDB CRC|Unrecoverable error reading the append only file|Internal error in RDB|RDB ERROR DETECTED"
-    r"|doesn't exist|Wrong signature"
+    r"reading the append only file|reading the RDB preamble|RDB file reading failure|RDB CRC|Internal error in RDB"
+    r"|RDB ERROR DETECTED|doesn't exist|Wrong signature"
 )
 _CUT = re.compile(r"!!! Truncating the AOF (?:(\S+) )?at offset (\d+)")
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from services.embedded_redis import EmbeddedRedis
 from tests import shortening
-from tests.servers import redis_cluster, redis_server
+from tests.servers import oldest_server, redis_cluster, redis_server
 
 # Tests start hundreds of processes: none of them compiles anew what another one has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -71,6 +71,13 @@ def _logging_of_its_own() -> Iterator[None]:
 def shared_redis() -> Iterator[EmbeddedRedis]:
     """One real server for the tests that leave it standing; each empties it first."""
     with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oldest_redis() -> Iterator[EmbeddedRedis]:
+    """As `shared_redis`, of the oldest version that is supported."""
+    with redis_server(binary=oldest_server()) as server:
         yield server
 
 

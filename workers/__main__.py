@@ -1,9 +1,12 @@
 """One worker process: `python -m workers [QUEUE]`. The supervisor starts these; settings come from TWINFOLD_* variables."""
 
+import logging
 import sys
 
+import structlog
 from redis import Redis
 from redis.exceptions import RedisError
+from typing_extensions import override
 
 from events import logs
 from events.collecting import seldom
@@ -12,10 +15,14 @@ from events.log.wake import QUEUE
 from events.processes import lifeline
 from events.redis_errors import unavailable
 from events.settings import SettingsInvalid, read_settings
-from workers import rq_log
 from workers.context import context
 from workers.exits import code_of
 from workers.worker import Worker
+
+_AGAIN = "could not connect to Redis instance"
+"""RQ says so at every attempt; that Redis is away the pool says, once."""
+
+logger = structlog.get_logger()
 
 
 def main() -> int:
@@ -24,7 +31,7 @@ def main() -> int:
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
-        rq_log.forward()
+        _forward_log_of_rq()
         queue = sys.argv[1] if len(sys.argv) > 1 else QUEUE
         if queue == QUEUE:
             context()
@@ -38,6 +45,21 @@ def main() -> int:
         line.last_words(str(error) or type(error).__name__)
         return code_of(error)
     return 0
+
+
+class _Forwarding(logging.Handler):
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        level = logging.DEBUG if _AGAIN in record.getMessage() else record.levelno
+        logger.log(level, record.getMessage(), exc_info=record.exc_info)
+
+
+def _forward_log_of_rq() -> None:
+    """Have warnings and errors of RQ's workers logged as ours; RQ adds no handler of its own where there is one."""
+    rq = logging.getLogger("rq.worker")
+    rq.setLevel(logging.WARNING)
+    rq.propagate = False
+    rq.addHandler(_Forwarding())
 
 
 if __name__ == "__main__":

@@ -2,38 +2,30 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar, cast
+from collections.abc import Callable
 
 import msgspec
 import structlog
 
-from events.device.facts import DeviceFact
-from events.device.identifiers import module_subject
-from events.envelope import Envelope, Vector
+from events.envelope import Vector
 from events.fleet.errors import CannotFold
-from events.fleet.index import MODULES
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
+from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_facts import FleetFacts, position_of
 from events.log.keys import FLEET, name
 from events.log.port import Log
-from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.projection.driver import Driver, Fill, PathsMissing, refuse
 from events.view_store.port import Blocked, ViewStore
 from events.view_store.work import Work
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import Checkpoint
-
-BATCH_FACTS = 8192
-_DOCUMENTS = 1000
-_FILL_ROUNDS = 50
+from workers.live_documents import DocumentsAhead, LiveDocuments
 
 logger = structlog.get_logger()
-
-N = TypeVar("N")
 
 
 class CheckpointMoved(Exception):
@@ -48,9 +40,7 @@ class ViewsLost(Exception):
         self.partition = partition
 
 
-def device_facts(log: Log, number: int, *, after: int, limit: int) -> list[Envelope[DeviceFact]]:
-    """A partition's facts, which are of devices alone; folding refuses any other."""
-    return cast("list[Envelope[DeviceFact]]", log.read(number, after=after, limit=limit))
+_LOST = (CheckpointMoved, DocumentsAhead)
 
 
 class Warm:
@@ -87,6 +77,7 @@ class Projector:
         self._clock = clock
         self._merge = MergeCache()
         self._fleet = FleetFacts(log)
+        self._documents = LiveDocuments(log)
         self._warm = Warm(over_budget)
         self.work = Work()
 
@@ -102,7 +93,7 @@ class Projector:
         reached(FailPoint.FOLD_FLAG_CLEARED)
         try:
             return self._drain(number, go_on)
-        except CheckpointMoved:
+        except _LOST:
             self.work.lost()
             return False
         except (CannotFold, UnreadableFact, LogLostItsTail) as error:
@@ -120,8 +111,9 @@ class Projector:
         if blocked is not None and self._waits(blocked):
             return True
         checkpoint, partition = self._current(number)
+        driver = self._driver(partition, self._documents.fill)
         while True:
-            advanced = self._advance(partition)
+            advanced = self._advance(driver)
             if blocked is not None:
                 # Before the commit, so that nobody sees views at the head of a partition that is said to be blocked.
                 self._views.block(number, None)
@@ -163,117 +155,38 @@ class Projector:
             return False
         outcomes = self._views.outcomes(number, after=partition.outcomes, limit=stored.outcomes - partition.outcomes)
         vectors = [msgspec.json.decode(entry.data, type=Outcome).after for entry in outcomes]
-        for vector in (*vectors, stored.vector):
-            facts = self._fleet.between(partition.vector.fleet, vector.fleet)
-            if partition.paths_to_fill(facts):
-                return False
-            self._fold_to(partition, vector.partition)
-            partition.fold_fleet(facts)
-            partition.resolve()
+        # Documents are ahead of these vectors: without them, a new path ends it.
+        driver = self._driver(partition, refuse, stop=stored.vector.partition)
+        try:
+            for vector in (*vectors, stored.vector):
+                driver.decide(vector)
+        except PathsMissing:
+            return False
         # What these commits wrote is stored already; only what comes after is to be written.
         writes_of(partition, None, expected=stored)
         return checkpoint_of(partition) == stored
 
+    def _driver(self, partition: Partition, fill: Fill, *, stop: int | None = None) -> Driver:
+        """What takes a partition on from where it is; it reads ahead no further than to a `stop`."""
+        number = partition.number
+        events = EventsAhead(
+            self._log,
+            number,
+            skips=lambda: self._fleet.skipped(number),
+            after=partition.vector.partition,
+            stops=() if stop is None else (stop,),
+        )
+        return Driver(partition, events, self._fleet, fill)
+
     # -- one batch
 
-    def _advance(self, partition: Partition) -> bool:
-        fleet_facts = self._fleet.between(partition.vector.fleet)
-        before = partition.vector
-        self._fold_batch(partition)
-        paths = partition.paths_to_fill(fleet_facts)
-        if paths:
-            self._fill(partition, paths)
-        partition.fold_fleet(fleet_facts)
-        reached(FailPoint.FOLD_EVOLVED)
-        return partition.vector != before
-
-    def _fold_batch(self, partition: Partition, limit: int = BATCH_FACTS) -> int:
-        """Fold what can be read of the next `limit` facts; the ones before a fact that cannot be folded are folded."""
-        after = partition.vector.partition
-        skipped = self._fleet.skipped(partition.number)
-        bad = min((position for position in skipped if after < position <= after + limit), default=None)
-        if bad == after + 1:
-            partition.skip(bad, partition.at)
-            return 1
-        if bad is not None:
-            limit = bad - 1 - after
-        try:
-            facts = device_facts(self._log, partition.number, after=after, limit=limit)
-        except (UnreadableFact, LogLostItsTail) as error:
-            if position_of(error) <= after + 1:
-                raise
-            facts = device_facts(self._log, partition.number, after=after, limit=position_of(error) - 1 - after)
+    def _advance(self, driver: Driver) -> bool:
+        before = driver.partition.vector
+        vector = driver.read_ahead()
         reached(FailPoint.FOLD_READ)
-        partition.fold(facts)
-        return len(facts)
-
-    def _fold_to(self, partition: Partition, position: int) -> None:
-        while partition.vector.partition < position:
-            if not self._fold_batch(partition, min(BATCH_FACTS, position - partition.vector.partition)):
-                raise LogLostItsTail(name(partition.number), expected=position, found=partition.vector.partition)
-
-    def _fill(self, partition: Partition, paths: frozenset[Path]) -> None:
-        """Bring newly named paths into the index, from the devices' documents, exactly as of the partition's vector.
-
-        A document may be ahead of what is folded; then folding goes on until it is not. Folding keeps the new paths
-        from here on, so that only devices that change all the time are asked for again.
-        """
-        partition.open_paths(paths)
-        self._fill_modules(partition, frozenset(path for path in paths if path[0] == MODULES[0]))
-        paths = frozenset(path for path in paths if path[0] != MODULES[0])
-        waiting: Iterable[str] = sorted(partition.directory.ordinal_of)
-        for _ in range(_FILL_ROUNDS):
-            waiting = [device_id for some in _chunks(waiting) for device_id in self._fill_from(partition, paths, some)]
-            if not waiting:
-                return
-            while self._fold_batch(partition):
-                pass
-        raise CheckpointMoved
-
-    def _fill_modules(self, partition: Partition, paths: frozenset[Path]) -> None:
-        """Bring in twins of modules. A document may be ahead; folding what it has already once more changes nothing.
-
-        For that, all of it must be folded before anything is made of it: to where the log stood after the last document.
-        """
-        by_module: dict[str, list[Path]] = {}
-        for path in sorted(paths):
-            by_module.setdefault(path[1], []).append(path)
-        for module_id, some in by_module.items():
-            for modules in _chunks(self._of_modules(partition, module_id)):
-                for (device_id, known_as), document in zip(modules, self._modules(modules), strict=True):
-                    if document is not None:
-                        partition.fill_module(some, device_id, known_as, document)
-        if by_module:
-            self._fold_to(partition, self._log.head(partition.number))
-
-    def _of_modules(self, partition: Partition, module_id: str) -> Iterator[tuple[str, str]]:
-        """The devices that can have a document of a module, with its name; of every module, those that have one of any."""
-        if module_id != EVERY_MODULE:
-            yield from ((device_id, module_id) for device_id in sorted(partition.directory.ordinal_of))
-            return
-        for subject in self._log.subjects(partition.number):
-            device_id, slash, known_as = subject.partition("/")
-            if slash and can_be_for(known_as):
-                yield device_id, known_as
-
-    def _modules(self, modules: Sequence[tuple[str, str]]) -> Iterator[ModuleText | None]:
-        devices = self._log.load([device_id for device_id, _ in modules])
-        stored = self._log.load([module_subject(device_id, module_id) for device_id, module_id in modules])
-        for device, module in zip(devices, stored, strict=True):
-            if device.snapshot is None or module.snapshot is None:
-                yield None
-                continue
-            text = msgspec.json.decode(module.snapshot, type=ModuleText)
-            yield text if text.generation == msgspec.json.decode(device.snapshot, type=DeviceText).generation else None
-
-    def _fill_from(self, partition: Partition, paths: frozenset[Path], device_ids: Sequence[str]) -> list[str]:
-        again = []
-        for device_id, stored in zip(device_ids, self._log.load(device_ids), strict=True):
-            if stored.snapshot is None:
-                continue
-            if not partition.fill(paths, device_id, msgspec.json.decode(stored.snapshot, type=DeviceText)):
-                again.append(device_id)
-        return again
+        driver.advance(vector)
+        reached(FailPoint.FOLD_EVOLVED)
+        return driver.partition.vector != before
 
     def _commit(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
         outcome = partition.resolve()
@@ -301,10 +214,10 @@ class Projector:
             at = partition.vector
             upto = Vector(at.partition, position - 1) if in_fleet else Vector(position - 1, at.fleet)
             try:
-                self._advance_to(partition, upto)
+                self._driver(partition, self._documents.fill, stop=upto.partition).advance(upto)
                 if partition.vector != at:
                     self._commit(number, partition, checkpoint)
-            except CheckpointMoved:
+            except _LOST:
                 return False
         stream = FLEET if in_fleet else number
         former = self._views.blocked(number)
@@ -317,23 +230,3 @@ class Projector:
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )
         return True
-
-    def _advance_to(self, partition: Partition, vector: Vector) -> None:
-        """Fold on to a vector that lies behind in neither part."""
-        self._fold_to(partition, vector.partition)
-        facts = self._fleet.between(partition.vector.fleet, vector.fleet)
-        paths = partition.paths_to_fill(facts)
-        if paths:
-            self._fill(partition, paths)
-        partition.fold_fleet(facts)
-
-
-def _chunks(names: Iterable[N]) -> Iterable[list[N]]:
-    some: list[N] = []
-    for one in names:
-        some.append(one)
-        if len(some) == _DOCUMENTS:
-            yield some
-            some = []
-    if some:
-        yield some

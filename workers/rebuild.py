@@ -1,11 +1,11 @@
 """Views from facts and recorded outcomes alone: no view, snapshot or warm state has a part in it."""
 
 from events.envelope import Vector
+from events.log.events_ahead import EventsAhead
 from events.log.fleet_facts import FleetFacts
 from events.log.port import Log
 from events.view_store.port import ViewStore
 from events.views.keeping import writes_of
-from workers.replay.facts import FactsAhead
 from workers.replay.folding import Folding, OutcomeDiffers
 
 
@@ -23,7 +23,7 @@ def rebuild(number: int, *, log: Log, recorded: ViewStore, into: ViewStore, upto
     fleet = FleetFacts(log)
     # What lies behind `upto` has no part in it.
     fleet.read_on()
-    folding = Folding(number, facts=FactsAhead(log, number, left_out=lambda: fleet.skipped(number)), fleet=fleet)
+    folding = Folding(number, events=EventsAhead(log, number, skips=lambda: fleet.skipped(number)), fleet=fleet)
     partition = folding.partition
     partition.rebuilt = stored.rebuilt
     for step in folding.through(recorded, upto=head, outcomes=None, decided=None):

@@ -1,6 +1,7 @@
 """Why a command on policies or tokens is refused.
 
 AccessError
+├── OutOfScope        a command of an author with a scope that leads out of it, or is about what is in no scope
 ├── PolicyInvalid     a name, a right or a key that cannot be one
 ├── PolicyExists · PolicyNotFound
 ├── BuiltInPolicy     the five of the contract cannot be deleted
@@ -12,6 +13,14 @@ AccessError
 
 class AccessError(Exception):
     """Any refusal of a command on policies and tokens. None quotes a key."""
+
+
+class OutOfScope(AccessError):
+    """An author with a scope may not take a device out of it or into it, nor change what is in no scope at all."""
+
+    def __init__(self, subject: str, why: str) -> None:
+        super().__init__(f"{subject[:140]!r} {why}")
+        self.subject, self.why = subject, why
 
 
 class PolicyInvalid(AccessError):

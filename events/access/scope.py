@@ -2,6 +2,7 @@
 
 import msgspec
 
+from events.access.errors import OutOfScope
 from events.device.state import DeviceDocument, section
 from events.query.conditions import expression_of
 from events.query.tree import Expression
@@ -37,3 +38,12 @@ class Scope(msgspec.Struct, frozen=True):
             return False
         twin = _Twin(device_id, section(document.tags), section(document.reported))
         return evaluate(self.condition, twin) is True
+
+    def insist(self, device_id: str, document: DeviceDocument) -> None:
+        """Insist that a device is in the scope with a document that it is about to have.
+
+        Raises:
+            OutOfScope: it is not.
+        """
+        if not self.holds(device_id, document):
+            raise OutOfScope(device_id, "would be outside the scope of these credentials; they do not allow that")

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from events.audit.errors import PlaceInvalid, SearchInvalid
-from events.audit.scanning import scan
 from events.fleet.outcome import Outcome
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.kinds import OUTCOME
 from events.log.raw import RawEntry, RawStreams, number_of
-from events.log.scan import Wanted
+from events.log.scan import Wanted, scan
 
 SCANNED_MAX = 200_000
 """A page looks at so many entries at most; then it is answered with what was found so far, and can be gone on from."""
@@ -192,7 +191,7 @@ class Searching:
         while after < left.upto:
             upto = min(left.upto, after + block)
             at = 0
-            for entry in scan(self._streams, stream, matches.columns(stream), matches.raw, after=after, upto=upto):
+            for entry in self._entries(stream, matches, after=after, upto=upto):
                 if matches.exactly(stream, entry):
                     at = _at(entry)
                     yield _Step(at, number, stream, entry.position, 0, entry)
@@ -203,12 +202,16 @@ class Searching:
         upto, block = left.upto, _BLOCK_FIRST
         while upto > left.after:
             after = max(left.after, upto - block)
-            some = list(scan(self._streams, stream, matches.columns(stream), matches.raw, after=after, upto=upto))
-            for entry in reversed(some):
+            for entry in reversed(list(self._entries(stream, matches, after=after, upto=upto))):
                 if matches.exactly(stream, entry):
                     yield _Step(_at(entry), number, stream, entry.position - 1, 0, entry)
             yield _Step(self._time(stream, after + 1), number, stream, after, upto - after, None)
             upto, block = after, min(_BLOCK_MAX, 2 * block)
+
+    def _entries(self, stream: str, matches: "_Matches", *, after: int, upto: int) -> Iterator[RawEntry]:
+        """Those that may match: by columns where they are archived, entry by entry elsewhere."""
+        entries = scan(self._streams, stream, matches.columns(stream), after=after, upto=upto)
+        return filter(matches.raw, entries)
 
     def _time(self, stream: str, position: int) -> int:
         (entry,) = self._streams.read(stream, after=position - 1, limit=1)

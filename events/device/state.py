@@ -217,12 +217,13 @@ def begun_module(device: DeviceDocument) -> ModuleDocument:
     return ModuleDocument(0, device.generation, twin_etag=1 + former * _CHANGES_MAX)
 
 
-def evolve_module(
-    document: ModuleDocument | None, fact: DeviceFact, *, device: DeviceDocument, version: int, at: int
-) -> ModuleDocument:
-    """The module twin after one more fact of its subject; a document of another generation of the device is begun anew."""
-    if document is None or document.generation != device.generation:
-        document = begun_module(device)
+def current_module(document: ModuleDocument | None, device: DeviceDocument) -> ModuleDocument:
+    """The module's twin in the present registration of its device: one of another generation is begun anew."""
+    return document if document is not None and document.generation == device.generation else begun_module(device)
+
+
+def evolve_module(document: ModuleDocument, fact: DeviceFact, *, version: int, at: int) -> ModuleDocument:
+    """The module twin, as it is in the present registration of its device (`current_module`), after one more event."""
     assert isinstance(fact, TwinPatched | TwinReplaced | PropertiesReported)
     return _evolve_twin(document, fact, version=version, at=at)
 

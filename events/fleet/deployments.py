@@ -25,8 +25,9 @@ from events.deployment.facts import (
     NotStarted,
 )
 from events.envelope import Envelope
+from events.fleet.column import ValueKey, value_key
 from events.fleet.errors import CannotFold
-from events.fleet.index import DEVICE_ID, Index, ValueKey, value_key
+from events.fleet.index import DEVICE_ID, Index
 from events.fleet.metric_plan import indexed, plan_of
 from events.fleet.watch import Watch
 from events.manifest.document import Kind, by_module, is_layered, kind_of

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from pyroaring import BitMap
 
+from events.fleet.packed import PAGE_ITEMS
+
 
 class Directory:
     """Ordinals count the registrations of a partition from 0 and are never reused."""
@@ -15,6 +17,9 @@ class Directory:
         self.edge = BitMap()
         self.enabled = BitMap()
         self.ordinal_of: dict[str, int] = {}
+        self.changed_ids: set[str] = set()
+        self.changed_pages: set[int] = set()
+        """Those of `ids`, of PAGE_ITEMS each, that changed since they were kept."""
         self._sorted: list[str] | None = None
 
     def restore(self, ids: list[str], live: BitMap, edge: BitMap, enabled: BitMap) -> None:
@@ -37,6 +42,8 @@ class Directory:
         self.ids.append(device_id)
         self.ordinal_of[device_id] = ordinal
         self.live.add(ordinal)
+        self.changed_ids.add(device_id)
+        self.changed_pages.add(ordinal // PAGE_ITEMS)
         self.update(ordinal, edge=edge, enabled=enabled)
         self._sorted = None
         return ordinal
@@ -52,6 +59,7 @@ class Directory:
     def retire(self, device_id: str) -> int:
         """Leave a hole where the device was."""
         ordinal = self.ordinal_of.pop(device_id)
+        self.changed_ids.add(device_id)
         for members in (self.live, self.edge, self.enabled):
             members.discard(ordinal)
         self._sorted = None

@@ -3,7 +3,8 @@
 import msgspec
 
 from events.device.identifiers import AGENT, HUB
-from events.fleet.index import MODULES, REPORTED, ValueKey, value_key
+from events.fleet.column import ValueKey, value_key
+from events.fleet.index import MODULES, REPORTED
 from events.query.errors import QueryInvalid
 from events.query.parse import parse
 from events.query.tree import (

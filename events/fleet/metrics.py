@@ -14,10 +14,11 @@ import numpy as np
 from pyroaring import BitMap
 
 from events.fleet.answers import Answers
+from events.fleet.column import ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB
 from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
-from events.fleet.index import DEVICE_ID, REPORTED, Index, ValueKey, value_key
+from events.fleet.index import DEVICE_ID, REPORTED, Index
 from events.fleet.metric_plan import Plan, indexed, plan_of
 from events.fleet.packed import Packed
 from events.fleet.rows import Layer, Row, Rows, Standing

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 from pyroaring import BitMap
 
+from events.fleet.column import ValueKey
 from events.fleet.deployments import Change, Deployment, Deployments
 from events.fleet.holders import Holders
-from events.fleet.index import MODULES, Index, ValueKey, of_module
+from events.fleet.index import MODULES, Index, of_module
 from events.manifest.document import Kind
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.targeting.tree import Path

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-from events.fleet.index import ValueKey
+from events.fleet.column import ValueKey
 from events.targeting.tree import Path
 
 N = TypeVar("N", bound=Hashable)

@@ -5,30 +5,27 @@ import sys
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from events import canonical
-from events.device.facts import DeviceFact
 from events.envelope import Envelope, Vector
-from events.fleet.index import MODULES
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import DeviceText, MergeCache, ModuleText, Partition
+from events.fleet.partition import Partition
 from events.history.errors import HistoryDiffers
 from events.history.snapshots import Snapshot, Snapshots
-from events.log.errors import LogLostItsTail
+from events.log.events_ahead import EventsAhead
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import name
 from events.log.port import Log
-from events.log.reader import Reader
-from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.projection.driver import Driver
+from events.projection.new_paths import NewPaths, read_twin
 from events.view_store.port import ViewStore
 from events.views.keeping import restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
 
-_BATCH_FACTS = 4096
 _OUTCOMES = 500
 
 
@@ -96,7 +93,7 @@ class Folding:
         outcome = partition.resolve()
         partition.release_paths()
         writes = writes_of(partition, outcome, expected=base.checkpoint)
-        is_final = _is_within(vector, self._recorded.checkpoint(number).vector)
+        is_final = vector.is_within(self._recorded.checkpoint(number).vector)
         return Folded(_laid(base, writes), recorded, writes.outcome, is_final, since, until)
 
     def in_effect(self, number: int, vector: Vector, *, decided_by: int | None = None) -> Folded:
@@ -111,7 +108,7 @@ class Folding:
         fleet = self.fleet_facts()
         live = self._recorded.checkpoint(number).vector
         upto = Vector(min(vector.partition, live.partition), min(vector.fleet, live.fleet))
-        is_final = _is_within(vector, live)
+        is_final = vector.is_within(live)
         times: tuple[int, int | None] | None = None
         while True:
             partition, base, found = self._folded(number, upto, decided_by, fleet)
@@ -130,22 +127,31 @@ class Folding:
     ) -> tuple[Partition, Kept, tuple[int, int | None]]:
         """The partition at a vector, before what follows is decided; the kept form it began with; its times as in `Folded`."""
         partition, base = self._begin(number, upto, decided_by, fleet)
+        driver = Driver(partition, self._events(partition, upto, fleet), fleet)
         since = self._outcome(number, partition.outcomes).stands_from if partition.outcomes else 0
         until = None
         for entry in self._outcomes(number, after=partition.outcomes):
             after = _after(entry)
-            if not _is_within(after, upto):
+            if not after.is_within(upto):
                 break
             if decided_by is not None and entry.stands_from > decided_by:
                 until = entry.stands_from
                 break
-            self._fold_to(partition, after, fleet)
-            outcome = partition.resolve()
+            outcome = driver.decide(after)
             if outcome is None or canonical.encode(outcome) != entry.data:
                 raise HistoryDiffers(name(number), entry.position)
             since = entry.stands_from
-        self._fold_to(partition, upto, fleet)
+        driver.advance(upto)
         return partition, base, (since, until)
+
+    def _events(self, partition: Partition, upto: Vector, fleet: FleetFacts) -> EventsAhead:
+        return EventsAhead(
+            self._log,
+            partition.number,
+            skips=lambda: fleet.skipped(partition.number),
+            after=partition.vector.partition,
+            stops=(upto.partition,),
+        )
 
     def _outcomes(self, number: int, *, after: int) -> Iterator[OutcomeEntry]:
         while entries := self._recorded.outcomes(number, after=after, limit=_OUTCOMES):
@@ -190,48 +196,17 @@ class Folding:
         partition.hold_paths_of(facts)
         if not missing:
             return
-        own = frozenset(path for path in missing if path[0] != MODULES[0])
-        documents = snapshot.documents()
-        for subject, data in documents.items():
-            device_id, slash, module_id = subject.partition("/")
-            if not slash:
-                if own:
-                    partition.fill(own, device_id, msgspec.json.decode(data, type=DeviceText))
-                continue
-            paths = [path for path in missing - own if _is_of(path, module_id)]
-            device = documents.get(device_id)
-            if paths and device is not None:
-                text = msgspec.json.decode(data, type=ModuleText)
-                if text.generation == msgspec.json.decode(device, type=DeviceText).generation:
-                    partition.fill_module(sorted(paths), device_id, module_id, text)
-
-    # -- going on
-
-    def _fold_to(self, partition: Partition, vector: Vector, fleet: FleetFacts) -> None:
-        skipped = fleet.skipped(partition.number)
-        reader = Reader(self._log, partition.number, batch=_BATCH_FACTS)
-        while (after := partition.vector.partition) < vector.partition:
-            if after + 1 in skipped:
-                partition.skip(after + 1, partition.at)
-                continue
-            end = min([vector.partition, *(bad - 1 for bad in skipped if bad > after)])
-            facts = cast("Iterator[Envelope[DeviceFact]]", reader.facts(after=after, upto=end))
-            partition.fold(facts)
-            if partition.vector.partition != end:
-                raise LogLostItsTail(name(partition.number), expected=end, found=partition.vector.partition)
-        partition.fold_fleet(fleet.upto(vector.fleet, after=partition.vector.fleet))
-
-
-def _is_of(path: Path, module_id: str) -> bool:
-    return path[1] == module_id or (path[1] == EVERY_MODULE and can_be_for(module_id))
+        paths = NewPaths(partition, missing)
+        twins = {subject: read_twin(data) for subject, data in snapshot.documents().items()}
+        for subject, twin in twins.items():
+            device_id, _, module_id = subject.partition("/")
+            device = twins.get(device_id)
+            if device is not None and device.generation == twin.generation:
+                paths.fill(device_id, module_id, twin)
 
 
 def _after(entry: OutcomeEntry) -> Vector:
     return msgspec.json.decode(entry.data, type=Outcome).after
-
-
-def _is_within(vector: Vector, bound: Vector) -> bool:
-    return vector.partition <= bound.partition and vector.fleet <= bound.fleet
 
 
 def _nothing_kept() -> Kept:

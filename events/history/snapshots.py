@@ -122,8 +122,8 @@ class Snapshots:
         """
         try:
             for vector, where in reversed(self._listed(number)):
-                is_late = before is not None and _is_within(before, vector)
-                if _is_within(vector, upto) and not is_late:
+                is_late = before is not None and before.is_within(vector)
+                if vector.is_within(upto) and not is_late:
                     found = self._good(number, where)
                     if found is not None:
                         return found
@@ -237,10 +237,6 @@ class Snapshots:
             if fitting is not None:
                 found.append((Vector(int(fitting[1]), int(fitting[2])), where))
         return sorted(found)
-
-
-def _is_within(vector: Vector, bound: Vector) -> bool:
-    return vector.partition <= bound.partition and vector.fleet <= bound.fleet
 
 
 def _packed(data: bytes) -> _Packed:

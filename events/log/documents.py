@@ -1,54 +1,27 @@
 """The documents that stand as snapshots, folded from the facts of a stream: for replay, restore, reads of the past, snapshots."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
 from events import canonical
-from events.access import state as access_state
-from events.access.facts import AccessFact
-from events.access.state import AccessDocument
-from events.deployment import state as deployment_state
-from events.deployment.facts import DeploymentFact
-from events.deployment.state import DeploymentDocument
 from events.device import state as device_state
 from events.device.facts import DeviceFact, ModuleDeleted
 from events.device.identifiers import module_subject
 from events.device.open_twin import OpenTwin, TwinFact
-from events.device.state import DeviceDocument, ModuleDocument, begun_module
+from events.device.state import DeviceDocument, ModuleDocument, current_module
 from events.envelope import Envelope
 from events.fleet.errors import CannotFold
+from events.log.concepts import BY_EVENT
 from events.log.facts import LogFact
 from events.log.keys import FLEET, device_of
 from events.log.port import Fact, Head, Stored
-from events.readiness import state as readiness_state
-from events.readiness.facts import WaiverFact
-from events.readiness.state import WaiverDocument
-from events.rollout import state as rollout_state
-from events.rollout.facts import RolloutFact
-from events.rollout.state import RolloutDocument
-from events.update import state as update_state
-from events.update.facts import GroupFact, UpdateFact
-from events.update.state import GroupDocument, UpdateDocument
-from events.webhook import state as webhook_state
-from events.webhook.facts import WebhookFact
-from events.webhook.state import WebhookDocument
 
 _OPEN_BYTES_MAX = 16 << 20
 """How much JSON of open twins is held as objects, which take some five times as much."""
 _OPEN_BYTES = 100
 _OF_TWINS = frozenset(get_args(TwinFact))
-
-FleetDocument = (
-    DeploymentDocument
-    | RolloutDocument
-    | UpdateDocument
-    | GroupDocument
-    | AccessDocument
-    | WaiverDocument
-    | WebhookDocument
-)
 
 
 class _Standing(msgspec.Struct, frozen=True):
@@ -64,7 +37,7 @@ class FleetDocuments:
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
-        self._documents: dict[str, FleetDocument | None] = {}
+        self._documents: dict[str, Any] = {}
 
     def fold(self, envelope: Envelope[Fact]) -> None:
         """Fold the next fact of the stream.
@@ -73,7 +46,11 @@ class FleetDocuments:
             AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
         """
         if not isinstance(envelope.fact, LogFact):
-            self._documents[envelope.subject] = _evolved(self._documents.get(envelope.subject), envelope)
+            decider = BY_EVENT[type(envelope.fact)]
+            assert decider.is_of_fleet, "the fleet's stream has no other events"
+            before = self._documents.get(envelope.subject)
+            after = decider.evolve(before, envelope.fact, envelope.version, envelope.at, str(envelope.by))
+            self._documents[envelope.subject] = after
         self._versions[envelope.subject] = envelope.version
 
     def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
@@ -177,10 +154,7 @@ class DeviceDocuments:
         found = self._open_modules.get(subject)
         if found is not None and found.generation == device.generation:
             return found
-        document = self._module(subject)
-        if document is None or document.generation != device.generation:
-            document = begun_module(device)
-        opened = self._open_modules[subject] = OpenTwin(document)
+        opened = self._open_modules[subject] = OpenTwin(current_module(self._module(subject), device))
         self._weight += _OPEN_BYTES
         return opened
 
@@ -270,21 +244,3 @@ def _fold_each(fold: Callable[[Envelope[Fact]], None], facts: Iterable[Envelope[
 def _stored(documents: Documents, subject: str) -> Stored:
     document = documents.document(subject)
     return Stored() if document is None else Stored(documents.head(subject), document)
-
-
-def _evolved(document: FleetDocument | None, envelope: Envelope[Fact]) -> FleetDocument | None:
-    fact, version, at = envelope.fact, envelope.version, envelope.at
-    if isinstance(fact, DeploymentFact):
-        return deployment_state.evolve(cast("DeploymentDocument | None", document), fact, version=version, at=at)
-    if isinstance(fact, RolloutFact):
-        return rollout_state.evolve(cast("RolloutDocument | None", document), fact, version=version, at=at)
-    if isinstance(fact, UpdateFact):
-        return update_state.evolve_update(fact, version=version, at=at)
-    if isinstance(fact, GroupFact):
-        return update_state.evolve_group(cast("GroupDocument | None", document), fact, version=version, at=at)
-    if isinstance(fact, AccessFact):
-        return access_state.evolve(fact, version=version, at=at)
-    if isinstance(fact, WaiverFact):
-        return readiness_state.evolve(fact, version=version, at=at, by=str(envelope.by))
-    assert isinstance(fact, WebhookFact), "the fleet's stream has no other facts"
-    return webhook_state.evolve(cast("WebhookDocument | None", document), fact, version=version, at=at)

@@ -1,7 +1,7 @@
 """A fact or an outcome as others are told of it: a CloudEvent 1.0 in JSON, without secrets."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import UNSET
@@ -9,15 +9,24 @@ from pyroaring import BitMap
 
 from events import canonical
 from events.canonical import JsonObject
-from events.deployment.facts import DeploymentFact
+from events.deployment.facts import AdmissionChanged, DeploymentFact, Kept
 from events.envelope import Envelope
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.rows import Own, Row
 from events.log.keys import FLEET, device_of
 from events.log.kinds import OUTCOME, UNREADABLE
 from events.log.port import Fact
-from events.notification.device_sets import Shown, with_ids
-from events.rollout.facts import RolloutFact
+from events.rollout.facts import (
+    Devices,
+    DevicesAdmitted,
+    DevicesRetried,
+    PhaseOpened,
+    Results,
+    ResultsRecorded,
+    RollbackBegan,
+    RollbackEnded,
+    RolloutFact,
+)
 from events.rollout.state import ROLLOUT
 from events.secrets.references import MASK, mask
 from events.views.kept import OutcomeEntry
@@ -28,6 +37,10 @@ MEDIA_TYPE = "application/cloudevents+json"
 
 _HIDDEN = ("authentication", "digest")
 """Members that say how somebody proves who they are: they tell nobody else anything."""
+
+
+Shown = Callable[[Devices], JsonObject]
+"""`{"count": 3, "devices": ["edge-1", …]}` of a set."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -78,6 +91,37 @@ def of_fact(place: Place, envelope: Envelope[Fact], sets: Shown) -> Notification
     deployments = frozenset({envelope.subject.removeprefix(ROLLOUT)} if is_about else ())
     device = None if place.number == FLEET else device_of(envelope.subject)
     return Notification(place, envelope.at, kind, body, deployments, device)
+
+
+def with_ids(fact: Fact, data: JsonObject, shown: Shown) -> JsonObject:
+    """The data of an event, with ids in the place of ordinals, which say nothing outside the log."""
+    match fact:
+        case DevicesAdmitted(_, devices) | DevicesRetried(devices):
+            return {**data, "devices": shown(devices)}
+        case PhaseOpened(_, _, pool) if pool is not UNSET:
+            return {**data, "pool": shown(pool)}
+        case RollbackBegan() | ResultsRecorded():
+            return {**data, "results": _results(fact.results, shown)}
+        case RollbackEnded():
+            return {**data, "not_back": _by_reason(fact.not_back, shown)}
+        case AdmissionChanged(Kept(devices)):
+            return {**data, "admission": {**data["admission"], "devices": shown(devices)}}
+        case _:
+            return data
+
+
+def _results(results: Results, shown: Shown) -> JsonObject:
+    plain = ("healthy", "already", "silent", "pending", "outranked")
+    return {
+        **{name: shown(getattr(results, name)) for name in plain},
+        "failed": _by_reason(results.failed, shown),
+        "not_applied": _by_reason(results.not_applied, shown),
+        "is_whole": results.is_whole,
+    }
+
+
+def _by_reason(by_reason: dict[str, Devices], shown: Shown) -> JsonObject:
+    return {why: shown(devices) for why, devices in by_reason.items()}
 
 
 def of_outcome(place: Place, entry: OutcomeEntry, outcome: Outcome, devices: list[list[str]]) -> Notification:

@@ -20,7 +20,6 @@ from events.rollout.facts import (
     RolloutResumed,
     RolloutStarted,
 )
-from events.rollout.planner import judge
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import ROLLOUT, RolloutDocument, State, decode, evolve
 from events.view_store.census import CensusReader
@@ -66,8 +65,8 @@ class Admitting:
             document = started
         target = FleetSet({one.number: one.rolled[name] for one in implied if name in one.rolled})
         stands = all(name in one.stood for one in implied)
-        census = self._reader.of(name, document) if stands else Census(self._reader)
-        judgement = judge(name, document, msgspec.structs.replace(census, target=target), now)
+        census = self._reader.of(name, document) if stands else Census()
+        judgement = self._reader.judge(name, document, msgspec.structs.replace(census, target=target), now)
         devices = NOBODY
         for fact in judgement.facts:
             if isinstance(fact, DevicesAdmitted | DevicesRetried):

@@ -61,8 +61,3 @@ def _renamed(data: bytes, new_secrets: Collection[str], names: dict[bytes, bytes
             names.setdefault(one, f"{NEW_SECRET}{len(names)}".encode())
             data = data.replace(_REFERENCE % one, _REFERENCE % names[one])
     return data
-
-
-def placed(facts: Sequence[Envelope[Fact]], after: int) -> list[Envelope[Fact]]:
-    """The facts at the positions behind one."""
-    return [msgspec.structs.replace(one, position=after + 1 + place) for place, one in enumerate(facts)]

@@ -1,19 +1,20 @@
 """What facts would make of one partition: who would come to which row, and whom deployments would target."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from pyroaring import BitMap
 from typing_extensions import override
 
-from events.device.facts import DeviceFact
-from events.envelope import Envelope, Vector
+from events.envelope import Vector
 from events.fleet.configuration import Configuration, HeldBack
 from events.fleet.deployments import Deployment, deployment_of
-from events.fleet.partition import MergeCache
+from events.fleet.merge_cache import MergeCache
 from events.fleet.rows import Row
-from events.preview.facts import Imagined, placed
+from events.preview.facts import Imagined
+from events.projection.driver import Driver
+from events.projection.in_memory import EventsInMemory
 from events.rollout.facts import RolloutFact
 from events.views.recalling import Ahead, Recalled
 
@@ -63,16 +64,17 @@ class ImaginedMerge(MergeCache):
 
 
 def imply(number: int, recalled: Recalled, ahead: Ahead, facts: Imagined, merge: MergeCache) -> Implied:
-    """Fold facts on a partition as it stands.
+    """Apply imagined events to a partition as it is, plan what follows, and discard it.
 
     Raises:
         CannotFold: they do not follow.
     """
     partition = recalled.partition(number, ahead, merge)
     vector, live = partition.vector, BitMap(partition.directory.live)
-    of_devices = cast("list[Envelope[DeviceFact]]", placed(facts.of(number), vector.partition))
-    partition.fold(of_devices)
-    partition.fold_fleet(placed(facts.fleet, vector.fleet))
+    driver = Driver(
+        partition, EventsInMemory(vector.partition, facts.of(number)), EventsInMemory(vector.fleet, facts.fleet)
+    )
+    driver.advance(driver.read_ahead())
     planned, retargeted = partition.planned()
     by_number = partition.rows.by_number
     targets: dict[str, list[tuple[BitMap, BitMap]]] = {}
@@ -105,5 +107,5 @@ def _target(partition: Any, kept_name: str) -> BitMap:
     deployment = partition.deployments.by_id.get(deployment_id)
     if deployment is None:
         return BitMap()
-    found = partition.targets.get(kept_name)
-    return found if found is not None else partition.of_modules.kept(deployment, module) or BitMap()
+    found = partition.targets.members.get(kept_name)
+    return found if found is not None else partition.targets.of_modules.kept(deployment, module) or BitMap()

@@ -17,14 +17,15 @@ from events.log.port import Log, Proposed
 from events.preview.admitting import Admitting
 from events.preview.deciding import ImaginedLog
 from events.preview.errors import PreviewOvertaken
-from events.preview.facts import Imagined, imagined, placed
+from events.preview.facts import Imagined, imagined
 from events.preview.implied import ImaginedMerge, Implied, imply
 from events.preview.outcome import Outcome, outcome_of
 from events.preview.recall import Recall
 from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
-from events.producer.readiness import Bar
+from events.producer.readiness import ReadinessPolicy
 from events.producer.secrecy import NOTHING_PERSONAL
+from events.projection.in_memory import EventsInMemory
 from events.secrets.personal import Personal
 from events.secrets.taking import holds_secrets, take
 from events.view_store.port import ViewStore
@@ -91,7 +92,7 @@ class Previewer:
         by: Principal,
         scope: Scope | None = None,
         deployments_max: int = 0,
-        bar: Bar | None = None,
+        readiness_policy: ReadinessPolicy | None = None,
     ) -> Decided:
         """Decide commands one after the other, each on what the ones before it make.
 
@@ -106,7 +107,7 @@ class Previewer:
             clock=self._clock,
             take_secrets=taking.take_out,
             deployments_max=deployments_max,
-            bar=bar,
+            readiness_policy=readiness_policy,
         )
         report = producer.submit(commands)
         facts = self.facts(log.proposed, by=by, new_secrets=taking.new)
@@ -145,7 +146,8 @@ class Previewer:
         after = Deployments(numbers[0])
         after.adopt(first.deployments)
         position = first.checkpoint.vector.fleet
-        changes = after.fold(targeting_facts(placed(facts.fleet, position)))
+        fleet = EventsInMemory(position, facts.fleet)
+        changes = after.fold(targeting_facts(fleet.upto(fleet.position, after=position)))
         asked = [one for name in changes if (one := after.by_id.get(name)) is not None]
         asked += [one for one in after.of_modules_ascending if one.id not in changes]
         targets, names = [one.target for one in asked], list(_named(after.by_id.values()))

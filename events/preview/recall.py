@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from events.device.identifiers import module_subject
+from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments, Target, targeting_facts
-from events.fleet.index import DEVICE_ID, MODULES, ValueKey, of_module
-from events.fleet.partition import MergeCache
+from events.fleet.index import DEVICE_ID, MODULES, of_module
+from events.fleet.merge_cache import MergeCache
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.preview.errors import PreviewBehind
+from events.projection.new_paths import TwinText, read_twin
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
@@ -25,7 +27,6 @@ from events.views.recalling import (
     RECALLED_HASHES,
     Ahead,
     Recalled,
-    TwinText,
     decoded_sets,
     digests_of,
     path_of,
@@ -211,14 +212,14 @@ class Recall:
             generations = {}
             for device_id, data in zip(devices, self._log.snapshots(number, devices), strict=True):
                 if data is not None:
-                    document = msgspec.json.decode(data, type=TwinText)
+                    document = read_twin(data)
                     generations[device_id] = document.generation
                     yield device_id, "", document
             for module_id in some:
                 subjects = [module_subject(device_id, module_id) for device_id in devices]
                 for device_id, data in zip(devices, self._log.snapshots(number, subjects), strict=True):
                     if data is not None:
-                        document = msgspec.json.decode(data, type=TwinText)
+                        document = read_twin(data)
                         if document.generation == generations.get(device_id):
                             yield device_id, module_id, document
 

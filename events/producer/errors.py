@@ -3,7 +3,6 @@
 ProducerError
 ├── CommandInvalid     a member of a command has the wrong type
 ├── DecisionInvalid    a decision on a fact that is not there, or without a reason
-├── OutOfScope         a command of somebody scoped that leads out of their scope
 ├── NoVault            a secret, and nowhere to keep it
 ├── CommandsRefused    some commands break a rule; the others are in the log
 └── ConflictPersists   others kept changing the same subjects
@@ -15,23 +14,30 @@ from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
 from events.readiness.commands import WaiverCommand
-from events.rollout.commands import RolloutCommand
+from events.rollout.commands import RolloutCommand, SchedulerCommand
 from events.update.commands import UpdateCommand
 from events.webhook.commands import WebhookCommand
 from events.wording import counted
 
 Command = (
-    DeviceCommand | DeploymentCommand | RolloutCommand | UpdateCommand | AccessCommand | WaiverCommand | WebhookCommand
+    DeviceCommand
+    | DeploymentCommand
+    | RolloutCommand
+    | SchedulerCommand
+    | UpdateCommand
+    | AccessCommand
+    | WaiverCommand
+    | WebhookCommand
 )
 
 
 class Together(msgspec.Struct, frozen=True):
-    """Commands on one device and its modules that stand in the log together, or none does.
+    """Commands on one device and its modules, or on the fleet, that stand in the log together, or none does.
 
     Each is decided on what the ones before it make. It counts as one command.
     """
 
-    commands: tuple[DeviceCommand, ...]
+    commands: tuple[Command, ...]
 
 
 Sent = Command | Together
@@ -88,14 +94,6 @@ class DecisionInvalid(ProducerError):
     def __init__(self, place: str, why: str) -> None:
         super().__init__(f"{place}: {why}")
         self.place, self.why = place, why
-
-
-class OutOfScope(ProducerError):
-    """Whoever is scoped may not take a device out of their scope or into it, nor change what is in no scope at all."""
-
-    def __init__(self, subject: str, why: str) -> None:
-        super().__init__(f"{subject[:140]!r} {why}")
-        self.subject, self.why = subject, why
 
 
 class NoVault(ProducerError):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from events.device.commands import DeviceCommand
+from events.log.concepts import BY_COMMAND
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
 from events.producer.errors import Sent, Together
@@ -33,4 +33,5 @@ def stream_of(sent: Sent, partitions: int) -> int:
     """The stream that the facts of a command go to."""
     if isinstance(sent, Together):
         return stream_of(sent.commands[0], partitions)
-    return partition_of(sent.device_id, partitions) if isinstance(sent, DeviceCommand) else FLEET
+    decider = BY_COMMAND[type(sent)]
+    return FLEET if decider.is_of_fleet else partition_of(decider.subjects(sent)[0], partitions)

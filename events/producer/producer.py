@@ -14,10 +14,11 @@ import msgspec
 
 from events.access.scope import Scope
 from events.canonical import JsonObject
+from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
-from events.device.commands import DeviceCommand
+from events.device.decider import wants_keys
 from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
@@ -26,18 +27,16 @@ from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.splitting import check_size
 from events.log.wake import WakeFailed
 from events.producer.advising import advise
-from events.producer.deciding import (
+from events.producer.decision import (
     REFUSALS,
-    FleetCommand,
     check,
     deployments_left,
     load,
     parts_of,
     propose,
-    propose_together,
     subjects_of,
-    wants_keys,
 )
+from events.producer.documents import LoadedState
 from events.producer.errors import (
     Command,
     CommandsRefused,
@@ -49,10 +48,9 @@ from events.producer.errors import (
     refusal,
 )
 from events.producer.keys import CommandKey, stream_of
-from events.producer.readiness import Bar
+from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
-from events.producer.updating import Standings
-from events.readiness.waiver import Waiver
+from events.readiness.state import WaiverDocument
 from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
@@ -96,10 +94,11 @@ class Producer:
 
     One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
-    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; with a `bar`,
-    a new deployment has to pass it. `new_keys` makes authentications for identities that come without; if it is not given, they
-    have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a command
-    that is in the log under its id, made of the key and of its number, is not written again.
+    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; a new deployment
+    has to pass the `readiness_policy`. `new_keys` makes authentications for identities that come without; if it is not given,
+    they have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a
+    command that is in the log under its id, made of the key and of its number, is not written again. With a `fence`, nothing is
+    appended once a process with a higher one has taken over (`Fenced`).
     """
 
     def __init__(
@@ -117,9 +116,10 @@ class Producer:
         batch_commands: int = BATCH_COMMANDS,
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
-        bar: Bar | None = None,
+        readiness_policy: ReadinessPolicy | None = None,
         guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
         key: CommandKey | None = None,
+        fence: int | None = None,
     ) -> None:
         self._log = log
         self._by = by
@@ -133,15 +133,18 @@ class Producer:
         self._batch_commands = batch_commands
         self._attempts = attempts
         self._deployments_max = deployments_max
-        self._bar = bar
+        self._readiness_policy = readiness_policy
         self._guard = guard
         self._key = key
+        self._fence = fence
         self._buffer: list[Sent] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
         """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
         self.written = 0
         """How many facts it has brought into the log."""
+        self.readiness: dict[str, CheckedReadiness] = {}
+        """What the readiness policy found in the deployments that the last call decided on, by id."""
 
     def __enter__(self) -> Self:
         return self
@@ -211,30 +214,16 @@ class Producer:
             raise refused[0].error
         return advise(self._log, command, self._scope)
 
-    def do_together(self, *commands: FleetCommand) -> tuple[Advice, ...]:
-        """Write some commands on deployments and rollouts, all or none; each is decided on what the ones before it make.
+    def do_together(self, *commands: Command) -> tuple[Advice, ...]:
+        """Write some commands of the fleet, all or none; each is decided on what the ones before it make.
 
         Raises:
             Exception: the very error that refuses one of them, or as `submit`.
         """
-        pending, refused = self._admitted(enumerate(commands))
+        _, refused = self._write([(0, Together(commands))])
         if refused:
             raise refused[0].error
-        clean = [command for _, command in pending if isinstance(command, FleetCommand)]
-        for _ in range(ATTEMPTS_MAX):
-            standings = load(self._log, clean)
-            if self._stands(FLEET):
-                return tuple(one for command in clean for one in advise(self._log, command, self._scope))
-            if not deployments_left(self._log, clean, self._deployments_max):
-                raise DeploymentsFull(self._deployments_max)
-            proposed = propose_together(clean, standings, self._scope, by=str(self._by))
-            self._insist(proposed, self._waivers)
-            chunks = self._append(self._with_id(0, proposed), "")
-            if not any(isinstance(chunk, Conflicted) for chunk in chunks):
-                self._wake(chunks)
-                return tuple(one for command in clean for one in advise(self._log, command, self._scope))
-            self.conflicts += 1
-        raise ConflictPersists(tuple(subjects_of(clean[0])), ATTEMPTS_MAX)
+        return tuple(one for command in commands for one in advise(self._log, command, self._scope))
 
     def leave_out(self, stream: int, position: int, *, reason: str) -> None:
         """Record an operator's decision that folding goes on without the fact at a position of a stream (DESIGN §4).
@@ -313,14 +302,14 @@ class Producer:
         # Before secrets are taken: those of a command that is in the log are kept there already.
         commands, written = self._split_off_written(list(commands))
         pending, refused = self._admitted(commands)
-        conflicts = 0
+        conflicts, self.readiness = 0, {}
         while pending:
             now, later = _one_each(pending)
-            standings = load(self._log, [command for _, command in now])
+            state = load(self._log, [command for _, command in now])
             # After the load: what another sender of the same writes in between is in conflict.
             missing, there = self._split_off_written(now)
             written += there
-            proposed, authors = self._decide(missing, standings, refused)
+            proposed, authors = self._decide(missing, state, refused)
             chunks = self._append(proposed, cause) if proposed else ()
             again: list[Pending] = []
             for chunk in chunks:
@@ -331,7 +320,8 @@ class Producer:
             self._wake(chunks)
             if again:
                 # Writing something is progress: only what stays in conflict however often it is tried is given up.
-                conflicts = 1 if len(again) < len(proposed) else conflicts + 1
+                # One command can have several events, which are written together or not at all.
+                conflicts = 1 if len(again) < len({number for number, _ in authors}) else conflicts + 1
                 self.conflicts += 1
             else:
                 conflicts = 0
@@ -358,8 +348,7 @@ class Producer:
         if isinstance(sent, Together):
             for command in sent.commands:
                 self._check(command)
-            taken = map(self._take_secrets, sent.commands)
-            return Together(tuple(command for command in taken if isinstance(command, DeviceCommand)))
+            return Together(tuple(map(self._take_secrets, sent.commands)))
         self._check(sent)
         return self._take_secrets(sent)
 
@@ -369,17 +358,17 @@ class Producer:
             refuse_references(command)
 
     def _decide(
-        self, commands: Sequence[Pending], standings: Standings, refused: list[Refused]
+        self, commands: Sequence[Pending], state: LoadedState, refused: list[Refused]
     ) -> tuple[list[Proposed], list[Pending]]:
-        commands = self._with_keys(commands, standings)
+        commands = self._with_keys(commands, state.devices)
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(self._waivers)
         proposed: list[Proposed] = []
         authors: list[Pending] = []
         for index, command in commands:
             try:
-                facts = propose(command, standings, self._scope, by=str(self._by))
-                self._insist(facts, waivers)
+                facts = propose(command, state, self._scope, by=str(self._by))
+                self._check_readiness(facts, waivers)
                 for fact in facts:
                     check_size(fact)
                 if any(isinstance(fact.fact, DeploymentCreated) for fact in facts):
@@ -393,15 +382,17 @@ class Producer:
             authors += [(index, command)] * len(facts)
         return proposed, authors
 
-    def _with_keys(self, commands: Sequence[Pending], standings: Standings) -> Sequence[Pending]:
+    def _with_keys(self, commands: Sequence[Pending], devices: Documents) -> Sequence[Pending]:
         """The commands with keys for the identities that they are about to make: a refused one leaves no keys behind."""
-        count = sum(wants_keys(command, standings) for _, sent in commands for command in parts_of(sent))
-        if self._new_keys is None or not count:
+        if self._new_keys is None:
+            return commands
+        count = sum(wants_keys(command, devices) for _, sent in commands for command in parts_of(sent))
+        if not count:
             return commands
         made = iter(self._new_keys(count))
 
         def keyed(command: Any) -> Any:
-            wants = wants_keys(command, standings)
+            wants = wants_keys(command, devices)
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
         return [
@@ -409,14 +400,15 @@ class Producer:
             for index, sent in commands
         ]
 
-    def _waivers(self) -> tuple[Waiver, ...]:
-        return tuple(document.waiver for _, document in waivers_of(self._log))
+    def _waivers(self) -> dict[str, WaiverDocument]:
+        return dict(waivers_of(self._log))
 
-    def _insist(self, facts: Iterable[Proposed], waivers: Callable[[], tuple[Waiver, ...]]) -> None:
-        """Keep deployments out that are below the bar."""
-        for fact in facts:
-            if self._bar is not None and isinstance(fact.fact, DeploymentCreated):
-                self._bar.insist(fact.subject, fact.fact, waivers=waivers(), now=self._clock())
+    def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
+        """Keep deployments out that the readiness policy does not allow."""
+        policy = self._readiness_policy
+        for one in proposed:
+            if policy is not None and isinstance(one.fact, DeploymentCreated):
+                self.readiness[one.subject] = policy.check(one.subject, one.fact, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""
@@ -424,7 +416,9 @@ class Producer:
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
         for attempt in range(1, self._attempts + 1):
             try:
-                chunks = self._log.append(proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause)
+                chunks = self._log.append(
+                    proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause, fence=self._fence
+                )
             except LogUnavailable:
                 if attempt == self._attempts:
                     raise

@@ -12,27 +12,39 @@ from events.producer.secrecy import in_references
 from events.readiness.check import RANK, Report, check
 from events.readiness.errors import NotReady
 from events.readiness.profile import Profile
+from events.readiness.state import WaiverDocument
 from events.readiness.subject import Document, Subject, read_document
 from events.readiness.waiver import Waiver
 
 
-class Bar(msgspec.Struct, frozen=True):
-    """What a new deployment has to pass: findings of this severity or worse keep it out, unless they are waived."""
+class ReadinessPolicy(msgspec.Struct, frozen=True):
+    """Findings of the severity `refuse` or worse keep a new deployment out, unless they are waived."""
 
     profile: Profile
     refuse: Severity
 
-    def insist(self, deployment_id: str, created: DeploymentCreated, *, waivers: Sequence[Waiver], now: int) -> None:
-        """Let a deployment in at a time in milliseconds.
+    def check(
+        self, deployment_id: str, created: DeploymentCreated, *, waivers: Mapping[str, WaiverDocument], now: int
+    ) -> "CheckedReadiness":
+        """Check a new deployment at a time in milliseconds.
 
         Raises:
             NotReady: lists the findings that keep it out.
         """
         document = document_of(deployment_id, created.content, created.labels, created.priority)
-        report = check(Subject((document,)), self.profile, now=now, waivers=waivers)
-        found = [one for one in report.findings if RANK[one.severity] <= RANK[self.refuse]]
-        if found:
-            raise NotReady(deployment_id, found)
+        terms = [waiver.waiver for waiver in waivers.values()]
+        report = check(Subject((document,)), self.profile, now=now, waivers=terms)
+        blocking = [finding for finding in report.findings if RANK[finding.severity] <= RANK[self.refuse]]
+        if blocking:
+            raise NotReady(deployment_id, blocking)
+        return CheckedReadiness(report, waivers)
+
+
+class CheckedReadiness(msgspec.Struct, frozen=True):
+    """What the rules find in a new deployment, and the waivers by id that were granted then."""
+
+    report: Report
+    waivers: Mapping[str, WaiverDocument]
 
 
 def document_of(deployment_id: str, content: JsonObject, labels: Mapping[str, str], priority: int) -> Document:

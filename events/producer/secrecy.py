@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from events.canonical import JsonObject
-from events.producer.deciding import subjects_of
+from events.producer.decision import subjects_of
 from events.producer.errors import Command, NoVault
 from events.secrets.errors import KeyFileOfAnotherLog, SecretNotFound
 from events.secrets.keyfile import load, load_or_create

@@ -1,6 +1,7 @@
-"""`python -m events.readiness.document > docs/readiness.md`: the catalogue of rules as a document for people."""
+"""`python -m events.readiness.document > docs/reference/readiness.md`: the catalogue of rules as a document for people."""
 
 import sys
+import textwrap
 from collections.abc import Iterator
 
 from events.manifest.problem import Severity
@@ -11,29 +12,35 @@ from events.readiness.rule import LooksAt, Rule
 _HEAD = """\
 # Readiness
 
-`twinfold check` holds manifests against the production checklist, without a server; a server does the same with what is deployed.
-This page is made from the rules (`python -m events.readiness.document > docs/readiness.md`); a test fails when it is not up to date.
+For authors of manifests and for operators. With this page you check manifests before production, run the check in a
+pipeline, see how ready a fleet is, and look up every rule. `twinfold check` checks manifests without a server; a
+server checks what is deployed by the same rules.
+
+This page is made from the rules (`python -m events.readiness.document > docs/reference/readiness.md`); a test fails
+when it is not up to date.
 
 ## In short
 
-    twinfold check deployment.json                                   # as production wants it
-    twinfold check --profile development deployment.template.json    # a template: placeholders are right there
+    twinfold check deployment.json                                   # the profile of production
+    twinfold check --profile development deployment.template.json    # a template: placeholders are allowed
     twinfold check camera.json --merge-onto base.json                # a layer on the base it is for
-    twinfold check deployment.json --fix                             # mend what can be mended safely
+    twinfold check deployment.json --fix                             # fix what can be fixed safely
 
-A layer without `--merge-onto` is checked as such: rules that need the whole configuration are left out. With it, bases and layers
-are merged in the order given and the file last; a finding names the document its element was written in.
+A layer without `--merge-onto` is checked alone: rules that need the whole configuration are skipped. With it, bases
+and layers are merged in the order given and the file last. A finding names the document in which its element was
+written.
 
-It leaves with 0 when there is no finding of the severity of `--fail-on` or worse (`warning` unless told otherwise), with 1
-when there is one, and with 2 when a file, a flag, a waiver or a baseline cannot be read. Waived findings and those of the
-baseline are shown and do not count. `-` stands for standard input; with `--fix` the fixed manifest then goes to standard
+It exits with 0 when there is no finding of the severity of `--fail-on` or worse (the default is `warning`), with 1
+when there is one, and with 2 when a file, a flag, a waiver or a baseline cannot be read. Waived findings and those of
+the baseline are shown and do not count. `-` is standard input; with `--fix` the fixed manifest then goes to standard
 output and the report to standard error. `--format json`, `sarif` (2.1.0) and `junit` are for programs.
 
-**Severities.** `error`: the hub refuses it, or it will fail on the device. `warning`: it works until production asks more of it.
-`info`: there is something better, or something to know. Findings never hold passwords or values of environment variables.
+**Severities.** `error`: IoT Hub (*the hub*) refuses it, or it fails on the device. `warning`: it works, but not
+reliably in production. `info`: there is a better way, or something to know. Findings never contain passwords or
+values of environment variables.
 
-**Fixes** are patches (RFC 6902) of the file as it is: `--fix` rewrites the elements it names and leaves every other character
-alone. A second run changes nothing.
+**Fixes** are patches (RFC 6902) of the file: `--fix` rewrites the elements that it names and leaves every other
+character as it is. A second run changes nothing.
 
 ## In a pipeline
 
@@ -52,12 +59,12 @@ jobs:
         with: {sarif_file: readiness.sarif}
 ```
 
-A **baseline** makes a pipeline fail on new findings alone. `--write-baseline F` writes the fingerprints of today's findings, `--baseline F`
-leaves them out of the verdict. A fingerprint is made of the rule, the document, the module and the element, so it survives moved
-lines, another order, and other numbers in the message.
+A **baseline** makes a pipeline fail on new findings only. `--write-baseline F` writes the fingerprints of the present
+findings, and `--baseline F` does not count them. A fingerprint is made of the rule, the document, the module and the
+element, so it survives moved lines, another order, and other numbers in the message.
 
-A **waiver** is a decision: who lets which finding stand, why, and until when. `--waivers F` reads them from TOML or
-JSON; the last day counts (UTC), and what has expired is shown in every report until somebody takes it out.
+A **waiver** is a decision: who accepts which finding, why, and until when. `--waivers F` reads waivers from TOML or
+JSON. The last day counts (UTC). An expired waiver is shown in every report until it is removed.
 
 ```toml
 [[waivers]]
@@ -71,13 +78,14 @@ until = 2027-03-31
 
 ## Labels
 
-A deployment's labels go before `--profile`: `readiness.profile` names a profile, `readiness.RULE` is `off`, `info`, `warning` or `error`,
-as in `readiness.log-config: off`. A file that holds a whole configuration (`{"id": …, "content": …, "labels": …}`) brings its labels along.
+The labels of a deployment override `--profile`: `readiness.profile` names a profile, `readiness.RULE` is `off`,
+`info`, `warning` or `error`, as in `readiness.log-config: off`. A file with a whole configuration
+(`{"id": …, "content": …, "labels": …}`) has its labels too.
 
 ## What a device reports
 
-Rules on hosts read the section `hostFacts` of a device's reported properties. Everything in it is optional; no rule speaks of what
-is not reported.
+Rules about hosts read the section `hostFacts` of a device's reported properties. Every member is optional, and no
+rule reports a missing one.
 
 ```json
 {"hostFacts": {
@@ -85,50 +93,52 @@ is not reported.
   "engine": {"name": "moby-engine", "version": "20.10.14+azure-1", "logDriver": "local",
              "logOptions": {"max-size": "10m", "max-file": "3"}, "dns": ["10.0.0.2"], "proxy": false},
   "upstreamProtocol": "AmqpWs",
-  "imageCollection": {"enabled": true, "cleanupRecurrence": "1d", "imageAgeCleanupThreshold": "7d", "cleanupTime": "00:00"},
+  "imageCollection": {"enabled": true, "cleanupRecurrence": "1d", "imageAgeCleanupThreshold": "7d",
+                      "cleanupTime": "00:00"},
   "unusedVolumes": [],
   "outboundPorts": [443, 5671],
   "proxies": {"aziot-edged": false, "aziot-identityd": false}
 }}
 ```
 
-`expiresAt` is in milliseconds; `proxies` says for each service whether it goes through a proxy; `outboundPorts` are those on which the
-device reaches its hub. A device whose engine limits logs needs no LogConfig in its modules.
+`expiresAt` is in milliseconds. `proxies` says for each service whether it uses a proxy. `outboundPorts` are those on
+which the device reaches its hub. A device whose engine limits logs needs no LogConfig in its modules.
 
 ## On a server
 
-The same rules, held against what is deployed. `TWINFOLD_READINESS_PROFILE` (`production` unless it says otherwise) names the
-profile of the fleet.
+The same rules check what is deployed. `TWINFOLD_READINESS_PROFILE` (`production` by default) is the profile of the
+fleet.
 
-    twinfold deployment create line-3 line-3.json    # says what the rules find
-    twinfold readiness                               # how many devices each rule stops at
-    twinfold readiness --rule privileged             # which
-    twinfold readiness edge-1                        # everything there is to say of one
+    twinfold deployment create line-3 line-3.json    # answers with the findings
+    twinfold readiness                               # devices with a finding, by rule
+    twinfold readiness --rule privileged             # these devices
+    twinfold readiness edge-1                        # every finding of one device
     twinfold waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31
     twinfold waiver list
 
-**A new deployment** under `/v1` is answered with the findings on its content, by itself: a layer is checked as a layer. Its
-labels go before the profile. `TWINFOLD_READINESS_REFUSE` is `off`, `error` or `warning`: with one of the latter two, a deployment
-that has a finding of that severity or worse is refused, whichever way it comes to the API, the paths of the hub and updates of
-groups included; the message lists the findings. What stood before goes on standing.
+**A new deployment** under `/v1` is answered with the findings on its own content: a layer is checked as a layer. Its
+labels override the profile. `TWINFOLD_READINESS_REFUSE` is `off`, `error` or `warning`: with one of the latter two, a
+deployment with a finding of that severity or worse is refused, on every path of the API, the hub's and updates of
+groups included. The message lists the findings. Existing deployments stay.
 
-**The fleet's score** (`GET /v1/readiness`) has the rules on what devices should run: of each the severity, how many devices it
-stops at, and what share of all devices that is. Every number is that of a list (`GET /v1/readiness/{rule}`). The effective
-configuration counts, layers on their base, under one profile for the whole fleet: labels are for the deployment they stand on,
-and do not reach its devices. Rules on host facts are not in the score, since some of them change their answer with the time
-alone; each device shows its own. A device that never had a configuration is in no list.
+**The fleet's score** (`GET /v1/readiness`) has, for each rule on configurations, the severity, the number of devices
+with a finding, and their share of all devices. Every number is that of a list (`GET /v1/readiness/{rule}`). The
+effective configuration counts, layers on their base, under one profile for the whole fleet: labels are for their
+deployment, not for its devices. Rules on host facts are not in the score, because some change their answer with time;
+each device shows its own. A device that never had a configuration is in no list.
 
-**One device** (`GET /v1/devices/{id}/readiness`) shows the findings on its effective configuration, each with the deployment that
-wrote the element, and those on the host facts that it reports.
+**One device** (`GET /v1/devices/{id}/readiness`) shows the findings on its effective configuration, each with the
+deployment that wrote the element, and those on the host facts that it reports.
 
-**Waivers** on a server are facts: the author is whoever granted it, and the log keeps all of them. One for a `deployment` is for
-what that deployment wrote, on whichever devices, as long as those that a device's configuration was merged from stand. One that
-has expired counts no more, and is shown with every report until it is withdrawn.
+**Waivers** on a server are events with an author, and the log keeps all of them. A waiver for a `deployment` covers
+what that deployment wrote, on all devices, as long as the deployments of a device's configuration exist. An expired
+one does not count, and is shown in every report until it is withdrawn.
 
-Workers keep what the rules find beside each configuration, once for all devices that share it. Profiles, severities and waivers
-are applied as one looks, so a change of them shows at once.
+Workers store the findings of each configuration, once for all devices that share it. Profiles, severities and waivers
+are applied when a reader asks, so their changes are visible at once.
 """
 
+_LINE_CHARACTERS = 120
 _SECTIONS = {
     LooksAt.PART: "Any manifest, a layer alone included",
     LooksAt.WHOLE: "A standard manifest, or layers merged onto one",
@@ -168,7 +178,11 @@ def _one(rule: Rule) -> Iterator[str]:
     marks = "by hand" if rule.looks_at is LooksAt.NOTHING else rule.severity.value
     yield f"### {rule.id}\n"
     yield f"**{rule.title}** ({marks}{', can be fixed' if rule.fixes else ''})\n"
-    yield f"{rule.reason} *Remedy:* {rule.remedy} *Source:* {rule.source}.\n"
+    yield _wrapped(f"{rule.reason} *Remedy:* {rule.remedy} *Source:* {rule.source}.\n") + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
 
 
 def _weight(profile: Profile, rule: Rule) -> str:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from events.rollout.facts import Results
+from events.rollout.facts import Results, RolloutFact
 from events.rollout.plan import Plan
 
 
@@ -87,3 +87,21 @@ RolloutCommand = (
     | RecordResults
     | RollBack
 )
+
+
+class AdvanceRollout(msgspec.Struct, frozen=True):
+    """Let happen what the planner found to follow for a rollout as of a version: the events, in order."""
+
+    deployment_id: str
+    version: int
+    events: tuple[RolloutFact, ...]
+
+
+class DiscardRollout(msgspec.Struct, frozen=True):
+    """Delete a rollout whose deployment is gone."""
+
+    deployment_id: str
+
+
+SchedulerCommand = AdvanceRollout | DiscardRollout
+"""What the scheduler alone asks: nobody else knows what follows by itself."""

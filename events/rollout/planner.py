@@ -59,7 +59,11 @@ class Judgement(msgspec.Struct, frozen=True, eq=False):
 
 
 def judge(name: str, document: RolloutDocument, census: Census, now: int) -> Judgement:
-    """What a rollout does at a time (milliseconds), and why it does not do more; `name` is its deployment."""
+    """What a rollout does at a time (milliseconds), and why it does not do more; `name` is its deployment.
+
+    Raises:
+        NotRead: names what is to be read of the fleet first.
+    """
     facts: list[RolloutFact] = []
     while True:
         turn = _Turn(name, document, census, now)
@@ -139,7 +143,7 @@ class _Turn:
             return self._wait(saying.approval(number, self._plan))
         condition, windows = self._plan.phases[number].condition, self._plan.windows
         target = self._census.target
-        if not target or (condition is not None and not target & self._census.fleet.where(condition)):
+        if not target or (condition is not None and not target & self._census.where(condition)):
             return self._wait(saying.nobody(number, self._plan))
         if windows and closes_at(windows, self._now) is None:
             # Its time limit begins when somebody can be admitted.
@@ -176,10 +180,10 @@ class _Turn:
         if not free:
             return NOBODY
         if phase.condition is not None:
-            return free & self._census.fleet.where(phase.condition)
+            return free & self._census.where(phase.condition)
         # Whoever is disabled and has it all the same takes a place.
         room = self._cap(universe) - len(self._admitted & (universe | self._census.actual))
-        return first(free, room, self._order, self._census.fleet.hashes()) if room > 0 else NOBODY
+        return first(free, room, self._order, self._census.order()) if room > 0 else NOBODY
 
     def _universe(self) -> FleetSet:
         return universe(self._document, self._census)
@@ -206,7 +210,7 @@ class _Turn:
         if allowance is not None and allowance < len(some):
             if not allowance:
                 return self._wait(self._sentence(saying.rate(self._plan)))
-            some = first(some, allowance, self._order, self._census.fleet.hashes())
+            some = first(some, allowance, self._order, self._census.order())
         reason = saying.admitted(self._document, len(some), len(wanted) - len(some))
         return DevicesAdmitted(self._document.phase, some.devices(), len(some), reason, self._census.vectors)
 
@@ -216,12 +220,12 @@ class _Turn:
         if spread is None:
             return wanted
         rest, chosen = wanted, NOBODY
-        for members in self._census.fleet.by_value(spread.tag).values():
+        for members in self._census.by_value(spread.tag).values():
             some = wanted & members
             if some:
                 rest -= some
                 room = spread.at_most - len(self.tally.waited & members)
-                chosen |= first(some, room, self._order, self._census.fleet.hashes())
+                chosen |= first(some, room, self._order, self._census.order())
         return chosen | rest
 
     def _allowance(self) -> int | None:
@@ -303,12 +307,12 @@ class _Turn:
     # -- going back
 
     def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutFact:
-        rollback = self._census.fleet.rollback_id(self._name, self._document)
+        rollback = self._census.rollback_id() if self._plan.rollback_to else ""
         if self._plan.rollback_to and not rollback:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
             return RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
-        codes = self._census.fleet.codes(self.tally.failed_by.get(ANSWERED_FAILURE, NOBODY))
+        codes = self._census.failure_codes() if ANSWERED_FAILURE in self.tally.failed_by else {}
         return RollbackBegan(why, rollback, evidence, restore, self.tally.results(codes))
 
     def _judge_rollback(self) -> RolloutFact | None:

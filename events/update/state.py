@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from events import canonical
 from events.canonical import JsonObject
-from events.deployment import state as deployment_state
+from events.deployment.state import DeploymentDocument
 from events.targeting.tree import printed_literal
 from events.update.commands import PRIORITY_DEFAULT
 from events.update.compatibility import condition_of
@@ -25,7 +25,7 @@ from events.update.facts import (
     UpdateFact,
     UpdateImported,
 )
-from events.update.names import DEFAULT_GROUP, UpdateId, is_update
+from events.update.names import DEFAULT_GROUP, UpdateId
 
 SCHEMA_VERSION = "1.0"
 """Of the contents of updates."""
@@ -99,12 +99,10 @@ _updates = msgspec.json.Decoder(UpdateDocument)
 _groups = msgspec.json.Decoder(GroupDocument)
 
 
-def to_go_back_to(name: str, data: bytes) -> tuple[JsonObject, str]:
-    """What a rollback brings: the content, and its schema's version, of the update or deployment of a name."""
-    if is_update(name):
-        return decode_update(data).content, SCHEMA_VERSION
-    deployment = deployment_state.decode(data)
-    return deployment.content, deployment.schema_version
+def to_go_back_to(document: UpdateDocument | DeploymentDocument) -> tuple[JsonObject, str]:
+    """What a rollback brings: the content, and its schema's version, of an update or a deployment."""
+    schema_version = SCHEMA_VERSION if isinstance(document, UpdateDocument) else document.schema_version
+    return document.content, schema_version
 
 
 def condition_of_group(group: str, document: GroupDocument | None) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, assert_never
 
 import msgspec
 import numpy as np
@@ -17,9 +18,19 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
 from events.query.conditions import expression_of
-from events.rollout.census import Back, Census
+from events.rollout.census import (
+    Back,
+    ByValue,
+    Census,
+    FailureCodes,
+    NotRead,
+    Order,
+    Question,
+    RollbackId,
+    Where,
+)
 from events.rollout.cohort import Hashes, hashes_of
-from events.rollout.decide import tag_path
+from events.rollout.decider import tag_path
 from events.rollout.facts import Results
 from events.rollout.planner import Judgement, judge
 from events.rollout.sets import NOBODY, FleetSet
@@ -49,6 +60,8 @@ class CensusReader:
         self._querying = Querying(log, views)
         self._readings: dict[int, PartitionReading] = {}
         self._hashes: dict[int, list[Hashes]] = {}
+        self._asked: dict[str, tuple[int, tuple[Question, ...]]] = {}
+        """What the last plan of a rollout asked for, with the rollout's version."""
         self.lagging: tuple[str, ...] = ()
 
     def heads(self) -> dict[int, int]:
@@ -88,7 +101,38 @@ class CensusReader:
 
     def judged(self, name: str, document: RolloutDocument, now: int) -> Judgement:
         """What follows for a rollout at a time (milliseconds), as of the last look."""
-        return judge(name, document, self.of(name, document), now)
+        return self.judge(name, document, self.of(name, document), now)
+
+    def judge(self, name: str, document: RolloutDocument, census: Census, now: int) -> Judgement:
+        """As `judged`, on a census that is given; what the plan asks for besides is read."""
+        # While a rollout waits, each look at it asks the same: then it is planned once.
+        version, questions = self._asked.pop(name, (0, ()))
+        known = questions if version == document.version else ()
+        answers = {question: self._answer(question, name, document, census, now) for question in known}
+        while True:
+            try:
+                judgement = judge(name, document, msgspec.structs.replace(census, answers=answers), now)
+            except NotRead as unread:
+                answers[unread.question] = self._answer(unread.question, name, document, census, now)
+            else:
+                if answers:
+                    self._asked[name] = (document.version, tuple(answers))
+                return judgement
+
+    def _answer(self, question: Question, name: str, document: RolloutDocument, census: Census, now: int) -> Any:
+        match question:
+            case Where(condition):
+                return self._where(condition)
+            case ByValue(tag):
+                return self._by_value(tag)
+            case Order():
+                return self.hashes()
+            case FailureCodes():
+                return self._codes(document, census, now)
+            case RollbackId():
+                return self._rollback_id(name, document)
+            case _:
+                assert_never(question)
 
     def results(self, name: str, document: RolloutDocument, now: int, pause: Callable[[float], None]) -> Results:
         """How the devices of a rollout stand at a time (milliseconds), once workers have folded what is in the log.
@@ -97,15 +141,14 @@ class CensusReader:
             LogUnavailable: the views cannot be read.
         """
         self.settle(pause)
-        found = tally(document, self.of(name, document), now)
-        return found.results(self.codes(found.failed_by.get(ANSWERED_FAILURE, NOBODY)))
+        census = self.of(name, document)
+        return tally(document, census, now).results(self._codes(document, census, now))
 
     def of(self, name: str, document: RolloutDocument) -> Census:
         """What a rollout is judged on, as of the last look."""
         readings = self._readings
         status = {number: reading.status(name) for number, reading in readings.items()}
         return Census(
-            self,
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
             FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled")),
@@ -142,14 +185,14 @@ class CensusReader:
         devices = census.target & (census.actual | census.held)
         return Back(devices, devices & census.healthy, devices & (census.unhealthy | census.held))
 
-    # -- events.rollout.census.Fleet
+    # -- what plans ask for besides
 
-    def where(self, condition: str) -> FleetSet:
+    def _where(self, condition: str) -> FleetSet:
         """The devices that a target condition is true for."""
         expression = expression_of(parse(condition))
         return FleetSet({number: self._querying.within(number, expression) for number in range(self._log.partitions)})
 
-    def by_value(self, tag: str) -> Mapping[object, FleetSet]:
+    def _by_value(self, tag: str) -> Mapping[object, FleetSet]:
         """The devices by their value of a tag."""
         path = tag_path(tag)
         assert path is not None
@@ -177,12 +220,13 @@ class CensusReader:
             self._hashes[number] = [merged, *fresh]
         return self._hashes[number]
 
-    def codes(self, devices: FleetSet) -> Mapping[int, FleetSet]:
-        """Devices by the code of failure that a system module of theirs answered with last; of many, the first CODES_READ_MAX.
+    def _codes(self, document: RolloutDocument, census: Census, now: int) -> Mapping[int, FleetSet]:
+        """Failed devices by the code that a system module of theirs answered with last; of many, the first CODES_READ_MAX.
 
         Raises:
             LogUnavailable: the reports cannot be read.
         """
+        devices = tally(document, census, now).failed_by.get(ANSWERED_FAILURE, NOBODY)
         found: dict[int, FleetSet] = {}
         left = CODES_READ_MAX
         for number, members in sorted(devices.by_partition.items()):
@@ -197,11 +241,9 @@ class CensusReader:
                     found[code] = found.get(code, NOBODY) | FleetSet.one(number, ordinal)
         return found
 
-    def rollback_id(self, name: str, document: RolloutDocument) -> str:
-        """What the deployment of a rollback is to be called; empty where none is wanted, or what it goes back to is not there."""
+    def _rollback_id(self, name: str, document: RolloutDocument) -> str:
+        """What the deployment of a rollback is to be called; empty where what it goes back to is not there."""
         beneath = document.plan.rollback_to
-        if not beneath:
-            return ""
         ids = [f"{name[:117]}-rollback{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 10)))]
         (stored, failed, *taken) = self._log.load([beneath, name, *ids], fleet=True)
         if stored.snapshot is None or failed.snapshot is None:

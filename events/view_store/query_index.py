@@ -9,8 +9,9 @@ from pyroaring import BitMap
 
 from events.bitmaps import seen
 from events.fleet.answers import OTHER
+from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
-from events.fleet.index import REPORTED, STRING, ValueKey, value_key
+from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.fleet.rows import Row
 from events.query.plan import among

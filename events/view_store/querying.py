@@ -17,7 +17,7 @@ from pyroaring import BitMap
 from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
-from events.fleet.index import PRIMITIVE_KINDS
+from events.fleet.column import PRIMITIVE_KINDS
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
@@ -43,7 +43,7 @@ from events.view_store.query_rows import Rows
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 LOOKING_SECONDS = 0.1
-"""A page that has to read documents ends after this time, however few rows it has; the next one goes on (docs/query.md)."""
+"""A page that has to read documents ends after this time, however few rows it has; the next one goes on (docs/reference/query.md)."""
 
 _CHUNK = 2000
 _LAST = "\U0010ffff"

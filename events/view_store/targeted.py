@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from events.deployment.advice import Advice, another_type, targets_nothing
 from events.deployment.state import DeploymentDocument
-from events.fleet.index import PRIMITIVE_KINDS, value_key
+from events.fleet.column import PRIMITIVE_KINDS, value_key
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.query.module_condition import is_module_condition

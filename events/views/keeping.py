@@ -12,12 +12,13 @@ from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Combinations
 from events.fleet.configuration import Configuration
-from events.fleet.deployments import Deployments
+from events.fleet.deployments import Deployments, targeting_facts
 from events.fleet.directory import Directory
 from events.fleet.index import Index
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
 from events.fleet.packed import PAGE_ITEMS, Packed
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.partition import Partition
 from events.fleet.rows import UNASSIGNED, Layer, Row, Rows
 from events.manifest.document import Kind
 from events.readiness.effective import read_found
@@ -97,16 +98,16 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, rows, answers = partition.directory, partition.rows, partition.answers
     changed: dict[str, dict[str, bytes | None]] = {
         "already": {
-            target_field(layer.created, layer.id): to_bytes(partition.already[layer])
-            if partition.already.get(layer)
+            target_field(layer.created, layer.id): to_bytes(partition.notes.already[layer])
+            if partition.notes.already.get(layer)
             else None
-            for layer in partition.changed_already
+            for layer in partition.notes.changed_already
         },
         "before": {
-            _before_field(layer, digest): to_bytes(partition.before[layer][digest])
-            if partition.before.get(layer, {}).get(digest)
+            _before_field(layer, digest): to_bytes(partition.notes.before[layer][digest])
+            if partition.notes.before.get(layer, {}).get(digest)
             else None
-            for layer, digest in partition.changed_before
+            for layer, digest in partition.notes.changed_before
         },
         "children": {
             scope: to_bytes(partition.children.of[scope]) if scope in partition.children.of else None
@@ -120,7 +121,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             target_field(created, name): _place(partition, created, name)
             for created, name in partition.changed_deployments
         },
-        "ids": {str(page): _page(directory, page) for page in partition.changed_id_pages},
+        "ids": {str(page): _page(directory, page) for page in directory.changed_pages},
         "index": {
             index_field(path, key): to_bytes(members) if members else None
             for path, key, members in partition.index.changes()
@@ -135,7 +136,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         },
         "ordinals": {
             name: str(directory.ordinal_of[name]).encode() if name in directory.ordinal_of else None
-            for name in partition.changed_ids
+            for name in directory.changed_ids
         },
         "readiness": {digest: _found(rows, digest) for digest in rows.changed_configurations},
         "rows": {
@@ -153,21 +154,21 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         },
         "targets": {
             target_field(created, name): _target(partition, created, name)
-            for created, name in partition.changed_targets | partition.of_modules.changed
+            for created, name in partition.targets.changed | partition.targets.of_modules.changed
         },
     }
-    for dirty in (rows.changed_configurations, rows.changed_rows, partition.changed_targets):
+    for dirty in (rows.changed_configurations, rows.changed_rows, partition.targets.changed):
         dirty.clear()
     answers.changed_undelivered.clear()
-    partition.of_modules.changed.clear()
+    partition.targets.of_modules.changed.clear()
     partition.changed_deployments.clear()
     partition.changed_modules.clear()
     partition.children.changed.clear()
-    partition.changed_already.clear()
-    partition.changed_before.clear()
+    partition.notes.changed_already.clear()
+    partition.notes.changed_before.clear()
     partition.metrics.changed.clear()
-    partition.changed_ids.clear()
-    partition.changed_id_pages.clear()
+    directory.changed_ids.clear()
+    directory.changed_pages.clear()
     return changed
 
 
@@ -187,8 +188,8 @@ def _target(partition: Partition, created: int, name: str) -> bytes | None:
     if deployment is None or deployment.created != created:
         return None
     if deployment.kind is not Kind.MODULE:
-        return to_bytes(partition.targets[name])
-    members = partition.of_modules.kept(deployment, module)
+        return to_bytes(partition.targets.members[name])
+    members = partition.targets.of_modules.kept(deployment, module)
     return None if members is None else to_bytes(members)
 
 
@@ -251,18 +252,18 @@ def restore(
     _restore_directory(partition, hashes)
     partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})
     partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
-    partition.restore_deployments(fleet_facts)
+    partition.deployments.fold(targeting_facts(fleet_facts))
     _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
-    partition.restore_targets({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
+    partition.targets.restore({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
     for name, packed in _arrays(partition).items():
         packed.load(kept.arrays.get(name, b""))
     for field, data in hashes["already"].items():
         created, _, name = field.partition(":")
-        partition.already[Layer(name, int(created))] = from_bytes(data)
+        partition.notes.already[Layer(name, int(created))] = from_bytes(data)
     _restore_rows(partition, hashes)
     for field, data in hashes["before"].items():
         at, deployment_id, digest = _json.decode(field, type=tuple[int, str, str])
-        partition.before.setdefault(Layer(deployment_id, at), {})[digest] = from_bytes(data)
+        partition.notes.before.setdefault(Layer(deployment_id, at), {})[digest] = from_bytes(data)
         partition.rows.hold(digest)
     _restore_answers(partition, hashes)
     partition.rows.next_number = checkpoint.next_row
@@ -301,7 +302,7 @@ def _restore_rows(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> 
     for data in hashes["configurations"].values():
         configuration = Configuration.from_bytes(data)
         rows.configurations[configuration.digest] = configuration
-    counts = partition.row_counts()
+    counts = partition.row_of.counts()
     for number in sorted(map(int, hashes["rows"])):
         assert number != UNASSIGNED
         rows.restore(number, _json.decode(hashes["rows"][str(number)], type=Row), counts[number])

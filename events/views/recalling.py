@@ -1,19 +1,19 @@
 """What is kept of a partition, put back as far as deciding ahead needs it: everybody's rows and targets, and nobody's name."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import msgspec
 from pyroaring import BitMap
 
 from events.bitmaps import seen
 from events.canonical import JsonObject
+from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments
-from events.fleet.index import MODULES, ValueKey
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.merge_cache import MergeCache
+from events.fleet.partition import Partition
 from events.fleet.rows import UNASSIGNED, Layer, Row
-from events.query.module_condition import EVERY_MODULE
+from events.projection.new_paths import NewPaths, TwinText
 from events.targeting.tree import Path
 from events.views.kept import Checkpoint, Kept
 
@@ -37,16 +37,8 @@ class Ahead(msgspec.Struct, frozen=True, eq=False):
     changes_devices: bool = False
     sets: tuple[IndexSet, ...] = ()
     unindexed: frozenset[Path] = frozenset()
-    everybody: "Iterable[tuple[str, str, TwinText]]" = ()
-    documents: "tuple[tuple[str, str, TwinText], ...]" = ()
-
-
-class TwinText(msgspec.Struct, frozen=True):
-    """The part of a document, a device's or a module's, that the index reads."""
-
-    tags: dict[str, Any] = {}
-    reported: dict[str, Any] = {}
-    generation: int = 0
+    everybody: Iterable[tuple[str, str, TwinText]] = ()
+    documents: tuple[tuple[str, str, TwinText], ...] = ()
 
 
 class Recalled:
@@ -92,13 +84,13 @@ class Recalled:
             targets = {name: BitMap(members) for name, members in targets.items()}
             for packed in (partition.moved_by, partition.twin_versions, partition.hand_written, partition.answers):
                 packed.reserve(checkpoint.ordinals)
-        partition.restore_targets(targets)
+        partition.targets.restore(targets)
         partition.row_of.load(self._row_of)
         partition.row_of.reserve(checkpoint.ordinals)
         partition.rows.by_number.update(self.rows)
         partition.rows.configurations.update(self.configurations)
         for layer, digest, members in self._before:
-            partition.before.setdefault(layer, {})[digest] = members
+            partition.notes.before.setdefault(layer, {})[digest] = members
         self._fill(partition, ahead)
         return partition
 
@@ -109,29 +101,15 @@ class Recalled:
             index.restore(path, key, members)
         named = partition.deployments.named_paths()
         index.name(named | ahead.unindexed)
-        for device_id, module_id, document in ahead.everybody:
-            _fill_from(partition, ahead.unindexed, device_id, module_id, document)
-        for device_id, module_id, document in ahead.documents:
-            _fill_from(partition, named | ahead.unindexed, device_id, module_id, document)
+        for paths, twins in ((ahead.unindexed, ahead.everybody), (named | ahead.unindexed, ahead.documents)):
+            new = NewPaths(partition, paths)
+            for device_id, module_id, twin in twins:
+                new.fill(device_id, module_id, twin)
         index.take_touched()
 
     def target(self, kept_name: str) -> BitMap:
         """Whom a deployment targeted, by the name that it is kept by; nobody where there is none."""
         return self._targets.get(kept_name, _NOBODY)
-
-
-def _fill_from(partition: Partition, paths: Iterable[Path], device_id: str, module_id: str, document: TwinText) -> None:
-    ordinal = partition.directory.ordinal_of.get(device_id)
-    if ordinal is None:
-        return
-    for path in paths:
-        of_module = path[0] == MODULES[0]
-        tags = path[2 if of_module else 0] == "tags"
-        section = document.tags if tags else document.reported
-        if of_module and module_id and path[1] in {module_id, EVERY_MODULE}:
-            partition.index.fill_module(ordinal, path, module_id, section)
-        elif not of_module and not module_id:
-            partition.index.fill(ordinal, path, section)
 
 
 def rows_of(kept: Kept) -> dict[int, Row]:

@@ -20,9 +20,9 @@ from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from services import certificates
 from services.api.app import create_app
-from services.api.callers import Author
-from services.api.connection import connection_class
-from services.api.room import open_room
+from services.api.context.api_context import open_room
+from services.api.context.callers import Author
+from services.api.http.connection import connection_class
 from services.certificates import CertificateUnusable
 from services.cli import exits
 from services.credentials import ensure_policies

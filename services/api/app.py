@@ -27,35 +27,22 @@ from events.log.checks import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from events.naming import in_body_names
-from services.api import (
-    audit,
-    blocked,
-    desired,
-    device_scopes,
-    device_update,
-    diff,
-    explain,
-    hub,
-    me,
-    methods,
-    personal,
-    preview,
-    readiness,
-    reference,
-    rollout_devices,
-    rollouts,
-    stream,
-    v1,
-    v1_updates,
-    webhooks,
-)
-from services.api.answers import JsonAnswer, encoding
-from services.api.asking import BETWEEN_HEADER
-from services.api.auditing import Auditing
-from services.api.callers import NOBODY, Asked, Caller
-from services.api.described import header
-from services.api.device_update_lists import PREFIX
-from services.api.errors import (
+from services.api.auth.authentication import Gate
+from services.api.auth.secret_reads import SecretReads
+from services.api.context.api_context import Room
+from services.api.context.batch_writer import Writer
+from services.api.context.callers import NOBODY, Asked, Caller
+from services.api.context.dry_run import Shown
+from services.api.context.followers import Streams
+from services.api.context.idempotency import HEADER, note_key, settle_key
+from services.api.context.long_poll import Waiting
+from services.api.context.point_in_time import AS_OF, Past, look
+from services.api.context.request import BETWEEN_HEADER
+from services.api.device_update import routes as device_update
+from services.api.device_update.lists import PREFIX
+from services.api.http import reference
+from services.api.http.access import REGISTRY_READ, Access, Open, access_of
+from services.api.http.errors import (
     BAD_REQUEST,
     BUSY,
     DAMAGE,
@@ -66,27 +53,44 @@ from services.api.errors import (
     TOO_MANY,
     Answer,
     BodyInvalid,
+    NotInThePast,
     PathInvalid,
     answer_of,
     answer_of_status,
     hub_body,
     text_of,
 )
-from services.api.gate import Gate
-from services.api.idempotency import HEADER, note_key, settle_key
-from services.api.limits import RequestLimits
-from services.api.members import refuse_members
-from services.api.method_override import method_asked
+from services.api.http.json_answer import JsonAnswer, encoding
+from services.api.http.limits import RequestLimits
+from services.api.http.method_override import method_asked
+from services.api.http.openapi import header
+from services.api.http.request_costs import LONG, NO_WORK
+from services.api.http.route_index import RouteIndex, RouteMatch
+from services.api.http.turns import THREADS
+from services.api.http.unknown_members import refuse_members
+from services.api.hub import configurations, device_scopes, identities, methods, query, twins
 from services.api.metrics import Metrics
-from services.api.past import AS_OF, Past, look, refuse, takes_at
-from services.api.preview import answer_to
-from services.api.previewing import Shown
-from services.api.room import Room
-from services.api.secret_reads import SecretReads
-from services.api.streams import Streams
-from services.api.turns import THREADS
-from services.api.waiting import Waiting
-from services.api.writing import Writer
+from services.api.v1 import (
+    audit,
+    blocked,
+    deployments,
+    desired,
+    devices,
+    diff,
+    explain,
+    facts,
+    me,
+    personal,
+    preview,
+    readiness,
+    rollout_devices,
+    rollouts,
+    updates,
+    webhooks,
+)
+from services.api.v1 import event_stream as stream
+from services.api.v1.history_entries import Auditing
+from services.api.v1.preview import answer_to
 
 REQUEST_ID = "x-ms-request-id"
 
@@ -94,7 +98,7 @@ _KEY_PARAMETER = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/api.md).",
+    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/reference/api.md).",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 LINES = {"/v1/facts", "/v1/preview"}
@@ -114,7 +118,11 @@ logger = structlog.get_logger()
 
 
 def create_app(room: Room) -> FastAPI:
-    """The application over an open room."""
+    """The application over an open room.
+
+    Raises:
+        RoutesUndeclared: a route does not declare who may use it.
+    """
     waiting, streams, reads = Waiting(room), Streams(room), SecretReads(room)
 
     @contextlib.asynccontextmanager
@@ -132,7 +140,7 @@ def create_app(room: Room) -> FastAPI:
         version="1",
         description=_ABOUT,
         lifespan=lifespan,
-        openapi_url=None,  # services/api/reference.py
+        openapi_url=None,  # services/api/http/reference.py
         default_response_class=JsonAnswer,
     )
     asked = room.settings.log_requests
@@ -143,11 +151,36 @@ def create_app(room: Room) -> FastAPI:
     app.state.secret_reads, app.state.auditing = reads, Auditing(room)
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
+    app.state.routes = add_routes(app)
+    _describe(app)
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, _refused)
+    app.add_exception_handler(Shown, _shown)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    settings = room.settings
+    app.add_middleware(RequestLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
+    # Added last, so the first that a request meets: nothing of a body is read before the gate.
+    app.middleware("http")(_around)
+    return app
+
+
+def add_routes(app: FastAPI) -> RouteIndex:
+    """Add all routes of the API, and index them.
+
+    Raises:
+        RoutesUndeclared: a route does not declare who may use it.
+    """
     for router in (
         device_scopes.router,
-        hub.router,
+        identities.router,
+        query.router,
+        twins.router,
+        configurations.router,
         methods.router,
-        v1.router,
+        devices.router,
+        deployments.router,
+        facts.router,
         desired.router,
         explain.router,
         preview.router,
@@ -155,7 +188,7 @@ def create_app(room: Room) -> FastAPI:
         readiness.router,
         rollouts.router,
         rollout_devices.router,
-        v1_updates.router,
+        updates.router,
         device_update.router,
         stream.router,
         webhooks.router,
@@ -169,17 +202,7 @@ def create_app(room: Room) -> FastAPI:
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
-    _describe(app)
-    for kind in EXPECTED:
-        app.add_exception_handler(kind, _refused)
-    app.add_exception_handler(Shown, _shown)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    settings = room.settings
-    app.add_middleware(RequestLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
-    # Added last, so the first that a request meets: nothing of a body is read before the gate.
-    app.middleware("http")(_around)
-    return app
+    return RouteIndex(app.routes)
 
 
 def _include(app: FastAPI, router: APIRouter) -> None:
@@ -198,12 +221,12 @@ def _first_of(route: APIRoute) -> list[DependsOn]:
     A read that there is a past of looks at it when it is asked to. A write notes its key, and one of ours that takes no body
     refuses members of one; lines are read, and noted, batch by batch.
     """
-    methods = route.methods or set()
-    if not is_write(methods):
-        return [Depends(look)] if any(takes_at(method, route.path) for method in methods) else []
+    access = access_of(route)
+    looks = access is not None and access.at is True
+    if not is_write(route.methods or ()):
+        return [Depends(look)] if looks else []
     has_lines = "requestBody" in (route.openapi_extra or {})
     refuses = route.path.startswith("/v1/") and route.body_field is None and not has_lines
-    looks = any(takes_at(method, route.path) for method in methods)
     first = ((look, looks), (refuse_members, refuses), (note_key, not has_lines))
     return [Depends(each) for each, applies in first if applies]
 
@@ -252,10 +275,12 @@ def _headers_of(status: int) -> dict[str, JsonObject]:
     return said
 
 
+@Access(Open.ANYBODY, at=False, cost=NO_WORK)
 async def _healthy() -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
+@Access(Open.ANYBODY, at=False)
 def _ready(request: Request) -> JSONResponse:
     """Whether requests can be answered: Redis takes writes, and no partition is stopped. How far views are behind is told."""
     room: Room = request.app.state.room
@@ -273,11 +298,14 @@ def _ready(request: Request) -> JSONResponse:
     ready = refusal is None and not blocked
     lag = {partition: facts for partition, facts in behind.items() if facts}
     # Events and seals go on under a clock that went back, so that it is no reason to send nobody here.
-    clock = f"{ahead / 1000:.0f} s behind the newest event or seal (docs/operating.md, Clocks)" if ahead else "ok"
+    clock = (
+        f"{ahead / 1000:.0f} s behind the newest event or seal (docs/guides/operating.md, Clocks)" if ahead else "ok"
+    )
     details = {"redis": refusal or "ok", "clock": clock, "fleet": heads[FLEET], "lag": lag, "blocked": blocked}
     return JSONResponse({"ready": ready, **details}, 200 if ready else BUSY.status)
 
 
+@Access(REGISTRY_READ, at=False, cost=LONG)
 def _metrics(request: Request) -> PlainTextResponse:
     metrics: Metrics = request.app.state.metrics
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -373,11 +401,11 @@ def _path(request: Request) -> str:
     return path
 
 
-def _insist_on_a_past(request: Request) -> None:
-    method, path = request.method, _path(request)
-    # Of a method that a path does not have, that is to be told.
-    if not takes_at(method, path) and method in _methods(request):
-        raise refuse(method, path)
+def _insist_on_a_past(request: Request, route: RouteMatch) -> None:
+    # Of a path or a method that is not there, that is to be told; of two paths that fit, the one with fewer variables counts.
+    if route.exists and isinstance(route.access.at, str) and route.method in _methods(request):
+        changes = "the past is looked at, and not changed"
+        raise NotInThePast(route.access.at or ("this path has no past" if route.method == "GET" else changes))
 
 
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -391,9 +419,11 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         request.scope["method"] = method_asked(request.method, request.headers)
         gate: Gate = request.app.state.gate
         address = "" if request.client is None else request.client.host
-        request.state.caller = await gate.admit(request.method, _path(request), request.headers, address=address)
+        routes: RouteIndex = request.app.state.routes
+        route = request.state.route = routes.match(request.method, _path(request))
+        request.state.caller = await gate.admit(route, request.headers, address=address)
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _insist_on_a_past(request)
+            _insist_on_a_past(request, route)
         response = await call_next(request)
     except EXPECTED as error:
         response = await _refused(request, error)

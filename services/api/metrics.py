@@ -20,9 +20,9 @@ from events.notification.feed import Feed
 from events.notification.positions import lag
 from events.notification.webhooks import webhooks
 from events.view_store import work
-from services.api.room import Room
-from services.api.streams import Streams
-from services.api.waiting import Waiting
+from services.api.context.api_context import Room
+from services.api.context.followers import Streams
+from services.api.context.long_poll import Waiting
 
 
 class Metrics:

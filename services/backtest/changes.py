@@ -12,7 +12,7 @@ from events.deployment.commands import CreateDeployment
 from events.deployment.facts import DeploymentCreated, DeploymentFact, Everyone, NotStarted
 from events.envelope import Envelope
 from events.log.port import Fact
-from events.producer.deciding import REFUSALS, check
+from events.producer.decision import REFUSALS, check
 from events.producer.secrecy import refuse_plain_secrets
 from events.rollout.commands import CreateRollout
 from events.rollout.facts import RolloutCreated, RolloutFact

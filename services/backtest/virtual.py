@@ -11,14 +11,18 @@ from typing_extensions import override
 from events.deployment.facts import DeploymentCreated, DeploymentFact
 from events.device.facts import DesiredDelivered, PropertiesReported
 from events.device.identifiers import module_subject
-from events.envelope import Envelope, Principal
-from events.fleet.partition import MergeCache, Partition
+from events.envelope import Envelope, Principal, Vector
+from events.fleet.merge_cache import MergeCache
+from events.fleet.partition import Partition
 from events.log.documents import FleetDocuments
 from events.log.facts import LogFact
+from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Fact, Proposed
-from events.producer.deciding import REFUSALS, load, propose
+from events.producer.producer import Producer
+from events.projection.driver import Driver
+from events.projection.in_memory import EventsInMemory
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -69,16 +73,16 @@ _ALL = 10**9
 
 
 class _Log(MemoryLog):
-    """Facts of the fleet alone: those of devices are folded as they come, and only their number is known."""
+    """Facts of the fleet alone: those of `devices`, by partition, are forgotten as soon as they are applied."""
 
     def __init__(self, partitions: int) -> None:
-        self.folded = [0] * partitions
+        self.devices = [EventsInMemory(0) for _ in range(partitions)]
         super().__init__(partitions=partitions, epoch="backtest")
 
     @override
     def head(self, stream: int) -> int:
         """Position of the newest fact of a stream."""
-        return super().head(stream) if stream == FLEET else self.folded[stream]
+        return super().head(stream) if stream == FLEET else self.devices[stream].position
 
 
 class _Due(msgspec.Struct, frozen=True):
@@ -108,11 +112,14 @@ class Virtual:
         """How often a device was given what it never had in reality, so that nobody knows what it would have said."""
         self._really, self._answers, self._changes = really, answers, changes
         self._log, self._views = _Log(partitions), MemoryViewStore()
-        self._documents, self._fleet_position = FleetDocuments(), 0
-        self._documented = 0
+        self._documents, self._documented = FleetDocuments(), 0
+        self._fleet, self._acted = FleetFacts(self._log), 0
         merge = MergeCache()
         self.partitions = [Partition(number, merge) for number in range(partitions)]
-        self._pending: list[list[Envelope[Any]]] = [[] for _ in range(partitions)]
+        self._drivers = [
+            Driver(partition, events, self._fleet)
+            for partition, events in zip(self.partitions, self._log.devices, strict=True)
+        ]
         self._due: list[tuple[int, int, _Due]] = []
         self._numbers = itertools.count()
         self._engine = Engine(self._log, self._views, clock=lambda: self.now, settle=lambda _seconds: self._fold())
@@ -157,7 +164,7 @@ class Virtual:
             self._do(StartRollout(name), AUTHOR, at=at)
 
     def _put(self, number: int, envelope: Envelope[Any]) -> None:
-        self._pending[number].append(envelope)
+        self._log.devices[number].put(envelope)
 
     def _again(self, envelope: Envelope[Fact], fact: Fact) -> None:
         """What somebody did: deployments and groups as they did it, acts on a rollout as the commands that they were."""
@@ -187,12 +194,8 @@ class Virtual:
         )
 
     def _do(self, command: Any, by: Principal, *, at: int) -> None:
-        try:
-            proposed = propose(command, load(self._log, [command]), by=str(by))
-        except REFUSALS as error:
-            self._refuse(type(command).__name__, command.deployment_id, str(error))
-            return
-        self._log.append(proposed, command_id=f"command:{next(self._numbers)}", by=by, at=at)
+        for refused in Producer(self._log, by=by, clock=lambda: at).submit([command]).refused:
+            self._refuse(type(command).__name__, command.deployment_id, str(refused.error))
 
     def _refuse(self, what: str, subject: str, why: str) -> None:
         self.refused.append(f"{what} of {subject}: {why}")
@@ -241,24 +244,19 @@ class Virtual:
         self._put(number, Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
 
     def _fold(self) -> None:
-        facts = self._log.read(FLEET, after=self._fleet_position, limit=_ALL)
-        for envelope in facts:
+        self._fleet.refresh()
+        for envelope in self._fleet.between(self._acted):
             self.course.acted(envelope)
-        self._fleet_position += len(facts)
-        for number, partition in enumerate(self.partitions):
-            pending, self._pending[number] = self._pending[number], []
-            if pending or facts:
-                self._fold_partition(partition, pending, facts)
+        self._acted = self._fleet.position
+        for driver in self._drivers:
+            vector = driver.read_ahead()
+            if vector != driver.partition.vector:
+                self._decide(driver, vector)
 
-    def _fold_partition(self, partition: Partition, pending: list[Envelope[Any]], facts: list[Envelope[Fact]]) -> None:
+    def _decide(self, driver: Driver, vector: Vector) -> None:
+        partition = driver.partition
         expected = self._views.checkpoint(partition.number)
-        first = partition.vector.partition + 1
-        partition.fold(
-            msgspec.structs.replace(envelope, position=position) for position, envelope in enumerate(pending, first)
-        )
-        self._log.folded[partition.number] += len(pending)
-        partition.fold_fleet(facts)
-        outcome = partition.resolve()
+        outcome = driver.decide(vector)
         written = self._views.commit(partition.number, writes_of(partition, outcome, expected=expected))
         assert written, "nobody else writes here"
         assert self._views.checkpoint(partition.number) == checkpoint_of(partition)

@@ -38,7 +38,7 @@ _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _HTTPS_PORT = 443
 _OTHER_PORT = (
     "note: IoT Hub's libraries for Node and Java accept no port in a connection string and connect to port 443. For them,"
-    " start `twinfold up --port 443`; docs/operating.md says what that needs. Python's library and az use the port as printed."
+    " start `twinfold up --port 443`; docs/guides/operating.md says what that needs. Python's library and az use the port as printed."
 )
 
 Name = Annotated[str, typer.Argument(help="The policy's name.")]

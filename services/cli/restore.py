@@ -101,7 +101,7 @@ def restore(
     for why in stopped:
         say(f"STOPPED: {why}")
     if stopped:
-        say("these partitions have no views and wait; all others go on. docs/backup.md says what can be done")
+        say("these partitions have no views and wait; all others go on. docs/guides/backup.md says what can be done")
         raise typer.Exit(INCOMPLETE)
 
 

@@ -36,7 +36,9 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 @app.command()
 def grant(
     name: Name,
-    rule: Annotated[str, typer.Argument(help="The rule whose findings may stand, as docs/readiness.md lists them.")],
+    rule: Annotated[
+        str, typer.Argument(help="The rule whose findings may stand, as docs/reference/readiness.md lists them.")
+    ],
     *,
     reason: Annotated[str, typer.Option(help="Why.")],
     until: Annotated[str, typer.Option(help="The last day (UTC), as in 2027-03-31.")],

@@ -12,6 +12,7 @@ from redis import Redis
 from events import logs
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
+from events.log.lease import Lease
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.processes import lifeline
@@ -22,14 +23,13 @@ from events.view_store.redis import RedisViewStore
 from services.cli import exits
 from services.scheduler.clocks import ClockWatch
 from services.scheduler.engine import Engine
-from services.scheduler.lease import Lease
-from services.scheduler.sealing import Sealing
+from services.scheduler.sealing import LEASE_MS, Sealing
 
 TICK_SECONDS = 1.0
 
 logger = structlog.get_logger()
 
-_ABOUT_CLOCKS = "docs/operating.md, Clocks"
+_ABOUT_CLOCKS = "docs/guides/operating.md, Clocks"
 
 
 def _now_ms() -> int:
@@ -45,7 +45,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     engine = Engine(log, RedisViewStore(log.client), clock=_now_ms, waker=waker, monotonic=time.monotonic)
-    lease = Lease(log)
+    lease = Lease(log.client, "scheduler", milliseconds=LEASE_MS, used_in="meta")
     sealing = Sealing(settings, log, stopping)
     sealing.start()
     holds = False

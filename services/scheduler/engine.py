@@ -7,25 +7,21 @@ from functools import partial
 import structlog
 from msgspec import UNSET
 
-from events.deployment import state as deployment_state
-from events.deployment.commands import ChangeAdmission, DeploymentCommand
-from events.deployment.facts import DeploymentCreated, Ended, Everyone
+from events.deployment.commands import ChangeAdmission
+from events.deployment.facts import Ended, Everyone
 from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
 from events.log.errors import Fenced, LogUnavailable
 from events.log.failpoints import FailPoint, reached
-from events.log.keys import FLEET
-from events.log.port import AT_APPEND, Conflicted, Log, Proposed
-from events.log.wake import WakeFailed
-from events.producer.deciding import REFUSALS, load, propose
-from events.producer.producer import WakerLike
-from events.rollout import state as rollout_state
-from events.rollout.commands import AbortRollout, RecordResults, RolloutCommand, StartRollout
-from events.rollout.facts import RollbackBegan, RollbackEnded, RolloutDeleted, RolloutFact, RolloutPaused
+from events.log.port import Log
+from events.producer.decision import REFUSALS
+from events.producer.errors import Command, ConflictPersists
+from events.producer.producer import Producer, WakerLike
+from events.rollout.commands import AbortRollout, AdvanceRollout, DiscardRollout, RecordResults, StartRollout
+from events.rollout.facts import RollbackEnded, RolloutFact, RolloutPaused
 from events.rollout.state import RolloutDocument, State
 from events.update.commands import CancelUpdateDeployment
 from events.update.names import carried
-from events.update.state import to_go_back_to
 from events.view_store.census import CensusReader
 from events.view_store.groups import GroupView
 from events.view_store.port import ViewStore
@@ -33,7 +29,6 @@ from services.scheduler.clocks import LogTime, Monotonic
 from services.scheduler.standing import Standing
 
 AUTHOR = Principal.parse("system:scheduler")
-ROLLBACK_LABEL = "twinfold.rollback-of"
 
 logger = structlog.get_logger()
 
@@ -58,173 +53,108 @@ class Engine:
         self._census = CensusReader(log, views)
 
     def tick(self, fence: int | None = None) -> int:
-        """Do all that is due and all that follows now; answers how many facts were written.
+        """Do all that is due and all that follows now; answers how many events were written.
 
         Raises:
             Fenced: another process has taken over.
             LogUnavailable: Redis did not answer; what is due then is due at the next tick.
-            UnreadableFact, LogLostItsTail: the fleet's stream stops at a fact.
+            UnreadableFact, LogLostItsTail: the fleet's stream stops at an event.
         """
         standing = self._standing
         standing.refresh()
         # The log's time never goes back, so that a clock that does changes nothing that was decided.
         now = self._time.now(standing.at)
-        written = sum(
-            self._apart(name, partial(self._begin_or_end, name, document, now, fence))
-            for name, document in sorted(standing.timed.items())
+        producer = Producer(
+            self._log,
+            by=AUTHOR,
+            waker=self._waker,
+            clock=lambda: now,
+            attempts=1,
+            guard=lambda _: reached(FailPoint.SCHEDULE_JUDGED),
+            fence=fence,
         )
-        written += sum(
-            self._apart(name, partial(self._end_stray, name, found, now, fence))
-            for name, found in sorted(standing.strays.items())
-        )
+        for name, deployment in sorted(standing.timed.items()):
+            self._apart(name, partial(self._begin_or_end, producer, name, deployment, now))
+        for name, stray in sorted(standing.strays.items()):
+            self._apart(name, partial(self._end_stray, producer, name, stray))
         active = {
-            name: one
-            for name, one in sorted(standing.rollouts.items())
-            if one.is_active and name not in standing.strays
+            name: rollout
+            for name, rollout in sorted(standing.rollouts.items())
+            if rollout.is_active and name not in standing.strays
         }
         if active:
             self._census.settle(self._settle)
-            written += sum(
-                self._apart(name, partial(self._go_on, name, document, now, fence)) for name, document in active.items()
-            )
-        return written
+        for name, rollout in active.items():
+            self._apart(name, partial(self._go_on, producer, name, rollout, now))
+        return producer.written
 
-    def _apart(self, name: str, act: Callable[[], int]) -> int:
+    def _apart(self, name: str, act: Callable[[], None]) -> None:
         """Do one thing; what fails of it does not keep the others from theirs."""
         try:
-            return act()
+            act()
         except (Fenced, LogUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the others have theirs
             logger.error("left out", deployment=name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400
-            return 0
 
-    def _end_stray(self, name: str, document: DeploymentDocument | None, now: int, fence: int | None) -> int:
+    def _end_stray(self, producer: Producer, name: str, deployment: DeploymentDocument | None) -> None:
         """End a rollout that two people made at once with what contradicts it."""
-        if document is not None:
-            return self._command(AbortRollout(name, "who may receive it was changed by hand"), fence, now)
-        subject = rollout_state.subject_of(name)
-        (stored,) = self._log.load([subject], fleet=True)
-        gone = Proposed(subject, stored.head.version, RolloutDeleted(), ((subject, None),))
-        return self._append(name, [gone], now, fence)
+        if deployment is None:
+            _do(producer, name, DiscardRollout(name))
+        else:
+            _do(producer, name, AbortRollout(name, "who may receive it was changed by hand"))
 
     # -- times
 
-    def _begin_or_end(self, name: str, document: DeploymentDocument, now: int, fence: int | None) -> int:
-        end, start = document.end_at, document.start_at
+    def _begin_or_end(self, producer: Producer, name: str, deployment: DeploymentDocument, now: int) -> None:
+        end, start = deployment.end_at, deployment.start_at
+        rollout = self._standing.rollouts.get(name)
         if end and end <= now:
-            rollout = self._standing.rollouts.get(name)
-            if (found := carried(name)) is not None:
-                return self._end_update(found, rollout, fence, now)
-            if rollout is not None and not rollout.is_over:
-                if not rollout.admits:
-                    return 0  # It is rolled back: nobody has it, or is about to.
-                # Its admission is the rollout's, until that is over; the end follows in the next round.
-                return self._command(AbortRollout(name, "the deployment's time came to end"), fence, now)
-            if rollout is not None and rollout.results is UNSET:
+            if (group := carried(name)) is not None:
+                self._end_update(producer, group, rollout)
+            elif rollout is not None and not rollout.is_over:
+                # One that is rolled back is not about to be given to any device. Any other has the admission until it is
+                # over; the end follows in the next round.
+                if rollout.admits:
+                    _do(producer, name, AbortRollout(name, "the deployment's time came to end"))
+            elif rollout is not None and rollout.results is UNSET:
                 # Once it has ended, no device has it any more; the end follows in the next round.
-                return self._command(
-                    RecordResults(name, self._census.results(name, rollout, now, self._settle)), fence, now
-                )
-            return self._command(ChangeAdmission(name, Ended(), end, now - end), fence, now)
-        if start and start <= now:
-            rollout = self._standing.rollouts.get(name)
+                results = self._census.results(name, rollout, now, self._settle)
+                _do(producer, name, RecordResults(name, results))
+            else:
+                _do(producer, name, ChangeAdmission(name, Ended(), end, now - end))
+        elif start and start <= now:
             if rollout is None:
-                return self._command(ChangeAdmission(name, Everyone(), start, now - start), fence, now)
-            if rollout.state is State.CREATED:
-                return self._command(StartRollout(name, start, now - start), fence, now)
-        return 0
+                _do(producer, name, ChangeAdmission(name, Everyone(), start, now - start))
+            elif rollout.state is State.CREATED:
+                _do(producer, name, StartRollout(name, start, now - start))
 
-    def _end_update(self, of: tuple[str, str], rollout: RolloutDocument | None, fence: int | None, now: int) -> int:
+    def _end_update(self, producer: Producer, of: tuple[str, str], rollout: RolloutDocument | None) -> None:
         """What brings an update to a group ends as it is canceled: who has it keeps it."""
         if rollout is None or not (rollout.admits or rollout.state is State.COMPLETED):
-            return 0
+            return
         if not self._census.look(self._census.heads()):
-            return 0  # The next round sees who has it.
-        keepers = GroupView(self._log, self._views).keepers(of[0])
-        command = CancelUpdateDeployment(*of, "its time came to end", keepers)
-        return self._command(command, fence, now)
-
-    def _command(
-        self, command: DeploymentCommand | RolloutCommand | CancelUpdateDeployment, fence: int | None, now: int
-    ) -> int:
-        """Decide a command on what stands, and write it; somebody who was faster has their way."""
-        try:
-            proposed = propose(command, load(self._log, [command]), by=str(AUTHOR))
-        except REFUSALS as error:
-            logger.info("not done", command=type(command).__name__, deployment=_name_of(command), why=str(error))
-            return 0
-        return self._append(_name_of(command), proposed, now, fence) if proposed else 0
+            return  # The next round sees who has it.
+        group, name = of
+        keepers = GroupView(self._log, self._views).keepers(group)
+        _do(producer, f"{group}/{name}", CancelUpdateDeployment(group, name, "its time came to end", keepers))
 
     # -- rollouts
 
-    def _go_on(self, name: str, document: RolloutDocument, now: int, fence: int | None) -> int:
-        judgement = self._census.judged(name, document, now)
-        if not judgement.facts:
-            return 0
-        proposed = list(self._proposed(name, document, judgement.facts))
-        for fact in judgement.facts:
-            if isinstance(fact, RollbackBegan) and fact.deployment:
-                brought = list(self._rollback_deployment(name, document, fact.deployment))
-                if not brought:
-                    return 0  # What it goes back to went away meanwhile; the next round says so.
-                proposed += brought
-        written = self._append(name, proposed, now, fence)
-        if written:
-            _report(name, judgement.facts)
-        return written
-
-    def _proposed(self, name: str, document: RolloutDocument, facts: Iterable[RolloutFact]) -> Iterable[Proposed]:
-        subject, after = rollout_state.subject_of(name), document
-        for fact in facts:
-            evolved = rollout_state.evolve(after, fact, version=after.version + 1, at=AT_APPEND)
-            assert evolved is not None
-            snapshot = ((subject, rollout_state.encode(evolved)),)
-            yield Proposed(subject, after.version, fact, snapshot, follows=after is not document)
-            after = evolved
-
-    def _rollback_deployment(self, name: str, document: RolloutDocument, rollback: str) -> Iterable[Proposed]:
-        """The content to go back to, for whom the deployment that failed was for, in its place."""
-        failed, beneath, free = self._log.load([name, document.plan.rollback_to, rollback], fleet=True)
-        if failed.snapshot is None or beneath.snapshot is None:
-            return
-        old = deployment_state.decode(failed.snapshot)
-        content, schema_version = to_go_back_to(document.plan.rollback_to, beneath.snapshot)
-        fact = DeploymentCreated(
-            content,
-            old.target_condition,
-            old.priority,
-            {ROLLBACK_LABEL: name},
-            {},
-            schema_version,
-            scope=old.scope,
-        )
-        after = deployment_state.evolve(None, fact, version=free.head.version + 1, at=AT_APPEND)
-        assert after is not None
-        yield Proposed(rollback, free.head.version, fact, ((rollback, deployment_state.encode(after)),), follows=True)
-
-    # -- writing
-
-    def _append(self, name: str, proposed: Iterable[Proposed], now: int, fence: int | None) -> int:
-        batch = list(proposed)
-        reached(FailPoint.SCHEDULE_JUDGED)
-        first = batch[0]
-        # The same decision on the same version is the same command, whoever comes to it, however often.
-        command_id = f"scheduler:{first.subject}:{first.expected_version}"
-        chunks = self._log.append(batch, command_id=command_id, by=AUTHOR, at=now, cause=name, fence=fence)
-        written = [chunk for chunk in chunks if not isinstance(chunk, Conflicted) and not chunk.repeated]
-        if written and self._waker is not None:
-            try:
-                self._waker.wake([FLEET])
-            except WakeFailed:
-                logger.debug("not woken; the sweep does it")
-        return sum(len(chunk.indices) for chunk in written)
+    def _go_on(self, producer: Producer, name: str, rollout: RolloutDocument, now: int) -> None:
+        events = self._census.judged(name, rollout, now).facts
+        if events and _do(producer, name, AdvanceRollout(name, rollout.version, events)):
+            _report(name, events)
 
 
-def _name_of(command: DeploymentCommand | RolloutCommand | CancelUpdateDeployment) -> str:
-    if isinstance(command, CancelUpdateDeployment):
-        return f"{command.group}/{command.deployment}"
-    return command.deployment_id
+def _do(producer: Producer, cause: str, command: Command) -> bool:
+    """Write a command; answers whether it is done. An author who was faster has their way."""
+    try:
+        producer.do(command, cause=cause)
+    except (*REFUSALS, ConflictPersists) as error:
+        logger.info("not done", command=type(command).__name__, deployment=cause, why=str(error))
+        return False
+    return True
 
 
 def _report(name: str, facts: Iterable[RolloutFact]) -> None:

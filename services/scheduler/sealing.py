@@ -12,12 +12,14 @@ from events.audit.opening import open_sealer
 from events.audit.sealer import SEALS_MAX
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
+from events.log.lease import Lease
 from events.log.redis import RedisLog
 from events.processes.postponed import Postponed
 from events.settings import Settings
-from services.scheduler.lease import Lease
 
 LOOK_SECONDS = 1.0
+LEASE_MS = 5000
+"""Longer than a round usually takes: another process begins with reading everything."""
 
 logger = structlog.get_logger()
 
@@ -34,7 +36,7 @@ class Sealing(threading.Thread):
         super().__init__(name="sealing")
         self._stopping, self._every_seconds = stopping, min(LOOK_SECONDS, settings.seal_every_seconds)
         self._sealer = open_sealer(settings, log, clock=lambda: time.time_ns() // 1_000_000)
-        self._lease = Lease(log, "sealer", seen="sealing")
+        self._lease = Lease(log.client, "sealer", milliseconds=LEASE_MS, used_in="sealing")
         self._fence: int | None = None
         self._said = ""
         self._postponed = Postponed(LogUnavailable)

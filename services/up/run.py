@@ -5,17 +5,19 @@ import datetime as dt
 import signal
 import socket
 import ssl
+import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from events.envelope import Principal
 from events.log.opening import initialise
 from events.log.redis import RedisLog
-from events.processes.supervised import Supervised
+from events.processes.child import Child
+from events.processes.supervised import Continued, Ended, Supervised
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
@@ -27,9 +29,9 @@ from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import redis_of
 from services.listening import handed_over, listening
 from services.up.directory import held
-from services.up.roles import role, stop
 
 _TEND_SECONDS = 0.1
+_STOP_SECONDS_MAX = 20.0
 _READY_SECONDS = 0.2
 _AUTHOR = Principal.parse("system:up")
 _HEARTBEAT = f"{ENV_PREFIX}HEARTBEAT_FILE"
@@ -76,7 +78,7 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
             for one in sockets:
                 one.close()
             # The API first, so that nobody is answered who would not be worked for.
-            stop(roles)
+            _stop(roles)
     say("stopped")
 
 
@@ -93,12 +95,32 @@ def _started(
     settings: Settings, lock: int, sockets: Sequence[socket.socket], say: Callable[[str], None]
 ) -> Iterator[Supervised]:
     environment = environment_of(settings)
-    yield role("workers", "workers.pool", environment, keeps=[lock], say=say)
+    yield _role("workers", "workers.pool", environment, keeps=[lock], say=say)
     # The heartbeat file is the workers'.
-    yield role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], say=say)
+    yield _role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], say=say)
     # It serves the sockets that are bound here, so that what answers there is this API or nothing.
     descriptors = [one.fileno() for one in sockets]
-    yield role("api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], say=say)
+    yield _role("api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], say=say)
+
+
+def _role(
+    name: str, module: str, environment: Mapping[str, str], *, keeps: Sequence[int], say: Callable[[str], None]
+) -> Supervised:
+    """Start a role, to be tended; one that ends at once every time is given up."""
+
+    def tell(change: Ended | Continued) -> None:
+        say(f"{name} {change}")
+
+    return Supervised(
+        name, lambda: Child([sys.executable, "-m", module], environment, keeps=keeps), tell=tell, gives_up=True
+    )
+
+
+def _stop(roles: Sequence[Supervised]) -> None:
+    """End roles, the last one first."""
+    for role in reversed(roles):
+        role.terminate()
+        role.end(_STOP_SECONDS_MAX)
 
 
 def _say_where(settings: Settings, say: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from events.access.commands import AccessCommand, DefinePolicy, DeletePolicy, IssueToken, RevokeToken
-from events.access.decide import check, decide, subject_of
+from events.access.decider import check, decide, subject_of
 from events.access.errors import (
     AccessError,
     BuiltInPolicy,

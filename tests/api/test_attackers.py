@@ -52,11 +52,8 @@ OPERATIONS: Sequence[tuple[int, str, str]] = (
     (TWINS_WRITE, "PATCH", "/twins/victim"),
     (TWINS_WRITE, "PUT", "/twins/victim"),
     (FACTS, "POST", "/v1/facts"),
-    (ADMIN, "GET", "/v1/policies"),
-    (ADMIN, "PUT", "/v1/policies/mine"),
-    (ADMIN, "GET", "/v1/tokens"),
-    (ADMIN, "POST", "/v1/tokens"),
-    (ADMIN, "DELETE", "/v1/tokens/one"),
+    (READ, "GET", "/v1/nowhere"),
+    (WRITE, "PUT", "/v1/nowhere"),
     (ADMIN, "GET", "/v1/webhooks"),
     (ADMIN, "PUT", "/v1/webhooks/mine"),
     (ADMIN, "DELETE", "/v1/webhooks/mine"),
@@ -100,7 +97,7 @@ def ask(gate: Guarded, headers: dict[str, str], method: str, path: str) -> httpx
 
 NO_ENTRY = (
     "the credentials are missing, wrong or expired; the header Authorization takes a token, or a shared access"
-    " signature with a key of a policy, a device or a module that covers the path (docs/api.md)"
+    " signature with a key of a policy, a device or a module that covers the path (docs/reference/api.md)"
 )
 FORBIDDEN = "these credentials do not allow that: "
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.redis_server
 
 
 def test_every_metric_of_the_dashboard_is_served(shared_redis: EmbeddedRedis) -> None:
-    panels = json.loads(text(Path("docs/grafana.json")))["panels"]
+    panels = json.loads(text(Path("docs/reference/grafana.json")))["panels"]
     asked = {name for panel in panels for one in panel["targets"] for name in re.findall(r"twinfold_\w+", one["expr"])}
     assert len(asked) >= 10
     with fresh_system(shared_redis) as system, api(system) as http:

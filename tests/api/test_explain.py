@@ -116,7 +116,7 @@ def test_a_rollout_says_when_a_device_comes_and_who_admitted_it(serving: tuple[S
     admitted = of(explained(http, first, deployment="phased"), "phased")
     assert admitted["verdict"] == "base"
     assert [one["says"].partition(" on ")[0] for one in admitted["facts"] if one["act"] == "DevicesAdmitted"] == [
-        "system:scheduler admitted 1 device in phase 1 of the rollout of phased (phase 1 of 2 admits 1)"
+        "system:scheduler admitted 1 device in phase 1 of the rollout of phased: phase 1 of 2 admits 1"
     ]
     places = {}
     for name in set(FLEET) - {first}:
@@ -156,7 +156,7 @@ def test_who_lost_its_deployment_says_what_took_it_away(serving: tuple[System, h
     assert acts(found["runs"]["ledBy"]) == [("DeploymentDeleted", "user:ada")]
     asked = http.get("/v1/devices/lost/explain", params={"deployment": "brief"})
     assert asked.status_code == 404
-    assert "there is no deployment 'brief': user:ada deleted brief on " in asked.json()["error"]["message"]
+    assert "there is no deployment 'brief': user:ada deleted deployment brief on " in asked.json()["error"]["message"]
 
 
 def test_a_deployment_that_is_not_there_is_not_found_and_one_called_alike_is_named(

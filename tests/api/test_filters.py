@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from events.update.names import UpdateId
-from services.api.device_update_import import HANDLER, command_of
-from services.api.errors import BodyInvalid
-from services.api.filters import read_filter, read_order
+from services.api.device_update.filters import read_filter, read_order
+from services.api.device_update.import_manifest import HANDLER, command_of
+from services.api.http.errors import BodyInvalid
 from tests.workers.system import base
 
 NAMES = ("groupId", "deploymentStatus")

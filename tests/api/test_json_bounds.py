@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.api.json_bounds import DEPTH_MAX, JsonOutOfBounds, check_bounds
+from services.api.http.json_bounds import DEPTH_MAX, JsonOutOfBounds, check_bounds
 
 TRICKY = st.text(st.sampled_from('"\\{}[],: a\u00e9'), max_size=12)
 DOCUMENTS: Any = st.recursive(

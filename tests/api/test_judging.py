@@ -4,8 +4,8 @@ from events.deployment.commands import DeleteDeployment
 from events.rollout.commands import PauseRollout, RollBack
 from events.rollout.plan import Gate, Phase, Plan
 from events.view_store.census import SETTLE_SECONDS
-from services.api.history import History
-from services.api.judging import Judging, says
+from services.api.context.rollout_history import History
+from services.api.context.rollout_state import Judging, says
 from tests.rollout.simulation import Simulation
 
 PLAN = Plan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))

@@ -4,9 +4,12 @@ import json
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from services.api.request_costs import KIB, MIB, cost_of
-from services.api.turns import Work
+from services.api.app import add_routes
+from services.api.http.request_costs import KIB, MIB
+from services.api.http.route_index import RouteIndex
+from services.api.http.turns import Work
 from tests.api.raw import Raw, connect, head, rest
 from tests.api.serving import NDJSON, Guarded
 
@@ -26,6 +29,11 @@ PATHS = [
     ("PUT", "/v1/webhooks/a", 64 * KIB),
     ("DELETE", "/devices/victim", 64 * KIB),
 ]
+
+
+@pytest.fixture(scope="module")
+def routes() -> RouteIndex:
+    return add_routes(FastAPI(openapi_url=None))
 
 
 def too_large(answer: Raw | httpx.Response) -> bool:
@@ -111,12 +119,12 @@ def test_after_a_thousand_refused_lines_the_rest_is_not_read(gate: Guarded) -> N
         ("GET", "/v1/devices/d/explain", b"", Work.LONG),
         ("GET", "/v1/audit/export", b"", Work.LONG),
         ("POST", "/devices/query", b"", Work.LONG),
-        ("PUT", "/devices/query", b"", Work.LONG),
+        ("PUT", "/devices/query", b"", Work.WRITE),
         ("PUT", "/devices/d", b"", Work.WRITE),
         ("POST", "/v1/facts", b"", Work.LONG),
     ],
 )
 def test_what_kind_of_work_a_request_is_follows_from_its_method_path_and_query(
-    method: str, path: str, query: bytes, work: Work
+    routes: RouteIndex, method: str, path: str, query: bytes, work: Work
 ) -> None:
-    assert cost_of(method, path, query).work is work
+    assert routes.match(method, path).cost(query).work is work

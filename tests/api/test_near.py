@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.api.near import candidates, near
+from services.api.http.similar_names import candidates, near
 
 NAMES = [f"factory-north-line-{number % 40:02d}-Gateway-{number:06d}" for number in range(20_000)]
 MEANT = "factory-north-line-03-Gateway-000123"

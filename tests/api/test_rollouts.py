@@ -8,7 +8,7 @@ import pytest
 
 from events import RegisterDevice
 from events.rollout.facts import Counts
-from services.api.paths import ACTS, TALLIED
+from services.api.http.path_names import ACTS, TALLIED
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import NDJSON, Guarded, api, guarded
 from tests.servers import eventually

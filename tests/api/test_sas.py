@@ -9,8 +9,8 @@ import pytest
 
 from events.access.commands import DefinePolicy
 from events.access.state import PolicyDocument
-from services.api import sas
-from services.api.sas import CLOCK_SKEW_SECONDS, SignatureMalformed
+from services.api.auth import sas
+from services.api.auth.sas import CLOCK_SKEW_SECONDS, SignatureMalformed
 from services.credentials import new_key, policies
 from tests.api.serving import Guarded, guarded
 from tests.api.signing import HOUR, SERVICE_CLIENTS, by_node, signed

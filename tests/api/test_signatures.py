@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.api.sas import CLOCK_SKEW_SECONDS, SCHEME, Signature, SignatureMalformed, read
+from services.api.auth.sas import CLOCK_SKEW_SECONDS, SCHEME, Signature, SignatureMalformed, read
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER = base64.b64encode(bytes(range(1, 33))).decode()

@@ -19,8 +19,8 @@ from events.log.errors import LogUnavailable
 from events.notification.feed import Feed
 from events.notification.positions import names_of
 from events.settings import read_settings
-from services.api.room import open_room
-from services.api.streams import Streams
+from services.api.context.api_context import open_room
+from services.api.context.followers import Streams
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.api.serving import Guarded, api, guarded, served

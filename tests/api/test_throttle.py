@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.throttle import Throttle
+from services.api.http.throttle import Throttle
 
 
 def test_without_a_limit_everybody_may_always() -> None:

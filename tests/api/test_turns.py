@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from services.api.errors import TooManyAtOnce
-from services.api.turns import THREADS, TURNS, Fairness, Work
+from services.api.http.errors import TooManyAtOnce
+from services.api.http.turns import THREADS, TURNS, Fairness, Work
 
 LONG = TURNS[Work.LONG]
 

@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from services.api.needs import needed
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.servers import eventually
@@ -180,13 +179,6 @@ def test_an_update_may_be_a_layer_for_a_group_by_a_condition(gate: Guarded, ada:
 )
 def test_what_cannot_be_is_refused(ada: Operator, method: str, path: str, body: Any, status: int) -> None:
     assert ada.call(method, path, body, status=status)["error"]["message"]
-
-
-@pytest.mark.parametrize("path", ["/v1/updates/a/b/1.0", "/v1/groups/a/deployments/1", "/deviceUpdate/x/updates"])
-def test_updates_need_what_deployments_need(path: str) -> None:
-    assert needed("GET", path) == needed("GET", "/v1/deployments/a")
-    for method in ("PUT", "POST", "DELETE"):
-        assert needed(method, path) == needed(method, "/v1/deployments/a")
 
 
 def test_a_continuation_of_something_else_is_refused(gate: Guarded, ada: Operator) -> None:

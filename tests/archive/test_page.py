@@ -1,4 +1,4 @@
-"""What docs/archive.md shows, run as it is written."""
+"""What docs/guides/archive.md shows, run as it is written."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from workers.projector import Projector
 
 pytestmark = pytest.mark.redis_server
 
-PAGE = text(Path("docs/archive.md"))
+PAGE = text(Path("docs/guides/archive.md"))
 
 
 def test_the_queries_of_the_page_answer_from_files_alone(
@@ -66,7 +66,7 @@ def printed() -> str:
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        exec(compile(program, "docs/archive.md", "exec"), {})  # noqa: S102 - our own page
+        exec(compile(program, "docs/guides/archive.md", "exec"), {})  # noqa: S102 - our own page
     return output.getvalue()
 
 

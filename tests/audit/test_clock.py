@@ -8,7 +8,7 @@ import pytest
 from events.audit.log_time import ahead_ms
 from events.audit.opening import open_sealer, public_key, verify_log
 from events.audit.seals import Seals
-from events.log.lease import keep_for, take_for
+from events.log.lease import Lease, take_for
 from events.notification.deliveries import RETRY_SECONDS_MAX, Progress, is_due
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
@@ -72,12 +72,12 @@ def test_readiness_and_metrics_tell_how_far_the_clock_is_behind_the_log(shared_r
 
 def test_a_lease_that_was_taken_while_the_clock_was_ahead_does_not_outlive_its_time(system: System) -> None:
     client = system.log.client
-    for name in ("kept", "taken"):
-        client.set(name, "another", px=30 * DAY_MS)
-    assert keep_for(client, "kept", "mine", 3000)
+    assert Lease(client, "kept", milliseconds=30 * DAY_MS).take() == 1
+    assert Lease(client, "kept", milliseconds=3000).take() == 2
+    assert 0 < client.pttl("{fleet}:lease:kept") <= 3000
+    assert Lease(client, "kept", milliseconds=3000).take() is None
+    client.set("taken", "another", px=30 * DAY_MS)
     assert take_for(client, "taken", "mine", 3000)
-    assert 0 < client.pttl("kept") <= 3000
-    assert not keep_for(client, "kept", "another", 3000)
     assert not take_for(client, "taken", "mine", 3000)
 
 

@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 
 from events.fleet.partition import Partition
+from events.log.events_ahead import BATCH_EVENTS, EventsAhead
+from events.log.fleet_facts import FleetFacts
 from events.log.opening import open_log
 from events.log.reader import Reader
-from workers.projector import BATCH_FACTS, device_facts
+from events.projection.driver import Driver
 
 
 def main(url: str, number: int, limit: int) -> None:
@@ -15,13 +17,12 @@ def main(url: str, number: int, limit: int) -> None:
     log = open_log(url)
     upto = min(limit, log.head(number))
     begun = time.process_time()
-    for _ in Reader(open_log(url), number, batch=BATCH_FACTS).facts(upto=upto):
+    for _ in Reader(open_log(url), number, batch=BATCH_EVENTS).facts(upto=upto):
         pass
     read = time.process_time() - begun
     partition = Partition(number)
     begun = time.process_time()
-    while (after := partition.vector.partition) < upto:
-        partition.fold(device_facts(log, number, after=after, limit=min(BATCH_FACTS, upto - after)))
+    Driver(partition, EventsAhead(log, number, skips=dict, stops=(upto,)), FleetFacts(log)).apply(upto)
     folded = time.process_time() - begun
     print(upto, read, folded, _peak_mb())
 

@@ -73,7 +73,7 @@ def test_one_deployment_is_told_in_full_with_each_leaf_and_the_facts_that_made_i
     assert "tags.site = 'north' false it is 'south'" in said
     assert "tags.ring != 'late' unknown it is missing" in said
     assert any(line.startswith("user:ada set tags.site as 'south' on 20") and line.endswith("(p02:2)") for line in said)
-    assert any(line.startswith("user:ada created prod-9 on 20") for line in said)
+    assert any(line.startswith("user:ada created deployment prod-9 for ") for line in said)
     assert not any("gpu-layer applies" in line for line in said)
 
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from events.deployment.commands import CreateDeployment
-from events.deployment.decide import check
+from events.deployment.decider import check
 from events.deployment.errors import ScheduleInvalid
 from events.deployment.facts import Schedule
 from events.naming import in_body_names

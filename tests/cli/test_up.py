@@ -21,7 +21,7 @@ from services.local import token_id
 from tests import waiting
 from tests.api.serving import API_VERSION, free_port
 from tests.cli.running import bearer, command, up
-from tests.process_tree import children, descendants, is_there
+from tests.process_tree import EMBEDDED_SERVER, children, descendants, is_there
 from tests.servers import eventually
 from tests.workers.system import base
 
@@ -73,7 +73,7 @@ def until_said(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError(f"{text!r} was not said")
 
 
-ROLES = ("redis-server", "services.scheduler", "workers.pool", "services.api")
+ROLES = (EMBEDDED_SERVER, "services.scheduler", "workers.pool", "services.api")
 
 
 def test_a_role_that_dies_or_is_stopped_goes_on_and_it_is_said(data: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_role_that_dies_or_is_stopped_goes_on_and_it_is_said(data: Path) -> No
         for name in ROLES:
             (child,) = children(process.pid, name)
             os.kill(child, signal.SIGKILL)
-            until_said(process, "ended with -9; again in" if name != "redis-server" else "redis is back after")
+            until_said(process, "ended with -9; again in" if name != EMBEDDED_SERVER else "redis is back after")
             eventually(lambda: ready(http) and children(process.pid, name), what="the role is back")  # noqa: B023
             (child,) = children(process.pid, name)
             os.kill(child, signal.SIGSTOP)

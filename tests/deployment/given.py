@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import pytest
 
 from events.deployment.commands import DeploymentCommand
-from events.deployment.decide import check, decide
+from events.deployment.decider import check, decide
 from events.deployment.facts import DeploymentFact
 from events.deployment.state import DeploymentDocument, evolve
 

@@ -14,7 +14,7 @@ from events.deployment.commands import (
     UpdateDeployment,
     Validation,
 )
-from events.deployment.decide import METRICS_MAX, PRIORITY_MAX, QUERY_CHARACTERS_MAX, check, decide
+from events.deployment.decider import METRICS_MAX, PRIORITY_MAX, QUERY_CHARACTERS_MAX, check, decide
 from events.deployment.errors import (
     AdmissionInvalid,
     DeploymentError,

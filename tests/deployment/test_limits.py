@@ -6,7 +6,7 @@ import pytest
 
 from events.deployment.advice import advice, another_type
 from events.deployment.commands import CreateDeployment, DeleteDeployment
-from events.deployment.decide import QUERY_CHARACTERS_MAX, TIME_MAX, check
+from events.deployment.decider import QUERY_CHARACTERS_MAX, TIME_MAX, check
 from events.deployment.errors import (
     DeploymentEtagMismatch,
     DeploymentNotFound,

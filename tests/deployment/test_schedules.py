@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment
-from events.deployment.decide import TIME_MAX
+from events.deployment.decider import TIME_MAX
 from events.deployment.errors import DeploymentNotFound, ScheduleForbidden, ScheduleInvalid
 from events.deployment.facts import (
     Admission,

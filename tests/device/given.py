@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 import pytest
 
 from events.device.commands import DeviceCommand
-from events.device.decide import check, decide
+from events.device.decider import check, decide
 from events.device.facts import DeviceFact, DeviceRegistered
-from events.device.state import DeviceDocument, ModuleDocument, evolve_device, evolve_module
+from events.device.state import DeviceDocument, ModuleDocument, current_module, evolve_device, evolve_module
 
 E = TypeVar("E", bound=Exception)
 
@@ -28,7 +28,7 @@ def module(*facts: DeviceFact, of: DeviceDocument | None = None) -> ModuleDocume
     of = of or device(DeviceRegistered())
     document = None
     for number, fact in enumerate(facts, start=1):
-        document = evolve_module(document, fact, device=of, version=number, at=1000 * number)
+        document = evolve_module(current_module(document, of), fact, version=number, at=1000 * number)
     return document
 
 

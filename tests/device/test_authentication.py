@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from events.device.commands import CreateModule, RegisterDevice, UpdateDevice, UpdateModule
-from events.device.decide import MODULES_MAX
+from events.device.decider import MODULES_MAX
 from events.device.errors import (
     AuthenticationInvalid,
     EtagMismatch,

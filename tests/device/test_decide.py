@@ -17,7 +17,7 @@ from events.device.commands import (
     RetireDevice,
     UpdateDevice,
 )
-from events.device.decide import check, decide, subject_of
+from events.device.decider import check, decide, subject_of
 from events.device.errors import (
     DeviceError,
     DeviceExists,

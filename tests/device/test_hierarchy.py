@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from events.device.commands import DeviceCommand, RegisterDevice, UpdateDevice
-from events.device.decide import check, decide, parents_named
+from events.device.decider import check, decide, parents_named
 from events.device.errors import (
     DeviceError,
     DeviceScopeInvalid,

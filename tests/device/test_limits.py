@@ -15,7 +15,7 @@ from events.device.commands import (
     UpdateDevice,
     UpdateModule,
 )
-from events.device.decide import SECTIONS_MAX, VERSION_MAX, check, decide, subject_of
+from events.device.decider import SECTIONS_MAX, VERSION_MAX, check, decide, subject_of
 from events.device.errors import (
     DeliveryInvalid,
     DeviceScopeInvalid,

@@ -15,7 +15,16 @@ from events.device.facts import (
     TwinPatched,
     TwinReplaced,
 )
-from events.device.state import NEVER, begun_module, decode_device, decode_module, encode, evolve_module, section
+from events.device.state import (
+    NEVER,
+    begun_module,
+    current_module,
+    decode_device,
+    decode_module,
+    encode,
+    evolve_module,
+    section,
+)
 from events.device.times import time_text
 from events.device.twin import Author, Configured, device_twin, module_twin
 from tests.device.given import device, module
@@ -79,7 +88,7 @@ def test_a_module_of_a_former_registration_begins_anew_with_another_etag() -> No
     former = module(TwinPatched(None, {"a": 1}), of=device(JOINED))
     assert former is not None
     again = device(JOINED, DeviceRetired(), JOINED)
-    anew = evolve_module(former, PropertiesReported({"b": 2}), device=again, version=2, at=5000)
+    anew = evolve_module(current_module(former, again), PropertiesReported({"b": 2}), version=2, at=5000)
     assert (anew.generation, section(anew.desired), section(anew.reported)) == (2, {}, {"b": 2})
     assert (anew.version, anew.twin_etag > former.twin_etag) == (2, True)
 

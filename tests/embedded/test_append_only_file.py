@@ -16,21 +16,27 @@ from events.log.opening import initialise
 from events.settings import read_settings
 from services.append_only_file import LogFileDamaged, commands, files, find_damage
 from services.cli.app import app
-from services.embedded_redis import FOLDER, EmbeddedRedis, find_server
-from tests.servers import eventually
+from services.embedded_redis import FOLDER, SERVER_VARIABLE, EmbeddedRedis, find_server
+from tests.servers import eventually, oldest_server
 from tests.shortening import shortened
 
 pytestmark = pytest.mark.redis_server
 
-SERVER = find_server(read_settings().redis_server)
+
+@pytest.fixture(params=["embedded", pytest.param("oldest", marks=pytest.mark.full)])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The binary that writes the file and reads it again, of the embedded server and of the oldest that is supported."""
+    server = oldest_server() if request.param == "oldest" else find_server(read_settings().redis_server)
+    monkeypatch.setenv(SERVER_VARIABLE, str(server))
+    return server
 
 
 @pytest.fixture
-def data() -> Iterator[Path]:
+def data(server: Path) -> Iterator[Path]:
     """A data directory whose server was killed; its file has a base and, behind it, the events of two devices."""
     with tempfile.TemporaryDirectory(prefix="t-") as name:
         data = Path(name)
-        with EmbeddedRedis(data / FOLDER, server=SERVER) as redis:
+        with EmbeddedRedis(data / FOLDER, server=server) as redis:
             initialise(redis.url, partitions=1).client.close()
             with contextlib.closing(Redis.from_url(redis.url)) as client:
                 rewrite(client)
@@ -53,7 +59,9 @@ def newest(data: Path) -> Path:
 
 
 def start(data: Path, said: list[str] | None = None) -> EmbeddedRedis:
-    redis = EmbeddedRedis(data / FOLDER, server=SERVER, say=[].append if said is None else said.append)
+    redis = EmbeddedRedis(
+        data / FOLDER, server=read_settings().redis_server, say=[].append if said is None else said.append
+    )
     redis.start()
     return redis
 
@@ -155,6 +163,13 @@ def test_a_base_that_is_damaged_cannot_be_cut_and_a_backup_is_named(data: Path) 
         repair(data, flags=("--yes",))
 
 
+@pytest.mark.full
+def test_a_base_that_a_newer_server_wrote_is_told_as_that(data: Path) -> None:
+    overwrite(files(data / FOLDER)[0], 0, b"REDIS9999")
+    with pytest.raises(LogFileDamaged, match="another or a newer server wrote"):
+        start(data)
+
+
 def test_damage_that_shows_when_the_server_is_started_again_is_said_until_it_is_repaired(data: Path) -> None:
     said: list[str] = []
     redis = start(data, said)
@@ -170,8 +185,8 @@ def test_damage_that_shows_when_the_server_is_started_again_is_said_until_it_is_
     redis.stop()
 
 
-def test_a_file_that_is_as_it_should_be_has_no_damage_and_nothing_is_cut(data: Path) -> None:
-    assert find_damage(SERVER, data / FOLDER) is None
+def test_a_file_that_is_as_it_should_be_has_no_damage_and_nothing_is_cut(data: Path, server: Path) -> None:
+    assert find_damage(server, data / FOLDER) is None
     code, said = repair(data)
     assert (code, said.startswith("nothing is damaged: ")) == (0, True)
 

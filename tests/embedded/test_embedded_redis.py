@@ -13,10 +13,12 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from events import RegisterDevice, open_producer
+from events.log.opening import initialise
 from events.settings import read_settings
 from services.embedded_redis import EmbeddedRedis, find_server
 from tests.process_tree import is_stopped, is_there
-from tests.servers import eventually
+from tests.servers import eventually, oldest_server
 
 pytestmark = pytest.mark.redis_server
 
@@ -56,6 +58,17 @@ def test_one_that_is_killed_is_started_again_with_all_that_was_acknowledged(dire
             tend_until(redis, said, "redis is back")
         assert client.lrange("numbers", 0, -1) == [b"0", b"1", b"2"]
         client.close()
+
+
+@pytest.mark.full
+def test_a_log_that_the_oldest_redis_wrote_is_read_and_goes_on(directory: Path) -> None:
+    for number, server in enumerate((oldest_server(), SERVER)):
+        with EmbeddedRedis(directory, server=server) as redis:
+            log = initialise(redis.url, partitions=1)
+            with open_producer(redis.url, by="user:ada") as producer:
+                producer.do(RegisterDevice(f"edge-{number}"))
+            assert log.head(0) == number + 1
+            log.client.close()
 
 
 def test_one_that_is_stopped_is_continued(directory: Path) -> None:

@@ -20,10 +20,10 @@ from services.local import served
 from tests import waiting
 from tests.api.serving import free_port
 from tests.cli.running import client, command
-from tests.process_tree import children, is_running
+from tests.process_tree import EMBEDDED_SERVER, children, is_running
 
 WORKER = "workers twinfold-project"
-ROLES = {"api": "services.api", "scheduler": "services.scheduler", "workers": "workers.pool", "redis": "redis-server"}
+ROLES = {"api": "services.api", "scheduler": "services.scheduler", "workers": "workers.pool", "redis": EMBEDDED_SERVER}
 PAUSE_OF_UP_SECONDS = 3.0
 
 

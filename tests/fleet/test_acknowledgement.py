@@ -18,12 +18,11 @@ from events.device.facts import (
     PropertiesReported,
 )
 from events.envelope import Vector
+from events.explain.device_report import DeviceReport, HubReport, report_text
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.properties import merge_patch
 from events.view_store.memory import MemoryViewStore
-from events.views import telling
-from events.views.explained import HubReport, Reported
 from events.views.kept import ARRAYS, HASHES
 from events.views.reading import PartitionReading
 from tests.fleet.histories import History, histories
@@ -415,7 +414,7 @@ def test_answers_of_all_kinds_are_rebuilt_from_facts_and_outcomes_byte_by_byte(
         assert one.arrays[name] == other.arrays[name], name
 
 
-ANSWERED = Reported(
+ANSWERED = DeviceReport(
     at=1_763_733_802_000, version=3, code=200, wanted=3, modules={"cam": "running"}, desired={"cam": "running"}
 )
 BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 2025-11-21 14:03:22 UTC: "
@@ -450,5 +449,5 @@ BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 
         ),
     ],
 )
-def test_an_explanation_says_which_answer_is_missing_or_bad(reported: Reported, says: str) -> None:
-    assert telling.reported(reported) == says
+def test_an_explanation_says_which_answer_is_missing_or_bad(reported: DeviceReport, says: str) -> None:
+    assert report_text(reported) == says

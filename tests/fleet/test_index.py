@@ -7,8 +7,9 @@ import pytest
 from pyroaring import BitMap
 
 from events.bitmaps import to_bytes
+from events.fleet.column import ARRAY_KEY, OBJECT_KEY, ValueKey
 from events.fleet.directory import Directory
-from events.fleet.index import ARRAY_KEY, OBJECT_KEY, REPORTED, Index, ValueKey
+from events.fleet.index import REPORTED, Index
 from events.targeting.select import Kind
 from events.targeting.tree import Op, Path
 

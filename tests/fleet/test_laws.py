@@ -12,18 +12,17 @@ from events.deployment.facts import DeploymentCreated
 from events.envelope import Vector
 from events.fleet.configuration import Configuration, module_ids
 from events.fleet.outcome import Outcome
-from events.fleet.partition import DeviceText, ModuleText, Partition
+from events.fleet.partition import Partition
 from events.fleet.resolve import resolve
 from events.fleet.rows import Standing
 from events.log.facts import BlockResolved
 from events.manifest.document import DEVICE, MODULE
+from events.projection.new_paths import NewPaths, TwinText
 from events.properties import DESIRED_BYTES_MAX, size_of
-from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.readiness.effective import Found
 from events.targeting.evaluate import evaluate
 from events.targeting.parse import parse
 from events.targeting.select import compile_true, select
-from events.targeting.tree import Path
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Kept
@@ -33,7 +32,7 @@ from tests.shortening import examples, shortened
 LAWS = settings(derandomize=True, deadline=None, max_examples=examples(150))
 
 
-def documents_at(history: History, position: int) -> dict[str, DeviceText]:
+def documents_at(history: History, position: int) -> dict[str, TwinText]:
     """The documents that stand when the partition's log has come to a position."""
     prefix = History()
     prefix.partition = history.partition[:position]
@@ -41,21 +40,15 @@ def documents_at(history: History, position: int) -> dict[str, DeviceText]:
     for envelope in prefix.partition:
         if "/" not in envelope.subject:
             versions[envelope.subject] = envelope.version
-    return {
-        name: DeviceText(versions[name], model.twins[name].tags, model.twins[name].reported) for name in model.twins
-    }
+    return {name: TwinText(versions[name], model.twins[name].tags, model.twins[name].reported) for name in model.twins}
 
 
-def of_devices(paths: frozenset[Path]) -> frozenset[Path]:
-    return frozenset(path for path in paths if path[0] != "modules")
-
-
-def module_documents_at(history: History, position: int) -> dict[tuple[str, str], ModuleText]:
+def module_documents_at(history: History, position: int) -> dict[tuple[str, str], TwinText]:
     """Those of modules, by device and module."""
     prefix = History()
     prefix.partition = history.partition[:position]
     twins = Model(prefix).module_twins
-    return {subject: ModuleText(1, twin.tags, twin.reported) for subject, twin in twins.items()}
+    return {subject: TwinText(0, twin.tags, twin.reported) for subject, twin in twins.items()}
 
 
 def fold_to(partition: Partition, history: History, vector: Vector) -> None:
@@ -65,12 +58,12 @@ def fold_to(partition: Partition, history: History, vector: Vector) -> None:
     paths = partition.paths_to_fill(fleet)
     if paths:
         partition.open_paths(paths)
+        new = NewPaths(partition, paths)
         for name, document in documents_at(history, vector.partition).items():
-            assert partition.fill(of_devices(paths), name, document)
-        for path in paths - of_devices(paths):
-            for (name, module), document in module_documents_at(history, vector.partition).items():
-                if path[1] == module or (path[1] == EVERY_MODULE and can_be_for(module)):
-                    partition.fill_module([path], name, module, document)
+            assert partition.twin_versions[partition.directory.ordinal_of[name]] == document.version
+            new.fill(name, "", document)
+        for (name, module), document in module_documents_at(history, vector.partition).items():
+            new.fill(name, module, document)
     partition.fold_fleet(fleet)
     assert not partition.paths_to_fill([])
 
@@ -117,7 +110,7 @@ def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_condit
         paths = frozenset([("properties", "reported", "env"), ("properties", "reported", "site", "floor")])
         partition.open_paths(paths)
         for name, document in documents_at(history, len(history.partition)).items():
-            partition.fill(paths, name, document)
+            NewPaths(partition, paths).fill(name, "", document)
         model = Model(history)
         for text in texts:
             condition = parse(text)
@@ -161,7 +154,7 @@ def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:
     for name, (_, deployment) in model.deployments.items():
         if "moduleContent" in deployment.content:
             continue
-        assert {partition.directory.ids[ordinal] for ordinal in partition.targets[name]} == model.targets(name)
+        assert {partition.directory.ids[ordinal] for ordinal in partition.targets.members[name]} == model.targets(name)
     for name, ordinal in partition.directory.ordinal_of.items():
         row, stack = partition.rows.by_number[partition.row_of[ordinal]], model.stack(name)
         assert (row.standing is Standing.MANAGED) == bool(stack)
@@ -219,7 +212,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
         rows = {
             name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()
         }
-        assert {module for sets in partition.of_modules.targets.values() for module in sets} <= set("abc")
+        assert {module for sets in partition.targets.of_modules.targets.values() for module in sets} <= set("abc")
         for module in "abc":
             having = {
                 name
@@ -229,7 +222,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
             }
             for name, (_, deployment) in model.deployments.items():
                 if "moduleContent" in deployment.content:
-                    targets = partition.of_modules.targets.get(name, {}).get(module, BitMap())
+                    targets = partition.targets.of_modules.targets.get(name, {}).get(module, BitMap())
                     assert {ids[at] for at in targets} == model.targets_of_module(name, module, having)
             for name, row in rows.items():
                 stack, part = model.module_stack(name, module, having), row.module_part(module)
@@ -351,7 +344,7 @@ def test_the_sets_of_one_stack_each_are_disjoint_and_cover_everybody(history: Hi
             everybody,
             bases_descending=deployments.bases_descending,
             layers_ascending=deployments.layers_ascending,
-            eligible=partition.eligible,
+            eligible=partition.targets.eligible,
         )
     ]
     assert len({stack for stack, _ in groups}) == len(groups)

@@ -1,12 +1,13 @@
 """Which reads have a past, and that whoever is limited to a scope sees no more of it than is theirs."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.api.past import AS_OF, takes_at, why_not
+from services.api.context.point_in_time import AS_OF
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
 from tests.history.looking import vector
@@ -26,17 +27,37 @@ def serving(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactor
         yield found
 
 
-def test_every_read_under_v1_takes_at_and_says_so_or_is_listed_with_a_reason(serving: Guarded) -> None:
+def test_every_read_under_v1_takes_at_and_says_so_or_refuses_it_with_a_reason(serving: Guarded) -> None:
     description: dict[str, Any] = serving.http.get("/openapi.json").json()
     for path, item in description["paths"].items():
         for method, said in item.items():
             named = {one["name"] for one in said.get("parameters", ())}
-            takes = takes_at(method.upper(), path)
-            assert ({"at", "mode"} <= named) == takes, (method, path)
-            if method == "get" and path.startswith("/v1/"):
-                assert takes != bool(why_not(path)), path
-            if takes:
+            if {"at", "mode"} <= named:
+                assert method == "get" or (method, path) == ("post", "/devices/query")
                 assert AS_OF in said["responses"]["200"]["headers"], path
+                continue
+            assert "at" not in named, path
+            asked = re.sub(r"\{\w+\}", "any", path)
+            answer = serving.http.request(method, asked, params={"at": "1"}, headers=serving.policy())
+            assert (answer.status_code, "`at` cannot be answered here: " in answer.text) == (400, True), (method, path)
+            has_own_reason = "this path has no past" not in answer.text
+            assert has_own_reason or method != "get" or not path.startswith("/v1/"), path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/deployments/any/rollout/devices", 404),  # no act of this name
+        ("POST", "/v1/deployments/any/rollout/start", 400),
+        ("DELETE", "/v1/devices", 405),
+        ("GET", "/v1/nowhere", 404),
+    ],
+)
+def test_a_path_or_a_method_that_is_not_there_is_answered_before_a_past_that_it_does_not_have(
+    serving: Guarded, method: str, path: str, status: int
+) -> None:
+    answer = serving.http.request(method, path, params={"at": ""}, headers=serving.policy())
+    assert answer.status_code == status, answer.text
 
 
 def test_whoever_is_scoped_sees_who_is_theirs_now_and_was_theirs_then(serving: Guarded) -> None:

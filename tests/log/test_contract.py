@@ -26,7 +26,13 @@ REAL = pytest.mark.redis_server
 
 
 @pytest.fixture(
-    params=["memory", "fakeredis", pytest.param("redis", marks=REAL), pytest.param("cluster", marks=REAL)],
+    params=[
+        "memory",
+        "fakeredis",
+        pytest.param("shared_redis", marks=REAL),
+        pytest.param("oldest_redis", marks=[REAL, pytest.mark.full]),
+        pytest.param("cluster", marks=REAL),
+    ],
 )
 def log(request: pytest.FixtureRequest) -> Iterator[Log]:
     match request.param:
@@ -37,8 +43,8 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
             fact = LogInitialised("fake", PARTITIONS)
             made.append([Proposed("log", 0, fact)], command_id="initialise", by=ADA, at=0)
             yield made
-        case "redis":
-            server: EmbeddedRedis = request.getfixturevalue("shared_redis")
+        case "shared_redis" | "oldest_redis" as name:
+            server: EmbeddedRedis = request.getfixturevalue(name)
             client = Redis.from_url(server.url)
             flush(client)
             client.close()

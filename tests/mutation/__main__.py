@@ -28,7 +28,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "events/manifest/merge.py": ("tests/manifest",),
     "events/fleet/resolve.py": ("tests/fleet/test_resolve.py",),
     "events/fleet/answers.py": ("tests/fleet/test_answers.py",),
-    "services/api/sas.py": ("tests/api/test_sas.py", "tests/api/test_signatures.py"),
+    "services/api/auth/sas.py": ("tests/api/test_sas.py", "tests/api/test_signatures.py"),
 }
 """What decides, and the tests that must notice when it decides otherwise."""
 

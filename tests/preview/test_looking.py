@@ -18,9 +18,9 @@ from events.producer.producer import Producer
 from events.secrets.personal import Personal
 from events.settings import read_settings
 from events.view_store.querying import Querying
-from services.api.callers import Asked, Author
-from services.api.continuations import Continuations
-from services.api.previewing import Glance, Looking
+from services.api.context.callers import Asked, Author
+from services.api.context.dry_run import Glance, Looking
+from services.api.http.continuation_tokens import Continuations
 from services.embedded_redis import EmbeddedRedis
 from tests.preview.test_stories import BY, PARTITIONS, Stand
 from tests.producer.logs import RacingLog, producer
@@ -43,7 +43,9 @@ def continuations(shared_redis: EmbeddedRedis) -> Iterator[Continuations]:
 def looking_at(stand: Stand, continuations: Continuations, **how: Any) -> Looking:
     previewer = Previewer(stand.log, stand.views, **{"clock": lambda: 0, "pause": lambda _: None, **how})
     querying = Querying(stand.log, stand.views)
-    return Looking(previewer, querying, continuations, read_settings(), log=stand.log, bar=None, clock=lambda: 1000)
+    return Looking(
+        previewer, querying, continuations, read_settings(), log=stand.log, readiness_policy=None, clock=lambda: 1000
+    )
 
 
 def glanced(looking: Looking, *commands: Command) -> Glance:

@@ -185,9 +185,9 @@ def _assert_targets(implied: Implied, before: Partition, after: Partition) -> No
 
 
 def _by_module(before: Partition, after: Partition, name: str) -> list[tuple[BitMap, BitMap]]:
-    had, has = before.of_modules.targets.get(name, {}), after.of_modules.targets.get(name, {})
+    had, has = (state.targets.of_modules.targets.get(name, {}) for state in (before, after))
     pairs = [(had.get(module, BitMap()), has.get(module, BitMap())) for module in sorted(had.keys() | has.keys())]
-    return [*pairs, (before.targets.get(name, BitMap()), after.targets.get(name, BitMap()))]
+    return [*pairs, (before.targets.members.get(name, BitMap()), after.targets.members.get(name, BitMap()))]
 
 
 def _counted(pairs: list[tuple[BitMap, BitMap]]) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:

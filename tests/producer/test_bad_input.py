@@ -26,7 +26,7 @@ from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, Revok
 from events.deployment.commands import ScheduleDeployment
 from events.deployment.facts import Admitted, NotStarted, Schedule
 from events.log.memory import MemoryLog
-from events.producer.deciding import REFUSALS
+from events.producer.decision import REFUSALS
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.rollout.commands import (
     AbortRollout,

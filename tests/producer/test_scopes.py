@@ -23,6 +23,7 @@ from events import (
     UpdateModule,
 )
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
+from events.access.errors import OutOfScope
 from events.access.scope import Scope
 from events.deployment.errors import DeploymentExists, DeploymentNotFound
 from events.deployment.facts import DeploymentCreated, Ended
@@ -31,7 +32,7 @@ from events.device.commands import SetConfiguration
 from events.device.errors import DeviceExists, DeviceNotFound
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.producer.errors import Command, OutOfScope
+from events.producer.errors import Command
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.secrets.errors import SecretNotFound
 from tests.manifest.contents import agent, content, layer, module

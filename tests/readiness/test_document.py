@@ -12,11 +12,11 @@ from events.readiness.host_facts import SECTION, HostFacts, read_host_facts
 from events.readiness.rule import Rule
 from tests.repo.tree import text
 
-PAGE = Path("docs/readiness.md")
+PAGE = Path("docs/reference/readiness.md")
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert text(PAGE) == markdown(), "python -m events.readiness.document > docs/readiness.md"
+    assert text(PAGE) == markdown(), "python -m events.readiness.document > docs/reference/readiness.md"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)

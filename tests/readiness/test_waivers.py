@@ -7,7 +7,7 @@ import pytest
 
 from events.canonical import encode as encode_json
 from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
-from events.readiness.decide import check, decide, subject_of
+from events.readiness.decider import check, decide, subject_of
 from events.readiness.errors import WaiverInvalid, WaiverNotFound
 from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
 from events.readiness.state import WaiverDocument, decode, encode, evolve

@@ -23,7 +23,7 @@ from tests.replay.test_replay import DEVICES, differences, drain, live
 from tests.servers import eventually
 from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
-from workers.projector import Projector, device_facts
+from workers.projector import Projector
 from workers.replay.folding import OutcomeDiffers
 from workers.replay.rebuilding import Rebuilding
 
@@ -114,7 +114,8 @@ def test_a_commit_of_what_was_read_before_the_switch_does_not_stand_after_it(sys
     partition = restore(1, stale, fleet)
     rebuild(system)
     system.do(*(PatchTags(name, {"site": 4}) for name in DEVICES))
-    partition.fold(device_facts(system.log, 1, after=partition.vector.partition, limit=100))
+    events: Any = system.log.read(1, after=partition.vector.partition, limit=100)
+    partition.fold(events)
     writes = writes_of(partition, partition.resolve(), expected=stale.checkpoint)
     assert writes.outcome is not None
     assert not system.views.commit(1, writes)

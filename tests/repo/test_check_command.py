@@ -1,4 +1,4 @@
-"""The commands about readiness in README and its page, as they are written."""
+"""The commands about readiness in README, its page and the first steps, as they are written."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from services.cli.app import app
 from services.demo.manifests import base, camera_layer
 from tests.repo.tree import text
 
-PAGES = (Path("README.md"), Path("docs/readiness.md"))
+PAGES = (Path("README.md"), Path("docs/reference/readiness.md"), Path("docs/start/first-steps.md"))
 COMMANDS = [line for page in PAGES for line in re.findall(r"^(?:    )?twinfold (check .*)$", text(page), re.MULTILINE)]
 
 
@@ -34,8 +34,8 @@ def test_a_command_of_the_pages_works_as_it_is_written(
     assert ran.output.splitlines()[-1].startswith("1 file: ")
 
 
-def test_both_pages_have_commands() -> None:
-    assert len(COMMANDS) == 5
+def test_the_pages_have_commands() -> None:
+    assert len(COMMANDS) == 6
 
 
 def test_the_pipeline_of_the_page_has_flags_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

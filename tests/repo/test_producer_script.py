@@ -1,4 +1,4 @@
-"""The producer script of the README, as a user would run it."""
+"""The producer script of docs/guides/producers.md, as a user would run it."""
 
 import csv
 import re
@@ -19,13 +19,13 @@ DEVICES = 10_000
 
 
 def script() -> str:
-    found = re.search(r"<!-- producer-script.*?```python\n(.*?)```", text(Path("README.md")), re.DOTALL)
+    found = re.search(r"<!-- producer-script.*?```python\n(.*?)```", text(Path("docs/guides/producers.md")), re.DOTALL)
     assert found is not None
     assert len([line for line in found[1].splitlines() if line.strip()]) <= 16
     return found[1]
 
 
-def test_the_script_of_the_readme_tags_ten_thousand_devices(
+def test_the_script_of_the_page_tags_ten_thousand_devices(
     shared_redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, table = tmp_path / "script.py", tmp_path / "devices.csv"

@@ -1,4 +1,4 @@
-"""The blocks of the README, run one after the other as they are written."""
+"""The blocks of the README and of the first steps, run one after the other as they are written."""
 
 import contextlib
 import os
@@ -21,19 +21,19 @@ from tests.waiting import last_words
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
-README = text(Path("README.md"))
+README, FIRST_STEPS = text(Path("README.md")), text(Path("docs/start/first-steps.md"))
 RUNS_ON = re.compile(r"^(twinfold \w+[^#\n]*?) +# runs until Ctrl-C.*$", re.MULTILINE)
 INSTALLS = re.compile(r"^pip install ([^#\n]+?) +#.*$", re.MULTILINE)
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+def blocks(page: str) -> str:
+    return "\n".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL))
 
 
-def script(port: int, redis_url: str) -> str:
+def script(page: str, port: int, redis_url: str = "") -> str:
     """All blocks as one script: what runs until Ctrl-C goes to the background, and what pip installs is here already."""
-    commands = "\n".join(blocks())
-    assert len(RUNS_ON.findall(commands)) == 4
+    commands = blocks(page)
+    assert len(RUNS_ON.findall(commands)) == (4 if page is FIRST_STEPS else 1)
     commands = RUNS_ON.sub(r"\1 >> roles.log 2>&1 &", commands)
     commands = INSTALLS.sub("", commands)
     up, rest = commands.split("\n", 1)
@@ -74,11 +74,24 @@ def running(commands: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(shell.pid, signal.SIGTERM)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README uses curl")
 def test_the_blocks_of_the_readme_run_as_they_are_written() -> None:
+    with tempfile.TemporaryDirectory(prefix="t-") as name:
+        directory = Path(name)
+        with running(script(README, free_port()), directory) as shell:
+            stdout, stderr = last_words(shell, 180)
+        roles = (directory / "roles.log").read_text()
+    assert shell.returncode == 0, stdout + stderr + roles
+    assert "gateway-1 is managed; it runs camera-2" in stdout
+    assert "camera-2 applies as the base, with priority 20" in stdout
+    assert "1 device would be left without any deployment" in stdout
+    assert "no difference" in stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page uses curl")
+def test_the_blocks_of_the_first_steps_run_as_they_are_written() -> None:
     with tempfile.TemporaryDirectory(prefix="t-") as name, redis_server() as server:
         directory = Path(name)
-        with running(script(free_port(), server.url), directory) as shell:
+        with running(script(FIRST_STEPS, free_port(), server.url), directory) as shell:
             stdout, stderr = last_words(shell, 180)
         roles = (directory / "roles.log").read_text()
     assert shell.returncode == 0, stdout + stderr + roles
@@ -90,8 +103,8 @@ def test_the_blocks_of_the_readme_run_as_they_are_written() -> None:
     assert "no partition is stopped" in stdout
 
 
-def test_what_the_readme_installs_is_what_the_tests_install() -> None:
+def test_what_the_first_steps_install_is_what_the_tests_install() -> None:
     extra = tomllib.loads(text(Path("pyproject.toml")))["project"]["optional-dependencies"]["test"]
     known = {re.split(r"[>=<;\[ ]", requirement)[0] for requirement in extra}
-    (packages,) = INSTALLS.findall("\n".join(blocks()))
+    (packages,) = INSTALLS.findall(blocks(FIRST_STEPS))
     assert set(packages.split()) <= known

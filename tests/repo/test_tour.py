@@ -20,7 +20,7 @@ pytestmark = pytest.mark.redis_server
 
 
 def script() -> str:
-    blocks = re.findall(r"```bash\n(.*?)```", text(Path("docs/tour.md")), re.DOTALL)
+    blocks = re.findall(r"```bash\n(.*?)```", text(Path("docs/start/tour.md")), re.DOTALL)
     assert len(blocks) >= 8
     return "set -euo pipefail\n" + "\n".join(blocks)
 

@@ -1,12 +1,11 @@
 """A rollout with one open phase, judged on a fleet whose sets a test names by ordinals."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pyroaring import BitMap
 
-from events.rollout.census import Census
-from events.rollout.cohort import Hashes
+from events.rollout.census import Census, FailureCodes, RollbackId
 from events.rollout.facts import PhaseOpened, RolloutFact, RolloutStarted
 from events.rollout.plan import Phase, Plan
 from events.rollout.planner import Judgement, judge
@@ -19,25 +18,6 @@ ADMITTED_AT = 4 * SECOND
 """When `open_phase` admits its devices."""
 
 
-class NoFleet:
-    """A fleet that is asked nothing but what a rollback needs; every failed device has answered 500."""
-
-    def where(self, condition: str) -> FleetSet:
-        raise AssertionError(condition)
-
-    def by_value(self, tag: str) -> Mapping[object, FleetSet]:
-        raise AssertionError(tag)
-
-    def hashes(self) -> dict[int, Hashes]:
-        raise AssertionError
-
-    def codes(self, devices: FleetSet) -> Mapping[int, FleetSet]:
-        return {500: devices}
-
-    def rollback_id(self, name: str, document: RolloutDocument) -> str:
-        return f"{name}-rollback" if document.plan.rollback_to else ""
-
-
 def some(ordinals: Iterable[int]) -> FleetSet:
     return FleetSet({0: BitMap(ordinals)})
 
@@ -48,10 +28,14 @@ def open_phase(plan: Plan, *, devices: int, after: tuple[RolloutFact, ...] = ())
 
 
 def census(*, devices: int, healthy: Iterable[int] = (), failed: Iterable[int] = (), **sets: Any) -> Census:
-    """A fleet of so many devices, all of which have the deployment unless `actual` says otherwise."""
+    """A fleet of so many devices, all of which have the deployment unless `actual` says otherwise.
+
+    Of what a plan asks for besides, it knows what a rollback needs; every failed device has answered 500.
+    """
     target = some(range(devices))
     members = {"actual": target, "healthy": some(healthy), "unhealthy": some(failed), **sets}
-    return Census(NoFleet(), ((7, 3),), (), target, **members)
+    answers = {FailureCodes(): {500: target}, RollbackId(): "new-rollback"}
+    return Census(((7, 3),), (), target, answers=answers, **members)
 
 
 def judged(

@@ -20,7 +20,7 @@ from events.rollout.commands import (
     SkipPhase,
     StartRollout,
 )
-from events.rollout.decide import (
+from events.rollout.decider import (
     NAME_CHARACTERS_MAX,
     PHASES_MAX,
     REASON_CHARACTERS_MAX,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.rollout.census import Back, Census
+from events.rollout.census import Back, Census, NotRead, Order, Where
 from events.rollout.commands import CreateRollout
-from events.rollout.decide import PHASES_MAX, check
+from events.rollout.decider import PHASES_MAX, check
 from events.rollout.facts import Devices, DevicesAdmitted, RollbackBegan
 from events.rollout.plan import Failure, Gate, Offline, Phase, Plan, Rate, Window
 from events.rollout.planner import LATE, NOT_ANSWERED, NOTHING_ELSE, SILENT, Judgement, judge
@@ -18,7 +18,7 @@ from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import BATCHES_BYTES_MAX, State
 from events.rollout.windows import MINUTES_MAX, check_window
 from tests.rollout.given import in_state, standing
-from tests.rollout.judged import ADMITTED_AT, SECOND, NoFleet, census, everyone, kinds, open_phase, some
+from tests.rollout.judged import ADMITTED_AT, SECOND, census, everyone, kinds, open_phase, some
 from tests.rollout.test_state import OPENED
 
 COUNT_MAX = 2**31 - 1
@@ -103,17 +103,17 @@ def test_a_window_is_a_minute_to_a_week_long(minutes: int, *, right: bool) -> No
 # -- who is asked for
 
 
-class Where(NoFleet):
-    """A fleet that also knows whom a condition is true for."""
-
-    def where(self, condition: str) -> FleetSet:
-        return some(range(int(condition)))
-
-
 def test_where_all_places_are_taken_the_order_of_devices_is_not_asked_for() -> None:
     plan = Plan((Phase(count=5), Phase(percent=100.0)))
     fleet = replace(census(devices=10), actual=some(range(5)))
     assert judge("new", open_phase(plan, devices=5), fleet, ADMITTED_AT + SECOND).facts == ()
+
+
+def test_where_not_all_have_a_place_the_planner_names_the_order_that_it_needs() -> None:
+    plan = Plan((Phase(count=7), Phase(percent=100.0)))
+    with pytest.raises(NotRead) as unread:
+        judge("new", open_phase(plan, devices=5), census(devices=10), ADMITTED_AT + SECOND)
+    assert unread.value.question == Order()
 
 
 @pytest.mark.parametrize("per_minute", [3, 4])
@@ -130,7 +130,7 @@ def standing_open(plan: Plan) -> Any:
 
 
 def whole(devices: int) -> Census:
-    return Census(Where(), ((7, 3),), (), some(range(devices)))
+    return Census(((7, 3),), (), some(range(devices)), answers={Where("3"): some(range(3))})
 
 
 # -- going back

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from events.deployment.decide import TIME_MAX
+from events.deployment.decider import TIME_MAX
 from events.deployment.facts import Admitted, Ended, Everyone, NotStarted, Schedule
 from events.rollout.saying import moment
 from events.rollout.state import State

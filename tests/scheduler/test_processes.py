@@ -13,6 +13,7 @@ from events.envelope import Principal
 from events.log.errors import Fenced
 from events.log.failpoints import VARIABLE
 from events.log.keys import FLEET
+from events.log.lease import Lease
 from events.log.port import Proposed
 from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, StartRollout
@@ -20,7 +21,6 @@ from events.rollout.facts import DevicesAdmitted
 from events.rollout.plan import Gate, Phase, Plan
 from events.rollout.state import State
 from services.embedded_redis import EmbeddedRedis
-from services.scheduler.lease import Lease
 from tests.servers import eventually, redis_server
 from tests.workers.system import System, answer, base, fresh_system, join
 
@@ -157,7 +157,7 @@ def _status(pid: int) -> str:
 
 
 def test_an_older_fence_is_refused_and_a_new_one_is_higher(system: System) -> None:
-    first, second = Lease(system.log), Lease(system.log)
+    first, second = (Lease(system.log.client, "scheduler", used_in="meta") for _ in range(2))
     fence = first.take()
     assert fence is not None
     assert (first.take(), second.take()) == (fence, None)
@@ -175,7 +175,7 @@ def test_an_older_fence_is_refused_and_a_new_one_is_higher(system: System) -> No
         system.log.append([Proposed("a", version + 1, fact)], command_id="old", by=author, at=1, fence=fence)
     # A counter that was lost goes on above what the log has seen.
     second.leave()
-    system.log.client.delete("{fleet}:fence:scheduler")
+    system.log.client.delete("{fleet}:lease:scheduler:fence")
     again = first.take()
     assert again is not None
     assert again > newer

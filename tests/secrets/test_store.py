@@ -16,18 +16,26 @@ from services.embedded_redis import EmbeddedRedis
 from tests.secrets.samples import KEY, OTHER_KEY, PASSWORD, TOKEN
 from tests.servers import flush
 
+REAL = pytest.mark.redis_server
 S1, S2 = seal(PASSWORD, "s1", KEY), seal(TOKEN, "s2", KEY)
 
 
-@pytest.fixture(params=["memory", "fakeredis", pytest.param("redis", marks=pytest.mark.redis_server)])
+@pytest.fixture(
+    params=[
+        "memory",
+        "fakeredis",
+        pytest.param("shared_redis", marks=REAL),
+        pytest.param("oldest_redis", marks=[REAL, pytest.mark.full]),
+    ],
+)
 def store(request: pytest.FixtureRequest) -> Iterator[SecretStore]:
     match request.param:
         case "memory":
             yield MemorySecretStore()
         case "fakeredis":
             yield RedisSecretStore(fakeredis.FakeRedis())
-        case _:
-            server: EmbeddedRedis = request.getfixturevalue("shared_redis")
+        case name:
+            server: EmbeddedRedis = request.getfixturevalue(name)
             client = Redis.from_url(server.url)
             flush(client)
             yield RedisSecretStore(client)

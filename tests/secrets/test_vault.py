@@ -5,7 +5,7 @@ import pytest
 from typing_extensions import override
 
 from events.deployment.commands import CreateDeployment, DeleteDeployment
-from events.deployment.decide import check, decide
+from events.deployment.decider import check, decide
 from events.deployment.state import encode, evolve
 from events.envelope import Principal
 from events.log.codec import encode_fact

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.access.errors import OutOfScope
 from events.access.scope import Scope
 from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
@@ -14,7 +15,6 @@ from events.deployment.facts import Ended, Everyone, Kept, NotStarted
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Proposed
 from events.manifest.errors import ManifestInvalid
-from events.producer.errors import OutOfScope
 from events.rollout.commands import AbortRollout, PauseRollout, ResumeRollout, RetryFailed, RollBack, StartRollout
 from events.rollout.facts import Counts, Evidence, RolloutCompleted, RolloutFact
 from events.rollout.plan import Failure, OnFailure, Phase, Plan

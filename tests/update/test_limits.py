@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from events.deployment.decide import PRIORITY_MAX, TIME_MAX
+from events.deployment.decider import PRIORITY_MAX, TIME_MAX
 from events.deployment.facts import AdmissionChanged, DeploymentCreated, DeploymentDeleted, Everyone, Kept, NotStarted
 from events.rollout.plan import EVERY_DEVICE
 from events.update.commands import DefineGroup, DeleteUpdateDeployment
-from events.update.decide import TEXT_CHARACTERS_MAX, Standing, check, decide, is_open, needs, plan_of
+from events.update.decider import TEXT_CHARACTERS_MAX, Standing, check, decide, is_open, needs, plan_of
 from events.update.errors import GroupInvalid, UpdateInvalid
 from events.update.facts import RollbackPolicy, UpdateDeployed, UpdateDeploymentCanceled, UpdateDeploymentRetried
 from events.update.names import CARRIER_CHARACTERS_MAX, carrier_of

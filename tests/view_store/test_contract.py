@@ -22,7 +22,13 @@ TWO = Checkpoint(Vector(2, 1), at=20, outcomes=1, decided=Vector(1, 1))
 
 
 @pytest.fixture(
-    params=["memory", "fakeredis", pytest.param("redis", marks=REAL), pytest.param("cluster", marks=REAL)],
+    params=[
+        "memory",
+        "fakeredis",
+        pytest.param("shared_redis", marks=REAL),
+        pytest.param("oldest_redis", marks=[REAL, pytest.mark.full]),
+        pytest.param("cluster", marks=REAL),
+    ],
 )
 def store(request: pytest.FixtureRequest) -> Iterator[ViewStore]:
     match request.param:
@@ -30,8 +36,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[ViewStore]:
             yield MemoryViewStore()
         case "fakeredis":
             yield RedisViewStore(fakeredis.FakeRedis())
-        case "redis":
-            server: EmbeddedRedis = request.getfixturevalue("shared_redis")
+        case "shared_redis" | "oldest_redis" as name:
+            server: EmbeddedRedis = request.getfixturevalue(name)
             client = Redis.from_url(server.url)
             flush(client)
             yield RedisViewStore(client)

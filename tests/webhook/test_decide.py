@@ -12,7 +12,7 @@ from events.log.kinds import GUARDED_KINDS, KINDS
 from events.log.memory import MemoryLog
 from events.producer.producer import Report
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook, WebhookCommand
-from events.webhook.decide import check, decide, subject_of
+from events.webhook.decider import check, decide, subject_of
 from events.webhook.errors import WebhookInvalid, WebhookNotFound
 from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
 from events.webhook.signing import headers, key_of, secret_of

@@ -1,4 +1,4 @@
-"""The verification of docs/notifications.md, as a receiver would run it."""
+"""The verification of docs/guides/notifications.md, as a receiver would run it."""
 
 import re
 import time
@@ -13,7 +13,7 @@ SECRET = secret_of(b"k" * 32)
 
 def is_from_twinfold() -> Any:
     found = re.search(
-        r"<!-- verification-snippet -->\n```python\n(.*?)```", text(Path("docs/notifications.md")), re.DOTALL
+        r"<!-- verification-snippet -->\n```python\n(.*?)```", text(Path("docs/guides/notifications.md")), re.DOTALL
     )
     assert found is not None
     scope: dict[str, Any] = {}

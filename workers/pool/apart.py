@@ -4,9 +4,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from events.log.lease import LEASE_MS, Lease
 from events.processes.child import Child
 from events.settings import Settings, environment_of
-from workers.pool.lease import LEASE_MS, Lease
 
 _RENEW_SECONDS = LEASE_MS / 3000
 
@@ -24,7 +24,7 @@ def run_apart(module: str, settings: Settings, lease: Lease, *, go_on: Callable[
                 return child.process.wait(_RENEW_SECONDS)
             except subprocess.TimeoutExpired:
                 child.continue_if_stopped()
-                if not go_on() or not lease.renew():
+                if not go_on() or lease.take() is None:
                     return None
     finally:
         # It can be killed at any step.

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from events.log.archive.moving import is_due
+from events.log.lease import Lease
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.settings import Settings
 from workers.pool.apart import run_apart
-from workers.pool.lease import Lease
 
 JOB = "workers.archive"
 _DAY_MS = 86_400_000
@@ -35,7 +35,7 @@ class Archiving:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        if not self._lease.renew() or not self._is_due():
+        if self._lease.take() is None or not self._is_due():
             return None
         return run_apart(JOB, self._settings, self._lease, go_on=go_on)
 

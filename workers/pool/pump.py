@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from events.log.keys import FLEET
+from events.log.lease import Lease
 from events.log.redis import RedisLog
 from events.notification.deliveries import Deliveries, Progress, begun, is_due
 from events.notification.feed import Feed
@@ -10,7 +11,6 @@ from events.notification.positions import Positions
 from events.notification.webhooks import webhooks
 from events.webhook.state import WebhookDocument
 from workers.deliver import Hints
-from workers.pool.lease import Lease
 
 INTERVAL_SECONDS = 0.2
 
@@ -37,7 +37,7 @@ class Pump:
         if head != self._seen:
             self._webhooks = dict(webhooks(self._log))
             self._seen = head
-        if self._lease.renew():
+        if self._lease.take() is not None:
             self._give()
         return bool(self._webhooks)
 

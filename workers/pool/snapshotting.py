@@ -5,10 +5,10 @@ from functools import cached_property
 
 from events.history.opening import open_taking
 from events.history.taking import Taking
+from events.log.lease import Lease
 from events.log.redis import RedisLog
 from events.settings import Settings
 from workers.pool.apart import run_apart
-from workers.pool.lease import Lease
 
 JOB = "workers.snapshot"
 INTERVAL_SECONDS = 5.0
@@ -31,6 +31,6 @@ class Snapshotting:
         Raises:
             LogUnavailable, DepotUnavailable: not now.
         """
-        if not self._lease.renew() or not any(True for _ in self._taking.due()):
+        if self._lease.take() is None or not any(True for _ in self._taking.due()):
             return None
         return run_apart(JOB, self._settings, self._lease, go_on=go_on)

@@ -6,10 +6,10 @@ from rq.serializers import JSONSerializer
 
 from events.envelope import Vector
 from events.log.keys import FLEET
+from events.log.lease import Lease
 from events.log.redis import RedisLog
 from events.log.wake import QUEUE, Waker
 from events.view_store.port import ViewStore
-from workers.pool.lease import Lease
 
 INTERVAL_SECONDS = 1.0
 _JOBS_PER_PARTITION_MAX = 4
@@ -34,7 +34,7 @@ class Sweep:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        if not self._lease.renew():
+        if self._lease.take() is None:
             self._lagging.clear()
             return []
         behind = self._behind()

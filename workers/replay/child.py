@@ -15,12 +15,13 @@ from events.log.opening import open_log
 from events.log.port import Log
 from events.log.raw import RawStreams
 from events.processes import lifeline
+from events.projection.driver import PathsMissing
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from events.view_store.redis import RedisViewStore
 from events.view_store.staging import RebuildSuperseded
 from workers.replay.archived import ArchivedLog
-from workers.replay.folding import OutcomeDiffers, PathsMissing
+from workers.replay.folding import OutcomeDiffers
 from workers.replay.rebuilding import Rebuilding
 from workers.replay.report import Asked, Away, Begun, Came, Compared, Done, Failed, Said
 from workers.replay.streams import CannotBeRead, Replay, Tell

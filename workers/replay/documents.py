@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 from events.envelope import Envelope
 from events.log.errors import UnreadableFact
+from events.log.events_ahead import EventsAhead
 from events.log.keys import FLEET, device_of, key, partition_of
 from events.log.keys import name as name_of
 from events.log.port import Head, Log, Stored
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from workers.replay.differing import difference_of_bytes
-from workers.replay.facts import FactsAhead
 from workers.replay.report import Difference
 
 _CHUNK = 500
@@ -59,7 +59,7 @@ class Beside:
                 place = f"{name_of(self._stream)}:{envelope.position}"
                 self.faults.append(Difference("fact", place, folded=f"{type(error).__name__}: {error}"))
 
-    def differences(self, facts: FactsAhead) -> Iterable[Difference]:
+    def differences(self, facts: EventsAhead) -> Iterable[Difference]:
         """Hold every head and document against what is stored, however the log moves meanwhile; reads the facts to their end."""
         while facts.read_on():
             pass
@@ -80,7 +80,7 @@ class Beside:
     def _is_of_another(self, name: str) -> bool:
         return self._stream != FLEET and partition_of(device_of(name), self._log.partitions) != self._stream
 
-    def _set_apart(self, facts: FactsAhead) -> None:
+    def _set_apart(self, facts: EventsAhead) -> None:
         for position in facts.skipped:
             subject = self._subject_at(position)
             if subject is not None:
@@ -98,7 +98,7 @@ class Beside:
         except LookupError:
             return None
 
-    def _compare(self, names: Sequence[str], facts: FactsAhead) -> Iterable[Difference]:
+    def _compare(self, names: Sequence[str], facts: EventsAhead) -> Iterable[Difference]:
         """What is stored is at least as new as what was folded before: facts that came since explain a difference, or nothing does."""
         while names:
             stored = dict(zip(names, self._log.load(names, fleet=self._stream == FLEET), strict=True))

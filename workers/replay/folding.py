@@ -1,21 +1,22 @@
 """One partition folded from its first fact on, through every vector at which something was decided."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import msgspec
 
 from events import canonical
-from events.device.facts import DeviceFact
-from events.envelope import Envelope, Vector
+from events.envelope import Vector
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache, Partition
+from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail
+from events.log.events_ahead import EventsAhead
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import name
+from events.projection.driver import Driver
 from events.views.keeping import cause_of
 from events.views.kept import OutcomeEntry
-from workers.replay.facts import FactsAhead
 
 _OUTCOMES = 1000
 
@@ -29,13 +30,6 @@ class OutcomeDiffers(Exception):
             " `twinfold replay` says how"
         )
         self.partition, self.position = partition, position
-
-
-class PathsMissing(Exception):
-    """The fleet came to name properties after the folding began without them; it has to begin again."""
-
-    def __init__(self) -> None:
-        super().__init__("deployments that name other properties keep coming; rebuild again when that has calmed down")
 
 
 class Outcomes(Protocol):
@@ -78,13 +72,13 @@ class Folding:
         self,
         number: int,
         *,
-        facts: FactsAhead,
+        events: EventsAhead,
         fleet: FleetFacts,
         merge: MergeCache | None = None,
         on_the_way: OnTheWay | None = None,
     ) -> None:
         self.partition = Partition(number, merge)
-        self._facts, self._fleet, self._on_the_way = facts, fleet, on_the_way
+        self._driver, self._on_the_way = Driver(self.partition, events, fleet), on_the_way
         self._last = 0
         """The last recorded outcome that was folded through."""
         self.partition.hold_paths_of(fleet.between(0))
@@ -98,35 +92,10 @@ class Folding:
         """
         if self._on_the_way is not None:
             for stop in self._on_the_way.before(self.partition.vector, vector):
-                self._advance(stop)
+                self._driver.advance(stop)
                 # As it was when somebody committed here, and decided nothing.
                 self._on_the_way.pass_by(self, self.decide(self.partition.outcomes + 1, None))
-        self._advance(vector)
-
-    def _advance(self, vector: Vector) -> None:
-        partition = self.partition
-        self._fold(cast("list[Envelope[DeviceFact]]", self._facts.upto(vector.partition)), vector.partition)
-        facts = self._fleet.upto(vector.fleet, after=partition.vector.fleet)
-        if facts:
-            if partition.paths_to_fill(facts):
-                raise PathsMissing
-            partition.fold_fleet(facts)
-
-    def _fold(self, facts: Sequence[Envelope[DeviceFact]], upto: int) -> None:
-        partition = self.partition
-        if len(facts) == upto - partition.vector.partition:
-            if facts:
-                partition.fold(facts)
-            return
-        for run in _runs(facts):
-            self._skip_to(run[0].position - 1)
-            partition.fold(run)
-        self._skip_to(upto)
-
-    def _skip_to(self, position: int) -> None:
-        partition = self.partition
-        while partition.vector.partition < position:
-            partition.skip(partition.vector.partition + 1, partition.at)
+        self._driver.advance(vector)
 
     def through(
         self, recorded: Outcomes, *, upto: Vector, outcomes: int | None, decided: Vector | None
@@ -143,19 +112,19 @@ class Folding:
                     return
                 outcome = _read(entry)
                 if outcome is not None:
-                    if not within(outcome.after, upto):
+                    if not outcome.after.is_within(upto):
                         return
-                    if entry.position > self._last + 1 and within(outcome.before, outcome.after):
+                    if entry.position > self._last + 1 and outcome.before.is_within(outcome.after):
                         # Those in between are gone; where the last of them was decided is still known.
                         yield self._step(outcome.before, self._last + 1, None)
                     vector = outcome.after
                 else:
                     vector = self.partition.vector
-                if not within(self.partition.vector, vector):
+                if not self.partition.vector.is_within(vector):
                     vector = self.partition.vector
                 self._last = entry.position
                 yield self._step(vector, entry.position, entry)
-        if outcomes is not None and decided is not None and self._last < outcomes and within(decided, upto):
+        if outcomes is not None and decided is not None and self._last < outcomes and decided.is_within(upto):
             yield self._step(decided, self._last + 1, None)
 
     def _step(self, vector: Vector, position: int, recorded: OutcomeEntry | None) -> Step:
@@ -179,11 +148,6 @@ class Folding:
         return Step(position, partition.vector, recorded, folded, outcome)
 
 
-def within(vector: Vector, upto: Vector) -> bool:
-    """Whether a vector lies behind another in neither part."""
-    return vector.partition <= upto.partition and vector.fleet <= upto.fleet
-
-
 def _read(entry: OutcomeEntry) -> Outcome | None:
     try:
         return msgspec.json.decode(entry.data, type=Outcome)
@@ -202,14 +166,3 @@ def _readable(recorded: Outcomes, number: int, after: int) -> Sequence[OutcomeEn
                 limit = error.expected - 1 - after
             else:
                 after = error.found - 1
-
-
-def _runs(facts: Sequence[Envelope[Any]]) -> Iterator[list[Envelope[Any]]]:
-    run: list[Envelope[Any]] = []
-    for envelope in facts:
-        if run and envelope.position != run[-1].position + 1:
-            yield run
-            run = []
-        run.append(envelope)
-    if run:
-        yield run

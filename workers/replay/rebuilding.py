@@ -9,20 +9,21 @@ from msgspec import UNSET
 
 from events.collecting import seldom
 from events.envelope import Vector
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache
 from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import name
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
+from events.projection.driver import PathsMissing
 from events.view_store.redis import RedisViewStore
 from events.view_store.staging import Staging, Switch
 from events.views.keeping import checkpoint_of, writes_of
 from events.views.kept import Checkpoint
-from workers.replay.facts import FactsAhead
-from workers.replay.folding import Folding, OutcomeDiffers, PathsMissing
+from workers.replay.folding import Folding, OutcomeDiffers
 from workers.replay.report import Compared
 from workers.replay.streams import Tell
 
@@ -63,13 +64,13 @@ class Rebuilding:
         self._refresh()
         staging = Staging(self._log.client, number)
         reached(FailPoint.REBUILD_BEGUN)
-        facts = FactsAhead(
+        facts = EventsAhead(
             self._log,
             number,
-            left_out=lambda: self._fleet.skipped(number),
+            skips=lambda: self._fleet.skipped(number),
             seen=lambda some: tell(some[-1].position) if some else None,
         )
-        folding = Folding(number, facts=facts, fleet=self._fleet, merge=self._merge)
+        folding = Folding(number, events=facts, fleet=self._fleet, merge=self._merge)
         written = Checkpoint()
         partition, rounds, switch = folding.partition, 0, Switch.MOVED
         outcomes = 0

@@ -14,7 +14,7 @@ from events.views.keeping import writes_of
 from events.views.kept import Kept
 from workers.replay.differing import difference_of_bytes
 from workers.replay.documents import Folded
-from workers.replay.folding import Folding, Step, within
+from workers.replay.folding import Folding, Step
 from workers.replay.report import Difference
 from workers.replay.views import differences
 
@@ -43,10 +43,10 @@ class SnapshotsPassed:
         """The vectors of those to be passed on the way, without its end."""
         while self.waiting:
             vector = self.waiting[0][0]
-            if vector == upto or not within(vector, upto):
+            if vector == upto or not vector.is_within(upto):
                 return
             # One of facts that were lost stands where the folding may never come by.
-            if self._look() is not None and within(after, vector) and vector != after:
+            if self._look() is not None and after.is_within(vector) and vector != after:
                 yield vector
             if self.waiting and self.waiting[0][0] == vector:
                 self._drop()

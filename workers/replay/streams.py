@@ -11,11 +11,12 @@ import msgspec
 from events.collecting import seldom
 from events.envelope import Envelope, Vector
 from events.fleet.errors import CannotFold
+from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.fleet.partition import MergeCache
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.events_ahead import EventsAhead
 from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
 from events.log.port import Log
@@ -24,8 +25,7 @@ from events.views.keeping import cause_of
 from events.views.kept import Kept, OutcomeEntry
 from workers.replay.differing import difference_of_bytes, first_difference
 from workers.replay.documents import Beside
-from workers.replay.facts import FactsAhead
-from workers.replay.folding import Folding, Outcomes, Step, within
+from workers.replay.folding import Folding, Outcomes, Step
 from workers.replay.report import NAMED_MAX, Compared, Difference
 from workers.replay.snapshots import SnapshotsPassed
 from workers.replay.tracing import traced
@@ -97,9 +97,7 @@ class Replay:
         self._refresh()
         found = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
         position = found.facts + found.left_out
-        named = traced(
-            self._log, stream, found.differences, left_out=lambda: self._fleet.skipped(stream), upto=position
-        )
+        named = traced(self._log, stream, found.differences, skips=lambda: self._fleet.skipped(stream), upto=position)
         found = msgspec.structs.replace(found, differences=named)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return msgspec.structs.replace(
@@ -120,10 +118,10 @@ class Replay:
     def _of_fleet(self, tell: Tell) -> Compared:
         beside = Beside(self._log, FLEET, FleetDocuments())
         upto = self._upto(FLEET)
-        facts = FactsAhead(
+        facts = EventsAhead(
             self._log,
             FLEET,
-            left_out=lambda: self._fleet.skipped(FLEET),
+            skips=lambda: self._fleet.skipped(FLEET),
             seen=_telling(beside.see, tell),
             stops=() if upto is None else (upto,),
         )
@@ -132,7 +130,8 @@ class Replay:
             named.add(beside.differences(facts))
             named.add(beside.faults)
         else:
-            facts.upto(upto)
+            for _ in facts.runs(upto):
+                pass
         return Compared(
             FLEET,
             facts=facts.position - len(facts.skipped),
@@ -151,7 +150,7 @@ class Replay:
         # All of it as of one moment, before anything is folded: so that nothing of it moves meanwhile.
         stored = None if self._views is None else self._views.load(number)
         self._refresh()
-        if stored is not None and not within(stored.checkpoint.vector, upto):
+        if stored is not None and not stored.checkpoint.vector.is_within(upto):
             stored = None
         documents_too = self._upto(number) is None
         documents = DeviceDocuments()
@@ -159,14 +158,14 @@ class Replay:
         named, outcomes = Named(), 0
         passed = SnapshotsPassed(self._snapshots if documents_too else None, number, documents, named.add)
         seen: Callable[[Sequence[Envelope[Any]]], None] = beside.see if documents_too else _nothing
-        facts = FactsAhead(
+        facts = EventsAhead(
             self._log,
             number,
-            left_out=lambda: self._fleet.skipped(number),
+            skips=lambda: self._fleet.skipped(number),
             seen=_telling(seen, tell),
             stops=passed.stops if documents_too else (upto.partition,),
         )
-        folding = Folding(number, facts=facts, fleet=self._fleet, merge=self._merge, on_the_way=passed)
+        folding = Folding(number, events=facts, fleet=self._fleet, merge=self._merge, on_the_way=passed)
         decided = None if stored is None else stored.checkpoint.decided
         count = None if stored is None else stored.checkpoint.outcomes
         for step in folding.through(self._recorded, upto=upto, outcomes=count, decided=decided):
@@ -206,7 +205,7 @@ class Replay:
         """The kept form at the recorded checkpoint; anything that is decided there is not recorded."""
         partition = folding.partition
         vector = stored.checkpoint.vector
-        if within(partition.vector, vector):
+        if partition.vector.is_within(vector):
             folding.fold_to(vector)
         partition.release_paths()
         last = folding.decide(partition.outcomes + 1, None)
@@ -274,7 +273,7 @@ def _within_head(upto: Vector, least: Vector, head: int, fleet: FleetFacts) -> V
     return Vector(max(least.partition, min(upto.partition, head)), max(least.fleet, min(upto.fleet, fleet.position)))
 
 
-def _stopped(facts: FactsAhead) -> tuple[str, ...]:
+def _stopped(facts: EventsAhead) -> tuple[str, ...]:
     return () if facts.stopped is None else (str(facts.stopped),)
 
 

@@ -7,25 +7,26 @@ import msgspec
 
 from events.envelope import Envelope
 from events.log.documents import documents_of
+from events.log.events_ahead import EventsAhead, Skips
 from events.log.keys import device_of, name
 from events.log.port import Log
-from workers.replay.facts import FactsAhead, LeftOut
 from workers.replay.report import Difference
 
 _NOTHING = object()
 
 
 def traced(
-    log: Log, stream: int, differences: Sequence[Difference], *, left_out: LeftOut, upto: int
+    log: Log, stream: int, differences: Sequence[Difference], *, skips: Skips, upto: int
 ) -> tuple[Difference, ...]:
     """The same, with the fact that set the place in a document which differs; it reads the stream once more where one does."""
     concerned = {one.place: one for one in differences if one.kind in {"twin", "document"}}
     if not concerned:
         return tuple(differences)
     tracer = _Tracer(stream, {place: (place.partition(" ")[2], one.path) for place, one in concerned.items()})
-    facts = FactsAhead(log, stream, left_out=left_out, seen=tracer.see)
+    facts = EventsAhead(log, stream, skips=skips, seen=tracer.see)
     while facts.position < upto and facts.read_on():
-        facts.upto(facts.position)
+        for _ in facts.runs(facts.position):
+            pass
     return tuple(
         msgspec.structs.replace(one, first_fact=f"{name(stream)}:{tracer.last[one.place]}")
         if one.place in tracer.last

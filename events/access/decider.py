@@ -1,0 +1,155 @@
+"""What may happen to policies and tokens: a command becomes a fact, or is refused."""
+
+import re
+from collections.abc import Iterator
+from typing import assert_never, get_args
+
+from events.access.commands import AccessCommand, DefinePolicy, DeletePolicy, IssueToken, NoteSecretsRead, RevokeToken
+from events.access.errors import (
+    BuiltInPolicy,
+    PolicyExists,
+    PolicyInvalid,
+    PolicyNotFound,
+    TokenExists,
+    TokenInvalid,
+    TokenNotFound,
+)
+from events.access.facts import (
+    SUBJECTS_NAMED_MAX,
+    AccessFact,
+    PolicyDefined,
+    PolicyDeleted,
+    SecretsRead,
+    TokenIssued,
+    TokenRevoked,
+)
+from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right
+from events.access.state import POLICY, READER, TOKEN, AccessDocument, decode, evolve
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
+from events.targeting.errors import ConditionInvalid
+from events.targeting.parse import parse
+
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
+_NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or .."
+_TIME_MAX = 253_402_300_799_999
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def check(command: AccessCommand) -> None:
+    """Refuse what no state could allow.
+
+    Raises:
+        PolicyInvalid, BuiltInPolicy, TokenInvalid: names the element and the rule.
+    """
+    match command:
+        case DefinePolicy(policy=name) | DeletePolicy(policy=name):
+            if not _NAME.fullmatch(name):
+                raise PolicyInvalid(name, _NAME_RULE)
+            if isinstance(command, DefinePolicy):
+                _check_rights(command)
+            elif name in BUILT_IN:
+                raise BuiltInPolicy(name)
+        case IssueToken():
+            _check_token(command)
+        case RevokeToken(token_id):
+            if not _NAME.fullmatch(token_id):
+                raise TokenInvalid(token_id, _NAME_RULE)
+        case NoteSecretsRead(subjects=subjects, count=count):
+            assert 0 < len(subjects) <= min(count, SUBJECTS_NAMED_MAX), (
+                "whoever notes a read names some of what is read"
+            )
+        case _:
+            assert_never(command)
+
+
+def _check_rights(command: DefinePolicy) -> None:
+    built_in = BUILT_IN.get(command.policy)
+    if built_in is not None:
+        if tuple(sorted(command.rights)) != tuple(sorted(right.value for right in built_in)):
+            raise PolicyInvalid(command.policy, "is built in, and keeps its rights")
+        return
+    known = {right.value for right in POLICY_RIGHTS}
+    wrong = [right for right in command.rights if right not in known]
+    if wrong or not command.rights:
+        raise PolicyInvalid(command.policy, f"has one or more of the rights {', '.join(sorted(known))}")
+
+
+def _check_token(command: IssueToken) -> None:
+    if not _NAME.fullmatch(command.token_id) or not _NAME.fullmatch(command.name):
+        raise TokenInvalid(command.name, _NAME_RULE)
+    if command.role not in ROLES:
+        raise TokenInvalid(command.name, f"a role is one of {', '.join(ROLES)}")
+    if not _DIGEST.fullmatch(command.digest):
+        raise TokenInvalid(command.name, "the digest is 64 hexadecimal digits")
+    if not 0 <= command.expires_at <= _TIME_MAX:
+        raise TokenInvalid(command.name, "a time is between 0 and the end of the year 9999")
+    if command.scope:
+        try:
+            parse(command.scope)
+        except ConditionInvalid as error:
+            raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
+        if command.role == "admin":
+            raise TokenInvalid(command.name, "an admin is not scoped: who issues tokens could widen any scope")
+        if command.role == "audit":
+            raise TokenInvalid(command.name, "an auditor is not scoped: history is that of the whole fleet")
+
+
+def subject_of(command: AccessCommand) -> str:
+    """The subject that a command's fact is about."""
+    if isinstance(command, DefinePolicy | DeletePolicy):
+        return POLICY + command.policy
+    if isinstance(command, NoteSecretsRead):
+        return READER + command.reader
+    return TOKEN + command.token_id
+
+
+def decide(command: AccessCommand, document: AccessDocument | None) -> AccessFact:
+    """The fact that a checked command becomes.
+
+    Raises:
+        AccessError: the command may not happen as things stand.
+    """
+    match command:
+        case DefinePolicy():
+            if command.new and document is not None:
+                raise PolicyExists(command.policy)
+            return PolicyDefined(command.rights, command.primary_key, command.secondary_key)
+        case DeletePolicy(policy):
+            if document is None:
+                raise PolicyNotFound(policy)
+            return PolicyDeleted()
+        case IssueToken():
+            if document is not None:
+                raise TokenExists(command.token_id)
+            return TokenIssued(command.name, command.role, command.digest, command.expires_at, command.scope)
+        case RevokeToken(token_id):
+            if document is None:
+                raise TokenNotFound(token_id)
+            return TokenRevoked()
+        case NoteSecretsRead(subjects=subjects, count=count, what=what, through=through):
+            return SecretsRead(subjects, count, what, through)
+        case _:
+            assert_never(command)
+
+
+def rights_of(rights: tuple[str, ...]) -> tuple[Right, ...]:
+    """Rights by their names."""
+    return tuple(Right(right) for right in rights)
+
+
+def _decide(command: AccessCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
+    subject = subject_of(command)
+    yield SubjectChange(subject, decide(command, documents[subject]))
+
+
+DECIDER = Decider(
+    get_args(AccessCommand),
+    get_args(AccessFact),
+    subjects=lambda command: (subject_of(command),),
+    check=check,
+    decide=_decide,
+    evolve=lambda _, event, version, at, _by: evolve(event, version=version, at=at),
+    decode=decode,
+    prefixes=(POLICY, TOKEN, READER),
+    names_texts=True,
+)

@@ -1,0 +1,279 @@
+"""What may happen to a deployment: a command becomes a fact, or is refused."""
+
+import datetime as dt
+import re
+import zoneinfo
+from collections.abc import Iterator
+from typing import Any, assert_never, get_args
+
+from msgspec import UNSET
+
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
+from events.deployment import state
+from events.deployment.commands import (
+    ChangeAdmission,
+    CreateDeployment,
+    DeleteDeployment,
+    DeploymentCommand,
+    ScheduleDeployment,
+    UpdateDeployment,
+    Validation,
+)
+from events.deployment.condition import check_any_condition, check_condition
+from events.deployment.errors import (
+    AdmissionInvalid,
+    DeploymentEtagMismatch,
+    DeploymentExists,
+    DeploymentIdInvalid,
+    DeploymentNotFound,
+    LabelsInvalid,
+    MetricsInvalid,
+    PriorityInvalid,
+    ScheduleForbidden,
+    ScheduleInvalid,
+    SchemaVersionInvalid,
+)
+from events.deployment.facts import (
+    Admission,
+    AdmissionChanged,
+    Admitted,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentFact,
+    DeploymentScheduled,
+    DeploymentUpdated,
+    Ended,
+    Everyone,
+    NotStarted,
+    Schedule,
+)
+from events.deployment.state import DeploymentDocument, etag_of
+from events.device.errors import DeviceIdInvalid
+from events.device.identifiers import check_device_id
+from events.manifest.document import kind_of
+from events.manifest.errors import ManifestInvalid
+from events.manifest.hub_rules import content_problems
+from events.manifest.validate import validate
+from events.query.errors import QueryInvalid
+from events.query.parse import parse as parse_query
+from events.targeting.errors import ConditionInvalid
+
+_ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
+PRIORITY_MAX = 2**31 - 1
+METRICS_MAX = 5
+QUERY_CHARACTERS_MAX = 8192
+TIME_MAX = 253_402_214_399_999
+"""The end of 30 December 9999, in milliseconds: in every time zone, that is a date of four digits."""
+
+
+def check(command: DeploymentCommand) -> None:
+    """Refuse what no state could allow.
+
+    Raises:
+        DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, SchemaVersionInvalid, AdmissionInvalid,
+        ScheduleInvalid,
+        ConditionInvalid, ManifestInvalid.
+    """
+    name: Any = command.deployment_id
+    check_id(name)
+    if isinstance(command, CreateDeployment | UpdateDeployment):
+        for value, rule in (
+            (command.priority, _check_priority),
+            (command.labels, _check_labels),
+            (command.metrics, _check_metrics),
+            (command.target_condition, _check_condition),
+        ):
+            # Only an update may leave a part as it is; in a created deployment a null would block every reader.
+            if value is not None or isinstance(command, CreateDeployment):
+                rule(name, value)
+    if isinstance(command, CreateDeployment | ChangeAdmission):
+        _check_admission(name, command.admission)
+    if isinstance(command, CreateDeployment | ScheduleDeployment) and command.schedule is not None:
+        _check_schedule(name, command.schedule)
+    if isinstance(command, CreateDeployment):
+        if command.schedule is not None and command.schedule.start_at and command.admission != Everyone():
+            raise ScheduleInvalid(name, "start_at", "and `admission` do not go together: until then it has not started")
+        if not _is_text(command.schema_version):
+            raise SchemaVersionInvalid(name, command.schema_version)
+        if command.validation is Validation.FULL:
+            validate(command.content)
+        elif found := content_problems(command.content):
+            raise ManifestInvalid(found)
+        check_condition(command.target_condition, kind_of(command.content))
+
+
+def check_id(deployment_id: object) -> None:
+    """Refuse what is no id of a deployment.
+
+    Raises:
+        DeploymentIdInvalid: names the rule.
+    """
+    if not isinstance(deployment_id, str) or not _ID.fullmatch(deployment_id):
+        raise DeploymentIdInvalid(deployment_id)
+
+
+def decide(
+    command: DeploymentCommand, document: DeploymentDocument | None, *, scope: str | None = None
+) -> DeploymentFact | None:
+    """The fact that a checked command becomes. With a `scope`, deployments of any other are as if they were not there.
+
+    `None` where nothing would change. An ended deployment may be admitted again: only update deployments are canceled for good
+    (DESIGN §9).
+
+    Raises:
+        DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch, ScheduleForbidden: the command may not happen as things stand.
+        ConditionInvalid: the new condition is that of another kind.
+    """
+    name = command.deployment_id
+    if isinstance(command, CreateDeployment):
+        if document is not None:
+            raise DeploymentExists(name)
+        waits = command.schedule is not None and command.schedule.start_at
+        return DeploymentCreated(
+            command.content,
+            command.target_condition,
+            command.priority,
+            command.labels,
+            command.metrics,
+            command.schema_version,
+            NotStarted() if waits else _in_order(command.admission),
+            UNSET if scope is None else scope,
+            UNSET if command.schedule is None else command.schedule,
+        )
+    if document is None or scope not in {None, document.scope}:
+        raise DeploymentNotFound(name)
+    match command:
+        case UpdateDeployment():
+            _check_etag(name, command.if_match, document)
+            if command.target_condition is not None:
+                check_condition(command.target_condition, document.kind)
+            before = DeploymentUpdated(document.target_condition, document.priority, document.labels, document.metrics)
+            after = DeploymentUpdated(
+                document.target_condition if command.target_condition is None else command.target_condition,
+                document.priority if command.priority is None else command.priority,
+                document.labels if command.labels is None else command.labels,
+                document.metrics if command.metrics is None else command.metrics,
+            )
+            return None if after == before else after
+        case ChangeAdmission(_, admission, due_at, late_ms):
+            if due_at is not None and due_at != (document.end_at if admission == Ended() else document.start_at):
+                raise ScheduleForbidden(name, "its time was moved, or it came")
+            if _in_order(admission) == document.admission:
+                return None
+            return AdmissionChanged(_in_order(admission), UNSET if late_ms is None else late_ms)
+        case ScheduleDeployment(_, schedule):
+            former = Schedule() if document.schedule is UNSET else document.schedule
+            if isinstance(document.admission, Ended):
+                raise ScheduleForbidden(name, "it has ended; its times do not change any more")
+            if not isinstance(document.admission, NotStarted) and schedule.start_at != former.start_at:
+                raise ScheduleForbidden(name, "it has started; only its end can be moved")
+            return None if schedule == former else DeploymentScheduled(schedule)
+        case DeleteDeployment():
+            _check_etag(name, command.if_match, document)
+            return DeploymentDeleted()
+        case _:
+            assert_never(command)
+
+
+def _check_admission(name: str, admission: Admission) -> None:
+    if not isinstance(admission, Admitted):
+        return
+    for device_id in admission.device_ids:
+        try:
+            check_device_id(device_id)
+        except DeviceIdInvalid as error:
+            raise AdmissionInvalid(name, device_id) from error
+
+
+def _check_schedule(name: str, schedule: Schedule) -> None:
+    for element, time in (("start_at", schedule.start_at), ("end_at", schedule.end_at)):
+        if not 0 <= time <= TIME_MAX:
+            raise ScheduleInvalid(name, element, "is a time from 1970 to the year 9999, in milliseconds")
+    try:
+        zone = zoneinfo.ZoneInfo(schedule.zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ScheduleInvalid(name, "zone", "is a time zone of the IANA database, as Europe/Berlin is") from None
+    if schedule.end_at and schedule.end_at <= schedule.start_at:
+        start = dt.datetime.fromtimestamp(schedule.start_at / 1000, zone)
+        raise ScheduleInvalid(
+            name, "end_at", f"must be after `schedule.start_at` ({start:%Y-%m-%d %H:%M} {schedule.zone})"
+        )
+
+
+def _in_order(admission: Admission) -> Admission:
+    return Admitted(tuple(sorted(set(admission.device_ids)))) if isinstance(admission, Admitted) else admission
+
+
+def _check_priority(name: str, priority: object) -> None:
+    # bool is an int in Python, and true is no priority.
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= PRIORITY_MAX:
+        raise PriorityInvalid(name, priority)
+
+
+def _check_labels(name: str, labels: object) -> None:
+    if not isinstance(labels, dict):
+        raise LabelsInvalid(name, labels)
+    for label, value in labels.items():
+        if not (_is_text(label) and _is_text(value)):
+            raise LabelsInvalid(name, label)
+
+
+def _check_metrics(name: str, metrics: object) -> None:
+    if not isinstance(metrics, dict):
+        raise MetricsInvalid(name, "queries by name, as an object")
+    if len(metrics) > METRICS_MAX:
+        raise MetricsInvalid(name, f"at most {METRICS_MAX}, not {len(metrics)}")
+    for metric, query in metrics.items():
+        if not (_is_text(metric) and _is_text(query)):
+            raise MetricsInvalid(name, f"{str(metric)[:140]!r} is not a query by name")
+        if len(query) > QUERY_CHARACTERS_MAX:
+            raise MetricsInvalid(name, f"{metric[:140]!r}: a query has at most {QUERY_CHARACTERS_MAX} characters")
+        try:
+            parse_query(query)
+        except QueryInvalid as error:
+            raise MetricsInvalid(name, f"{metric[:140]!r}: {error}") from error
+
+
+def _check_condition(name: str, condition: object) -> None:
+    if not isinstance(condition, str):
+        raise ConditionInvalid(str(condition)[:140], column=1, reason=f"the condition of {name} is a text")
+    check_any_condition(condition)
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -> None:
+    if if_match is None:
+        return
+    plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
+    if plain not in {"*", etag_of(document)}:
+        raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_of(document))
+
+
+def _decide(command: DeploymentCommand, documents: Documents, author: CommandAuthor) -> Iterator[SubjectChange]:
+    name = command.deployment_id
+    event = decide(command, documents[name], scope=None if author.scope is None else author.scope.text)
+    if event is not None:
+        yield SubjectChange(name, event)
+
+
+DECIDER = Decider(
+    get_args(DeploymentCommand),
+    get_args(DeploymentFact),
+    subjects=lambda command: (command.deployment_id,),
+    check=check,
+    decide=_decide,
+    evolve=lambda document, event, version, at, _: state.evolve(document, event, version=version, at=at),
+    decode=lambda _, data: state.decode(data),
+    prefixes=("",),
+    is_scoped=True,
+    names_texts=True,
+)

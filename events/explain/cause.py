@@ -1,0 +1,154 @@
+"""The events that led to a verdict, in words, with who and when."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from events.deployment.facts import DeploymentCreated, DeploymentDeleted, DeploymentScheduled, DeploymentUpdated
+from events.device.facts import DeviceRegistered, DeviceUpdated, PropertiesReported
+from events.device.state import DeviceDocument
+from events.envelope import Envelope
+from events.event_text import text_of
+from events.explain.condition_text import actual
+from events.explain.deployment_history import HistoryEntry
+from events.explain.judged_condition import Judged, leaves
+from events.explain.last_change import ABSENT, EDGE, ENABLED, Property
+from events.explain.verdict import Subject, Weighed
+from events.log.keys import FLEET, name
+from events.rollout.facts import DevicesAdmitted
+from events.targeting.evaluate import MISSING, value_at
+from events.targeting.tree import Path, printed_path
+from events.wording import utc_text
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """An event that led to a verdict: its place, its time (milliseconds), its author, its type, and in words what it did."""
+
+    stream: str
+    position: int
+    at: int
+    by: str
+    act: str
+    cause: str
+    says: str
+
+
+def of_device(stream: int, envelope: Envelope[Any], done: str = "") -> Cause:
+    """An event of the device's partition; `done` is what it did to one property, where that says more than its own text."""
+    by, kind = str(envelope.by), type(envelope.fact).__name__
+    text = f"{by} {done}" if done else text_of(envelope)
+    says = _placed(text, envelope.at, stream, envelope.position)
+    return Cause(name(stream), envelope.position, envelope.at, by, kind, envelope.cause, says)
+
+
+def of_deployment(entry: HistoryEntry) -> Cause:
+    """An event on a deployment or its rollout."""
+    says = _placed(entry.text, entry.at, FLEET, entry.position)
+    return Cause(name(FLEET), entry.position, entry.at, entry.by, entry.kind, entry.cause, says)
+
+
+def _placed(text: str, at: int, stream: int, position: int) -> str:
+    return f"{text} on {utc_text(at)} ({name(stream)}:{position})"
+
+
+# -- properties of the device
+
+
+def deciding_properties(subject: Subject, weighed: Iterable[Weighed]) -> dict[Property, Any]:
+    """The properties that conditions ask for, with their values now."""
+    values: dict[Property, Any] = {EDGE: subject.edge, ENABLED: subject.enabled}
+    for module, _, path in _leaves(weighed):
+        twin = subject.modules.get(module, subject.twin) if module else subject.twin
+        value = value_at(path, twin)
+        prop = property_of(path, module)
+        if prop is not None:
+            values[prop] = ABSENT if value is MISSING else value
+    return values
+
+
+def property_of(path: Path, module: str) -> Property | None:
+    """`properties.reported.x` -> `reported.x`; `None` for an id, which nothing sets."""
+    match path:
+        case ("tags", *_):
+            return Property(path, module)
+        case ("properties", "reported", *names):
+            return Property(("reported", *names), module)
+        case _:
+            return None
+
+
+def _leaves(weighed: Iterable[Weighed]) -> Iterator[tuple[str, Judged, Path]]:
+    for line in weighed:
+        for condition, module in ((line.condition, line.module), (line.scope, "")):
+            for leaf in () if condition is None else leaves(condition):
+                yield module, leaf, leaf.term.path  # type: ignore[union-attr]
+
+
+def of_identity(
+    document: DeviceDocument, last_changes: Mapping[Property, Envelope[Any]], stream: int
+) -> Iterator[Cause]:
+    """What made a device edge-capable or not, and enabled or not, since its registration."""
+    reason = f" ({document.status_reason})" if document.status_reason else ""
+    done_by_property = {
+        EDGE: f"made the device {'' if document.edge else 'not '}edge-capable",
+        ENABLED: f"{'enabled' if document.enabled else 'disabled'} the device{reason}",
+    }
+    for prop, done in done_by_property.items():
+        if prop in last_changes and isinstance(last_changes[prop].fact, DeviceUpdated):
+            yield of_device(stream, last_changes[prop], done)
+
+
+def of_conditions(weighed: Weighed, last_changes: Mapping[Property, Envelope[Any]], stream: int) -> Iterator[Cause]:
+    """When each property that a verdict depends on last changed, once each."""
+    seen = set()
+    for module, leaf, path in _leaves([weighed]):
+        prop = property_of(path, module)
+        if prop is None or prop in seen or prop not in last_changes:
+            continue
+        seen.add(prop)
+        envelope = last_changes[prop]
+        yield of_device(stream, envelope, _done_to(leaf, path, module, envelope))
+
+
+def _done_to(leaf: Judged, path: Path, module: str, envelope: Envelope[Any]) -> str:
+    called = printed_path(path) + (f" of {module}" if module else "")
+    if isinstance(envelope.fact, DeviceRegistered):
+        return f"registered the device, and {called} was never set since,"
+    if leaf.found == "missing":
+        return f"removed {called}"
+    verb = "reported" if isinstance(envelope.fact, PropertiesReported) else "set"
+    return f"{verb} {called} as {actual(leaf)}"
+
+
+# -- deployments
+
+
+def of_history(history: tuple[HistoryEntry, ...], admission: HistoryEntry | None) -> Iterator[Cause]:
+    """Who made a deployment what it is: its creation, what set its condition and its priority, its times, its admission.
+
+    `admission` is the event that admitted the device, where a rollout did.
+    """
+    entries = [setter for member in ("condition", "priority") if (setter := _setter(history, member)) is not None]
+    entries += [entry for entry in history if entry.kind in {DeploymentCreated.__name__, DeploymentDeleted.__name__}]
+    entries += [entry for entry in history if entry.kind not in _EDITS][-1:]
+    entries += [entry for entry in history if entry.kind == DeploymentScheduled.__name__][-1:]
+    entries += [] if admission is None else [admission]
+    by_position = {entry.position: entry for entry in entries}
+    yield from (of_deployment(entry) for _, entry in sorted(by_position.items()))
+
+
+_EDITS = {
+    kind.__name__
+    for kind in (DeploymentCreated, DeploymentUpdated, DeploymentScheduled, DeploymentDeleted, DevicesAdmitted)
+}
+
+
+def _setter(history: tuple[HistoryEntry, ...], member: str) -> HistoryEntry | None:
+    """The oldest event since which a member has been what it is."""
+    setter: HistoryEntry | None = None
+    for entry in reversed([entry for entry in history if getattr(entry, member) is not None]):
+        if setter is not None and getattr(entry, member) != getattr(setter, member):
+            break
+        setter = entry
+    return setter

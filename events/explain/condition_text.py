@@ -1,0 +1,95 @@
+"""Why a condition is not true of a twin, in words."""
+
+from events.explain.judged_condition import Blame, Judged, blame
+from events.targeting.tree import Comparison, Everyone, IsDefined, Literal, Nobody, Op, printed_literal, printed_path
+
+SHOWN_CHARACTERS_MAX = 120
+
+_WANTED = {Op.EQ: "", Op.NE: "anything but ", Op.LT: "< ", Op.LE: "<= ", Op.GT: "> ", Op.GE: ">= "}
+_OTHERWISE = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.LE: Op.GT, Op.GT: Op.LE, Op.GE: Op.LT}
+_TYPES = {str: "the text ", bool: "the boolean ", int: "the number ", float: "the number "}
+
+
+def why_not(judged: Judged, *, own: str = "") -> str:
+    """Why a condition is not true, as `tags.site is 'south', wanted 'north'`; empty where it is.
+
+    `own` stands before each property, as in `module cam: `, where the twin is not the device's.
+    """
+    reason = blame(judged)
+    if reason is None:
+        return ""
+    if isinstance(judged.term, Nobody):
+        return "its condition is empty, which targets nobody"
+    return own + _text(reason)
+
+
+def _text(blame: Blame) -> str:
+    if blame.leaf is not None:
+        return _leaf(blame.leaf, wanted=blame.wanted)
+    if blame.any_of and (together := _one_of(blame.parts)):
+        return together
+    if len(blame.parts) == 1:
+        return _text(blame.parts[0])
+    if blame.any_of:
+        return f"one of these would have to change: {'; or '.join(map(_grouped, blame.parts))}"
+    return ", and ".join(map(_grouped, blame.parts))
+
+
+def _grouped(blame: Blame) -> str:
+    return f"({_text(blame)})" if len(blame.parts) > 1 else _text(blame)
+
+
+def _one_of(parts: tuple[Blame, ...]) -> str:
+    """`tags.site is 'south', wanted 'north' or 'east'`, where all that would help is another value of one property."""
+    leaves = [part.leaf for part in parts if part.leaf is not None and part.wanted]
+    terms = [leaf.term for leaf in leaves]
+    same = [term for term in terms if isinstance(term, Comparison) and term.op is Op.EQ and term.path == terms[0].path]  # type: ignore[union-attr]
+    if len(same) != len(parts) or len(same) < 2:  # noqa: PLR2004 - one alone is told as such
+        return ""
+    literals = [printed_literal(term.literal) for term in same]
+    wanted = f"{', '.join(literals[:-1])} or {literals[-1]}"
+    return f"{printed_path(same[0].path)} is {actual(leaves[0])}, wanted {wanted}"
+
+
+def _leaf(leaf: Judged, *, wanted: bool) -> str:
+    term = leaf.term
+    match term:
+        case IsDefined(path):
+            is_there = "is missing" if leaf.found == "missing" else f"is {actual(leaf)}"
+            return f"{printed_path(path)} {is_there}, wanted {'any value' if wanted else 'none'}"
+        case Comparison(path, op, literal):
+            op = op if wanted else _OTHERWISE[op]
+            return f"{printed_path(path)} is {actual(leaf)}, wanted {_wanted(op, literal, leaf)}{_surprise(leaf, op)}"
+        case Everyone():
+            return "its condition is true of everybody"
+        case _:
+            return "its condition is empty, which targets nobody"
+
+
+def _wanted(op: Op, literal: Literal, leaf: Judged) -> str:
+    kind = "" if leaf.comparable or leaf.found == "missing" else _TYPES[type(literal)]
+    return f"{_WANTED[op]}{kind}{printed_literal(literal)}"
+
+
+def _surprise(leaf: Judged, op: Op) -> str:
+    """What people do not expect: that something is not equal to a value does not hold of what is not there."""
+    if op is not Op.NE or leaf.comparable:
+        return ""
+    kind = "a missing property" if leaf.found == "missing" else "a value of another type"
+    return f" (a comparison with {kind} is unknown, != too, and only what is true targets)"
+
+
+def actual(leaf: Judged) -> str:
+    """A leaf's value as conditions write values; of another type than its literal, with the type's name."""
+    if leaf.found == "missing":
+        return "missing"
+    text = shown(leaf.value)
+    return text if leaf.comparable else f"{text} ({'an' if leaf.found == 'object' else 'a'} {leaf.found})"
+
+
+def shown(value: object) -> str:
+    """A value, short enough for a sentence."""
+    if not isinstance(value, str | bool | int | float):
+        return "[…]" if isinstance(value, list) else "{…}"
+    text = printed_literal(value)
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"

@@ -1,0 +1,165 @@
+"""What a device's system modules reported last, against what they should have."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from events.bitmaps import from_bytes
+from events.canonical import JsonObject
+from events.device.state import NEVER, ModuleDocument, section
+from events.fleet.configuration import Configuration
+from events.fleet.rows import Row
+from events.views.kept import Kept
+from events.wording import utc_text
+
+SETS_OF_HEALTH = ("acknowledged", "healthy", "unhealthy")
+"""The status sets that a report is read with, beside the hash `undelivered` and the array `answer_runtimes`."""
+
+
+class HubReport(msgspec.Struct, frozen=True):
+    """What `$edgeHub` answered last: for which version, with which code; `wanted` is the version that it is to answer for."""
+
+    version: int | None
+    code: int | None
+    wanted: int
+
+
+class DeviceReport(msgspec.Struct, frozen=True):
+    """What a device's agent reported last, at a time (milliseconds; -1 for never): for which version, with which code.
+
+    `wanted` is the version that it is to answer for; `modules` are runtime statuses by name, `desired` what they should be.
+    `hub` is the same of `$edgeHub`, `None` where it has nothing to answer for. `undelivered` are the modules that do not have
+    their sections yet. `is_stale` where the states of modules were reported before the agent's answer. `standing` is what the
+    views make of all that: `healthy`, `unhealthy`, `unknown`, or `pending` until everything is acknowledged.
+    """
+
+    at: int = -1
+    version: int | None = None
+    code: int | None = None
+    description: str = ""
+    wanted: int = 0
+    modules: Mapping[str, str] = {}
+    desired: Mapping[str, str] = {}
+    standing: str = "pending"
+    hub: HubReport | None = None
+    undelivered: tuple[str, ...] = ()
+    is_stale: bool = False
+
+
+def device_report(
+    agent: ModuleDocument | None,
+    hub: ModuleDocument | None,
+    *,
+    row: Row,
+    sections: Mapping[str, JsonObject],
+    kept: Kept,
+    ordinal: int | None,
+) -> DeviceReport:
+    """What the system modules reported, against a device's assignment and the sections of its configuration.
+
+    `kept` has SETS_OF_HEALTH and the rest as of the assignment; `ordinal` is `None` where the projection does not know the device.
+    """
+    reported = {} if agent is None else section(agent.reported)
+    version, code, description = _answer(reported)
+    expected = row.expected(Configuration.of(sections))
+    runtime = (
+        0
+        if ordinal is None
+        else int.from_bytes(kept.arrays["answer_runtimes"][4 * ordinal : 4 * ordinal + 4], "little")
+    )
+    has_answered = version is not None and version >= expected.agent
+    hub_report = None
+    if expected.hub:
+        hub_report = HubReport(*_answer({} if hub is None else section(hub.reported))[:2], expected.hub)
+    return DeviceReport(
+        NEVER if agent is None else agent.reported_at,
+        version,
+        code,
+        description,
+        expected.agent,
+        {name: str(module.get("runtimeStatus")) for name, module in _modules_of(reported).items()},
+        dict(expected.statuses),
+        _health(kept, ordinal),
+        hub_report,
+        tuple(name for name in sorted(expected.of_edge) if _is_in(kept.hashes["undelivered"].get(name), ordinal)),
+        has_answered and expected.runtime not in {0, runtime},
+    )
+
+
+def _answer(reported: Mapping[str, Any]) -> tuple[int | None, int | None, str]:
+    """The version, the code and the description that a system module answered with."""
+    status = reported.get("lastDesiredStatus")
+    status = status if isinstance(status, dict) else {}
+    version, code = _number(reported.get("lastDesiredVersion")), _number(status.get("code"))
+    return version, code, str(status.get("description", ""))
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _modules_of(reported: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    modules: dict[str, dict[str, Any]] = {}
+    for group, prefix in (("modules", ""), ("systemModules", "$")):
+        members = reported.get(group)
+        if isinstance(members, dict):
+            modules |= {f"{prefix}{name}": module for name, module in members.items() if isinstance(module, dict)}
+    return modules
+
+
+def _health(kept: Kept, ordinal: int | None) -> str:
+    """The first of some status sets that a device is in, as the projection has them."""
+    for name, health in (("healthy", "healthy"), ("unhealthy", "unhealthy"), ("acknowledged", "unknown")):
+        if _is_in(kept.hashes["sets"].get(name), ordinal):
+            return health
+    return "pending"
+
+
+def _is_in(members: bytes | None, ordinal: int | None) -> bool:
+    return members is not None and ordinal is not None and ordinal in from_bytes(members)
+
+
+def report_text(report: DeviceReport) -> str:
+    """What the device answered last, and what that is to what it should run."""
+    return "; ".join((_of_agent(report), *_of_others(report)))
+
+
+def _of_agent(report: DeviceReport) -> str:
+    code = "nothing" if report.code is None else f"code {report.code}"
+    what = f" ({report.description})" if report.description else ""
+    when = utc_text(report.at)
+    if report.version is None or report.code is None:
+        return f"its agent reported on {when}, and answered for no version"
+    if report.version < report.wanted:
+        return (
+            f"its agent answered {code}{what} on {when}, for version {report.version}; it should have {report.wanted}"
+        )
+    wrong = [
+        f"{name} is {report.modules.get(name, 'not there')} and should be {status}"
+        for name, status in sorted(report.desired.items())
+        if report.modules.get(name) != status
+    ]
+    if report.is_stale:
+        modules = "; the states of its modules were reported before that answer"
+    else:
+        modules = f"; {', '.join(wrong)}" if wrong else "; all modules are as desired" if report.desired else ""
+    which = "which it should have" if report.version == report.wanted else f"and should have {report.wanted}"
+    return (
+        f"its agent answered {code}{what} for version {report.version}, {which}, on {when}: {report.standing}{modules}"
+    )
+
+
+def _of_others(report: DeviceReport) -> Iterator[str]:
+    """What is missing, or has failed, of the answers of all but the agent."""
+    hub = report.hub
+    if hub is not None and (hub.version is None or hub.code is None or hub.version < hub.wanted):
+        answered = "never answered" if hub.version is None else f"answered for version {hub.version} last"
+        yield f"its $edgeHub {answered}; it should have {hub.wanted}"
+    elif hub is not None and hub.code not in {200, 406}:
+        yield f"its $edgeHub answered code {hub.code} for version {hub.version}, which it should have"
+    if report.undelivered:
+        lacks = (
+            "do not have what they are told yet" if len(report.undelivered) > 1 else "does not have what it is told yet"
+        )
+        yield f"{', '.join(report.undelivered)} {lacks}"

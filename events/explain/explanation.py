@@ -1,0 +1,118 @@
+"""Everything that is known about why a device has its configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from events.device.state import DeviceDocument
+from events.envelope import Envelope, Vector
+from events.explain import cause
+from events.explain.audience import Audience
+from events.explain.cause import Cause
+from events.explain.deployment_history import HistoryEntry
+from events.explain.device_report import DeviceReport
+from events.explain.trace import Traced
+from events.explain.verdict import Contest, Known, Reason, Standpoint, Subject, Weighed
+from events.fleet.rows import NO_ROW, Row
+from events.rollout.state import RolloutDocument
+from events.view_store.fleet_view import Effective
+from events.view_store.port import Blocked
+
+
+class AssignmentChange(msgspec.Struct, frozen=True):
+    """How a device came to have what it has: what it had before, and the vectors that the change was decided between."""
+
+    position: int = 0
+    at: int = 0
+    cause: str = ""
+    was: Row = NO_ROW
+    before: Vector = Vector()
+    after: Vector = Vector()
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """One device, explained. `effective` is `None` where the projection does not know it; of a retired one, little is left.
+
+    `histories` has the events on each deployment that is named, oldest first.
+    """
+
+    device_id: str
+    document: DeviceDocument
+    subject: Subject
+    standpoint: Standpoint
+    deployments: Mapping[str, Known] = {}
+    weighed: tuple[Weighed, ...] = ()
+    contests: tuple[Contest, ...] = ()
+    effective: Effective | None = None
+    blocked: Blocked | None = None
+    reported: DeviceReport = DeviceReport()
+    change: AssignmentChange = AssignmentChange()
+    traced: Traced = Traced()
+    histories: Mapping[str, tuple[HistoryEntry, ...]] = {}
+
+    @property
+    def registration(self) -> Cause | None:
+        """The device's registration, where it was found."""
+        return self._cause(self.traced.registered)
+
+    @property
+    def retirement(self) -> Cause | None:
+        """The end of a device that is retired, where it was found."""
+        return self._cause(self.traced.retired) if self.document.retired else None
+
+    def _cause(self, envelope: Envelope[Any] | None) -> Cause | None:
+        return None if envelope is None else cause.of_device(self.standpoint.number, envelope)
+
+    def waiting(self, audience: Audience) -> dict[str, RolloutDocument]:
+        """The rollouts that have not admitted the device, by deployment: those that the caller may know."""
+        return {
+            weighed.id: known.rollout
+            for weighed in self.weighed
+            if Reason.NOT_ADMITTED in {each.reason for each in (weighed.obstacle, weighed.then) if each is not None}
+            and (known := self.deployments[weighed.id]).rollout is not None
+            and known.rollout.admits
+            and audience.may_know_rollout(known)
+        }
+
+    def causes_of_verdict(
+        self, weighed: Weighed, audience: Audience, admission: HistoryEntry | None
+    ) -> tuple[Cause, ...]:
+        """The events that led to a verdict: when its properties last changed, and who made the deployment what it is.
+
+        `admission` is the event that admitted the device, where a rollout did.
+        """
+        known = self.deployments[weighed.id]
+        of_deployment = cause.of_history(self.histories.get(weighed.id, ()), admission)
+        return (
+            *cause.of_conditions(weighed, self.traced.last_changes, self.standpoint.number),
+            *(one for one in of_deployment if audience.may_know(one.act, known)),
+        )
+
+    def causes_of_device(self) -> tuple[Cause, ...]:
+        """What made the device what it is beside its twin: registration, identity, configuration by hand, last report."""
+        traced, number = self.traced, self.standpoint.number
+        retired = traced.retired if self.document.retired else None
+        envelopes = (traced.registered, traced.by_hand, traced.reported, retired)
+        causes = {each.position: cause.of_device(number, each) for each in envelopes if each is not None}
+        causes |= {each.position: each for each in cause.of_identity(self.document, traced.last_changes, number)}
+        return tuple(each for _, each in sorted(causes.items()))
+
+    def undecided(self) -> tuple[Cause, ...]:
+        """Events of the device that workers have not come to."""
+        return tuple(cause.of_device(self.standpoint.number, envelope) for envelope in self.traced.undecided)
+
+    def causes_of_change(self, audience: Audience) -> tuple[Cause, ...]:
+        """The events that came with the assignment change: of the device, and on deployments that came or went with it."""
+        layers, had = set(self.standpoint.row.layers), set(self.change.was.layers)
+        # Of a device that nothing targets any more the stack stays, and what took it away was done to that.
+        names = {layer.id for layer in (layers ^ had or layers)}
+        before, after = self.change.before.fleet, self.change.after.fleet
+        of_device = [cause.of_device(self.standpoint.number, envelope) for envelope in self.traced.moving]
+        of_fleet = [
+            cause.of_deployment(entry)
+            for name in sorted(names)
+            for entry in self.histories.get(name, ())
+            if before < entry.position <= after and audience.may_know(entry.kind, self.deployments.get(name))
+        ]
+        return (*of_device, *sorted(of_fleet, key=lambda each: each.position))

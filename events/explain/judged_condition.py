@@ -1,0 +1,92 @@
+"""A condition held against one twin, term by term: what each property is, and what the reference says of each term."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from events.targeting.evaluate import MISSING, TwinLike, evaluate, value_at
+from events.targeting.select import kind_of
+from events.targeting.tree import And, Comparison, Condition, IsDefined, Not, Or
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A term with its truth (`None`: unknown), and the terms that it joins.
+
+    Of a comparison and of `is_defined`, `found` says what the property is: `missing`, or its type (text, number, boolean, object
+    or list), and `value` is what stands there. `comparable` is whether that is of the literal's type.
+    """
+
+    term: Condition
+    truth: bool | None
+    terms: tuple["Judged", ...] = ()
+    found: str = ""
+    value: object = None
+    comparable: bool = True
+
+
+def judge(condition: Condition, twin: TwinLike) -> Judged:
+    """Hold a condition against a twin; every truth is what `evaluate` answers for that term."""
+    truth = evaluate(condition, twin)
+    match condition:
+        case And(terms) | Or(terms):
+            return Judged(condition, truth, tuple(judge(term, twin) for term in terms))
+        case Not(term):
+            return Judged(condition, truth, (judge(term, twin),))
+        case Comparison(path, _, literal):
+            value = value_at(path, twin)
+            expected = {"string": "text"}.get(kind_of(literal).value, kind_of(literal).value)
+            found = type_of(value)
+            return Judged(condition, truth, (), found, None if value is MISSING else value, found == expected)
+        case IsDefined(path):
+            value = value_at(path, twin)
+            return Judged(condition, truth, (), type_of(value), None if value is MISSING else value)
+        case _:
+            return Judged(condition, truth)
+
+
+def type_of(value: object) -> str:
+    """How people call the type of a value; `missing` where there is none."""
+    if value is MISSING or value is None:
+        return "missing"
+    # bool is an int in Python.
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, int | float):
+        return "number"
+    return "list" if isinstance(value, list) else "object"
+
+
+def leaves(judged: Judged) -> Iterator[Judged]:
+    """Every comparison and every `is_defined`, from left to right."""
+    if isinstance(judged.term, Comparison | IsDefined):
+        yield judged
+    for term in judged.terms:
+        yield from leaves(term)
+
+
+class Blame(msgspec.Struct, frozen=True):
+    """Why a term is not what is wanted: leaves that would have to be otherwise, all of them, or any one where `any_of`.
+
+    `wanted` is what each leaf should be.
+    """
+
+    leaf: Judged | None = None
+    wanted: bool = True
+    parts: tuple["Blame", ...] = ()
+    any_of: bool = False
+
+
+def blame(judged: Judged, *, wanted: bool = True) -> Blame | None:
+    """What keeps a term from being as wanted; `None` where it is."""
+    if judged.truth is wanted:
+        return None
+    match judged.term:
+        case Not():
+            return blame(judged.terms[0], wanted=not wanted)
+        case And() | Or():
+            parts = tuple(part for term in judged.terms if (part := blame(term, wanted=wanted)) is not None)
+            return Blame(parts=parts, any_of=isinstance(judged.term, Or) is wanted)
+        case _:
+            return Blame(judged, wanted)

@@ -1,0 +1,107 @@
+"""Which event made a value what it is: the oldest event since which it has been the same, found by reading backwards."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.envelope import Envelope
+
+ABSENT: Final = object()
+"""The value of what is not there."""
+
+_UNTOUCHED: Final = object()
+
+
+class Property(msgspec.Struct, frozen=True):
+    """A property of a device (`module` empty) or of one of its modules.
+
+    `path` begins with `tags` or `reported`; `edge` and `enabled` are those of the device's identity.
+    """
+
+    path: tuple[str, ...]
+    module: str = ""
+
+
+EDGE = Property(("edge",))
+ENABLED = Property(("enabled",))
+
+
+class LastChanges:
+    """Takes the events of a device and its modules, newest first; `found` has what each property goes back to."""
+
+    def __init__(self, device_id: str, values: Mapping[Property, Any]) -> None:
+        """`values` are properties with their values now, ABSENT for what is not there."""
+        self._device_id = device_id
+        self._open = dict(values)
+        self.found: dict[Property, Envelope[Any]] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether older facts say nothing more."""
+        return not self._open
+
+    def look(self, envelope: Envelope[Any]) -> None:
+        """Take the next older fact."""
+        module = envelope.subject[len(self._device_id) + 1 :]
+        for prop in list(self._open):
+            after = _after(envelope.fact, prop, module)
+            if after is _UNTOUCHED:
+                continue
+            if _same(after, self._open[prop]) or prop not in self.found:
+                self.found[prop] = envelope
+            if isinstance(envelope.fact, DeviceRegistered) or not _same(after, self._open[prop]):
+                del self._open[prop]
+
+
+def _after(fact: DeviceFact, prop: Property, module: str) -> object:
+    """The value that a fact leaves a property with, if it says anything of it; `module` is whose fact it is."""
+    if isinstance(fact, DeviceRegistered):
+        return {EDGE: fact.edge, ENABLED: fact.enabled}.get(prop, ABSENT)
+    if prop in {EDGE, ENABLED}:
+        if not isinstance(fact, DeviceUpdated):
+            return _UNTOUCHED
+        return fact.edge if prop == EDGE else fact.enabled
+    if isinstance(fact, ModuleCreated | ModuleDeleted):
+        return ABSENT if prop.module == fact.module_id else _UNTOUCHED
+    if module != prop.module:
+        return _UNTOUCHED
+    section, *path = prop.path
+    match fact:
+        case TwinPatched(tags=tags) if tags is not None and section == "tags":
+            return _patched(tags, path)
+        case TwinReplaced(tags=tags) if section == "tags":
+            value = _patched(tags, path)
+            return ABSENT if value is _UNTOUCHED else value
+        case PropertiesReported(patch) if section == "reported":
+            return _patched(patch, path)
+        case _:
+            return _UNTOUCHED
+
+
+def _patched(patch: Any, path: list[str]) -> object:
+    node = patch
+    for name in path:
+        if not isinstance(node, dict):
+            return ABSENT
+        if name not in node:
+            return _UNTOUCHED
+        node = node[name]
+    return ABSENT if node is None else node
+
+
+def _same(before: object, after: object) -> bool:
+    # An object is patched piece by piece: that it is one is all that can be compared. True == 1 in Python, though not in JSON.
+    if isinstance(before, dict) and isinstance(after, dict):
+        return True
+    return isinstance(before, bool) == isinstance(after, bool) and before == after

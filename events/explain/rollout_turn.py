@@ -1,0 +1,90 @@
+"""When a device's turn comes in a rollout that has not admitted it."""
+
+import msgspec
+
+from events.rollout import saying
+from events.rollout.plan import share_of
+from events.rollout.state import RolloutDocument, State
+from events.rollout.words import progress
+from events.targeting.evaluate import TwinLike, evaluate
+from events.targeting.parse import parse
+from events.wording import counted
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Where a device comes among those that a rollout takes one after the other: `place` from 1, `of` so many."""
+
+    place: int
+    of: int
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """Why a device is not admitted yet, and what has to happen first.
+
+    `phase` is the one that was opened last, from 1, 0 before the first; `admitted` are the devices that were so far. `comes_with` is
+    the first phase that is for the device, 0 where that is not known. `order` is its place, where phases go by percentages or numbers.
+    `waits` is what the rollout as a whole waits for.
+    """
+
+    state: str
+    phase: int
+    phases: int
+    admitted: int
+    comes_with: int = 0
+    order: Order | None = None
+    waits: str = ""
+
+
+def turn(document: RolloutDocument, twin: TwinLike, *, enabled: bool, order: Order | None, waits: str) -> Turn:
+    """Where a rollout stands for a device that it targets and has not admitted; `order` where that is known."""
+    comes_with = _comes_with(document, twin, order) if enabled else 0
+    return Turn(
+        document.state.value,
+        document.phase + 1,
+        len(document.plan.phases),
+        len(document.admitted),
+        comes_with,
+        order,
+        waits or progress(document),
+    )
+
+
+def _comes_with(document: RolloutDocument, twin: TwinLike, order: Order | None) -> int:
+    """Everything is for everybody in the end, so the last resort is one beyond the last phase."""
+    for number, phase in enumerate(document.plan.phases, 1):
+        if phase.condition is not None:
+            is_for = evaluate(parse(phase.condition), twin) is True
+        elif order is None:
+            is_for = phase.percent == 100.0  # noqa: PLR2004 - percent
+        else:
+            cap = phase.count if phase.count is not None else share_of(phase.percent or 0.0, order.of)
+            is_for = order.place <= cap
+        if is_for and number >= max(1, document.phase + 1):
+            return number
+    return 0
+
+
+def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
+    """The same in a sentence without a subject: `phase 1 of 3 (10 %) is open; its place is 7 of 20, so that it comes with phase 2`."""
+    if not enabled:
+        return "it is disabled, and a rollout admits enabled devices alone"
+    if document.state not in {State.CREATED, State.RUNNING}:
+        return f"its rollout is {saying.standing(document)}"
+    parts = [f"its rollout has not come to it: {turn.waits}"]
+    if turn.order is not None:
+        parts.append(f"it is number {turn.order.place} of {turn.order.of} in the rollout's order")
+    if turn.comes_with > turn.phase:
+        parts.append(
+            f"its turn comes with phase {turn.comes_with} of {turn.phases} ({admits(document, turn.comes_with)})"
+        )
+    elif turn.comes_with:
+        parts.append(f"phase {turn.comes_with} is for it, and admits others first")
+    return "; ".join(parts)
+
+
+def admits(document: RolloutDocument, number: int) -> str:
+    """Whom a phase (from 1) is for, in words."""
+    phase = document.plan.phases[number - 1]
+    if phase.percent is not None:
+        return f"{phase.percent:g} %"
+    return counted(phase.count, "device") if phase.count is not None else phase.condition or ""

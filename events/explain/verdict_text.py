@@ -1,0 +1,184 @@
+"""A verdict in a sentence, with its reason."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from events.deployment.facts import Admitted, Kept, NotStarted
+from events.explain.audience import Audience
+from events.explain.condition_text import why_not
+from events.explain.rollout_turn import Turn, turn_text
+from events.explain.verdict import Known, Obstacle, Reason, Standpoint, Subject, Verdict, Weighed
+from events.fleet.configuration import AGENT
+from events.log.keys import name as stream_name
+from events.manifest.document import Kind, by_module
+from events.manifest.merge import contributes
+from events.rollout.state import State
+from events.rollout.words import standing as admission
+from events.update.names import carried, is_carrier
+
+
+class ExplainContext(msgspec.Struct, frozen=True):
+    """What texts are made of beside a verdict; `now` in milliseconds, `turns` by deployment."""
+
+    device_id: str
+    subject: Subject
+    standpoint: Standpoint
+    deployments: Mapping[str, Known]
+    now: int
+    turns: Mapping[str, Turn] = {}
+    audience: Audience = Audience()
+
+
+def called(name: str) -> str:
+    """A deployment's id; of one that carries an update, whose it is."""
+    update = carried(name) if is_carrier(name) else None
+    return name if update is None else f"{name} (deployment {update[1]} of the group {update[0]})"
+
+
+def verdict(weighed: Weighed, context: ExplainContext, *, why: str = "") -> str:
+    """What a deployment is to the device, and why; `why` is the text of `because`, where the caller has it already."""
+    whom = f" for the module {weighed.module}" if weighed.module else ""
+    match weighed.verdict:
+        case Verdict.BASE:
+            text = f"{called(weighed.id)} applies as the base, with priority {weighed.priority}"
+        case Verdict.LAYER:
+            count = len(context.standpoint.row.stack) - 1
+            text = f"{called(weighed.id)} applies as layer {weighed.place} of {count}, with priority {weighed.priority}"
+        case Verdict.APPLIES:
+            twin = f"the twin of the module {weighed.module}" if weighed.module else "the device's own twin"
+            text = f"{called(weighed.id)} applies to {twin}, with priority {weighed.priority}"
+        case Verdict.UNDECIDED:
+            return f"{called(weighed.id)} is not decided on yet{whom}: {why or because(weighed, context)}"
+        case _:
+            return f"it does not get {called(weighed.id)}{whom}: {why or because(weighed, context)}"
+    return text if weighed.is_settled else f"{text}; what decides has changed since, and {behind(context.standpoint)}"
+
+
+def because(weighed: Weighed, context: ExplainContext) -> str:
+    """Why a deployment does not apply; what else would stand in the way comes last."""
+    assert weighed.obstacle is not None
+    text = _obstacle(weighed, weighed.obstacle, context)
+    if weighed.verdict is Verdict.NOT_TARGETED and weighed.then is not None:
+        text += f"; and if it did target the device: {_obstacle(weighed, weighed.then, context)}"
+    if weighed.verdict is Verdict.PASSED_OVER and not weighed.is_settled:
+        text += f"; what decides has changed since, and {behind(context.standpoint)}"
+    return text
+
+
+def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> str:
+    deployment, row = context.deployments[weighed.id], context.standpoint.row
+    of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
+    if (
+        deployment.rollout is not None
+        and obstacle.reason in of_rollout
+        and not context.audience.may_know_rollout(deployment)
+    ):
+        return "it is rolled out in phases, and is not open to the device"
+    match obstacle.reason:
+        case Reason.CONDITION:
+            if weighed.condition is None:
+                return "its condition is empty, which targets nobody"
+            return why_not(weighed.condition, own=f"of {weighed.module}, " if weighed.module else "")
+        case Reason.OUT_OF_SCOPE:
+            assert weighed.scope is not None
+            return f"whoever created it is kept to a scope: {why_not(weighed.scope)}"
+        case Reason.NOT_EDGE:
+            return "the device is not edge-capable, and it sets modules of edge devices"
+        case Reason.NO_MODULE:
+            return (
+                f"the device has no module {weighed.module}"
+                if weighed.module
+                else "the device has no module that it could be for"
+            )
+        case Reason.NOT_FOLDED:
+            return f"its condition is true, and {behind(context.standpoint)}"
+        case Reason.NOT_STARTED | Reason.ENDED:
+            return _closed(deployment, context.now)
+        case Reason.NOT_ADMITTED:
+            return _not_admitted(weighed, deployment, context)
+        case Reason.BASE_OUTRANKED:
+            return f"{called(obstacle.by)} wins, {_contest(weighed, obstacle.by, context)}"
+        case Reason.LAYER_NOT_ABOVE_BASE:
+            priority = _priority(obstacle.by, context)
+            return (
+                f"its priority {weighed.priority} is not above that of the base {called(obstacle.by)}, {priority}, "
+                "and only layers above their base are laid on it"
+            )
+        case Reason.NEWER_LAYER:
+            return f"the layer {called(obstacle.by)} has the same priority {weighed.priority} and was created later"
+        case Reason.NO_BASE:
+            return "it is a layer, and no base targets the device that it could be laid on"
+        case Reason.OVER_LIMIT:
+            part = row.module_part(weighed.module) if weighed.module else row.own_part
+            return f"what it would merge to is over a limit: {row.reason if weighed.kind is Kind.EDGE else part.reason}"
+        case Reason.BY_HAND:
+            return "a configuration was set on the device by hand, and stays until something changes which deployments apply to it"
+        case Reason.RESTORED:
+            return "a rollback brought the device back to what it had before, and that stays until something else targets it"
+
+
+def _closed(deployment: Known, now: int) -> str:
+    text = admission(deployment.document, deployment.rollout, now)
+    by_rollout = deployment.rollout is not None and isinstance(deployment.document.admission, NotStarted)
+    if not by_rollout or deployment.rollout is None or deployment.rollout.state is State.CREATED:
+        return f"it {text}"
+    return f"its rollout is {text}"
+
+
+def _contest(weighed: Weighed, by: str, context: ExplainContext) -> str:
+    priority = _priority(by, context)
+    if priority == weighed.priority:
+        return f"which has the same priority {weighed.priority} and was created later"
+    return f"with priority {priority} over {weighed.priority}"
+
+
+def _priority(name: str, context: ExplainContext) -> object:
+    deployment = context.deployments.get(name)
+    return "its own" if deployment is None else deployment.document.priority
+
+
+def _not_admitted(weighed: Weighed, deployment: Known, context: ExplainContext) -> str:
+    enabled, turn = context.subject.enabled, context.turns.get(weighed.id)
+    if deployment.rollout is not None and turn is not None and deployment.rollout.admits:
+        return turn_text(turn, deployment.rollout, enabled=enabled)
+    match deployment.document.admission:
+        case Admitted(devices):
+            return f"it is for {len(devices)} named devices, and this is none of them"
+        case Kept():
+            return "it was canceled: whoever had it then keeps it, and nobody else gets it"
+        case _ if deployment.rollout is not None:
+            return f"its rollout is {admission(deployment.document, deployment.rollout, context.now)}"
+        case _:
+            return "the device is not among those admitted"
+
+
+def behind(at: Standpoint) -> str:
+    """How far the workers are behind the log, by stream."""
+    if not at.is_behind:
+        return "the views have not taken that in"
+    places = [
+        f"{name} at {done} of {head}"
+        for name, done, head in (
+            (stream_name(at.number), at.vector.partition, at.head.partition),
+            ("fleet", at.vector.fleet, at.head.fleet),
+        )
+        if done < head
+    ]
+    return f"the workers have not come to that yet ({', '.join(places)})"
+
+
+def is_counted(weighed: Weighed, deployment: Known) -> bool:
+    """Whether the device is in the contract's appliedCount: of an edge deployment, a question about the `$edgeAgent` twin."""
+    return weighed.applies and (
+        weighed.kind is not Kind.EDGE or contributes(by_module(deployment.document.content), AGENT)
+    )
+
+
+def notes(weighed: Weighed, deployment: Known) -> Iterator[str]:
+    """What surprises people about a verdict."""
+    if weighed.applies and not is_counted(weighed, deployment):
+        yield (
+            "the contract's appliedCount leaves the device out, as that is a question about $edgeAgent, for which this layer "
+            "sets nothing; the status list `actual` has it"
+        )

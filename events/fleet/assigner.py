@@ -1,0 +1,221 @@
+"""Plans which devices come to which row: by deployments, by hand, by a rollback, by a retry, and by leaving."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from events.canonical import JsonObject
+from events.fleet.configuration import AGENT
+from events.fleet.deployments import Deployments
+from events.fleet.directory import Directory
+from events.fleet.holders import Holders, Planned
+from events.fleet.merge_cache import MergeCache
+from events.fleet.module_targets import News
+from events.fleet.packed import Packed, grouped
+from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
+from events.fleet.rollout_notes import RolloutNotes
+from events.fleet.rows import UNASSIGNED, Row, Rows, Standing
+from events.fleet.targets import Targets
+from events.manifest.document import Kind
+
+T = TypeVar("T")
+
+
+class Assigner:
+    """Moves no device: what it plans is done by its partition."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        deployments: Deployments,
+        targets: Targets,
+        *,
+        rows: Rows,
+        row_of: Packed,
+        modules: Mapping[str, BitMap],
+        notes: RolloutNotes,
+        merge: MergeCache,
+    ) -> None:
+        self._directory, self._deployments, self._targets = directory, deployments, targets
+        self._rows, self._row_of, self._modules = rows, row_of, modules
+        self._notes, self._merge = notes, merge
+        self.by_hand: dict[int, list[JsonObject]] = {}
+        """The configurations that were set by hand since the last plan, by ordinal."""
+        self.retried: list[BitMap] = []
+        """The devices of each retry since the last plan."""
+        self.restoring: set[str] = set()
+        """The deployments that are rolled back since the last plan, to what devices had before."""
+
+    def plan(self, news: News) -> tuple[Planned, BitMap]:
+        """Bring targets up to date; answers who is to move, and everybody whose assignment may have changed."""
+        concerned = self._targets.retarget(news)
+        moved = self._assign_devices(concerned)
+        of_modules = self._retarget_modules(news, moved)
+        planned = self._with_gone(self._with_modules(moved, of_modules), news.gone)
+        return planned, BitMap().union(*concerned.values(), *of_modules.values())
+
+    def _retarget_modules(self, news: News, moved: Planned) -> dict[str, BitMap]:
+        """Bring the targets of configurations of modules up to date, once it is planned who has which module."""
+        changed = (deployment for change in news.changes.values() for deployment in (change.before, change.after))
+        if not self._deployments.of_modules_ascending and not any(
+            deployment and deployment.kind is Kind.MODULE for deployment in changed
+        ):
+            return {}
+        holders = Holders(self._directory, self._modules, self._rows, self._row_of, moved=moved)
+        renewed = news.renewed | holders.planned
+        return self._targets.of_modules.retarget(msgspec.structs.replace(news, renewed=renewed), holders)
+
+    def _assign_devices(self, concerned: Mapping[Kind, BitMap]) -> Planned:
+        """What follows for the modules that deployments and hands name, and for the devices' own twins."""
+        moved: Planned = {}
+        for stack, ordinals in resolve(
+            concerned[Kind.EDGE] & self._directory.live,
+            bases_descending=self._deployments.bases_descending,
+            layers_ascending=self._deployments.layers_ascending,
+            eligible=self._targets.eligible,
+        ):
+            for old, members in self._by_row(ordinals):
+                row = self._rows.after(old, stack, self._merge)
+                if row is not self._rows.by_number[old] and row != self._rows.by_number[old]:
+                    _collect(moved, old, row, members)
+        if self._deployments.has_had_own:
+            stacks = resolve_own(
+                concerned[Kind.DEVICE] & self._directory.live,
+                ascending=self._deployments.own_ascending,
+                eligible=self._targets.eligible,
+            )
+            moved = self._with_part(moved, stacks, lambda row, stack: self._rows.after_own(row, stack, self._merge))
+        moved = self._assign_back(moved)
+        self._assign_by_hand(moved)
+        return self._assign_again(moved)
+
+    def _with_modules(self, moved: Planned, concerned: Mapping[str, BitMap]) -> Planned:
+        """What is planned so far, with what configurations of modules give to those concerned."""
+        if not concerned:
+            return moved
+        return self._with_part(moved, together(self._decided(concerned)), self._after_modules)
+
+    def _decided(self, concerned: Mapping[str, BitMap]) -> Iterator[tuple[tuple[str, Stack], Ordinals]]:
+        for module in sorted(concerned):
+            eligible = self._targets.of_modules.eligible_for(module)
+            ascending = [one for one in self._deployments.of_modules_ascending if one.id in eligible]
+            within = concerned[module] & self._directory.live
+            for stack, ordinals in resolve_own(within, ascending=ascending, eligible=eligible):
+                yield (module, stack), ordinals
+
+    def _after_modules(self, row: Row, stacks: tuple[tuple[str, Stack], ...]) -> Row:
+        for module, stack in stacks:
+            row = self._rows.after_module(module, row, stack, self._merge)
+        return row
+
+    def _with_part(
+        self, moved: Planned, decided: Iterable[tuple[T, Ordinals]], after: Callable[[Row, T], Row]
+    ) -> Planned:
+        """What is planned so far, with what is decided for some twins of each laid upon it; nobody is decided for twice."""
+        result: Planned = {}
+        stacks = [(stack, BitMap(ordinals)) for stack, ordinals in decided]
+        concerned = BitMap().union(*(targeted for _, targeted in stacks))
+        planned = BitMap()
+        for (old, _), (row, members) in moved.items():
+            planned |= members
+            for stack, targeted in stacks:
+                if decided_for := members & targeted:
+                    _collect(result, old, after(row, stack), decided_for)
+            if unconcerned := members - concerned:
+                _collect(result, old, row, unconcerned)
+        for stack, targeted in stacks:
+            for old, ordinals in self._by_row(targeted - planned):
+                former = self._rows.by_number[old]
+                row = after(former, stack)
+                if row != former:
+                    _collect(result, old, row, ordinals)
+        return result
+
+    def _assign_by_hand(self, moved: Planned) -> None:
+        """Lay what was set by hand since the last call over what follows from the deployments."""
+        for ordinal, contents in self.by_hand.items():
+            old = self._row_of[ordinal]
+            row = self._rows.by_number[old]
+            for key, (planned, members) in moved.items():
+                if ordinal in members:
+                    row = planned
+                    members.discard(ordinal)
+                    if not members:
+                        del moved[key]
+                    break
+            for content in contents:
+                row = self._rows.by_hand(row, content)
+            if row != self._rows.by_number[old]:
+                _collect(moved, old, row, [ordinal])
+        self.by_hand = {}
+
+    def _assign_back(self, moved: Planned) -> Planned:
+        """What is planned so far, with those restored whose deployment is rolled back and whom nothing else targets."""
+        names, self.restoring = self.restoring, set()
+        former = [
+            (layer, digest, members)
+            for layer, members_by_digest in self._notes.before.items()
+            if layer.id in names
+            for digest, members in members_by_digest.items()
+        ]
+        if not former:
+            return moved
+        result: Planned = {}
+        for (old, _), (row, members) in moved.items():
+            staying = members
+            for layer, digest, had in former if row.standing is Standing.UNMANAGED else ():
+                # A device that has it goes back when it ends, whenever that is applied; one that had lost it does not.
+                if self._rows.by_number[old].has(layer) and (returning := staying & had):
+                    staying = staying - returning
+                    _collect(result, old, self._rows.restored(self._rows.by_number[old], row, digest), returning)
+            if staying:
+                _collect(result, old, row, staying)
+        return result
+
+    def _assign_again(self, moved: Planned) -> Planned:
+        """What is planned so far, with the same once more, under a new `$version`, for those who try again."""
+        retries, self.retried = self.retried, []
+        # One after the other, so that it is as if each had been applied by itself.
+        for retried in retries:
+            moved = self._once_more(moved, retried & self._directory.live)
+        return moved
+
+    def _once_more(self, moved: Planned, retried: BitMap) -> Planned:
+        if not retried:
+            return moved
+        result: Planned = {}
+        planned = BitMap()
+        for (old, _), (row, members) in moved.items():
+            planned |= members
+            # A device that had nothing has nothing to retry, however late that is found.
+            again = members & retried if AGENT in self._rows.by_number[old].versions else BitMap()
+            for devices, after in ((again, row.again()), (members - again, row)):
+                if devices:
+                    _collect(result, old, after, devices)
+        for old, ordinals in self._by_row(retried - planned):
+            former = self._rows.by_number[old]
+            if former.again() != former:
+                _collect(result, old, former.again(), ordinals)
+        return result
+
+    def _with_gone(self, moved: Planned, gone: BitMap) -> Planned:
+        for old, ordinals in self._by_row(gone):
+            if old != UNASSIGNED:
+                _collect(moved, old, self._rows.by_number[UNASSIGNED], ordinals)
+        return moved
+
+    def _by_row(self, devices: Ordinals | BitMap) -> Iterator[tuple[int, Ordinals]]:
+        """Devices by the number of the row that they have now."""
+        ordinals = np.asarray(devices, dtype=np.uint32)
+        return grouped(self._row_of.take(ordinals), ordinals)
+
+
+def _collect(moved: Planned, old: int, row: Row, ordinals: Any) -> None:
+    key = (old, msgspec.json.encode(row, order="deterministic"))
+    members = BitMap(ordinals)
+    if key in moved:
+        members |= moved[key][1]
+    moved[key] = (row, members)

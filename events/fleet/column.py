@@ -1,0 +1,315 @@
+"""One property path of the index: which value each ordinal has, and which ordinals each value has."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise, repeat
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from events.targeting.tree import Op
+
+# A value key is (kind, value). The kind keeps true, 1 and "1" apart: in Python, True == 1 == 1.0.
+STRING, NUMBER, BOOLEAN = "string", "number", "boolean"
+PRIMITIVE_KINDS = frozenset({STRING, NUMBER, BOOLEAN})
+ValueKey = tuple[str, Any]
+OBJECT_KEY: ValueKey = ("object", None)
+ARRAY_KEY: ValueKey = ("array", None)
+
+_EMPTY = BitMap()
+_PAGE_BITS = 10
+_PAGE_MASK = (1 << _PAGE_BITS) - 1
+_FEW = 64
+"""Up to so many ordinals are quicker to go through one by one than by arrays."""
+
+_Numbers = npt.NDArray[np.uint32]
+
+
+def value_key(value: object) -> ValueKey:
+    """The typed key of a JSON value that is neither null nor an object."""
+    if isinstance(value, str):
+        return (STRING, value)
+    # bool is an int in Python; without the order, true would be found by 1.
+    if isinstance(value, bool):
+        return (BOOLEAN, value)
+    if isinstance(value, int | float):
+        return (NUMBER, value)
+    return ARRAY_KEY
+
+
+def _value_keys(values: Collection[object]) -> Iterable[ValueKey]:
+    """`value_key` of each; values of one property mostly are of one type."""
+    types = set(map(type, values))
+    if types == {str}:
+        return zip(repeat(STRING), values)
+    if types <= {int, float}:
+        return zip(repeat(NUMBER), values)
+    return map(value_key, values)
+
+
+class Column:
+    """One property path: which value each ordinal has, and which ordinals each value has.
+
+    What `noted` has of an ordinal replaces its value with the next `settle`; before it, nothing that is read here shows it.
+    """
+
+    __slots__ = (
+        "_free",
+        "_moved",
+        "_numbers",
+        "_pages",
+        "_sorted",
+        "_touched",
+        "changed",
+        "dirty",
+        "keys",
+        "kinds",
+        "members",
+        "noted",
+        "present",
+    )
+
+    def __init__(self) -> None:
+        self._pages: dict[int, array[int]] = {}
+        self._numbers: dict[ValueKey, int] = {}
+        self._free: list[int] = []
+        self._sorted: dict[str, list[Any]] = {}
+        # Number 0 stands for no value; its set stays empty.
+        self.keys: list[ValueKey] = [("none", None)]
+        self.members: list[BitMap] = [BitMap()]
+        self.kinds: dict[str, BitMap] = {}
+        self.present = BitMap()
+        self.dirty: set[ValueKey] = set()
+        self._touched: set[ValueKey] = set()
+        # The same by number, which is quicker to note; a number given to another value is taken out.
+        self._moved: set[int] = set()
+        self.noted: dict[int, object] = {}
+        self.changed = BitMap()
+        """Who got another value by `settle` since somebody emptied this."""
+
+    @property
+    def touched(self) -> set[ValueKey]:
+        """The values that an ordinal took or left since the last `take_touched`."""
+        return self._touched | {self.keys[number] for number in self._moved}
+
+    def take_touched(self) -> set[ValueKey]:
+        """`touched`, once; they go on being dirty."""
+        touched = self.touched
+        self._touched.clear()
+        self._moved.clear()
+        self.dirty |= touched
+        return touched
+
+    def __len__(self) -> int:
+        """How many distinct values there are now."""
+        return len(self._numbers)
+
+    def _number(self, key: ValueKey) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            if self._free:
+                number = self._free.pop()
+                self.keys[number], self.members[number] = key, BitMap()
+            else:
+                number = len(self.keys)
+                self.keys.append(key)
+                self.members.append(BitMap())
+            self._numbers[key] = number
+            self._sorted.pop(key[0], None)
+        return number
+
+    def put(self, ordinal: int, key: ValueKey) -> bool:
+        """Give an ordinal a value; says whether that changed anything."""
+        if self.noted:
+            self.noted.pop(ordinal, None)
+        page = self._page(ordinal)
+        slot = ordinal & _PAGE_MASK
+        old = page[slot]
+        number = self._numbers.get(key, 0)
+        if old:
+            if old == number:
+                return False
+            former = self.keys[old]
+            members = self.members[old]
+            # The usual case, taken apart: one value gives way to another of its kind, and both go on being there.
+            if number and former[0] == key[0] and len(members) > 1:
+                members.discard(ordinal)
+                self.members[number].add(ordinal)
+                page[slot] = number
+                self._moved.add(old)
+                self._moved.add(number)
+                return True
+            self._leave(ordinal, old, key[0])
+        number = page[slot] = self._number(key)
+        self.members[number].add(ordinal)
+        if not old:
+            self.present.add(ordinal)
+            self._of_kind(key[0]).add(ordinal)
+        self._touched.add(key)
+        return True
+
+    def clear(self, ordinal: int) -> bool:
+        """Take an ordinal's value away; says whether it had one."""
+        self.noted.pop(ordinal, None)
+        page = self._pages.get(ordinal >> _PAGE_BITS)
+        if page is None or not page[ordinal & _PAGE_MASK]:
+            return False
+        self._leave(ordinal, page[ordinal & _PAGE_MASK], None)
+        page[ordinal & _PAGE_MASK] = 0
+        self.present.discard(ordinal)
+        return True
+
+    def settle(self) -> None:
+        """Give the ordinals what was noted of them."""
+        noted, self.noted = self.noted, {}
+        if len(noted) > _FEW:
+            self._put_many(noted)
+            return
+        for ordinal, value in noted.items():
+            if self.put(ordinal, value_key(value)):
+                self.changed.add(ordinal)
+
+    def _put_many(self, values: dict[int, object]) -> None:
+        ordinals = np.fromiter(values, dtype=np.uint32, count=len(values))
+        ordinals, new = _sorted_pairs(ordinals, self._numbers_of(values.values()))
+        old = self._exchange(ordinals, new)
+        others = old != new
+        ordinals, old, new = ordinals[others], old[others], new[others]
+        changed = _bitmap(ordinals)
+        for kind in self.kinds:
+            self.kinds[kind] -= changed
+        left = list(_groups(old, ordinals))
+        for number, group in left:
+            self.members[number] -= group
+            self._touched.add(self.keys[number])
+        for number, group in _groups(new, ordinals):
+            key = self.keys[number]
+            self.members[number] |= group
+            of_kind = self._of_kind(key[0])
+            of_kind |= group
+            self._touched.add(key)
+        for number, _ in left:
+            if not self.members[number]:
+                self._release(number)
+        self.present |= changed
+        self.changed |= changed
+
+    def _numbers_of(self, values: Collection[object]) -> _Numbers:
+        try:
+            found = map(self._numbers.__getitem__, _value_keys(values))
+            return np.fromiter(found, dtype=np.uint32, count=len(values))
+        except KeyError:
+            # Some are new; mostly none is, and then nothing but the look-up is done for each.
+            return np.array([self._number(key) for key in _value_keys(values)], dtype=np.uint32)
+
+    def _exchange(self, ordinals: _Numbers, new: _Numbers) -> _Numbers:
+        """Write the numbers of ascending ordinals; answers the former ones."""
+        old = np.empty_like(new)
+        slots = ordinals & _PAGE_MASK
+        turns = np.flatnonzero(np.diff(ordinals >> _PAGE_BITS)) + 1
+        for start, end in pairwise([0, *turns.tolist(), len(ordinals)]):
+            page = np.frombuffer(self._page(int(ordinals[start])), dtype=np.uint32)
+            there = slots[start:end]
+            old[start:end] = page[there]
+            page[there] = new[start:end]
+        return old
+
+    def _page(self, ordinal: int) -> "array[int]":
+        page = self._pages.get(ordinal >> _PAGE_BITS)
+        if page is None:
+            page = self._pages[ordinal >> _PAGE_BITS] = array("I", bytes(4 << _PAGE_BITS))
+        return page
+
+    def _leave(self, ordinal: int, number: int, new_kind: str | None) -> None:
+        key = self.keys[number]
+        members = self.members[number]
+        members.discard(ordinal)
+        self._touched.add(key)
+        if key[0] != new_kind:
+            self.kinds[key[0]].discard(ordinal)
+            if new_kind is not None:
+                self._of_kind(new_kind).add(ordinal)
+        if not members:
+            self._release(number)
+
+    def _release(self, number: int) -> None:
+        """Nobody has the value of this number any more."""
+        key = self.keys[number]
+        del self._numbers[key]
+        self._free.append(number)
+        self._moved.discard(number)
+        self._sorted.pop(key[0], None)
+
+    def _of_kind(self, kind: str) -> BitMap:
+        found = self.kinds.get(kind)
+        if found is None:
+            found = self.kinds[kind] = BitMap()
+        return found
+
+    def restore(self, key: ValueKey, members: BitMap) -> None:
+        """Put a stored set back; says nothing of change."""
+        number = self._number(key)
+        self.members[number] = members
+        self.present |= members
+        self.kinds[key[0]] = self._of_kind(key[0]) | members
+        if len(members) > _FEW:
+            ordinals = np.array(members, dtype=np.uint32)
+            self._exchange(ordinals, np.full(len(ordinals), number, dtype=np.uint32))
+            return
+        for ordinal in members:
+            self._page(ordinal)[ordinal & _PAGE_MASK] = number
+
+    def equal(self, key: ValueKey) -> BitMap:
+        """The ordinals with a value; not to be changed."""
+        number = self._numbers.get(key)
+        return _EMPTY if number is None else self.members[number]
+
+    def sets(self) -> Iterator[tuple[ValueKey, BitMap]]:
+        """Every value with its ordinals."""
+        for key, number in self._numbers.items():
+            yield key, self.members[number]
+
+    def ordered(self, kind: str, op: Op, literal: Any) -> BitMap:
+        """The ordinals whose value is of a kind and compares so with a literal."""
+        values = self.values(kind)
+        match op:
+            case Op.LT:
+                chosen = values[: bisect_left(values, literal)]
+            case Op.LE:
+                chosen = values[: bisect_right(values, literal)]
+            case Op.GT:
+                chosen = values[bisect_right(values, literal) :]
+            case Op.GE:
+                chosen = values[bisect_left(values, literal) :]
+            case _:
+                raise AssertionError(op)
+        return BitMap.union(*[self.members[self._numbers[kind, value]] for value in chosen]) if chosen else BitMap()
+
+    def values(self, kind: str) -> list[Any]:
+        """The values of a kind, sorted; not to be changed."""
+        values = self._sorted.get(kind)
+        if values is None:
+            values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
+        return values
+
+
+def _sorted_pairs(first: _Numbers, second: _Numbers) -> tuple[_Numbers, _Numbers]:
+    """Pairs of numbers in ascending order. As one number of 64 bits each they sort several times as fast as by an argsort."""
+    pairs = np.sort(first.astype(np.uint64) << np.uint64(32) | second)
+    return (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
+
+
+def _groups(numbers: _Numbers, ordinals: _Numbers) -> Iterator[tuple[int, BitMap]]:
+    """The ordinals of each number but 0, which stands for no value."""
+    numbers, ordinals = _sorted_pairs(numbers, ordinals)
+    turns = np.flatnonzero(np.diff(numbers, prepend=np.uint32(0)))
+    for start, end in pairwise([*turns.tolist(), len(numbers)]):
+        yield int(numbers[start]), _bitmap(ordinals[start:end])
+
+
+def _bitmap(ordinals: _Numbers) -> BitMap:
+    # Of an array a BitMap takes the memory, of anything else one item after the other.
+    return BitMap(array("I", ordinals.tobytes()))

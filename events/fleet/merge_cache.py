@@ -1,0 +1,25 @@
+"""What stacks of deployments merge to, once for all partitions of a process."""
+
+from collections.abc import Sequence
+
+from events.fleet.configuration import Configuration, HeldBack, effective
+from events.fleet.deployments import Deployment
+from events.fleet.rows import Layer, stack_key
+
+
+class MergeCache:
+    """Effective configurations by stack, shared by the partitions of a process; the oldest are forgotten."""
+
+    def __init__(self, stacks_max: int = 20_000) -> None:
+        self._by_stack: dict[tuple[Layer, ...], Configuration | HeldBack] = {}
+        self._stacks_max = stacks_max
+
+    def __call__(self, stack: Sequence[Deployment]) -> Configuration | HeldBack:
+        """What a stack merges to."""
+        key = stack_key(stack)
+        found = self._by_stack.get(key)
+        if found is None:
+            if len(self._by_stack) >= self._stacks_max:
+                del self._by_stack[next(iter(self._by_stack))]
+            found = self._by_stack[key] = effective(stack)
+        return found

@@ -1,0 +1,72 @@
+"""What rollouts need to know of the time when a device was admitted: whether it was there already, and what it had before."""
+
+from pyroaring import BitMap
+
+from events.deployment.facts import Ended
+from events.fleet.answers import Answers
+from events.fleet.deployments import Deployments, Phased
+from events.fleet.rows import Layer, Row, Rows, Standing
+
+
+class RolloutNotes:
+    """Kept for each deployment that is rolled out in phases, until its rollout is over."""
+
+    def __init__(self, deployments: Deployments, rows: Rows, answers: Answers) -> None:
+        self._deployments, self._rows, self._answers = deployments, rows, answers
+        self.already: dict[Layer, BitMap] = {}
+        """Who ran the same already when they were admitted."""
+        self.changed_already: set[Layer] = set()
+        self.before: dict[Layer, dict[str, BitMap]] = {}
+        """Who had which configuration, and was well with it, when they were admitted."""
+        self.changed_before: set[tuple[Layer, str]] = set()
+
+    def note(self, old: Row, new: Row, members: BitMap) -> None:
+        """Note devices that go from one row to another: one that runs already what a rollout gives it is there already."""
+        came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
+        same = old.configuration == new.configuration and new.standing is Standing.MANAGED
+        for layer in came | left:
+            former = self.already.get(layer, BitMap())
+            after = former | members if layer in came and same and self._is_phased(layer) else former - members
+            if after != former:
+                self.already[layer] = after
+                self.changed_already.add(layer)
+            if layer in came and self._is_phased(layer) and old.was_assigned:
+                self._note_before(layer, old.configuration, members & self._answers.sets["healthy"])
+            elif layer in left:
+                for digest in self.before.get(layer, {}):
+                    self._note_before(layer, digest, members, gone=True)
+
+    def _note_before(self, layer: Layer, digest: str, members: BitMap, *, gone: bool = False) -> None:
+        by_digest = self.before.setdefault(layer, {})
+        former = by_digest.get(digest, BitMap())
+        after = former - members if gone else former | members
+        if after == former:
+            return
+        if digest not in by_digest:
+            self._rows.hold(digest)
+        by_digest[digest] = after
+        self.changed_before.add((layer, digest))
+
+    def _is_phased(self, layer: Layer) -> bool:
+        deployment = self._deployments.by_id.get(layer.id)
+        return (
+            deployment is not None and deployment.created == layer.created and isinstance(deployment.admission, Phased)
+        )
+
+    def _is_over(self, layer: Layer) -> bool:
+        deployment = self._deployments.by_id.get(layer.id)
+        return deployment is None or deployment.created != layer.created or isinstance(deployment.admission, Ended)
+
+    def drop(self) -> None:
+        """Forget who was there already once a rollout is over, and what was before once its deployment is."""
+        for layer in [layer for layer in self.already if self._is_over(layer)]:
+            del self.already[layer]
+            self.changed_already.add(layer)
+        for layer, by_digest in list(self.before.items()):
+            is_over = self._is_over(layer)
+            for digest in [digest for digest, members in by_digest.items() if is_over or not members]:
+                del by_digest[digest]
+                self._rows.release(digest)
+                self.changed_before.add((layer, digest))
+            if not by_digest:
+                del self.before[layer]

@@ -1,0 +1,135 @@
+"""The events of one stream in order, read ahead in batches, without those that an operator decided to skip."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from events.envelope import Envelope
+from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.fleet_facts import position_of
+from events.log.keys import name
+from events.log.port import Fact, Log
+
+BATCH_EVENTS = 8192
+
+Skips = Callable[[], Mapping[int, str]]
+"""The positions of the stream that an operator decided to skip, as far as that is known."""
+
+
+class EventsAhead:
+    """Reads a stream once, from behind a position on."""
+
+    def __init__(
+        self,
+        log: Log,
+        stream: int,
+        *,
+        skips: Skips,
+        after: int = 0,
+        seen: Callable[[Sequence[Envelope[Any]]], None] | None = None,
+        stops: Sequence[int] = (),
+    ) -> None:
+        """`seen` is called with the events of each batch as it is read. Reading ahead ends at the next of the `stops`, which rise."""
+        self._stops = deque(stops)
+        self._log, self._stream, self._skips, self._seen = log, stream, skips, seen
+        self._ahead: list[Envelope[Fact]] = []
+        self._next = 0
+        self._read = after
+        self.skipped: list[int] = []
+        self.stopped: UnreadableFact | LogLostItsTail | None = None
+        """Why nothing can be read any more: an event that nobody decided to skip."""
+
+    def read_on(self) -> bool:
+        """Read the next batch behind what is there; false at the head, or where it cannot be read."""
+        batch = self._readable()
+        if not batch:
+            return False
+        self._read = batch[-1].position
+        skips = self._skips()
+        if skips:
+            gone = [envelope.position for envelope in batch if envelope.position in skips]
+            self.skipped += gone
+            batch = [envelope for envelope in batch if envelope.position not in skips] if gone else batch
+        if self._seen is not None:
+            self._seen(batch)
+        self._ahead = self._ahead[self._next :] + batch if self._next < len(self._ahead) else batch
+        self._next = 0
+        return True
+
+    def _readable(self) -> list[Envelope[Fact]]:
+        limit = self._limit()
+        while self.stopped is None:
+            try:
+                return self._log.read(self._stream, after=self._read, limit=limit)
+            except (UnreadableFact, LogLostItsTail) as error:
+                bad = position_of(error)
+                before = bad - 1 - self._read
+                if 0 < before < limit:
+                    limit = before
+                elif before == 0 and bad in self._skips():
+                    self._read = bad
+                    limit = self._limit()
+                    self.skipped.append(bad)
+                else:
+                    self.stopped = error
+        return []
+
+    def _limit(self) -> int:
+        while self._stops and self._stops[0] <= self._read:
+            self._stops.popleft()
+        return min(BATCH_EVENTS, self._stops[0] - self._read) if self._stops else BATCH_EVENTS
+
+    @property
+    def position(self) -> int:
+        """How far it has read."""
+        return self._read
+
+    def read_ahead(self) -> int:
+        """The position that the next batch leads to, which is read if it is not yet; the present one at the head.
+
+        Raises:
+            LogLostItsTail, UnreadableFact: the next event cannot be read.
+        """
+        if self._next == len(self._ahead):
+            before = self._read
+            self.read_on()
+            if self._read == before and self.stopped is not None:
+                raise self.stopped
+        return self._read
+
+    def runs(self, upto: int) -> Iterator[list[Envelope[Fact]]]:
+        """The next events up to a position, in runs without a gap: between two lie those that are skipped.
+
+        Raises:
+            LogLostItsTail, UnreadableFact: they cannot be read so far; those before are given.
+        """
+        yield from self._take(upto)
+        while self._read < upto:
+            before = self._read
+            self.read_on()
+            if self._read == before:
+                raise self.stopped or LogLostItsTail(name(self._stream), expected=upto, found=self._read)
+            yield from self._take(upto)
+
+    def _take(self, position: int) -> Iterator[list[Envelope[Fact]]]:
+        ahead, start = self._ahead, self._next
+        end = start
+        if ahead and ahead[-1].position <= position:
+            end = len(ahead)
+        else:
+            while end < len(ahead) and ahead[end].position <= position:
+                end += 1
+        self._next = end
+        if end > start:
+            yield from _runs(ahead[start:end])
+
+
+def _runs(events: list[Envelope[Fact]]) -> Iterator[list[Envelope[Fact]]]:
+    if events[-1].position - events[0].position == len(events) - 1:
+        yield events
+        return
+    start = 0
+    for end in range(1, len(events) + 1):
+        if end == len(events) or events[end].position != events[end - 1].position + 1:
+            yield events[start:end]
+            start = end

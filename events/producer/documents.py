@@ -1,0 +1,87 @@
+"""The documents that commands are decided on: loaded in few round trips, and decoded when they are first read."""
+
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from typing_extensions import override
+
+from events.log.concepts import BY_EVENT, decode_of_device, decode_of_fleet
+from events.log.port import Head, Log, Proposed, Stored
+
+
+class LoadedDocuments(Mapping[str, Any]):
+    """Documents by subject, of the fleet or of devices; `None` for a subject without one. Only what was loaded is in it."""
+
+    def __init__(self, *, fleet: bool) -> None:
+        self._fleet = fleet
+        self._decode: Callable[[str, bytes], Any] = decode_of_fleet if fleet else decode_of_device
+        self._stored: MutableMapping[str, Stored] = {}
+        self._documents: MutableMapping[str, Any] = {}
+
+    def load(self, log: Log, subjects: Iterable[str]) -> bool:
+        """Load what is not loaded yet; answers whether there was anything.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        names = [subject for subject in dict.fromkeys(subjects) if subject not in self._stored]
+        if names:
+            self._stored.update(zip(names, log.load(names, fleet=self._fleet), strict=True))
+        return bool(names)
+
+    def head(self, subject: str) -> Head:
+        """Where a subject stands; of one that was not loaded, as if there were nothing of it."""
+        stored = self._stored.get(subject)
+        return Head() if stored is None else stored.head
+
+    def over(self) -> "LoadedDocuments":
+        """The same documents, over which others can be put; these stay as they are."""
+        over = LoadedDocuments(fleet=self._fleet)
+        over._stored, over._documents = ChainMap({}, self._stored), ChainMap({}, self._documents)
+        return over
+
+    def put(self, proposed: Proposed) -> None:
+        """Let its subjects be from here on as they are after a proposed event."""
+        for subject, snapshot in proposed.snapshots:
+            head = self.head(subject)
+            if subject == proposed.subject:
+                generation = head.generation if proposed.generation is None else proposed.generation
+                head = Head(proposed.expected_version + 1, generation)
+            self._stored[subject] = Stored(head, snapshot)
+            self._documents[subject] = None if snapshot is None else self._decode(subject, snapshot)
+
+    @override
+    def __getitem__(self, subject: str) -> Any:
+        if subject not in self._documents:
+            data = self._stored[subject].snapshot
+            self._documents[subject] = None if data is None else self._decode(subject, data)
+        return self._documents[subject]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+class LoadedState:
+    """The documents of the fleet and those of devices; a deployment and a device can have the same name."""
+
+    def __init__(self, fleet: LoadedDocuments | None = None, devices: LoadedDocuments | None = None) -> None:
+        self.fleet = LoadedDocuments(fleet=True) if fleet is None else fleet
+        self.devices = LoadedDocuments(fleet=False) if devices is None else devices
+
+    def of(self, *, fleet: bool) -> LoadedDocuments:
+        """The documents of the fleet, or those of devices."""
+        return self.fleet if fleet else self.devices
+
+    def over(self) -> "LoadedState":
+        """The same state, over which other documents can be put."""
+        return LoadedState(self.fleet.over(), self.devices.over())
+
+    def put(self, proposed: Proposed) -> None:
+        """Let its subjects be from here on as they are after a proposed event."""
+        self.of(fleet=BY_EVENT[type(proposed.fact)].is_of_fleet).put(proposed)

@@ -1,0 +1,77 @@
+"""What may happen to waivers: a command becomes a fact, or is refused."""
+
+import re
+from collections.abc import Iterator
+from typing import assert_never, get_args
+
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
+from events.readiness.catalogue import BY_ID
+from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
+from events.readiness.errors import WaiverInvalid, WaiverNotFound
+from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
+from events.readiness.rule import LooksAt
+from events.readiness.state import WAIVER, WaiverDocument, decode, evolve
+
+_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
+_TEXT_CHARACTERS_MAX = 1000
+_NAME_CHARACTERS_MAX = 128
+
+
+def check(command: WaiverCommand) -> None:
+    """Refuse what no state could allow.
+
+    Raises:
+        WaiverInvalid: names the rule that is broken.
+    """
+    name = command.waiver_id
+    if not _ID.fullmatch(name):
+        raise WaiverInvalid(name, "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or ..")
+    if isinstance(command, WithdrawWaiver):
+        return
+    rule = BY_ID.get(command.rule)
+    if rule is None or rule.looks_at is LooksAt.NOTHING:
+        raise WaiverInvalid(name, f"`rule`: there is no rule {command.rule[:80]!r} that finds anything")
+    if not command.reason.strip() or len(command.reason) > _TEXT_CHARACTERS_MAX:
+        raise WaiverInvalid(name, f"`reason` has 1 to {_TEXT_CHARACTERS_MAX} characters")
+    for member, value in (("module", command.module), ("deployment", command.deployment)):
+        if value is not None and not 0 < len(value) <= _NAME_CHARACTERS_MAX:
+            raise WaiverInvalid(name, f"`{member}` has 1 to {_NAME_CHARACTERS_MAX} characters, or is left out")
+
+
+def subject_of(command: WaiverCommand) -> str:
+    """The subject that a command's fact is about."""
+    return WAIVER + command.waiver_id
+
+
+def decide(command: WaiverCommand, document: WaiverDocument | None) -> WaiverFact:
+    """The fact that a checked command becomes.
+
+    Raises:
+        WaiverNotFound: there is nothing to withdraw.
+    """
+    match command:
+        case GrantWaiver():
+            return WaiverGranted(command.rule, command.reason, command.until, command.module, command.deployment)
+        case WithdrawWaiver(waiver_id):
+            if document is None:
+                raise WaiverNotFound(waiver_id)
+            return WaiverWithdrawn()
+        case _:
+            assert_never(command)
+
+
+def _decide(command: WaiverCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
+    subject = subject_of(command)
+    yield SubjectChange(subject, decide(command, documents[subject]))
+
+
+DECIDER = Decider(
+    get_args(WaiverCommand),
+    get_args(WaiverFact),
+    subjects=lambda command: (subject_of(command),),
+    check=check,
+    decide=_decide,
+    evolve=lambda _, event, version, at, by: evolve(event, version=version, at=at, by=by),
+    decode=lambda _, data: decode(data),
+    prefixes=(WAIVER,),
+)

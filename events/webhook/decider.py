@@ -1,0 +1,150 @@
+"""What may happen to webhooks: a command becomes a fact, or is refused."""
+
+import re
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import assert_never, get_args
+from urllib.parse import urlsplit
+
+from events.decider import CommandAuthor, Decider, Documents, SubjectChange
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook, WebhookCommand
+from events.webhook.errors import WebhookInvalid, WebhookNotFound
+from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
+from events.webhook.state import WEBHOOK, WebhookDocument, decode, evolve
+from events.webhook.targets import address_of
+
+URL_CHARACTERS_MAX = 2048
+NAMES_MAX = 100
+_WHY_CHARACTERS_MAX = 200
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_URL = re.compile(r"[!-~]+")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?")
+_NUMERIC = re.compile(r"(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?")
+
+
+def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
+    """Refuse what no state could allow; `kinds` are those that there are.
+
+    Raises:
+        WebhookInvalid: names the element and the rule.
+    """
+    webhook_id = command.webhook_id
+    if not _ID.fullmatch(webhook_id):
+        raise WebhookInvalid(
+            webhook_id, "id", "has 1 to 64 lower-case letters, digits and . _ -, a letter or digit first"
+        )
+    match command:
+        case DefineWebhook():
+            _check_url(webhook_id, command.url)
+            _check_names(command, kinds)
+        case PauseWebhook(why=why):
+            if not 0 < len(why) <= _WHY_CHARACTERS_MAX or not why.isprintable():
+                raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
+        case ResumeWebhook() | DeleteWebhook():
+            pass
+        case _:
+            assert_never(command)
+
+
+def _check_url(webhook_id: str, url: str) -> None:
+    def refuse(why: str) -> None:
+        raise WebhookInvalid(webhook_id, "url", why)
+
+    if len(url) > URL_CHARACTERS_MAX or not _URL.fullmatch(url) or "\\" in url:
+        refuse(f"has 1 to {URL_CHARACTERS_MAX} characters of ASCII without spaces and backslashes")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        refuse("has a host or a port that cannot be read")
+        raise
+    if parts.scheme not in {"https", "http"}:
+        refuse("begins with https://, or with http:// where a setting allows the target")
+    if "@" in parts.netloc:
+        refuse("holds no user and no password: who sends is told by the signature")
+    if "#" in url:
+        refuse("has no fragment")
+    if port == 0:
+        refuse("has a port from 1 to 65535")
+    is_name = _HOST.fullmatch(host) is not None and not _NUMERIC.fullmatch(host)
+    if address_of(host) is None and not is_name:
+        refuse("names a host in ASCII, or an address in its usual form")
+
+
+def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:
+    webhook_id = command.webhook_id
+    for element in ("kinds", "deployments", "devices"):
+        names = getattr(command, element)
+        if len(names) > NAMES_MAX or not all(names):
+            raise WebhookInvalid(webhook_id, element, f"has at most {NAMES_MAX} names, none of them empty")
+    unknown = sorted(set(command.kinds) - set(kinds))
+    if unknown:
+        raise WebhookInvalid(webhook_id, "kinds", f"has no {unknown[0][:80]!r}; there are {', '.join(sorted(kinds))}")
+    if any(position < 0 for position in command.after.values()):
+        raise WebhookInvalid(webhook_id, "after", "has positions from 0 on")
+
+
+def subject_of(command: WebhookCommand) -> str:
+    """The subject that a command's fact is about."""
+    return WEBHOOK + command.webhook_id
+
+
+def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookFact | None:
+    """The fact that a checked command becomes; `None` where nothing would change.
+
+    Raises:
+        WebhookError: the command may not happen as things stand.
+    """
+    if isinstance(command, DefineWebhook):
+        return _defined(command, document)
+    if document is None:
+        raise WebhookNotFound(command.webhook_id)
+    match command:
+        case PauseWebhook(why=why):
+            return None if why == document.paused else WebhookPaused(why)
+        case ResumeWebhook():
+            return WebhookResumed()
+        case DeleteWebhook():
+            return WebhookDeleted()
+        case _:
+            assert_never(command)
+
+
+def _defined(command: DefineWebhook, document: WebhookDocument | None) -> WebhookDefined | None:
+    secret = command.secret
+    if secret is None:
+        if document is None:
+            raise WebhookInvalid(command.webhook_id, "secret", "is missing: a new webhook has one")
+        secret = document.secret
+    after = command.after if document is None else document.after
+    fact = WebhookDefined(
+        command.url, secret, command.query, command.kinds, command.deployments, command.devices, after
+    )
+    # One that is paused is not any more.
+    return None if document is not None and not document.paused and _is_so(document, fact) else fact
+
+
+def _is_so(document: WebhookDocument, fact: WebhookDefined) -> bool:
+    return all(getattr(document, member) == getattr(fact, member) for member in fact.__struct_fields__)
+
+
+def _decide(command: WebhookCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
+    subject = subject_of(command)
+    event = decide(command, documents[subject])
+    if event is not None:
+        yield SubjectChange(subject, event)
+
+
+def decider(kinds: Collection[str]) -> Decider:
+    """The decider of webhooks, which may name these `kinds`."""
+    return Decider(
+        get_args(WebhookCommand),
+        get_args(WebhookFact),
+        subjects=lambda command: (subject_of(command),),
+        check=partial(check, kinds=kinds),
+        decide=_decide,
+        evolve=lambda document, event, version, at, _: evolve(document, event, version=version, at=at),
+        decode=lambda _, data: decode(data),
+        prefixes=(WEBHOOK,),
+    )

@@ -1,0 +1,162 @@
+"""Who reads secrets: people and tokens by a fact that stands before they are answered, devices' own fetches by counters."""
+
+import asyncio
+import datetime as dt
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from events.access.commands import NoteSecretsRead
+from events.access.facts import SUBJECTS_NAMED_MAX
+from events.log.connect import Client, answering
+from events.log.errors import LogUnavailable
+from events.log.keys import key, partition_of
+from events.processes.postponed import Postponed
+from services.api.context.api_context import Room
+from services.api.context.callers import Author
+from services.api.context.request import caller_of
+
+FLUSH_SECONDS = 1.0
+KEPT_DAYS = 40
+_DAY_SECONDS = 86_400
+
+
+class _Read(msgspec.Struct, eq=False):
+    """One read that waits to be noted."""
+
+    author: Author
+    subjects: tuple[str, ...]
+    what: str
+    through: str
+    error: Exception | None = None
+    is_noted: bool = False
+
+
+class SecretReads:
+    """Notes reads; those that come while others are written are noted together, one fact for each reader and way."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._waiting: list[_Read] = []
+        self._adding, self._writing = threading.Lock(), threading.Lock()
+        self._fetches: Counter[str] = Counter()
+        self._postponed = Postponed(LogUnavailable)
+
+    def note(self, author: Author, subjects: Sequence[str], *, what: str, through: str) -> None:
+        """Have it in the log that somebody reads secrets, or they are not to be shown.
+
+        Raises:
+            LogUnavailable, ConflictPersists: it is not noted.
+        """
+        read = _Read(author, tuple(subjects), what, through)
+        with self._adding:
+            self._waiting.append(read)
+        with self._writing:
+            if not read.is_noted:
+                self._write_waiting()
+        if read.error is not None:
+            raise read.error
+
+    def _write_waiting(self) -> None:
+        with self._adding:
+            waiting, self._waiting = self._waiting, []
+        alike: dict[tuple[Author, str, str], list[_Read]] = {}
+        for one in waiting:
+            alike.setdefault((one.author, one.what, one.through), []).append(one)
+        for (author, what, through), some in alike.items():
+            subjects = tuple(dict.fromkeys(subject for one in some for subject in one.subjects))
+            named = subjects[:SUBJECTS_NAMED_MAX]
+            command = NoteSecretsRead(str(author.by), named, len(subjects), what, through)
+            try:
+                self._room.do(command, author)
+            except Exception as error:  # noqa: BLE001 - whoever reads answers their own; nobody is shown anything
+                for one in some:
+                    one.error = error
+            for one in some:
+                one.is_noted = True
+
+    def fetched(self, device_id: str) -> None:
+        """Count a device's own fetch of what its modules need; kept in Redis a moment later."""
+        self._room.fetches.inc()
+        with self._adding:
+            self._fetches[device_id] += 1
+
+    async def run(self) -> None:
+        """Keep counts until cancelled; what was counted while Redis is away is kept when it is back."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_SECONDS)
+                await run_in_threadpool(self._keep)
+        finally:
+            self._keep()
+
+    def _keep(self) -> None:
+        with self._adding:
+            counted, self._fetches = self._fetches, Counter()
+        if not counted:
+            return
+        try:
+            keep_fetches(self._room.client, counted, partitions=self._room.log.partitions, at=self._room.clock())
+        except LogUnavailable as error:
+            with self._adding:
+                self._fetches.update(counted)
+            self._postponed.failed("counting fetches", error)
+        else:
+            self._postponed.worked("counting fetches")
+
+
+def keep_fetches(client: Client, counted: Counter[str], *, partitions: int, at: int) -> None:
+    """Add to the counts of a day, by device; `at` is in milliseconds."""
+    pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
+    for device_id, count in counted.items():
+        name = fetches_key(partition_of(device_id, partitions), at)
+        pipe.hincrby(name, device_id, count)
+        pipe.expire(name, KEPT_DAYS * _DAY_SECONDS)
+    with answering():
+        pipe.execute()
+
+
+def fetches_of(client: Client, device_id: str, *, partitions: int, at: int) -> dict[str, int]:
+    """How often a device fetched its secrets, by day (UTC), newest first; days without are left out."""
+    partition, found = partition_of(device_id, partitions), {}
+    days = [at - 1000 * _DAY_SECONDS * back for back in range(KEPT_DAYS)]
+    pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
+    for day in days:
+        pipe.hget(fetches_key(partition, day), device_id)
+    with answering():
+        counts = pipe.execute()
+    for day, count in zip(days, counts, strict=True):
+        if count is not None:
+            found[_day(day)] = int(count)
+    return found
+
+
+def fetches_key(partition: int, at: int) -> str:
+    """Where the counts of a partition's devices of one day are."""
+    return key(partition, f"fetches:{_day(at)}")
+
+
+def _day(at: int) -> str:
+    return dt.datetime.fromtimestamp(at / 1000, dt.UTC).date().isoformat()
+
+
+def note_read(request: Request, subjects: Sequence[str], *, what: str) -> None:
+    """Note that a request is about to be answered with secrets; what a device fetches of its own is counted.
+
+    Raises:
+        LogUnavailable, ConflictPersists: it is not noted, and nothing may be shown.
+    """
+    if not subjects:
+        return
+    caller = caller_of(request)
+    reads: SecretReads = request.app.state.secret_reads
+    if caller.device_id is not None:
+        reads.fetched(caller.device_id)
+        return
+    # A scope limits what somebody may write; that they read is not theirs to decide.
+    through = f"{request.method} {request.scope['route'].path}"
+    reads.note(Author(caller.principal), subjects, what=what, through=through)

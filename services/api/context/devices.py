@@ -1,0 +1,28 @@
+"""Devices as the log has them now."""
+
+from events.device.errors import DeviceNotFound
+from events.device.state import DeviceDocument, decode_device
+from events.log.port import Stored
+from services.api.context.api_context import Room
+
+
+def device_document(room: Room, device_id: str) -> DeviceDocument:
+    """A device as the log has it.
+
+    Raises:
+        DeviceNotFound: it is not registered.
+    """
+    (stored,) = room.log.load([device_id])
+    return registered(device_id, stored)
+
+
+def registered(device_id: str, stored: Stored) -> DeviceDocument:
+    """The device of a stored snapshot.
+
+    Raises:
+        DeviceNotFound: it is not registered, or was retired.
+    """
+    document = None if stored.snapshot is None else decode_device(stored.snapshot)
+    if document is None or document.retired:
+        raise DeviceNotFound(device_id)
+    return document

@@ -1,0 +1,80 @@
+"""How rollouts stand, for readers: judged as the scheduler judges them, on the same sets, and nothing is done about it."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from events.deployment.facts import Admission, Kept
+from events.explain.rollout_turn import Order
+from events.log.port import Log
+from events.rollout import saying
+from events.rollout.cohort import place
+from events.rollout.facts import Results, RollbackBegan
+from events.rollout.planner import Judgement, order_of, universe
+from events.rollout.saying import NOT_STARTED
+from events.rollout.state import RolloutDocument
+from events.rollout.words import progress
+from events.view_store.census import CensusReader
+from events.view_store.port import ViewStore
+
+
+class Judging:
+    """Judges for one reader at a time; what it has read of the fleet is read again only where that has moved."""
+
+    def __init__(self, log: Log, views: ViewStore, *, pause: Callable[[float], None] = time.sleep) -> None:
+        self._pause = pause
+        self._census = CensusReader(log, views)
+        self._lock = threading.Lock()
+
+    def judged(self, rollouts: Mapping[str, RolloutDocument], now: int) -> dict[str, Judgement]:
+        """How rollouts stand at a time (milliseconds), all on the same look at the fleet.
+
+        That is once workers have folded what is in the log, or half a second passed; then the sentences say who is behind.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        if not rollouts:
+            return {}
+        with self._lock:
+            self._census.settle(self._pause)
+            return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}
+
+    def results(self, name: str, document: RolloutDocument, now: int) -> Results:
+        """How the devices of a rollout stand at a time (milliseconds), for the record of its end.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        with self._lock:
+            return self._census.results(name, document, now, self._pause)
+
+    def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> Order | None:
+        """Where a device, by its partition and ordinal, comes in a rollout's order as of the last look; `None`: at the end.
+
+        Raises:
+            LogUnavailable: the views cannot be read.
+        """
+        with self._lock:
+            self._census.look(self._census.heads())
+            candidates = universe(document, self._census.of(name, document))
+            if ordinal not in candidates.of_partition(number):
+                return None
+            hashes = self._census.hashes()
+            found = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
+            return Order(found, len(candidates))
+
+
+def says(document: RolloutDocument, judged: Judgement, admission: Admission | Kept = NOT_STARTED) -> str:
+    """What a rollout waits for; where something follows, why that, as it is about to be done.
+
+    `admission` is what its deployment says of itself: once it is over, that decides what its devices have.
+    """
+    if not judged.facts and not document.is_active:
+        return progress(document, admission)
+    if not judged.facts:
+        return judged.says
+    first = judged.facts[0]
+    if isinstance(first, RollbackBegan):
+        return saying.about_to_roll_back(first.reason)
+    return getattr(first, "reason", "") or progress(document)

@@ -1,0 +1,60 @@
+"""What lists of the update service are narrowed and ordered by: as much of OData as its own descriptions name."""
+
+import re
+from collections.abc import Collection, Mapping
+
+from events.canonical import Json
+from services.api.http.errors import BodyInvalid
+
+_CLAUSE = re.compile(r"\s*([A-Za-z/]+)\s+eq\s+('(?:[^']|'')*'|null|true|false)\s*", re.IGNORECASE)
+_AND = re.compile(r"\band\b", re.IGNORECASE)
+
+
+def read_filter(text: str | None, names: Collection[str]) -> dict[str, Json]:
+    """`groupId eq 'a' and deploymentStatus eq null` -> what each property is asked to be; nothing for no filter.
+
+    Raises:
+        BodyInvalid: it is another kind of filter, or asks for another property.
+    """
+    found: dict[str, Json] = {}
+    known = {name.lower(): name for name in names}
+    rest = (text or "").strip()
+    while rest:
+        clause = _CLAUSE.match(rest)
+        name = None if clause is None else known.get(clause[1].lower())
+        if clause is None or name is None or name in found:
+            raise _unsupported(text, names)
+        found[name] = _value(clause[2])
+        rest = rest[clause.end() :]
+        if rest:
+            joint = _AND.match(rest)
+            rest = "" if joint is None else rest[joint.end() :]
+            if not rest.strip():
+                raise _unsupported(text, names)
+    return found
+
+
+def read_order(text: str | None, names: Mapping[str, str]) -> tuple[str, bool] | None:
+    """`deviceCount desc` -> the member to order by, and whether the largest comes first; `None` for no order.
+
+    Raises:
+        BodyInvalid: nothing here is ordered by that.
+    """
+    words = (text or "").split()
+    if not words:
+        return None
+    known = {name.lower(): member for name, member in names.items()}
+    direction = [word.lower() for word in words[1:]]
+    if words[0].lower() not in known or direction not in ([], ["asc"], ["desc"]):
+        raise BodyInvalid(f"orderby is one of {', '.join(names)}, with asc or desc, not {text!r}")
+    return known[words[0].lower()], direction == ["desc"]
+
+
+def _value(literal: str) -> Json:
+    plain = {"null": None, "true": True, "false": False}
+    return plain[literal.lower()] if literal.lower() in plain else literal[1:-1].replace("''", "'")
+
+
+def _unsupported(text: str | None, names: Collection[str]) -> BodyInvalid:
+    can = f"{' and '.join(f'{name} eq ...' for name in names)}" if names else "nothing here"
+    return BodyInvalid(f"this filter is not supported: {(text or '')[:200]!r}; one can filter by {can}")

@@ -1,0 +1,99 @@
+"""An update as the service's clients import it: an import manifest and its file, which the request brings along in `data:` URLs."""
+
+import base64
+import binascii
+import hashlib
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from events.canonical import Json, JsonObject
+from events.manifest.document import content_of
+from events.update.commands import ImportUpdate
+from events.update.names import UpdateId
+from services.api.http.errors import BodyInvalid
+
+HANDLER = "twinfold/manifest:1"
+"""What an import manifest's one step is handled by: its file is a manifest of an edge deployment, or a layer."""
+
+FILE = "content"
+"""The id of an update's one file."""
+
+_DATA = "data:"
+
+
+def command_of(body: Json) -> ImportUpdate:
+    """The command that an import request becomes.
+
+    Nothing is fetched from anywhere: a server that follows URLs reaches what its callers do not (docs/guides/updates.md).
+
+    Raises:
+        BodyInvalid: names what is missing, or does not fit.
+    """
+    match body:
+        case [{"importManifest": {"url": str()} as source, "files": [{"url": str(file_url)}]} as entry]:
+            manifest = _json(_bytes(source, "importManifest"), "importManifest")
+        case _:
+            raise BodyInvalid(
+                "one import has importManifest.url, and one file with its url; child updates are not offered"
+            )
+    match manifest:
+        case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
+            update = UpdateId(provider, name, version)
+        case _:
+            raise BodyInvalid("importManifest: updateId has provider, name and version")
+    match manifest:
+        case {"instructions": {"steps": [{"handler": str(handler)}]}, "files": [dict(file)]} if handler == HANDLER:
+            content = _json(_bytes({**file, "url": file_url}, "files[0]"), "files[0]")
+        case _:
+            raise BodyInvalid(f"importManifest: instructions have one step with the handler {HANDLER}, and one file")
+    return ImportUpdate(
+        update,
+        content_of(content),
+        _compatibility(manifest.get("compatibility", [])),
+        _text(manifest.get("description", ""), "importManifest.description"),
+        _text(entry.get("friendlyName", ""), "friendlyName"),
+    )
+
+
+def _compatibility(value: Json) -> tuple[dict[str, str], ...]:
+    try:
+        return msgspec.convert(value, tuple[dict[str, str], ...])
+    except msgspec.ValidationError as error:
+        raise BodyInvalid(f"importManifest.compatibility is a list of properties and their values: {error}") from error
+
+
+def _text(value: Json, place: str) -> str:
+    if value is not None and not isinstance(value, str):
+        raise BodyInvalid(f"{place} is a text")
+    return value or ""
+
+
+def _bytes(source: JsonObject, place: str) -> bytes:
+    """What a `data:` URL holds, if it is what its size and hash say."""
+    url: str = source["url"]
+    head, comma, rest = url.removeprefix(_DATA).partition(",")
+    if not url.startswith(_DATA) or not comma:
+        raise BodyInvalid(f"{place}: its url holds it, as in data:application/json;base64,...; nothing is fetched")
+    try:
+        data = base64.b64decode(rest, validate=True) if head.endswith(";base64") else unquote_to_bytes(rest)
+    except (binascii.Error, ValueError) as error:
+        raise BodyInvalid(f"{place}: its url is no base64") from error
+    size, hashes = source.get("sizeInBytes", len(data)), source.get("hashes") or {}
+    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    if size != len(data):
+        raise BodyInvalid(f"{place}: it has {len(data)} bytes, not {str(size)[:20]}")
+    if not isinstance(hashes, dict) or hashes.get("sha256", digest) != digest:
+        raise BodyInvalid(f"{place}: its SHA-256 is {digest}, in base64, and not what hashes.sha256 says")
+    return data
+
+
+def _json(data: bytes, place: str) -> Any:
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BodyInvalid(f"{place} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise BodyInvalid(f"{place} is a JSON object")
+    return found

@@ -1,0 +1,109 @@
+"""What the update service's paths have in common: one view for each request, pages, and operations that are done."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Depends, Header, Query, Request, Response
+
+from events.canonical import Json, JsonObject
+from events.log.keys import partition_of
+from events.rollout.sets import FleetSet
+from events.update.names import UpdateId
+from events.view_store.groups import GroupView
+from services.api.context.groups import place_in
+from services.api.context.request import room_of
+from services.api.http.errors import BodyInvalid, NotFound
+from services.api.http.json_answer import JsonAnswer
+
+PREFIX = "/deviceUpdate"
+
+PAGE = 100
+
+_RUNNING = "status eq 'NotStarted' or status eq 'Running'"
+
+
+def update_asked(provider: str, name: str, version: str) -> UpdateId:
+    """The update that a path names."""
+    return UpdateId(provider, name, version)
+
+
+Asked = Annotated[UpdateId, Depends(update_asked)]
+
+Filter = Annotated[str | None, Query(alias="filter")]
+
+OrderBy = Annotated[str | None, Query(alias="orderby")]
+
+IfNoneMatch = Annotated[str | None, Header()]
+
+
+def listed(request: Request, found: Sequence[Any], shown: Callable[[Any], Json] = lambda one: one) -> JsonObject:
+    """A page of a list. Its link says how many came before: of a list that changes meanwhile one may show twice."""
+    start = place_in(_opened(request))[1] + 1
+    page = {"value": [shown(one) for one in found[start : start + PAGE]]}
+    return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
+
+
+def devices_listed(
+    request: Request, view: GroupView, members: FleetSet, shown: Callable[[str, tuple[int, int]], JsonObject]
+) -> JsonObject:
+    """A page of devices; whoever is among them throughout is on one page exactly."""
+    found, place = view.page(members, after=place_in(_opened(request)), limit=PAGE)
+    page = {"value": [shown(name, where) for name, where in found]}
+    return page if place is None else {**page, "nextLink": _link(request, place)}
+
+
+def _opened(request: Request) -> str | None:
+    return room_of(request).continuations.open(request.query_params.get("after"))
+
+
+def _link(request: Request, place: tuple[int, int]) -> str:
+    sealed = room_of(request).continuations.seal(f"{place[0]}:{place[1]}")
+    return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
+
+
+def begun(request: Request, location: str) -> Response:
+    """What was asked for is done; clients look for it under an operation."""
+    return Response(status_code=202, headers={"Operation-Location": versioned(request, location)})
+
+
+def versioned(request: Request, location: str) -> str:
+    """A path with the version that the client speaks."""
+    return f"{location}?{urlencode({'api-version': request.query_params['api-version']})}"
+
+
+def unless_known(found: JsonObject, if_none_match: str | None) -> Response:
+    """An answer with its etag, or 304 to whoever has it already."""
+    headers = {"ETag": found["etag"]}
+    if if_none_match is not None and if_none_match.strip('"') == found["etag"].strip('"'):
+        return Response(status_code=304, headers=headers)
+    return JsonAnswer(found, headers=headers)
+
+
+def only_running(text: str | None) -> bool:
+    """Whether operations are asked for that are not done yet, which is the one filter there is.
+
+    Raises:
+        BodyInvalid: another is asked for.
+    """
+    if text is not None and text.strip() != _RUNNING:
+        raise BodyInvalid(f"this filter is not supported; there is one: {_RUNNING}")
+    return text is not None
+
+
+def place_of(request: Request, device_id: str) -> tuple[int, int] | None:
+    """The partition and ordinal of a device; `None` where the views do not know it."""
+    room = room_of(request)
+    found = room.view.assignment(device_id)
+    return None if found is None else (partition_of(device_id, room.log.partitions), found.ordinal)
+
+
+def condition_of(view: GroupView, device_class: str) -> str:
+    """The condition of a device class.
+
+    Raises:
+        NotFound: there is no such class.
+    """
+    if device_class not in view.classes:
+        raise NotFound(f"there is no device class {device_class[:80]!r}")
+    return view.classes[device_class]

@@ -1,0 +1,154 @@
+"""The update service's paths of updates: import, look, delete."""
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Body, Query, Request, Response
+
+from events.canonical import JsonObject
+from events.update.commands import DeleteUpdate
+from events.update.names import UpdateId
+from services.api.context.groups import View
+from services.api.context.request import author_of, room_of
+from services.api.device_update import shapes
+from services.api.device_update.filters import read_filter
+from services.api.device_update.import_manifest import FILE, command_of
+from services.api.device_update.lists import (
+    PREFIX,
+    Asked,
+    Filter,
+    IfNoneMatch,
+    begun,
+    listed,
+    only_running,
+    unless_known,
+    versioned,
+)
+from services.api.device_update.router import device_update_router
+from services.api.http.errors import NotFound
+
+router = device_update_router("/updates")
+importing = device_update_router()
+
+_UPDATE = "/providers/{provider}/names/{name}/versions/{version}"
+_IMPORT, _DELETE = "import", "delete"
+_KEPT_MS = 7 * 86_400_000
+
+T = TypeVar("T")
+
+
+@router.get("")
+def list_updates(request: Request, view: View, search: str | None = None, filter_: Filter = None) -> JsonObject:
+    """Updates that have all words of `search` in what is said of them; the newest version first."""
+    words = (search or "").replace('"', " ").lower().split()
+    found = [
+        one
+        for one in view.updates.values()
+        if _deployable(filter_)
+        and all(word in f"{one.update.text} {one.description} {one.friendly_name}".lower() for word in words)
+    ]
+    return listed(request, found, shapes.update)
+
+
+@importing.post("/updates:import", status_code=202)
+def import_update(request: Request, instance: str, body: Annotated[Any, Body()]) -> Response:
+    """Import an update; it is there when this is answered."""
+    command = command_of(body)
+    room_of(request).do(command, author_of(request))
+    return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_IMPORT, command.update)}")
+
+
+@router.get("/providers")
+def list_providers(request: Request, view: View) -> JsonObject:
+    """Who made the updates that there are."""
+    return listed(request, sorted({one.provider for one in view.updates}))
+
+
+@router.get("/providers/{provider}/names")
+def list_names(request: Request, view: View, provider: str) -> JsonObject:
+    """What updates of a provider are called."""
+    found = sorted({one.name for one in view.updates if one.provider == provider})
+    return listed(request, _there(found, f"there is no update of the provider {provider[:80]!r}"))
+
+
+@router.get("/providers/{provider}/names/{name}/versions")
+def list_versions(request: Request, view: View, provider: str, name: str, filter_: Filter = None) -> JsonObject:
+    """The versions of an update, the newest first."""
+    found = [one.version for one in view.updates if (one.provider, one.name) == (provider, name)]
+    _there(found, f"there is no update {provider[:80]!r}, {name[:80]!r}")
+    return listed(request, found if _deployable(filter_) else [])
+
+
+@router.get(_UPDATE)
+def get_update(view: View, update: Asked, if_none_match: IfNoneMatch = None) -> Response:
+    """One update."""
+    return unless_known(shapes.update(view.update(update)), if_none_match)
+
+
+@router.delete(_UPDATE, status_code=202)
+def delete_update(request: Request, instance: str, update: Asked) -> Response:
+    """Delete an update; it is gone when this is answered."""
+    room_of(request).do(DeleteUpdate(update), author_of(request))
+    return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_DELETE, update)}")
+
+
+@router.get(f"{_UPDATE}/files")
+def list_files(request: Request, view: View, update: Asked) -> JsonObject:
+    """The ids of an update's files: it has one."""
+    view.update(update)
+    return listed(request, [FILE])
+
+
+@router.get(f"{_UPDATE}/files/{{file}}")
+def get_file(view: View, update: Asked, file: str, if_none_match: IfNoneMatch = None) -> Response:
+    """What is known of an update's file."""
+    document = view.update(update)
+    if file != FILE:
+        raise NotFound(f"an update has one file, {FILE!r}")
+    return unless_known(shapes.file(document), if_none_match)
+
+
+@router.get("/operations")
+def list_operations(
+    request: Request, view: View, filter_: Filter = None, top: Annotated[int | None, Query(ge=0)] = None
+) -> JsonObject:
+    """The imports of the last week. None of them runs: each was done before it was answered."""
+    since = room_of(request).clock() - _KEPT_MS
+    newest = sorted(view.updates.values(), key=lambda one: -one.imported_at)
+    found = [] if only_running(filter_) else [one for one in newest if one.imported_at > since]
+    return listed(
+        request, found[:top], lambda one: shapes.operation(_operation(_IMPORT, one.update), one, at=one.imported_at)
+    )
+
+
+@router.get("/operations/{operation}")
+def get_operation(
+    request: Request, view: View, instance: str, operation: str, if_none_match: IfNoneMatch = None
+) -> Response:
+    """What became of an import, or of a deletion: whether the update is there."""
+    kind, *parts = operation.split(":")
+    update = UpdateId(*parts) if len(parts) == 3 else None  # noqa: PLR2004 - provider, name and version
+    document = None if update is None else view.updates.get(update)
+    if update is None or update.problem or kind != (_DELETE if document is None else _IMPORT):
+        raise NotFound(f"there is no operation {operation[:200]!r}")
+    if document is None:
+        return unless_known(shapes.operation(operation, None, at=room_of(request).clock()), if_none_match)
+    path = _UPDATE.format(provider=update.provider, name=update.name, version=update.version)
+    location = versioned(request, f"{PREFIX}/{instance}/updates{path}")
+    return unless_known(
+        shapes.operation(operation, document, at=document.imported_at, location=location), if_none_match
+    )
+
+
+def _operation(kind: str, update: UpdateId) -> str:
+    return f"{kind}:{update.provider}:{update.name}:{update.version}"
+
+
+def _deployable(filter_: str | None) -> bool:
+    """Whether deployable updates are asked for: there are no others."""
+    return read_filter(filter_, ("isDeployable",)).get("isDeployable", True) is True
+
+
+def _there(found: list[T], why: str) -> list[T]:
+    if not found:
+        raise NotFound(why)
+    return found

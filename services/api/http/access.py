@@ -1,0 +1,83 @@
+"""What a route declares of its requests: who may send them, whether they look at the past, and what they cost."""
+
+import enum
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from typing_extensions import override
+
+from events.access.rights import Right
+from services.api.http.request_costs import Cost
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+class Open(enum.Enum):
+    """Routes that require no permission: without credentials, or with any valid ones."""
+
+    ANYBODY = "anybody"
+    AUTHENTICATED = "authenticated"
+
+
+Permissions = frozenset[Right] | Open
+"""All of the rights, or none at all."""
+
+REGISTRY_READ, REGISTRY_WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
+TWIN_READ, TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRITE})
+ADMIN, AUDIT_READ = frozenset({Right.ADMIN}), frozenset({Right.AUDIT_READ})
+SERVICE_CONNECT = frozenset({Right.SERVICE_CONNECT})
+
+_DECLARED = "declared_access"
+
+
+class Access(msgspec.Struct, frozen=True):
+    """The declaration of a route, and the decorator of a handler that attaches it.
+
+    With `own`, credentials of the device that the path names suffice, and those of the module that it names; a text is the
+    name of that module where it is no variable of the path.
+
+    `scope` says what becomes of a caller that is limited to a scope: `closed` refuses the request; with `device` the device of
+    the path has to be within the scope; with `new device` it may not be registered yet, and the producer decides; with
+    `handler` the handler keeps its answer within the scope.
+
+    `at` is True where the route answers for the past, and False where it overlooks the parameter, as any that it does not
+    know. A text refuses the parameter for that reason; the empty text has the reason of all such routes.
+
+    `cost` is `None` for what most reads and writes cost.
+    """
+
+    permissions: Permissions
+    own: bool | str = False
+    scope: Literal["closed", "device", "new device", "handler"] = "closed"
+    at: bool | str = ""
+    cost: Cost | None = None
+
+    def __call__(self, handler: H) -> H:
+        """Attach the declaration to a handler, for all of its routes."""
+        setattr(handler, _DECLARED, self)
+        return handler
+
+
+class DeclaringRouter(APIRouter):
+    """A router that declares for its routes: `read` for GET and `write` for others, unless the handler has its own."""
+
+    def __init__(self, *, read: Access | None = None, write: Access | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._read, self._write = read, write
+
+    @override
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().add_api_route(path, endpoint, **options)
+        route = self.routes[-1]
+        assert isinstance(route, APIRoute)
+        # On the route and not on the handler: one handler may have a route that reads and another that writes.
+        setattr(route, _DECLARED, self._read if route.methods == {"GET"} else self._write)
+
+
+def access_of(route: object) -> Access | None:
+    """What a route declares: its handler, else its router; `None` where neither does."""
+    declared: Access | None = getattr(getattr(route, "endpoint", None), _DECLARED, None)
+    return declared or getattr(route, _DECLARED, None)

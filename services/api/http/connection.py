@@ -1,0 +1,124 @@
+"""One HTTP connection: uvicorn's, with a limit on the time until a request begins, and our words for what is no HTTP."""
+
+import asyncio
+import time
+from typing import Any
+
+import h11
+import msgspec
+import uvicorn
+from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from services.api.http.errors import BAD_REQUEST, hub_body
+
+HEADERS_BYTES_MAX = 32 * 1024
+"""What the first line and the headers of a request take together at most."""
+
+
+class StrictFraming(h11.Connection):
+    """Refuses a request whose end could be found in two ways (RFC 9112, section 6.1).
+
+    h11 ignores the Content-Length of such a request. A proxy in front that ignores the Transfer-Encoding instead would take
+    the rest of the body for the next request, of another caller.
+    """
+
+    refusal = ""
+    """Why the last request was refused here; empty where h11 refused it."""
+
+    @override
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.refusal = _framing_problem(event)
+            if self.refusal:
+                raise h11.RemoteProtocolError(self.refusal)
+        return event
+
+
+def _framing_problem(request: h11.Request) -> str:
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" not in names:
+        return ""
+    if b"content-length" in names:
+        return "a request has the header Content-Length or Transfer-Encoding, not both; leave one out"
+    if request.http_version < b"1.1":
+        return "Transfer-Encoding takes HTTP/1.1; send Content-Length"
+    return ""
+
+
+def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
+    """The class of connections on which the headers of a request are here within this time, or nothing is any more.
+
+    The rest of a body that was not wanted counts as time until the next request.
+    """
+
+    class Connection(H11Protocol):
+        _until_request: asyncio.TimerHandle | None = None
+
+        @override
+        def __init__(self, config: uvicorn.Config, *args: Any, **more: Any) -> None:
+            super().__init__(config, *args, **more)
+            self.conn: StrictFraming = StrictFraming(h11.SERVER, HEADERS_BYTES_MAX)
+
+        @override
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait_for_a_request()
+
+        @override
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._wait_no_more()
+            super().connection_lost(exc)
+
+        @override
+        def handle_events(self) -> None:
+            super().handle_events()
+            request: Any = self.cycle  # None before the first one
+            if request is not None and not request.response_complete:
+                self._wait_no_more()
+
+        @override
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.cycle.response_complete:
+                self._wait_for_a_request()
+
+        @override
+        def shutdown(self) -> None:
+            # A transport of TLS that is closed for a second time cannot be aborted any more, and the server would wait.
+            if not self.transport.is_closing():
+                super().shutdown()
+
+        @override
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+                self.transport.close()  # In the middle of an answer there is no place for another.
+                return
+            at = time.time_ns() // 1_000_000
+            body = msgspec.json.encode(hub_body(BAD_REQUEST, self.conn.refusal or msg, request_id="none", at=at))
+            headers = [
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("iothub-errorcode", BAD_REQUEST.code),
+                ("connection", "close"),
+            ]
+            answer = h11.Response(status_code=BAD_REQUEST.status, headers=headers, reason="Bad Request")
+            for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+        def _wait_for_a_request(self) -> None:
+            self._wait_no_more()
+            self._until_request = self.loop.call_later(seconds_max, self._end)
+
+        def _end(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.close()
+
+        def _wait_no_more(self) -> None:
+            if self._until_request is not None:
+                self._until_request.cancel()
+                self._until_request = None
+
+    return Connection

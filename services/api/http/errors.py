@@ -1,0 +1,306 @@
+"""One table from typed errors to statuses and codes (contract/hub.md §1.10)."""
+
+import datetime as dt
+
+import msgspec
+
+from events.access import errors as access
+from events.audit import errors as audit
+from events.canonical import JsonObject
+from events.deployment import errors as deployment
+from events.device import errors as device
+from events.fleet import errors as fleet
+from events.history import errors as history
+from events.log import errors as log
+from events.manifest.errors import ManifestInvalid
+from events.notification.positions import PositionsInvalid
+from events.preview import errors as preview
+from events.producer import errors as producer
+from events.query.errors import QueryInvalid
+from events.readiness import errors as readiness
+from events.rollout import errors as rollout
+from events.secrets import errors as secrets
+from events.targeting.errors import ConditionInvalid
+from events.update import errors as update
+from events.view_store.querying import ContinuationInvalid
+from events.webhook.errors import WebhookError, WebhookNotFound
+
+RETRY_AFTER_SECONDS = 1
+_TEXT_CHARACTERS_MAX = 4000
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """How an error is told over HTTP; `temporary` ones come with Retry-After. `number` is 0 where the hub's is not known."""
+
+    status: int
+    code: str
+    temporary: bool = False
+    number: int = 0
+
+
+class BodyInvalid(Exception):
+    """A request's body is not JSON, or not of the shape that is asked for."""
+
+
+class ContentMissing(Exception):
+    """Every configuration comes with its content, though an update lets it pass (contract/hub.md §0 item 3)."""
+
+    def __init__(self) -> None:
+        super().__init__("content is missing; send it with every request, as it stands")
+
+
+class PathInvalid(Exception):
+    """A path that names nothing, and could be read in several ways."""
+
+    def __init__(self) -> None:
+        super().__init__("a path has no control characters")
+
+
+class EtagMissing(Exception):
+    """Deleting an identity takes a condition (contract/hub.md §1.9)."""
+
+    def __init__(self) -> None:
+        super().__init__("Etag missing: send If-Match with the etag, or * for any")
+
+
+class Unauthorized(Exception):
+    """Nobody knows who the request is from. One text for all that can be wrong with credentials: it tells of no name and no key."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the credentials are missing, wrong or expired; the header Authorization takes a token, or a shared access"
+            " signature with a key of a policy, a device or a module that covers the path (docs/reference/api.md)"
+        )
+
+
+class Forbidden(Exception):
+    """It is known who the request is from, and they may not do this; `why` ends the sentence."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"these credentials do not allow that: {why}")
+
+
+class RequestNotLocal(Exception):
+    """With open access, the request could be that of a web page that the operator happens to look at."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"with open access, requests come from programs of this machine: {why}")
+
+
+class NotJson(Exception):
+    """With open access, a body is declared as JSON: a web page cannot send that here without asking first."""
+
+    def __init__(self, content_type: str | None) -> None:
+        given = "missing" if content_type is None else repr(content_type[:80])
+        super().__init__(
+            f"the header Content-Type is {given}; send application/json, or application/x-ndjson for lines of JSON"
+        )
+
+
+class ModulesOutOfReach(Exception):
+    """A policy's signature reaches no modules of a device that is missing or disabled (contract/hub.md §1.5)."""
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(f"device {device_id[:140]!r} is not registered, or is disabled")
+        self.device_id = device_id
+
+
+class Throttled(Exception):
+    """They ask too much (contract/hub.md §1.10); the text is the hub's, which clients look at."""
+
+    def __init__(self, what: str, seconds: int) -> None:
+        super().__init__(
+            f"The request has been throttled. Wait {seconds} seconds and try again. Operation type: {what}"
+        )
+        self.what, self.seconds = what, seconds
+
+
+class TooManyAtOnce(Exception):
+    """One caller has as many requests under way as one may, and as many waiting for their turn."""
+
+    def __init__(self, running_max: int, waiting_max: int) -> None:
+        super().__init__(
+            f"The request has been throttled: of one caller {running_max} requests of this kind run at once and"
+            f" {waiting_max} wait. Send the next when one is answered"
+        )
+        self.running_max, self.waiting_max = running_max, waiting_max
+
+
+class NotInThePast(Exception):
+    """The request asks for the past where there is none."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"`at` cannot be answered here: {why}")
+
+
+class IdempotencyKeyReused(Exception):
+    """The key of a request came with another request before."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Idempotency-Key came with another request in the last 24 hours; send the very same request again,"
+            " or another one with a key of its own"
+        )
+
+
+class NotFound(Exception):
+    """There is nothing of that name."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+
+
+class OutOfDeviceScope(Exception):
+    """A gateway asks about a device that is not below it."""
+
+    def __init__(self, gateway: str, device_id: str) -> None:
+        super().__init__(f"{gateway[:140]} is not a gateway of {device_id[:140]!r}: set it as the parent first")
+
+
+class DeviceNotOnline(Exception):
+    """A direct method reaches only a device that is connected, and no device can be connected to this version."""
+
+    def __init__(self, subject: str, method: str) -> None:
+        super().__init__(
+            f"{subject[:300]} is not connected, so that {method[:100]!r} cannot be called; this version has no endpoint"
+            " for connections of devices"
+        )
+
+
+class NotOffered(Exception):
+    """The contract has it, and nothing here answers for it (docs/guides/updates.md)."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"twinfold does not offer this: {why}")
+
+
+_ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid", number=400004)
+_PRECONDITION = Answer(412, "PreconditionFailed", number=412001)
+_UNAUTHORIZED = Answer(401, "IotHubUnauthorizedAccess", number=401002)
+_TOO_LARGE = Answer(413, "MessageTooLarge", number=413001)
+BUSY = Answer(503, "ServiceUnavailable", temporary=True)
+TOO_MANY = Answer(429, "ThrottlingException", temporary=True, number=429001)
+INTERNAL = Answer(500, "ServerError")
+METHOD_NOT_ALLOWED = 405
+_BY_STATUS = {
+    404: Answer(404, "NotFound"),
+    METHOD_NOT_ALLOWED: Answer(METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+    408: Answer(408, "RequestTimeout"),
+    413: _TOO_LARGE,
+}
+
+DAMAGE = (fleet.CannotFold, log.UnreadableFact, log.LogLostItsTail, history.HistoryDiffers)
+"""A fact is in the way, and stays there until an operator decides on it; these errors name facts of anybody."""
+
+_TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
+    ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
+    ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
+    ((DeviceNotOnline,), Answer(404, "DeviceNotOnline", number=404103)),
+    ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
+    ((readiness.WaiverNotFound,), Answer(404, "WaiverNotFound")),
+    ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),
+    ((NotFound, WebhookNotFound), Answer(404, "NotFound")),
+    ((update.UpdateNotFound,), Answer(404, "UpdateNotFound")),
+    ((update.GroupNotFound,), Answer(404, "GroupNotFound")),
+    ((update.GroupDeploymentNotFound,), Answer(404, "DeploymentNotFound")),
+    ((update.UpdateExists,), Answer(409, "UpdateAlreadyExists")),
+    ((update.GroupDeploymentExists,), Answer(409, "DeploymentAlreadyExists")),
+    ((update.UpdateInUse,), Answer(409, "UpdateInUse")),
+    ((update.GroupBusy, update.GroupDeploymentForbidden), Answer(409, "DeploymentStateConflict")),
+    ((NotOffered,), Answer(501, "NotImplemented")),
+    ((access.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
+    ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
+    ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
+    ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),
+    ((deployment.ScheduleForbidden,), Answer(409, "ConfigurationStateConflict")),
+    ((rollout.RolloutExists,), Answer(409, "RolloutAlreadyExists")),
+    (
+        (rollout.NotToBeRolledOut, rollout.RolloutForbidden, rollout.RolloutActive),
+        Answer(409, "RolloutStateConflict"),
+    ),
+    ((device.TooManyModules,), Answer(413, "TooManyModulesOnDevice", number=413003)),
+    ((deployment.DeploymentsFull,), Answer(413, "ConfigurationCountLimitExceeded")),
+    ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
+    ((preview.PreviewDiffers, preview.PreviewTokenInvalid), Answer(412, "PreviewDiffers")),
+    ((preview.PreviewRequired,), Answer(428, "PreviewRequired")),
+    ((preview.ListMissing,), Answer(404, "NotFound")),
+    ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
+    ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
+    ((ManifestInvalid, ContentMissing, readiness.NotReady), Answer(400, "InvalidConfigurationContent")),
+    ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
+    ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
+    ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
+    ((log.FactTooLarge,), _TOO_LARGE),
+    (
+        (
+            log.LogUnavailable,
+            log.DepotUnavailable,
+            secrets.SecretsUnavailable,
+            producer.ConflictPersists,
+            preview.PreviewBehind,
+        ),
+        BUSY,
+    ),
+    (DAMAGE, Answer(500, "LogDamaged")),
+    ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), Answer(500, "ArchiveDamaged")),
+    (
+        (
+            device.DeviceError,
+            deployment.DeploymentError,
+            rollout.RolloutError,
+            producer.ProducerError,
+            secrets.SecretsError,
+            access.AccessError,
+            readiness.ReadinessError,
+            WebhookError,
+            update.UpdateError,
+        ),
+        _ARGUMENT,
+    ),
+    ((audit.SearchInvalid, audit.PlaceInvalid), _ARGUMENT),
+    ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
+    (
+        (NotInThePast, history.MomentInvalid, history.MomentAhead, history.MomentTooEarly, history.PastIsFixed),
+        _ARGUMENT,
+    ),
+    ((RequestNotLocal,), Answer(403, "Forbidden")),
+    ((NotJson,), Answer(415, "UnsupportedMediaType")),
+    ((Unauthorized, Forbidden, ModulesOutOfReach, OutOfDeviceScope), _UNAUTHORIZED),
+    ((IdempotencyKeyReused,), Answer(422, "IdempotencyKeyReused")),
+    # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
+    ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
+    ((TooManyAtOnce,), TOO_MANY),
+)
+
+EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
+
+
+def answer_of(error: Exception) -> Answer:
+    """The status and code of an expected error; the first line of the table that fits."""
+    return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))
+
+
+def text_of(error: Exception, *, is_limited: bool = False) -> str:
+    """What an error says, as far as anybody reads; a manifest can have as many problems as it has members.
+
+    Who `is_limited` to some devices is not told of a fact that may be another's.
+    """
+    if is_limited and isinstance(error, DAMAGE):
+        return "a fact of the log is in the way, and whoever runs twinfold has to decide on it"
+    text = str(error)
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … and more of this"
+
+
+def answer_of_status(status: int) -> Answer:
+    """The code of what the web framework refuses."""
+    return _BY_STATUS.get(status, Answer(status, _ARGUMENT.code))
+
+
+def hub_body(answer: Answer, message: str, *, request_id: str, at: int) -> JsonObject:
+    """The envelope of the hub's paths (contract/hub.md §1.10); `at` is in milliseconds."""
+    time = dt.datetime.fromtimestamp(at / 1000, dt.UTC).strftime("%m/%d/%Y %H:%M:%S")
+    body: JsonObject = {
+        "Message": f"ErrorCode:{answer.code};{message}",
+        "ExceptionMessage": f"Tracking ID:{request_id}-G:0-TimeStamp:{time}",
+    }
+    return {**body, "errorCode": answer.number} if answer.number else body

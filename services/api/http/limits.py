@@ -1,0 +1,137 @@
+"""What a request's body may take: bytes, time until they are here, values in its JSON; and a turn of its caller's."""
+
+import asyncio
+import math
+from collections import deque
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from events.unique_names import NameTwice, check_unique_names
+from services.api.http.json_bounds import JsonOutOfBounds, JsonTooLarge, check_bounds
+from services.api.http.request_costs import Cost
+from services.api.http.route_index import RouteMatch
+from services.api.http.turns import Fairness
+
+_AHEAD_BYTES = 64 * 1024
+"""So much of a body is read before its caller's turn: a slow sender takes no turn from others of the same caller."""
+
+
+class BodyTooLarge(HTTPException):
+    """The body has more bytes than it may."""
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(413, f"a request to this path has at most {bytes_max} bytes; send several")
+
+
+class BodyOutOfBounds(HTTPException):
+    """The body is JSON of more values than are read, nested too deep, or with a member twice."""
+
+    def __init__(self, why: JsonOutOfBounds | NameTwice) -> None:
+        super().__init__(413 if isinstance(why, JsonTooLarge) else 400, f"the body is not read: {why}")
+
+
+class BodyTooSlow(HTTPException):
+    """The body did not come in time."""
+
+    def __init__(self, seconds_max: float) -> None:
+        super().__init__(408, f"a request's body is here within {seconds_max:g} seconds; send it again")
+
+
+class BodyCutOff(HTTPException):
+    """The client that sent it went away before its end; nobody reads the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(400, "the body ended early")
+
+
+class RequestLimits:
+    """Lets a request through once its body is within the limits of its path, and in its caller's turn.
+
+    Bodies that are read line by line are passed on as they come, and held to the bytes and the time alone.
+    """
+
+    def __init__(self, app: ASGIApp, *, bytes_max: int, seconds_max: float) -> None:
+        self._app = app
+        self._bytes_max = bytes_max
+        self._seconds_max = seconds_max
+        self._fairness = Fairness()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            BodyTooLarge, BodyOutOfBounds, BodyTooSlow, BodyCutOff: before the handler, or inside it as it reads lines.
+            TooManyAtOnce: too many of the caller's requests wait already.
+        """
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route: RouteMatch = scope["state"]["route"]
+        cost = route.cost(scope["query_string"])
+        caller = scope["state"]["caller"]
+        scope["state"]["fairness"] = self._fairness
+        body = _Body(scope, receive, bytes_max=min(cost.bytes_max, self._bytes_max), seconds_max=self._seconds_max)
+        await body.read(_AHEAD_BYTES)
+        async with self._fairness.turn(str(caller.principal), cost.work):
+            if not cost.lines:
+                await body.read(math.inf)
+                _check(body, cost, names=scope["path"].startswith("/v1/"))
+            await self._app(scope, body.receive, send)
+
+
+def _check(body: "_Body", cost: Cost, *, names: bool) -> None:
+    # The hub's paths take the last of two members of one name, as the hub does.
+    try:
+        check_bounds(body.so_far, values_max=cost.values_max)
+        if names:
+            check_unique_names(body.so_far)
+    except (JsonOutOfBounds, NameTwice) as error:
+        raise BodyOutOfBounds(error) from None
+
+
+class _Body:
+    """A request's body: read in part before the handler asks for it, and passed on to the handler all the same."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, bytes_max: int, seconds_max: float) -> None:
+        self.bytes_max = bytes_max
+        self._receive, self._seconds_max, self._seconds_left = receive, seconds_max, seconds_max
+        headers = dict(scope["headers"])
+        self._length = int(headers.get(b"content-length", 0))
+        self._more = self._length > 0 or b"transfer-encoding" in headers
+        self._bytes = 0
+        self._ahead: deque[Message] = deque()
+
+    @property
+    def so_far(self) -> bytes:
+        """What was read, and not passed on yet."""
+        return b"".join(message.get("body", b"") for message in self._ahead)
+
+    async def read(self, bytes_enough: float) -> None:
+        """Read ahead until there are so many bytes, or all."""
+        while self._more and self._bytes < bytes_enough:
+            self._ahead.append(await self._next())
+
+    async def receive(self) -> Message:
+        """As ASGI has it, for the handler."""
+        if self._ahead:
+            return self._ahead.popleft()
+        return await (self._next() if self._more else self._receive())
+
+    async def _next(self) -> Message:
+        if self._length > self.bytes_max:
+            raise BodyTooLarge(self.bytes_max)
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, self._seconds_left))
+        except TimeoutError:
+            raise BodyTooSlow(self._seconds_max) from None
+        self._seconds_left -= clock() - start
+        if message["type"] == "http.disconnect":
+            raise BodyCutOff
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self.bytes_max:
+            raise BodyTooLarge(self.bytes_max)
+        self._more = message.get("more_body", False)
+        return message

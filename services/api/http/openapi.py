@@ -1,0 +1,72 @@
+"""How answers are described in OpenAPI: what all descriptions have in common, headers, and the ways of refusing."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+def _named(member: str) -> str:
+    return to_camel(member).replace("X509t", "x509T").replace("x509t", "x509T")
+
+
+class Answered(BaseModel):
+    """An object with these members and no others, named as JSON names things."""
+
+    model_config = ConfigDict(alias_generator=_named, extra="forbid")
+
+
+class Error(Answered):
+    """A code, a sentence, and the id under which the logs know the request."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+class ErrorAnswer(Answered):
+    """An error of our own paths."""
+
+    error: Error
+
+
+def header(text: str, *, required: bool = True) -> dict[str, Any]:
+    """A header of an answer."""
+    return {"description": text, "required": required, "schema": {"type": "string"}}
+
+
+ETAG = {"ETag": header("What If-Match takes, in quotes.")}
+
+
+PAGED = {
+    "x-ms-item-type": header("Twin, Raw or DeviceJob."),
+    "x-ms-continuation": header("Asks for the next page; not there on the last one.", required=False),
+}
+
+
+def answers(
+    model: Any, status: int = 200, *, headers: dict[str, Any] | None = None, **others: str
+) -> dict[int | str, dict[str, Any]]:
+    """The entry of a route: its answer with its own headers, and what else may come, as in `s204="nothing new"`."""
+    said: dict[int | str, dict[str, Any]] = {status: {"model": model, **({"headers": headers} if headers else {})}}
+    return {**said, **{int(name[1:]): {"description": text} for name, text in others.items()}}
+
+
+def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """How every path of a router refuses."""
+    said = {
+        400: "The request breaks a rule; the message names the element and the rule.",
+        401: "Nobody knows who the request is from, or it is not for them.",
+        403: "With open access: it comes from a web page of another origin, or the host is not that of loopback.",
+        404: "There is no such thing.",
+        409: "There is one already, or it does not go together with what stands.",
+        408: "The body did not come in time; send it again.",
+        412: "The etag is not the one that stands, a delete came without, or the outcome is not what the preview showed.",
+        413: "It does not fit into one fact, or into one request (docs/reference/api.md, Limits).",
+        415: "With open access: its body is not declared as JSON.",
+        422: "Its Idempotency-Key came with another request before.",
+        428: "It affects so many devices that it needs the token of a preview (docs/guides/preview.md).",
+        429: "It is too much at once; the message says how long to wait, or that an answer has to come first.",
+        503: "Redis does not answer; ask again after `Retry-After` seconds.",
+    }
+    return {status: {"model": model, "description": text} for status, text in said.items()}

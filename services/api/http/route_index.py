@@ -1,0 +1,118 @@
+"""Which route a request is for: known before its body is read, without trying all routes one by one."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.routing import BaseRoute
+
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access, access_of
+from services.api.http.request_costs import READ, WRITE, Cost
+from services.api.http.turns import Work
+
+_READ_METHODS = {"GET", "HEAD", "OPTIONS"}
+_NO_ROUTE_READ, _NO_ROUTE_WRITE = Access(REGISTRY_READ), Access(REGISTRY_WRITE)
+
+
+class RoutesUndeclared(Exception):
+    """Routes that do not declare who may use them, or declare what does not fit their paths; says which."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(f"every route declares its access (services/api/http/access.py): {'; '.join(problems)}")
+
+
+class RouteMatch(msgspec.Struct, frozen=True):
+    """A request's route, and the device and module that its path names.
+
+    `exists` is false where no route has the path and the method: the request is authorized, and answered by 404 or 405.
+    """
+
+    method: str
+    path: str
+    access: Access
+    device_id: str | None = None
+    module_id: str | None = None
+    exists: bool = True
+
+    def cost(self, query: bytes) -> Cost:
+        """What the request is held to; a look at the past and a preview are long work on every route."""
+        cost = self.access.cost or (READ if self.method in _READ_METHODS else WRITE)
+        if b"at=" in query or b"preview=" in query:
+            return msgspec.structs.replace(cost, work=Work.LONG)
+        return cost
+
+
+class _Route(msgspec.Struct, frozen=True):
+    methods: frozenset[str]
+    path: re.Pattern[str]
+    access: Access
+
+
+class RouteIndex:
+    """The routes of an application by the first segment of their paths, or the first two under `/v1`.
+
+    Takes the same route as the framework does: of those whose path fits, the first that has the method.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        """Index all routes, those of included routers too.
+
+        Raises:
+            RoutesUndeclared: some declare nothing, or nothing that fits.
+        """
+        self._routes: dict[str, list[_Route]] = {}
+        problems: list[str] = []
+        for context in iter_route_contexts(routes):
+            path, methods = context.path or "", frozenset(context.methods or ())
+            access = access_of(context.original_route)
+            problems += (f"{' '.join(sorted(methods))} {path} {problem}" for problem in _problems(context, access))
+            if access is not None:
+                self._routes.setdefault(_head(path), []).append(_Route(methods, context.path_regex, access))
+        if problems:
+            raise RoutesUndeclared(problems)
+
+    def match(self, method: str, path: str) -> RouteMatch:
+        """The route of a request; `path` is decoded, and `method` is written as it came.
+
+        A method that a path does not have requires what another one of the path does, if possible one that reads or writes as
+        well. A path without a route requires the permission to read or write the registry.
+        """
+        fitting: list[tuple[_Route, re.Match[str]]] = []
+        for route in self._routes.get(_head(path), ()):
+            fields = route.path.match(path)
+            if fields is None:
+                continue
+            if method in route.methods:
+                return _match(method, path, route, fields, exists=True)
+            fitting.append((route, fields))
+        reads = method in _READ_METHODS
+        if not fitting:
+            return RouteMatch(method, path, _NO_ROUTE_READ if reads else _NO_ROUTE_WRITE, exists=False)
+        alike = (each for each in fitting if ("GET" in each[0].methods) is reads)
+        return _match(method, path, *next(alike, fitting[0]), exists=False)
+
+
+def _match(method: str, path: str, route: _Route, fields: re.Match[str], *, exists: bool) -> RouteMatch:
+    names = fields.groupdict()
+    return RouteMatch(method, path, route.access, names.get("device_id"), names.get("module_id"), exists=exists)
+
+
+def _head(path: str) -> str:
+    """The part of a path that no route has a variable in."""
+    segments = path.split("/", 3)[1:3]
+    return "/".join(segments if segments[:1] == ["v1"] else segments[:1])
+
+
+def _problems(route: RouteContext, access: Access | None) -> Iterator[str]:
+    if access is None:
+        yield "declares nothing"
+        return
+    path = route.path or ""
+    if "{" in _head(path):
+        yield "begins with a variable"
+    names_device = "{device_id}" in path
+    if (access.own or access.scope in {"device", "new device"}) and not names_device:
+        yield "declares something of a device, and its path names none"
+    if access.scope == "handler" and names_device:
+        yield "leaves the device of its path to the handler"

@@ -1,0 +1,1 @@
+"""The paths of IoT Hub, in its shapes (contract/hub.md)."""

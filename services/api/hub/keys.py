@@ -1,0 +1,118 @@
+"""Keys of identities: made where a client wants new ones, and shown to those who may read the registry."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import msgspec
+from fastapi import Request
+from msgspec import UnsetType
+
+from events.canonical import JsonObject
+from events.device.authentication import KEYS, THUMBPRINTS, X509_TYPES
+from events.device.commands import DeviceCommand, UpdateDevice, UpdateModule
+from events.device.state import DeviceDocument, decode_device
+from events.producer.decision import subjects_of
+from events.producer.errors import Together
+from events.secrets.errors import SecretNotFound
+from events.secrets.references import references
+from events.secrets.taking import new_key
+from events.secrets.vault import Vault
+from services.api.auth.secret_reads import note_read
+from services.api.context.api_context import Room
+from services.api.context.request import room_of
+from services.api.hub.bodies import AuthenticationBody
+
+IdentityChange = DeviceCommand | Together
+C = TypeVar("C", bound=IdentityChange)
+
+_NOBODY: JsonObject = {"type": "none"}
+
+
+def authentication_of(body: AuthenticationBody | None, *, module: bool = False) -> dict[str, Any]:
+    """What a client sent, as a command takes it: null, "" and {} all want new keys (contract/hub.md §1.5)."""
+    body = body or AuthenticationBody()
+    if body.type in {None, "sas"} or (module and body.type == "none"):
+        given = body.symmetric_key or {}
+        if not any(given.get(name) for name in KEYS):
+            given = {name: new_key() for name in KEYS}
+        return {"type": "sas", "symmetricKey": {name: given.get(name) for name in KEYS}}
+    if body.type == "selfSigned":
+        given = body.x509_thumbprint or {}
+        first = given.get("primaryThumbprint") or given.get("secondaryThumbprint")
+        return {"type": "selfSigned", "x509Thumbprint": {name: given.get(name) or first for name in THUMBPRINTS}}
+    return {"type": body.type}
+
+
+def without_present_keys(room: Room, commands: Sequence[C]) -> list[C]:
+    """The commands, with `authentication` left out of each update that sends the keys that its identity already has.
+
+    Service clients read an identity, change one member and send all of it back. Sealed anew, the same keys would count as a
+    change. Only the first command on a device is compared: an earlier one of the same request may change its keys.
+    """
+    first: dict[str, int] = {}
+    for number, command in enumerate(commands):
+        first.setdefault(subjects_of(command)[0], number)
+    updates: dict[str, UpdateDevice | UpdateModule] = {}
+    for device_id, number in first.items():
+        change: IdentityChange = commands[number]
+        if isinstance(change, UpdateDevice | UpdateModule) and "symmetricKey" in (change.authentication or {}):
+            updates[device_id] = change
+    documents = zip(updates, room.log.load(list(updates)), strict=True)
+    cleaned = list(commands)
+    for device_id, stored in documents:
+        update = updates[device_id]
+        present = None if stored.snapshot is None else _authentication_in(decode_device(stored.snapshot), update)
+        if present is not None and _left_of(room.vault.opened, present) == update.authentication:
+            cleaned[first[device_id]] = cast("C", msgspec.structs.replace(update, authentication=None))
+    return cleaned
+
+
+def _authentication_in(document: DeviceDocument, command: UpdateDevice | UpdateModule) -> JsonObject | None:
+    if isinstance(command, UpdateDevice):
+        return document.authentication or None
+    module = document.modules.get(command.module_id)
+    return None if module is None else module.authentication or None
+
+
+def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType]) -> list[JsonObject]:
+    """Authentications by their subjects, in the hub's shape, with keys in plain; all are opened in one round trip.
+
+    That they are read is noted before. Keys that were erased are null, and so are lost ones; all others are shown.
+    """
+    room = room_of(request)
+    known = [one if isinstance(one, dict) else {} for one in authentications.values()]
+    with_keys = [subject for subject, one in zip(authentications, known, strict=True) if references(one)]
+    note_read(request, with_keys, what="keys")
+    vault = room.vault.opened
+    try:
+        opened: Any = vault.reveal_left({str(number): one for number, one in enumerate(known)}, instead=None)
+    except SecretNotFound:
+        return [_shape(_left_of(vault, one)) for one in known]
+    return [_shape(opened[str(number)]) for number in range(len(known))]
+
+
+def _left_of(vault: Vault, authentication: JsonObject) -> JsonObject:
+    try:
+        opened: Any = vault.reveal_left(authentication, instead=None)
+    except SecretNotFound:
+        return {"type": authentication.get("type")}
+    return cast("JsonObject", opened)
+
+
+def _shape(authentication: JsonObject) -> JsonObject:
+    keys, thumbprints = authentication.get("symmetricKey", {}), authentication.get("x509Thumbprint", {})
+    return {
+        "symmetricKey": {name: keys.get(name) for name in KEYS},
+        "x509Thumbprint": {name: thumbprints.get(name) for name in THUMBPRINTS},
+        "type": authentication.get("type", "sas"),
+    }
+
+
+def as_identity_service_reads(authentication: JsonObject) -> JsonObject:
+    """The same for the IoT identity service: it knows the types none, sas and x509 alone, and drops a list with any other."""
+    return {**authentication, "type": "x509"} if authentication["type"] in X509_TYPES else authentication
+
+
+def of_system_module() -> JsonObject:
+    """What a system module shows: it comes with its device, and has no keys."""
+    return _shape(_NOBODY)

@@ -1,0 +1,43 @@
+"""Queries of devices, modules and jobs, page by page (contract/hub.md §1.8)."""
+
+from typing import Annotated, Any
+
+from fastapi import Header, Request, Response
+
+from events.query import tree
+from events.query.parse import parse as parse_query
+from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
+from services.api.context.request import caller_of, room_of
+from services.api.http.access import TWIN_READ, Access
+from services.api.http.json_answer import JsonAnswer
+from services.api.http.openapi import PAGED, answers
+from services.api.http.request_costs import QUERY
+from services.api.hub.bodies import QueryBody
+from services.api.hub.router import hub_router
+
+router = hub_router()
+
+
+@router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]], headers=PAGED))
+@Access(TWIN_READ, scope="handler", at=True, cost=QUERY)
+def run_query(
+    request: Request,
+    body: QueryBody,
+    size: Annotated[int, Header(alias="x-ms-max-item-count", ge=1)] = PAGE_DEFAULT,
+    continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
+) -> Response:
+    """One page of a query; `x-ms-continuation` of the answer, where there is one, asks for the next."""
+    room, query = room_of(request), parse_query(body.query)
+    room.vault.personal.check_query(body.query)
+    place = room.continuations.open(continuation)
+    page = room.querying.page(query, size=min(size, PAGE_MAX), continuation=place, scope=caller_of(request).limit)
+    headers = {"x-ms-item-type": _item_type(query)}
+    if page.continuation is not None:
+        headers["x-ms-continuation"] = room.continuations.seal(page.continuation)
+    return JsonAnswer(page.rows, headers=headers)
+
+
+def _item_type(query: tree.Query) -> str:
+    if query.source is tree.Source.JOBS:
+        return "DeviceJob"
+    return "Raw" if query.select else "Twin"

@@ -1,0 +1,87 @@
+"""Twins of devices and modules (contract/hub.md §1.4)."""
+
+from fastapi import Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from events.canonical import JsonObject
+from events.device.commands import (
+    PatchTwin,
+    ReplaceTwin,
+)
+from events.device.errors import DeviceNotFound
+from events.device.twin import device_twin
+from services.api.context.devices import registered
+from services.api.context.request import author_of, room_of, writer_of
+from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
+from services.api.http.json_answer import JsonAnswer
+from services.api.http.openapi import answers
+from services.api.http.path_names import DeviceId, ModuleId
+from services.api.http.request_costs import TWIN
+from services.api.hub import described
+from services.api.hub.bodies import TwinBody
+from services.api.hub.registry import patch_of, written
+from services.api.hub.router import IfMatch, hub_router
+
+router = hub_router(
+    read=Access(TWIN_READ, scope="device", at=True), write=Access(TWIN_WRITE, scope="device", cost=TWIN)
+)
+
+
+@router.get("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
+def get_twin(request: Request, device_id: DeviceId) -> Response:
+    """A device's twin."""
+    twin = room_of(request).twins.device(device_id)
+    if twin is None:
+        raise DeviceNotFound(device_id)
+    return JsonAnswer(twin)
+
+
+@router.patch("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
+async def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
+    """Merge-patch tags and desired properties; answers the whole twin."""
+    return await _write_twin(request, patch_of(device_id, None, body, if_match))
+
+
+@router.put("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
+async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
+    """Make tags and desired properties exactly these."""
+    tags, desired = written(body.tags) or {}, written(body.desired) or {}
+    return await _write_twin(request, ReplaceTwin(device_id, None, tags, desired, if_match))
+
+
+async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> Response:
+    stored = await writer_of(request).do(command, author_of(request))
+    document, twins = registered(command.device_id, stored), room_of(request).twins
+    if twins.is_plain(command.device_id):
+        return JsonAnswer(device_twin(command.device_id, document))
+    return JsonAnswer(await run_in_threadpool(twins.of, command.device_id, document))
+
+
+@router.get("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
+def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
+    """A module's twin."""
+    twin = room_of(request).twins.module(device_id, module_id)
+    if twin is None:
+        raise DeviceNotFound(f"{device_id}/{module_id}")
+    return twin
+
+
+@router.put("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
+def put_module_twin(
+    request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
+) -> JsonObject:
+    """Make a module's tags and desired properties, those by hand, exactly these."""
+    get_module_twin(request, device_id, module_id)
+    tags, desired = written(body.tags) or {}, written(body.desired) or {}
+    room_of(request).do(ReplaceTwin(device_id, module_id, tags, desired, if_match), author_of(request))
+    return get_module_twin(request, device_id, module_id)
+
+
+@router.patch("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
+def patch_module_twin(
+    request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
+) -> JsonObject:
+    """Merge-patch a module's tags and desired properties."""
+    get_module_twin(request, device_id, module_id)
+    room_of(request).do(patch_of(device_id, module_id, body, if_match), author_of(request))
+    return get_module_twin(request, device_id, module_id)

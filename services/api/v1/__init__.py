@@ -1,0 +1,1 @@
+"""Devices, deployments, rollouts and their history under `/v1`: one file of routes for each resource."""

@@ -1,0 +1,163 @@
+"""`/v1/audit`: what happened, by whom, why, and what it led to."""
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from fastapi import Depends, Path, Query, Request
+from fastapi.responses import StreamingResponse
+
+from events.audit.causes import Tree, causes_of, led_to
+from events.audit.errors import SearchInvalid
+from events.audit.search import Order, Search, place_of
+from events.canonical import JsonObject
+from services.api.auth.secret_reads import fetches_of
+from services.api.context.pages import PAGE_MAX
+from services.api.context.request import room_of
+from services.api.http.access import AUDIT_READ, Access
+from services.api.http.openapi import answers
+from services.api.http.path_names import DeviceId
+from services.api.http.request_costs import LONG
+from services.api.v1 import described_audit as described
+from services.api.v1.audit_export import MEDIA_TYPES, rows
+from services.api.v1.history_entries import Auditing
+from services.api.v1.router import v1_router
+
+_READ = Access(AUDIT_READ, at="it is the log itself, and takes positions and times of its own", cost=LONG)
+router = v1_router("/audit", read=_READ)
+
+Name = Annotated[str, Query(max_length=256)]
+Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of facts, and Outcome.")]
+Names = Annotated[list[str] | None, Query(max_length=100, description="Streams: fleet, p00, p00:outcomes.")]
+Moment = Annotated[
+    str | None, Query(max_length=40, description="RFC 3339, or milliseconds.", examples=["2026-01-01T00:00:00Z"])
+]
+StreamName = Annotated[str, Path(description="fleet, p03 or p03:outcomes", examples=["fleet"])]
+Position = Annotated[int, Path(ge=1, le=2**53 - 1, examples=[1])]
+_EXPORT: JsonObject = {
+    "description": "One line or record per entry.",
+    "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
+}
+
+
+def search_of(
+    *,
+    device: Name = "",
+    deployment: Name = "",
+    by: Annotated[str, Query(max_length=256, description="A principal, as in user:ada, or its id alone.")] = "",
+    kind: Kinds = None,
+    cause: Name = "",
+    since: Moment = None,
+    until: Annotated[str | None, Query(max_length=40, description="As `since`; included.")] = None,
+    stream: Names = None,
+) -> Search:
+    """A search as it is asked for.
+
+    Raises:
+        SearchInvalid: a time is none.
+    """
+    return Search(
+        device,
+        deployment,
+        by,
+        frozenset(kind or ()),
+        cause,
+        _moment("since", since),
+        _moment("until", until),
+        tuple(stream or ()),
+    )
+
+
+def _moment(element: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        found = dt.datetime.fromisoformat(text)
+        return int((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise SearchInvalid(element, f"{text[:40]!r} is no time such as 2026-05-01T12:30:00Z") from None
+
+
+Asked = Annotated[Search, Depends(search_of)]
+
+
+def auditing_of(request: Request) -> Auditing:
+    """The process's reader of history."""
+    auditing: Auditing = request.app.state.auditing
+    return auditing
+
+
+@router.get("/facts", response_model=None, responses=answers(described.AuditPage))
+def facts(
+    request: Request,
+    search: Asked,
+    *,
+    order: Literal["oldest", "newest"] = "newest",
+    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+    continuation: Annotated[str | None, Query()] = None,
+) -> JsonObject:
+    """Facts and outcomes by device, deployment, author, kind, cause, time and stream, page by page; secrets show as `***`.
+
+    A page may have few entries, or none, and a continuation: much was looked at, and there may be more.
+    """
+    auditing = auditing_of(request)
+    page, more = auditing.page(search, order=Order(order), limit=top, continuation=continuation)
+    return {"facts": [auditing.line(one) for one in page.found], "scanned": page.scanned, "continuation": more}
+
+
+@router.get("/facts/{stream}/{position}", response_model=None, responses=answers(described.AuditLine))
+def fact(request: Request, stream: StreamName, position: Position) -> JsonObject:
+    """One entry."""
+    auditing = auditing_of(request)
+    return auditing.line(auditing.entry(stream, position))
+
+
+@router.get("/facts/{stream}/{position}/causes", response_model=None, responses=answers(described.CausesAnswer))
+def causes(request: Request, stream: StreamName, position: Position) -> JsonObject:
+    """What led to an entry, and what it led to, as trees."""
+    auditing = auditing_of(request)
+    one = auditing.entry(stream, position)
+    return {
+        "fact": auditing.line(one),
+        "causes": [_tree(auditing, branch) for branch in causes_of(auditing.searching, auditing.streams, one)],
+        "ledTo": [_tree(auditing, branch) for branch in led_to(auditing.searching, auditing.streams, one)],
+    }
+
+
+def _tree(auditing: Auditing, tree: Tree) -> JsonObject:
+    line = None if tree.found is None else auditing.line(tree.found)
+    return {
+        "place": None if tree.found is None else f"{tree.found.stream}:{tree.found.entry.position}",
+        "sentence": tree.said if line is None else line["sentence"],
+        "by": None if line is None else line["by"],
+        "time": None if line is None else line["time"],
+        "more": [_tree(auditing, branch) for branch in tree.branches],
+    }
+
+
+@router.get("/fetches/{device_id}", response_model=None, responses=answers(described.Fetches))
+def fetches(request: Request, device_id: DeviceId) -> JsonObject:
+    """How often a device fetched the secrets of its own modules and keys, by day (UTC), newest first."""
+    room = room_of(request)
+    found = fetches_of(room.client, device_id, partitions=room.log.partitions, at=room.clock())
+    return {"deviceId": device_id, "days": found}
+
+
+@router.get("/export", response_class=StreamingResponse, responses={200: _EXPORT})
+def export(
+    request: Request,
+    search: Asked,
+    *,
+    format_: Annotated[Literal["ndjson", "csv", "cloudevents"], Query(alias="format")] = "ndjson",
+    after: Annotated[str | None, Query(max_length=40, description="Go on behind this place, as in p03:17.")] = None,
+) -> StreamingResponse:
+    """Everything that is found, stream by stream, as JSON lines, CSV, or CloudEvents one a line."""
+    auditing = auditing_of(request)
+    place = None if after is None else place_of(after)
+    if place is not None:
+        auditing.entry(*place)
+    found = auditing.all(search, place)
+    parts: Iterator[bytes] = rows(auditing, found, format_, with_header=after is None)
+    return StreamingResponse(parts, media_type=MEDIA_TYPES[format_], headers={"cache-control": "no-store"})

@@ -1,0 +1,171 @@
+"""History as people and programs are told of it: each entry as a notification, with a sentence."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from pyroaring import BitMap
+
+from events import canonical
+from events.audit.errors import SearchInvalid
+from events.audit.search import Found, Order, Page, Range, Search, Searching
+from events.canonical import JsonObject
+from events.event_text import event_text
+from events.fleet.outcome import Outcome
+from events.log.codec import decode_entry
+from events.log.errors import UnreadableFact
+from events.log.kinds import KINDS
+from events.log.raw import RawStreams, number_of, stream_names
+from events.notification.event import Notification, of_unreadable, time_text
+from events.notification.feed import Feed
+from events.notification.wanted import Ordinals
+from events.view_store.querying import ContinuationInvalid
+from events.view_store.redis import outcome_of
+from services.api.context.api_context import Room
+from services.api.http.errors import NotFound
+
+
+class _Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a continuation of a search stands for."""
+
+    of: str
+    rest: dict[str, Range]
+
+
+class Auditing:
+    """Reads one log's history."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.streams = RawStreams(room.client)
+        self.names = stream_names(room.log.partitions)
+        self._feed = Feed(room.log, room.views)
+        self._ordinals = Ordinals(room.views, partitions=room.log.partitions)
+        self.searching = Searching(
+            self.streams, names=self.names, partitions=room.log.partitions, among=self.is_among, moved=self.moved
+        )
+
+    def is_among(self, device_id: str, partition: int, outcome: Outcome) -> bool:
+        """Whether a device is one of those that an outcome of its partition moved."""
+        return any(self._ordinals.among(device_id, partition, move.ordinals()) for move in outcome.moves)
+
+    def moved(self, partition: int, outcome: Outcome) -> frozenset[str]:
+        """The devices of its partition that an outcome moved."""
+        return self._ordinals.names(partition, BitMap().union(*(move.ordinals() for move in outcome.moves)))
+
+    def page(self, search: Search, *, order: Order, limit: int, continuation: str | None) -> tuple[Page, str | None]:
+        """A page of a search, and the continuation that leads on.
+
+        Raises:
+            SearchInvalid, ContinuationInvalid: it cannot be made, or gone on with.
+            LogUnavailable, LogLostItsTail: history cannot be read.
+        """
+        check(search)
+        of = canonical.digest((msgspec.to_builtins(search), order.value))
+        place = self._room.continuations.open(continuation)
+        rest = self.searching.begin(search) if place is None else self._rest(place, of)
+        page = self.searching.page(search, rest, order=order, limit=limit)
+        if not page.rest:
+            return page, None
+        return page, self._room.continuations.seal(canonical.encode(_Place(of, page.rest)).decode())
+
+    def _rest(self, place: str, of: str) -> Mapping[str, Range]:
+        try:
+            found = msgspec.json.decode(place, type=_Place)
+        except msgspec.DecodeError:
+            raise ContinuationInvalid from None
+        if found.of != of:
+            raise SearchInvalid(
+                "continuation", "is of another search; what is looked for stays the same from page to page"
+            )
+        return found.rest
+
+    def entry(self, stream: str, position: int) -> Found:
+        """One entry.
+
+        Raises:
+            NotFound: there is none.
+            LogUnavailable, LogLostItsTail: it cannot be read.
+        """
+        if stream not in self.names:
+            raise NotFound(f"no stream {stream[:40]!r}; there are {self.names[0]}, {self.names[1]} and on")
+        some = self.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
+        if not some:
+            raise NotFound(f"{stream} has no position {position}")
+        return Found(stream, some[0])
+
+    def told(self, one: Found) -> Notification:
+        """An entry as a notification: a CloudEvent without secrets.
+
+        Raises:
+            LogUnavailable: Redis did not say which devices an outcome is about.
+        """
+        index, number, entry = self.names.index(one.stream), number_of(one.stream), one.entry
+        place = self._feed.place(index, number, entry.position)
+        try:
+            if index > self._room.log.partitions:
+                return self._feed.outcome(index, outcome_of(entry))
+            return self._feed.fact(index, number, decode_entry(one.stream, entry.position, entry.fields))
+        except (UnreadableFact, msgspec.DecodeError, KeyError, ValueError):
+            return of_unreadable(place)
+
+    def line(self, one: Found) -> JsonObject:
+        """An entry as a line of an answer."""
+        told = self.told(one)
+        event: JsonObject = msgspec.json.decode(told.body)
+        by, subject, data = event.get("by", ""), event.get("subject", ""), event.get("data", {})
+        return {
+            "stream": one.stream,
+            "position": one.entry.position,
+            "at": told.at,
+            "time": time_text(told.at) if told.at else None,
+            "kind": told.kind,
+            "subject": subject,
+            "by": by or None,
+            "version": event.get("version"),
+            "cause": event.get("cause"),
+            "sentence": event_text(told.kind, subject=subject, by=by, data=data),
+            "data": data,
+        }
+
+    def all(self, search: Search, after: tuple[str, int] | None) -> Iterator[Found]:
+        """Everything that is found, stream by stream, each from its beginning; from behind a place of one stream on.
+
+        Raises:
+            SearchInvalid: it cannot be made.
+            LogUnavailable, LogLostItsTail: history cannot be read.
+        """
+        check(search)
+        ranges = self.searching.begin(search)
+        if after is not None:
+            done = self.names.index(after[0])
+            ranges = {stream: left for stream, left in ranges.items() if self.names.index(stream) >= done}
+            if after[0] in ranges:
+                left = ranges[after[0]]
+                ranges[after[0]] = Range(max(left.after, after[1]), left.upto)
+        return itertools.chain.from_iterable(
+            self._one_stream(search, stream, ranges[stream]) for stream in self.names if stream in ranges
+        )
+
+    def _one_stream(self, search: Search, stream: str, left: Range) -> Iterator[Found]:
+        rest: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
+        while rest:
+            page = self.searching.page(search, rest, order=Order.OLDEST, limit=_EXPORTED)
+            yield from page.found
+            rest = page.rest
+
+
+_EXPORTED = 1000
+
+
+def check(search: Search) -> None:
+    """Refuse what nothing could be found by.
+
+    Raises:
+        SearchInvalid: names what is at fault.
+    """
+    unknown = sorted(search.kinds - KINDS)
+    if unknown:
+        raise SearchInvalid("kind", f"there is no {unknown[0][:80]!r}; there are {', '.join(sorted(KINDS))}")
+    if search.since is not None and search.until is not None and search.since > search.until:
+        raise SearchInvalid("since", "is after until")

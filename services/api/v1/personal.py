@@ -1,0 +1,40 @@
+"""`/v1/devices/{id}/personal`: the personal tags of a device, for administrators alone."""
+
+from fastapi import Request
+
+from events.canonical import JsonObject
+from events.device import state
+from events.device.errors import DeviceNotFound
+from events.properties import SECRET
+from events.secrets.errors import SecretErased
+from services.api.auth.secret_reads import note_read
+from services.api.context.request import room_of
+from services.api.http.access import ADMIN, Access
+from services.api.http.openapi import answers
+from services.api.http.path_names import DeviceId
+from services.api.v1 import described
+from services.api.v1.router import v1_router
+
+router = v1_router()
+
+
+@router.get("/devices/{device_id}/personal", response_model=None, responses=answers(described.PersonalTags))
+@Access(ADMIN, scope="device", at=True)
+def personal(request: Request, device_id: DeviceId) -> JsonObject:
+    """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
+    room = room_of(request)
+    (stored,) = room.log.load([device_id])
+    document = None if stored.snapshot is None else state.decode_device(stored.snapshot)
+    if document is None or document.retired:
+        raise DeviceNotFound(device_id)
+    found = room.vault.personal.references(state.section(document.tags))
+    if found:
+        note_read(request, [device_id], what="personal tags")
+    shown: dict[str, str] = {}
+    erased = []
+    for path, secret_id in found.items():
+        try:
+            shown[path] = room.vault.opened.reveal({SECRET: secret_id})
+        except SecretErased:
+            erased.append(path)
+    return {"deviceId": device_id, "tags": shown, "erased": erased}

@@ -1,0 +1,144 @@
+"""The devices of a rollout: how each stands or stood with it, why, and what it runs now."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from fastapi import Query, Request
+
+from events.canonical import JsonObject
+from events.device.identifiers import AGENT, HUB
+from events.fleet.answers import NOT_RUNNING, OK
+from events.log.keys import partition_of
+from events.rollout.sets import FleetSet
+from events.rollout.state import RolloutDocument
+from events.rollout.tally import ANSWERED_FAILURE, Tally, as_sets
+from events.views.reading import Assignment
+from services.api.context.api_context import Room
+from services.api.context.pages import PAGE_MAX, page, place_of
+from services.api.context.request import room_of
+from services.api.http.access import REGISTRY_READ, Access
+from services.api.http.errors import BodyInvalid
+from services.api.http.openapi import answers
+from services.api.http.path_names import RolledOutId
+from services.api.v1 import described
+from services.api.v1.rollouts import judged_rollout, rollout_seen
+from services.api.v1.router import v1_router
+
+router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True))
+
+_REASONS = {
+    "healthy": "it answered that all is well",
+    "already": "it ran the same before it was admitted",
+    "silent": "it has not answered for long",
+    "pending": "it has not answered yet",
+    "notAdmitted": "it was not admitted",
+}
+STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied", "notAdmitted", "notBack")
+"""How a device can stand with a rollout. `notBack` comes beside another one: a rollback did not bring the device back."""
+
+
+class _Standings(msgspec.Struct, frozen=True, eq=False):
+    """The devices of a rollout by their state, each in one; and by the reason, where a state has reasons of its own."""
+
+    by_state: Mapping[str, FleetSet]
+    reasons: tuple[tuple[str, FleetSet], ...]
+    not_back: Mapping[str, FleetSet]
+
+    def members(self, state: str | None) -> FleetSet:
+        """The devices of a state, or all of them."""
+        if state is None:
+            return FleetSet.union(self.by_state.values())
+        return FleetSet.union(self.not_back.values()) if state == "notBack" else self.by_state[state]
+
+    def state_of(self, place: FleetSet) -> str:
+        """The state of one device."""
+        return next(state for state, devices in self.by_state.items() if place & devices)
+
+    def reason_of(self, place: FleetSet) -> str | None:
+        """Why it stands so, if it is said of the device."""
+        return next((why for why, devices in self.reasons if place & devices), None)
+
+
+@router.get("/deployments/{name}/rollout/devices", response_model=None, responses=answers(described.RolloutDevicesPage))
+def list_devices(
+    request: Request,
+    name: RolledOutId,
+    state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
+    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+    continuation: Annotated[str | None, Query()] = None,
+) -> JsonObject:
+    """The devices that a rollout targets or has admitted, by how they stand with it, and why, page by page.
+
+    Once its deployment has ended, they stand as they did then; `runs` is always what a device has now.
+    """
+    if state is not None and state not in STATES:
+        raise BodyInvalid(f"state is one of {', '.join(STATES)}, not {state[:40]!r}")
+    document, room = rollout_seen(request, name), room_of(request)
+    standings = _standings(document, judged_rollout(room, name, document).tally)
+    members = standings.members(state)
+    after = place_of(room.continuations.open(continuation))
+    found = page(room, room.view.page_of(members.of_partition, after=after, limit=top))
+    lines = (_line(room, name, device_id, document, standings) for device_id in found["devices"])
+    return {"devices": [line for line in lines if line is not None], "continuation": found["continuation"]}
+
+
+def _standings(document: RolloutDocument, tally: Tally) -> _Standings:
+    by_state = {
+        "healthy": tally.healthy,
+        "already": tally.already,
+        "failed": tally.failed,
+        "silent": tally.silent,
+        "pending": tally.pending,
+        "outranked": tally.outranked,
+        "notApplied": tally.not_applied,
+        "notAdmitted": tally.target - tally.admitted,
+    }
+    reasons = (*tally.failed_by.items(), *tally.not_applied_by.items())
+    return _Standings(by_state, reasons, as_sets(document.not_back))
+
+
+def _line(room: Room, name: str, device_id: str, document: RolloutDocument, standings: _Standings) -> JsonObject | None:
+    assignment = room.view.assignment(device_id)
+    if assignment is None:
+        return None  # It was retired meanwhile.
+    place = FleetSet.one(partition_of(device_id, room.log.partitions), assignment.ordinal)
+    state = standings.state_of(place)
+    is_live = document.results is msgspec.UNSET
+    return {
+        "deviceId": device_id,
+        "state": state,
+        "reason": _reason(room, name, device_id, state, standings.reason_of(place), is_live=is_live),
+        "notBack": next((why for why, devices in standings.not_back.items() if place & devices), None),
+        "runs": _runs(assignment),
+    }
+
+
+def _reason(room: Room, name: str, device_id: str, state: str, reason: str | None, *, is_live: bool) -> str:
+    if reason == ANSWERED_FAILURE and is_live:
+        return failure_of(room, device_id)
+    if state == "outranked":
+        passed = (one for one in room.view.passed_over(device_id) if one.deployment_id == name)
+        found = next(passed, None) if is_live else None
+        return "another deployment won" if found is None else f"{found.why.value}{f': {found.by}' if found.by else ''}"
+    return reason or _REASONS[state]
+
+
+def failure_of(room: Room, device_id: str) -> str:
+    """What a device said of its failure, in the words of its system modules."""
+    for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
+        twin = room.twins.module(device_id, module_id) or {}
+        said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
+        code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
+        if code not in {None, OK, NOT_RUNNING}:
+            return f"{who} answered {code}{f': {text}' if text else ''}"
+    return "a module is not as it should be"
+
+
+def _runs(assignment: Assignment) -> JsonObject:
+    row = assignment.row
+    return {
+        "standing": row.standing.value if row.was_assigned else "nothing",
+        "deployments": [layer.id for layer in row.stack],
+        "configuration": row.configuration,
+    }

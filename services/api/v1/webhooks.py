@@ -1,0 +1,154 @@
+"""`/v1/webhooks`: whom to tell of what, and how that goes."""
+
+import secrets
+from typing import Annotated
+
+import msgspec
+from fastapi import Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from events.canonical import JsonObject
+from events.notification.deliveries import DELIVERIES_MAX, Deliveries, begun
+from events.notification.event import of_test
+from events.notification.feed import Feed
+from events.notification.positions import Positions, lag, named
+from events.notification.posting import Posting
+from events.notification.webhooks import opened, webhook_of
+from events.notification.webhooks import webhooks as standing
+from events.producer.decision import check
+from events.producer.secrecy import in_references
+from events.secrets.references import MASK
+from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
+from events.webhook.errors import WebhookNotFound
+from events.webhook.signing import secret_of
+from events.webhook.state import WebhookDocument
+from events.webhook.targets import Targets, check_target
+from services.api.context.api_context import Room
+from services.api.context.request import author_of, room_of
+from services.api.http.access import ADMIN, Access
+from services.api.http.openapi import answers
+from services.api.http.path_names import WebhookId
+from services.api.v1 import described
+from services.api.v1.bodies import PauseBody, WebhookBody
+from services.api.v1.router import v1_router
+
+_KEY_BYTES = 32
+
+router = v1_router(read=Access(ADMIN, at=True), write=Access(ADMIN))
+
+
+@router.get("/webhooks", response_model=None, responses=answers(list[described.Webhook]))
+def list_webhooks(request: Request) -> list[JsonObject]:
+    """All webhooks, and how they fare."""
+    room = room_of(request)
+    heads = Feed(room.log, room.views).heads()
+    return [_shown(room, webhook_id, document, heads) for webhook_id, document in standing(room.log)]
+
+
+@router.get("/webhooks/{webhook_id}", response_model=None, responses=answers(described.Webhook))
+def show(request: Request, webhook_id: WebhookId) -> JsonObject:
+    """A webhook, and how it fares; secrets show as `***`."""
+    room = room_of(request)
+    return _shown(room, webhook_id, webhook_of(room.log, webhook_id), Feed(room.log, room.views).heads())
+
+
+@router.put("/webhooks/{webhook_id}", response_model=None, responses=answers(described.Webhook))
+def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> JsonObject:
+    """Make a webhook that begins now, or make one that stands exactly this; it goes on where it was, and is not paused."""
+    room = room_of(request)
+    heads = Feed(room.log, room.views).heads()
+    made = "" if body.secret or _stands(room, webhook_id) else secret_of(secrets.token_bytes(_KEY_BYTES))
+    command = DefineWebhook(
+        webhook_id,
+        body.url,
+        body.secret or made or None,
+        body.kinds,
+        body.deployments,
+        body.devices,
+        named(heads, room.log.partitions),
+    )
+    check(in_references(command))
+    check_target(body.url, Targets.parse(room.settings.webhook_private_targets))
+    room.do(command, author_of(request))
+    return _shown(room, webhook_id, webhook_of(room.log, webhook_id), heads) | ({"secret": made} if made else {})
+
+
+@router.delete("/webhooks/{webhook_id}", status_code=204)
+def delete(request: Request, webhook_id: WebhookId) -> None:
+    """Tell nobody any more."""
+    room_of(request).do(DeleteWebhook(webhook_id), author_of(request))
+
+
+@router.post("/webhooks/{webhook_id}/pause", status_code=204)
+def pause(request: Request, webhook_id: WebhookId, body: PauseBody) -> None:
+    """Deliver nothing until it is resumed; what happens meanwhile waits in the log."""
+    room_of(request).do(PauseWebhook(webhook_id, body.why), author_of(request))
+
+
+@router.post("/webhooks/{webhook_id}/resume", status_code=204)
+def resume(request: Request, webhook_id: WebhookId) -> None:
+    """Deliver again, at once, from where it stopped."""
+    room_of(request).do(ResumeWebhook(webhook_id), author_of(request))
+
+
+@router.get("/webhooks/{webhook_id}/deliveries", response_model=None, responses=answers(described.DeliveryList))
+@Access(ADMIN, at="attempts to deliver are not part of the log")
+def deliveries(
+    request: Request, webhook_id: WebhookId, top: Annotated[int, Query(ge=1, le=DELIVERIES_MAX)] = 100
+) -> JsonObject:
+    """The last attempts to deliver, newest first."""
+    room = room_of(request)
+    webhook_of(room.log, webhook_id)
+    found = Deliveries(room.client).newest(webhook_id, limit=top)
+    return {"id": webhook_id, "deliveries": [msgspec.to_builtins(one) for one in found]}
+
+
+@router.post("/webhooks/{webhook_id}/test", response_model=None, responses=answers(described.Tested))
+async def test(request: Request, webhook_id: WebhookId) -> JsonObject:
+    """Send an event of the type `twinfold.Test` now, past all others, and say what became of it."""
+    room = room_of(request)
+    document = await run_in_threadpool(webhook_of, room.log, webhook_id)
+    url, secret = await run_in_threadpool(lambda: opened(room.vault.opened, document))
+    at = room.clock()
+    async with Posting(room.settings) as posting:
+        answer = await posting.post(url, of_test(room.log.epoch, webhook_id, at=at), secret=secret, at=at)
+    return {
+        "id": webhook_id,
+        "delivered": answer.delivered,
+        "result": answer.result,
+        "status": answer.status,
+        "milliseconds": answer.milliseconds,
+    }
+
+
+def _stands(room: Room, webhook_id: str) -> bool:
+    try:
+        webhook_of(room.log, webhook_id)
+    except WebhookNotFound:
+        return False
+    return True
+
+
+def _shown(room: Room, webhook_id: str, document: WebhookDocument, heads: Positions) -> JsonObject:
+    said: JsonObject = dict.fromkeys(("lag", "failures", "failingSince", "nextAttemptAt", "error"))
+    if room.moment is None:
+        known = Deliveries(room.client).progress(webhook_id)
+        progress = begun(document, known, room.log.partitions)
+        said = {
+            "lag": lag(progress.positions, heads),
+            "failures": progress.failures,
+            "failingSince": progress.failing_since or None,
+            "nextAttemptAt": progress.due_at or None,
+            "error": progress.error or None,
+        }
+    return {
+        "id": webhook_id,
+        "url": document.url + (f"?{MASK}" if document.query else ""),
+        "secret": MASK,
+        "kinds": document.kinds,
+        "deployments": document.deployments,
+        "devices": document.devices,
+        "paused": document.paused or None,
+        "changedAt": document.changed_at,
+        **said,
+    }

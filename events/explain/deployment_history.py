@@ -1,4 +1,4 @@
-"""What was done to each deployment and its rollout, and by whom: read on from the fleet's stream as far as a caller asks."""
+"""The acts on each deployment and its rollout, with their authors: read from the fleet's stream as far as a caller asks."""
 
 import contextlib
 import threading

@@ -176,8 +176,8 @@ class Column:
         ordinals = np.fromiter(values, dtype=np.uint32, count=len(values))
         ordinals, new = _sorted_pairs(ordinals, self._numbers_of(values.values()))
         old = self._exchange(ordinals, new)
-        others = old != new
-        ordinals, old, new = ordinals[others], old[others], new[others]
+        differ = old != new
+        ordinals, old, new = ordinals[differ], old[differ], new[differ]
         changed = _bitmap(ordinals)
         for kind in self.kinds:
             self.kinds[kind] -= changed
@@ -199,8 +199,8 @@ class Column:
 
     def _numbers_of(self, values: Collection[object]) -> _Numbers:
         try:
-            found = map(self._numbers.__getitem__, _value_keys(values))
-            return np.fromiter(found, dtype=np.uint32, count=len(values))
+            numbers = map(self._numbers.__getitem__, _value_keys(values))
+            return np.fromiter(numbers, dtype=np.uint32, count=len(values))
         except KeyError:
             # Some are new; mostly none is, and then nothing but the look-up is done for each.
             return np.array([self._number(key) for key in _value_keys(values)], dtype=np.uint32)
@@ -244,10 +244,10 @@ class Column:
         self._sorted.pop(key[0], None)
 
     def _of_kind(self, kind: str) -> BitMap:
-        found = self.kinds.get(kind)
-        if found is None:
-            found = self.kinds[kind] = BitMap()
-        return found
+        ordinals = self.kinds.get(kind)
+        if ordinals is None:
+            ordinals = self.kinds[kind] = BitMap()
+        return ordinals
 
     def restore(self, key: ValueKey, members: BitMap) -> None:
         """Put a stored set back; says nothing of change."""

@@ -17,9 +17,9 @@ class MergeCache:
     def __call__(self, stack: Sequence[Deployment]) -> Configuration | HeldBack:
         """What a stack merges to."""
         key = stack_key(stack)
-        found = self._by_stack.get(key)
-        if found is None:
+        configuration = self._by_stack.get(key)
+        if configuration is None:
             if len(self._by_stack) >= self._stacks_max:
                 del self._by_stack[next(iter(self._by_stack))]
-            found = self._by_stack[key] = effective(stack)
-        return found
+            configuration = self._by_stack[key] = effective(stack)
+        return configuration

@@ -107,5 +107,5 @@ def _target(partition: Any, kept_name: str) -> BitMap:
     deployment = partition.deployments.by_id.get(deployment_id)
     if deployment is None:
         return BitMap()
-    found = partition.targets.members.get(kept_name)
-    return found if found is not None else partition.targets.of_modules.kept(deployment, module) or BitMap()
+    targets = partition.targets.members.get(kept_name)
+    return targets if targets is not None else partition.targets.of_modules.kept(deployment, module) or BitMap()

@@ -406,9 +406,12 @@ class Producer:
     def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
         """Keep deployments out that the readiness policy does not allow."""
         policy = self._readiness_policy
-        for one in proposed:
-            if policy is not None and isinstance(one.fact, DeploymentCreated):
-                self.readiness[one.subject] = policy.check(one.subject, one.fact, waivers=waivers(), now=self._clock())
+        if policy is None:
+            return
+        for entry in proposed:
+            if isinstance(entry.fact, DeploymentCreated):
+                subject = entry.subject
+                self.readiness[subject] = policy.check(subject, entry.fact, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""

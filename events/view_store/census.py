@@ -107,8 +107,8 @@ class CensusReader:
         """As `judged`, on a census that is given; what the plan asks for besides is read."""
         # While a rollout waits, each look at it asks the same: then it is planned once.
         version, questions = self._asked.pop(name, (0, ()))
-        known = questions if version == document.version else ()
-        answers = {question: self._answer(question, name, document, census, now) for question in known}
+        asked_again = questions if version == document.version else ()
+        answers = {question: self._answer(question, name, document, census, now) for question in asked_again}
         while True:
             try:
                 judgement = judge(name, document, msgspec.structs.replace(census, answers=answers), now)

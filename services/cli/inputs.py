@@ -39,9 +39,9 @@ def read_json(place: str) -> JsonObject:
         InputUnreadable: there is none.
     """
     try:
-        found = json.loads(read_text(place), object_pairs_hook=with_unique_names)
+        document = json.loads(read_text(place), object_pairs_hook=with_unique_names)
     except (ValueError, RecursionError) as error:
         raise InputUnreadable(place, str(error)) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise InputUnreadable(place, "a JSON object is wanted")
-    return found
+    return document

@@ -26,6 +26,7 @@ from events.targeting.select import compile_true, select
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Kept
+from tests import shortening
 from tests.fleet.histories import History, Model, conditions, histories
 from tests.shortening import examples, shortened
 
@@ -139,9 +140,11 @@ def test_every_managed_device_has_the_stack_and_the_merge_that_the_plain_reading
 
     hold()
     managed = [height for height in heights if height]
-    assert len(managed) >= len(heights) / 5
+    if shortening.is_short:
+        return  # Too few are drawn to hold a share.
+    assert len(managed) >= len(heights) / 3
     # Layers, and what they do to each other, are not the exception here.
-    assert len([height for height in managed if height > 1]) >= len(managed) / 12
+    assert len([height for height in managed if height > 1]) >= len(managed) / 6
 
 
 def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:

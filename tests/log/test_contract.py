@@ -18,22 +18,14 @@ from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written
 from events.log.reader import Reader
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
-from tests.servers import flush
+from tests.servers import BACKENDS, CLUSTER, flush
 
 ADA = Principal.parse("user:ada")
 PARTITIONS = 4
 REAL = pytest.mark.redis_server
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        "fakeredis",
-        pytest.param("shared_redis", marks=REAL),
-        pytest.param("oldest_redis", marks=[REAL, pytest.mark.full]),
-        pytest.param("cluster", marks=REAL),
-    ],
-)
+@pytest.fixture(params=[*BACKENDS, CLUSTER])
 def log(request: pytest.FixtureRequest) -> Iterator[Log]:
     match request.param:
         case "memory":

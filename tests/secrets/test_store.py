@@ -14,20 +14,12 @@ from events.secrets.redis import RedisSecretStore
 from events.secrets.sealing import rewrap, seal
 from services.embedded_redis import EmbeddedRedis
 from tests.secrets.samples import KEY, OTHER_KEY, PASSWORD, TOKEN
-from tests.servers import flush
+from tests.servers import BACKENDS, flush
 
-REAL = pytest.mark.redis_server
 S1, S2 = seal(PASSWORD, "s1", KEY), seal(TOKEN, "s2", KEY)
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        "fakeredis",
-        pytest.param("shared_redis", marks=REAL),
-        pytest.param("oldest_redis", marks=[REAL, pytest.mark.full]),
-    ],
-)
+@pytest.fixture(params=BACKENDS)
 def store(request: pytest.FixtureRequest) -> Iterator[SecretStore]:
     match request.param:
         case "memory":

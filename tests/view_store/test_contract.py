@@ -14,22 +14,13 @@ from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
 from events.view_store.redis import RedisViewStore
 from events.views.kept import ARRAYS, HASHES, Checkpoint, OutcomeEntry, Writes
 from services.embedded_redis import EmbeddedRedis
-from tests.servers import flush
+from tests.servers import BACKENDS, CLUSTER, flush
 
-REAL = pytest.mark.redis_server
 ONE = Checkpoint(Vector(1, 1), at=10, outcomes=1, decided=Vector(1, 1), over_budget=(("tags", "a"),))
 TWO = Checkpoint(Vector(2, 1), at=20, outcomes=1, decided=Vector(1, 1))
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        "fakeredis",
-        pytest.param("shared_redis", marks=REAL),
-        pytest.param("oldest_redis", marks=[REAL, pytest.mark.full]),
-        pytest.param("cluster", marks=REAL),
-    ],
-)
+@pytest.fixture(params=[*BACKENDS, CLUSTER])
 def store(request: pytest.FixtureRequest) -> Iterator[ViewStore]:
     match request.param:
         case "memory":

@@ -48,13 +48,13 @@ def answers(
     model: Any, status: int = 200, *, headers: dict[str, Any] | None = None, **others: str
 ) -> dict[int | str, dict[str, Any]]:
     """The entry of a route: its answer with its own headers, and what else may come, as in `s204="nothing new"`."""
-    said: dict[int | str, dict[str, Any]] = {status: {"model": model, **({"headers": headers} if headers else {})}}
-    return {**said, **{int(name[1:]): {"description": text} for name, text in others.items()}}
+    responses: dict[int | str, dict[str, Any]] = {status: {"model": model, **({"headers": headers} if headers else {})}}
+    return {**responses, **{int(name[1:]): {"description": text} for name, text in others.items()}}
 
 
 def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """How every path of a router refuses."""
-    said = {
+    responses = {
         400: "The request breaks a rule; the message names the element and the rule.",
         401: "Nobody knows who the request is from, or it is not for them.",
         403: "With open access: it comes from a web page of another origin, or the host is not that of loopback.",
@@ -69,4 +69,4 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
         429: "It is too much at once; the message says how long to wait, or that an answer has to come first.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",
     }
-    return {status: {"model": model, "description": text} for status, text in said.items()}
+    return {status: {"model": model, "description": text} for status, text in responses.items()}

@@ -30,24 +30,17 @@ router = hub_router(read=_EDGE_HUB, write=_EDGE_HUB)
 
 _OF_EDGE_HUB = "/devices/{device_id}/modules/$edgeHub"
 _GET_VERSION = "2018-08-30-preview"
+_ANSWERS = answers(described.DeviceScopeResult)
 
 
-@router.post(
-    f"{_OF_EDGE_HUB}/devicesAndModulesInTargetDeviceScope",
-    response_model=None,
-    responses=answers(described.DeviceScopeResult),
-)
+@router.post(f"{_OF_EDGE_HUB}/devicesAndModulesInTargetDeviceScope", response_model=None, responses=_ANSWERS)
 def list_target_scope(request: Request, device_id: DeviceId, body: TargetScopeBody) -> JsonObject:
     """A page of the children of the first device of `authChain`, which is this one or below it, and itself on the first page."""
     target = _first_of(body.auth_chain)
     return _page(request, device_id, target, body.page_size, body.continuation_link)
 
 
-@router.get(
-    f"{_OF_EDGE_HUB}/devicesAndModulesInDeviceScope",
-    response_model=None,
-    responses=answers(described.DeviceScopeResult),
-)
+@router.get(f"{_OF_EDGE_HUB}/devicesAndModulesInDeviceScope", response_model=None, responses=_ANSWERS)
 def list_scope(
     request: Request,
     device_id: DeviceId,
@@ -64,21 +57,13 @@ def list_scope(
     return {**result, "continuationLink": link}
 
 
-@router.post(
-    f"{_OF_EDGE_HUB}/getDeviceAndModuleOnBehalfOf",
-    response_model=None,
-    responses=answers(described.DeviceScopeResult),
-)
+@router.post(f"{_OF_EDGE_HUB}/getDeviceAndModuleOnBehalfOf", response_model=None, responses=_ANSWERS)
 def get_on_behalf(request: Request, device_id: DeviceId, body: IdentityOnBehalfBody) -> JsonObject:
     """One device below this one, or one of its modules and the device."""
     return _identity(request, device_id, body.target_device_id, body.target_module_id)
 
 
-@router.get(
-    f"{_OF_EDGE_HUB}/deviceAndModuleInDeviceScope",
-    response_model=None,
-    responses=answers(described.DeviceScopeResult),
-)
+@router.get(f"{_OF_EDGE_HUB}/deviceAndModuleInDeviceScope", response_model=None, responses=_ANSWERS)
 def get_in_scope(
     request: Request,
     device_id: DeviceId,

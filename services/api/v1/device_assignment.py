@@ -38,18 +38,18 @@ def assignment_of(room: Room, device_id: str) -> Assignment:
     Raises:
         DeviceNotFound: the views do not know the device (yet).
     """
-    found = room.view.assignment(device_id)
-    if found is None:
+    assignment = room.view.assignment(device_id)
+    if assignment is None:
         raise DeviceNotFound(device_id)
-    return found
+    return assignment
 
 
 def effective_of(room: Room, device_id: str) -> Effective:
     """As `assignment_of`, with what it gives."""
-    found = room.view.effective(device_id)
-    if found is None:
+    effective = room.view.effective(device_id)
+    if effective is None:
         raise DeviceNotFound(device_id)
-    return found
+    return effective
 
 
 def changes_of(

@@ -29,8 +29,10 @@ class EncodedJson(str):
 class JsonAnswer(JSONResponse, Generic[T]):
     """A JSON body; for handlers that are coroutines, or that set a status or headers."""
 
-    def __init__(self, content: T, status_code: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(content, status_code, headers)
+    def __init__(
+        self, content: T, status_code: int = 200, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
+        super().__init__(content, status_code, headers, **options)
 
     @override
     def render(self, content: Any) -> bytes:

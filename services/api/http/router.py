@@ -68,5 +68,5 @@ def _answer_type(annotation: Any) -> Any:
         return get_args(annotation)[0]
     is_response = isinstance(annotation, type) and issubclass(annotation, Response)
     is_untyped = dict in {get_origin(annotation), *map(get_origin, get_args(annotation))}
-    is_none = annotation in {None, type(None), NoReturn, inspect.Signature.empty}
+    is_none = annotation in {Any, None, type(None), NoReturn, inspect.Signature.empty}
     return None if is_none or is_response or is_untyped else annotation

@@ -5,7 +5,7 @@ import sys
 import structlog
 
 from events import logs
-from events.history.opening import open_taking
+from events.history.snapshot_taker import open_snapshot_taker
 from events.log.errors import LogError
 from events.log.opening import open_log
 from events.processes import lifeline
@@ -21,7 +21,7 @@ def main() -> int:
         settings = read_settings()
         logs.configure(settings.log_level)
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-        taking = open_taking(log, settings)
+        taking = open_snapshot_taker(log, settings)
         for number in taking.due():
             logger.info("snapshot taken", snapshot=taking.take(number))
     except (LogError, SettingsInvalid) as error:

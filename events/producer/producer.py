@@ -20,6 +20,7 @@ from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
 from events.device.decider import wants_keys
 from events.envelope import Principal
+from events.log import fleet_documents
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import FLEET, name
@@ -51,7 +52,6 @@ from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
 from events.readiness.state import WaiverDocument
-from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -401,7 +401,7 @@ class Producer:
         ]
 
     def _waivers(self) -> dict[str, WaiverDocument]:
-        return dict(waivers_of(self._log))
+        return dict(fleet_documents.waivers(self._log))
 
     def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
         """Keep deployments out that the readiness policy does not allow."""

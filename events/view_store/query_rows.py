@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 
 from events.canonical import JsonObject
-from events.deployment import state as deployment_state
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.personal import HIDDEN
@@ -19,6 +18,7 @@ from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, Layer, Row
+from events.log.fleet_documents import deployments_of
 from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE, by_module
 from events.manifest.merge import contributes, last_setter
@@ -280,7 +280,7 @@ class Rows:
         rows = self._assignments.rows.values()
         names = {layer.id for row in rows for layer in row.layers}
         names.update(self._targeting.names() if self._needs_standings else ())
-        return documents_of(self._log, sorted(names))
+        return deployments_of(self._log, sorted(names))
 
     @property
     def _needs_standings(self) -> bool:
@@ -307,15 +307,6 @@ class _Reported(msgspec.Struct, frozen=True):
 def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) -> bool:
     document = None if stored.snapshot is None else decode_device(stored.snapshot)
     return document is not None and not document.retired and scope(_plain(device_id, document))
-
-
-def documents_of(log: Log, names: Sequence[str]) -> dict[str, DeploymentDocument]:
-    """The deployments of some names, as far as they stand."""
-    return {
-        name: deployment_state.decode(one.snapshot)
-        for name, one in zip(names, log.load(names, fleet=True), strict=True)
-        if one.snapshot is not None
-    }
 
 
 def modules_of(document: DeviceDocument, sections: dict[str, JsonObject]) -> set[str]:

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 
-from events.history.opening import open_taking
-from events.history.taking import Taking
+from events.history.snapshot_taker import SnapshotTaker, open_snapshot_taker
 from events.log.lease import Lease
 from events.log.redis import RedisLog
 from events.settings import Settings
@@ -22,8 +21,8 @@ class Snapshotting:
         self._lease = Lease(log.client, "snapshots")
 
     @cached_property
-    def _taking(self) -> Taking:
-        return open_taking(self._log, self._settings)
+    def _taking(self) -> SnapshotTaker:
+        return open_snapshot_taker(self._log, self._settings)
 
     def once(self, *, go_on: Callable[[], bool]) -> int | None:
         """Take those that are due; answers the exit code of who took them, `None` where there is nothing to do.

@@ -22,11 +22,11 @@ from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.history.moment import Moment
 from events.log.errors import UnreadableFact
+from events.log.fleet_documents import deployments
 from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.scan import Wanted, scan
 from events.preview.difference import differences
 from events.rollout.state import ROLLOUT
-from events.view_store.deployments import deployments
 from events.view_store.port import Selection
 from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
 from services.api.context.api_context import Room

@@ -20,12 +20,12 @@ from events.explain.judged_condition import Judged
 from events.explain.rollout_turn import Turn, turn
 from events.explain.verdict import Contest, Obstacle, Weighed
 from events.explain.verdict_text import ExplainContext
+from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.secrets.references import mask
 from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Or, printed, printed_path
 from events.update.names import carried, is_carrier
-from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
 from events.view_store.port import Blocked
 from services.api.context.deployments import deployments_seen

@@ -10,13 +10,14 @@ from events import canonical
 from events.audit.errors import SearchInvalid
 from events.audit.search import Found, Order, Page, Range, Search, Searching
 from events.canonical import JsonObject
+from events.device.times import time_text
 from events.event_text import event_text
 from events.fleet.outcome import Outcome
 from events.log.codec import decode_entry
 from events.log.errors import UnreadableFact
 from events.log.kinds import KINDS
 from events.log.raw import RawStreams, number_of, stream_names
-from events.notification.event import Notification, of_unreadable, time_text
+from events.notification.event import Notification, of_unreadable
 from events.notification.feed import Feed
 from events.notification.wanted import Ordinals
 from events.view_store.querying import ContinuationInvalid

@@ -15,8 +15,7 @@ from events.deployment.facts import DeploymentCreated
 from events.manifest.merge import Conflict, conflicts
 from events.preview.difference import differences
 from events.preview.errors import PreviewDiffers
-from events.preview.listing import page as page_of_list
-from events.preview.outcome import OF_DEPLOYMENTS, PLAIN, Change, Members, Outcome, sections_of
+from events.preview.outcome import OF_DEPLOYMENTS, PLAIN, Change, Members, Outcome, page_of_list, sections_of
 from events.producer.errors import Command
 from events.producer.readiness import document_of
 from events.readiness.check import check

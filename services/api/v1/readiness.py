@@ -10,6 +10,7 @@ from pyroaring import BitMap
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment
 from events.device.errors import DeviceNotFound
+from events.log.fleet_documents import waivers as waivers_of
 from events.manifest.problem import Severity
 from events.producer.readiness import CheckedReadiness, report_on
 from events.readiness.catalogue import BY_ID, RULES
@@ -20,7 +21,6 @@ from events.readiness.profile import Profile
 from events.readiness.rule import LooksAt
 from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
-from events.view_store.waivers import waivers as waivers_of
 from events.views.readiness import Stopped
 from services.api.context.api_context import Room
 from services.api.context.pages import PAGE_MAX, page, place_of

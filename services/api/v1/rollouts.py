@@ -13,6 +13,7 @@ from events.deployment.commands import ChangeAdmission, CreateDeployment, Schedu
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.facts import Ended, Everyone, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
+from events.log.fleet_documents import deployments
 from events.rollout import saying
 from events.rollout.commands import (
     AbortRollout,
@@ -36,7 +37,6 @@ from events.rollout.planner import Judgement
 from events.rollout.state import RolloutDocument, State, decode, subject_of
 from events.rollout.tally import as_sets, recorded_counts
 from events.rollout.words import TimeUnreadable, progress, read_time, standing
-from events.view_store.deployments import deployments
 from services.api.context.api_context import Room
 from services.api.context.deployments import deployment_of, deployment_seen
 from services.api.context.pages import PAGE_MAX, page, place_of

@@ -8,13 +8,13 @@ from fastapi import Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
+from events.log.fleet_documents import webhook_of
+from events.log.fleet_documents import webhooks as standing
 from events.notification.deliveries import DELIVERIES_MAX, Deliveries, begun
 from events.notification.event import of_test
 from events.notification.feed import Feed
 from events.notification.positions import Positions, lag, named
-from events.notification.posting import Posting
-from events.notification.webhooks import opened, webhook_of
-from events.notification.webhooks import webhooks as standing
+from events.notification.posting import Posting, opened
 from events.producer.decision import check
 from events.producer.secrecy import in_references
 from events.secrets.references import MASK

@@ -27,8 +27,9 @@ from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.scan import Wanted, scan
 from events.preview.difference import differences
 from events.rollout.state import ROLLOUT
+from events.view_store.device_pages import device_ids
 from events.view_store.port import Selection
-from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
+from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 from services.api.context.api_context import Room
 
 SHOWN_MAX = 100
@@ -318,7 +319,7 @@ class Members:
         self.count += len(ordinals)
         some = BitMap(itertools.islice(ordinals, SHOWN_MAX - len(self._shown)))
         if some:
-            self._shown += ids_of(some, room.views.read(number, Selection(fields=(("ids", pages_of(some)),))))
+            self._shown += device_ids(room.views, number, some)
 
     def shape(self) -> JsonObject:
         """As the answer has it."""

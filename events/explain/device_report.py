@@ -98,7 +98,7 @@ def device_report(
             name for name in sorted(expected.of_edge) if _is_in(kept.hashes["undelivered"].get(name), ordinal)
         ),
         stale=has_answered and expected.runtime not in {0, runtime},
-        modules=_modules(expected.statuses, _modules_of(reported)),
+        modules=_modules(dict(expected.statuses), _modules_of(reported)),
     )
     return msgspec.structs.replace(report, says=report_text(report))
 

@@ -24,6 +24,7 @@ from events.explain.verdict_text import ExplainContext
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
+from events.manifest.document import KIND_NAMES, KindName
 from events.secrets.references import mask
 from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Or, printed, printed_path
 from events.update.names import carried, is_carrier
@@ -113,7 +114,7 @@ class ExplainedDeployment(AnswerBody):
     id: str
     group: str | None
     module: str | None
-    kind: Literal["edge", "device", "module"]
+    kind: KindName
     layered: bool
     priority: int
     verdict: Verdict
@@ -298,7 +299,7 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         id=weighed.id,
         group=None if group is None else group[0],
         module=weighed.module or None,
-        kind=weighed.kind.name.lower(),
+        kind=KIND_NAMES[weighed.kind],
         layered=weighed.layered,
         priority=weighed.priority,
         verdict=weighed.verdict,

@@ -90,7 +90,7 @@ class DiffSides(AnswerBody):
     gained: DiffDevices
 
 
-class DiffStanding(AnswerBody, frozen=True):
+class DiffStanding(msgspec.Struct, frozen=True):
     """How devices stood, and what they ran."""
 
     standing: str

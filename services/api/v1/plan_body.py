@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from events.rollout.plan import Plan
-from events.rollout.words import DurationUnreadable, read_duration
+from events.rollout.times import DurationUnreadable, read_duration
 from services.api.http.body_examples import example
 from services.api.v1.v1_body import V1Body
 

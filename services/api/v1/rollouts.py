@@ -16,7 +16,7 @@ from events.deployment.state import DeploymentDocument, etag_of
 from events.explain.deployment_history import RolloutAct, evidence_of
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
-from events.rollout import saying
+from events.rollout import rollout_text
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -36,9 +36,10 @@ from events.rollout.facts import Counts
 from events.rollout.plan import Phase
 from events.rollout.plan_text import plan_text
 from events.rollout.planner import Judgement
+from events.rollout.rollout_text import admission_text, progress
 from events.rollout.state import RolloutDocument, State, decode, subject_of
 from events.rollout.tally import as_sets, recorded_counts
-from events.rollout.words import TimeUnreadable, progress, read_time, standing
+from events.rollout.times import TimeUnreadable, moment, read_time
 from services.api.context.api_context import Room
 from services.api.context.deployments import deployment_of, deployment_seen
 from services.api.context.pages import PAGE_MAX, page, place_of
@@ -188,7 +189,7 @@ def line_of(
         "admission": _admission(document, rollout),
         "schedule": _times(document),
         "rollout": None if rollout is None else rollout.state.value,
-        "says": standing(document, rollout, room_of(request).clock()) if seen else _NOT_SEEN,
+        "says": admission_text(document, rollout, room_of(request).clock()) if seen else _NOT_SEEN,
     }
 
 
@@ -198,7 +199,7 @@ def _times(document: DeploymentDocument) -> JsonObject | None:
         return None
 
     def text(at: int) -> str | None:
-        return saying.moment(at, times.zone) if at else None
+        return moment(at, times.zone) if at else None
 
     return {
         "startAt": times.start_at or None,
@@ -283,7 +284,7 @@ def rollout(
         "changedAt": document.changed_at,
         "reason": document.reason,
         "rollback": document.rollback or None,
-        "backTo": saying.back_to(document) if document.rollback_at else None,
+        "backTo": rollout_text.back_to(document) if document.rollback_at else None,
         "notBack": {why: len(devices) for why, devices in as_sets(document.not_back).items()},
         "failedBy": {why: len(devices) for why, devices in judged.tally.failed_by.items()},
         "notAppliedBy": {why: len(devices) for why, devices in judged.tally.not_applied_by.items()},

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -11,6 +10,7 @@ from prometheus_client import Counter
 from redis import Redis
 
 from events.access.scope import Scope
+from events.clock import now_ms
 from events.deployment.advice import Advice
 from events.device.personal import personal_paths
 from events.device.state import decode_device
@@ -211,11 +211,6 @@ def readiness_policy_of(settings: Settings) -> ReadinessPolicy | None:
     """What a new deployment has to pass."""
     refuse = settings.readiness_refuse
     return None if refuse == "off" else ReadinessPolicy(PROFILES[settings.readiness_profile], Severity(refuse))
-
-
-def now_ms() -> int:
-    """The time, in milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def open_room(settings: Settings) -> Room:

@@ -7,11 +7,11 @@ import msgspec
 from events.deployment.state import DeploymentDocument
 from events.manifest.document import Kind
 from events.manifest.validate import problems
+from events.query.condition import lint
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
-from events.query.tree import Source, where_paths
-from events.targeting.parse import lint
-from events.targeting.tree import Path, printed_path
+from events.query.text import printed_path
+from events.query.tree import Path, Source, where_paths
 from events.wording import counted
 
 

@@ -9,12 +9,12 @@ from events.query.tree import (
     UNDEFINED,
     Aggregate,
     Function,
+    Path,
     Projection,
     Query,
     is_aggregate,
     keys,
 )
-from events.targeting.tree import Path
 
 # (kind, value): True, 1 and "1" are three groups, and kinds order the groups.
 _Member = tuple[int, Any]

@@ -5,14 +5,13 @@ from types import MappingProxyType
 import pytest
 from pyroaring import BitMap
 
-from events.query.compile import compiled
-from events.query.errors import QueryInvalid
+from events.query.errors import ConditionInvalid, QueryInvalid
+from events.query.evaluate import row_test
+from events.query.grammar import DEPTH_MAX
 from events.query.module_condition import can_be_for, parse_module_condition
-from events.query.parse import DEPTH_MAX, parse
-from events.query.plan import among
-from events.query.tree import Op, equalities, where_paths
-from events.targeting.errors import ConditionInvalid
-from events.targeting.tree import Condition
+from events.query.parse import parse
+from events.query.select import among
+from events.query.tree import Expression, Op, equalities, where_paths
 from tests.query.test_aggregate import results, tagged
 
 EVERY_DEVICE = "select * from devices where"
@@ -78,7 +77,7 @@ def test_a_condition_of_a_module_is_nested_a_hundred_deep_and_no_deeper() -> Non
 
 
 def test_one_value_in_a_list_is_a_condition_on_that_value() -> None:
-    def condition(text: str) -> Condition:
+    def condition(text: str) -> Expression:
         return parse_module_condition(f"FROM devices.modules WHERE {text}").condition
 
     assert condition("tags.a IN [1]") == condition("tags.a = 1")
@@ -86,7 +85,7 @@ def test_one_value_in_a_list_is_a_condition_on_that_value() -> None:
 
 
 def test_a_row_may_be_a_mapping_of_any_kind() -> None:
-    test = compiled(parse(f"{EVERY_DEVICE} tags.a = 1").where)
+    test = row_test(parse(f"{EVERY_DEVICE} tags.a = 1").where)
     assert test(MappingProxyType({"tags": MappingProxyType({"a": 1})}))
     assert not test(MappingProxyType({"tags": 1}))
 

@@ -17,10 +17,9 @@ from events.device.commands import (
     SetConfiguration,
 )
 from events.manifest.document import Kind, in_modern_form
-from events.query.errors import QueryInvalid
+from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.parse import parse as parse_query
 from events.secrets.personal import Personal
-from events.targeting.errors import ConditionInvalid
 from services.api.context.deployments import deployment_seen, deployments_seen
 from services.api.context.devices import registered
 from services.api.context.request import author_of, caller_of, room_of, writer_of

@@ -14,8 +14,7 @@ from events.device.times import NEVER, time_text
 from events.fleet.deployments import CONTENT_KEY
 from events.manifest.document import Kind
 from events.manifest.merge import contributes
-from events.query.module_condition import module_applied_query, module_targeted_query
-from events.targeting.query_text import targeted_query
+from events.query.system_metric import module_applied_query, module_targeted_query, targeted_query
 
 _APPLIED = (
     "select deviceId from devices.modules where moduleId = '$edgeAgent' and configurations.[[{}]].status = 'Applied'"

@@ -22,8 +22,9 @@ from events.explain.verdict import Contest, Obstacle, Weighed
 from events.explain.verdict_text import ExplainContext
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
+from events.query.text import printed, printed_path
+from events.query.tree import EVERYBODY, And, Comparison, Constant, IsDefined, Not, Or, PathOf
 from events.secrets.references import mask
-from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Or, printed, printed_path
 from events.update.names import carried, is_carrier
 from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
@@ -133,7 +134,7 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
         order = None
         if at.ordinal is not None:
             order = room.judging.order(name, rollout, number=at.number, ordinal=at.ordinal)
-        turns[name] = turn(rollout, subject.twin, enabled=subject.enabled, order=order, waits=judged[name].says)
+        turns[name] = turn(rollout, subject.twin.row, enabled=subject.enabled, order=order, waits=judged[name].says)
     return turns
 
 
@@ -232,7 +233,7 @@ def _line(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) 
         "turn": None if turn_ is None else _turn(turn_),
         "targetCondition": known.document.target_condition,
         "condition": None if weighed.condition is None else _tree(weighed.condition),
-        "scope": None if weighed.scope is None or isinstance(weighed.scope.term, Everyone) else _tree(weighed.scope),
+        "scope": None if weighed.scope is None or weighed.scope.term == EVERYBODY else _tree(weighed.scope),
         "facts": [_cause(each) for each in causes],
     }
 
@@ -278,11 +279,11 @@ def _tree(judged: Judged) -> JsonObject:
             return {**shown, joined: [_tree(one) for one in judged.terms]}
         case Not():
             return {**shown, "not": _tree(judged.terms[0])}
-        case Comparison(path, op, literal):
+        case Comparison(PathOf(path), op, Constant(literal)):
             return {**shown, "property": printed_path(path), "operator": op.value, "wanted": literal, **_found(judged)}
         case IsDefined(path):
             return {**shown, "property": printed_path(path), "operator": "is_defined", **_found(judged)}
-        case Everyone() | Nobody():
+        case _:
             return shown
 
 

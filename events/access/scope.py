@@ -5,8 +5,14 @@ import msgspec
 from events.access.errors import OutOfScope
 from events.device.state import DeviceDocument, section
 from events.query.condition import parse_condition
-from events.query.evaluate import holds, twin_row
+from events.query.evaluate import Test, row_test, twin_row
 from events.query.tree import Expression
+from events.text_cache import by_text
+
+
+@by_text
+def _test_of(text: str) -> Test:
+    return row_test(parse_condition(text))
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -24,7 +30,7 @@ class Scope(msgspec.Struct, frozen=True):
         if document is None or document.retired:
             return False
         row = twin_row(device_id, section(document.tags), section(document.reported))
-        return holds(self.condition, row) is True
+        return _test_of(self.text)(row)
 
     def insist(self, device_id: str, document: DeviceDocument) -> None:
         """Insist that a device is in the scope with a document that it is about to have.

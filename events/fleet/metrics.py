@@ -59,7 +59,7 @@ class _Slices:
     def equal(self, path: Path, literal: Primitive) -> BitMap:
         key = (path, value_key(literal))
         found = self._known.get(key)
-        return self._cut(key, self._index.equal(path, literal)) if found is None else found
+        return self._cut(key, self._index.compare(path, Op.EQ, literal)) if found is None else found
 
     def of_kind(self, path: Path, kind: str) -> BitMap:
         key = (path, kind)

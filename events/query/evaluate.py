@@ -73,14 +73,20 @@ def compiled(expression: Expression) -> ValueOf:
     It calls itself directly, and so do the closures: queries are nested 320 deep, and Python stops at 1,000 frames.
     """
     match expression:
-        case Constant(literal):
-            return lambda _row: literal
-        case PathOf(path):
-            return partial(found, path)
         case Comparison(PathOf(path), op, Constant(literal)):
             return _with_literal(path, op, literal)
         case Comparison(Constant(literal), op, PathOf(path)):
             return _with_literal(path, MIRRORED[op], literal)
+        case And(terms):
+            return _joined(tuple(map(compiled, terms)), decisive=False)
+        case Or(terms):
+            return _joined(tuple(map(compiled, terms)), decisive=True)
+        case Not(term):
+            return _opposite(compiled(term))
+        case Constant(literal):
+            return lambda _row: literal
+        case PathOf(path):
+            return partial(found, path)
         case Comparison(left, op, right):
             return _compared(compiled(left), op, compiled(right))
         case Arithmetic(left, sign, right):
@@ -93,12 +99,6 @@ def compiled(expression: Expression) -> ValueOf:
         case Contains(path, literal):
             array_at = partial(found, path)
             return lambda row: _known(contained(array_at(row), literal))
-        case Not(term):
-            return _opposite(compiled(term))
-        case And(terms):
-            return _joined(tuple(map(compiled, terms)), decisive=False)
-        case Or(terms):
-            return _joined(tuple(map(compiled, terms)), decisive=True)
 
 
 def found(path: Path, row: Row) -> object:

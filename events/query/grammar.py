@@ -32,6 +32,7 @@ from events.query.tree import (
     Or,
     Path,
     PathOf,
+    Primitive,
     Projection,
     Query,
     Source,
@@ -269,18 +270,11 @@ class _ToTree(Transformer[Token, Any]):
     def condition(self, inner: _Made) -> Expression:
         return inner.expression
 
-    def compared_in_condition(self, left: _Made, op: Token, right: _Made) -> _Made:
-        made = self.compared(left, op, right)
-        match made.expression:
-            case Comparison(PathOf(), operator, Constant(literal)):
-                pass
-            case Comparison(Constant(literal), operator, PathOf(path)):
-                made = _Made(compare_property(path, MIRRORED[operator], literal), made.depth)
-            case _:
-                raise AssertionError(made)
-        if isinstance(literal, bool) and operator not in {Op.EQ, Op.NE}:
-            raise Refused(_at(op), "booleans have no order; they compare with = and != only")
-        return made
+    def restricted(self, named: _Named, op: Token, literal: Primitive) -> _Made:
+        return _Made(compare_property(named.path, _restricted_op(op, literal), literal), 1)
+
+    def restricted_turned(self, literal: Primitive, op: Token, named: _Named) -> _Made:
+        return _Made(compare_property(named.path, MIRRORED[_restricted_op(op, literal)], literal), 1)
 
     def path_in_condition(self, root: Token, *names: Token) -> _Named:
         below = tuple(name[2:-2] if name.type == "C_ESCAPED" else str(name) for name in names)
@@ -371,6 +365,13 @@ def _string(token: Token) -> str:
         raise Refused(position, "no such escape; a string has \\' \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX")
 
     return _ESCAPE.sub(turn, token[1:-1])
+
+
+def _restricted_op(token: Token, literal: Primitive) -> Op:
+    op = _OPS[token]
+    if isinstance(literal, bool) and op not in {Op.EQ, Op.NE}:
+        raise Refused(_at(token), "booleans have no order; they compare with = and != only")
+    return op
 
 
 def _condition_path(root: Token, below: Path, names: tuple[Token, ...]) -> Path:

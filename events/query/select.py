@@ -9,6 +9,7 @@ from pyroaring import BitMap
 
 from events.query.evaluate import compared, holds
 from events.query.tree import (
+    EVERYBODY,
     MIRRORED,
     OPPOSITE,
     And,
@@ -79,14 +80,29 @@ def compile_select(where: Expression | None) -> Select:
 
     The condition is compiled beforehand: this is done for every deployment and every batch.
     """
-    if where is None:
-        where = Constant(value=True)
+    match where:
+        case None:
+            return compile_select(EVERYBODY)
+        case Comparison(PathOf(path), Op.EQ, Constant(str() | int() | float() as literal)):
+            return _equality(path, literal)
     sides = _compiled(where)
 
-    def select(index: ColumnIndex, within: BitMap | None = None) -> BitMap:
+    def select(index: ColumnIndex, within: BitMap | None) -> BitMap:
         sure, maybe = sides(index, index.everyone() if within is None else within)
         assert sure is maybe
         return sure
+
+    return select
+
+
+def _equality(path: Path, literal: Primitive) -> Select:
+    """What most conditions are, without the way over bounds: a worker asks thousands of them about each batch."""
+    equal = Op.EQ
+
+    def select(index: ColumnIndex, within: BitMap | None) -> BitMap:
+        members = index.compare(path, equal, literal)
+        assert members is not None
+        return members & (index.everyone() if within is None else within)
 
     return select
 

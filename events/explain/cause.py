@@ -16,7 +16,7 @@ from events.explain.judged_condition import Judged, leaves
 from events.explain.last_change import ABSENT, EDGE, ENABLED, Property
 from events.explain.verdict import Subject, Weighed
 from events.log.keys import FLEET, name
-from events.query.evaluate import found
+from events.query.evaluate import value_at
 from events.query.text import printed_path
 from events.query.tree import UNDEFINED, Path, paths_of
 from events.rollout.facts import DevicesAdmitted
@@ -61,7 +61,7 @@ def deciding_properties(subject: Subject, weighed: Iterable[Weighed]) -> dict[Pr
     values: dict[Property, Any] = {EDGE: subject.edge, ENABLED: subject.enabled}
     for module, _, path in _leaves(weighed):
         twin = subject.modules.get(module, subject.twin) if module else subject.twin
-        value = found(path, twin.row)
+        value = value_at(path, twin.row)
         prop = property_of(path, module)
         if prop is not None:
             values[prop] = ABSENT if value is UNDEFINED else value

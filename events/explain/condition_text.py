@@ -2,12 +2,22 @@
 
 from events.explain.judged_condition import Blame, Judged, blame
 from events.query.text import printed_literal, printed_path
-from events.query.tree import EVERYBODY, NOBODY, Comparison, Constant, IsDefined, Literal, Op, PathOf, equalities
+from events.query.tree import (
+    EVERYBODY,
+    NOBODY,
+    OPPOSITE,
+    Comparison,
+    Constant,
+    IsDefined,
+    Literal,
+    Op,
+    PathOf,
+    equalities,
+)
 
 SHOWN_CHARACTERS_MAX = 120
 
 _WANTED = {Op.EQ: "", Op.NE: "anything but ", Op.LT: "< ", Op.LE: "<= ", Op.GT: "> ", Op.GE: ">= "}
-_OTHERWISE = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.LE: Op.GT, Op.GT: Op.LE, Op.GE: Op.LT}
 _TYPES = {str: "the text ", bool: "the boolean ", int: "the number ", float: "the number "}
 
 
@@ -57,7 +67,7 @@ def _leaf(leaf: Judged, *, wanted: bool) -> str:
             is_there = "is missing" if leaf.found == "missing" else f"is {actual(leaf)}"
             return f"{printed_path(path)} {is_there}, wanted {'any value' if wanted else 'none'}"
         case Comparison(PathOf(path), op, Constant(literal)):
-            op = op if wanted else _OTHERWISE[op]
+            op = op if wanted else OPPOSITE[op]
             return f"{printed_path(path)} is {actual(leaf)}, wanted {_wanted(op, literal, leaf)}{_surprise(leaf, op)}"
         case _ if term == EVERYBODY:
             return "its condition is true of everybody"

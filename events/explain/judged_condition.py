@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from events.query.evaluate import Row, found, holds
+from events.query.evaluate import Row, holds, value_at
 from events.query.tree import UNDEFINED, And, Comparison, Constant, Expression, IsDefined, Not, Or, Path, PathOf
 
 
@@ -41,7 +41,7 @@ def judge(condition: Expression, row: Row) -> Judged:
 
 
 def _found(path: Path, row: Row) -> tuple[str, object]:
-    value = found(path, row)
+    value = value_at(path, row)
     return type_of(value), None if value is UNDEFINED else value
 
 

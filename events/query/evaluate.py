@@ -86,22 +86,24 @@ def compiled(expression: Expression) -> ValueOf:
         case Constant(literal):
             return lambda _row: literal
         case PathOf(path):
-            return partial(found, path)
+            return partial(value_at, path)
         case Comparison(left, op, right):
-            return _compared(compiled(left), op, compiled(right))
+            left_of, right_of = compiled(left), compiled(right)
+            return lambda row: _known(compared(left_of(row), op, right_of(row)))
         case Arithmetic(left, sign, right):
-            return _computed(compiled(left), sign, compiled(right))
+            left_of, right_of = compiled(left), compiled(right)
+            return lambda row: computed(left_of(row), sign, right_of(row))
         case In(operand, literals):
             return _within(compiled(operand), literals)
         case IsDefined(path):
-            value_at = partial(found, path)
-            return lambda row: value_at(row) is not UNDEFINED
+            value_of = partial(value_at, path)
+            return lambda row: value_of(row) is not UNDEFINED
         case Contains(path, literal):
-            array_at = partial(found, path)
-            return lambda row: _known(contained(array_at(row), literal))
+            array_of = partial(value_at, path)
+            return lambda row: _known(contained(array_of(row), literal))
 
 
-def found(path: Path, row: Row) -> object:
+def value_at(path: Path, row: Row) -> object:
     """What stands at a path: JSON, null as `None`, or `UNDEFINED`."""
     at: Any = row
     for name in path:
@@ -157,7 +159,7 @@ def projected(query: Query, row: Row) -> Row:
     shown: dict[str, object] = {}
     for key, item in zip(keys(query), query.select, strict=True):
         assert isinstance(item, Projection)
-        actual = found(item.path, row)
+        actual = value_at(item.path, row)
         if actual is not UNDEFINED:
             shown[key] = actual
     return shown
@@ -168,22 +170,14 @@ def projected(query: Query, row: Row) -> Row:
 
 def _with_literal(path: Path, op: Op, literal: Literal) -> ValueOf:
     """What is asked most, so that it is worth a closure for each kind; JSON has no subclasses of str, int or float."""
-    value_at, compare = partial(found, path), COMPARE[op]
+    value_of, compare = partial(value_at, path), COMPARE[op]
     if type(literal) is str:
-        return lambda row: compare(actual, literal) if type(actual := value_at(row)) is str else UNDEFINED
+        return lambda row: compare(actual, literal) if type(actual := value_of(row)) is str else UNDEFINED
     if type(literal) is int or type(literal) is float:
         return lambda row: (
-            compare(actual, literal) if type(actual := value_at(row)) is int or type(actual) is float else UNDEFINED
+            compare(actual, literal) if type(actual := value_of(row)) is int or type(actual) is float else UNDEFINED
         )
-    return lambda row: _known(compared(value_at(row), op, literal))
-
-
-def _compared(left: ValueOf, op: Op, right: ValueOf) -> ValueOf:
-    return lambda row: _known(compared(left(row), op, right(row)))
-
-
-def _computed(left: ValueOf, op: ArithmeticOp, right: ValueOf) -> ValueOf:
-    return lambda row: computed(left(row), op, right(row))
+    return lambda row: _known(compared(value_of(row), op, literal))
 
 
 def _within(operand: ValueOf, literals: tuple[Literal, ...]) -> ValueOf:

@@ -4,6 +4,7 @@ import re
 
 import msgspec
 
+from events.query.condition import DEPTH_MAX
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.evaluate import holds
 from events.query.parse import parse
@@ -33,7 +34,6 @@ from events.text_cache import by_text
 _SELECT = "select deviceId "
 _BEGINNING = re.compile(r"\s*from\s+devices\.modules\s+where\b", re.IGNORECASE)
 _MODULE_ID = re.compile(r"(?!\$)[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
-_DEPTH_MAX = 100
 _SUPPORTED = (
     "a condition for modules is FROM devices.modules WHERE … over moduleId, deviceId, tags and properties.reported of the "
     "module, each compared with a text, a number, true or false, and moduleId with texts alone"
@@ -101,8 +101,8 @@ def parse_module_condition(text: str) -> ModuleCondition:
 
 def _restricted(where: Expression, text: str, depth: int) -> Expression:
     """The same in the form of a target condition: properties on the left, each compared with one literal."""
-    if depth > _DEPTH_MAX:
-        raise ConditionInvalid(text, column=1, reason=f"a condition is nested at most {_DEPTH_MAX} deep")
+    if depth > DEPTH_MAX:
+        raise ConditionInvalid(text, column=1, reason=f"a condition is nested at most {DEPTH_MAX} deep")
     match where:
         case And(terms) | Or(terms):
             return type(where)(tuple(_restricted(term, text, depth + 1) for term in terms))

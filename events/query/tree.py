@@ -208,18 +208,16 @@ def paths_of(expression: Expression | None) -> frozenset[Path]:
 
 def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], ...]:
     """Every (property, value) that an expression compares for equality, wherever it does."""
-    match expression:
-        case And(terms) | Or(terms):
-            return tuple(found for term in terms for found in equalities(term))
-        case Not(term):
-            return equalities(term)
-        case Comparison(PathOf(path), Op.EQ, Constant(literal)) | Comparison(Constant(literal), Op.EQ, PathOf(path)):
-            literals: tuple[Literal, ...] = (literal,)
-        case In(PathOf(path), literals):
-            pass
-        case _:
-            return ()
-    return tuple((path, one) for one in literals if one is not None and not isinstance(one, Undefined))
+    pairs: list[tuple[Path, Literal]] = []
+    for leaf in () if expression is None else leaves(expression):
+        match leaf:
+            case Comparison(PathOf(path), Op.EQ, Constant(literal)) | Comparison(
+                Constant(literal), Op.EQ, PathOf(path)
+            ):
+                pairs.append((path, literal))
+            case In(PathOf(path), literals):
+                pairs += [(path, literal) for literal in literals]
+    return tuple((path, literal) for path, literal in pairs if isinstance(literal, Primitive))
 
 
 def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
@@ -241,15 +239,10 @@ def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
             return None
 
 
-def where_paths(query: Query) -> frozenset[Path]:
-    """Every property that the condition names."""
-    return paths_of(query.where)
-
-
 def paths(query: Query) -> frozenset[Path]:
     """Every property that a query names, wherever it does; `*` names none."""
     selected = frozenset(item.path for item in query.select if item.path is not None)
-    return selected | where_paths(query) | frozenset(query.group_by)
+    return selected | paths_of(query.where) | frozenset(query.group_by)
 
 
 def compare_property(path: Path, op: Op, literal: Literal) -> Comparison:

@@ -16,7 +16,7 @@ from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.module_condition import is_module_condition, parse_module_condition
 from events.query.parse import parse as parse_query
 from events.query.text import printed_path
-from events.query.tree import Aggregate, Path, paths_of, where_paths
+from events.query.tree import Aggregate, Path, paths_of
 from events.rollout.commands import CreateRollout
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.references import MASK, Secret
@@ -108,7 +108,7 @@ class Personal(msgspec.Struct, frozen=True):
             return
         query = parse_query(text)
         counted = {item.path for item in query.select if isinstance(item, Aggregate) and item.path is not None}
-        for path in self._touched({*where_paths(query), *query.group_by, *counted}):
+        for path in self._touched({*paths_of(query.where), *query.group_by, *counted}):
             reason = f"{printed_path(path)} is personal: kept as a secret, nobody is found or counted by it"
             raise QueryInvalid(text, column=_column(text, path), reason=reason)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from events.query.evaluate import compared, computed, contained, found
+from events.query.evaluate import compared, computed, contained, value_at
 from events.query.tree import (
     UNDEFINED,
     And,
@@ -31,9 +31,9 @@ def verdict(where: Expression | None, row: Mapping[str, Any]) -> bool | None:
         case In(operand, literals):
             return any_of([compared(value(operand, row), Op.EQ, literal) for literal in literals])
         case IsDefined(path):
-            return found(path, row) is not UNDEFINED
+            return value_at(path, row) is not UNDEFINED
         case Contains(path, literal):
-            return contained(found(path, row), literal)
+            return contained(value_at(path, row), literal)
         case Not(term):
             return opposite(verdict(term, row))
         case And(terms):
@@ -51,7 +51,7 @@ def value(expression: Expression, row: Mapping[str, Any]) -> object:
         case Constant(literal):
             return literal
         case PathOf(path):
-            return found(path, row)
+            return value_at(path, row)
         case Arithmetic(left, op, right):
             return computed(value(left, row), op, value(right, row))
         case _:

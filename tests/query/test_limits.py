@@ -11,7 +11,7 @@ from events.query.grammar import DEPTH_MAX
 from events.query.module_condition import can_be_for, parse_module_condition
 from events.query.parse import parse
 from events.query.select import among
-from events.query.tree import Expression, Op, equalities, where_paths
+from events.query.tree import Expression, Op, equalities, paths_of
 from tests.query.test_aggregate import results, tagged
 
 EVERY_DEVICE = "select * from devices where"
@@ -38,7 +38,7 @@ def test_a_sum_that_does_not_fit_64_bits_is_a_float(halves: int, shown: float) -
     ],
 )
 def test_a_path_of_one_name_stays_one(where: str, path: tuple[str, ...]) -> None:
-    assert where_paths(parse(f"{EVERY_DEVICE} {where}")) == {path}
+    assert paths_of(parse(f"{EVERY_DEVICE} {where}").where) == {path}
 
 
 def test_a_character_that_nothing_begins_with_is_told_with_what_may_stand_there() -> None:
@@ -51,14 +51,14 @@ def test_a_query_is_nested_as_deep_as_its_limit_and_no_deeper() -> None:
     def nested(depth: int) -> str:
         return f"{EVERY_DEVICE} {'NOT ' * (depth - 1)}tags.a = 1"
 
-    assert where_paths(parse(nested(DEPTH_MAX))) == {("tags", "a")}
+    assert paths_of(parse(nested(DEPTH_MAX)).where) == {("tags", "a")}
     with pytest.raises(QueryInvalid, match=f"deeper than {DEPTH_MAX}"):
         parse(nested(DEPTH_MAX + 1))
 
 
 @pytest.mark.parametrize("character", ["\t", " ", "\ud7ff", "\ue000", "\U0001f600"])
 def test_whole_characters_are_text(character: str) -> None:
-    assert where_paths(parse(f"{EVERY_DEVICE} tags.a = '{character}'")) == {("tags", "a")}
+    assert paths_of(parse(f"{EVERY_DEVICE} tags.a = '{character}'").where) == {("tags", "a")}
 
 
 @pytest.mark.parametrize("character", ["\x1f", "\ud800", chr(0xDFFF)])

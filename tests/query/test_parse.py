@@ -9,7 +9,7 @@ from events.query.grammar import DEPTH_MAX
 from events.query.parse import parse
 from events.query.system_metric import targeted_query
 from events.query.text import printed_query
-from events.query.tree import Or, Query, Source, keys, paths, where_paths
+from events.query.tree import Or, Query, Source, keys, paths, paths_of
 from tests.query.given import queries
 
 
@@ -145,8 +145,8 @@ def test_the_paths_of_a_query_are_those_it_names_anywhere() -> None:
     query = parse(
         "select sum(tags.a) where tags.b + tags.c > 1 and is_defined(tags.d) or not tags.e in [1] group by status"
     )
-    assert where_paths(query) == {("tags", "b"), ("tags", "c"), ("tags", "d"), ("tags", "e")}
-    assert paths(query) == where_paths(query) | {("tags", "a"), ("status",)}
+    assert paths_of(query.where) == {("tags", "b"), ("tags", "c"), ("tags", "d"), ("tags", "e")}
+    assert paths(query) == paths_of(query.where) | {("tags", "a"), ("status",)}
 
 
 def test_an_error_has_a_column_and_a_caret_below_it_and_shows_little_of_the_query() -> None:

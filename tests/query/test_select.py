@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from events.query.condition import parse_condition
-from events.query.evaluate import compared, contained, found, holds, twin_row
+from events.query.evaluate import compared, contained, holds, twin_row, value_at
 from events.query.parse import parse
 from events.query.select import Bounds, compile_select, select_bounds
 from events.query.tree import UNDEFINED, Expression, Not, Op, Path, Primitive, paths_of
@@ -32,23 +32,23 @@ class Index:
         self.asked.append(path)
         if path not in self._known:
             return None
-        verdicts = [compared(found(path, row), op, literal) for row in self._fleet]
+        verdicts = [compared(value_at(path, row), op, literal) for row in self._fleet]
         return where_is(verdicts, verdict=True)
 
     def defined(self, path: Path) -> BitMap | None:
         if path not in self._known:
             return None
-        return where_is([found(path, row) is not UNDEFINED for row in self._fleet], verdict=True)
+        return where_is([value_at(path, row) is not UNDEFINED for row in self._fleet], verdict=True)
 
     def contains(self, path: Path, literal: str) -> BitMap | None:
         if path not in self._known:
             return None
-        return where_is([contained(found(path, row), literal) for row in self._fleet], verdict=True)
+        return where_is([contained(value_at(path, row), literal) for row in self._fleet], verdict=True)
 
     def compare_properties(self, left: Path, op: Op, right: Path) -> BitMap | None:
         if (left, right) not in self._pairs:
             return None
-        return where_is([compared(found(left, row), op, found(right, row)) for row in self._fleet], verdict=True)
+        return where_is([compared(value_at(left, row), op, value_at(right, row)) for row in self._fleet], verdict=True)
 
 
 def where_is(verdicts: Sequence[bool | None], *, verdict: bool) -> BitMap:

@@ -1,24 +1,27 @@
 """A condition held against one twin, term by term: what each property is, and what the reference says of each term."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
 from events.query.evaluate import Row, holds, value_at
 from events.query.tree import UNDEFINED, And, Comparison, Constant, Expression, IsDefined, Not, Or, Path, PathOf
 
+PropertyType = Literal["missing", "text", "number", "boolean", "object", "list"]
+
 
 class Judged(msgspec.Struct, frozen=True):
     """A term with its truth (`None`: unknown), and the terms that it joins.
 
-    Of a comparison and of `is_defined`, `found` says what the property is: `missing`, or its type (text, number, boolean, object
-    or list), and `value` is what stands there. `comparable` is whether that is of the literal's type.
+    Of a comparison and of `is_defined`, `found` says what the property is, and `value` is what stands there. `comparable` is
+    whether that is of the literal's type.
     """
 
     term: Expression
     truth: bool | None
     terms: tuple["Judged", ...] = ()
-    found: str = ""
+    found: PropertyType | None = None
     value: object = None
     comparable: bool = True
 
@@ -32,20 +35,20 @@ def judge(condition: Expression, row: Row) -> Judged:
         case Not(term):
             return Judged(condition, truth, (judge(term, row),))
         case Comparison(PathOf(path), _, Constant(literal)):
-            type_name, value = _found(path, row)
-            return Judged(condition, truth, (), type_name, value, type_name == type_of(literal))
+            actual_type, value = _typed_value(path, row)
+            return Judged(condition, truth, (), actual_type, value, actual_type == type_of(literal))
         case IsDefined(path):
-            return Judged(condition, truth, (), *_found(path, row))
+            return Judged(condition, truth, (), *_typed_value(path, row))
         case _:
             return Judged(condition, truth)
 
 
-def _found(path: Path, row: Row) -> tuple[str, object]:
+def _typed_value(path: Path, row: Row) -> tuple[PropertyType, object]:
     value = value_at(path, row)
     return type_of(value), None if value is UNDEFINED else value
 
 
-def type_of(value: object) -> str:
+def type_of(value: object) -> PropertyType:
     """How people call the type of a value; `missing` where there is none."""
     if value is UNDEFINED or value is None:
         return "missing"

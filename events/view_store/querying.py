@@ -18,6 +18,7 @@ from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.fleet.column import PRIMITIVE_KINDS
+from events.log.fleet_documents import deployments
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
@@ -25,7 +26,6 @@ from events.query.evaluate import projected, row_test
 from events.query.select import Bounds, select_bounds
 from events.query.text import printed_query
 from events.query.tree import UNDEFINED, Expression, Function, Projection, Query, Source, is_aggregate, module_ids_asked
-from events.view_store.deployments import deployments
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.view_store.query_rows import Rows

@@ -235,9 +235,6 @@ class _ToTree(Transformer[Token, Any]):
     def contains(self, _word: Token, named: _Named, literal: Literal) -> _Made:
         return _Made(Contains(named.path, literal))
 
-    def grouped(self, inner: _Made) -> _Made:
-        return inner
-
     def list(self, *literals: Literal) -> tuple[Literal, ...]:
         return literals
 

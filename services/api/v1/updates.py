@@ -24,7 +24,8 @@ from events.update.names import UpdateId, read_update
 from events.update.state import GroupDocument, UpdateDocument, condition_of_group
 from events.view_store.groups import Carried, DeviceState, GroupView, is_among, sizes
 from services.api.context.api_context import Room
-from services.api.context.groups import View, place_in, state_of, view_of
+from services.api.context.groups import View, state_of, view_of
+from services.api.context.pages import place_of
 from services.api.context.request import author_of, room_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid
@@ -187,7 +188,7 @@ def list_devices(
     room, carried = room_of(request), view.deployment(group, deployment)
     states = view.states(carried)
     members = FleetSet.union(states.values()) if state is None else states[state_of(state)]
-    found, place = view.page(members, after=place_in(room.continuations.open(continuation)), limit=top)
+    found, place = view.page(members, after=place_of(room.continuations.open(continuation)), limit=top)
     failures, back_to = view.failures(carried), carried.back_to
 
     def recorded(where: tuple[int, int]) -> str:

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,6 +30,11 @@ class Kind(enum.Enum):
     EDGE = "modulesContent"
     DEVICE = "deviceContent"
     MODULE = "moduleContent"
+
+
+KindName = Literal["edge", "device", "module"]
+KIND_NAMES: Mapping[Kind, KindName] = {Kind.EDGE: "edge", Kind.DEVICE: "device", Kind.MODULE: "module"}
+"""Whom each kind of content is for, as answers name it."""
 
 
 class ModuleSpec(msgspec.Struct, frozen=True):

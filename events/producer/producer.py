@@ -14,6 +14,7 @@ import msgspec
 
 from events.access.scope import Scope
 from events.canonical import JsonObject
+from events.clock import now_ms
 from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
@@ -108,7 +109,7 @@ class Producer:
         by: Principal,
         scope: Scope | None = None,
         waker: WakerLike | None = None,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = now_ms,
         ids: Callable[[], str] = lambda: secrets.token_hex(12),
         pause: Callable[[float], None] = time.sleep,
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,

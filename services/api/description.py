@@ -93,7 +93,17 @@ def _add_types(app: FastAPI, described: JsonObject) -> None:
         any_of = [next(remaining) for _ in types]
         schema = any_of[0] if len(any_of) == 1 else {"anyOf": any_of}
         response["content"] = {"application/json": {"schema": schema}}
+    for component in components.values():
+        _describe_as_written(component)
     described["components"]["schemas"].update(components)
+
+
+def _describe_as_written(component: dict[str, Any]) -> None:
+    """Say of a struct what is written of it; msgspec says what it reads, which may lack defaults and have other members."""
+    if component.get("type") == "object":
+        members = component["properties"]
+        written = {*component["required"], *(name for name, member in members.items() if "default" in member)}
+        component |= {"required": [name for name in members if name in written], "additionalProperties": False}
 
 
 def _alternatives(answer_type: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from events.notification.deliveries import Deliveries, Progress, begun, is_due
 from events.notification.feed import Feed
 from events.notification.positions import Positions
 from events.webhook.state import WebhookDocument
-from workers.deliver import Hints
+from workers.delivery_job import Hints
 
 INTERVAL_SECONDS = 0.2
 

@@ -13,7 +13,9 @@ from events.deployment.commands import ChangeAdmission, CreateDeployment, Schedu
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.facts import Ended, Everyone, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
+from events.explain.deployment_history import RolloutAct, evidence_of
 from events.log.fleet_documents import deployments
+from events.log.keys import FLEET
 from events.rollout import saying
 from events.rollout.commands import (
     AbortRollout,
@@ -41,7 +43,6 @@ from services.api.context.api_context import Room
 from services.api.context.deployments import deployment_of, deployment_seen
 from services.api.context.pages import PAGE_MAX, page, place_of
 from services.api.context.request import author_of, caller_of, room_of
-from services.api.context.rollout_history import Line
 from services.api.context.rollout_state import says
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import NotFound
@@ -253,22 +254,24 @@ def rollout(
     request: Request, name: RolledOutId, history: Annotated[int, Query(ge=0, le=HISTORY_MAX)] = 100
 ) -> JsonObject:
     """A rollout: its plan, how far each phase is, whom it was judged on, what it waits for, and its last acts."""
-    document = rollout_seen(request, name)
-    judged, past = judged_rollout(room_of(request), name, document), room_of(request).history.of(name)
-    passed = {line.phase: line for line in past.lines if line.act == "PhasePassed"}
+    room, document = room_of(request), rollout_seen(request, name)
+    judged = judged_rollout(room, name, document)
+    acts = room.deployment_history.acts(name, upto=room.log.head(FLEET))
+    passed = {act.phase: act for act in acts if act.act == "PhasePassed"}
     phases = [
         _phase(document, number, judged.counts, passed.get(number))
         for number in range(1, len(document.plan.phases) + 1)
     ]
     cited = None
-    if past.last is not None:
-        line, evidence = past.last
-        as_of = [{"partition": partition, "fleet": fleet} for partition, fleet in evidence.vectors]
-        cited = {"act": line.act, "at": line.at, "counts": _camel(evidence.counts), "asOf": as_of}
+    last = next((act for act in reversed(acts) if act.counts is not None), None)
+    if last is not None:
+        vectors = evidence_of(room.log, last).vectors
+        as_of = [{"partition": partition, "fleet": fleet} for partition, fleet in vectors]
+        cited = {"act": last.act, "at": last.at, "counts": _camel(last.counts), "asOf": as_of}
     return {
         "id": name,
         "state": document.state.value,
-        "says": says(document, judged, deployment_of(room_of(request), name).admission),
+        "says": says(document, judged, deployment_of(room, name).admission),
         "planText": _camel(plan_text(document.plan)),
         "author": document.author,
         "phase": document.phase + 1,
@@ -285,7 +288,7 @@ def rollout(
         "failedBy": {why: len(devices) for why, devices in judged.tally.failed_by.items()},
         "notAppliedBy": {why: len(devices) for why, devices in judged.tally.not_applied_by.items()},
         "evidence": cited,
-        "history": [_camel(line) for line in list(past.lines)[len(past.lines) - min(history, len(past.lines)) :]],
+        "history": [_camel(act) for act in acts[max(0, len(acts) - history) :]],
     }
 
 
@@ -399,7 +402,7 @@ def _rollout_line(
     }
 
 
-def _phase(document: RolloutDocument, number: int, now: Counts, passed: Line | None) -> JsonObject:
+def _phase(document: RolloutDocument, number: int, now: Counts, passed: RolloutAct | None) -> JsonObject:
     """A phase by its number, from 1."""
     phase = document.plan.phases[number - 1]
     state = document.phase_state(number - 1)

@@ -13,7 +13,7 @@ from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
 from events.update.state import UpdateDocument
 from events.view_store.groups import DEFAULT_CLASS, Carried, Compliance, GroupView, class_of
-from services.api.context.pages import place_of
+from services.api.context.pages import continuation_at, place_of
 from services.api.context.request import room_of
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import JsonAnswer
@@ -62,7 +62,7 @@ def _opened(request: Request) -> str | None:
 
 
 def _link(request: Request, place: tuple[int, int]) -> str:
-    sealed = room_of(request).continuations.seal(f"{place[0]}:{place[1]}")
+    sealed = continuation_at(room_of(request), place)
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
 
 

@@ -3,10 +3,10 @@
 import os
 import pwd
 import re
-import time
 
 from events.access import state as access
 from events.access.bearer import BearerToken
+from events.clock import now_ms
 from events.envelope import Principal
 from events.log.port import Log
 from events.settings import ENV_PREFIX, Settings
@@ -64,7 +64,7 @@ def _holder(log: Log, text: str, source: str) -> Principal:
     subject = access.TOKEN + token.token_id
     (stored,) = log.load([subject], fleet=True)
     document = None if stored.snapshot is None else access.decode(subject, stored.snapshot)
-    holder = token.holder(document, now=time.time_ns() // 1_000_000)
+    holder = token.holder(document, now=now_ms())
     if holder is None:
         raise TokenNotAccepted(source)
     return Principal.parse(f"user:{holder.name}")

@@ -15,8 +15,8 @@ from events.log.wake import QUEUE
 from events.processes import lifeline
 from events.redis_errors import unavailable
 from events.settings import SettingsInvalid, read_settings
-from workers.context import context
 from workers.exits import code_of
+from workers.projection_job import context
 from workers.worker import Worker
 
 _AGAIN = "could not connect to Redis instance"

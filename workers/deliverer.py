@@ -9,14 +9,14 @@ import structlog
 
 from events.log.errors import LogLostItsTail
 from events.log.failpoints import FailPoint, reached
+from events.log.fleet_documents import webhook_of
 from events.log.port import Log
 from events.notification.deliveries import RETRY_SECONDS_MAX, Deliveries, Delivery, Progress, begun, is_due
 from events.notification.event import Notification
 from events.notification.feed import Feed
 from events.notification.positions import moved
-from events.notification.posting import GONE, Answer, Posting
+from events.notification.posting import GONE, Answer, Posting, opened
 from events.notification.wanted import Ordinals, Wanted
-from events.notification.webhooks import opened, webhook_of
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretsError, SecretsUnavailable

@@ -5,22 +5,24 @@ import sys
 import msgspec
 from typing_extensions import override
 
+from events.clock import now_ms
 from events.envelope import Vector
 from events.fleet.errors import CannotFold
 from events.fleet.outcome import Outcome
 from events.log.connect import answering, connect
 from events.log.errors import LogLostItsTail, UnreadableFact
-from events.log.fleet_facts import position_of
+from events.log.events_ahead import EventsAhead
+from events.log.fleet_facts import FleetFacts, position_of
 from events.log.keys import FLEET, name
+from events.log.port import Log
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.settings import read_settings
 from events.view_store.port import Blocked, ViewStore
 from events.view_store.redis import RedisViewStore, view_key
+from events.views.keeping import writes_of
 from events.views.kept import ARRAYS, HASHES, Writes
-from workers.context import now_ms
-from workers.rebuild import rebuild
-from workers.replay.folding import OutcomeDiffers
+from workers.replay.folding import Folding, OutcomeDiffers
 
 
 class BesideOutcomes(RedisViewStore):
@@ -59,6 +61,40 @@ def main() -> None:
             views.block(number, _blocked(number, error))
         sys.stdout.write(f"{number + 1} {why}\n")
         sys.stdout.flush()
+
+
+def rebuild(number: int, *, log: Log, recorded: ViewStore, into: ViewStore, upto: Vector | None = None) -> None:
+    """Fold a partition from its first fact to `upto` (or the recorded checkpoint), through every recorded vector.
+
+    `recorded` is only asked for outcomes and the checkpoint. `into` must hold nothing of the partition yet.
+
+    Raises:
+        OutcomeDiffers: an outcome is not what was recorded.
+        LogLostItsTail, UnreadableFact, CannotFold: it cannot be folded so far.
+    """
+    stored = recorded.checkpoint(number)
+    head = upto or stored.vector
+    fleet = FleetFacts(log)
+    # What lies behind `upto` has no part in it.
+    fleet.read_on()
+    folding = Folding(number, events=EventsAhead(log, number, skips=lambda: fleet.skipped(number)), fleet=fleet)
+    partition = folding.partition
+    partition.rebuilt = stored.rebuilt
+    for step in folding.through(recorded, upto=head, outcomes=None, decided=None):
+        if step.recorded != step.folded:
+            raise OutcomeDiffers(number, step.position)
+        before = into.checkpoint(number)
+        recorded_at = None if step.recorded is None else step.recorded.recorded
+        writes = writes_of(partition, step.outcome, expected=before, recorded=recorded_at)
+        written = into.commit(number, writes)
+        assert written, "somebody else writes to the database of the rebuild"
+    folding.fold_to(head)
+    partition.release_paths()
+    outcome = partition.resolve()
+    if outcome is not None:
+        raise OutcomeDiffers(number, partition.outcomes)
+    written = into.commit(number, writes_of(partition, None, expected=into.checkpoint(number)))
+    assert written, "somebody else writes to the database of the rebuild"
 
 
 def _decided(views: ViewStore, number: int, last: int) -> Vector:

@@ -13,6 +13,7 @@ from events.backup.blocks import BYTES_MAX, ENTRIES_MAX, Record, pack, pack_reco
 from events.backup.errors import ArchiveDamaged, BackupError
 from events.backup.manifest import FORMAT, HERE, Block, File, Manifest, Stream
 from events.backup.place import Place
+from events.device.times import time_text
 from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holders_key, notes_of, place_of
 from events.log.connect import Client, answering, entries_of
@@ -23,7 +24,6 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key
 from events.log.raw import BATCH_ENTRIES, RawStreams
 from events.log.redis import RedisLog
-from events.notification.event import time_text
 from events.secrets.port import Erased
 from events.secrets.redis import KEY as SECRETS
 from events.secrets.sealing import Sealed

@@ -30,6 +30,7 @@ from events.manifest.document import DEVICE, MODULE, Kind, by_module
 from events.manifest.merge import conflicts, merge
 from events.properties import is_secret
 from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
+from events.secrets.references import mask
 from events.targeting.parse import parse
 from events.views.kept import Kept, Place
 from events.views.reading import in_the_way, places_of, targets_of
@@ -113,7 +114,7 @@ class _Weighing:
         passed = None
         if layer is not None and self._at.ordinal is not None:
             passed = in_the_way(layer, self._at.row, self._places, module)
-        obstacle = None if passed is None else Obstacle(Reason.of(passed.why), passed.by)
+        obstacle = None if passed is None else Obstacle(Reason.of(passed.why), passed.by or None)
         if not targeted:
             if obstacle == Obstacle(Reason.NOT_ADMITTED) and layer is not None and self._is_for_all(layer):
                 obstacle = None
@@ -162,7 +163,7 @@ def module_condition(text: str) -> ModuleCondition | None:
 
 
 def contests(row: Row, contents: Mapping[str, JsonObject]) -> tuple[Contest, ...]:
-    """Where parts of what a device has set one property to different values, by module and path, with who wins.
+    """Where parts of what a device has set one property to different values, by module and path, with who wins; secrets show as `***`.
 
     `contents` has the contents of the deployments that the row names, as far as they are still there.
     """
@@ -171,7 +172,7 @@ def contests(row: Row, contents: Mapping[str, JsonObject]) -> tuple[Contest, ...
         named = [(layer.id, _for(contents[layer.id], module)) for layer in stack if layer.id in contents]
         for conflict in conflicts(named):
             leaf = tuple(conflict.path.split(".")[2:])
-            values = {name: _set_by(content, conflict.module, leaf) for name, content in named}
+            values = {name: mask(_set_by(content, conflict.module, leaf)) for name, content in named}
             contested.append(
                 Contest(
                     conflict.module,

@@ -30,7 +30,7 @@ class Cause(msgspec.Struct, frozen=True):
     at: int
     by: str
     act: str
-    cause: str
+    cause: str | None
     says: str
 
 
@@ -39,13 +39,13 @@ def of_device(stream: int, envelope: Envelope[Any], done: str = "") -> Cause:
     by, kind = str(envelope.by), type(envelope.fact).__name__
     text = f"{by} {done}" if done else text_of(envelope)
     says = _placed(text, envelope.at, stream, envelope.position)
-    return Cause(name(stream), envelope.position, envelope.at, by, kind, envelope.cause, says)
+    return Cause(name(stream), envelope.position, envelope.at, by, kind, envelope.cause or None, says)
 
 
 def of_deployment(entry: HistoryEntry) -> Cause:
     """An event on a deployment or its rollout."""
     says = _placed(entry.text, entry.at, FLEET, entry.position)
-    return Cause(name(FLEET), entry.position, entry.at, entry.by, entry.kind, entry.cause, says)
+    return Cause(name(FLEET), entry.position, entry.at, entry.by, entry.kind, entry.cause or None, says)
 
 
 def _placed(text: str, at: int, stream: int, position: int) -> str:

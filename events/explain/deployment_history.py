@@ -3,10 +3,11 @@
 import contextlib
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
 import msgspec
+from msgspec import UNSET
 
 from events.deployment.facts import DeploymentCreated, DeploymentFact, DeploymentUpdated
 from events.envelope import Envelope
@@ -19,14 +20,31 @@ from events.log.keys import FLEET, name
 from events.log.port import Fact, Log
 from events.log.raw import RawStreams
 from events.log.scan import Wanted, scan
-from events.rollout.facts import DevicesAdmitted, RolloutFact
+from events.rollout.facts import Counts, DevicesAdmitted, Evidence, RolloutCreated, RolloutDeleted, RolloutFact
 from events.rollout.sets import FleetSet
+
+
+class RolloutAct(msgspec.Struct, frozen=True):
+    """An act on a rollout: when (milliseconds), who, what, and why. `phase` counts from 1, `count` are devices.
+
+    `counts` are those of its evidence, `None` where it was not taken on evidence.
+    """
+
+    position: int
+    at: int
+    by: str
+    act: str
+    reason: str | None = None
+    phase: int | None = None
+    count: int | None = None
+    counts: Counts | None = None
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
     """An event on a deployment, or on its rollout, without its content and without sets of devices.
 
     `text` says what it did, without the time. `condition` and `priority` are what it set them to, `None` where it set neither.
+    `of_rollout` is the act, where it is one on the rollout.
     """
 
     position: int
@@ -37,6 +55,7 @@ class HistoryEntry(msgspec.Struct, frozen=True):
     cause: str = ""
     condition: str | None = None
     priority: int | None = None
+    of_rollout: RolloutAct | None = None
 
 
 _WANTED = Wanted(types=frozenset(kind.__name__ for union in (DeploymentFact, RolloutFact) for kind in get_args(union)))
@@ -61,14 +80,27 @@ class DeploymentHistory:
             LogUnavailable: Redis does not answer.
             DepotUnavailable, SegmentDamaged, SegmentMissing: the archive does not have what was archived.
         """
+        entries = self._entries(deployment_id, upto)
+        return tuple(entries[_last(entries, DeploymentCreated.__name__) or 0 :])
+
+    def acts(self, deployment_id: str, *, upto: int) -> list[RolloutAct]:
+        """The acts on the rollout that a deployment has, oldest first, up to a position of the fleet's stream.
+
+        Raises:
+            LogUnavailable, DepotUnavailable, SegmentDamaged, SegmentMissing: as `of`.
+        """
+        entries = self._entries(deployment_id, upto)
+        former = _last(entries, RolloutDeleted.__name__)
+        created = _last(entries, RolloutCreated.__name__)
+        if created is None or (former is not None and former > created):
+            return []
+        return [entry.of_rollout for entry in entries[created:] if entry.of_rollout is not None]
+
+    def _entries(self, deployment_id: str, upto: int) -> list[HistoryEntry]:
         with self._lock:
             self._read_on(upto)
             entries = self._by_id.get(deployment_id, [])
-            entries = entries[: bisect_right(entries, upto, key=lambda entry: entry.position)]
-        created = (
-            index for index in reversed(range(len(entries))) if entries[index].kind == DeploymentCreated.__name__
-        )
-        return tuple(entries[next(created, 0) :])
+            return entries[: bisect_right(entries, upto, key=lambda entry: entry.position)]
 
     def _read_on(self, upto: int) -> None:
         while self._position < upto:
@@ -90,6 +122,10 @@ class DeploymentHistory:
             self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
 
 
+def _last(entries: Sequence[HistoryEntry], kind: str) -> int | None:
+    return next((index for index in reversed(range(len(entries))) if entries[index].kind == kind), None)
+
+
 def _entry(envelope: Envelope[Fact]) -> HistoryEntry:
     fact = envelope.fact
     edited = isinstance(fact, DeploymentCreated | DeploymentUpdated)
@@ -102,7 +138,35 @@ def _entry(envelope: Envelope[Fact]) -> HistoryEntry:
         envelope.cause,
         fact.target_condition if edited else None,  # type: ignore[union-attr]
         fact.priority if edited else None,  # type: ignore[union-attr]
+        _act(envelope) if isinstance(fact, RolloutFact) else None,
     )
+
+
+def _act(envelope: Envelope[Fact]) -> RolloutAct:
+    fact = envelope.fact
+    evidence, phase = getattr(fact, "evidence", UNSET), getattr(fact, "phase", None)
+    return RolloutAct(
+        envelope.position,
+        envelope.at,
+        str(envelope.by),
+        type(fact).__name__,
+        getattr(fact, "reason", None) or None,
+        None if phase is None else phase + 1,
+        getattr(fact, "count", None),
+        evidence.counts if isinstance(evidence, Evidence) else None,
+    )
+
+
+def evidence_of(log: Log, act: RolloutAct) -> Evidence:
+    """What an act was taken on that has `counts`.
+
+    Raises:
+        LogUnavailable, DepotUnavailable, SegmentDamaged, SegmentMissing: as `DeploymentHistory.of`.
+    """
+    (envelope,) = log.read(FLEET, after=act.position - 1, limit=1)
+    evidence = getattr(envelope.fact, "evidence", UNSET)
+    assert isinstance(evidence, Evidence)
+    return evidence
 
 
 ADMISSIONS_MAX = 200

@@ -1,7 +1,7 @@
 """What a device's system modules reported last, against what they should have."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,38 +13,47 @@ from events.fleet.rows import Row
 from events.views.kept import Kept
 from events.wording import utc_text
 
+Health = Literal["healthy", "unhealthy", "unknown", "pending"]
+
 SETS_OF_HEALTH = ("acknowledged", "healthy", "unhealthy")
 """The status sets that a report is read with, beside the hash `undelivered` and the array `answer_runtimes`."""
 
 
-class HubReport(msgspec.Struct, frozen=True):
-    """What `$edgeHub` answered last: for which version, with which code; `wanted` is the version that it is to answer for."""
+class HubReport(msgspec.Struct, frozen=True, rename="camel"):
+    """What `$edgeHub` answered last: for which version, with which code; `wanted_version` is the one that it is to answer for."""
 
     version: int | None
+    wanted_version: int
     code: int | None
-    wanted: int
 
 
-class DeviceReport(msgspec.Struct, frozen=True):
-    """What a device's agent reported last, at a time (milliseconds; -1 for never): for which version, with which code.
+class ModuleReport(msgspec.Struct, frozen=True, rename="camel"):
+    """What a module should be and what the agent reports it is; `None` where the manifest, or the report, lacks it."""
 
-    `wanted` is the version that it is to answer for; `modules` are runtime statuses by name, `desired` what they should be.
-    `hub` is the same of `$edgeHub`, `None` where it has nothing to answer for. `undelivered` are the modules that do not have
-    their sections yet. `is_stale` where the states of modules were reported before the agent's answer. `standing` is what the
-    views make of all that: `healthy`, `unhealthy`, `unknown`, or `pending` until everything is acknowledged.
+    desired: str | None
+    runtime_status: str | None
+
+
+class DeviceReport(msgspec.Struct, frozen=True, rename="camel"):
+    """What a device's agent reported last, at a time (milliseconds): for which version, with which code, and in words.
+
+    `wanted_version` is the version that it is to answer for. `standing` is what the projections make of all answers for that:
+    `pending` until everything is acknowledged. `hub` is the same of `$edgeHub`, null where it has nothing to answer for.
+    `undelivered` are the modules that do not have their sections yet. `stale` says that the states of modules were reported
+    before the agent's answer.
     """
 
-    at: int = -1
-    version: int | None = None
-    code: int | None = None
-    description: str = ""
-    wanted: int = 0
-    modules: Mapping[str, str] = {}
-    desired: Mapping[str, str] = {}
-    standing: str = "pending"
-    hub: HubReport | None = None
-    undelivered: tuple[str, ...] = ()
-    is_stale: bool = False
+    says: str
+    at: int
+    version: int | None
+    wanted_version: int
+    code: int | None
+    description: str | None
+    standing: Health
+    hub: HubReport | None
+    undelivered: tuple[str, ...]
+    stale: bool
+    modules: Mapping[str, ModuleReport]
 
 
 def device_report(
@@ -55,12 +64,15 @@ def device_report(
     sections: Mapping[str, JsonObject],
     kept: Kept,
     ordinal: int | None,
-) -> DeviceReport:
+) -> DeviceReport | None:
     """What the system modules reported, against a device's assignment and the sections of its configuration.
 
-    `kept` has SETS_OF_HEALTH and the rest as of the assignment; `ordinal` is `None` where the projection does not know the device.
+    `None` where the agent never reported. `kept` has SETS_OF_HEALTH and the rest as of the assignment; `ordinal` is `None` where
+    the projection does not know the device.
     """
-    reported = {} if agent is None else section(agent.reported)
+    if agent is None or agent.reported_at == NEVER:
+        return None
+    reported = section(agent.reported)
     version, code, description = _answer(reported)
     expected = row.expected(Configuration.of(sections))
     runtime = (
@@ -71,20 +83,29 @@ def device_report(
     has_answered = version is not None and version >= expected.agent
     hub_report = None
     if expected.hub:
-        hub_report = HubReport(*_answer({} if hub is None else section(hub.reported))[:2], expected.hub)
-    return DeviceReport(
-        NEVER if agent is None else agent.reported_at,
-        version,
-        code,
-        description,
-        expected.agent,
-        {name: str(module.get("runtimeStatus")) for name, module in _modules_of(reported).items()},
-        dict(expected.statuses),
-        _health(kept, ordinal),
-        hub_report,
-        tuple(name for name in sorted(expected.of_edge) if _is_in(kept.hashes["undelivered"].get(name), ordinal)),
-        has_answered and expected.runtime not in {0, runtime},
+        hub_version, hub_code, _ = _answer({} if hub is None else section(hub.reported))
+        hub_report = HubReport(hub_version, expected.hub, hub_code)
+    report = DeviceReport(
+        says="",
+        at=agent.reported_at,
+        version=version,
+        wanted_version=expected.agent,
+        code=code,
+        description=description or None,
+        standing=_health(kept, ordinal),
+        hub=hub_report,
+        undelivered=tuple(
+            name for name in sorted(expected.of_edge) if _is_in(kept.hashes["undelivered"].get(name), ordinal)
+        ),
+        stale=has_answered and expected.runtime not in {0, runtime},
+        modules=_modules(dict(expected.statuses), _modules_of(reported)),
     )
+    return msgspec.structs.replace(report, says=report_text(report))
+
+
+def _modules(desired: Mapping[str, str], reported: Mapping[str, dict[str, Any]]) -> dict[str, ModuleReport]:
+    runtime = {name: str(module.get("runtimeStatus")) for name, module in reported.items()}
+    return {name: ModuleReport(desired.get(name), runtime.get(name)) for name in sorted({*desired, *runtime})}
 
 
 def _answer(reported: Mapping[str, Any]) -> tuple[int | None, int | None, str]:
@@ -108,9 +129,14 @@ def _modules_of(reported: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return modules
 
 
-def _health(kept: Kept, ordinal: int | None) -> str:
+def _health(kept: Kept, ordinal: int | None) -> Health:
     """The first of some status sets that a device is in, as the projection has them."""
-    for name, health in (("healthy", "healthy"), ("unhealthy", "unhealthy"), ("acknowledged", "unknown")):
+    statuses: tuple[tuple[str, Health], ...] = (
+        ("healthy", "healthy"),
+        ("unhealthy", "unhealthy"),
+        ("acknowledged", "unknown"),
+    )
+    for name, health in statuses:
         if _is_in(kept.hashes["sets"].get(name), ordinal):
             return health
     return "pending"
@@ -131,20 +157,23 @@ def _of_agent(report: DeviceReport) -> str:
     when = utc_text(report.at)
     if report.version is None or report.code is None:
         return f"its agent reported on {when}, and answered for no version"
-    if report.version < report.wanted:
-        return (
-            f"its agent answered {code}{what} on {when}, for version {report.version}; it should have {report.wanted}"
-        )
+    if report.version < report.wanted_version:
+        return f"its agent answered {code}{what} on {when}, for version {report.version}; it should have {report.wanted_version}"
     wrong = [
-        f"{name} is {report.modules.get(name, 'not there')} and should be {status}"
-        for name, status in sorted(report.desired.items())
-        if report.modules.get(name) != status
+        f"{name} is {'not there' if module.runtime_status is None else module.runtime_status} and should be {module.desired}"
+        for name, module in report.modules.items()
+        if module.desired is not None and module.runtime_status != module.desired
     ]
-    if report.is_stale:
+    is_desired = any(module.desired is not None for module in report.modules.values())
+    if report.stale:
         modules = "; the states of its modules were reported before that answer"
     else:
-        modules = f"; {', '.join(wrong)}" if wrong else "; all modules are as desired" if report.desired else ""
-    which = "which it should have" if report.version == report.wanted else f"and should have {report.wanted}"
+        modules = f"; {', '.join(wrong)}" if wrong else "; all modules are as desired" if is_desired else ""
+    which = (
+        "which it should have"
+        if report.version == report.wanted_version
+        else f"and should have {report.wanted_version}"
+    )
     return (
         f"its agent answered {code}{what} for version {report.version}, {which}, on {when}: {report.standing}{modules}"
     )
@@ -153,9 +182,9 @@ def _of_agent(report: DeviceReport) -> str:
 def _of_others(report: DeviceReport) -> Iterator[str]:
     """What is missing, or has failed, of the answers of all but the agent."""
     hub = report.hub
-    if hub is not None and (hub.version is None or hub.code is None or hub.version < hub.wanted):
+    if hub is not None and (hub.version is None or hub.code is None or hub.version < hub.wanted_version):
         answered = "never answered" if hub.version is None else f"answered for version {hub.version} last"
-        yield f"its $edgeHub {answered}; it should have {hub.wanted}"
+        yield f"its $edgeHub {answered}; it should have {hub.wanted_version}"
     elif hub is not None and hub.code not in {200, 406}:
         yield f"its $edgeHub answered code {hub.code} for version {hub.version}, which it should have"
     if report.undelivered:

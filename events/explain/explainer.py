@@ -19,14 +19,14 @@ from events.explain.trace import Traced, trace
 from events.explain.verdict import Known, Standpoint, Subject, Twin, Weighed
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW
+from events.log.fleet_documents import deployments, deployments_of
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
 from events.log.raw import RawStreams
 from events.rollout import state as rollout_state
-from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective, FleetView
 from events.view_store.port import Selection, ViewStore
-from events.view_store.query_rows import documents_of, modules_of
+from events.view_store.query_rows import modules_of
 from events.views.kept import Kept
 from events.views.reading import PASSED_OVER_HASHES
 
@@ -143,7 +143,7 @@ class Explainer:
         """All deployments as they stand in the log, or those with some names."""
         # What has a colon in its name is no deployment.
         named = sorted(name for name in names or () if ":" not in name)
-        documents = dict(deployments(self._log)) if names is None else documents_of(self._log, named)
+        documents = dict(deployments(self._log)) if names is None else deployments_of(self._log, named)
         subjects = [rollout_state.subject_of(name) for name in documents]
         stored = self._log.load(subjects, fleet=True) if subjects else []
         return {

@@ -1,6 +1,7 @@
 """A condition held against one twin, term by term: what each property is, and what the reference says of each term."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -8,18 +9,20 @@ from events.targeting.evaluate import MISSING, TwinLike, evaluate, value_at
 from events.targeting.select import kind_of
 from events.targeting.tree import And, Comparison, Condition, IsDefined, Not, Or
 
+PropertyType = Literal["missing", "text", "number", "boolean", "object", "list"]
+
 
 class Judged(msgspec.Struct, frozen=True):
     """A term with its truth (`None`: unknown), and the terms that it joins.
 
-    Of a comparison and of `is_defined`, `found` says what the property is: `missing`, or its type (text, number, boolean, object
-    or list), and `value` is what stands there. `comparable` is whether that is of the literal's type.
+    Of a comparison and of `is_defined`, `found` says what the property is, and `value` is what stands there. `comparable` is
+    whether that is of the literal's type.
     """
 
     term: Condition
     truth: bool | None
     terms: tuple["Judged", ...] = ()
-    found: str = ""
+    found: PropertyType | None = None
     value: object = None
     comparable: bool = True
 
@@ -44,7 +47,7 @@ def judge(condition: Condition, twin: TwinLike) -> Judged:
             return Judged(condition, truth)
 
 
-def type_of(value: object) -> str:
+def type_of(value: object) -> PropertyType:
     """How people call the type of a value; `missing` where there is none."""
     if value is MISSING or value is None:
         return "missing"

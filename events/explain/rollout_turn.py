@@ -18,38 +18,39 @@ class Order(msgspec.Struct, frozen=True):
     of: int
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, rename="camel"):
     """Why a device is not admitted yet, and what has to happen first.
 
     `phase` is the one that was opened last, from 1, 0 before the first; `admitted` are the devices that were so far. `comes_with` is
-    the first phase that is for the device, 0 where that is not known. `order` is its place, where phases go by percentages or numbers.
-    `waits` is what the rollout as a whole waits for.
+    the first phase that is for the device, `None` where that is not known. It is number `place` of `of` devices in the rollout's order,
+    where phases go by percentages or numbers. `waits` is what the rollout as a whole waits for.
     """
 
-    state: str
+    state: State
     phase: int
     phases: int
     admitted: int
-    comes_with: int = 0
-    order: Order | None = None
-    waits: str = ""
+    comes_with: int | None
+    place: int | None
+    of: int | None
+    waits: str
 
 
 def turn(document: RolloutDocument, twin: TwinLike, *, enabled: bool, order: Order | None, waits: str) -> Turn:
     """Where a rollout stands for a device that it targets and has not admitted; `order` where that is known."""
-    comes_with = _comes_with(document, twin, order) if enabled else 0
     return Turn(
-        document.state.value,
+        document.state,
         document.phase + 1,
         len(document.plan.phases),
         len(document.admitted),
-        comes_with,
-        order,
+        _comes_with(document, twin, order) if enabled else None,
+        None if order is None else order.place,
+        None if order is None else order.of,
         waits or progress(document),
     )
 
 
-def _comes_with(document: RolloutDocument, twin: TwinLike, order: Order | None) -> int:
+def _comes_with(document: RolloutDocument, twin: TwinLike, order: Order | None) -> int | None:
     """Everything is for everybody in the end, so the last resort is one beyond the last phase."""
     for number, phase in enumerate(document.plan.phases, 1):
         if phase.condition is not None:
@@ -61,7 +62,7 @@ def _comes_with(document: RolloutDocument, twin: TwinLike, order: Order | None) 
             is_for = order.place <= cap
         if is_for and number >= max(1, document.phase + 1):
             return number
-    return 0
+    return None
 
 
 def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
@@ -71,13 +72,13 @@ def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
     if document.state not in {State.CREATED, State.RUNNING}:
         return f"its rollout is {saying.standing(document)}"
     parts = [f"its rollout has not come to it: {turn.waits}"]
-    if turn.order is not None:
-        parts.append(f"it is number {turn.order.place} of {turn.order.of} in the rollout's order")
-    if turn.comes_with > turn.phase:
+    if turn.place is not None:
+        parts.append(f"it is number {turn.place} of {turn.of} in the rollout's order")
+    if turn.comes_with is not None and turn.comes_with > turn.phase:
         parts.append(
             f"its turn comes with phase {turn.comes_with} of {turn.phases} ({admits(document, turn.comes_with)})"
         )
-    elif turn.comes_with:
+    elif turn.comes_with is not None:
         parts.append(f"phase {turn.comes_with} is for it, and admits others first")
     return "; ".join(parts)
 

@@ -81,7 +81,7 @@ class Obstacle(msgspec.Struct, frozen=True):
     """Something in a deployment's way; `by` names the deployment that is, if one is."""
 
     reason: Reason
-    by: str = ""
+    by: str | None = None
 
 
 class Weighed(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ class Weighed(msgspec.Struct, frozen=True):
 
 
 class Setter(msgspec.Struct, frozen=True):
-    """A deployment that sets a property, and to what, as it stands in the log: with references for secrets."""
+    """A deployment that sets a property, and to what; secrets show as `***`."""
 
     deployment: str
     value: Json

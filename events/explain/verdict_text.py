@@ -67,7 +67,7 @@ def because(weighed: Weighed, context: ExplainContext) -> str:
 
 
 def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> str:
-    deployment, row = context.deployments[weighed.id], context.standpoint.row
+    deployment, row, by = context.deployments[weighed.id], context.standpoint.row, obstacle.by or ""
     of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
     if (
         deployment.rollout is not None
@@ -98,15 +98,15 @@ def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> 
         case Reason.NOT_ADMITTED:
             return _not_admitted(weighed, deployment, context)
         case Reason.BASE_OUTRANKED:
-            return f"{called(obstacle.by)} wins, {_contest(weighed, obstacle.by, context)}"
+            return f"{called(by)} wins, {_contest(weighed, by, context)}"
         case Reason.LAYER_NOT_ABOVE_BASE:
-            priority = _priority(obstacle.by, context)
+            priority = _priority(by, context)
             return (
-                f"its priority {weighed.priority} is not above that of the base {called(obstacle.by)}, {priority}, "
+                f"its priority {weighed.priority} is not above that of the base {called(by)}, {priority}, "
                 "and only layers above their base are laid on it"
             )
         case Reason.NEWER_LAYER:
-            return f"the layer {called(obstacle.by)} has the same priority {weighed.priority} and was created later"
+            return f"the layer {called(by)} has the same priority {weighed.priority} and was created later"
         case Reason.NO_BASE:
             return "it is a layer, and no base targets the device that it could be laid on"
         case Reason.OVER_LIMIT:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Protocol
 
 import msgspec
@@ -11,7 +12,6 @@ import structlog
 
 from events.envelope import Vector
 from events.history.errors import SnapshotDamaged, SnapshotGone
-from events.history.thinning import dispensable
 from events.log.depot import Depot
 from events.log.entries import RawEntry, digest
 from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing
@@ -21,6 +21,9 @@ from events.views.kept import Checkpoint, Kept
 _MAGIC = b"twinfold snapshot 3\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
+
+DENSITY = 32
+"""What is folded to a moment is at most this part of the facts since then, or what lay between two snapshots when they were taken."""
 
 logger = structlog.get_logger()
 
@@ -237,6 +240,23 @@ class Snapshots:
             if fitting is not None:
                 found.append((Vector(int(fitting[1]), int(fitting[2])), where))
         return sorted(found)
+
+
+def dispensable(positions: Sequence[int]) -> list[int]:
+    """Of the rising positions of some snapshots, the indices of those that are not needed; the newest always is.
+
+    One may go if the two beside it are no further apart than a `DENSITY`-th of the facts since the later of them. Before the
+    first one there is the beginning of the log. Whatever goes, that stays true of those that are left, as they only get older:
+    at most some 2 * DENSITY of them for every time that the log becomes e times as long.
+    """
+    gone: list[int] = []
+    before = 0
+    for index, (position, following) in enumerate(pairwise(positions)):
+        if (following - before) * DENSITY <= positions[-1] - following:
+            gone.append(index)
+        else:
+            before = position
+    return gone
 
 
 def _packed(data: bytes) -> _Packed:

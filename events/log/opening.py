@@ -1,8 +1,8 @@
 """Making a log, and opening one."""
 
 import secrets
-import time
 
+from events.clock import now_ms
 from events.envelope import Principal
 from events.log.archive.notes import made_of
 from events.log.checks import check_server
@@ -47,7 +47,7 @@ def initialise(
     if found is None:
         fact = LogInitialised(epoch or secrets.token_hex(8), partitions)
         log = RedisLog(client, partitions=partitions, epoch=fact.epoch)
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         log.append([Proposed(LOG_SUBJECT, 0, fact)], command_id="initialise", by=_AUTHOR, at=now if at is None else at)
         found = _first_fact(client)
         assert found is not None

@@ -11,7 +11,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET
 
 QUEUE = "twinfold-project"
-JOB = "workers.project.project"
+JOB = "workers.projection_job.project"
 JOB_TIMEOUT_SECONDS = 60
 FAILURE_TTL_SECONDS = 3600
 

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Mapping
+from typing import Literal
 
 from events.canonical import Json, JsonObject
 
@@ -22,6 +23,11 @@ class Kind(enum.Enum):
     EDGE = "modulesContent"
     DEVICE = "deviceContent"
     MODULE = "moduleContent"
+
+
+KindName = Literal["edge", "device", "module"]
+KIND_NAMES: Mapping[Kind, KindName] = {Kind.EDGE: "edge", Kind.DEVICE: "device", Kind.MODULE: "module"}
+"""Whom each kind of content is for, as answers name it."""
 
 
 def content_of(document: Json) -> Json:

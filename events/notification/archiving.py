@@ -6,11 +6,11 @@ from events.log.archive.holding import Unsealed
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
+from events.log.fleet_documents import webhooks
 from events.log.port import Log
 from events.log.redis import RedisLog
 from events.notification.deliveries import Deliveries, begun
 from events.notification.positions import named
-from events.notification.webhooks import webhooks
 from events.settings import Settings
 from events.view_store.archived_outcomes import OutcomesKeeper, ViewsHold
 from events.view_store.redis import RedisViewStore

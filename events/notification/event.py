@@ -1,6 +1,5 @@
 """A fact or an outcome as others are told of it: a CloudEvent 1.0 in JSON, without secrets."""
 
-import datetime as dt
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -10,6 +9,7 @@ from pyroaring import BitMap
 from events import canonical
 from events.canonical import JsonObject
 from events.deployment.facts import AdmissionChanged, DeploymentFact, Kept
+from events.device.times import time_text
 from events.envelope import Envelope
 from events.fleet.outcome import Moved, Outcome
 from events.fleet.rows import Own, Row
@@ -161,11 +161,6 @@ def _body(place: Place, kind: str, at: int, more: JsonObject) -> bytes:
         **more,
     }
     return canonical.encode(event)
-
-
-def time_text(at: int) -> str:
-    """A time in milliseconds as RFC 3339 has it."""
-    return dt.datetime.fromtimestamp(at / 1000, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _vector(vector: object) -> JsonObject:

@@ -16,9 +16,11 @@ import httpx
 import msgspec
 
 from events.notification.event import MEDIA_TYPE, Notification
+from events.secrets.vault import Vault
 from events.settings import ENV_PREFIX, Settings, SettingsInvalid
 from events.webhook import signing
 from events.webhook.errors import TargetRefused
+from events.webhook.state import WebhookDocument
 from events.webhook.targets import Address, Targets
 
 ANSWER_BYTES_MAX = 16_384
@@ -46,6 +48,17 @@ class Answer(msgspec.Struct, frozen=True):
     def result(self) -> str:
         """The error, or the class of the status, as in `2xx`."""
         return self.error if self.status is None else f"{self.status // 100}xx"
+
+
+def opened(vault: Vault, document: WebhookDocument) -> tuple[str, str]:
+    """A webhook's URL with its query, and the secret that it is signed with.
+
+    Raises:
+        SecretsError: one of them does not open.
+    """
+    found = vault.reveal({"secret": document.secret, "query": document.query or ""})
+    assert isinstance(found, dict)
+    return f"{document.url}?{found['query']}" if document.query else document.url, found["secret"]
 
 
 async def resolve(host: str, port: int | str) -> list[Address]:

@@ -17,6 +17,8 @@ from events.fleet.deployments import Deployment
 from events.fleet.rows import NOT_CONFIGURED, Row, Standing
 from events.preview.errors import ListMissing
 from events.preview.implied import Implied, Shift
+from events.view_store.device_pages import FIRST, Place, device_ids_at, places_after
+from events.view_store.port import ViewStore
 
 _DIGEST_BYTES = 8
 _MANAGED = frozenset({Standing.MANAGED, Standing.HELD_BACK})
@@ -275,3 +277,16 @@ def _reasons(row: Row) -> Iterator[str]:
 def sections_of(configuration: Configuration) -> dict[str, JsonObject]:
     """The desired properties of each module, decoded."""
     return {module: msgspec.json.decode(section) for module, section in configuration.sections.items()}
+
+
+def page_of_list(
+    views: ViewStore, outcome: Outcome, members: Members, *, after: Place = FIRST, limit: int
+) -> tuple[list[str], Place | None]:
+    """Device ids of a list from behind a place on, and the place to go on from; `None` at the end."""
+    partitions = max(members, default=-1) + 1
+    places, place_after = places_after(
+        lambda number: members.get(number, BitMap()), partitions=partitions, after=after, limit=limit
+    )
+    # A device that would be registered is in no projection yet.
+    stored = iter(device_ids_at(views, [place for place in places if place not in outcome.names]))
+    return [outcome.names.get(place) or next(stored) for place in places], place_after

@@ -3,9 +3,9 @@
 from events.access.scope import Scope
 from events.deployment.advice import Advice, advice
 from events.deployment.commands import CreateDeployment, UpdateDeployment
+from events.log.fleet_documents import deployments
 from events.log.port import Log
 from events.producer.errors import Command
-from events.view_store.deployments import deployments
 
 
 def advise(log: Log, command: Command, scope: Scope | None = None) -> tuple[Advice, ...]:

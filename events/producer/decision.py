@@ -15,6 +15,7 @@ from events.deployment.errors import DeploymentError
 from events.device.errors import DeviceError
 from events.log.concepts import BY_COMMAND, BY_EVENT
 from events.log.errors import FactTooLarge
+from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Log, Proposed
 from events.manifest.errors import ManifestInvalid
@@ -26,7 +27,6 @@ from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, Se
 from events.targeting.errors import ConditionInvalid
 from events.update.commands import DeployUpdate
 from events.update.errors import UpdateError
-from events.view_store.deployments import deployments
 from events.webhook.errors import WebhookError
 
 REFUSALS = (

@@ -14,12 +14,14 @@ import msgspec
 
 from events.access.scope import Scope
 from events.canonical import JsonObject
+from events.clock import now_ms
 from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import DeploymentCreated
 from events.device.decider import wants_keys
 from events.envelope import Principal
+from events.log import fleet_documents
 from events.log.errors import LogUnavailable
 from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import FLEET, name
@@ -51,7 +53,6 @@ from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
 from events.readiness.state import WaiverDocument
-from events.view_store.waivers import waivers as waivers_of
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -108,7 +109,7 @@ class Producer:
         by: Principal,
         scope: Scope | None = None,
         waker: WakerLike | None = None,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = now_ms,
         ids: Callable[[], str] = lambda: secrets.token_hex(12),
         pause: Callable[[float], None] = time.sleep,
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
@@ -401,7 +402,7 @@ class Producer:
         ]
 
     def _waivers(self) -> dict[str, WaiverDocument]:
-        return dict(waivers_of(self._log))
+        return dict(fleet_documents.waivers(self._log))
 
     def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
         """Keep deployments out that the readiness policy does not allow."""

@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 
 from events.canonical import JsonObject
-from events.deployment import state as deployment_state
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.personal import HIDDEN
@@ -19,6 +18,7 @@ from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, Layer, Row
+from events.log.fleet_documents import deployments_of
 from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE, by_module
 from events.manifest.merge import contributes, last_setter
@@ -27,7 +27,7 @@ from events.query.tree import Query, paths
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import PartitionIndex
-from events.views.reading import Targeting
+from events.views.reading import Targeting, row_numbers, rows_of
 
 APPLIED, TARGETED = "Applied", "Targeted"
 _PLAIN = "$twin"
@@ -243,8 +243,8 @@ class Rows:
     def _assignments(self) -> "_Assignments":
         kept = self._views.read(self._index.number, Selection(hashes=("rows",), arrays=("row_of", "moved_by")))
         return _Assignments(
-            {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()},
-            np.frombuffer(kept.arrays["row_of"], dtype=np.uint32),
+            rows_of(kept),
+            row_numbers(kept),
             np.frombuffer(kept.arrays["moved_by"], dtype=np.uint32),
         )
 
@@ -280,7 +280,7 @@ class Rows:
         rows = self._assignments.rows.values()
         names = {layer.id for row in rows for layer in row.layers}
         names.update(self._targeting.names() if self._needs_standings else ())
-        return documents_of(self._log, sorted(names))
+        return deployments_of(self._log, sorted(names))
 
     @property
     def _needs_standings(self) -> bool:
@@ -307,15 +307,6 @@ class _Reported(msgspec.Struct, frozen=True):
 def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) -> bool:
     document = None if stored.snapshot is None else decode_device(stored.snapshot)
     return document is not None and not document.retired and scope(_plain(device_id, document))
-
-
-def documents_of(log: Log, names: Sequence[str]) -> dict[str, DeploymentDocument]:
-    """The deployments of some names, as far as they stand."""
-    return {
-        name: deployment_state.decode(one.snapshot)
-        for name, one in zip(names, log.load(names, fleet=True), strict=True)
-        if one.snapshot is not None
-    }
 
 
 def modules_of(document: DeviceDocument, sections: dict[str, JsonObject]) -> set[str]:

@@ -18,6 +18,7 @@ from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.fleet.column import PRIMITIVE_KINDS
+from events.log.fleet_documents import deployments
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
@@ -35,7 +36,6 @@ from events.query.tree import (
     module_ids_asked,
     printed,
 )
-from events.view_store.deployments import deployments
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.view_store.query_rows import Rows

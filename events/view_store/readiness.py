@@ -8,6 +8,7 @@ from pyroaring import BitMap
 from events.canonical import JsonObject
 from events.fleet.configuration import Configuration
 from events.fleet.rows import Layer, Row
+from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.readiness.catalogue import BY_ID
 from events.readiness.check import Report, check
@@ -18,9 +19,9 @@ from events.readiness.profile import Profile
 from events.readiness.rule import LooksAt
 from events.readiness.subject import Subject, read_document, subject_of_sections
 from events.readiness.waiver import Waiver
+from events.view_store.device_pages import FIRST, Place
 from events.view_store.fleet_view import Effective, FleetView, Within, size_within
 from events.view_store.port import Selection, ViewStore
-from events.view_store.query_rows import documents_of
 from events.views.readiness import READINESS_ARRAYS, READINESS_HASHES, ReadinessReading, Stopped
 
 
@@ -53,7 +54,7 @@ class Authors:
 
     def _stack(self, row: Row) -> Subject | None:
         names = [layer.id for layer in row.stack]
-        known = documents_of(self._log, names)
+        known = deployments_of(self._log, names)
         if not names or len(known) != len(names):
             return None
         subject = Subject(tuple(read_document({"content": known[name].content}, name=name) for name in names))
@@ -90,10 +91,10 @@ class FleetReadiness:
         *,
         waivers: Sequence[Waiver],
         now: int,
-        after: tuple[int, int] = (0, -1),
+        after: Place = FIRST,
         limit: int,
         within: Within | None = None,
-    ) -> tuple[list[str], tuple[int, int] | None]:
+    ) -> tuple[list[str], Place | None]:
         """Device ids of one of a rule's sets, as `FleetView.page`."""
         waiving = _Waiving(self.authors, waivers, now)
         return self._view.page_of(

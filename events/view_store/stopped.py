@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -24,7 +24,7 @@ _BATCH = 1000
 class Choice(msgspec.Struct, frozen=True):
     """What can be done about a stop, and what follows from it. `decision` is `None` where it is not one that is recorded."""
 
-    decision: str | None
+    decision: Literal["leaveOut", "retry"] | None
     what: str
     follows: str
 

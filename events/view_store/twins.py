@@ -10,10 +10,11 @@ from events.device import state
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument, ModuleDocument, section
 from events.device.twin import device_desired, device_twin, module_desired
+from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.manifest.document import DEVICE
 from events.view_store.fleet_view import Effective, FleetView
-from events.view_store.query_rows import Assigned, built_device, built_module, documents_of, modules_of
+from events.view_store.query_rows import Assigned, built_device, built_module, modules_of
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class TwinView:
         standings = self._view.own_standings(effective)
         names = sorted({layer.id for layer in effective.row.own_part.stack} | standings.keys())
         sections = {} if effective.own is None else {DEVICE: effective.own}
-        known = documents_of(self._log, names)
+        known = deployments_of(self._log, names)
         return built_device(device_id, document, Assigned(effective.row, sections, effective.since, standings, known))
 
     def is_plain(self, device_id: str) -> bool:
@@ -79,7 +80,7 @@ class TwinView:
             effective.sections,
             effective.since,
             standings,
-            documents_of(self._log, names),
+            deployments_of(self._log, names),
             given=effective.given.get(module_id),
             of_module=of_module,
         )

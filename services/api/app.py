@@ -5,7 +5,7 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -34,14 +34,15 @@ from services.api.context.batch_writer import Writer
 from services.api.context.callers import NOBODY, Asked, Caller
 from services.api.context.dry_run import Shown
 from services.api.context.followers import Streams
-from services.api.context.idempotency import HEADER, note_key, settle_key
+from services.api.context.idempotency import note_key, settle_key
 from services.api.context.long_poll import Waiting
 from services.api.context.point_in_time import AS_OF, Past, look
 from services.api.context.request import BETWEEN_HEADER
+from services.api.description import REQUEST_ID, describe
 from services.api.device_update import routes as device_update
 from services.api.device_update.lists import PREFIX
 from services.api.http import reference
-from services.api.http.access import REGISTRY_READ, Access, Open, access_of
+from services.api.http.access import REGISTRY_READ, Access, Open, access_of, is_write
 from services.api.http.errors import (
     BAD_REQUEST,
     BUSY,
@@ -50,7 +51,6 @@ from services.api.http.errors import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
     RETRY_AFTER_SECONDS,
-    TOO_MANY,
     Answer,
     BodyInvalid,
     NotInThePast,
@@ -60,10 +60,9 @@ from services.api.http.errors import (
     hub_body,
     text_of,
 )
-from services.api.http.json_answer import JsonAnswer, encoding
+from services.api.http.json_answer import JsonAnswer
 from services.api.http.limits import RequestLimits
 from services.api.http.method_override import method_asked
-from services.api.http.openapi import header
 from services.api.http.request_costs import LONG, NO_WORK
 from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
@@ -92,15 +91,6 @@ from services.api.v1 import event_stream as stream
 from services.api.v1.history_entries import Auditing
 from services.api.v1.preview import answer_to
 
-REQUEST_ID = "x-ms-request-id"
-
-_KEY_PARAMETER = {
-    "name": HEADER,
-    "in": "header",
-    "required": False,
-    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/reference/api.md).",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-}
 LINES = {"/v1/facts", "/v1/preview"}
 """Paths whose bodies are lines of commands."""
 
@@ -152,7 +142,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.past = Past(room)
     app.state.metrics = Metrics(room, waiting, streams)
     app.state.routes = add_routes(app)
-    _describe(app)
+    app.state.description = reference.encoded(describe(app))
     for kind in EXPECTED:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(Shown, _shown)
@@ -208,8 +198,6 @@ def add_routes(app: FastAPI) -> RouteIndex:
 def _include(app: FastAPI, router: APIRouter) -> None:
     """Take a router's routes over, in their order, each with what all of its kind do first."""
     for route in router.routes:
-        if isinstance(route, APIRoute):
-            route.endpoint = encoding(route.endpoint)
         one = APIRouter()
         one.routes.append(route)
         app.include_router(one, dependencies=_first_of(route) if isinstance(route, APIRoute) else [])
@@ -229,50 +217,6 @@ def _first_of(route: APIRoute) -> list[DependsOn]:
     refuses = route.path.startswith("/v1/") and route.body_field is None and not has_lines
     first = ((look, looks), (refuse_members, refuses), (note_key, not has_lines))
     return [Depends(each) for each, applies in first if applies]
-
-
-def is_write(methods: Iterable[str]) -> bool:
-    """Whether a route of some methods may write."""
-    return not {"GET", "HEAD"} & {method.upper() for method in methods}
-
-
-def _describe(app: FastAPI) -> None:
-    """What FastAPI would say of a body that it refuses is not what we answer: that is a 400, as of every bad input.
-
-    Every answer has an id, and every refusal its code.
-    """
-    described = app.openapi()
-    for path in described["paths"].values():
-        for method, operation in path.items():
-            if is_write([method]):
-                operation.setdefault("parameters", []).append(_KEY_PARAMETER)
-            else:
-                operation["responses"].pop("422", None)
-            _tell_the_moment(operation)
-            for status, answer in operation["responses"].items():
-                answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
-    for schema in ("HTTPValidationError", "ValidationError"):
-        described["components"]["schemas"].pop(schema, None)
-    app.state.description = reference.encoded(described)
-
-
-def _tell_the_moment(operation: dict[str, Any]) -> None:
-    if any(one["name"] == "at" for one in operation.get("parameters", ())):
-        for status, answer in operation["responses"].items():
-            if int(status) < BAD_REQUEST.status:
-                told = header("With `at`: the moment it is of; as `at` it gives the same answer.", required=False)
-                answer["headers"] = {**answer.get("headers", {}), AS_OF: told}
-
-
-def _headers_of(status: int) -> dict[str, JsonObject]:
-    said = {REQUEST_ID: header("The id under which the log has the request.")}
-    if status >= BAD_REQUEST.status:
-        # A bulk change that is refused in parts is no error as a whole.
-        said["iothub-errorcode"] = header("The code of the error.", required=status != BAD_REQUEST.status)
-    if status in {BUSY.status, TOO_MANY.status}:
-        again = header("After so many seconds it is worth another try.", required=status == BUSY.status)
-        said["Retry-After"] = again
-    return said
 
 
 @Access(Open.ANYBODY, at=False, cost=NO_WORK)

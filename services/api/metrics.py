@@ -14,11 +14,11 @@ from events.audit.seals import Seals
 from events.log.checks import why_not_writable
 from events.log.entries import stream_names
 from events.log.errors import LogError
+from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET, name
 from events.notification.deliveries import Deliveries, begun
 from events.notification.feed import Feed
 from events.notification.positions import lag
-from events.notification.webhooks import webhooks
 from events.view_store import work
 from services.api.context.api_context import Room
 from services.api.context.followers import Streams

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.canonical import JsonObject
+from events.clock import now_ms
 from events.log.archive.manifest import Segment
 from events.log.archive.moving import Moved, Mover, Waiting
 from events.log.archive.notes import notes_of, place_of
@@ -242,7 +243,7 @@ def _segment(one: Segment) -> JsonObject:
 def _before_at(settings: Settings) -> int | None:
     """The time that facts have to be older than, to leave Redis."""
     days = settings.archive_keep_days
-    return None if days is None else time.time_ns() // 1_000_000 - round(DAY_MS * days)
+    return None if days is None else now_ms() - round(DAY_MS * days)
 
 
 @contextlib.contextmanager

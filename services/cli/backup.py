@@ -1,6 +1,5 @@
 """`twinfold backup`: a copy of the whole system, taken while it runs."""
 
-import time
 from typing import Annotated
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from events.backup.manifest import Manifest
 from events.backup.place import Place, Pruned
 from events.backup.taking import Wanted, take
+from events.clock import now_ms
 from events.log.opening import open_log
 from events.terminal import say
 from events.wording import counted
@@ -48,8 +48,8 @@ def backup(
     keys = place if with_keys else None if keys_to is None else Place(keys_to)
     wanted = Wanted(files.public, files.private, keys)
     with Progress(quiet=json) as progress:
-        made = take(log, place, wanted, at=time.time_ns() // 1_000_000, tell=progress.tell)
-    pruned = Pruned((), 0, ()) if keep is None else place.prune(log.epoch, keep=keep, at=time.time_ns() // 1_000_000)
+        made = take(log, place, wanted, at=now_ms(), tell=progress.tell)
+    pruned = Pruned((), 0, ()) if keep is None else place.prune(log.epoch, keep=keep, at=now_ms())
     missing = [
         f"{stream.name}:{first} to {stream.name}:{last}" for stream in made.streams for first, last in stream.gaps
     ]

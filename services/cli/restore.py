@@ -13,11 +13,11 @@ from events.backup.place import Place
 from events.backup.restoring import claim, finish, is_unfinished, verify
 from events.backup.restoring import restore as restore_log
 from events.backup.taking import Told
+from events.device.times import time_text
 from events.log.checks import check_server
 from events.log.connect import Client, connect
 from events.log.depot import Depot
 from events.log.keys import name
-from events.notification.event import time_text
 from events.secrets import keyfile
 from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings

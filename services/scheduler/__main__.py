@@ -10,6 +10,7 @@ import structlog
 from redis import Redis
 
 from events import logs
+from events.clock import now_ms
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.log.lease import Lease
@@ -32,10 +33,6 @@ logger = structlog.get_logger()
 _ABOUT_CLOCKS = "docs/guides/operating.md, Clocks"
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def run(settings: Settings, stopping: threading.Event) -> None:
     """Schedule until told to stop, whenever it is this process's turn.
 
@@ -44,13 +41,13 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
-    engine = Engine(log, RedisViewStore(log.client), clock=_now_ms, waker=waker, monotonic=time.monotonic)
+    engine = Engine(log, RedisViewStore(log.client), clock=now_ms, waker=waker, monotonic=time.monotonic)
     lease = Lease(log.client, "scheduler", milliseconds=LEASE_MS, used_in="meta")
     sealing = Sealing(settings, log, stopping)
     sealing.start()
     holds = False
     postponed = Postponed(LogUnavailable)
-    watch = ClockWatch(_now_ms)
+    watch = ClockWatch(now_ms)
     while not stopping.wait(TICK_SECONDS):
         if (step := watch.step_seconds()) != 0:
             logger.warning("the clock stepped, or the machine slept", seconds=round(step, 1), see=_ABOUT_CLOCKS)

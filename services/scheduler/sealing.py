@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 
 import structlog
 from typing_extensions import override
@@ -10,6 +9,7 @@ from typing_extensions import override
 from events.audit.errors import AuditError
 from events.audit.opening import open_sealer
 from events.audit.sealer import SEALS_MAX
+from events.clock import now_ms
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.log.lease import Lease
@@ -35,7 +35,7 @@ class Sealing(threading.Thread):
         """
         super().__init__(name="sealing")
         self._stopping, self._every_seconds = stopping, min(LOOK_SECONDS, settings.seal_every_seconds)
-        self._sealer = open_sealer(settings, log, clock=lambda: time.time_ns() // 1_000_000)
+        self._sealer = open_sealer(settings, log, clock=now_ms)
         self._lease = Lease(log.client, "sealer", milliseconds=LEASE_MS, used_in="sealing")
         self._fence: int | None = None
         self._said = ""

@@ -1,10 +1,8 @@
-"""How rollouts are told to readers: judged on what is in the log, with what happened to them."""
+"""How rollouts are told to readers: judged on what is in the log."""
 
-from events.deployment.commands import DeleteDeployment
-from events.rollout.commands import PauseRollout, RollBack
+from events.rollout.commands import RollBack
 from events.rollout.plan import Gate, Phase, Plan
 from events.view_store.census import SETTLE_SECONDS
-from services.api.context.rollout_history import History
 from services.api.context.rollout_state import Judging, says
 from tests.rollout.simulation import Simulation
 
@@ -44,33 +42,3 @@ def test_that_a_rollback_is_asked_for_is_told_before_it_begins() -> None:
     simulation.step()
     simulation.do(RollBack("new", "it hurts"))
     assert says(simulation.document("new"), simulation.judged("new")) == "is about to be rolled back: it hurts"
-
-
-def test_what_happened_is_told_act_by_act_without_the_devices() -> None:
-    simulation = Simulation(devices=8)
-    history = History(simulation.log)
-    assert not history.of("new").lines
-    simulation.create("new", PLAN)
-    simulation.step()
-    simulation.step()
-    simulation.do(PauseRollout("new", "lunch"))
-    past = history.of("new")
-    assert [line.act for line in past.lines] == simulation.kinds("new")
-    admitted = next(line for line in past.lines if line.act == "DevicesAdmitted")
-    assert (admitted.phase, admitted.count, admitted.by) == (1, 2, "system:scheduler")
-    assert (past.lines[-1].reason, past.lines[-1].by, past.lines[-1].phase) == ("lunch", "user:ada", None)
-    assert past.last is not None
-    line, evidence = past.last
-    assert line.counts == evidence.counts
-    assert len(evidence.vectors) == simulation.log.partitions
-
-
-def test_the_past_of_a_deployment_that_was_deleted_is_not_that_of_the_next_of_its_id() -> None:
-    simulation = Simulation(devices=2)
-    history = History(simulation.log)
-    simulation.create("new", PLAN)
-    assert len(history.of("new").lines) == 2
-    simulation.do(DeleteDeployment("new"))
-    assert not history.of("new").lines
-    simulation.create("new", PLAN, start=False)
-    assert [line.act for line in history.of("new").lines] == ["RolloutCreated"]

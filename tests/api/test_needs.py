@@ -37,7 +37,6 @@ from services.api.http.access import (
     TWIN_READ,
     TWIN_WRITE,
     Access,
-    DeclaringRouter,
     Open,
     Permissions,
     access_of,
@@ -46,6 +45,7 @@ from services.api.http.access import REGISTRY_READ as READ
 from services.api.http.access import REGISTRY_WRITE as WRITE
 from services.api.http.access import SERVICE_CONNECT as CONNECT
 from services.api.http.route_index import RouteIndex, RoutesUndeclared
+from services.api.http.router import DeclaringRouter
 from services.api.v1.facts import _KINDS
 
 

@@ -220,11 +220,23 @@ def test_a_rollout_goes_through_its_phases_with_an_approval_and_tells_what_happe
     assert {line["by"] for line in found["history"]} == {"user:anybody", "system:scheduler"}
     assert found["history"][3]["count"] == 2
     assert found["evidence"]["act"] == "RolloutCompleted"
+    assert found["evidence"]["counts"] == found["history"][-1]["counts"]
     assert len(found["evidence"]["asOf"]) == rolling.system.log.partitions
     assert len(rolling.get(f"/v1/deployments/{name}/rollout", history=1)["history"]) == 1
     assert "completed: 8 of 8 devices have it" in rolling.ask("GET", f"/v1/deployments/{name}")["says"]
     assert [one["state"] for one in found["phases"]] == ["passed", "passed"]
     assert rolling.ask("PUT", f"/v1/deployments/{rolling.create(hold=True)}/rollout", **found["plan"])
+
+
+def test_the_acts_on_a_rollout_that_was_deleted_are_not_those_of_the_next_one_of_its_id(rolling: Rolling) -> None:
+    name = rolling.create(rollout=SOON)
+    assert [act["act"] for act in rolling.act(name, "start")["history"]][:2] == ["RolloutCreated", "RolloutStarted"]
+    rolling.http.delete(f"/configurations/{name}", params={"api-version": "2021-04-12"}).raise_for_status()
+    body = {"content": rolling.content(name), "targetCondition": "*"}
+    assert rolling.ask("POST", f"/v1/deployments/{name}", **body, hold=True)
+    rolling.refused("GET", f"/v1/deployments/{name}/rollout", 404)
+    created = rolling.ask("PUT", f"/v1/deployments/{name}/rollout", **SOON)
+    assert [act["act"] for act in created["history"]] == ["RolloutCreated"]
 
 
 def test_the_answer_to_a_rollout_says_when_it_proceeds_when_it_stops_and_what_happens_then(rolling: Rolling) -> None:

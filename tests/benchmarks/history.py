@@ -13,8 +13,8 @@ from events.history.documents import PastDocuments
 from events.history.folding import Folding
 from events.history.log_at import LogAt
 from events.history.moment import Moment, moment_of
+from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.history.taking import Taking
 from events.history.views_at import PastPartitions, ViewsAt
 from events.log.depot import Depot
 from events.log.keys import partition_of
@@ -84,7 +84,7 @@ def fold(fleet: Fleet, snapshots: Snapshots) -> None:
     say("folding it, and taking snapshots")
     projector = Projector(fleet.log, fleet.views, clock=lambda: 0)
     documents = PastDocuments(fleet.log, RawStreams(fleet.log.client), snapshots)
-    taking = Taking(fleet.log, fleet.views, snapshots, documents, every_facts=EVERY_FACTS)
+    taking = SnapshotTaker(fleet.log, fleet.views, snapshots, documents, every_facts=EVERY_FACTS)
     for number in range(fleet.log.partitions):
         while not projector.drain(number, go_on=lambda: False):
             if number in taking.due():

@@ -5,7 +5,7 @@ import sys
 
 from events.log.opening import open_log
 from events.view_store.redis import RedisViewStore
-from workers.context import resident_bytes
+from workers.projection_job import resident_bytes
 from workers.projector import Projector
 
 _WARMED = 4

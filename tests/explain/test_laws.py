@@ -42,7 +42,7 @@ def test_every_verdict_is_the_one_of_the_views_and_every_condition_is_true_of_th
             assert all(one.is_settled for one in found)
             assert all((one.holds is True) == one.targeted for one in found)
             said = {
-                (one.id, one.obstacle.reason.name, one.obstacle.by)
+                (one.id, one.obstacle.reason.name, one.obstacle.by or "")
                 for one in found
                 if one.verdict is Verdict.PASSED_OVER and one.obstacle
             }

@@ -18,7 +18,7 @@ from events.device.facts import (
     PropertiesReported,
 )
 from events.envelope import Vector
-from events.explain.device_report import DeviceReport, HubReport, report_text
+from events.explain.device_report import DeviceReport, HubReport, ModuleReport, report_text
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.properties import merge_patch
@@ -415,7 +415,17 @@ def test_answers_of_all_kinds_are_rebuilt_from_facts_and_outcomes_byte_by_byte(
 
 
 ANSWERED = DeviceReport(
-    at=1_763_733_802_000, version=3, code=200, wanted=3, modules={"cam": "running"}, desired={"cam": "running"}
+    says="",
+    at=1_763_733_802_000,
+    version=3,
+    wanted_version=3,
+    code=200,
+    description=None,
+    standing="pending",
+    hub=None,
+    undelivered=(),
+    stale=False,
+    modules={"cam": ModuleReport("running", "running")},
 )
 BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 2025-11-21 14:03:22 UTC: "
 
@@ -424,19 +434,19 @@ BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 
     ("reported", "says"),
     [
         (
-            replace(ANSWERED, standing="healthy", hub=HubReport(2, 200, 2)),
+            replace(ANSWERED, standing="healthy", hub=HubReport(2, 2, 200)),
             f"{BY_AGENT}healthy; all modules are as desired",
         ),
         (
-            replace(ANSWERED, hub=HubReport(2, 200, 3)),
+            replace(ANSWERED, hub=HubReport(2, 3, 200)),
             f"{BY_AGENT}pending; all modules are as desired; its $edgeHub answered for version 2 last; it should have 3",
         ),
         (
-            replace(ANSWERED, hub=HubReport(None, None, 3)),
+            replace(ANSWERED, hub=HubReport(None, 3, None)),
             f"{BY_AGENT}pending; all modules are as desired; its $edgeHub never answered; it should have 3",
         ),
         (
-            replace(ANSWERED, standing="unhealthy", hub=HubReport(3, 400, 3)),
+            replace(ANSWERED, standing="unhealthy", hub=HubReport(3, 3, 400)),
             f"{BY_AGENT}unhealthy; all modules are as desired; its $edgeHub answered code 400 for version 3, which it should have",
         ),
         (
@@ -444,7 +454,7 @@ BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 
             f"{BY_AGENT}pending; all modules are as desired; cam, x do not have what they are told yet",
         ),
         (
-            replace(ANSWERED, standing="unknown", is_stale=True),
+            replace(ANSWERED, standing="unknown", stale=True),
             f"{BY_AGENT}unknown; the states of its modules were reported before that answer",
         ),
     ],

@@ -23,8 +23,8 @@ from events import (
 from events.deployment.facts import NotStarted
 from events.device.commands import SetConfiguration
 from events.history.documents import PastDocuments
+from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.history.taking import Taking
 from events.log.depot import Depot
 from events.log.raw import RawStreams
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
@@ -92,7 +92,7 @@ def told(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) 
         asked = [*paths(http.get("/openapi.json").json())]
         snapshots = Snapshots(Depot(str(directory / "archive")), RawStreams(system.log.client), epoch=system.log.epoch)
         documents = PastDocuments(system.log, RawStreams(system.log.client), snapshots)
-        taking = Taking(system.log, system.views, snapshots, documents, every_facts=1)
+        taking = SnapshotTaker(system.log, system.views, snapshots, documents, every_facts=1)
         recorded: list[tuple[str, dict[str, Answered]]] = []
         for number, _ in enumerate(chapters(system)):
             system.settle()

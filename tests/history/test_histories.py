@@ -23,8 +23,8 @@ from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
 from events.history.folding import Folded, Folding
+from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.history.taking import Taking
 from events.history.views_at import PastPartitions
 from events.log.depot import Depot
 from events.log.documents import encoded
@@ -82,7 +82,7 @@ class Small:
         streams: RawStreams = None  # type: ignore[assignment]
         self.documents = PastDocuments(self.log, streams, self.snapshots)
         self.alone = PastDocuments(self.log, streams, None)
-        self.taking = Taking(self.log, self.views, self.snapshots, self.documents, every_facts=1)
+        self.taking = SnapshotTaker(self.log, self.views, self.snapshots, self.documents, every_facts=1)
 
     def do(self, *some: Any) -> None:
         self.producer.submit(some)

@@ -12,8 +12,8 @@ from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
 from events.history.folding import Folding
+from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.history.taking import Taking
 from events.log.depot import Depot
 from events.log.documents import encoded
 from events.log.keys import FLEET, partition_of
@@ -38,7 +38,7 @@ class Told:
         self.snapshots = Snapshots(Depot(str(place)), streams, epoch=system.log.epoch)
         self.documents = PastDocuments(system.log, streams, self.snapshots)
         self.alone = PastDocuments(system.log, streams, None)
-        self.taking = Taking(system.log, system.views, self.snapshots, self.documents, every_facts=1)
+        self.taking = SnapshotTaker(system.log, system.views, self.snapshots, self.documents, every_facts=1)
         self._clock = itertools.count(1_800_000_000_000)
 
     def do(self, *commands: Any) -> None:

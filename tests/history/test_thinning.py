@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import PatchTags, RegisterDevice
-from events.history.thinning import DENSITY, dispensable
+from events.history.snapshots import DENSITY, dispensable
 from tests.history.test_histories import Small
 
 

@@ -17,8 +17,8 @@ from events.device.commands import CreateModule, DeleteModule, PatchTwin, Retire
 from events.device.facts import TwinPatched
 from events.envelope import Principal
 from events.history.documents import PastDocuments
+from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.history.taking import Taking
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
@@ -417,7 +417,7 @@ def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_
     with fresh_system(shared_redis, waking=False, at=1_700_000_000_000) as system:
         snapshots = Snapshots(Depot(str(tmp_path)), RawStreams(system.log.client), epoch=system.log.epoch)
         past = PastDocuments(system.log, RawStreams(system.log.client), None)
-        taking = Taking(system.log, system.views, snapshots, past, every_facts=1)
+        taking = SnapshotTaker(system.log, system.views, snapshots, past, every_facts=1)
         live(system, then=lambda: [taking.take(number) for number in range(PARTITIONS)])
         replay = Replay(system.log, system.views, system.views, snapshots=snapshots)
         found = [replay.stream(number) for number in range(PARTITIONS)]

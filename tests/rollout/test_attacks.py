@@ -26,7 +26,7 @@ from tests.rollout.test_peers import HALVES, PATIENT, failing, silent
 from tests.update.given import V1, V2, V3, cancel, deploy, imported
 from tests.update.test_rollback import back_to, keepers
 from tests.workers.system import base, layer
-from workers.rebuild import rebuild
+from workers.restored import rebuild
 
 HELD_THERE = Plan(phases=(Phase(percent=100), Phase(percent=100, approval=True)))
 

@@ -30,7 +30,7 @@ from events.view_store.census import CensusReader
 from events.view_store.memory import MemoryViewStore
 from tests.rollout.simulation import HOUR, MINUTE, Simulation
 from tests.workers.system import base
-from workers.rebuild import rebuild
+from workers.restored import rebuild
 
 NAMES = st.integers(0, 11).map("d{}".format)
 GATES = st.builds(

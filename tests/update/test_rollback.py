@@ -18,7 +18,7 @@ from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 from tests.rollout.simulation import MINUTE, PARTITIONS, Behave, Simulation
 from tests.update.given import V1, V2, V3, back_to, cancel, deploy, imported
 from tests.workers.system import base
-from workers.rebuild import rebuild
+from workers.restored import rebuild
 
 ONE, TWO = carrier_of("north", "1"), carrier_of("north", "2")
 BACK = f"{TWO}-rollback"

@@ -27,13 +27,13 @@ from events.device.hierarchy import own_scope
 from events.device.state import DeviceDocument
 from events.envelope import Principal
 from events.fleet.metric_plan import plan_of
+from events.log.fleet_documents import deployments
 from events.log.memory import MemoryLog
 from events.producer.errors import Command
 from events.query.aggregate import Aggregating
 from events.query.evaluate import holds, projected
 from events.query.parse import parse
 from events.query.tree import Query, Source, is_aggregate
-from events.view_store.deployments import deployments
 from events.view_store.fleet_view import FleetView
 from events.view_store.memory import MemoryViewStore
 from events.view_store.querying import LOOKING_SECONDS, ContinuationInvalid, Querying

@@ -19,7 +19,7 @@ from events.views.kept import Writes
 from tests.view_store.test_querying import PARTITIONS, Fleet
 from tests.workers.system import base, layer
 from workers.projector import Projector
-from workers.rebuild import rebuild
+from workers.restored import rebuild
 
 NOW = 1_800_000_000_000
 LATER = dt.date(2030, 1, 1)

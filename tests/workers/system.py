@@ -28,7 +28,7 @@ from events.views.kept import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually, flush
-from workers.rebuild import rebuild
+from workers.restored import rebuild
 
 PARTITIONS = 4
 

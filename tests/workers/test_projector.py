@@ -24,7 +24,7 @@ from tests.producer.logs import producer
 from tests.shortening import examples
 from tests.workers.system import answer_of, base, layer
 from workers.projector import Projector
-from workers.rebuild import rebuild
+from workers.restored import rebuild
 
 PARTITIONS = 2
 devices = st.sampled_from([f"d{number}" for number in range(8)])

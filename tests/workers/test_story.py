@@ -13,7 +13,7 @@ from events import (
 )
 from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
 from events.fleet.rows import Standing
-from events.view_store.deployments import deployments
+from events.log.fleet_documents import deployments
 from events.views.reading import PassedOver, Why
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer

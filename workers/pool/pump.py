@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
+from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
 from events.notification.deliveries import Deliveries, Progress, begun, is_due
 from events.notification.feed import Feed
 from events.notification.positions import Positions
-from events.notification.webhooks import webhooks
 from events.webhook.state import WebhookDocument
-from workers.deliver import Hints
+from workers.delivery_job import Hints
 
 INTERVAL_SECONDS = 0.2
 

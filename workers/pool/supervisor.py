@@ -10,6 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from events.clock import now_ms
 from events.log.errors import DepotUnavailable, LogUnavailable
 from events.log.opening import open_log
 from events.log.wake import QUEUE, WakeFailed, Waker
@@ -22,14 +23,14 @@ from events.settings import Settings, environment_of
 from events.view_store.fleet_view import FleetView
 from events.view_store.redis import RedisViewStore
 from events.view_store.series import SeriesStore
-from workers import deliver
-from workers.context import now_ms
-from workers.pool.archiving import Archiving
+from workers.delivery_job import QUEUE as DELIVERY_QUEUE
+from workers.delivery_job import Hints
+from workers.pool.archive_job import archive_job
 from workers.pool.pump import INTERVAL_SECONDS as PUMP_SECONDS
 from workers.pool.pump import Pump
 from workers.pool.sampling import Sampling
-from workers.pool.snapshotting import INTERVAL_SECONDS as SNAPSHOT_SECONDS
-from workers.pool.snapshotting import Snapshotting
+from workers.pool.snapshot_job import INTERVAL_SECONDS as SNAPSHOT_SECONDS
+from workers.pool.snapshot_job import snapshot_job
 from workers.pool.sweep import INTERVAL_SECONDS, Sweep
 
 STOP_SECONDS_MAX = 15.0
@@ -58,10 +59,9 @@ class Supervisor:
             interval_seconds=settings.series_seconds,
             clock=now_ms,
         )
-        hints = deliver.Hints(queue)
-        self._pump = Pump(log, Feed(log, views), Deliveries(log.client), hints, clock=now_ms)
-        self._archiving = Archiving(log, settings, clock=now_ms)
-        self._snapshotting = Snapshotting(log, settings) if settings.history_snapshot_facts else None
+        self._pump = Pump(log, Feed(log, views), Deliveries(log.client), Hints(queue), clock=now_ms)
+        self._archive_job = archive_job(log, settings)
+        self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_facts else None
         self._has_webhooks = threading.Event()
         self._postponed = Postponed(LogUnavailable, DepotUnavailable, RedisError, WakeFailed)
         self.children: list[Supervised] = []
@@ -72,14 +72,14 @@ class Supervisor:
         # A sample of a large fleet takes longer than a child may be left alone.
         self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sampling.once)
         self._every(PUMP_SECONDS, "deliveries", self._pump_once)
-        self._every(self._settings.archive_seconds, "archiving", lambda: self._archiving.once(go_on=self._goes_on))
-        if (snapshotting := self._snapshotting) is not None:
-            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: snapshotting.once(go_on=self._goes_on))
+        self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(go_on=self._goes_on))
+        if (job := self._snapshot_job) is not None:
+            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(go_on=self._goes_on))
         delivering = range(self._settings.webhook_workers)
         swept_at = 0.0
         while not self._stopping.wait(0.05):
             if delivering and self._has_webhooks.is_set():
-                self.children += [self._worker(deliver.QUEUE) for _ in delivering]
+                self.children += [self._worker(DELIVERY_QUEUE) for _ in delivering]
                 delivering = range(0)
             for child in self.children:
                 child.tend()

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -11,6 +10,7 @@ from prometheus_client import Counter
 from redis import Redis
 
 from events.access.scope import Scope
+from events.clock import now_ms
 from events.deployment.advice import Advice
 from events.device.personal import personal_paths
 from events.device.state import decode_device
@@ -43,7 +43,6 @@ from services.api.context.callers import Author, Caller
 from services.api.context.dry_run import Glance, Looking, Shown
 from services.api.context.metric_results import Counting
 from services.api.context.recent_assignments import Recent
-from services.api.context.rollout_history import History
 from services.api.context.rollout_state import Judging
 from services.api.context.wake_thread import BackgroundWaker
 from services.api.http.continuation_tokens import Continuations
@@ -71,7 +70,6 @@ class Room(msgspec.Struct, frozen=True):
     recent: Recent
     readiness: FleetReadiness
     judging: Judging
-    history: History
     streams: RawStreams
     deployment_history: DeploymentHistory
     work: WorkCounts
@@ -131,7 +129,6 @@ class Room(msgspec.Struct, frozen=True):
             recent=Recent(view),
             readiness=FleetReadiness(log, views, view),
             judging=Judging(log, views, pause=_no_pause),
-            history=History(log),
             clock=lambda: moment.time,
             moment=moment,
         )
@@ -216,11 +213,6 @@ def readiness_policy_of(settings: Settings) -> ReadinessPolicy | None:
     return None if refuse == "off" else ReadinessPolicy(PROFILES[settings.readiness_profile], Severity(refuse))
 
 
-def now_ms() -> int:
-    """The time, in milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000
-
-
 def open_room(settings: Settings) -> Room:
     """Open everything an API process needs.
 
@@ -257,7 +249,6 @@ def open_room(settings: Settings) -> Room:
         recent=Recent(view),
         readiness=FleetReadiness(log, views, view),
         judging=Judging(log, views),
-        history=History(log),
         streams=streams,
         deployment_history=DeploymentHistory(streams),
         work=WorkCounts(log.client),

@@ -7,7 +7,7 @@ from fastapi import Request
 
 from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import DeploymentDocument, decode
-from events.view_store.deployments import deployments
+from events.log.fleet_documents import deployments
 from services.api.context.api_context import Room
 from services.api.context.request import caller_of, room_of
 

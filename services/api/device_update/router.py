@@ -1,7 +1,8 @@
 """What all paths of the update service have in common: the permissions that deployments require."""
 
-from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access, DeclaringRouter
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.request_costs import CONTENT
+from services.api.http.router import DeclaringRouter
 
 
 def device_update_router(below: str = "") -> DeclaringRouter:

@@ -1,13 +1,10 @@
 """What a route declares of its requests: who may send them, whether they look at the past, and what they cost."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from fastapi import APIRouter
-from fastapi.routing import APIRoute
-from typing_extensions import override
 
 from events.access.rights import Right
 from services.api.http.request_costs import Cost
@@ -30,7 +27,8 @@ TWIN_READ, TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRIT
 ADMIN, AUDIT_READ = frozenset({Right.ADMIN}), frozenset({Right.AUDIT_READ})
 SERVICE_CONNECT = frozenset({Right.SERVICE_CONNECT})
 
-_DECLARED = "declared_access"
+DECLARED = "declared_access"
+"""The attribute of a handler, or of a route, that has its declaration."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -57,27 +55,16 @@ class Access(msgspec.Struct, frozen=True):
 
     def __call__(self, handler: H) -> H:
         """Attach the declaration to a handler, for all of its routes."""
-        setattr(handler, _DECLARED, self)
+        setattr(handler, DECLARED, self)
         return handler
-
-
-class DeclaringRouter(APIRouter):
-    """A router that declares for its routes: `read` for GET and `write` for others, unless the handler has its own."""
-
-    def __init__(self, *, read: Access | None = None, write: Access | None = None, **options: Any) -> None:
-        super().__init__(**options)
-        self._read, self._write = read, write
-
-    @override
-    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().add_api_route(path, endpoint, **options)
-        route = self.routes[-1]
-        assert isinstance(route, APIRoute)
-        # On the route and not on the handler: one handler may have a route that reads and another that writes.
-        setattr(route, _DECLARED, self._read if route.methods == {"GET"} else self._write)
 
 
 def access_of(route: object) -> Access | None:
     """What a route declares: its handler, else its router; `None` where neither does."""
-    declared: Access | None = getattr(getattr(route, "endpoint", None), _DECLARED, None)
-    return declared or getattr(route, _DECLARED, None)
+    declared: Access | None = getattr(getattr(route, "endpoint", None), DECLARED, None)
+    return declared or getattr(route, DECLARED, None)
+
+
+def is_write(methods: Iterable[str]) -> bool:
+    """Whether a route of some methods may write."""
+    return not {"GET", "HEAD"} & {method.upper() for method in methods}

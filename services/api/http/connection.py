@@ -1,7 +1,6 @@
 """One HTTP connection: uvicorn's, with a limit on the time until a request begins, and our words for what is no HTTP."""
 
 import asyncio
-import time
 from typing import Any
 
 import h11
@@ -10,6 +9,7 @@ import uvicorn
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from events.clock import now_ms
 from services.api.http.errors import BAD_REQUEST, hub_body
 
 HEADERS_BYTES_MAX = 32 * 1024
@@ -95,7 +95,7 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
             if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
                 self.transport.close()  # In the middle of an answer there is no place for another.
                 return
-            at = time.time_ns() // 1_000_000
+            at = now_ms()
             body = msgspec.json.encode(hub_body(BAD_REQUEST, self.conn.refusal or msg, request_id="none", at=at))
             headers = [
                 ("content-type", "application/json"),

@@ -2,12 +2,27 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from fastapi.responses import JSONResponse, Response
 from typing_extensions import override
+
+T = TypeVar("T")
+
+
+class AnswerBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What a handler answers: an object with these members and no others, named as JSON names things.
+
+    The description of the API is made from it (services/api/http/openapi.py); its docstring is part of that. A member that
+    may be left out is `UNSET` by default.
+    """
+
+
+def one_of(*texts: str) -> msgspec.Meta:
+    """Describes a member of an answer that has one of some texts; for use in `Annotated[str, …]`."""
+    return msgspec.Meta(extra_json_schema={"enum": list(texts)})
 
 
 class EncodedJson(str):
@@ -16,8 +31,13 @@ class EncodedJson(str):
     __slots__ = ()
 
 
-class JsonAnswer(JSONResponse):
-    """A JSON body; handlers of often used paths return it themselves."""
+class JsonAnswer(JSONResponse, Generic[T]):
+    """A JSON body; for handlers that are coroutines, or that set a status or headers."""
+
+    def __init__(
+        self, content: T, status_code: int = 200, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
+        super().__init__(content, status_code, headers, **options)
 
     @override
     def render(self, content: Any) -> bytes:

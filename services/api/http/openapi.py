@@ -1,9 +1,14 @@
-"""How answers are described in OpenAPI: what all descriptions have in common, headers, and the ways of refusing."""
+"""How routes describe what their answers' types do not say: headers, answers without a body, and the ways of refusing."""
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+from services.api.http.json_answer import AnswerBody
+
+Responses = dict[int | str, dict[str, Any]]
+"""Entries of a route by status, as FastAPI takes them."""
 
 
 def _named(member: str) -> str:
@@ -16,7 +21,7 @@ class Answered(BaseModel):
     model_config = ConfigDict(alias_generator=_named, extra="forbid")
 
 
-class Error(Answered):
+class Error(AnswerBody):
     """A code, a sentence, and the id under which the logs know the request."""
 
     code: str
@@ -24,7 +29,7 @@ class Error(Answered):
     request_id: str
 
 
-class ErrorAnswer(Answered):
+class ErrorAnswer(AnswerBody):
     """An error of our own paths."""
 
     error: Error
@@ -44,6 +49,11 @@ PAGED = {
 }
 
 
+def with_headers(headers: dict[str, Any], *, status: int = 200) -> Responses:
+    """The entry of an answer with headers of its own."""
+    return {status: {"headers": headers}}
+
+
 def answers(
     model: Any, status: int = 200, *, headers: dict[str, Any] | None = None, **others: str
 ) -> dict[int | str, dict[str, Any]]:
@@ -52,7 +62,7 @@ def answers(
     return {**responses, **{int(name[1:]): {"description": text} for name, text in others.items()}}
 
 
-def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+def refusals() -> Responses:
     """How every path of a router refuses."""
     responses = {
         400: "The request breaks a rule; the message names the element and the rule.",
@@ -69,4 +79,4 @@ def refusals(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
         429: "It is too much at once; the message says how long to wait, or that an answer has to come first.",
         503: "Redis does not answer; ask again after `Retry-After` seconds.",
     }
-    return {status: {"model": model, "description": text} for status, text in responses.items()}
+    return {status: {"description": text} for status, text in responses.items()}

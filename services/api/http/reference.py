@@ -7,8 +7,9 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
 from events.canonical import JsonObject
-from services.api.http.access import Access, DeclaringRouter, Open
+from services.api.http.access import Access, Open
 from services.api.http.errors import NotFound
+from services.api.http.router import DeclaringRouter
 
 _PACKAGE, _FOLDER = "fastapi_offline", "static"
 _SCRIPT = "text/javascript"

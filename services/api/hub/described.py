@@ -2,22 +2,22 @@
 
 from typing import Any, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.api.http.json_answer import AnswerBody
 from services.api.http.openapi import Answered
 
 Status = Literal["enabled", "disabled"]
 Kept = dict[str, dict[str, Any]]
 
 
-class HubErrorAnswer(BaseModel):
+class HubErrorAnswer(AnswerBody):
     """An error of the hub's paths (contract/hub.md §1.10); the header `iothub-errorcode` has the code alone."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    message: str = Field(alias="Message")
-    exception_message: str = Field(alias="ExceptionMessage")
-    error_code: int = Field(default=0, alias="errorCode")
+    message: str = msgspec.field(name="Message")
+    exception_message: str = msgspec.field(name="ExceptionMessage")
+    error_code: int | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="errorCode")
 
 
 class Capabilities(Answered):
@@ -92,7 +92,7 @@ class DeviceScopeResult(Answered):
     continuation_link: str | None
 
 
-class BulkError(Answered):
+class BulkError(AnswerBody):
     """A line that was refused."""
 
     device_id: str
@@ -102,7 +102,7 @@ class BulkError(Answered):
     operation: str
 
 
-class BulkResult(Answered):
+class BulkResult(AnswerBody):
     """What became of a bulk change (contract/hub.md §1.2)."""
 
     is_successful: bool
@@ -138,7 +138,7 @@ class Properties(Answered):
     reported: dict[str, Any]
 
 
-class Standing(Answered):
+class ConfigurationStatus(Answered):
     """What a deployment that targets the device is to its twin: part of what it shows, or passed over."""
 
     status: Literal["Applied", "Targeted"]
@@ -161,7 +161,7 @@ class AnyTwin(Answered):
     version: int
     tags: dict[str, Any] = Field(default={})
     properties: Properties
-    configurations: dict[str, Standing] = Field(default={})
+    configurations: dict[str, ConfigurationStatus] = Field(default={})
 
 
 class Twin(AnyTwin):

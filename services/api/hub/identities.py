@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Body, Depends, Request, Response
-from fastapi.responses import JSONResponse
 
 from events.canonical import JsonObject
 from events.device.commands import (
@@ -22,6 +21,7 @@ from services.api.context.devices import device_document
 from services.api.context.request import author_of, caller_of, room_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, ModulesOutOfReach
+from services.api.http.json_answer import JsonAnswer
 from services.api.http.openapi import ETAG, answers
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import LONG, MANY_DEVICES
@@ -96,11 +96,9 @@ def count_connected() -> JsonObject:
 
 @router.post(
     "/devices",
-    response_model=None,
     responses={
-        **answers(described.BulkResult),
         400: {
-            "model": described.BulkResult | described.HubErrorAnswer,
+            "type": described.BulkResult | described.HubErrorAnswer,
             "description": "Some of it was refused, or all as the request breaks a rule.",
         },
     },
@@ -108,11 +106,10 @@ def count_connected() -> JsonObject:
 @Access(REGISTRY_WRITE, scope="handler", cost=MANY_DEVICES)
 def change_many(
     request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
-) -> JSONResponse:
+) -> JsonAnswer[described.BulkResult]:
     """Change up to 100 identities and twins; 400 with the same body where some were refused."""
     errors = in_bulk(room_of(request), body, author_of(request))
-    told = {"isSuccessful": not errors, "errors": errors, "warnings": []}
-    return JSONResponse(told, 400 if errors else 200)
+    return JsonAnswer(described.BulkResult(not errors, errors, warnings=[]), 400 if errors else 200)
 
 
 @router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))

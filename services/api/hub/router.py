@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query
 
-from services.api.http.access import Access, DeclaringRouter
+from services.api.http.access import Access
 from services.api.http.errors import BodyInvalid
-from services.api.http.openapi import refusals
+from services.api.http.router import DeclaringRouter
 from services.api.hub import described
 
 IDENTITY_SERVICE_VERSION = "2017-11-08-preview"
@@ -47,7 +47,7 @@ def hub_router(*, read: Access | None = None, write: Access | None = None) -> De
         read=read,
         write=write,
         tags=["hub"],
-        responses=refusals(described.HubErrorAnswer),
+        error=described.HubErrorAnswer,
         dependencies=[Depends(known_version)],
     )
 

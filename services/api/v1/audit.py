@@ -15,12 +15,11 @@ from services.api.auth.secret_reads import fetches_of
 from services.api.context.pages import PAGE_MAX
 from services.api.context.request import room_of
 from services.api.http.access import AUDIT_READ, Access
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG
-from services.api.v1 import described_audit as described
 from services.api.v1.audit_export import MEDIA_TYPES, rows
-from services.api.v1.history_entries import Auditing
+from services.api.v1.history_entries import Auditing, AuditLine
 from services.api.v1.router import v1_router
 
 _READ = Access(AUDIT_READ, at="it is the log itself, and takes positions and times of its own", cost=LONG)
@@ -38,6 +37,39 @@ _EXPORT: JsonObject = {
     "description": "One line or record per entry.",
     "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
 }
+
+
+class AuditPage(AnswerBody):
+    """Entries in their order; `scanned` were looked at for this page, and the continuation leads to the rest."""
+
+    facts: list[AuditLine]
+    scanned: int
+    continuation: str | None
+
+
+class CauseBranch(AnswerBody):
+    """An entry of a tree, with what is behind it; without a place, only a sentence."""
+
+    place: str | None
+    sentence: str
+    by: str | None = None
+    time: str | None = None
+    more: tuple["CauseBranch", ...] = ()
+
+
+class CausesAnswer(AnswerBody):
+    """An entry, what led to it, and what it led to."""
+
+    fact: AuditLine
+    causes: list[CauseBranch]
+    led_to: list[CauseBranch]
+
+
+class SecretFetches(AnswerBody):
+    """How often a device fetched its own secrets, by day."""
+
+    device_id: str
+    days: dict[str, int]
 
 
 def search_of(
@@ -89,7 +121,7 @@ def auditing_of(request: Request) -> Auditing:
     return auditing
 
 
-@router.get("/facts", response_model=None, responses=answers(described.AuditPage))
+@router.get("/facts")
 def facts(
     request: Request,
     search: Asked,
@@ -97,52 +129,49 @@ def facts(
     order: Literal["oldest", "newest"] = "newest",
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
-) -> JsonObject:
+) -> AuditPage:
     """Facts and outcomes by device, deployment, author, kind, cause, time and stream, page by page; secrets show as `***`.
 
     A page may have few entries, or none, and a continuation: much was looked at, and there may be more.
     """
     auditing = auditing_of(request)
     page, more = auditing.page(search, order=Order(order), limit=top, continuation=continuation)
-    return {"facts": [auditing.line(one) for one in page.found], "scanned": page.scanned, "continuation": more}
+    return AuditPage([auditing.line(found) for found in page.found], page.scanned, more)
 
 
-@router.get("/facts/{stream}/{position}", response_model=None, responses=answers(described.AuditLine))
-def fact(request: Request, stream: StreamName, position: Position) -> JsonObject:
+@router.get("/facts/{stream}/{position}")
+def fact(request: Request, stream: StreamName, position: Position) -> AuditLine:
     """One entry."""
     auditing = auditing_of(request)
     return auditing.line(auditing.entry(stream, position))
 
 
-@router.get("/facts/{stream}/{position}/causes", response_model=None, responses=answers(described.CausesAnswer))
-def causes(request: Request, stream: StreamName, position: Position) -> JsonObject:
+@router.get("/facts/{stream}/{position}/causes")
+def causes(request: Request, stream: StreamName, position: Position) -> CausesAnswer:
     """What led to an entry, and what it led to, as trees."""
     auditing = auditing_of(request)
-    one = auditing.entry(stream, position)
-    return {
-        "fact": auditing.line(one),
-        "causes": [_tree(auditing, branch) for branch in causes_of(auditing.searching, auditing.streams, one)],
-        "ledTo": [_tree(auditing, branch) for branch in led_to(auditing.searching, auditing.streams, one)],
-    }
+    entry = auditing.entry(stream, position)
+    return CausesAnswer(
+        fact=auditing.line(entry),
+        causes=[_branch(auditing, tree) for tree in causes_of(auditing.searching, auditing.streams, entry)],
+        led_to=[_branch(auditing, tree) for tree in led_to(auditing.searching, auditing.streams, entry)],
+    )
 
 
-def _tree(auditing: Auditing, tree: Tree) -> JsonObject:
-    line = None if tree.found is None else auditing.line(tree.found)
-    return {
-        "place": None if tree.found is None else f"{tree.found.stream}:{tree.found.entry.position}",
-        "sentence": tree.said if line is None else line["sentence"],
-        "by": None if line is None else line["by"],
-        "time": None if line is None else line["time"],
-        "more": [_tree(auditing, branch) for branch in tree.branches],
-    }
+def _branch(auditing: Auditing, tree: Tree) -> CauseBranch:
+    if tree.found is None:
+        return CauseBranch(None, tree.said)
+    line = auditing.line(tree.found)
+    more = tuple(_branch(auditing, branch) for branch in tree.branches)
+    return CauseBranch(f"{line.stream}:{line.position}", line.sentence, line.by, line.time, more)
 
 
-@router.get("/fetches/{device_id}", response_model=None, responses=answers(described.Fetches))
-def fetches(request: Request, device_id: DeviceId) -> JsonObject:
+@router.get("/fetches/{device_id}")
+def fetches(request: Request, device_id: DeviceId) -> SecretFetches:
     """How often a device fetched the secrets of its own modules and keys, by day (UTC), newest first."""
     room = room_of(request)
-    found = fetches_of(room.client, device_id, partitions=room.log.partitions, at=room.clock())
-    return {"deviceId": device_id, "days": found}
+    days = fetches_of(room.client, device_id, partitions=room.log.partitions, at=room.clock())
+    return SecretFetches(device_id, days)
 
 
 @router.get("/export", response_class=StreamingResponse, responses={200: _EXPORT})

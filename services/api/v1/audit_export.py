@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+import msgspec
+
 from events import canonical
 from events.audit.search import Found
 from events.visible import visible, visible_json
@@ -34,10 +36,10 @@ def rows(auditing: Auditing, found: Iterable[Found], how: Format, *, with_header
             case "cloudevents":
                 yield b"".join(_line(auditing.told(one).body) for one in some)
             case "ndjson":
-                yield b"".join(_line(canonical.encode(auditing.line(one))) for one in some)
+                yield b"".join(_line(msgspec.json.encode(auditing.line(one), order="sorted")) for one in some)
             case "csv":
                 lines = (auditing.line(one) for one in some)
-                yield _csv([_cell(line[column]) for column in COLUMNS] for line in lines)
+                yield _csv([_cell(getattr(line, column)) for column in COLUMNS] for line in lines)
 
 
 def _line(json: bytes) -> bytes:

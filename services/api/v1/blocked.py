@@ -3,15 +3,13 @@
 import msgspec
 from fastapi import Request
 
-from events.canonical import JsonObject
-from events.view_store.stopped import Details, Stop, details, stops
+from events.view_store.stopped import Choice, Entry, Stop, details, stops
 from services.api.context.api_context import Room
 from services.api.context.request import author_of, room_of
 from services.api.http.access import ADMIN, REGISTRY_READ, Access
 from services.api.http.errors import NotFound
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import StopName
-from services.api.v1 import described
 from services.api.v1.bodies import DecisionBody
 from services.api.v1.router import v1_router
 
@@ -22,29 +20,60 @@ router = v1_router(
 )
 
 
-@router.get("/blocked", response_model=None, responses=answers(list[described.Stopped]))
-def list_blocked(request: Request) -> list[JsonObject]:
+class StopAnswer(AnswerBody):
+    """A place that partitions are stopped at, since a time in milliseconds, and how many facts each has behind it.
+
+    One that is not `decidable` waits for facts that are missing, and goes on by itself when they are back.
+    """
+
+    place: str
+    error: str
+    since: int
+    decidable: bool
+    waiting: dict[str, int]
+
+
+class StopDetailsAnswer(StopAnswer):
+    """A stop with its entry, the first devices with facts behind it, and how many devices get no new decisions."""
+
+    entry: Entry | None
+    subjects: tuple[str, ...]
+    subjects_total: int
+    devices: int
+    choices: tuple[Choice, ...]
+
+
+@router.get("/blocked")
+def list_blocked(request: Request) -> list[StopAnswer]:
     """The places that partitions are stopped at; none where all is well."""
     room = room_of(request)
-    return [_line(one) for one in stops(room.log, room.views)]
+    return [_answer(stop) for stop in stops(room.log, room.views)]
 
 
-@router.get("/blocked/{place}", response_model=None, responses=answers(described.StoppedDetails))
-def show_blocked(request: Request, place: StopName) -> JsonObject:
+@router.get("/blocked/{place}")
+def show_blocked(request: Request, place: StopName) -> StopDetailsAnswer:
     """What stands there, without secrets; who wrote it and when; who waits behind it; what each decision leads to."""
     room = room_of(request)
-    return _details(details(room.client, room.views, _at(room, place)))
+    found = details(room.client, room.views, _at(room, place))
+    return StopDetailsAnswer(
+        **msgspec.structs.asdict(_answer(found.stop)),
+        entry=found.entry,
+        subjects=found.subjects,
+        subjects_total=found.subjects_total,
+        devices=found.devices,
+        choices=found.choices,
+    )
 
 
-@router.post("/blocked/{place}", status_code=202, response_model=None, responses=answers(described.Stopped, 202))
-def decide(request: Request, place: StopName, body: DecisionBody) -> JsonObject:
+@router.post("/blocked/{place}", status_code=202)
+def decide(request: Request, place: StopName, body: DecisionBody) -> StopAnswer:
     """Record a decision: `leaveOut` goes on without the fact for good, `retry` tries it again, as after an upgrade."""
     room = room_of(request)
     stop = _at(room, place)
     with room.producer(author_of(request)) as producer:
         record = producer.leave_out if body.decision == "leaveOut" else producer.look_again
         record(stop.stream, stop.position, reason=body.reason)
-    return _line(stop)
+    return _answer(stop)
 
 
 def _at(room: Room, place: str) -> Stop:
@@ -54,22 +83,5 @@ def _at(room: Room, place: str) -> Stop:
     raise NotFound(f"nobody is stopped at {place[:40]!r}")
 
 
-def _line(stop: Stop) -> JsonObject:
-    return {
-        "place": stop.place,
-        "error": stop.error,
-        "since": stop.since,
-        "decidable": stop.decidable,
-        "waiting": stop.waiting,
-    }
-
-
-def _details(found: Details) -> JsonObject:
-    return {
-        **_line(found.stop),
-        "entry": None if found.entry is None else msgspec.to_builtins(found.entry),
-        "subjects": list(found.subjects),
-        "subjectsTotal": found.subjects_total,
-        "devices": found.devices,
-        "choices": [msgspec.to_builtins(choice) for choice in found.choices],
-    }
+def _answer(stop: Stop) -> StopAnswer:
+    return msgspec.convert(stop, StopAnswer, from_attributes=True)

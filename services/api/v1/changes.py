@@ -2,13 +2,13 @@
 
 import heapq
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, field
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
@@ -22,14 +22,15 @@ from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.history.moment import Moment
 from events.log.errors import UnreadableFact
+from events.log.fleet_documents import deployments
 from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.scan import Wanted, scan
-from events.preview.difference import differences
+from events.preview.difference import How, differences
 from events.rollout.state import ROLLOUT
-from events.view_store.deployments import deployments
 from events.view_store.port import Selection
 from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
 from services.api.context.api_context import Room
+from services.api.http.json_answer import AnswerBody
 
 SHOWN_MAX = 100
 """Devices of a list that are named; every list says how many there are."""
@@ -54,10 +55,144 @@ class Between(msgspec.Struct, frozen=True):
         return self.before.moment, self.after.moment
 
 
+# -- the answer
+
+
+class DiffChange(AnswerBody):
+    """One property, removals first; `before` and `after` are `null` where there is none. Secrets show as `***`."""
+
+    section: str
+    path: str
+    how: How
+    before: Any
+    after: Any
+
+
+class DiffDevices(AnswerBody):
+    """How many devices, and the first hundred of them."""
+
+    count: int = 0
+    devices: list[str] = field(default_factory=list)
+
+    def add(self, room: Room, number: int, ordinals: BitMap) -> None:
+        """Add some of a partition."""
+        self.count += len(ordinals)
+        named = BitMap(itertools.islice(ordinals, SHOWN_MAX - len(self.devices)))
+        if named:
+            fields = room.views.read(number, Selection(fields=(("ids", pages_of(named)),)))
+            self.devices = sorted([*self.devices, *ids_of(named, fields)])
+
+
+class DiffSides(AnswerBody):
+    """The devices that left a list, and those that joined it."""
+
+    lost: DiffDevices
+    gained: DiffDevices
+
+
+class DiffStanding(msgspec.Struct, frozen=True):
+    """How devices stood, and what they ran."""
+
+    standing: str
+    layers: tuple[str, ...]
+
+
+class DiffAssignment(AnswerBody):
+    """Devices that went from one assignment to another."""
+
+    before: DiffStanding
+    after: DiffStanding
+    count: int
+    devices: list[str]
+
+
+class DiffDeployments(AnswerBody):
+    """Deployments that were deleted, edited and created."""
+
+    removed: list[str]
+    changed: list[str]
+    added: list[str]
+
+
+class DiffFact(AnswerBody):
+    """A fact or an outcome in between: where it stands, when (milliseconds), who, what, and its cause."""
+
+    position: str
+    at: int
+    by: str
+    type: str
+    subject: str
+    cause: str
+
+
+class Diff(AnswerBody, kw_only=True):
+    """What changed; a device has no `devices`, the fleet no `changes`, and it alone `deployments` and `assignments`.
+
+    `fromTime` and `toTime` are in milliseconds. `devices` has `target` and `actual` of a deployment, and who is `registered`
+    of the fleet. `facts` are the newest thousand of `factCount`, `by` counts all of them by their author.
+    """
+
+    first: str = field(name="from")
+    from_time: int
+    to: str
+    to_time: int
+    of: Literal["device", "deployment", "fleet"]
+    id: str | None
+    changes: list[DiffChange] = field(default_factory=list)
+    devices: dict[str, DiffSides] = field(default_factory=dict)
+    deployments: DiffDeployments | None = None
+    assignments: list[DiffAssignment] = field(default_factory=list)
+    facts: list[DiffFact]
+    fact_count: int
+    by: dict[str, int]
+
+
+def _diff(
+    both: Between,
+    facts: Iterable[DiffFact],
+    *,
+    of: Literal["device", "deployment", "fleet"],
+    subject: str | None,
+    streams: Collection[int] | None = None,
+) -> Diff:
+    """A diff without its changes; of the facts no more are in memory at once than it names."""
+    before, after = both.moments
+    streams, by = list(after.positions if streams is None else streams), Counter[str]()
+
+    def counted() -> Iterator[DiffFact]:
+        for fact in facts:
+            by[fact.by] += 1
+            yield fact
+
+    return Diff(
+        first=before.text(streams),
+        from_time=before.time,
+        to=after.text(streams),
+        to_time=after.time,
+        of=of,
+        id=subject,
+        facts=heapq.nlargest(FACTS_MAX, counted(), key=_order)[::-1],
+        fact_count=by.total(),
+        by=dict(by.most_common()),
+    )
+
+
+def _order(fact: DiffFact) -> tuple[int, str, int]:
+    stream, _, position = fact.position.rpartition(":")
+    return fact.at, stream, int(position)
+
+
+def _changes(before: dict[str, JsonObject], after: dict[str, JsonObject]) -> list[DiffChange]:
+    return [
+        DiffChange(change.module, change.path, change.how, change.before, change.after)
+        for change in differences(before, after)
+    ]
+
+
 # -- a device
 
 
-def of_device(both: Between, device_id: str, *, left_out: Collection[int] = ()) -> JsonObject:
+def of_device(both: Between, device_id: str, *, left_out: Collection[int] = ()) -> Diff:
     """A device's tags, properties, identity, standing and configuration, with the facts and outcomes that changed them.
 
     `left_out` are positions of its partition that an operator decided to leave out.
@@ -72,8 +207,15 @@ def of_device(both: Between, device_id: str, *, left_out: Collection[int] = ()) 
     if not before and not after:
         raise DeviceNotFound(device_id)
     layers = {one for room in (both.before, both.after) for one in _layers(room, device_id)}
-    facts = (_facts_of_device(both, device_id, left_out), _facts_of_fleet(both, layers), _outcomes(both, device_id))
-    return {"changes": _changes(before, after), **_told(itertools.chain(*facts))}
+    number = partition_of(device_id, both.after.log.partitions)
+    facts = itertools.chain(
+        _facts_of_device(both, device_id, number, left_out),
+        _facts_of_fleet(both, layers),
+        _outcomes(both, device_id, number),
+    )
+    diff = _diff(both, facts, of="device", subject=device_id, streams=(FLEET, number))
+    diff.changes = _changes(before, after)
+    return diff
 
 
 def _sections(room: Room, device_id: str) -> dict[str, JsonObject]:
@@ -118,31 +260,7 @@ def _layers(room: Room, device_id: str) -> set[str]:
     return set() if effective is None else {layer.id for layer in effective.row.layers}
 
 
-class _Fact(NamedTuple):
-    """A fact or an outcome in the order in which they are told; what it says is not looked at."""
-
-    at: int
-    stream: str
-    position: int
-    by: str
-    type: str
-    subject: str
-    cause: str
-
-    def shape(self) -> JsonObject:
-        """As the answer has it."""
-        return {
-            "position": f"{self.stream}:{self.position}",
-            "at": self.at,
-            "by": self.by,
-            "type": self.type,
-            "subject": self.subject,
-            "cause": self.cause,
-        }
-
-
-def _facts_of_device(both: Between, device_id: str, left_out: Collection[int]) -> Iterator[_Fact]:
-    number = partition_of(device_id, both.after.log.partitions)
+def _facts_of_device(both: Between, device_id: str, number: int, left_out: Collection[int]) -> Iterator[DiffFact]:
     first, last = (moment.positions[number] for moment in both.moments)
     stream = name(number)
     wanted = Wanted(devices=frozenset({device_id}))
@@ -150,41 +268,40 @@ def _facts_of_device(both: Between, device_id: str, left_out: Collection[int]) -
         if entry.position in left_out:
             continue
         try:
-            by, kind, subject, cause = (entry.fields[one].decode() for one in (b"by", b"type", b"subject", b"cause"))
-            yield _Fact(int(entry.fields[b"at"]), stream, entry.position, by, kind, subject, cause)
+            by, kind, subject, cause = (
+                entry.fields[member].decode() for member in (b"by", b"type", b"subject", b"cause")
+            )
+            at = int(entry.fields[b"at"])
+            yield DiffFact(f"{stream}:{entry.position}", at, by, kind, subject, cause)
         except (KeyError, ValueError) as error:
             raise UnreadableFact(stream, entry.position, str(error)) from error
 
 
-def _facts_of_fleet(both: Between, names: Iterable[str] | None = None) -> Iterator[_Fact]:
-    some = None if names is None else set(names)
-    for one in both.fleet_facts:
-        if some is None or deployment_of(one.subject) in some:
-            kind = type(one.fact).__name__
-            yield _Fact(one.at, name(FLEET), one.position, str(one.by), kind, one.subject, one.cause)
+def _facts_of_fleet(both: Between, deployment_ids: Collection[str] | None = None) -> Iterator[DiffFact]:
+    for envelope in both.fleet_facts:
+        if deployment_ids is None or deployment_of(envelope.subject) in deployment_ids:
+            place, kind = f"{name(FLEET)}:{envelope.position}", type(envelope.fact).__name__
+            yield DiffFact(place, envelope.at, str(envelope.by), kind, envelope.subject, envelope.cause)
 
 
-def _outcomes(both: Between, device_id: str) -> Iterator[_Fact]:
-    number = partition_of(device_id, both.after.log.partitions)
+def _outcomes(both: Between, device_id: str, number: int) -> Iterator[DiffFact]:
     found = both.after.view.assignment(device_id) or both.before.view.assignment(device_id)
     if found is None:
         return
     stream, after = f"{name(number)}:outcomes", both.before.views.checkpoint(number).outcomes
     while entries := both.after.views.outcomes(number, after=after, limit=_OUTCOMES):
         after = entries[-1].position
-        for one in entries:
-            if _has(msgspec.json.decode(one.data, type=Outcome), found.ordinal):
-                yield _Fact(one.at, stream, one.position, "system:project", "Outcome", device_id, one.cause)
-
-
-def _has(outcome: Outcome, ordinal: int) -> bool:
-    return any(ordinal in moved.ordinals() for moved in outcome.moves)
+        for entry in entries:
+            outcome = msgspec.json.decode(entry.data, type=Outcome)
+            if any(found.ordinal in moved.ordinals() for moved in outcome.moves):
+                place = f"{stream}:{entry.position}"
+                yield DiffFact(place, entry.at, "system:project", "Outcome", device_id, entry.cause)
 
 
 # -- a deployment
 
 
-def of_deployment(both: Between, deployment_id: str) -> JsonObject:
+def of_deployment(both: Between, deployment_id: str) -> Diff:
     """A deployment's fields and rollout, the devices that it gained and lost, and the facts that changed it.
 
     Raises:
@@ -195,15 +312,15 @@ def of_deployment(both: Between, deployment_id: str) -> JsonObject:
     before, after = (_fields(room, deployment_id) for room in (both.before, both.after))
     if not before and not after:
         raise DeploymentNotFound(deployment_id)
-    devices = {}
+    diff = _diff(both, _facts_of_fleet(both, {deployment_id}), of="deployment", subject=deployment_id)
+    diff.changes = _changes(before, after)
     for status in _STATUSES:
-        gained, lost = Members(), Members()
+        diff.devices[status] = sides = DiffSides(DiffDevices(), DiffDevices())
         for number in range(both.after.log.partitions):
             old, new = (_status(room, number, deployment_id, status) for room in (both.before, both.after))
-            lost.add(both.before, number, old - new)
-            gained.add(both.after, number, new - old)
-        devices[status] = {"lost": lost.shape(), "gained": gained.shape()}
-    return {"changes": _changes(before, after), "devices": devices, **_told(_facts_of_fleet(both, [deployment_id]))}
+            sides.lost.add(both.before, number, old - new)
+            sides.gained.add(both.after, number, new - old)
+    return diff
 
 
 def _status(room: Room, number: int, deployment_id: str, status: str) -> BitMap:
@@ -240,31 +357,26 @@ def _fields_of(document: DeploymentDocument) -> dict[str, JsonObject]:
 # -- the fleet
 
 
-def of_fleet(both: Between) -> JsonObject:
+def of_fleet(both: Between) -> Diff:
     """The deployments and devices that came and went, whose assignment changed from what to what, and the fleet's facts."""
-    retired, registered, moved = Members(), Members(), dict[tuple[str, ...], Members]()
+    diff = _diff(both, _facts_of_fleet(both), of="fleet", subject=None)
+    diff.devices["registered"] = sides = DiffSides(DiffDevices(), DiffDevices())
+    moved: defaultdict[tuple[DiffStanding, DiffStanding], DiffDevices] = defaultdict(DiffDevices)
     for number in range(both.after.log.partitions):
         old, new = (_rows(room, number) for room in (both.before, both.after))
-        retired.add(both.before, number, old.live - new.live)
-        registered.add(both.after, number, new.live - old.live)
-        for key, members in old.moved_to(new):
-            moved.setdefault(key, Members()).add(both.after, number, members)
-    stand = [dict(deployments(room.log)) for room in (both.before, both.after)]
-    assignments = [
-        {"before": msgspec.json.decode(was), "after": msgspec.json.decode(is_), **members.shape()}
-        for (was, is_), members in sorted(moved.items(), key=lambda item: (-item[1].count, item[0]))
-    ]
-    changed = {one for one in stand[0].keys() & stand[1].keys() if stand[0][one] != stand[1][one]}
-    return {
-        "deployments": {
-            "removed": sorted(stand[0].keys() - stand[1].keys()),
-            "changed": sorted(changed),
-            "added": sorted(stand[1].keys() - stand[0].keys()),
-        },
-        "devices": {"registered": {"lost": retired.shape(), "gained": registered.shape()}},
-        "assignments": assignments,
-        **_told(_facts_of_fleet(both)),
-    }
+        sides.lost.add(both.before, number, old.live - new.live)
+        sides.gained.add(both.after, number, new.live - old.live)
+        for pair, members in old.moved_to(new):
+            moved[pair].add(both.after, number, members)
+    most_devices_first = sorted(moved.items(), key=lambda item: (-item[1].count, msgspec.json.encode(item[0])))
+    diff.assignments = [DiffAssignment(*pair, devices.count, devices.devices) for pair, devices in most_devices_first]
+    before, after = (dict(deployments(room.log)) for room in (both.before, both.after))
+    diff.deployments = DiffDeployments(
+        removed=sorted(before.keys() - after.keys()),
+        changed=sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+        added=sorted(after.keys() - before.keys()),
+    )
+    return diff
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -274,7 +386,7 @@ class _Rows(msgspec.Struct, frozen=True):
     numbers: Any
     rows: dict[int, Row]
 
-    def moved_to(self, other: "_Rows") -> Iterator[tuple[tuple[str, str], BitMap]]:
+    def moved_to(self, other: "_Rows") -> Iterator[tuple[tuple[DiffStanding, DiffStanding], BitMap]]:
         """Those that are registered in both and do not run the same, by what they ran and run."""
         both = np.array(self.live & other.live, dtype=np.uint32)
         pairs = np.stack([_taken(self.numbers, both), _taken(other.numbers, both)], axis=1)
@@ -282,7 +394,7 @@ class _Rows(msgspec.Struct, frozen=True):
             old, new = self.rows.get(was, NO_ROW), other.rows.get(is_, NO_ROW)
             if old != new:
                 members = BitMap(both[(pairs[:, 0] == was) & (pairs[:, 1] == is_)])
-                yield (_shown(old), _shown(new)), members
+                yield (_standing(old), _standing(new)), members
 
 
 def _taken(numbers: Any, ordinals: Any) -> Any:
@@ -291,9 +403,8 @@ def _taken(numbers: Any, ordinals: Any) -> Any:
     return padded[ordinals]
 
 
-def _shown(row: Row) -> str:
-    layers = [layer.id for layer in row.layers]
-    return msgspec.json.encode({"standing": row.standing.value, "layers": layers}).decode()
+def _standing(row: Row) -> DiffStanding:
+    return DiffStanding(row.standing.value, tuple(layer.id for layer in row.layers))
 
 
 def _rows(room: Room, number: int) -> _Rows:
@@ -301,49 +412,3 @@ def _rows(room: Room, number: int) -> _Rows:
     rows = {int(field): msgspec.json.decode(data, type=Row) for field, data in kept.hashes["rows"].items()}
     numbers = np.frombuffer(kept.arrays["row_of"], dtype="<u4")
     return _Rows(PartitionReading(kept).set("live"), numbers, rows)
-
-
-# -- what all of them tell
-
-
-class Members:
-    """Devices of a list: how many, and the first of them by their ids."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._shown: list[str] = []
-
-    def add(self, room: Room, number: int, ordinals: BitMap) -> None:
-        """Add some of a partition."""
-        self.count += len(ordinals)
-        some = BitMap(itertools.islice(ordinals, SHOWN_MAX - len(self._shown)))
-        if some:
-            self._shown += ids_of(some, room.views.read(number, Selection(fields=(("ids", pages_of(some)),))))
-
-    def shape(self) -> JsonObject:
-        """As the answer has it."""
-        return {"count": self.count, "devices": sorted(self._shown)}
-
-
-def _changes(before: dict[str, JsonObject], after: dict[str, JsonObject]) -> list[JsonObject]:
-    return [
-        {"section": one.module, "path": one.path, "how": one.how.value, "before": one.before, "after": one.after}
-        for one in differences(before, after)
-    ]
-
-
-def _told(facts: Iterable[_Fact]) -> JsonObject:
-    """The newest of them, and how many there are of everybody; no more of them are in memory at once."""
-    newest: list[_Fact] = []
-    by: Counter[str] = Counter()
-    for one in facts:
-        by[one.by] += 1
-        if len(newest) < FACTS_MAX:
-            heapq.heappush(newest, one)
-        else:
-            heapq.heappushpop(newest, one)
-    return {
-        "facts": [one.shape() for one in sorted(newest)],
-        "factCount": by.total(),
-        "by": dict(by.most_common()),
-    }

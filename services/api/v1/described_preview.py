@@ -46,7 +46,7 @@ class PreviewedChange(Listed):
     more_differences: int
 
 
-class Reason(Listed):
+class OverLimit(Listed):
     """A limit that some would be over, and therefore keep what they have."""
 
     reason: str
@@ -91,7 +91,7 @@ class Preview(Answered):
     deployments: list[PreviewedDeployment]
     changes: list[PreviewedChange]
     more_changes: int
-    reasons: list[Reason]
+    reasons: list[OverLimit]
     rollouts: list[FirstAdmitted]
     conflicts: list[Conflict]
     readiness: list[ReadinessOfNew]

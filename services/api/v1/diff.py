@@ -4,16 +4,13 @@ from typing import Annotated
 
 from fastapi import Query, Request
 
-from events.canonical import JsonObject
 from events.log.keys import FLEET, partition_of
 from services.api.context.point_in_time import AT_CHARACTERS_MAX, AT_FORM, AtMode, Past
 from services.api.http.access import REGISTRY_READ, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid
-from services.api.http.openapi import answers
 from services.api.http.path_names import DEPLOYMENT, DEPLOYMENT_FORM, DEVICE, DEVICE_FORM
 from services.api.http.request_costs import LONG
-from services.api.v1 import described_diff
-from services.api.v1.changes import Between, of_deployment, of_device, of_fleet
+from services.api.v1.changes import Between, Diff, of_deployment, of_device, of_fleet
 from services.api.v1.router import v1_router
 
 ThisDevice = Annotated[str | None, Query(description=f"This device alone: {DEVICE}.", json_schema_extra=DEVICE_FORM)]
@@ -24,7 +21,7 @@ ThisDeployment = Annotated[
 router = v1_router()
 
 
-@router.get("/diff", response_model=None, responses=answers(described_diff.Diff))
+@router.get("/diff")
 @Access(REGISTRY_READ | TWIN_READ, at="it has its own two moments, `from` and `to`", cost=LONG)
 def diff(
     request: Request,
@@ -51,7 +48,7 @@ def diff(
     device: ThisDevice = None,
     deployment: ThisDeployment = None,
     mode: AtMode = "in-effect",
-) -> JsonObject:
+) -> Diff:
     """What changed between two moments: removals first, with the facts in between; secrets show as `***`."""
     if device is not None and deployment is not None:
         raise BodyInvalid("a diff is of one device, of one deployment, or of the fleet; not of two of these")
@@ -62,25 +59,6 @@ def diff(
         raise BodyInvalid(f"`to` ({after.text([FLEET])}) lies before `from` ({before.text([FLEET])})")
     facts = past.fleet_facts(before.positions[FLEET], after.positions[FLEET])
     both = Between(past.room_at(before, mode), past.room_at(after, mode), tuple(facts))
-    streams = list(after.positions)
     if device is not None:
-        number = partition_of(device, both.after.log.partitions)
-        streams = [FLEET, number]
-        found = of_device(both, device, left_out=past.left_out(number))
-    elif deployment is not None:
-        found = of_deployment(both, deployment)
-    else:
-        found = of_fleet(both)
-    return {
-        "from": before.text(streams),
-        "fromTime": before.time,
-        "to": after.text(streams),
-        "toTime": after.time,
-        "of": "device" if device is not None else "deployment" if deployment is not None else "fleet",
-        "id": device if device is not None else deployment,
-        "changes": [],
-        "devices": {},
-        "deployments": None,
-        "assignments": [],
-        **found,
-    }
+        return of_device(both, device, left_out=past.left_out(partition_of(device, both.after.log.partitions)))
+    return of_fleet(both) if deployment is None else of_deployment(both, deployment)

@@ -1,11 +1,12 @@
 """`/v1/devices/{device_id}/explain`: why a device has its configuration, with one verdict for each deployment."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import Query, Request, Response
+from fastapi import Query, Request
+from msgspec import UNSET, UnsetType, field
 
-from events.canonical import JsonObject
 from events.deployment.errors import DeploymentNotFound
 from events.deployment.facts import DeploymentDeleted
 from events.device.errors import DeviceNotFound
@@ -13,30 +14,28 @@ from events.explain import verdict_text
 from events.explain.answer_text import answer
 from events.explain.audience import Audience
 from events.explain.cause import Cause, of_deployment
-from events.explain.device_report import DeviceReport, report_text
+from events.explain.device_report import DeviceReport
 from events.explain.explainer import ENTRIES_MAX, Explainer
 from events.explain.explanation import Explanation
-from events.explain.judged_condition import Judged
+from events.explain.judged_condition import Judged, PropertyType
 from events.explain.rollout_turn import Turn, turn
-from events.explain.verdict import Contest, Obstacle, Weighed
+from events.explain.verdict import Contest, Obstacle, Verdict, Weighed
 from events.explain.verdict_text import ExplainContext
+from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
+from events.manifest.document import KIND_NAMES, KindName
 from events.secrets.references import mask
 from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Or, printed, printed_path
 from events.update.names import carried, is_carrier
-from events.view_store.deployments import deployments
 from events.view_store.fleet_view import Effective
-from events.view_store.port import Blocked
 from services.api.context.deployments import deployments_seen
 from services.api.context.request import caller_of, room_of
 from services.api.http.access import TWIN_READ, Access
-from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG
 from services.api.http.similar_names import near
-from services.api.v1 import described_explain
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -45,7 +44,118 @@ LOOK_BACK_MAX = 10_000_000
 _NEAR_AMONG = 20_000
 
 
-@router.get("/devices/{device_id}/explain", response_model=None, responses=answers(described_explain.Explanation))
+class ExplainedStop(AnswerBody):
+    """Where a partition is stopped, since when (milliseconds) and why."""
+
+    at: str
+    since: int
+    error: str | None
+
+
+class LogHeads(AnswerBody):
+    """How far the log of the device's partition and that of the fleet are."""
+
+    partition: int
+    fleet: int
+
+
+class ExplainedAsOf(AnswerBody):
+    """How far the projections are that the answer is from, and how far the log is."""
+
+    stream: str
+    partition: int
+    fleet: int
+    heads: LogHeads
+    is_behind: bool
+    blocked: ExplainedStop | None
+
+
+class ExplainedAssignment(AnswerBody):
+    """What the device has, what it had before, and the facts that the change came with; `since` in milliseconds."""
+
+    standing: str
+    reason: str | None
+    layers: list[str]
+    wanted: list[str]
+    before: list[str]
+    since: int
+    outcome: int
+    cause: str
+    led_by: tuple[Cause, ...]
+
+
+class ExplainedTerm(AnswerBody, kw_only=True):
+    """A term of a condition with its truth on the device's twin, or the module's.
+
+    One that joins others has `and`, `or` or `not`; a comparison has the property, what was wanted, and what was found: `missing` or the
+    value with its type. `comparable` is false where that is not the type of what was wanted: the comparison is then unknown.
+    """
+
+    text: str
+    truth: Literal["true", "false", "unknown"]
+    all_of: list["ExplainedTerm"] | UnsetType = field(name="and", default=UNSET)
+    any_of: list["ExplainedTerm"] | UnsetType = field(name="or", default=UNSET)
+    negated: "ExplainedTerm | UnsetType" = field(name="not", default=UNSET)
+    property: str | UnsetType = UNSET
+    operator: str | UnsetType = UNSET
+    wanted: Any = UNSET
+    found: PropertyType | UnsetType = UNSET
+    value: Any = UNSET
+    comparable: bool | UnsetType = UNSET
+
+
+class ExplainedDeployment(AnswerBody):
+    """One deployment against the device, or against one of its modules.
+
+    `ifTargeted` is what else would stand in its way if its condition were true. `appliedCount` is whether the contract's count of
+    that name has the device, and `facts` are those that made the properties and the deployment what they are.
+    """
+
+    id: str
+    group: str | None
+    module: str | None
+    kind: KindName
+    layered: bool
+    priority: int
+    verdict: Verdict
+    says: str
+    because: str | None
+    layer: int | None
+    obstacle: Obstacle | None
+    if_targeted: Obstacle | None
+    targeted: bool
+    applied_count: bool
+    notes: list[str]
+    turn: Turn | None
+    target_condition: str
+    condition: ExplainedTerm | None
+    scope: ExplainedTerm | None
+    facts: tuple[Cause, ...]
+
+
+class DeviceExplanation(AnswerBody):
+    """Why a device has what it has, and does not get what it does not.
+
+    `says` has the answer in a sentence. `state` is `registered` as long as the projections do not know the device. `facts` made the
+    device what it is beside its twin, `undecided` are those that workers have not come to; before `lookedBackTo` nobody looked for any.
+    """
+
+    device_id: str
+    says: str
+    state: Literal["known", "registered", "retired"]
+    edge_capable: bool
+    enabled: bool
+    runs: ExplainedAssignment | None
+    as_of: ExplainedAsOf
+    contests: tuple[Contest, ...]
+    reported: DeviceReport | None
+    facts: tuple[Cause, ...]
+    undecided: tuple[Cause, ...]
+    looked_back_to: int
+    deployments: list[ExplainedDeployment]
+
+
+@router.get("/devices/{device_id}/explain")
 @Access(TWIN_READ, scope="device", at=True, cost=LONG)
 def explain(
     request: Request,
@@ -60,7 +170,7 @@ def explain(
             description="Over how many facts of its partition the ones that led here are looked for.",
         ),
     ] = ENTRIES_MAX,
-) -> Response:
+) -> DeviceExplanation:
     """Why a device has its configuration: for each deployment the verdict, its reason, and the events that led there.
 
     An unknown device id gets a 404 with similar ids. The answer says so where the device is retired, or not known to the workers
@@ -82,8 +192,23 @@ def explain(
         _turns(request, explanation, audience),
         audience,
     )
-    lines = [_line(each, context, explainer.causes(explanation, each, audience)) for each in explanation.weighed]
-    return JsonAnswer({**_device(explanation, context, deployment or ""), "deployments": lines})
+    lines = [_deployment(each, context, explainer.causes(explanation, each, audience)) for each in explanation.weighed]
+    effective, document = explanation.effective, explanation.document
+    return DeviceExplanation(
+        device_id=device_id,
+        says=answer(explanation, context, asked=deployment or ""),
+        state="retired" if document.retired else "registered" if effective is None else "known",
+        edge_capable=document.edge,
+        enabled=document.enabled,
+        runs=None if effective is None else _assignment(explanation, effective, audience),
+        as_of=_as_of(explanation, audience),
+        contests=explanation.contests,
+        reported=explanation.reported,
+        facts=explanation.causes_of_device(),
+        undecided=explanation.undecided(),
+        looked_back_to=explanation.traced.back_to,
+        deployments=lines,
+    )
 
 
 def _near(request: Request, device_id: str) -> list[str]:
@@ -137,160 +262,82 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
     return turns
 
 
-# -- the answer as JSON
+# -- the parts of the answer
 
 
-def _device(explanation: Explanation, context: ExplainContext, asked: str) -> JsonObject:
-    """The members about the device itself."""
-    at, effective, document = explanation.standpoint, explanation.effective, explanation.document
-    return {
-        "deviceId": explanation.device_id,
-        "says": answer(explanation, context, asked=asked),
-        "state": "retired" if document.retired else "registered" if effective is None else "known",
-        "edgeCapable": document.edge,
-        "enabled": document.enabled,
-        "runs": None if effective is None else _runs(explanation, effective, context.audience),
-        "asOf": {
-            "stream": stream_name(at.number),
-            "partition": at.vector.partition,
-            "fleet": at.vector.fleet,
-            "heads": {"partition": at.head.partition, "fleet": at.head.fleet},
-            "isBehind": at.is_behind,
-            "blocked": None if explanation.blocked is None else _blocked(explanation.blocked, context.audience),
-        },
-        "contests": [_contest(each) for each in explanation.contests],
-        "reported": None if explanation.reported.at < 0 else _reported(explanation.reported),
-        "facts": [_cause(each) for each in explanation.causes_of_device()],
-        "undecided": [_cause(each) for each in explanation.undecided()],
-        "lookedBackTo": explanation.traced.back_to,
-    }
+def _assignment(explanation: Explanation, effective: Effective, audience: Audience) -> ExplainedAssignment:
+    row = effective.row
+    return ExplainedAssignment(
+        standing=row.standing.value,
+        reason=row.reason or None,
+        layers=[layer.id for layer in row.stack],
+        wanted=[layer.id for layer in row.wanted],
+        before=[layer.id for layer in explanation.change.was.stack],
+        since=effective.since,
+        outcome=effective.outcome,
+        cause=effective.cause,
+        led_by=explanation.causes_of_change(audience),
+    )
 
 
-def _runs(explanation: Explanation, effective: Effective, audience: Audience) -> JsonObject:
-    row, change = effective.row, explanation.change
-    return {
-        "standing": row.standing.value,
-        "reason": row.reason or None,
-        "layers": [layer.id for layer in row.stack],
-        "wanted": [layer.id for layer in row.wanted],
-        "before": [layer.id for layer in change.was.stack],
-        "since": effective.since,
-        "outcome": effective.outcome,
-        "cause": effective.cause,
-        "ledBy": [_cause(each) for each in explanation.causes_of_change(audience)],
-    }
+def _as_of(explanation: Explanation, audience: Audience) -> ExplainedAsOf:
+    at, blocked, stop = explanation.standpoint, explanation.blocked, None
+    if blocked is not None:
+        # What stops a partition can be about a device outside of the caller's scope.
+        error = None if audience.scope is not None else blocked.error
+        stop = ExplainedStop(f"{stream_name(blocked.stream)}:{blocked.position}", blocked.at, error)
+    heads = LogHeads(at.head.partition, at.head.fleet)
+    return ExplainedAsOf(stream_name(at.number), at.vector.partition, at.vector.fleet, heads, at.is_behind, stop)
 
 
-def _blocked(blocked: Blocked, audience: Audience) -> JsonObject:
-    # What stops a partition can be about a device outside of the caller's scope.
-    error = None if audience.scope is not None else blocked.error
-    return {"at": f"{stream_name(blocked.stream)}:{blocked.position}", "since": blocked.at, "error": error}
-
-
-def _reported(report: DeviceReport) -> JsonObject:
-    names = sorted({**report.desired, **report.modules})
-    return {
-        "says": report_text(report),
-        "at": report.at,
-        "version": report.version,
-        "wantedVersion": report.wanted,
-        "code": report.code,
-        "description": report.description or None,
-        "standing": report.standing,
-        "hub": None
-        if report.hub is None
-        else {"version": report.hub.version, "wantedVersion": report.hub.wanted, "code": report.hub.code},
-        "undelivered": list(report.undelivered),
-        "stale": report.is_stale,
-        "modules": {
-            name: {"desired": report.desired.get(name), "runtimeStatus": report.modules.get(name)} for name in names
-        },
-    }
-
-
-def _line(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> JsonObject:
+def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> ExplainedDeployment:
     """One verdict, with the events that led to it."""
-    known, turn_ = context.deployments[weighed.id], context.turns.get(weighed.id)
+    known = context.deployments[weighed.id]
     group = carried(weighed.id) if is_carrier(weighed.id) else None
     why = "" if weighed.obstacle is None else verdict_text.because(weighed, context)
-    return {
-        "id": weighed.id,
-        "group": None if group is None else group[0],
-        "module": weighed.module or None,
-        "kind": weighed.kind.name.lower(),
-        "layered": weighed.layered,
-        "priority": weighed.priority,
-        "verdict": weighed.verdict.value,
-        "says": verdict_text.verdict(weighed, context, why=why),
-        "because": why or None,
-        "layer": weighed.place or None,
-        "obstacle": _obstacle(weighed.obstacle),
-        "ifTargeted": _obstacle(weighed.then),
-        "targeted": weighed.targeted,
-        "appliedCount": verdict_text.is_counted(weighed, known),
-        "notes": list(verdict_text.notes(weighed, known)),
-        "turn": None if turn_ is None else _turn(turn_),
-        "targetCondition": known.document.target_condition,
-        "condition": None if weighed.condition is None else _tree(weighed.condition),
-        "scope": None if weighed.scope is None or isinstance(weighed.scope.term, Everyone) else _tree(weighed.scope),
-        "facts": [_cause(each) for each in causes],
-    }
+    return ExplainedDeployment(
+        id=weighed.id,
+        group=None if group is None else group[0],
+        module=weighed.module or None,
+        kind=KIND_NAMES[weighed.kind],
+        layered=weighed.layered,
+        priority=weighed.priority,
+        verdict=weighed.verdict,
+        says=verdict_text.verdict(weighed, context, why=why),
+        because=why or None,
+        layer=weighed.place or None,
+        obstacle=weighed.obstacle,
+        if_targeted=weighed.then,
+        targeted=weighed.targeted,
+        applied_count=verdict_text.is_counted(weighed, known),
+        notes=list(verdict_text.notes(weighed, known)),
+        turn=context.turns.get(weighed.id),
+        target_condition=known.document.target_condition,
+        condition=None if weighed.condition is None else _term(weighed.condition),
+        scope=None if weighed.scope is None or isinstance(weighed.scope.term, Everyone) else _term(weighed.scope),
+        facts=causes,
+    )
 
 
-def _turn(one: Turn) -> JsonObject:
-    return {
-        "state": one.state,
-        "phase": one.phase,
-        "phases": one.phases,
-        "admitted": one.admitted,
-        "comesWith": one.comes_with or None,
-        "place": None if one.order is None else one.order.place,
-        "of": None if one.order is None else one.order.of,
-        "waits": one.waits,
-    }
+_TRUTHS: Mapping[bool | None, Literal["true", "false", "unknown"]] = {True: "true", False: "false", None: "unknown"}
 
 
-def _obstacle(one: Obstacle | None) -> JsonObject | None:
-    return None if one is None else {"reason": one.reason.value, "by": one.by or None}
-
-
-def _cause(one: Cause) -> JsonObject:
-    return {
-        "stream": one.stream,
-        "position": one.position,
-        "at": one.at,
-        "by": one.by,
-        "act": one.act,
-        "cause": one.cause or None,
-        "says": one.says,
-    }
-
-
-_TRUTHS = {True: "true", False: "false", None: "unknown"}
-
-
-def _tree(judged: Judged) -> JsonObject:
+def _term(judged: Judged) -> ExplainedTerm:
     term = judged.term
-    shown: JsonObject = {"text": printed(term) or "(nobody)", "truth": _TRUTHS[judged.truth]}
+    explained = ExplainedTerm(text=printed(term) or "(nobody)", truth=_TRUTHS[judged.truth])
     match term:
-        case And() | Or():
-            joined = "and" if isinstance(term, And) else "or"
-            return {**shown, joined: [_tree(one) for one in judged.terms]}
+        case And():
+            explained.all_of = [_term(part) for part in judged.terms]
+        case Or():
+            explained.any_of = [_term(part) for part in judged.terms]
         case Not():
-            return {**shown, "not": _tree(judged.terms[0])}
+            explained.negated = _term(judged.terms[0])
         case Comparison(path, op, literal):
-            return {**shown, "property": printed_path(path), "operator": op.value, "wanted": literal, **_found(judged)}
+            explained.property, explained.operator, explained.wanted = printed_path(path), op.value, literal
         case IsDefined(path):
-            return {**shown, "property": printed_path(path), "operator": "is_defined", **_found(judged)}
+            explained.property, explained.operator = printed_path(path), "is_defined"
         case Everyone() | Nobody():
-            return shown
-
-
-def _found(judged: Judged) -> JsonObject:
-    value: Any = judged.value
-    return {"found": judged.found, "value": mask(value), "comparable": judged.comparable}
-
-
-def _contest(one: Contest) -> JsonObject:
-    winner, *losers = ({"deployment": side.deployment, "value": mask(side.value)} for side in (one.winner, *one.losers))
-    return {"module": one.module, "path": one.path, "winner": winner, "losers": losers}
+            pass
+    if judged.found:
+        explained.found, explained.value, explained.comparable = judged.found, mask(judged.value), judged.comparable
+    return explained

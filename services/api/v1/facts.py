@@ -1,7 +1,7 @@
 """`POST /v1/facts`: commands from other languages, one JSON object a line."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +13,7 @@ from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand, PatchTwin
 from events.log.errors import LogUnavailable
 from events.preview.errors import PreviewError
-from events.producer.errors import Command
+from events.producer.errors import Command, Refused
 from events.producer.keys import CommandKey
 from events.producer.producer import Producer
 from events.readiness.commands import WaiverCommand
@@ -28,12 +28,11 @@ from services.api.context.idempotency import IdempotencyKeys, command_key, diges
 from services.api.context.request import author_of, caller_of, room_of
 from services.api.http.access import SERVICE_CONNECT, Access
 from services.api.http.errors import BodyInvalid, Forbidden, text_of
+from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.json_bounds import JsonOutOfBounds, check_bounds
-from services.api.http.openapi import answers
 from services.api.http.request_costs import LINES
 from services.api.http.similar_names import near
 from services.api.http.unknown_members import check_members
-from services.api.v1 import described
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -74,9 +73,23 @@ _KINDS: dict[str, type[Command]] = {
 }
 
 
-@router.post("/facts", response_model=None, responses=answers(described.Written), openapi_extra=FACTS_BODY)
+class RefusedLine(AnswerBody, order=True):
+    """A line that is refused, counted from 1, and why."""
+
+    line: int
+    error: str
+
+
+class LinesAnswer(AnswerBody):
+    """What became of some lines: how many facts are in the log, and the lines that were refused."""
+
+    written: int
+    refused: list[RefusedLine]
+
+
+@router.post("/facts", openapi_extra=FACTS_BODY)
 @Access(SERVICE_CONNECT, scope="handler", cost=LINES)  # Each line requires the permission of its command, too.
-async def facts(request: Request) -> JsonObject:
+async def facts(request: Request) -> JsonAnswer[LinesAnswer]:
     """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches.
 
     With the token of a preview they are at most 1000, and looked at once more all together.
@@ -85,25 +98,18 @@ async def facts(request: Request) -> JsonObject:
     if author.asked is not None:
         if author.asked.looks:
             raise BodyInvalid("lines are previewed at POST /v1/preview")
-        return _shape(await run_in_threadpool(_write_shown, room, author, await commands_of(request), name))
-    written, refused = 0, list[tuple[int, str]]()
+        return JsonAnswer(await run_in_threadpool(_write_shown, room, author, await commands_of(request), name))
+    answer = LinesAnswer(0, [])
     async for first, lines in batches(request):
         try:
             batch = await run_in_threadpool(_write_batch, room, author, _Batch(first, lines), caller_of(request), name)
         except LogUnavailable as error:
             raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
-        written += batch.written
-        refused += batch.refused
-        if len(refused) > REFUSED_MAX:
-            raise BodyInvalid(_too_many_refused(refused[0], written, after=first + len(lines) - 1))
-    return _shape(BatchAnswer(written, tuple(refused)))
-
-
-class BatchAnswer(msgspec.Struct, frozen=True):
-    """What became of some lines: how many facts are in the log, and the number and the error of each line that was refused."""
-
-    written: int
-    refused: tuple[tuple[int, str], ...]
+        answer.written += batch.written
+        answer.refused += batch.refused
+        if len(answer.refused) > REFUSED_MAX:
+            raise BodyInvalid(_too_many_refused(answer, after=first + len(lines) - 1))
+    return JsonAnswer(answer)
 
 
 class _Batch(NamedTuple):
@@ -111,23 +117,13 @@ class _Batch(NamedTuple):
     lines: list[bytes]
 
 
-_batch_answers = msgspec.json.Decoder(BatchAnswer)
-
-
-def _shape(answer: BatchAnswer) -> JsonObject:
-    return {
-        "written": answer.written,
-        "refused": [{"line": number, "error": error} for number, error in answer.refused],
-    }
-
-
-def _once(room: Room, name: str | None, digest: str, write: Callable[[CommandKey | None], BatchAnswer]) -> BatchAnswer:
+def _once(room: Room, name: str | None, digest: str, write: Callable[[CommandKey | None], LinesAnswer]) -> LinesAnswer:
     """Write a batch, or answer what became of it when it came with the same key before."""
     if name is None:
         return write(None)
     keys = IdempotencyKeys(room.client)
     if (known := keys.begin(name, digest)) is not None:
-        return _batch_answers.decode(known)
+        return msgspec.json.decode(known, type=LinesAnswer)
     answer = write(command_key(name, digest))
     # What could not be kept is not lost: the ids of its commands are in the log.
     with contextlib.suppress(LogUnavailable):
@@ -135,10 +131,10 @@ def _once(room: Room, name: str | None, digest: str, write: Callable[[CommandKey
     return answer
 
 
-def _write_batch(room: Room, author: Author, batch: _Batch, caller: Caller, name: str | None) -> BatchAnswer:
+def _write_batch(room: Room, author: Author, batch: _Batch, caller: Caller, name: str | None) -> LinesAnswer:
     first, lines = batch
 
-    def write(key: CommandKey | None) -> BatchAnswer:
+    def write(key: CommandKey | None) -> LinesAnswer:
         with room.producer(msgspec.structs.replace(author, key=key)) as producer:
             try:
                 return _submit(producer, batch, caller)
@@ -150,11 +146,11 @@ def _write_batch(room: Room, author: Author, batch: _Batch, caller: Caller, name
     return _once(room, None if name is None else f"{name}:{first}", digest_of(*lines), write)
 
 
-def _too_many_refused(first: tuple[int, str], written: int, *, after: int) -> str:
-    line, error = first
+def _too_many_refused(answer: LinesAnswer, *, after: int) -> str:
+    first = answer.refused[0]
     return (
-        f"over {REFUSED_MAX} lines are refused, the first of them line {line}: {error[:500]};"
-        f" lines up to {after} were read and gave {written} facts, and the others were not read"
+        f"over {REFUSED_MAX} lines are refused, the first of them line {first.line}: {first.error[:500]};"
+        f" lines up to {after} were read and gave {answer.written} facts, and the others were not read"
     )
 
 
@@ -166,13 +162,18 @@ def _done(first: int, more: int) -> str:
     )
 
 
-def _write_shown(room: Room, author: Author, commands: Sequence[Command], name: str | None) -> BatchAnswer:
-    def write(key: CommandKey | None) -> BatchAnswer:
+def _write_shown(room: Room, author: Author, commands: Sequence[Command], name: str | None) -> LinesAnswer:
+    def write(key: CommandKey | None) -> LinesAnswer:
         with room.producer(msgspec.structs.replace(author, key=key), *commands) as producer:
             report = producer.submit(commands)
-        return BatchAnswer(report.written, tuple((one.index + 1, text_of(one.error)) for one in report.refused))
+        return LinesAnswer(report.written, refused_lines(report.refused))
 
     return _once(room, name, digest_of_commands(commands), write)
+
+
+def refused_lines(refused: Iterable[Refused]) -> list[RefusedLine]:
+    """The lines of commands that were refused, whose `index` counts from 0."""
+    return [RefusedLine(each.index + 1, text_of(each.error)) for each in refused]
 
 
 async def commands_of(request: Request) -> list[Command]:
@@ -194,16 +195,16 @@ def _commands(lines: Sequence[bytes], caller: Caller) -> list[Command]:
     return [allowed(command_of(line), caller) for line in lines]
 
 
-def _submit(producer: Producer, batch: _Batch, caller: Caller) -> BatchAnswer:
-    commands, refused = list[tuple[int, Command]](), list[tuple[int, str]]()
+def _submit(producer: Producer, batch: _Batch, caller: Caller) -> LinesAnswer:
+    commands, refused = list[tuple[int, Command]](), list[RefusedLine]()
     for number, line in enumerate(batch.lines, batch.first):
         try:
             commands.append((number, allowed(command_of(line), caller)))
         except (BodyInvalid, Forbidden) as error:
-            refused.append((number, text_of(error)))
+            refused.append(RefusedLine(number, text_of(error)))
     report = producer.submit_numbered(commands)
-    refused += [(one.index, text_of(one.error)) for one in report.refused]
-    return BatchAnswer(report.written, tuple(sorted(refused)))
+    refused += (RefusedLine(each.index, text_of(each.error)) for each in report.refused)
+    return LinesAnswer(report.written, sorted(refused))
 
 
 def allowed(command: Command, caller: Caller) -> Command:

@@ -10,6 +10,7 @@ from events import canonical
 from events.audit.errors import SearchInvalid
 from events.audit.search import Found, Order, Page, Range, Search, Searching
 from events.canonical import JsonObject
+from events.device.times import time_text
 from events.event_text import event_text
 from events.fleet.outcome import Outcome
 from events.log.codec import decode_entry
@@ -17,13 +18,33 @@ from events.log.entries import number_of, stream_names
 from events.log.errors import UnreadableFact
 from events.log.kinds import KINDS
 from events.log.raw import RawStreams
-from events.notification.event import Notification, of_unreadable, time_text
+from events.notification.event import Notification, of_unreadable
 from events.notification.feed import Feed
 from events.notification.wanted import Ordinals
 from events.view_store.querying import ContinuationInvalid
 from events.view_store.redis import outcome_of
 from services.api.context.api_context import Room
 from services.api.http.errors import NotFound
+from services.api.http.json_answer import AnswerBody
+
+
+class AuditLine(AnswerBody):
+    """A fact or an outcome: where it stands, when, who, what, why; `data` is its own, `***` stands for secrets.
+
+    `at` is in milliseconds.
+    """
+
+    stream: str
+    position: int
+    at: int
+    time: str | None
+    kind: str
+    subject: str
+    by: str | None
+    version: int | None
+    cause: str | None
+    sentence: str
+    data: JsonObject
 
 
 class _Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,24 +131,24 @@ class Auditing:
         except (UnreadableFact, msgspec.DecodeError, KeyError, ValueError):
             return of_unreadable(place)
 
-    def line(self, one: Found) -> JsonObject:
+    def line(self, one: Found) -> AuditLine:
         """An entry as a line of an answer."""
         told = self.told(one)
         event: JsonObject = msgspec.json.decode(told.body)
         by, subject, data = event.get("by", ""), event.get("subject", ""), event.get("data", {})
-        return {
-            "stream": one.stream,
-            "position": one.entry.position,
-            "at": told.at,
-            "time": time_text(told.at) if told.at else None,
-            "kind": told.kind,
-            "subject": subject,
-            "by": by or None,
-            "version": event.get("version"),
-            "cause": event.get("cause"),
-            "sentence": event_text(told.kind, subject=subject, by=by, data=data),
-            "data": data,
-        }
+        return AuditLine(
+            stream=one.stream,
+            position=one.entry.position,
+            at=told.at,
+            time=time_text(told.at) if told.at else None,
+            kind=told.kind,
+            subject=subject,
+            by=by or None,
+            version=event.get("version"),
+            cause=event.get("cause"),
+            sentence=event_text(told.kind, subject=subject, by=by, data=data),
+            data=data,
+        )
 
     def all(self, search: Search, after: tuple[str, int] | None) -> Iterator[Found]:
         """Everything that is found, stream by stream, each from its beginning; from behind a place of one stream on.

@@ -2,25 +2,36 @@
 
 from fastapi import Request
 
-from events.canonical import JsonObject
 from services.api.context.request import caller_of
 from services.api.http.access import Access, Open
-from services.api.http.openapi import answers
-from services.api.v1 import described
+from services.api.http.json_answer import AnswerBody
 from services.api.v1.router import v1_router
 
 router = v1_router()
 
 
-@router.get("/me", response_model=None, responses=answers(described.Me))
+class CallerAnswer(AnswerBody):
+    """The caller. `role` is null unless a token was shown, `scope` where the caller is not limited to one.
+
+    `expiresAt` is when the token ends (milliseconds since 1970), null where it does not.
+    """
+
+    principal: str
+    role: str | None
+    rights: list[str]
+    scope: str | None
+    expires_at: int | None
+
+
+@router.get("/me")
 @Access(Open.AUTHENTICATED, at="it tells who calls now")
-def me(request: Request) -> JsonObject:
+def me(request: Request) -> CallerAnswer:
     """The name under which the caller's writes are recorded, what the caller may do, and until when."""
     caller = caller_of(request)
-    return {
-        "principal": str(caller.principal),
-        "role": caller.role or None,
-        "rights": sorted(right.value for right in caller.rights),
-        "scope": None if caller.scope is None else caller.scope.text,
-        "expiresAt": caller.expires_at or None,
-    }
+    return CallerAnswer(
+        principal=str(caller.principal),
+        role=caller.role or None,
+        rights=sorted(right.value for right in caller.rights),
+        scope=None if caller.scope is None else caller.scope.text,
+        expires_at=caller.expires_at or None,
+    )

@@ -2,7 +2,6 @@
 
 from fastapi import Request
 
-from events.canonical import JsonObject
 from events.device import state
 from events.device.errors import DeviceNotFound
 from events.properties import SECRET
@@ -10,31 +9,37 @@ from events.secrets.errors import SecretErased
 from services.api.auth.secret_reads import note_read
 from services.api.context.request import room_of
 from services.api.http.access import ADMIN, Access
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
-from services.api.v1 import described
 from services.api.v1.router import v1_router
 
 router = v1_router()
 
 
-@router.get("/devices/{device_id}/personal", response_model=None, responses=answers(described.PersonalTags))
+class PersonalTags(AnswerBody):
+    """The personal tags of a device in plain, by path; `erased` are the paths whose values were destroyed."""
+
+    device_id: str
+    tags: dict[str, str]
+    erased: list[str]
+
+
+@router.get("/devices/{device_id}/personal")
 @Access(ADMIN, scope="device", at=True)
-def personal(request: Request, device_id: DeviceId) -> JsonObject:
+def personal(request: Request, device_id: DeviceId) -> PersonalTags:
     """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
     room = room_of(request)
     (stored,) = room.log.load([device_id])
     document = None if stored.snapshot is None else state.decode_device(stored.snapshot)
     if document is None or document.retired:
         raise DeviceNotFound(device_id)
-    found = room.vault.personal.references(state.section(document.tags))
-    if found:
+    references = room.vault.personal.references(state.section(document.tags))
+    if references:
         note_read(request, [device_id], what="personal tags")
-    shown: dict[str, str] = {}
-    erased = []
-    for path, secret_id in found.items():
+    answer = PersonalTags(device_id, {}, [])
+    for path, secret_id in references.items():
         try:
-            shown[path] = room.vault.opened.reveal({SECRET: secret_id})
+            answer.tags[path] = room.vault.opened.reveal({SECRET: secret_id})
         except SecretErased:
-            erased.append(path)
-    return {"deviceId": device_id, "tags": shown, "erased": erased}
+            answer.erased.append(path)
+    return answer

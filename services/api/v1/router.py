@@ -1,9 +1,10 @@
 """What all paths under `/v1` have in common: their prefix, and how they refuse."""
 
-from services.api.http.access import Access, DeclaringRouter
-from services.api.http.openapi import ErrorAnswer, refusals
+from services.api.http.access import Access
+from services.api.http.openapi import ErrorAnswer
+from services.api.http.router import DeclaringRouter
 
 
 def v1_router(below: str = "", *, read: Access | None = None, write: Access | None = None) -> DeclaringRouter:
     """A router for paths under `/v1`, or below one of them, and what its routes declare unless they say otherwise."""
-    return DeclaringRouter(read=read, write=write, prefix=f"/v1{below}", tags=["v1"], responses=refusals(ErrorAnswer))
+    return DeclaringRouter(read=read, write=write, prefix=f"/v1{below}", tags=["v1"], error=ErrorAnswer)

@@ -1,20 +1,19 @@
 """`/v1/webhooks`: whom to tell of what, and how that goes."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Annotated
 
-import msgspec
 from fastapi import Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from events.canonical import JsonObject
-from events.notification.deliveries import DELIVERIES_MAX, Deliveries, begun
+from events.log.fleet_documents import webhook_of
+from events.log.fleet_documents import webhooks as standing
+from events.notification.deliveries import DELIVERIES_MAX, Deliveries, Delivery, begun
 from events.notification.event import of_test
 from events.notification.feed import Feed
 from events.notification.positions import Positions, lag, named
-from events.notification.posting import Posting
-from events.notification.webhooks import opened, webhook_of
-from events.notification.webhooks import webhooks as standing
+from events.notification.posting import Posting, opened
 from events.producer.decision import check
 from events.producer.secrecy import in_references
 from events.secrets.references import MASK
@@ -26,9 +25,8 @@ from events.webhook.targets import Targets, check_target
 from services.api.context.api_context import Room
 from services.api.context.request import author_of, room_of
 from services.api.http.access import ADMIN, Access
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import WebhookId
-from services.api.v1 import described
 from services.api.v1.bodies import PauseBody, WebhookBody
 from services.api.v1.router import v1_router
 
@@ -37,23 +35,62 @@ _KEY_BYTES = 32
 router = v1_router(read=Access(ADMIN, at=True), write=Access(ADMIN))
 
 
-@router.get("/webhooks", response_model=None, responses=answers(list[described.Webhook]))
-def list_webhooks(request: Request) -> list[JsonObject]:
+class WebhookAnswer(AnswerBody):
+    """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
+
+    `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the facts and outcomes that were not
+    looked at for it yet. In the past `lag`, `failures` and what follows are `null`: deliveries are not part of the log.
+    """
+
+    id: str
+    url: str
+    secret: str
+    kinds: tuple[str, ...]
+    deployments: tuple[str, ...]
+    devices: tuple[str, ...]
+    paused: str | None
+    changed_at: int
+    lag: int | None = None
+    failures: int | None = None
+    failing_since: int | None = None
+    next_attempt_at: int | None = None
+    error: str | None = None
+
+
+class WebhookDeliveries(AnswerBody):
+    """The last attempts to deliver the events of a webhook, newest first."""
+
+    id: str
+    deliveries: Sequence[Delivery]
+
+
+class WebhookTest(AnswerBody):
+    """What became of a test event."""
+
+    id: str
+    delivered: bool
+    result: str
+    status: int | None
+    milliseconds: int
+
+
+@router.get("/webhooks")
+def list_webhooks(request: Request) -> list[WebhookAnswer]:
     """All webhooks, and how they fare."""
     room = room_of(request)
     heads = Feed(room.log, room.views).heads()
-    return [_shown(room, webhook_id, document, heads) for webhook_id, document in standing(room.log)]
+    return [_answer(room, webhook_id, document, heads) for webhook_id, document in standing(room.log)]
 
 
-@router.get("/webhooks/{webhook_id}", response_model=None, responses=answers(described.Webhook))
-def show(request: Request, webhook_id: WebhookId) -> JsonObject:
+@router.get("/webhooks/{webhook_id}")
+def show(request: Request, webhook_id: WebhookId) -> WebhookAnswer:
     """A webhook, and how it fares; secrets show as `***`."""
     room = room_of(request)
-    return _shown(room, webhook_id, webhook_of(room.log, webhook_id), Feed(room.log, room.views).heads())
+    return _answer(room, webhook_id, webhook_of(room.log, webhook_id), Feed(room.log, room.views).heads())
 
 
-@router.put("/webhooks/{webhook_id}", response_model=None, responses=answers(described.Webhook))
-def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> JsonObject:
+@router.put("/webhooks/{webhook_id}")
+def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> WebhookAnswer:
     """Make a webhook that begins now, or make one that stands exactly this; it goes on where it was, and is not paused."""
     room = room_of(request)
     heads = Feed(room.log, room.views).heads()
@@ -70,7 +107,9 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> JsonOb
     check(in_references(command))
     check_target(body.url, Targets.parse(room.settings.webhook_private_targets))
     room.do(command, author_of(request))
-    return _shown(room, webhook_id, webhook_of(room.log, webhook_id), heads) | ({"secret": made} if made else {})
+    answer = _answer(room, webhook_id, webhook_of(room.log, webhook_id), heads)
+    answer.secret = made or answer.secret
+    return answer
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204)
@@ -91,20 +130,19 @@ def resume(request: Request, webhook_id: WebhookId) -> None:
     room_of(request).do(ResumeWebhook(webhook_id), author_of(request))
 
 
-@router.get("/webhooks/{webhook_id}/deliveries", response_model=None, responses=answers(described.DeliveryList))
+@router.get("/webhooks/{webhook_id}/deliveries")
 @Access(ADMIN, at="attempts to deliver are not part of the log")
 def deliveries(
     request: Request, webhook_id: WebhookId, top: Annotated[int, Query(ge=1, le=DELIVERIES_MAX)] = 100
-) -> JsonObject:
+) -> WebhookDeliveries:
     """The last attempts to deliver, newest first."""
     room = room_of(request)
     webhook_of(room.log, webhook_id)
-    found = Deliveries(room.client).newest(webhook_id, limit=top)
-    return {"id": webhook_id, "deliveries": [msgspec.to_builtins(one) for one in found]}
+    return WebhookDeliveries(webhook_id, Deliveries(room.client).newest(webhook_id, limit=top))
 
 
-@router.post("/webhooks/{webhook_id}/test", response_model=None, responses=answers(described.Tested))
-async def test(request: Request, webhook_id: WebhookId) -> JsonObject:
+@router.post("/webhooks/{webhook_id}/test")
+async def test(request: Request, webhook_id: WebhookId) -> JsonAnswer[WebhookTest]:
     """Send an event of the type `twinfold.Test` now, past all others, and say what became of it."""
     room = room_of(request)
     document = await run_in_threadpool(webhook_of, room.log, webhook_id)
@@ -112,13 +150,7 @@ async def test(request: Request, webhook_id: WebhookId) -> JsonObject:
     at = room.clock()
     async with Posting(room.settings) as posting:
         answer = await posting.post(url, of_test(room.log.epoch, webhook_id, at=at), secret=secret, at=at)
-    return {
-        "id": webhook_id,
-        "delivered": answer.delivered,
-        "result": answer.result,
-        "status": answer.status,
-        "milliseconds": answer.milliseconds,
-    }
+    return JsonAnswer(WebhookTest(webhook_id, answer.delivered, answer.result, answer.status, answer.milliseconds))
 
 
 def _stands(room: Room, webhook_id: str) -> bool:
@@ -129,26 +161,20 @@ def _stands(room: Room, webhook_id: str) -> bool:
     return True
 
 
-def _shown(room: Room, webhook_id: str, document: WebhookDocument, heads: Positions) -> JsonObject:
-    said: JsonObject = dict.fromkeys(("lag", "failures", "failingSince", "nextAttemptAt", "error"))
+def _answer(room: Room, webhook_id: str, document: WebhookDocument, heads: Positions) -> WebhookAnswer:
+    answer = WebhookAnswer(
+        id=webhook_id,
+        url=document.url + (f"?{MASK}" if document.query else ""),
+        secret=MASK,
+        kinds=document.kinds,
+        deployments=document.deployments,
+        devices=document.devices,
+        paused=document.paused or None,
+        changed_at=document.changed_at,
+    )
     if room.moment is None:
-        known = Deliveries(room.client).progress(webhook_id)
-        progress = begun(document, known, room.log.partitions)
-        said = {
-            "lag": lag(progress.positions, heads),
-            "failures": progress.failures,
-            "failingSince": progress.failing_since or None,
-            "nextAttemptAt": progress.due_at or None,
-            "error": progress.error or None,
-        }
-    return {
-        "id": webhook_id,
-        "url": document.url + (f"?{MASK}" if document.query else ""),
-        "secret": MASK,
-        "kinds": document.kinds,
-        "deployments": document.deployments,
-        "devices": document.devices,
-        "paused": document.paused or None,
-        "changedAt": document.changed_at,
-        **said,
-    }
+        progress = begun(document, Deliveries(room.client).progress(webhook_id), room.log.partitions)
+        answer.lag, answer.failures = lag(progress.positions, heads), progress.failures
+        answer.failing_since, answer.next_attempt_at = progress.failing_since or None, progress.due_at or None
+        answer.error = progress.error or None
+    return answer

@@ -1,18 +1,23 @@
-"""Taking snapshots: of partitions that folded so much since their last one that it would take long to fold on from it."""
+"""Takes snapshots of the partitions that applied so much since their last one that it would take long to go on from it."""
 
 from collections.abc import Iterator
 
 from events.history.documents import PastDocuments
 from events.history.snapshots import Snapshots
+from events.log.depot import Depot
 from events.log.documents import encoded
 from events.log.errors import LogLostItsTail
 from events.log.port import Log
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.settings import Settings
 from events.view_store.port import ViewStore
+from events.view_store.redis import RedisViewStore
 
 _ORDINALS_PER_FACT = 2
 
 
-class Taking:
+class SnapshotTaker:
     """Takes snapshots of a log's views, every so many facts of a partition, and of one with many devices more seldom."""
 
     def __init__(
@@ -62,3 +67,16 @@ class Taking:
             return None
         self._snapshots.thin(number)
         return where
+
+
+def open_snapshot_taker(log: RedisLog, settings: Settings) -> SnapshotTaker:
+    """Takes snapshots of a log's views into the place of its archive.
+
+    Raises:
+        DepotUnavailable: there is no such place.
+    """
+    streams = RawStreams(log.client)
+    snapshots = Snapshots(Depot(settings.effective_archive_url), streams, epoch=log.epoch)
+    documents = PastDocuments(log, streams, snapshots)
+    views = RedisViewStore(log.client)
+    return SnapshotTaker(log, views, snapshots, documents, every_facts=settings.history_snapshot_facts)

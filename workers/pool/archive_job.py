@@ -1,19 +1,48 @@
-"""Moves the log's older entries once, as a pool has it done: `python -m workers.archive`. Settings come from TWINFOLD_* variables."""
+"""Moves the log's older entries once: `python -m workers.pool.archive_job`. Settings come from TWINFOLD_* variables."""
 
 import sys
 
 import structlog
 
 from events import logs
+from events.clock import now_ms
+from events.log.archive.moving import is_due
 from events.log.errors import LogError
+from events.log.lease import Lease
 from events.log.opening import open_log
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.processes import lifeline
-from events.settings import SettingsInvalid, read_settings
-from workers.context import now_ms
-from workers.pool.archiving import before_at
+from events.settings import Settings, SettingsInvalid, read_settings
+from workers.pool.child_job import ChildJob
+
+_DAY_MS = 86_400_000
 
 logger = structlog.get_logger()
+
+
+def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
+    """The job as a pool runs it: when there are entries to move."""
+    streams = RawStreams(log.client)
+    return ChildJob(
+        "workers.pool.archive_job",
+        settings,
+        Lease(log.client, "archive"),
+        is_due=lambda: is_due(
+            log.client,
+            partitions=log.partitions,
+            segment_entries=settings.archive_segment_facts,
+            before_at=_before_at(settings),
+            head_of=streams.head,
+        ),
+    )
+
+
+def _before_at(settings: Settings) -> int | None:
+    """The time that facts have to be older than, to leave Redis; `None` where they stay."""
+    days = settings.archive_keep_days
+    return None if days is None else now_ms() - round(_DAY_MS * days)
 
 
 def main() -> int:
@@ -32,7 +61,7 @@ def main() -> int:
     for stream in mover.streams:
         try:
             written = mover.write(stream)
-            limit = before_at(settings, now_ms())
+            limit = _before_at(settings)
             trimmed = 0 if limit is None else mover.trim(stream, before_at=limit).trimmed
         except LogError as error:
             # What is wrong with one stream keeps no other from being archived.

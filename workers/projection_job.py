@@ -1,5 +1,6 @@
-"""What every job of a worker process shares: the log, the views and the queue, opened once."""
+"""The job `project`, which brings the projection of a partition up to the log, and what a worker process opens for it."""
 
+import contextlib
 import os
 import time
 from functools import cache
@@ -8,6 +9,9 @@ from pathlib import Path
 import msgspec
 from redis import Redis
 
+from events.clock import now_ms
+from events.log.errors import LogUnavailable
+from events.log.failpoints import FailPoint, reached
 from events.log.opening import open_log
 from events.log.wake import Waker
 from events.settings import Settings, read_settings
@@ -23,11 +27,6 @@ class Context(msgspec.Struct, frozen=True):
     projector: Projector
     waker: Waker
     work_counts: WorkCounts
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000
 
 
 @cache
@@ -47,6 +46,19 @@ def context() -> Context:
     )
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     return Context(settings, projector, waker, WorkCounts(log.client))
+
+
+def project(partition: int) -> None:
+    """Drain a partition. The job is a hint: it carries no state, and running it twice or late does no harm."""
+    here = context()
+    # Who has more to do goes behind the others.
+    until = time.monotonic() + here.settings.work_seconds_max
+    finished = here.projector.drain(partition, go_on=lambda: time.monotonic() < until)
+    with contextlib.suppress(LogUnavailable):
+        here.work_counts.add(partition, here.projector.work.take())
+    if not finished:
+        here.waker.wake([partition])
+        reached(FailPoint.PROJECT_REQUEUED)
 
 
 def resident_bytes() -> int:

@@ -1,7 +1,11 @@
 import pytest
 
+from events.deployment.commands import CreateDeployment
 from events.deployment.facts import DeploymentCreated
-from events.view_store.deployments import labelled, matches_labels
+from events.envelope import Principal
+from events.log.fleet_documents import deployments, matches_labels
+from events.log.memory import MemoryLog
+from events.producer.producer import Producer
 from tests.deployment.given import standing
 from tests.manifest.contents import content
 
@@ -25,9 +29,9 @@ def test_a_deployment_matches_when_it_carries_all_the_labels_with_their_values(
 
 
 def test_a_list_by_labels_is_in_the_order_of_ids() -> None:
-    documents = {
-        name: standing(DeploymentCreated(content(), labels={"site": site}))
-        for name, site in {"c": "a", "a": "a", "b": "b"}.items()
-    }
-    assert [name for name, _ in labelled(documents.items(), {"site": "a"})] == ["a", "c"]
-    assert [name for name, _ in labelled(documents.items(), {})] == ["a", "b", "c"]
+    log = MemoryLog()
+    producer = Producer(log, by=Principal.parse("user:ada"))
+    for name, site in {"c": "a", "a": "a", "b": "b"}.items():
+        producer.do(CreateDeployment(name, content(), labels={"site": site}))
+    assert [name for name, _ in deployments(log, labels={"site": "a"})] == ["a", "c"]
+    assert [name for name, _ in deployments(log)] == ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""The job `deliver`: tell one webhook's receiver what it was not told yet."""
+"""The job `deliver`: sends a webhook's receiver what it does not have yet."""
 
 import time
 from functools import cache
@@ -8,6 +8,7 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from events.clock import now_ms
 from events.envelope import Principal
 from events.log.opening import open_log
 from events.log.wake import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS, Waker
@@ -18,11 +19,10 @@ from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
 from events.view_store.redis import RedisViewStore
-from workers.context import now_ms
 from workers.deliverer import Deliverer
 
 QUEUE = "twinfold-deliver"
-JOB = "workers.deliver.deliver"
+JOB = "workers.delivery_job.deliver"
 """A queue of its own: a receiver that takes its time holds up no views, and a worker listens to one queue (decisions/0005)."""
 
 _AUTHOR = Principal.parse("system:webhooks")

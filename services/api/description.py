@@ -1,0 +1,106 @@
+"""The description of the API as OpenAPI: FastAPI's, with the types of the answers, and what all paths have in common."""
+
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from events.canonical import JsonObject
+from services.api.context.idempotency import HEADER
+from services.api.context.point_in_time import AS_OF
+from services.api.http.access import is_write
+from services.api.http.errors import BAD_REQUEST, BUSY, TOO_MANY
+from services.api.http.openapi import header
+from services.api.http.router import answer_types_of
+
+REQUEST_ID = "x-ms-request-id"
+
+_KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/reference/api.md).",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+
+def describe(app: FastAPI) -> JsonObject:
+    """The description of an application: FastAPI's, which has no types of answers, with those of the handlers.
+
+    What FastAPI would say of a body that it refuses is not what we answer: that is a 400, as of every bad input. Every answer
+    has an id, and every refusal its code.
+    """
+    described: JsonObject = app.openapi()
+    for path in described["paths"].values():
+        for method, operation in path.items():
+            if is_write([method]):
+                operation.setdefault("parameters", []).append(_KEY_PARAMETER)
+            else:
+                operation["responses"].pop("422", None)
+            _tell_the_moment(operation)
+            for status, answer in operation["responses"].items():
+                answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
+    for schema in ("HTTPValidationError", "ValidationError"):
+        described["components"]["schemas"].pop(schema, None)
+    _add_types(app, described)
+    return described
+
+
+def _tell_the_moment(operation: dict[str, Any]) -> None:
+    if any(one["name"] == "at" for one in operation.get("parameters", ())):
+        for status, answer in operation["responses"].items():
+            if int(status) < BAD_REQUEST.status:
+                told = header("With `at`: the moment it is of; as `at` it gives the same answer.", required=False)
+                answer["headers"] = {**answer.get("headers", {}), AS_OF: told}
+
+
+def _headers_of(status: int) -> dict[str, JsonObject]:
+    said = {REQUEST_ID: header("The id under which the log has the request.")}
+    if status >= BAD_REQUEST.status:
+        # A bulk change that is refused in parts is no error as a whole.
+        said["iothub-errorcode"] = header("The code of the error.", required=status != BAD_REQUEST.status)
+    if status in {BUSY.status, TOO_MANY.status}:
+        again = header("After so many seconds it is worth another try.", required=status == BUSY.status)
+        said["Retry-After"] = again
+    return said
+
+
+def _add_types(app: FastAPI, described: JsonObject) -> None:
+    """Add the schema of every answer that a handler's return type describes, and the structs that it is made of."""
+    answers: list[tuple[dict[str, Any], Any]] = []
+    for route in iter_route_contexts(app.routes):
+        operations = described["paths"].get(route.path_format, {})
+        for method in route.methods or ():
+            responses = operations.get(method.lower(), {}).get("responses", {})
+            answers += (
+                (responses[str(status)], answer_type)
+                for status, answer_type in answer_types_of(route.original_route).items()
+                if str(status) in responses
+            )
+    # msgspec has no alternatives of several structs without tags; as a schema they are anyOf.
+    alternatives = [_alternatives(answer_type) for _, answer_type in answers]
+    schemas, components = msgspec.json.schema_components(
+        [each for types in alternatives for each in types], ref_template="#/components/schemas/{name}"
+    )
+    remaining = iter(schemas)
+    for (response, _), types in zip(answers, alternatives, strict=True):
+        any_of = [next(remaining) for _ in types]
+        schema = any_of[0] if len(any_of) == 1 else {"anyOf": any_of}
+        response["content"] = {"application/json": {"schema": schema}}
+    for component in components.values():
+        _describe_as_written(component)
+    described["components"]["schemas"].update(components)
+
+
+def _describe_as_written(component: dict[str, Any]) -> None:
+    """Say of a struct what is written of it; msgspec says what it reads, which may lack defaults and have other members."""
+    if component.get("type") == "object":
+        members = component["properties"]
+        written = {*component["required"], *(name for name, member in members.items() if "default" in member)}
+        component |= {"required": [name for name in members if name in written], "additionalProperties": False}
+
+
+def _alternatives(answer_type: Any) -> tuple[Any, ...]:
+    return get_args(answer_type) if get_origin(answer_type) in {Union, UnionType} else (answer_type,)

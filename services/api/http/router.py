@@ -1,0 +1,72 @@
+"""A router whose routes declare their access, and whose handlers say with their return type what they answer."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from typing_extensions import override
+
+from services.api.http.access import DECLARED, Access
+from services.api.http.json_answer import JsonAnswer, encoding
+from services.api.http.openapi import refusals
+
+_ANSWER_TYPES = "answer_types"
+
+
+class DeclaringRouter(APIRouter):
+    """A router that declares for its routes: `read` for GET and `write` for others, unless the handler has its own.
+
+    A handler's return type is what the description of the API says of its answer: a struct, a list of structs, or a
+    `JsonAnswer` of either where the handler sets headers or a status. A `type` in an entry of `responses` is that of another
+    status. `error` is the struct of every refusal.
+    """
+
+    def __init__(
+        self,
+        *,
+        read: Access | None = None,
+        write: Access | None = None,
+        error: type[msgspec.Struct] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(responses=None if error is None else refusals(), **options)
+        self._read, self._write, self._error = read, write, error
+
+    @override
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        responses = {status: dict(entry) for status, entry in (options.get("responses") or {}).items()}
+        own_types = {status: entry.pop("type") for status, entry in responses.items() if "type" in entry}
+        # `response_model=None`: FastAPI would validate each answer again, by a pydantic model that we do not have.
+        super().add_api_route(path, encoding(endpoint), **{**options, "responses": responses, "response_model": None})
+        route = self.routes[-1]
+        assert isinstance(route, APIRoute)
+        # On the route and not on the handler: one handler may have a route that reads and another that writes.
+        setattr(route, DECLARED, self._read if route.methods == {"GET"} else self._write)
+        errors = {} if self._error is None else dict.fromkeys(map(int, self.responses), self._error)
+        answer = _answer_type(inspect.signature(endpoint).return_annotation)
+        answers = {} if answer is None else {route.status_code or 200: answer}
+        setattr(route, _ANSWER_TYPES, {**errors, **answers, **own_types})
+
+
+def answer_types_of(route: object) -> Mapping[int, Any]:
+    """The type of what a route answers, by status; a status without a body, or with one that is no JSON, is left out."""
+    answers: Mapping[int, Any] = getattr(route, _ANSWER_TYPES, {})
+    return answers
+
+
+def _answer_type(annotation: Any) -> Any:
+    """The type of the JSON that a handler with this return annotation answers; `None` where it answers none."""
+    if get_origin(annotation) in {Union, UnionType}:
+        parts = [part for part in map(_answer_type, get_args(annotation)) if part is not None]
+        return Union[tuple(parts)] if parts else None  # noqa: UP007 - the alternatives are known at run time alone
+    if get_origin(annotation) is JsonAnswer:
+        return get_args(annotation)[0]
+    is_response = isinstance(annotation, type) and issubclass(annotation, Response)
+    is_untyped = dict in {get_origin(annotation), *map(get_origin, get_args(annotation))}
+    is_none = annotation in {Any, None, type(None), NoReturn, inspect.Signature.empty}
+    return None if is_none or is_response or is_untyped else annotation

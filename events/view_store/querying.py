@@ -127,11 +127,6 @@ class Querying:
             found = sum(self._counted(part) for part in self._parts(query, scope))
         return found if query.top is None else min(found, query.top)
 
-    def devices(self, number: int, where: Expression) -> BitMap:
-        """The ordinals of one partition for whose devices a condition is true."""
-        (index,) = indexes(self._views, [number], where)
-        return self._exact(index, where)
-
     def within(self, number: int, scope: Expression) -> BitMap:
         """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
         (index,) = indexes(self._views, [number], scope)

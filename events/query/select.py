@@ -81,11 +81,10 @@ def compile_select(where: Expression | None) -> Select:
     The condition is compiled beforehand: this is done for every deployment and every batch.
     """
     match where:
-        case None:
-            return compile_select(EVERYBODY)
         case Comparison(PathOf(path), Op.EQ, Constant(str() | int() | float() as literal)):
             return _equality(path, literal)
-    sides = _compiled(where)
+        case _:
+            sides = _compiled(EVERYBODY if where is None else where)
 
     def select(index: ColumnIndex, within: BitMap | None) -> BitMap:
         sure, maybe = sides(index, index.everyone() if within is None else within)

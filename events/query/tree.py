@@ -217,6 +217,8 @@ def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], .
                 pairs.append((path, literal))
             case In(PathOf(path), literals):
                 pairs += [(path, literal) for literal in literals]
+            case _:
+                pass
     return tuple((path, literal) for path, literal in pairs if isinstance(literal, Primitive))
 
 

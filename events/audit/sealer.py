@@ -10,9 +10,10 @@ from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, Seal
 from events.audit.seal_store import SealFiles, Seals
 from events.log.archive.holding import SEALER, Registered
 from events.log.depot import Depot
+from events.log.entries import digest, genesis, link, stream_names
 from events.log.errors import DepotUnavailable, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
-from events.log.raw import RawStreams, digest, genesis, link, stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.secrets.keyfile import read_key, read_or_create_key
 from events.settings import Settings

@@ -13,7 +13,8 @@ from events.audit.seal_store import SealFiles, Seals
 from events.log.codec import position_of
 from events.log.connect import answering, entries_of
 from events.log.depot import Depot
-from events.log.raw import RawStreams, key_of, stream_names
+from events.log.entries import key_of, stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.settings import Settings
 

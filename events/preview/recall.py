@@ -27,7 +27,7 @@ from events.preview.recalled_partition import (
 )
 from events.projection.new_paths import TwinText, read_twin
 from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.query.tree import Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
 from events.views.kept import Checkpoint, Kept

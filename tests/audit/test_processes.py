@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from events.audit.seal_store import Seals
 from events.audit.sealer import public_key
 from events.audit.verify import verify_log
+from events.log.entries import stream_names
 from events.log.failpoints import VARIABLE, FailPoint
-from events.log.raw import RawStreams, stream_names
+from events.log.raw import RawStreams
 from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting

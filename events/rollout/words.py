@@ -7,6 +7,7 @@ import zoneinfo
 from events.deployment.facts import Admission, Admitted, Ended, Everyone, Kept, NotStarted
 from events.deployment.state import DeploymentDocument
 from events.rollout import saying
+from events.rollout.plan import Phase
 from events.rollout.state import RolloutDocument, State
 from events.wording import counted
 
@@ -42,6 +43,17 @@ def read_duration(text: str) -> int:
     if found is None:
         raise DurationUnreadable(text)
     return int(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def read_phase(text: str) -> Phase | None:
+    """A phase as `10%` or as `50`, a number of devices; `None` where a text is neither."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        if not rest:
+            return Phase(percent=float(number)) if percent else Phase(count=int(number))
+    except ValueError:
+        pass
+    return None
 
 
 def read_time(text: str, zone: str) -> int:

@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
 from events.canonical import Json, JsonObject
 from events.log.keys import partition_of
 from events.rollout.sets import FleetSet
-from events.update.names import UpdateId
 from events.view_store.groups import GroupView
 from services.api.context import pages
 from services.api.context.request import room_of
@@ -22,13 +21,6 @@ PAGE = 100
 
 _RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
-
-def update_asked(provider: str, name: str, version: str) -> UpdateId:
-    """The update that a path names."""
-    return UpdateId(provider, name, version)
-
-
-Asked = Annotated[UpdateId, Depends(update_asked)]
 
 Filter = Annotated[str | None, Query(alias="filter")]
 

@@ -36,7 +36,7 @@ from services.api.http.request_costs import CONTENT, LONG
 from services.api.v1.bodies import ActBody, CreateBody, ScheduleBody, UpdateBody
 from services.api.v1.devices import POSITION_MAX
 from services.api.v1.readiness import ReadinessAnswer, readiness_of
-from services.api.v1.rollouts import RolloutLine, is_theirs, lines_of, rollouts_of
+from services.api.v1.rollouts import RolloutLine, lines_of, rollouts_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
@@ -93,7 +93,7 @@ class DeploymentLine(AnswerBody):
         **members: Any,
     ) -> Self:
         """A deployment for the caller; `members` are those that a subclass adds."""
-        is_seen = rollout is None or is_theirs(request, document)
+        is_seen = rollout is None or caller_of(request).owns(document)
         return cls(
             id=name,
             priority=document.priority,
@@ -180,7 +180,7 @@ def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
     """A deployment with its times, its rollout and its counts, and who may receive it, in a sentence."""
     document, counts = deployment_seen(request, name)
     rollout = rollouts_of(room_of(request), name)[name]
-    shown = {} if rollout is None or not is_theirs(request, document) else {name: rollout}
+    shown = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
     return DeploymentAnswer.of(
         request,
         name,

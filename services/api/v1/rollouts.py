@@ -138,7 +138,7 @@ def list_rollouts(request: Request) -> list[RolloutLine]:
     found = {
         name: one
         for name, one in rollouts_of(room, *documents).items()
-        if one is not None and is_theirs(request, documents[name])
+        if one is not None and caller_of(request).owns(documents[name])
     }
     return lines_of(room, found, documents)
 
@@ -251,12 +251,6 @@ def _next_approval(document: RolloutDocument) -> int:
     return next(wanting, min(document.phase + 1, len(document.plan.phases) - 1))
 
 
-def is_theirs(request: Request, document: DeploymentDocument) -> bool:
-    """Whether the caller may see how a deployment is rolled out: whoever is scoped, where all its devices are theirs."""
-    scope = caller_of(request).scope
-    return scope is None or document.scope == scope.text
-
-
 def rollout_seen(request: Request, name: str) -> RolloutDocument:
     """A rollout as it stands.
 
@@ -266,7 +260,7 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
     room = room_of(request)
     document = deployment_of(room, name)
     found = rollouts_of(room, name)[name]
-    if not is_theirs(request, document):
+    if not caller_of(request).owns(document):
         deployment_seen(request, name)
         raise RolloutNotFound(name)
     if found is None:

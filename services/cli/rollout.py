@@ -14,9 +14,8 @@ from rich.text import Text
 from events.camel_case import camel_json
 from events.device.times import time_text
 from events.rich_console import console
-from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Rate, Spread, Window
-from events.rollout.saying import duration
-from events.rollout.words import DurationUnreadable, read_duration, read_phase
+from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Rate, Spread, Window, read_phase
+from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import say
 from services.cli.client import (
     Api,

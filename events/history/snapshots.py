@@ -13,9 +13,9 @@ import structlog
 from events.envelope import Vector
 from events.history.errors import SnapshotDamaged, SnapshotGone
 from events.log.depot import Depot
+from events.log.entries import RawEntry, digest
 from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing
 from events.log.keys import FLEET, name
-from events.log.raw import RawEntry, digest
 from events.views.kept import Checkpoint, Kept
 
 _MAGIC = b"twinfold snapshot 3\n"
@@ -184,15 +184,6 @@ class Snapshots:
             DepotUnavailable, LogUnavailable: nobody answers.
         """
         return self._good(number, self._where(number, vector)) is not None
-
-    def delete(self, number: int) -> None:
-        """Remove the snapshots of a partition; folding begins at the first fact then, and comes to the same.
-
-        Raises:
-            DepotUnavailable: nobody answers.
-        """
-        for _, where in self._listed(number):
-            self._depot.delete(where)
 
     def thin(self, number: int) -> list[str]:
         """Remove those that are not needed, as there are others near enough; answers their files' names.

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from events.query.evaluate import Row, found, is_number
+from events.query.evaluate import Row, is_number, value_at
 from events.query.tree import (
     UNDEFINED,
     Aggregate,
     Function,
+    Path,
     Projection,
     Query,
     is_aggregate,
     keys,
 )
-from events.targeting.tree import Path
 
 # (kind, value): True, 1 and "1" are three groups, and kinds order the groups.
 _Member = tuple[int, Any]
@@ -38,10 +38,10 @@ class Aggregating:
 
     def add(self, row: Row) -> None:
         """Count a row in."""
-        group = self._group(tuple(_member(found(path, row)) for path in self._query.group_by))
+        group = self._group(tuple(_member(value_at(path, row)) for path in self._query.group_by))
         group.rows += 1
         for path, numbers in group.numbers.items():
-            numbers.add(found(path, row))
+            numbers.add(value_at(path, row))
 
     def add_count(self, group_key: tuple[object, ...] | None, count: int) -> None:
         """Count `count` rows in at once, as `add` would; for queries without aggregates other than COUNT.
@@ -63,7 +63,7 @@ class Aggregating:
             for path, numbers in group.numbers.items():
                 numbers.merge(theirs.numbers[path])
 
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[Row]:
         """A result for each group, at most TOP, in the order of their keys: undefined, null, booleans, numbers, strings.
 
         What is undefined is left out: a missing property of GROUP BY, and any aggregate but COUNT of no numbers.
@@ -76,7 +76,7 @@ class Aggregating:
             group = self._groups[key] = _Group(self._arguments)
         return group
 
-    def _result(self, group_key: _Key, group: "_Group") -> dict[str, Any]:
+    def _result(self, group_key: _Key, group: "_Group") -> Row:
         values = dict(zip(self._query.group_by, group_key, strict=True))
         result: dict[str, Any] = {}
         for key, item in zip(self._keys, self._query.select, strict=True):

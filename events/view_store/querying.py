@@ -15,27 +15,16 @@ import msgspec
 from pyroaring import BitMap
 
 from events import canonical
-from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.fleet.column import PRIMITIVE_KINDS
 from events.log.fleet_documents import deployments
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
-from events.query.compile import compiled
-from events.query.evaluate import projected
-from events.query.plan import Bounds, true_bounds
-from events.query.tree import (
-    UNDEFINED,
-    Expression,
-    Function,
-    Projection,
-    Query,
-    Source,
-    is_aggregate,
-    module_ids_asked,
-    printed,
-)
+from events.query.evaluate import Row, projected, row_test
+from events.query.select import Bounds, select_bounds
+from events.query.text import printed_query
+from events.query.tree import UNDEFINED, Expression, Function, Projection, Query, Source, is_aggregate, module_ids_asked
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.view_store.query_rows import Rows
@@ -60,7 +49,7 @@ class ContinuationInvalid(Exception):
 class Page(msgspec.Struct, frozen=True):
     """Some rows, and what to go on with; `None` at the end."""
 
-    rows: list[JsonObject]
+    rows: list[Row]
     continuation: str | None
 
 
@@ -78,7 +67,7 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 class _Still(msgspec.Struct, frozen=True):
     """A scope, and the logs in each of which a device has to be in it."""
 
-    scope: Callable[[JsonObject], bool]
+    scope: Callable[[Row], bool]
     logs: tuple[Log, ...]
 
     @property
@@ -138,11 +127,6 @@ class Querying:
             found = sum(self._counted(part) for part in self._parts(query, scope))
         return found if query.top is None else min(found, query.top)
 
-    def devices(self, number: int, where: Expression) -> BitMap:
-        """The ordinals of one partition for whose devices a condition is true."""
-        (index,) = indexes(self._views, [number], where)
-        return self._exact(index, where)
-
     def within(self, number: int, scope: Expression) -> BitMap:
         """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
         (index,) = indexes(self._views, [number], scope)
@@ -155,7 +139,7 @@ class Querying:
     # -- pages
 
     def _place(self, query: Query, continuation: str | None) -> _Place:
-        digest = hashlib.sha256(printed(query).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(printed_query(query).encode()).hexdigest()[:16]
         if continuation is None:
             everywhere = self._views.read_each(range(self._log.partitions), Selection())
             bounds = tuple(kept.checkpoint.ordinals for kept in everywhere)
@@ -171,12 +155,12 @@ class Querying:
 
     def _collected(
         self, query: Query, scope: Expression | None, place: _Place, size: int
-    ) -> tuple[list[JsonObject], _Place | None]:
+    ) -> tuple[list[Row], _Place | None]:
         """At most `size` rows from behind a place on, and the place to go on from; `None` where no row can follow.
 
         Another row follows for certain, unless the time ended the page: then there is only something left to look at.
         """
-        rows: list[JsonObject] = []
+        rows: list[Row] = []
         last = place
         end = self._clock() + LOOKING_SECONDS
         parts = self._parts(query, scope, first=place.partition)
@@ -202,13 +186,13 @@ class Querying:
 
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
-        test = compiled(query.where)
-        still = None if scope is None else _Still(compiled(scope), self.logs)
+        test = row_test(query.where)
+        still = None if scope is None else _Still(row_test(scope), self.logs)
         for index in self._indexes(query, scope, first):
             allowed = None if scope is None else self._allowed(index, scope)
             rows = Rows(self._log, self._views, index, query)
             if query.source is Source.DEVICES:
-                bounds = {"": _within(true_bounds(query.where, index), allowed)}
+                bounds = {"": _within(select_bounds(query.where, index), allowed)}
             else:
                 bounds = self._of_modules(query, index, rows, documents, allowed)
             yield _Part(index, query, bounds, rows, test, still=still)
@@ -237,13 +221,13 @@ class Querying:
                 for one, document in documents.items()
                 if contributes(document.content.get("modulesContent", {}), name)
             )
-            bounds = _within(true_bounds(query.where, ModuleIndex(self._views, index, name, contributing)), allowed)
+            bounds = _within(select_bounds(query.where, ModuleIndex(self._views, index, name, contributing)), allowed)
             if bounds.maybe:
                 found[name] = bounds
         return found
 
     def _exact(self, index: PartitionIndex, where: Expression, *, overlaid: bool = True) -> BitMap:
-        bounds = true_bounds(where, index)
+        bounds = select_bounds(where, index)
         doubtful = bounds.maybe - bounds.sure
         if not doubtful:
             return BitMap(bounds.sure)
@@ -253,7 +237,7 @@ class Querying:
             query,
             {"": Bounds(BitMap(), doubtful)},
             Rows(self._log, self._views, index, query, overlaid=overlaid),
-            compiled(where),
+            row_test(where),
         )
         found = BitMap(bounds.sure)
         ahead = iter(doubtful)
@@ -269,7 +253,7 @@ class Querying:
         sure = sum(len(bounds.sure) for bounds in part.bounds.values())
         return sure + sum(1 for _ in part.doubtful())
 
-    def _aggregated(self, query: Query, scope: Expression | None) -> list[JsonObject]:
+    def _aggregated(self, query: Query, scope: Expression | None) -> list[Row]:
         result = Aggregating(query)
         counting = all(
             item.function is Function.COUNT and item.path is None
@@ -294,7 +278,7 @@ class _Part:
         query: Query,
         bounds: dict[str, Bounds],
         rows: Rows,
-        test: Callable[[JsonObject], bool],
+        test: Callable[[Row], bool],
         *,
         still: _Still | None = None,
     ) -> None:
@@ -317,13 +301,13 @@ class _Part:
         """How many ordinals to take at once: as many as rows are wanted, where each is known to be one."""
         return max(1, wanted + 1) if self._is_sure else _CHUNK
 
-    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Row]]:
         """(ordinal, module, result) of those that fulfil the condition, in order."""
         query = self._query
         for ordinal, name, row in self._raw(ordinals):
             yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
 
-    def raw(self) -> Iterator[JsonObject]:
+    def raw(self) -> Iterator[Row]:
         """Every row that fulfils the condition, as it is evaluated."""
         ahead = self.ahead(-1, 2**32, again=False)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
@@ -347,7 +331,7 @@ class _Part:
             case _:
                 return None
 
-    def doubtful(self) -> Iterator[JsonObject]:
+    def doubtful(self) -> Iterator[Row]:
         """The rows of those whom the index leaves in doubt and that fulfil the condition."""
         every = {name: one.maybe - one.sure for name, one in self.bounds.items()}
         ahead = iter(BitMap().union(*every.values()))
@@ -356,7 +340,7 @@ class _Part:
                 if ordinal in every[name]:
                     yield row
 
-    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Row]]:
         test = self._test
         wanted: Iterable[tuple[int, str]]
         if self._modules:

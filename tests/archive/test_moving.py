@@ -24,9 +24,10 @@ from events.log.archive.notes import note, notes_of, place_of
 from events.log.archive.segment import Writer
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
+from events.log.entries import entry_bytes, genesis, stream_names
 from events.log.errors import ArchiveElsewhere, UnreadableFact
 from events.log.keys import key, partition_of
-from events.log.raw import RawStreams, entry_bytes, genesis, stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.producer.secrecy import LazyVault
@@ -100,8 +101,7 @@ def test_nothing_goes_past_a_holder_and_the_script_looks_itself(log: RedisLog, t
     holders.hold("p00", "sealer", 100)
     caught = late.trim("p00", before_at=FAR)
     assert (caught.trimmed, caught.held_by) == (0, "snapshots")
-    holders.release("p00", "snapshots")
-    holders.release("p00", "sealer")
+    holders.hold("p00", "snapshots", 100)
     assert moving.trim("p00", before_at=FAR).trimmed == 60
 
 

@@ -28,9 +28,10 @@ from events.history.snapshots import Snapshots
 from events.history.views_at import PastPartitions
 from events.log.depot import Depot
 from events.log.documents import encoded
+from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.log.raw import RawEntry, RawStreams, number_of
+from events.log.raw import RawStreams
 from events.view_store.memory import MemoryViewStore
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept
 from tests.producer.logs import producer
@@ -207,7 +208,8 @@ def test_without_snapshots_it_is_folded_from_the_first_fact_and_due_are_those_th
     small.do(PatchTags("d0", {"p": 2}))
     small.drain()
     assert list(small.taking.due()) == [0]
-    small.snapshots.delete(0)
+    for where in list(small.snapshots.names(0)):
+        small.depot.delete(where)
     assert small.snapshots.vectors(0) == []
     assert small.folding(quick=True).in_effect(0, last) == small.folding(quick=False).in_effect(0, last)
 

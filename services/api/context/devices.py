@@ -1,5 +1,7 @@
 """Devices as the log has them now."""
 
+from collections.abc import Sequence
+
 from events.device.errors import DeviceNotFound
 from events.device.state import DeviceDocument, decode_device
 from events.log.port import Stored
@@ -14,6 +16,13 @@ def device_document(room: Room, device_id: str) -> DeviceDocument:
     """
     (stored,) = room.log.load([device_id])
     return registered(device_id, stored)
+
+
+def device_documents(room: Room, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
+    """Those of some devices that are registered, in their order."""
+    stored = zip(device_ids, room.log.load(device_ids), strict=True)
+    decoded = ((device_id, decode_device(one.snapshot)) for device_id, one in stored if one.snapshot is not None)
+    return {device_id: document for device_id, document in decoded if not document.retired}
 
 
 def registered(device_id: str, stored: Stored) -> DeviceDocument:

@@ -22,6 +22,7 @@ from services.api.device_update.lists import (
     Filter,
     IfNoneMatch,
     begun,
+    device_update_router,
     info_of,
     listed,
     only_running,
@@ -29,7 +30,6 @@ from services.api.device_update.lists import (
     unless_known,
     versioned,
 )
-from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound
 
 router = device_update_router("/updates")

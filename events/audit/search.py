@@ -83,29 +83,9 @@ class Searching:
     def __init__(
         self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among, moved: Moved
     ) -> None:
-        self._streams, self._names, self._partitions = streams, names, partitions
-        self._among, self._moved = among, moved
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._partitions
-
-    def among(self, device_id: str, partition: int, outcome: Outcome) -> bool:
-        """Whether a device of a partition is one of those that an outcome moved.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
-        return self._among(device_id, partition, outcome)
-
-    def moved(self, partition: int, outcome: Outcome) -> frozenset[str]:
-        """The devices of a partition that an outcome moved.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
-        return self._moved(partition, outcome)
+        """`among` and `moved` read the projections; they raise `LogUnavailable` where Redis does not answer."""
+        self._streams, self._names, self.partitions = streams, names, partitions
+        self.among, self.moved = among, moved
 
     def begin(self, search: Search) -> dict[str, Range]:
         """What there is to look through.
@@ -116,9 +96,7 @@ class Searching:
         """
         for stream in search.streams:
             if stream not in self._names:
-                known = (
-                    f"{self._names[0]}, {self._names[1]} to {self._names[self._partitions]}, and p00:outcomes and on"
-                )
+                known = f"{self._names[0]}, {self._names[1]} to {self._names[self.partitions]}, and p00:outcomes and on"
                 raise SearchInvalid("stream", f"there is no {stream[:40]!r}; there are {known}")
         found = {}
         for stream in self._concerned(search):
@@ -161,7 +139,7 @@ class Searching:
             if search.streams and stream not in search.streams:
                 continue
             number = number_of(stream)
-            if search.device and number not in (FLEET, partition_of(search.device, self._partitions)):
+            if search.device and number not in (FLEET, partition_of(search.device, self.partitions)):
                 continue
             is_outcomes = ":" in stream
             if search.kinds and is_outcomes and OUTCOME not in search.kinds:
@@ -219,7 +197,7 @@ class Searching:
         return _at(entry)
 
     def _matcher(self, search: Search) -> "_Matches":
-        return _Matches(search, self._partitions, self._among)
+        return _Matches(search, self.among)
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -236,8 +214,8 @@ class _Step(msgspec.Struct, frozen=True):
 class _Matches:
     """Holds entries against a search: by their bytes first, and decoded only where these leave it open."""
 
-    def __init__(self, search: Search, partitions: int, among: Among) -> None:
-        self._search, self._partitions, self._among = search, partitions, among
+    def __init__(self, search: Search, among: Among) -> None:
+        self._search, self._among = search, among
         self._kinds = frozenset(kind.encode() for kind in search.kinds)
         self._by, self._device = search.by.encode(), search.device.encode()
         self._subjects = {search.deployment.encode(), f"{_ROLLOUT}{search.deployment}".encode()}

@@ -15,8 +15,11 @@ from events.update.state import UpdateDocument
 from events.view_store.groups import DEFAULT_CLASS, Carried, Compliance, GroupView, class_of
 from services.api.context.pages import continuation_at, place_of
 from services.api.context.request import room_of
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import JsonAnswer
+from services.api.http.request_costs import CONTENT
+from services.api.http.router import DeclaringRouter
 
 PREFIX = "/deviceUpdate"
 
@@ -25,6 +28,12 @@ PAGE = 100
 CLASSES_FOLLOW = "device classes have no life of their own, they are what updates say they fit"
 
 _RUNNING = "status eq 'NotStarted' or status eq 'Running'"
+
+
+def device_update_router(below: str = "") -> DeclaringRouter:
+    """A router for paths below those of one instance of the service."""
+    read, write = Access(REGISTRY_READ, at=False), Access(REGISTRY_WRITE, at=False, cost=CONTENT)
+    return DeclaringRouter(read=read, write=write, prefix=below)
 
 
 Filter = Annotated[str | None, Query(alias="filter")]

@@ -21,6 +21,7 @@ from services.api.device_update.lists import (
     Filter,
     IfNoneMatch,
     begun,
+    device_update_router,
     info_of,
     listed,
     only_running,
@@ -28,7 +29,6 @@ from services.api.device_update.lists import (
     unless_known,
     versioned,
 )
-from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound
 
 router = device_update_router("/updates")

@@ -12,8 +12,8 @@ from events.access.commands import DefinePolicy, IssueToken
 from events.access.errors import PolicyExists, PolicyNotFound
 from events.access.rights import BUILT_IN
 from events.access.state import PolicyDocument, TokenDocument
-from events.device.errors import DeviceNotFound, ModuleNotFound
-from events.device.state import decode_device
+from events.device.errors import ModuleNotFound
+from events.log.device_documents import device_of
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.producer.producer import Producer
@@ -113,10 +113,7 @@ def device_key(log: Log, vault: LazyVault, device_id: str, module_id: str | None
         DeviceNotFound, ModuleNotFound, NoKey: there is none.
         SecretsError: the key does not open.
     """
-    (stored,) = log.load([device_id])
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    if document is None or document.retired:
-        raise DeviceNotFound(device_id)
+    document = device_of(log, device_id)
     authentication, subject = document.authentication, device_id
     if module_id is not None:
         subject = f"{device_id}/{module_id}"

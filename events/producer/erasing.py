@@ -8,8 +8,8 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from events.canonical import Json
-from events.device import state as device_state
 from events.log.connect import answering
+from events.log.device_documents import devices_of
 from events.log.keys import FLEET, name, partition_of
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
@@ -170,8 +170,7 @@ def _referring(ids: frozenset[str], kept: Kept) -> list[str]:
 def _users(log: RedisLog, kind: Kind, subject: str, ids: frozenset[str], *, tags_alone: bool) -> Iterator[str]:
     """Who has a document with one of these secrets as it stands, or runs what has one; what only shows them is no user."""
     if kind is Kind.DEVICE:
-        (stored,) = log.load([subject])
-        if stored.snapshot is not None and not tags_alone and not device_state.decode_device(stored.snapshot).retired:
+        if not tags_alone and devices_of(log, [subject]):
             yield f"device:{subject} (registered)"
         return
     if kind is Kind.DEPLOYMENT:

@@ -10,6 +10,7 @@ from events.device import state
 from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument, ModuleDocument, section
 from events.device.twin import DeviceTwin, ModuleTwin, device_desired, device_twin, module_desired
+from events.log.device_documents import devices_of
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.manifest.document import DEVICE
@@ -116,9 +117,7 @@ class TwinView:
             yield own if own is not None and own.generation == document.generation else ModuleDocument(0, 0)
 
     def _document(self, device_id: str) -> DeviceDocument | None:
-        (stored,) = self._log.load([device_id])
-        document = None if stored.snapshot is None else state.decode_device(stored.snapshot)
-        return None if document is None or document.retired else document
+        return devices_of(self._log, [device_id]).get(device_id)
 
 
 def _modules(document: DeviceDocument, effective: Effective | None) -> set[str]:

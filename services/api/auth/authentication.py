@@ -18,8 +18,9 @@ from events.access.scope import Scope
 from events.access.state import PolicyDocument, TokenDocument
 from events.canonical import Json
 from events.device.errors import DeviceNotFound
-from events.device.state import DeviceDocument, decode_device
+from events.device.state import DeviceDocument
 from events.envelope import Principal
+from events.log.device_documents import devices_of
 from events.properties import is_secret
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from services.api.auth import sas
@@ -216,9 +217,7 @@ class Gate:
 
     def _look_up_device(self, subject: str) -> _Holder:
         device_id, _, module_id = subject.partition("/")
-        (stored,) = self._room.log.load([device_id])
-        document = None if stored.snapshot is None else decode_device(stored.snapshot)
-        return _Holder(self._opened(_keys_of(document, module_id)))
+        return _Holder(self._opened(_keys_of(devices_of(self._room.log, [device_id]).get(device_id), module_id)))
 
     def _opened(self, keys: tuple[Json, ...]) -> tuple[str, ...]:
         try:
@@ -248,7 +247,7 @@ def _is_own(caller: Caller, route: RouteMatch) -> bool:
 
 def _keys_of(document: DeviceDocument | None, module_id: str) -> tuple[Json, ...]:
     """The keys of an enabled device or of one of its modules; none where there are none."""
-    if document is None or document.retired or not document.enabled:
+    if document is None or not document.enabled:
         return ()
     authentication = document.authentication
     if module_id:

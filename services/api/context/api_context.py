@@ -13,10 +13,10 @@ from events.access.scope import Scope
 from events.clock import now_ms
 from events.deployment.advice import Advice
 from events.device.personal import personal_paths
-from events.device.state import decode_device
 from events.explain.deployment_history import DeploymentHistory
 from events.history.moment import Moment
 from events.log.connect import Client
+from events.log.device_documents import devices_of
 from events.log.keys import FLEET
 from events.log.opening import open_log
 from events.log.port import Log
@@ -199,8 +199,7 @@ class Room(msgspec.Struct, frozen=True):
 
     def reaches(self, scope: Scope, device_id: str) -> bool:
         """Whether a device is in a scope as it stands in the log."""
-        (stored,) = self.log.load([device_id])
-        return scope.holds(device_id, None if stored.snapshot is None else decode_device(stored.snapshot))
+        return scope.holds(device_id, devices_of(self.log, [device_id]).get(device_id))
 
 
 def _no_pause(_: float) -> None:

@@ -20,6 +20,7 @@ from events.device.commands import SetConfiguration
 from events.device.identifiers import AGENT
 from events.device.times import time_text
 from events.fleet.deployments import CONTENT_KEY
+from events.log.device_documents import registered
 from events.manifest.document import Kind, in_modern_form
 from events.manifest.merge import contributes
 from events.query.errors import ConditionInvalid, QueryInvalid
@@ -27,7 +28,6 @@ from events.query.parse import parse as parse_query
 from events.query.system_metric import module_applied_query, module_targeted_query, targeted_query
 from events.secrets.personal import Personal
 from services.api.context.deployments import deployment_seen, deployments_seen
-from services.api.context.devices import registered
 from services.api.context.request import author_of, caller_of, room_of, writer_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.body_examples import CONTENT as EXAMPLE

@@ -9,13 +9,13 @@ import msgspec
 from fastapi import Query, Request
 from pydantic import Field
 
-from events.device.errors import DeviceNotFound, ModuleNotFound
+from events.device.errors import ModuleNotFound
 from events.device.hierarchy import LAYERS_MAX, device_of_scope, own_scope
 from events.device.state import DeviceDocument
+from events.log.device_documents import device_of, devices_of
 from events.query import tree
 from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
 from services.api.context.api_context import Room
-from services.api.context.devices import device_documents
 from services.api.context.request import room_of
 from services.api.http.access import REGISTRY_READ, Access
 from services.api.http.body_examples import example
@@ -136,7 +136,7 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
     names = [row["deviceId"] for row in page.rows]
     # Views are behind the log by a moment: who has another parent by now is not this gateway's any more.
     documents = {
-        name: document for name, document in device_documents(room, names).items() if document.parent_scope == scope
+        name: document for name, document in devices_of(room.log, names).items() if document.parent_scope == scope
     }
     if place is None:
         documents = {target: gateway, **documents}
@@ -152,15 +152,13 @@ def _document_below(room: Room, actor: str, device_id: str) -> DeviceDocument:
         DeviceNotFound: there is none of that id.
         OutOfDeviceScope: it is somewhere else.
     """
-    document = found = device_documents(room, [device_id]).get(device_id)
-    if found is None or document is None:
-        raise DeviceNotFound(device_id)
+    document = found = device_of(room.log, device_id)
     name = device_id
     for _ in range(LAYERS_MAX + 2):
         if name == actor:
             return found
         above = device_of_scope(document.parent_scope)
-        gateway = None if above is None else device_documents(room, [above]).get(above)
+        gateway = None if above is None else devices_of(room.log, [above]).get(above)
         if above is None or gateway is None or own_scope(above, gateway) != document.parent_scope:
             break
         name, document = above, gateway

@@ -10,8 +10,9 @@ from msgspec import UnsetType
 from events.canonical import JsonObject
 from events.device.authentication import KEYS, THUMBPRINTS
 from events.device.commands import DeviceCommand, UpdateDevice, UpdateModule
-from events.device.state import DeviceDocument, decode_device
+from events.device.state import DeviceDocument
 from events.device.twin import TwinThumbprints, twin_thumbprints
+from events.log.device_documents import devices_of
 from events.producer.decision import subjects_of
 from events.producer.errors import Together
 from events.secrets.errors import SecretNotFound
@@ -57,11 +58,10 @@ def without_present_keys(room: Room, commands: Sequence[C]) -> list[C]:
         change: IdentityChange = commands[number]
         if isinstance(change, UpdateDevice | UpdateModule) and "symmetricKey" in (change.authentication or {}):
             updates[device_id] = change
-    documents = zip(updates, room.log.load(list(updates)), strict=True)
     cleaned = list(commands)
-    for device_id, stored in documents:
+    for device_id, document in devices_of(room.log, list(updates)).items():
         update = updates[device_id]
-        present = None if stored.snapshot is None else _authentication_in(decode_device(stored.snapshot), update)
+        present = _authentication_in(document, update)
         if present is not None and _left_of(room.vault.opened, present) == update.authentication:
             cleaned[first[device_id]] = cast("C", msgspec.structs.replace(update, authentication=None))
     return cleaned

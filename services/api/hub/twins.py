@@ -6,7 +6,7 @@ from starlette.concurrency import run_in_threadpool
 from events.device.commands import PatchTwin, ReplaceTwin
 from events.device.errors import DeviceNotFound
 from events.device.twin import DeviceTwin, ModuleTwin, device_twin
-from services.api.context.devices import registered
+from events.log.device_documents import registered
 from services.api.context.request import author_of, room_of, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import JsonAnswer

@@ -3,7 +3,7 @@
 from fastapi import Request
 
 from events.device import state
-from events.device.errors import DeviceNotFound
+from events.log.device_documents import device_of
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from services.api.auth.secret_reads import note_read
@@ -29,10 +29,7 @@ class PersonalTags(AnswerBody):
 def personal(request: Request, device_id: DeviceId) -> PersonalTags:
     """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
     room = room_of(request)
-    (stored,) = room.log.load([device_id])
-    document = None if stored.snapshot is None else state.decode_device(stored.snapshot)
-    if document is None or document.retired:
-        raise DeviceNotFound(device_id)
+    document = device_of(room.log, device_id)
     references = room.vault.personal.references(state.section(document.tags))
     if references:
         note_read(request, [device_id], what="personal tags")

@@ -1,7 +1,8 @@
 """Devices as the log has them now."""
 
 from events.device.errors import DeviceNotFound
-from events.device.state import DeviceDocument, decode_device
+from events.device.state import DeviceDocument
+from events.log.device_documents import device_in
 from events.log.port import Stored
 from services.api.context.api_context import Room
 
@@ -12,8 +13,7 @@ def device_document(room: Room, device_id: str) -> DeviceDocument:
     Raises:
         DeviceNotFound: it is not registered.
     """
-    (stored,) = room.log.load([device_id])
-    return registered(device_id, stored)
+    return registered(device_id, *room.log.load([device_id]))
 
 
 def registered(device_id: str, stored: Stored) -> DeviceDocument:
@@ -22,7 +22,7 @@ def registered(device_id: str, stored: Stored) -> DeviceDocument:
     Raises:
         DeviceNotFound: it is not registered, or was retired.
     """
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    if document is None or document.retired:
+    document = device_in(stored)
+    if document is None:
         raise DeviceNotFound(device_id)
     return document

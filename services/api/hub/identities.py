@@ -46,9 +46,8 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
     """
     if caller_of(request).policy is None:
         return
-    (stored,) = room_of(request).log.load([device_id])
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    if document is None or document.retired or not document.enabled:
+    document = registered_device(room_of(request).log, device_id)
+    if document is None or not document.enabled:
         raise ModulesOutOfReach(device_id)
 
 

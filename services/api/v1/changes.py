@@ -15,12 +15,12 @@ from events.canonical import JsonObject
 from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import DeploymentDocument, decode
 from events.device.errors import DeviceNotFound
-from events.device.state import DeviceDocument, decode_device
 from events.envelope import Envelope
 from events.fleet.deployments import deployment_of
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.history.moment import Moment
+from events.log.device_documents import registered_device
 from events.log.errors import UnreadableFact
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET, device_of, name, partition_of
@@ -219,7 +219,7 @@ def of_device(both: Between, device_id: str, *, left_out: Collection[int] = ()) 
 
 
 def _sections(room: Room, device_id: str) -> dict[str, JsonObject]:
-    document = _document(room, device_id)
+    document = registered_device(room.log, device_id)
     if document is None:
         return {}
     found: dict[str, JsonObject] = {
@@ -247,12 +247,6 @@ def _sections(room: Room, device_id: str) -> dict[str, JsonObject]:
             found["configured"] = effective.own
         found |= {f"modules/{module}": section for module, section in effective.modules.items()}
     return found
-
-
-def _document(room: Room, device_id: str) -> DeviceDocument | None:
-    (stored,) = room.log.load([device_id])
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    return None if document is None or document.retired else document
 
 
 def _layers(room: Room, device_id: str) -> set[str]:

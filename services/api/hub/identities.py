@@ -16,6 +16,7 @@ from events.device.errors import EtagMismatch, ModuleNotFound
 from events.device.etags import matches, twin_etag
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument, decode_device
+from events.log.device_documents import registered_device
 from services.api.context.api_context import Room
 from services.api.context.devices import device_document
 from services.api.context.request import author_of, caller_of, room_of

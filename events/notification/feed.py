@@ -16,6 +16,7 @@ from events.notification.event import Notification, Place, of_fact, of_outcome, 
 from events.notification.positions import Positions, names_of
 from events.rollout.facts import Devices
 from events.rollout.sets import FleetSet
+from events.view_store.device_pages import device_ids
 from events.view_store.port import Selection, ViewStore
 from events.views.kept import OutcomeEntry
 from events.views.reading import ids_of, pages_of
@@ -91,7 +92,7 @@ class Feed:
         if not ordinals:
             return []
         known = BitMap(range(self._views.checkpoint(number).ordinals)) & ordinals
-        return list(ids_of(known, self._views.read(number, Selection(fields=(("ids", pages_of(known)),)))))
+        return list(device_ids(self._views, number, known))
 
     def _outcomes(self, index: int, after: int, upto: int) -> list[Notification]:
         number = index - 1 - self._log.partitions

@@ -8,8 +8,8 @@ from pyroaring import BitMap
 from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import partition_of
 from events.notification.event import Notification
+from events.view_store.device_pages import device_ids
 from events.view_store.port import Selection, ViewStore
-from events.views.reading import ids_of, pages_of
 
 _KNOWN_MAX = 10_000
 
@@ -51,9 +51,7 @@ class Ordinals:
         """
         if not ordinals:
             return frozenset()
-        return frozenset(
-            ids_of(ordinals, self._views.read(partition, Selection(fields=(("ids", pages_of(ordinals)),))))
-        )
+        return frozenset(device_ids(self._views, partition, ordinals))
 
 
 class Wanted:

@@ -1,7 +1,6 @@
 """What would happen to the fleet: lists of devices, and the changes of configurations, over all partitions."""
 
 import hashlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,8 +17,8 @@ from events.fleet.deployments import Deployment
 from events.fleet.rows import NOT_CONFIGURED, Row, Standing
 from events.preview.errors import ListMissing
 from events.preview.implied import Implied, Shift
-from events.view_store.port import Selection, ViewStore
-from events.views.reading import ids_of, pages_of
+from events.view_store.device_pages import FIRST, Place, device_ids_at, places_after
+from events.view_store.port import ViewStore
 
 _DIGEST_BYTES = 8
 _MANAGED = frozenset({Standing.MANAGED, Standing.HELD_BACK})
@@ -280,28 +279,14 @@ def sections_of(configuration: Configuration) -> dict[str, JsonObject]:
     return {module: msgspec.json.decode(section) for module, section in configuration.sections.items()}
 
 
-Place = tuple[int, int]
-"""Partition and ordinal."""
-
-
 def page_of_list(
-    views: ViewStore, outcome: Outcome, members: Members, *, after: Place = (0, -1), limit: int
+    views: ViewStore, outcome: Outcome, members: Members, *, after: Place = FIRST, limit: int
 ) -> tuple[list[str], Place | None]:
     """Device ids of a list from behind a place on, and the place to go on from; `None` at the end."""
-    places: list[Place] = []
-    for number, some in sorted(members.items()):
-        if number < after[0]:
-            continue
-        behind = after[1] if number == after[0] else -1
-        ahead = (ordinal for ordinal in some if ordinal > behind)
-        places += [(number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(places))]
-        if len(places) > limit:
-            break
-    shown, names = places[:limit], []
-    for number, group in itertools.groupby(shown, key=lambda place: place[0]):
-        ordinals = [ordinal for _, ordinal in group]
-        # Whoever would be new is in no view yet.
-        known = BitMap([one for one in ordinals if (number, one) not in outcome.names])
-        kept = views.read(number, Selection(fields=(("ids", pages_of(known)),)))
-        names += list(ids_of(known, kept)) + [outcome.names[number, one] for one in ordinals if one not in known]
-    return names, shown[-1] if len(places) > limit else None
+    partitions = max(members, default=-1) + 1
+    places, place_after = places_after(
+        lambda number: members.get(number, BitMap()), partitions=partitions, after=after, limit=limit
+    )
+    # A device that would be registered is in no projection yet.
+    stored = iter(device_ids_at(views, [place for place in places if place not in outcome.names]))
+    return [outcome.names.get(place) or next(stored) for place in places], place_after

@@ -22,6 +22,7 @@ from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
 from events.views.kept import Checkpoint, Kept
+from events.views.reading import rows_of
 from events.views.recalling import (
     RECALLED_ARRAYS,
     RECALLED_HASHES,
@@ -30,7 +31,6 @@ from events.views.recalling import (
     decoded_sets,
     digests_of,
     path_of,
-    rows_of,
 )
 
 WAIT_SECONDS = 5.0

@@ -19,10 +19,11 @@ from events.properties import SECRET
 from events.secrets.errors import SecretErased, SecretNotFound
 from events.secrets.port import SecretStore
 from events.secrets.references import references
+from events.view_store.device_pages import device_ids
 from events.view_store.port import Selection
 from events.view_store.redis import RedisViewStore
 from events.views.kept import Kept
-from events.views.reading import configured, ids_of, pages_of
+from events.views.reading import configured
 from events.webhook.state import WEBHOOK
 
 _MARK = f'"{SECRET}"'.encode()
@@ -155,7 +156,7 @@ def _running(log: RedisLog, ids: frozenset[str]) -> Iterator[str]:
         devices = configured(_referring(ids, kept), kept)
         count += len(devices)
         if some := devices[: _DEVICES_NAMED - len(names)]:
-            names += ids_of(some, views.read(number, Selection(fields=(("ids", pages_of(some)),))))
+            names += device_ids(views, number, some)
     if names:
         others = f" and {count - len(names)} more" if count > len(names) else ""
         yield f"device:{', '.join(names)}{others} (still run it)"

@@ -38,10 +38,11 @@ from events.rollout.state import RolloutDocument
 from events.rollout.tally import ANSWERED_FAILURE, tally
 from events.targeting.parse import parse
 from events.update.names import is_update
+from events.view_store.device_pages import device_ids
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import indexes
 from events.view_store.querying import Querying
-from events.views.reading import NOT_APPLIED, STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
+from events.views.reading import NOT_APPLIED, STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 
 SETTLE_SECONDS = 0.5
 _LOOK_SECONDS = 0.02
@@ -232,7 +233,7 @@ class CensusReader:
         for number, members in sorted(devices.by_partition.items()):
             ordinals = BitMap(itertools.islice(members, left))
             left -= len(ordinals)
-            names = [*ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))]
+            names = [*device_ids(self._views, number, ordinals)]
             by_agent, by_hub = (
                 [*self._log.load([module_subject(name, of) for name in names])] for of in SYSTEM_MODULES
             )

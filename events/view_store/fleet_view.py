@@ -1,6 +1,5 @@
 """The fleet as readers ask for it: one device's assignment, and the status of deployments over all partitions."""
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from events.fleet.rows import NO_ROW, Row, Standing
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
 from events.properties import merge_patch
+from events.view_store.device_pages import FIRST, Place, device_ids, device_ids_at, places_after
 from events.view_store.port import Blocked, DeviceKept, Selection, ViewStore
 from events.views.kept import Checkpoint
 from events.views.reading import (
@@ -28,8 +28,6 @@ from events.views.reading import (
     PartitionReading,
     PassedOver,
     Targeting,
-    ids_of,
-    pages_of,
     passed_over,
 )
 
@@ -268,20 +266,20 @@ class FleetView:
             ordinals = self._reading(number).status(deployment_id).named()[status]
             if within is not None:
                 ordinals = ordinals & within(number)
-            yield from ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
+            yield from device_ids(self._views, number, ordinals)
 
     def page(
         self,
         deployment_id: str,
         status: str,
         *,
-        after: tuple[int, int] = (0, -1),
+        after: Place = FIRST,
         limit: int,
         within: Within | None = None,
-    ) -> tuple[list[str], tuple[int, int] | None]:
+    ) -> tuple[list[str], Place | None]:
         """Device ids in one status set from behind a place on, and the place to go on from; `None` at the end.
 
-        A place is (partition, ordinal). Ordinals only grow, so whoever stood throughout is on one page exactly.
+        A device that is in it throughout is on one page exactly, as of `places_after`.
         """
         return self.page_of(
             lambda number: self._reading(number).status(deployment_id).named()[status],
@@ -291,8 +289,8 @@ class FleetView:
         )
 
     def devices(
-        self, *, after: tuple[int, int] = (0, -1), limit: int, within: Within | None = None
-    ) -> tuple[list[str], tuple[int, int] | None]:
+        self, *, after: Place = FIRST, limit: int, within: Within | None = None
+    ) -> tuple[list[str], Place | None]:
         """Device ids of the whole fleet, as `page`."""
         return self.page_of(lambda number: self._reading(number).set("live"), after=after, limit=limit, within=within)
 
@@ -309,32 +307,24 @@ class FleetView:
         self,
         members: Callable[[int], BitMap],
         *,
-        after: tuple[int, int] = (0, -1),
+        after: Place = FIRST,
         limit: int,
         within: Within | None = None,
-    ) -> tuple[list[str], tuple[int, int] | None]:
+    ) -> tuple[list[str], Place | None]:
         """Device ids of a set that each partition has, as `page`; no partition is asked twice."""
-        places: list[tuple[int, int]] = []
-        for number in range(after[0], self._partitions):
-            behind = after[1] if number == after[0] else -1
-            every = members(number)
-            if within is not None:
-                every = every & within(number)
-            ahead = (ordinal for ordinal in every if ordinal > behind)
-            places += [(number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(places))]
-            if len(places) > limit:
-                break
-        shown, names = places[:limit], []
-        for number, group in itertools.groupby(shown, key=lambda place: place[0]):
-            some = BitMap([ordinal for _, ordinal in group])
-            names += list(ids_of(some, self._views.read(number, Selection(fields=(("ids", pages_of(some)),)))))
-        return names, shown[-1] if len(places) > limit else None
+        places, place_after = places_after(
+            members if within is None else lambda number: members(number) & within(number),
+            partitions=self._partitions,
+            after=after,
+            limit=limit,
+        )
+        return device_ids_at(self._views, places), place_after
 
     def standing(self, standing: Standing) -> Iterator[str]:
         """Device ids of a standing."""
         for number in range(self._partitions):
             ordinals = self._reading(number).standing(standing)
-            yield from ids_of(ordinals, self._views.read(number, Selection(fields=(("ids", pages_of(ordinals)),))))
+            yield from device_ids(self._views, number, ordinals)
 
     def blocked(self) -> dict[int, Blocked]:
         """The partitions that are stopped, with where and why."""

@@ -41,9 +41,10 @@ from events.update.state import (
     UpdateDocument,
     condition_of_group,
 )
+from events.view_store.device_pages import FIRST, Place, device_ids_at, places_after
 from events.view_store.port import Selection, ViewStore
 from events.view_store.querying import Querying
-from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
+from events.views.reading import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 
 DEFAULT_CLASS = "default"
 """The class of devices that updates for everybody are for, and of those that none is for."""
@@ -365,23 +366,13 @@ class GroupView:
     # -- pages
 
     def page(
-        self, devices: FleetSet, *, after: tuple[int, int] = (0, -1), limit: int
-    ) -> tuple[list[tuple[str, tuple[int, int]]], tuple[int, int] | None]:
-        """(id, place) of some devices from behind a place on, and the place to go on from; `None` at the end.
-
-        A place is (partition, ordinal), as in `FleetView.page`.
-        """
-        found: list[tuple[str, tuple[int, int]]] = []
-        for number in range(after[0], self._log.partitions):
-            behind = after[1] if number == after[0] else -1
-            some = devices.of_partition(number).copy()
-            some.remove_range(0, behind + 1)
-            some = some[: limit + 1 - len(found)]
-            names = ids_of(some, self._views.read(number, Selection(fields=(("ids", pages_of(some)),))))
-            found += [(name, (number, ordinal)) for name, ordinal in zip(names, some, strict=True)]
-            if len(found) > limit:
-                return found[:limit], found[limit - 1][1]
-        return found, None
+        self, devices: FleetSet, *, after: Place = FIRST, limit: int
+    ) -> tuple[list[tuple[str, Place]], Place | None]:
+        """(id, place) of some devices from behind a place on, and the place to go on from; `None` at the end."""
+        places, place_after = places_after(
+            devices.of_partition, partitions=self._log.partitions, after=after, limit=limit
+        )
+        return list(zip(device_ids_at(self._views, places), places, strict=True)), place_after
 
 
 def class_of(condition: str) -> str:

@@ -13,7 +13,6 @@ from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
-from events.fleet.rows import Row
 from events.query.plan import among
 from events.query.tree import Comparison, Expression, In, PathOf, Primitive, equalities
 from events.targeting.evaluate import COMPARE
@@ -21,7 +20,7 @@ from events.targeting.tree import Op, Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
 from events.views.kept import Kept
-from events.views.reading import Targeting, deployment_of
+from events.views.reading import Targeting, deployment_of, in_rows, row_numbers, rows_of
 
 PARENT_SCOPES: Path = ("parentScopes",)
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
@@ -200,7 +199,7 @@ class ModuleIndex:
         return (found & self._devices.everyone()) | (self._configured(kept) & self._devices.edge)
 
     def _configured(self, kept: Kept) -> BitMap:
-        rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
+        rows = rows_of(kept)
         digests = sorted({row.configuration for row in rows.values()})
         stored = self._views.read(self._devices.number, Selection(fields=(("configurations", tuple(digests)),)))
         having = {
@@ -209,8 +208,7 @@ class ModuleIndex:
             if self._module_id in module_ids(msgspec.json.decode(data))
         }
         numbers = [number for number, row in rows.items() if row.configuration in having]
-        row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
-        return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
+        return in_rows(numbers, kept)
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
         """For whom a comparison is true; `None` where the path is not indexed."""
@@ -250,12 +248,12 @@ class ModuleIndex:
         if asked != {VERSION, DESIRED_VERSION} or expression.op not in {Op.EQ, Op.NE}:
             return None
         kept = self._views.read(self._devices.number, Selection(hashes=("rows",), arrays=("row_of", "answer_versions")))
-        wanted = np.ones(1 + max((int(number) for number in kept.hashes["rows"]), default=0), dtype=np.uint32)
-        for number, data in kept.hashes["rows"].items():
-            wanted[int(number)] = max(1, msgspec.json.decode(data, type=Row).agent_version)
-        row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+        rows = rows_of(kept)
+        wanted = np.ones(1 + max(rows, default=0), dtype=np.uint32)
+        for number, row in rows.items():
+            wanted[number] = max(1, row.agent_version)
         answered = np.frombuffer(kept.arrays["answer_versions"], dtype=np.uint32)
-        equal = BitMap(np.flatnonzero(answered == wanted[row_of]).astype(np.uint32)) & self.everyone()
+        equal = BitMap(np.flatnonzero(answered == wanted[row_numbers(kept)]).astype(np.uint32)) & self.everyone()
         other = (BitMap(np.flatnonzero(answered).astype(np.uint32)) & self.everyone()) - equal
         return (equal, other) if expression.op is Op.EQ else (other, equal)
 

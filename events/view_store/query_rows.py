@@ -28,7 +28,7 @@ from events.query.tree import Query, paths
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import PartitionIndex
-from events.views.reading import Targeting
+from events.views.reading import Targeting, row_numbers, rows_of
 
 APPLIED, TARGETED = "Applied", "Targeted"
 _PLAIN = "$twin"
@@ -244,8 +244,8 @@ class Rows:
     def _assignments(self) -> "_Assignments":
         kept = self._views.read(self._index.number, Selection(hashes=("rows",), arrays=("row_of", "moved_by")))
         return _Assignments(
-            {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()},
-            np.frombuffer(kept.arrays["row_of"], dtype=np.uint32),
+            rows_of(kept),
+            row_numbers(kept),
             np.frombuffer(kept.arrays["moved_by"], dtype=np.uint32),
         )
 

@@ -19,6 +19,7 @@ from events.readiness.profile import Profile
 from events.readiness.rule import LooksAt
 from events.readiness.subject import Subject, read_document, subject_of_sections
 from events.readiness.waiver import Waiver
+from events.view_store.device_pages import FIRST, Place
 from events.view_store.fleet_view import Effective, FleetView, Within, size_within
 from events.view_store.port import Selection, ViewStore
 from events.views.readiness import READINESS_ARRAYS, READINESS_HASHES, ReadinessReading, Stopped
@@ -90,10 +91,10 @@ class FleetReadiness:
         *,
         waivers: Sequence[Waiver],
         now: int,
-        after: tuple[int, int] = (0, -1),
+        after: Place = FIRST,
         limit: int,
         within: Within | None = None,
-    ) -> tuple[list[str], tuple[int, int] | None]:
+    ) -> tuple[list[str], Place | None]:
         """Device ids of one of a rule's sets, as `FleetView.page`."""
         waiving = _Waiving(self.authors, waivers, now)
         return self._view.page_of(

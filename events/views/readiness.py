@@ -12,6 +12,7 @@ from events.fleet.configuration import NOTHING
 from events.fleet.rows import Row
 from events.readiness.effective import Found, read_found
 from events.views.kept import Kept
+from events.views.reading import row_numbers, rows_of
 
 READINESS_HASHES = ("readiness", "rows")
 READINESS_ARRAYS = ("row_of",)
@@ -36,7 +37,7 @@ class ReadinessReading:
 
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
-        self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
+        self._rows = rows_of(kept)
         wanted = {row.configuration for row in self._rows.values()} - {NOTHING.digest}
         self._found = {digest: read_found(kept.hashes["readiness"].get(digest)) for digest in wanted}
 
@@ -79,7 +80,7 @@ class ReadinessReading:
     @cached_property
     def _members(self) -> dict[int, BitMap]:
         """Who is in each row, found at once for all: the score asks for every rule."""
-        row_of = np.frombuffer(self._kept.arrays["row_of"], dtype=np.uint32)
+        row_of = row_numbers(self._kept)
         in_order = np.argsort(row_of, kind="stable").astype(np.uint32)
         numbers, starts = np.unique(row_of[in_order], return_index=True)
         groups = np.split(in_order, starts[1:])

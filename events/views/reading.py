@@ -3,6 +3,7 @@
 import enum
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -103,8 +104,8 @@ class PartitionReading:
         self._targets = {layer.id: (layer, sets) for layer, sets in targets_of(kept).items()}
         self._by_layer = places_of(kept)
         self._places = {layer.id: place for layer, place in self._by_layer.items()}
-        self._row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
-        self._rows = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
+        self._row_of = row_numbers(kept)
+        self._rows = rows_of(kept)
 
     def deployments(self) -> list[str]:
         """Ids of the deployments that stand at this vector."""
@@ -225,6 +226,21 @@ class PartitionReading:
         return self.set("live") & BitMap(np.flatnonzero(np.isin(self._row_of, numbers)).astype(np.uint32))
 
 
+def rows_of(kept: Kept) -> dict[int, Row]:
+    """The rows by number, without that of devices which never had anything; `kept` holds `rows`."""
+    return {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
+
+
+def row_numbers(kept: Kept) -> Any:
+    """The number of the row of each device, by ordinal; `kept` holds `row_of`."""
+    return np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+
+
+def in_rows(numbers: Collection[int], kept: Kept) -> BitMap:
+    """The ordinals of the devices whose row has one of some numbers; `kept` holds `row_of`."""
+    return BitMap(np.flatnonzero(np.isin(row_numbers(kept), list(numbers))).astype(np.uint32))
+
+
 def pages_of(ordinals: BitMap) -> tuple[str, ...]:
     """The `ids` fields that name some ordinals."""
     return tuple(str(page) for page in sorted({ordinal // PAGE_ITEMS for ordinal in ordinals}))
@@ -259,10 +275,7 @@ def configured(digests: Collection[str], kept: Kept) -> BitMap:
 
 
 def _in_rows(holds: Callable[[Row], bool], kept: Kept) -> BitMap:
-    rows = ((int(number), msgspec.json.decode(data, type=Row)) for number, data in kept.hashes["rows"].items())
-    numbers = [number for number, row in rows if holds(row)]
-    row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
-    return BitMap(np.flatnonzero(np.isin(row_of, numbers)).astype(np.uint32))
+    return in_rows([number for number, row in rows_of(kept).items() if holds(row)], kept)
 
 
 PASSED_OVER_HASHES = ("deployments", "targets")

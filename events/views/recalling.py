@@ -12,7 +12,7 @@ from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments
 from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
-from events.fleet.rows import UNASSIGNED, Layer, Row
+from events.fleet.rows import Layer, Row
 from events.projection.new_paths import NewPaths, TwinText
 from events.targeting.tree import Path
 from events.views.kept import Checkpoint, Kept
@@ -110,13 +110,6 @@ class Recalled:
     def target(self, kept_name: str) -> BitMap:
         """Whom a deployment targeted, by the name that it is kept by; nobody where there is none."""
         return self._targets.get(kept_name, _NOBODY)
-
-
-def rows_of(kept: Kept) -> dict[int, Row]:
-    """The rows by number; the one of whoever never had anything is not kept."""
-    found = {int(number): msgspec.json.decode(data, type=Row) for number, data in kept.hashes["rows"].items()}
-    assert UNASSIGNED not in found
-    return found
 
 
 def digests_of(kept: Kept, rows: Mapping[int, Row]) -> set[str]:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 
 import msgspec
-import numpy as np
 
 from events.canonical import JsonObject
 from events.fleet.rows import NO_ROW, Row
 from events.log.errors import LogUnavailable
 from events.producer.producer import Producer
 from events.view_store.port import Selection, ViewStore
+from events.views.reading import row_numbers, rows_of
 from services.simulator.report import Answer, answers, report
 from services.simulator.temperament import Habit, Temperament
 
@@ -64,8 +64,8 @@ class Crowd:
         kept = self._views.read(number, Selection(hashes=_HASHES, arrays=("row_of",)))
         if not kept.hashes["ids"]:
             return
-        rows = {int(name): msgspec.json.decode(data, type=Row) for name, data in kept.hashes["rows"].items()}
-        row_of = np.frombuffer(kept.arrays["row_of"], dtype=np.uint32)
+        rows = rows_of(kept)
+        row_of = row_numbers(kept)
         ids: list[str] = []
         for page in range(len(kept.hashes["ids"])):
             ids += msgspec.json.decode(kept.hashes["ids"][str(page)], type=list[str])

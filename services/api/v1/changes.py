@@ -287,7 +287,7 @@ def _outcomes(both: Between, device_id: str, number: int) -> Iterator[DiffFact]:
         after = entries[-1].position
         for entry in entries:
             outcome = msgspec.json.decode(entry.data, type=Outcome)
-            if any(found.ordinal in moved.ordinals() for moved in outcome.moves):
+            if found.ordinal in outcome.ordinals():
                 place = f"{stream}:{entry.position}"
                 yield DiffFact(place, entry.at, "system:project", "Outcome", device_id, entry.cause)
 

@@ -1,12 +1,12 @@
 """What is to be other than it was: a rollback policy, plans, deployments put in place of others, added or left out."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
 
+from events.camel_case import snake_json
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment
 from events.deployment.facts import DeploymentCreated, DeploymentFact, Everyone, NotStarted
@@ -19,7 +19,6 @@ from events.rollout.facts import RolloutCreated, RolloutFact
 from events.rollout.plan import Failure, Plan
 from events.rollout.state import ROLLOUT
 
-_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 T = TypeVar("T")
 
 
@@ -121,7 +120,7 @@ def plan_of(name: str, body: JsonObject) -> Plan:
     Raises:
         ChangeInvalid: it cannot be read.
     """
-    plan = _read(f"the plan of {name}", lambda: msgspec.convert(_snake(body), Plan))
+    plan = _read(f"the plan of {name}", lambda: msgspec.convert(snake_json(body), Plan))
     _read(f"the plan of {name}", lambda: check(CreateRollout(name, plan)))
     return plan
 
@@ -162,9 +161,3 @@ def _read(what: str, read: Callable[[], T]) -> T:
         return read()
     except (*REFUSALS, msgspec.ValidationError, TypeError) as error:
         raise ChangeInvalid(what, str(error)) from error
-
-
-def _snake(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_CAPITAL.sub("_", name).lower(): _snake(one) for name, one in value.items()}
-    return [_snake(one) for one in value] if isinstance(value, list) else value

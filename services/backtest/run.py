@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from pyroaring import BitMap
 
+from events.camel_case import camel_json
 from events.canonical import JsonObject
 from events.log.port import Log
 from events.view_store.port import ViewStore
@@ -55,7 +55,7 @@ class Backtest(msgspec.Struct, frozen=True):
 
     def as_json(self) -> JsonObject:
         """The whole, for programs."""
-        found: JsonObject = _camel(msgspec.to_builtins(self))
+        found: JsonObject = camel_json(self)
         return found
 
     def as_text(self) -> str:
@@ -203,14 +203,3 @@ def _lines_of(one: Of) -> list[str]:
 
 def _moment(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _camel(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_camel_name(name): _camel(one) for name, one in value.items()}
-    return [_camel(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _camel_name(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(part.capitalize() for part in others)

@@ -1,33 +1,65 @@
 """Pages of device ids: where one begins, and what is said of the next."""
 
 import re
+from typing import Annotated
 
-from events.canonical import JsonObject
+from fastapi import Query
+
 from events.view_store.querying import ContinuationInvalid
 from services.api.context.api_context import Room
+from services.api.http.json_answer import AnswerBody
 
 PAGE_MAX = 1000
 _PLACE = re.compile(r"([0-9]{1,3}):(-1|[0-9]{1,9})", re.ASCII)
 
 
-def page(room: Room, found: tuple[list[str], tuple[int, int] | None]) -> JsonObject:
-    """A page as an answer: ids, and a sealed continuation where there are more."""
+class DevicePage(AnswerBody):
+    """Device ids, and where the next page begins; `null` after the last."""
+
+    devices: list[str]
+    continuation: str | None
+
+
+class PageQuery:
+    """The page of devices that a request asks for; a handler takes it as `Annotated[PageQuery, Depends()]`."""
+
+    def __init__(
+        self,
+        top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+        continuation: Annotated[str | None, Query()] = None,
+    ) -> None:
+        self.limit = top
+        self._continuation = continuation
+
+    def after(self, room: Room) -> tuple[int, int]:
+        """The (partition, ordinal) behind which the page begins.
+
+        Raises:
+            ContinuationInvalid: the continuation was made for something else.
+        """
+        return place_of(room.continuations.open(self._continuation))
+
+
+def page(room: Room, found: tuple[list[str], tuple[int, int] | None]) -> DevicePage:
+    """A page as an answer."""
     names, place = found
-    return {
-        "devices": names,
-        "continuation": None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}"),
-    }
+    return DevicePage(names, continuation_at(room, place))
 
 
-def place_of(text: str | None) -> tuple[int, int]:
-    """The (partition, ordinal) behind which a page begins.
+def continuation_at(room: Room, place: tuple[int, int] | None) -> str | None:
+    """What asks for the page behind a (partition, ordinal), sealed; `None` where there is none."""
+    return None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}")
+
+
+def place_of(opened: str | None) -> tuple[int, int]:
+    """The (partition, ordinal) that an opened continuation names; before all devices where there is none.
 
     Raises:
-        ContinuationInvalid: it is none.
+        ContinuationInvalid: it names none.
     """
-    if text is None:
+    if opened is None:
         return (0, -1)
-    found = _PLACE.fullmatch(text)
+    found = _PLACE.fullmatch(opened)
     if found is None:
         raise ContinuationInvalid
     return int(found[1]), int(found[2])

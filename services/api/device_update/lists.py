@@ -11,7 +11,7 @@ from events.log.keys import partition_of
 from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
 from events.view_store.groups import GroupView
-from services.api.context.groups import place_in
+from services.api.context import pages
 from services.api.context.request import room_of
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import JsonAnswer
@@ -39,7 +39,7 @@ IfNoneMatch = Annotated[str | None, Header()]
 
 def listed(request: Request, found: Sequence[Any], shown: Callable[[Any], Json] = lambda one: one) -> JsonObject:
     """A page of a list. Its link says how many came before: of a list that changes meanwhile one may show twice."""
-    start = place_in(_opened(request))[1] + 1
+    start = pages.place_of(_opened(request))[1] + 1
     page = {"value": [shown(one) for one in found[start : start + PAGE]]}
     return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
 
@@ -48,7 +48,7 @@ def devices_listed(
     request: Request, view: GroupView, members: FleetSet, shown: Callable[[str, tuple[int, int]], JsonObject]
 ) -> JsonObject:
     """A page of devices; whoever is among them throughout is on one page exactly."""
-    found, place = view.page(members, after=place_in(_opened(request)), limit=PAGE)
+    found, place = view.page(members, after=pages.place_of(_opened(request)), limit=PAGE)
     page = {"value": [shown(name, where) for name, where in found]}
     return page if place is None else {**page, "nextLink": _link(request, place)}
 
@@ -58,7 +58,7 @@ def _opened(request: Request) -> str | None:
 
 
 def _link(request: Request, place: tuple[int, int]) -> str:
-    sealed = room_of(request).continuations.seal(f"{place[0]}:{place[1]}")
+    sealed = pages.continuation_at(room_of(request), place)
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
 
 

@@ -20,6 +20,11 @@ class AnswerBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """
 
 
+def one_of(*texts: str) -> msgspec.Meta:
+    """Describes a member of an answer that has one of some texts; for use in `Annotated[str, …]`."""
+    return msgspec.Meta(extra_json_schema={"enum": list(texts)})
+
+
 class EncodedJson(str):
     """JSON as text; the framework passes a text on as it is, instead of walking through it."""
 

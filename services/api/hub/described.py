@@ -138,7 +138,7 @@ class Properties(Answered):
     reported: dict[str, Any]
 
 
-class Standing(Answered):
+class ConfigurationStatus(Answered):
     """What a deployment that targets the device is to its twin: part of what it shows, or passed over."""
 
     status: Literal["Applied", "Targeted"]
@@ -161,7 +161,7 @@ class AnyTwin(Answered):
     version: int
     tags: dict[str, Any] = Field(default={})
     properties: Properties
-    configurations: dict[str, Standing] = Field(default={})
+    configurations: dict[str, ConfigurationStatus] = Field(default={})
 
 
 class Twin(AnyTwin):

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Query, Request, Response
+from msgspec import UNSET, UnsetType
 
 from events.access.rights import Right
-from events.canonical import JsonObject
 from events.device.commands import AcknowledgeDesired
 from events.device.decider import SECTIONS_MAX
 from events.device.errors import DeviceNotFound
@@ -25,12 +25,17 @@ from services.api.context.long_poll import Waiting
 from services.api.context.request import caller_of, in_turn, room_of, writer_of
 from services.api.http.access import TWIN_READ, Access
 from services.api.http.errors import BodyInvalid
-from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import NO_WORK
-from services.api.v1 import described
-from services.api.v1.device_assignment import assignment_of, changes_of, effective_of, parts_of
+from services.api.v1.device_assignment import (
+    DeviceAssignmentChange,
+    DevicePart,
+    ModulePart,
+    assignment_of,
+    changes_of,
+    effective_of,
+)
 from services.api.v1.devices import POSITION_MAX
 from services.api.v1.router import v1_router
 
@@ -88,10 +93,26 @@ class Acknowledged:
             self._outcomes.popitem(last=False)
 
 
+class Section(AnswerBody):
+    """A module's desired properties and their version."""
+
+    desired: dict[str, Any]
+    version: int
+
+
+class DesiredProperties(AnswerBody):
+    """What a device should run, and each change since the version it asked with."""
+
+    device_id: str
+    version: str
+    changes: list[DeviceAssignmentChange]
+    modules: dict[str, Section]
+    by_module: dict[str, ModulePart] | UnsetType = UNSET
+    device: DevicePart | UnsetType = UNSET
+
+
 @router.get(
-    "/devices/{device_id}/desired",
-    response_model=None,
-    responses=answers(described.Desired, s204="Nothing differs from the version asked with."),
+    "/devices/{device_id}/desired", responses={204: {"description": "Nothing differs from the version asked with."}}
 )
 @Access(TWIN_READ, own=True, scope="device", at=True, cost=NO_WORK)
 async def desired(
@@ -99,7 +120,7 @@ async def desired(
     device_id: DeviceId,
     version: Annotated[str | None, Query(max_length=40)] = None,
     wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX)] = 0,
-) -> Any:
+) -> JsonAnswer[DesiredProperties] | Response:
     """What a device should run once it differs from `version` (the last one it was told), or 204 after `wait` seconds.
 
     `changes` has every change since that version, once each, however many came while the device was not asking. By asking
@@ -150,14 +171,16 @@ async def _wait(request: Request, found: Assignment, asked: Version, *, seconds:
                 return
 
 
-def _desired(request: Request, device_id: str, asked: Version | None, *, is_own: bool) -> Response:
+def _desired(
+    request: Request, device_id: str, asked: Version | None, *, is_own: bool
+) -> JsonAnswer[DesiredProperties] | Response:
     room = room_of(request)
-    found = effective_of(room, device_id)
-    version = Version.of(found)
+    effective = effective_of(room, device_id)
+    version = Version.of(effective)
     if version == asked:
         return Response(status_code=204)
-    told = room.twins.told(found)
-    sections: Any = {name: one.desired for name, one in told.items()}
+    told = room.twins.told(effective)
+    sections: Any = {name: section.desired for name, section in told.items()}
     # The device's own answer is the one place where it gets what its modules need.
     if is_own and room.moment is None:
         # What was erased all the same must not keep the rest from it: a device keeps what it has until something replaces it.
@@ -167,20 +190,16 @@ def _desired(request: Request, device_id: str, asked: Version | None, *, is_own:
         sections = revealed
     else:
         sections = mask(sections)
-    shown: dict[str, JsonObject] = {
-        name: {"desired": section, "version": told[name].version} for name, section in sections.items()
-    }
-    parts, own = parts_of(found), shown.pop(DEVICE, None)
-    if own is not None:
-        parts["device"] = {"layers": [], "reason": None, **parts.get("device", {}), **own}
+    own = effective.row.own_part
+    device = DevicePart.of(own, sections.pop(DEVICE), told[DEVICE].version) if DEVICE in sections else UNSET
     partition = partition_of(device_id, room.log.partitions)
     after = 0 if asked is None else asked.outcome
-    return JsonAnswer(
-        {
-            "deviceId": device_id,
-            "version": version.text,
-            "changes": list(changes_of(room, partition, found.ordinal, after, upto=found.outcome)),
-            "modules": shown,
-            **parts,
-        }
+    answer = DesiredProperties(
+        device_id,
+        version.text,
+        list(changes_of(room, partition, effective.ordinal, after, upto=effective.outcome)),
+        {name: Section(section, told[name].version) for name, section in sections.items()},
+        ModulePart.all_of(effective.row),
+        device,
     )
+    return JsonAnswer(answer)

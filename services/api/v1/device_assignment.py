@@ -1,42 +1,94 @@
 """What a device should run, as the projections have it, and what changed it."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 from events.device.errors import DeviceNotFound
-from events.fleet.rows import Own, Row
+from events.envelope import Vector
+from events.fleet.rows import Own, Row, Standing
 from events.view_store.fleet_view import Effective
 from events.views.reading import Assignment
 from services.api.context.api_context import Room
+from services.api.http.json_answer import AnswerBody
 
 
-def parts_of(found: Effective) -> JsonObject:
-    """What configurations give the device's own twin, and single modules; nothing where none ever gave them anything."""
-    own, shown = found.row.own, module_lines(found.row)
-    if own is not UNSET:
-        shown["device"] = {"desired": found.own or {}, **own_line(own), "reason": own.reason or None}
-    return shown
+class AsOf(AnswerBody):
+    """The positions of the device's partition and of the fleet that an answer was folded to."""
+
+    partition: int
+    fleet: int
+
+    @classmethod
+    def of(cls, vector: Vector) -> "AsOf":
+        """A vector, which is stored as an array, as an object."""
+        return cls(vector.partition, vector.fleet)
 
 
-def module_lines(row: Row) -> JsonObject:
-    """What configurations give single modules, by module; nothing where none gives any."""
-    parts = row.module_parts
-    lines = {name: {**own_line(part), "reason": part.reason or None} for name, part in sorted(parts.items())}
-    return {"byModule": lines} if lines else {}
+class PartVersion(AnswerBody):
+    """The configurations that give the device's own twin something, ascending, and how often that changed, from 1."""
+
+    version: int
+    layers: list[str]
+
+    @classmethod
+    def of(cls, own: Own | UnsetType) -> "PartVersion | UnsetType":
+        """That of the device's own twin; left out where no configuration ever gave it anything."""
+        return UNSET if own is UNSET else cls(own.version, _ids(own))
 
 
-def own_line(own: Own) -> JsonObject:
-    """The version of a part of an assignment, and the configurations that it is made of."""
-    return {"version": own.version, "layers": [layer.id for layer in own.stack]}
+class ModulePart(AnswerBody):
+    """The configurations that give one module something, ascending, how often that changed, and why they do not, if so."""
+
+    version: int
+    layers: list[str]
+    reason: str | None
+
+    @classmethod
+    def all_of(cls, row: Row) -> "dict[str, ModulePart] | UnsetType":
+        """By module; left out where no configuration ever gave a module anything."""
+        parts = sorted(row.module_parts.items())
+        return {name: cls(part.version, _ids(part), part.reason or None) for name, part in parts} or UNSET
+
+
+class DevicePart(AnswerBody):
+    """What configurations give the device's own twin, ascending, how often that changed, and why they do not, if so."""
+
+    desired: dict[str, Any]
+    version: int
+    layers: list[str]
+    reason: str | None
+
+    @classmethod
+    def of(cls, own: Own, desired: JsonObject, version: int) -> "DevicePart":
+        """A part of an assignment, with the desired properties and the version that the twin has."""
+        return cls(desired, version, _ids(own), own.reason or None)
+
+
+class DeviceAssignmentChange(AnswerBody):
+    """A change of a device's assignment; `at` is in milliseconds."""
+
+    outcome: int
+    at: int
+    standing: Standing
+    layers: list[str]
+    configuration: str
+    versions: dict[str, int]
+    device: PartVersion | UnsetType = UNSET
+    by_module: dict[str, ModulePart] | UnsetType = UNSET
+
+
+def _ids(part: Own | Row) -> list[str]:
+    return [layer.id for layer in part.stack]
 
 
 def assignment_of(room: Room, device_id: str) -> Assignment:
     """A device's assignment.
 
     Raises:
-        DeviceNotFound: the views do not know the device (yet).
+        DeviceNotFound: the projections do not have the device (yet).
     """
     assignment = room.view.assignment(device_id)
     if assignment is None:
@@ -54,18 +106,19 @@ def effective_of(room: Room, device_id: str) -> Effective:
 
 def changes_of(
     room: Room, partition: int, ordinal: int, after: int, *, upto: int | None = None
-) -> Iterator[JsonObject]:
+) -> Iterator[DeviceAssignmentChange]:
     """The changes of a device's assignment by outcomes at positions after + 1 to `upto`, or to the newest; oldest first."""
     for recorded in room.recent.recorded(partition, after=after, upto=upto):
         for change in recorded.changes:
             if ordinal in change.members:
-                yield {
-                    "outcome": recorded.position,
-                    "at": recorded.at,
-                    "standing": change.after.standing.value,
-                    "layers": [layer.id for layer in change.after.stack],
-                    "configuration": change.after.configuration,
-                    "versions": change.after.module_versions,
-                    **({} if change.after.own is UNSET else {"device": own_line(change.after.own)}),
-                    **module_lines(change.after),
-                }
+                row = change.after
+                yield DeviceAssignmentChange(
+                    recorded.position,
+                    recorded.at,
+                    row.standing,
+                    _ids(row),
+                    row.configuration,
+                    row.module_versions,
+                    PartVersion.of(row.own),
+                    ModulePart.all_of(row),
+                )

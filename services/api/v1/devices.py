@@ -2,27 +2,35 @@
 
 from typing import Annotated, Any
 
-import msgspec
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request
+from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 from events.device.commands import ReportProperties
 from events.device.errors import DeviceNotFound
+from events.fleet.rows import Standing
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.secrets.references import mask
+from events.views.reading import Why
 from services.api.context.deployments import deployment_of
-from services.api.context.pages import PAGE_MAX, page, place_of
+from services.api.context.pages import DevicePage, PageQuery, page
 from services.api.context.request import author_of, caller_of, room_of, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
-from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG, REPORT
-from services.api.v1 import described
 from services.api.v1.bodies import ReportBody
-from services.api.v1.device_assignment import assignment_of, changes_of, effective_of, parts_of
+from services.api.v1.device_assignment import (
+    AsOf,
+    DeviceAssignmentChange,
+    DevicePart,
+    ModulePart,
+    assignment_of,
+    changes_of,
+    effective_of,
+)
 from services.api.v1.router import v1_router
 
 POSITION_MAX = 2**53 - 1
@@ -31,89 +39,146 @@ POSITION_MAX = 2**53 - 1
 router = v1_router(read=Access(TWIN_READ, scope="device", at=True))
 
 
-@router.get("/devices", response_model=None, responses=answers(described.DevicePage))
+class EffectiveConfiguration(AnswerBody, kw_only=True):
+    """What a device should run. `versions` has each module's `$version`; `since` is in milliseconds, `cause` a position.
+
+    `device` is for its own twin, and left out where no configuration ever gave that anything; `byModule` has what is given
+    by configurations of single modules, which is part of `modules` and `versions`.
+    """
+
+    device_id: str
+    managed: bool
+    standing: Standing
+    reason: str | None
+    layers: list[str]
+    versions: dict[str, int]
+    configuration: str
+    modules: dict[str, dict[str, Any]]
+    by_module: dict[str, ModulePart] | UnsetType = UNSET
+    device: DevicePart | UnsetType = UNSET
+    outcome: int
+    since: int
+    cause: str
+    as_of: AsOf
+
+
+class NotAppliedDeployment(AnswerBody):
+    """A deployment that targets a device in vain."""
+
+    deployment: str
+    why: Why
+    by: str | None
+
+
+class NotAppliedDeployments(AnswerBody):
+    """All of a device's."""
+
+    device_id: str
+    passed_over: list[NotAppliedDeployment]
+
+
+class ModuleStatus(AnswerBody):
+    """What a module should be and what it is; `null` where nobody says."""
+
+    desired: str | None
+    runtime_status: str | None
+
+
+class ModuleStatuses(AnswerBody):
+    """All of a device's."""
+
+    device_id: str
+    modules: dict[str, ModuleStatus]
+
+
+class DeviceConflicts(AnswerBody):
+    """All of a device's."""
+
+    device_id: str
+    conflicts: list[Conflict]
+
+
+class DeviceAssignmentChanges(AnswerBody):
+    """All of a device's, oldest first."""
+
+    device_id: str
+    outcomes: list[DeviceAssignmentChange]
+
+
+@router.get("/devices")
 @Access(TWIN_READ, scope="handler", at=True)
-def devices(
-    request: Request,
-    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-    continuation: Annotated[str | None, Query()] = None,
-) -> JsonObject:
+def devices(request: Request, query: Annotated[PageQuery, Depends()]) -> DevicePage:
     """The ids of all devices, page by page."""
     room = room_of(request)
     within = room.within(caller_of(request))
-    after = place_of(room.continuations.open(continuation))
-    return page(room, room.view.devices(after=after, limit=top, within=within))
+    return page(room, room.view.devices(after=query.after(room), limit=query.limit, within=within))
 
 
-@router.get("/devices/{device_id}/effective", response_model=None, responses=answers(described.EffectiveConfiguration))
-def effective(request: Request, device_id: DeviceId) -> Response:
+@router.get("/devices/{device_id}/effective")
+def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
     """What a device should run, its layers and versions, and why; secrets show as `***`."""
-    room = room_of(request)
-    found = effective_of(room, device_id)
-    return JsonAnswer(
-        {
-            "deviceId": device_id,
-            "managed": found.managed,
-            "standing": found.row.standing.value,
-            "reason": found.row.reason or None,
-            "layers": [layer.id for layer in found.row.stack],
-            "versions": found.row.module_versions,
-            "configuration": found.row.configuration,
-            "modules": mask(found.modules),
-            **parts_of(found),
-            "outcome": found.outcome,
-            "since": found.since,
-            "cause": found.cause,
-            "asOf": {"partition": found.vector.partition, "fleet": found.vector.fleet},
-        }
+    configuration = effective_of(room_of(request), device_id)
+    row = configuration.row
+    return EffectiveConfiguration(
+        device_id=device_id,
+        managed=configuration.managed,
+        standing=row.standing,
+        reason=row.reason or None,
+        layers=[layer.id for layer in row.stack],
+        versions=row.module_versions,
+        configuration=row.configuration,
+        modules=mask(configuration.modules),
+        by_module=ModulePart.all_of(row),
+        device=UNSET if row.own is UNSET else DevicePart.of(row.own, configuration.own or {}, row.own.version),
+        outcome=configuration.outcome,
+        since=configuration.since,
+        cause=configuration.cause,
+        as_of=AsOf.of(configuration.vector),
     )
 
 
-@router.get("/devices/{device_id}/passed-over", response_model=None, responses=answers(described.PassedOverList))
-def passed_over(request: Request, device_id: DeviceId) -> JsonObject:
+@router.get("/devices/{device_id}/passed-over")
+def passed_over(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
     """The deployments that target a device and do not apply, each with its reason."""
     room = room_of(request)
     assignment_of(room, device_id)
-    found = room.view.passed_over(device_id)
-    return {
-        "deviceId": device_id,
-        "passedOver": [{"deployment": one.deployment_id, "why": one.why.value, "by": one.by or None} for one in found],
-    }
+    return NotAppliedDeployments(
+        device_id,
+        [
+            NotAppliedDeployment(line.deployment_id, line.why, line.by or None)
+            for line in room.view.passed_over(device_id)
+        ],
+    )
 
 
-@router.get("/devices/{device_id}/modules", response_model=None, responses=answers(described.ModuleStatuses))
-def modules(request: Request, device_id: DeviceId) -> JsonObject:
+@router.get("/devices/{device_id}/modules")
+def modules(request: Request, device_id: DeviceId) -> ModuleStatuses:
     """Each module's desired and reported runtime status."""
-    room = room_of(request)
-    twin = room.twins.module(device_id, "$edgeAgent")
+    twin = room_of(request).twins.module(device_id, "$edgeAgent")
     if twin is None:
         raise DeviceNotFound(device_id)
-    desired, reported = twin["properties"]["desired"], twin["properties"]["reported"]
-    names = {**_by_name(desired), **_by_name(reported)}
-    return {
-        "deviceId": device_id,
-        "modules": {
-            name: {
-                "desired": _member(_by_name(desired).get(name), "status"),
-                "runtimeStatus": _member(_by_name(reported).get(name), "runtimeStatus"),
-            }
-            for name in sorted(names)
+    desired, reported = _by_name(twin["properties"]["desired"]), _by_name(twin["properties"]["reported"])
+    return ModuleStatuses(
+        device_id,
+        {
+            name: ModuleStatus(_member(desired.get(name), "status"), _member(reported.get(name), "runtimeStatus"))
+            for name in sorted({*desired, *reported})
         },
-    }
+    )
 
 
-@router.get("/devices/{device_id}/conflicts", response_model=None, responses=answers(described.ConflictList))
-def device_conflicts(request: Request, device_id: DeviceId) -> JsonObject:
+@router.get("/devices/{device_id}/conflicts")
+def device_conflicts(request: Request, device_id: DeviceId) -> DeviceConflicts:
     """On which properties the device's deployments disagree, and who wins."""
     room = room_of(request)
-    found = effective_of(room, device_id)
-    both: list[Conflict] = []
-    for layers in (found.row.own_part.stack, found.row.stack):
-        both += conflicts([(layer.id, by_module(deployment_of(room, layer.id).content)) for layer in layers])
-    for module_id, part in sorted(found.row.module_parts.items()):
+    row = effective_of(room, device_id).row
+    found: list[Conflict] = []
+    for layers in (row.own_part.stack, row.stack):
+        found += conflicts([(layer.id, by_module(deployment_of(room, layer.id).content)) for layer in layers])
+    for module_id, part in sorted(row.module_parts.items()):
         contents = ((layer.id, deployment_of(room, layer.id).content) for layer in part.stack)
-        both += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])
-    return {"deviceId": device_id, "conflicts": [msgspec.to_builtins(one) for one in both]}
+        found += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])
+    return DeviceConflicts(device_id, found)
 
 
 @router.post("/devices/{device_id}/reports", status_code=204)
@@ -123,16 +188,16 @@ async def report(request: Request, device_id: DeviceId, body: ReportBody) -> Non
     await writer_of(request).do(ReportProperties(device_id, body.patch, body.module_id), author_of(request))
 
 
-@router.get("/devices/{device_id}/outcomes", response_model=None, responses=answers(described.ChangeList))
+@router.get("/devices/{device_id}/outcomes")
 @Access(TWIN_READ, scope="device", at=True, cost=LONG)
 def outcomes(
     request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0
-) -> JsonObject:
+) -> DeviceAssignmentChanges:
     """The outcomes that changed a device's assignment, oldest first, from position after + 1 on."""
     room = room_of(request)
     partition = partition_of(device_id, room.log.partitions)
     changes = changes_of(room, partition, assignment_of(room, device_id).ordinal, after)
-    return {"deviceId": device_id, "outcomes": list(changes)}
+    return DeviceAssignmentChanges(device_id, list(changes))
 
 
 def _by_name(section: JsonObject) -> JsonObject:

@@ -1,12 +1,15 @@
-"""How a rollout's plan is written in a body (docs/guides/rollouts.md)."""
+"""How a rollout's plan is written in a body (docs/guides/rollouts.md): read as `Plan`, from models that are made of it."""
 
-from typing import Annotated, Any, Literal
+import enum
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
-from pydantic import BeforeValidator, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, ConfigDict, Field, GetPydanticSchema, create_model
+from pydantic_core import core_schema
 
-from events.rollout.plan import Plan
+from events.camel_case import camel_case, camel_json
+from events.rollout.plan import Phase, Plan
 from events.rollout.words import DurationUnreadable, read_duration
 from services.api.http.body_examples import example
 from services.api.v1.v1_body import V1Body
@@ -15,7 +18,7 @@ from services.api.v1.v1_body import V1Body
 class _PlanPart(V1Body):
     """A part of a plan."""
 
-    model_config = ConfigDict(alias_generator=to_camel)
+    model_config = ConfigDict(alias_generator=camel_case)
 
 
 def _seconds(given: Any) -> Any:
@@ -25,7 +28,7 @@ def _seconds(given: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
-Seconds = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int | str)]
+_SECONDS = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int | str)]
 """Seconds as a number, or a duration as text: 90s, 15m, 2h, 1d."""
 
 
@@ -42,83 +45,45 @@ def _phase(given: Any) -> Any:
     raise ValueError("a phase is a percentage as 10%, a number of devices as 50, or an object")
 
 
-class GateBody(_PlanPart):
-    """What must hold before the next phase (events/rollout/plan.py)."""
-
-    success_percent: float | None = None
-    answered_min: int = 0
-    soak_seconds: Seconds = 0
-    device_timeout_seconds: Seconds = 0
-    phase_timeout_seconds: Seconds = 0
-
-
-class PhaseBody(_PlanPart):
-    """Who is admitted up to here: one of `percent`, `count` and `condition`."""
-
-    percent: float | None = None
-    count: int | None = None
-    condition: str | None = None
-    gate: GateBody = GateBody()
-    approval: bool = False
-    name: str = ""
+def _model_of(struct: type[msgspec.Struct], **options: Any) -> Any:
+    """The model of a part of a plan; what is left out of a body stays unset, and gets the default of the struct."""
+    members: dict[str, Any] = {}
+    for field in msgspec.structs.fields(struct):
+        kind = _SECONDS if field.name.endswith("_seconds") else _type_of(field.type)
+        members[field.name] = (kind, ... if field.required else Field(default=camel_json(field.default)))
+    return create_model(f"{struct.__name__}Body", __base__=_PlanPart, __doc__=struct.__doc__, **options, **members)
 
 
-class FailureBody(_PlanPart):
-    """When a rollout has failed (every threshold that is given is reached), and what it does then."""
-
-    percent: float | None = None
-    count: int | None = None
-    answered_min: int = 0
-    then: Literal["pause", "roll back"] = "pause"
-
-
-class SpreadBody(_PlanPart):
-    """At most so many devices of one value of a tag at once."""
-
-    tag: str
-    at_most: int = 1
+def _type_of(kind: Any) -> Any:
+    """The type that a member of a model has for one of a struct."""
+    if get_origin(kind) is types.UnionType:
+        return Union[tuple(map(_type_of, get_args(kind)))]  # noqa: UP007 - the alternatives are known at run time alone
+    if get_origin(kind) is tuple:
+        return types.GenericAlias(list, _type_of(get_args(kind)[0]))
+    if issubclass(kind, enum.Enum):
+        return Literal[tuple(member.value for member in kind)]
+    if kind is Phase:
+        model = _model_of(kind)
+        return Annotated[model, BeforeValidator(_phase, json_schema_input_type=model | int | str)]
+    return _model_of(kind) if issubclass(kind, msgspec.Struct) else kind
 
 
-class RateBody(_PlanPart):
-    """How many devices a minute."""
-
-    per_minute: float
-    growth_percent: float = 0.0
-
-
-class WindowBody(_PlanPart):
-    """When devices may be admitted."""
-
-    cron: str
-    zone: str = "UTC"
-    minutes: int = 60
-
-
-_PLAN: dict[str, Any] = {
+_MODEL = _model_of(Plan)
+_EXAMPLE: dict[str, Any] = {
     "phases": ["5%", {"percent": 100, "approval": True, "gate": {"successPercent": 95, "soakSeconds": "30m"}}],
     "failure": {"percent": 5, "count": 3, "then": "roll back"},
     "windows": [{"cron": "0 22 * * *", "zone": "Europe/Berlin", "minutes": 240}],
 }
+_MODEL.model_config |= example(_EXAMPLE)
+_MODEL.model_rebuild(force=True)
 
 
-class PlanBody(_PlanPart):
-    """How a deployment reaches its devices (docs/guides/rollouts.md). A phase may be written `10%` or `50`."""
+def _read(model: V1Body) -> Plan:
+    return msgspec.convert(model.model_dump(exclude_unset=True), Plan)
 
-    model_config = example(_PLAN)
 
-    phases: list[Annotated[PhaseBody, BeforeValidator(_phase, json_schema_input_type=PhaseBody | int | str)]]
-    failure: FailureBody = FailureBody()
-    rollback_to: str = ""
-    restore: bool = False
-    offline: Literal["wait", "exclude", "unknown"] = "wait"
-    offline_seconds: Seconds = 3600
-    joiners: Literal["cohort", "end"] = "cohort"
-    spread: SpreadBody | None = None
-    rate: RateBody | None = None
-    windows: list[WindowBody] = Field(default=[])
-    approval_by_another: bool = False
-
-    @property
-    def plan(self) -> Plan:
-        """As the log has it."""
-        return msgspec.convert(self.model_dump(), Plan)
+PlanBody = Annotated[
+    Plan,
+    GetPydanticSchema(lambda _, schema_of: core_schema.no_info_after_validator_function(_read, schema_of(_MODEL))),
+]
+"""A plan in a body."""

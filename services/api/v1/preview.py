@@ -34,7 +34,7 @@ from services.api.http.openapi import answers
 from services.api.http.request_costs import LINES
 from services.api.v1 import described, described_preview
 from services.api.v1.facts import FACTS_BODY, commands_of
-from services.api.v1.readiness import report_shape, waivers_at
+from services.api.v1.readiness import ReadinessAnswer, waivers_at
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -194,7 +194,9 @@ def _readiness(request: Request, shown: Preview) -> list[JsonObject]:
         if isinstance(one.fact, DeploymentCreated):
             document = document_of(one.subject, one.fact.content, one.fact.labels, one.fact.priority)
             report = check(Subject((document,)), room.profile, now=waivers.now, waivers=waivers.all)
-            found.append({"deployment": one.subject, **report_shape(request, report, waivers)})
+            found.append(
+                {"deployment": one.subject, **msgspec.to_builtins(ReadinessAnswer.of(request, report, waivers))}
+            )
     return found
 
 

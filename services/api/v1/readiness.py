@@ -1,13 +1,12 @@
 """Readiness over HTTP: the fleet's score, each rule's devices, a device's report, and waivers."""
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import msgspec
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from pyroaring import BitMap
 
-from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment
 from events.device.errors import DeviceNotFound
 from events.log.fleet_documents import waivers as waivers_of
@@ -17,24 +16,96 @@ from events.readiness.catalogue import BY_ID, RULES
 from events.readiness.check import RANK, Report
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.readiness.errors import WaiverNotFound
+from events.readiness.finding import Finding
 from events.readiness.profile import Profile
 from events.readiness.rule import LooksAt
 from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
 from events.views.readiness import Stopped
 from services.api.context.api_context import Room
-from services.api.context.pages import PAGE_MAX, page, place_of
+from services.api.context.pages import DevicePage, PageQuery, page
 from services.api.context.request import author_of, caller_of, room_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId, RuleName, WaiverName
 from services.api.http.request_costs import LONG
-from services.api.v1 import described
 from services.api.v1.bodies import WaiverBody
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True, cost=LONG))
+
+
+class WaiverAnswer(AnswerBody):
+    """A waiver. `until` is its last day (UTC), `who` granted it last, at `grantedAt` (milliseconds)."""
+
+    id: str
+    rule: str
+    module: str | None
+    deployment: str | None
+    reason: str
+    until: dt.date
+    who: str
+    granted_at: int
+    expired: bool
+
+
+class WaivedFinding(AnswerBody):
+    """A finding that may stand, and the decision."""
+
+    finding: Finding
+    waiver: WaiverAnswer
+
+
+class ReadinessAnswer(AnswerBody):
+    """What a check found, the worst first; `expired` waivers do not count any more, `unknownLabels` say nothing known."""
+
+    profile: str
+    findings: tuple[Finding, ...]
+    waived: list[WaivedFinding]
+    expired: list[WaiverAnswer]
+    unknown_labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: Request, report: Report, waivers: "Waivers", **members: str) -> Self:
+        """A report for the caller, who sees the waivers of its findings alone where they have a scope.
+
+        `members` are those that a subclass adds.
+        """
+        return cls(
+            profile=report.profile,
+            findings=report.findings,
+            waived=[WaivedFinding(waived.finding, waivers.of(waived.waiver)[0]) for waived in report.waived],
+            expired=_expired(request, waivers),
+            unknown_labels=report.unknown_labels,
+            **members,
+        )
+
+
+class DeviceReadiness(ReadinessAnswer):
+    """Of one device. `document` is the deployment that wrote the element, or the device where that is not known."""
+
+    device_id: str
+
+
+class RuleScore(AnswerBody):
+    """How many devices a rule stops at, and what share of the fleet (0 to 1); some findings of `waived` ones may stand."""
+
+    rule: str
+    title: str
+    severity: Severity
+    devices: int
+    share: float
+    waived: int
+
+
+class FleetScore(AnswerBody):
+    """The fleet by rule, the worst first; `devices` are all there are."""
+
+    profile: str
+    devices: int
+    rules: list[RuleScore]
+    expired: list[WaiverAnswer]
 
 
 class Waivers(msgspec.Struct, frozen=True):
@@ -48,24 +119,30 @@ class Waivers(msgspec.Struct, frozen=True):
         """As a check takes them."""
         return tuple(document.waiver for document in self.by_id.values())
 
-    def lines(self, some: tuple[Waiver, ...]) -> list[JsonObject]:
+    def of(self, *waivers: Waiver) -> list[WaiverAnswer]:
         """Some of them for people, by id."""
-        return [self.line(name) for name, document in self.by_id.items() if document.waiver in some]
+        return [self.answer(name) for name, document in self.by_id.items() if document.waiver in waivers]
 
-    def line(self, name: str) -> JsonObject:
-        """One of them for people."""
-        document = self.by_id[name]
-        return {
-            "id": name,
-            "rule": document.rule,
-            "module": document.module,
-            "deployment": document.deployment,
-            "reason": document.reason,
-            "until": document.until.isoformat(),
-            "who": document.who,
-            "grantedAt": document.granted_at,
-            "expired": document.waiver.expired(self.now),
-        }
+    def answer(self, name: str) -> WaiverAnswer:
+        """A waiver for people.
+
+        Raises:
+            WaiverNotFound: there is none of that id.
+        """
+        document = self.by_id.get(name)
+        if document is None:
+            raise WaiverNotFound(name)
+        return WaiverAnswer(
+            name,
+            document.rule,
+            document.module,
+            document.deployment,
+            document.reason,
+            document.until,
+            document.who,
+            document.granted_at,
+            document.waiver.expired(self.now),
+        )
 
 
 def waivers_at(room: Room) -> Waivers:
@@ -81,24 +158,10 @@ def readiness_of(room: Room, command: CreateDeployment, checked: CheckedReadines
     return report_on(command, room.profile, waivers=waivers.all, now=waivers.now), waivers
 
 
-def report_shape(request: Request, report: Report, waivers: Waivers) -> JsonObject:
-    """A report for people; whoever is scoped sees the waivers of its findings, and no others."""
-    return {
-        "profile": report.profile,
-        "findings": [msgspec.to_builtins(one) for one in report.findings],
-        "waived": [
-            {"finding": msgspec.to_builtins(one.finding), "waiver": waivers.lines((one.waiver,))[0]}
-            for one in report.waived
-        ],
-        "expired": _expired(request, waivers),
-        "unknownLabels": list(report.unknown_labels),
-    }
-
-
-def _expired(request: Request, waivers: Waivers) -> list[JsonObject]:
+def _expired(request: Request, waivers: Waivers) -> list[WaiverAnswer]:
     if caller_of(request).scope is not None:
         return []
-    return waivers.lines(tuple(waiver for waiver in waivers.all if waiver.expired(waivers.now)))
+    return waivers.of(*(waiver for waiver in waivers.all if waiver.expired(waivers.now)))
 
 
 # -- reports
@@ -111,38 +174,33 @@ def _counted(profile: Profile) -> dict[str, Severity]:
     return dict(sorted(severities.items(), key=lambda item: RANK[item[1]]))
 
 
-@router.get("/readiness", response_model=None, responses=answers(described.Score))
-def score(request: Request) -> JsonObject:
+@router.get("/readiness")
+def score(request: Request) -> FleetScore:
     """How many devices each rule stops at by what they should run; each count is that of its list."""
     room, within, waivers = room_of(request), room_of(request).within(caller_of(request)), waivers_at(room_of(request))
     severities, (devices, _) = _counted(room.profile), room.view.totals(within=within)
     counts = room.readiness.counts(severities, waivers=waivers.all, now=waivers.now, within=within)
-    return {
-        "profile": room.profile.name,
-        "devices": devices,
-        "rules": [
-            {
-                "rule": rule,
-                "title": BY_ID[rule].title,
-                "severity": severity.value,
-                "devices": counts[rule].found,
-                "share": counts[rule].found / devices if devices else 0.0,
-                "waived": counts[rule].waived,
-            }
-            for rule, severity in severities.items()
-        ],
-        "expired": _expired(request, waivers),
-    }
+    rules = [
+        RuleScore(
+            rule,
+            BY_ID[rule].title,
+            severity,
+            counts[rule].found,
+            counts[rule].found / devices if devices else 0.0,
+            counts[rule].waived,
+        )
+        for rule, severity in severities.items()
+    ]
+    return FleetScore(room.profile.name, devices, rules, _expired(request, waivers))
 
 
-@router.get("/readiness/{rule}", response_model=None, responses=answers(described.DevicePage))
+@router.get("/readiness/{rule}")
 def devices_of(
     request: Request,
     rule: RuleName,
+    query: Annotated[PageQuery, Depends()],
     which: Annotated[Literal["found", "waived"], Query()] = "found",
-    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-    continuation: Annotated[str | None, Query()] = None,
-) -> JsonObject:
+) -> DevicePage:
     """The devices a rule stops at, or those of its findings that are waived, page by page; some are in both."""
     room, waivers = room_of(request), waivers_at(room_of(request))
     if rule not in _counted(room.profile):
@@ -156,16 +214,16 @@ def devices_of(
         members,
         waivers=waivers.all,
         now=waivers.now,
-        after=place_of(room.continuations.open(continuation)),
-        limit=top,
+        after=query.after(room),
+        limit=query.limit,
         within=room.within(caller_of(request)),
     )
     return page(room, found)
 
 
-@router.get("/devices/{device_id}/readiness", response_model=None, responses=answers(described.DeviceReadiness))
+@router.get("/devices/{device_id}/readiness")
 @Access(TWIN_READ, scope="device", at=True, cost=LONG)
-def device(request: Request, device_id: DeviceId) -> JsonObject:
+def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
     """Every finding on one device: on what it should run, and on what it reports of its host."""
     room = room_of(request)
     effective, twin = room.view.effective(device_id), room.twins.device(device_id)
@@ -175,33 +233,30 @@ def device(request: Request, device_id: DeviceId) -> JsonObject:
     report = room.readiness.report(
         effective, twin["properties"]["reported"], room.profile, waivers=waivers.all, now=waivers.now
     )
-    return {"deviceId": device_id, **report_shape(request, report, waivers)}
+    return DeviceReadiness.of(request, report, waivers, device_id=device_id)
 
 
 # -- waivers
 
 
-@router.get("/waivers", response_model=None, responses=answers(list[described.WaiverLine]))
+@router.get("/waivers")
 @Access(REGISTRY_READ, at=True)
-def list_waivers(request: Request) -> list[JsonObject]:
+def list_waivers(request: Request) -> list[WaiverAnswer]:
     """All waivers by id; one whose last day is over stands as expired until it is withdrawn."""
     waivers = waivers_at(room_of(request))
-    return [waivers.line(name) for name in waivers.by_id]
+    return [waivers.answer(name) for name in waivers.by_id]
 
 
-@router.get("/waivers/{name}", response_model=None, responses=answers(described.WaiverLine))
+@router.get("/waivers/{name}")
 @Access(REGISTRY_READ, at=True)
-def get_waiver(request: Request, name: WaiverName) -> JsonObject:
+def get_waiver(request: Request, name: WaiverName) -> WaiverAnswer:
     """One waiver."""
-    waivers = waivers_at(room_of(request))
-    if name not in waivers.by_id:
-        raise WaiverNotFound(name)
-    return waivers.line(name)
+    return waivers_at(room_of(request)).answer(name)
 
 
-@router.put("/waivers/{name}", response_model=None, responses=answers(described.WaiverLine))
+@router.put("/waivers/{name}")
 @Access(REGISTRY_WRITE)
-def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> JsonObject:
+def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAnswer:
     """Let findings of a rule stand for a time, or change the terms; whoever asks is who decided."""
     try:
         until = msgspec.convert(body.until, dt.date)

@@ -1,27 +1,25 @@
 """The devices of a rollout: how each stands or stood with it, why, and what it runs now."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 
-from events.canonical import JsonObject
 from events.device.identifiers import AGENT, HUB
 from events.fleet.answers import NOT_RUNNING, OK
+from events.fleet.rows import Row, Standing
 from events.log.keys import partition_of
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument
 from events.rollout.tally import ANSWERED_FAILURE, Tally, as_sets
-from events.views.reading import Assignment
 from services.api.context.api_context import Room
-from services.api.context.pages import PAGE_MAX, page, place_of
+from services.api.context.pages import PageQuery, continuation_at
 from services.api.context.request import room_of
 from services.api.http.access import REGISTRY_READ, Access
 from services.api.http.errors import BodyInvalid
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody, one_of
 from services.api.http.path_names import RolledOutId
-from services.api.v1 import described
 from services.api.v1.rollouts import judged_rollout, rollout_seen
 from services.api.v1.router import v1_router
 
@@ -36,6 +34,37 @@ _REASONS = {
 }
 STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied", "notAdmitted", "notBack")
 """How a device can stand with a rollout. `notBack` comes beside another one: a rollback did not bring the device back."""
+
+
+class RunningAssignment(AnswerBody):
+    """What a device has now: the deployments of its configuration, the base first; none where it is by hand or restored."""
+
+    standing: Annotated[str, one_of(*(standing.value for standing in Standing), "nothing")]
+    deployments: list[str]
+    configuration: str
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """As the projections have it."""
+        standing = row.standing.value if row.was_assigned else "nothing"
+        return cls(standing, [layer.id for layer in row.stack], row.configuration)
+
+
+class RolloutDevice(AnswerBody):
+    """How a device stands with a rollout, and why; `notBack` says why a rollback did not bring it back, if it did not."""
+
+    device_id: str
+    state: Annotated[str, one_of(*STATES[:-1])]
+    reason: str
+    not_back: str | None
+    runs: RunningAssignment
+
+
+class RolloutDevices(AnswerBody):
+    """Devices of a rollout, and where the next page begins; `null` after the last."""
+
+    devices: list[RolloutDevice]
+    continuation: str | None
 
 
 class _Standings(msgspec.Struct, frozen=True, eq=False):
@@ -60,14 +89,13 @@ class _Standings(msgspec.Struct, frozen=True, eq=False):
         return next((why for why, devices in self.reasons if place & devices), None)
 
 
-@router.get("/deployments/{name}/rollout/devices", response_model=None, responses=answers(described.RolloutDevicesPage))
+@router.get("/deployments/{name}/rollout/devices")
 def list_devices(
     request: Request,
     name: RolledOutId,
+    query: Annotated[PageQuery, Depends()],
     state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
-    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-    continuation: Annotated[str | None, Query()] = None,
-) -> JsonObject:
+) -> RolloutDevices:
     """The devices that a rollout targets or has admitted, by how they stand with it, and why, page by page.
 
     Once its deployment has ended, they stand as they did then; `runs` is always what a device has now.
@@ -77,10 +105,9 @@ def list_devices(
     document, room = rollout_seen(request, name), room_of(request)
     standings = _standings(document, judged_rollout(room, name, document).tally)
     members = standings.members(state)
-    after = place_of(room.continuations.open(continuation))
-    found = page(room, room.view.page_of(members.of_partition, after=after, limit=top))
-    lines = (_line(room, name, device_id, document, standings) for device_id in found["devices"])
-    return {"devices": [line for line in lines if line is not None], "continuation": found["continuation"]}
+    device_ids, place = room.view.page_of(members.of_partition, after=query.after(room), limit=query.limit)
+    lines = (_line(room, name, device_id, document, standings) for device_id in device_ids)
+    return RolloutDevices([line for line in lines if line is not None], continuation_at(room, place))
 
 
 def _standings(document: RolloutDocument, tally: Tally) -> _Standings:
@@ -98,20 +125,22 @@ def _standings(document: RolloutDocument, tally: Tally) -> _Standings:
     return _Standings(by_state, reasons, as_sets(document.not_back))
 
 
-def _line(room: Room, name: str, device_id: str, document: RolloutDocument, standings: _Standings) -> JsonObject | None:
+def _line(
+    room: Room, name: str, device_id: str, document: RolloutDocument, standings: _Standings
+) -> RolloutDevice | None:
     assignment = room.view.assignment(device_id)
     if assignment is None:
         return None  # It was retired meanwhile.
     place = FleetSet.one(partition_of(device_id, room.log.partitions), assignment.ordinal)
     state = standings.state_of(place)
     is_live = document.results is msgspec.UNSET
-    return {
-        "deviceId": device_id,
-        "state": state,
-        "reason": _reason(room, name, device_id, state, standings.reason_of(place), is_live=is_live),
-        "notBack": next((why for why, devices in standings.not_back.items() if place & devices), None),
-        "runs": _runs(assignment),
-    }
+    return RolloutDevice(
+        device_id,
+        state,
+        _reason(room, name, device_id, state, standings.reason_of(place), is_live=is_live),
+        next((why for why, devices in standings.not_back.items() if place & devices), None),
+        RunningAssignment.of(assignment.row),
+    )
 
 
 def _reason(room: Room, name: str, device_id: str, state: str, reason: str | None, *, is_live: bool) -> str:
@@ -133,12 +162,3 @@ def failure_of(room: Room, device_id: str) -> str:
         if code not in {None, OK, NOT_RUNNING}:
             return f"{who} answered {code}{f': {text}' if text else ''}"
     return "a module is not as it should be"
-
-
-def _runs(assignment: Assignment) -> JsonObject:
-    row = assignment.row
-    return {
-        "standing": row.standing.value if row.was_assigned else "nothing",
-        "deployments": [layer.id for layer in row.stack],
-        "configuration": row.configuration,
-    }

@@ -18,7 +18,7 @@ from events.device.errors import DeviceNotFound
 from events.envelope import Envelope
 from events.fleet.deployments import deployment_of
 from events.fleet.outcome import Outcome
-from events.fleet.rows import NO_ROW, Row
+from events.fleet.rows import NO_ROW, Row, Standing
 from events.history.moment import Moment
 from events.log.device_documents import registered_device
 from events.log.errors import UnreadableFact
@@ -93,7 +93,7 @@ class DiffSides(AnswerBody):
 class DiffStanding(msgspec.Struct, frozen=True):
     """How devices stood, and what they ran."""
 
-    standing: str
+    standing: Standing
     layers: tuple[str, ...]
 
 
@@ -398,7 +398,7 @@ def _taken(numbers: Any, ordinals: Any) -> Any:
 
 
 def _standing(row: Row) -> DiffStanding:
-    return DiffStanding(row.standing.value, tuple(layer.id for layer in row.layers))
+    return DiffStanding(row.standing, tuple(layer.id for layer in row.layers))
 
 
 def _rows(room: Room, number: int) -> _Rows:

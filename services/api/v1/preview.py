@@ -1,6 +1,7 @@
 """`/v1/preview`, and `?preview=true` on every write: what would happen, who would be concerned, and the token to go on with."""
 
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -184,19 +185,7 @@ def _page(room: Room, outcome: Outcome, wanted: ListPage) -> DevicePage:
 
 def _answer(request: Request, room: Room, shown: Preview) -> PreviewAnswer:
     outcome, facts = shown.outcome, shown.facts.by_stream
-
-    def listed(name: str) -> PreviewList:
-        members = outcome.lists.get(name, {})
-        examples, _ = page_of_list(room.views, outcome, members, limit=EXAMPLES) if members else ([], None)
-        return PreviewList(name, sum(map(len, members.values())), examples)
-
-    def changed(change: Change) -> PreviewedChange:
-        found = differences(sections_of(change.before), sections_of(change.after))
-        more = max(0, len(found) - DIFFERENCES_MAX)
-        before, after = change.before.digest, change.after.digest
-        list_ = msgspec.structs.astuple(listed(change.name))
-        return PreviewedChange(*list_, change.module or None, before, after, found[:DIFFERENCES_MAX], more)
-
+    listed = functools.partial(_list, room, outcome)
     # Elsewhere, how much is written is about devices that a scoped caller does not reach.
     reached = {number for members in outcome.lists.values() for number, ordinals in members.items() if ordinals}
     return PreviewAnswer(
@@ -208,7 +197,7 @@ def _answer(request: Request, room: Room, shown: Preview) -> PreviewAnswer:
             PreviewedDeployment(name, *(listed(f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS))
             for name in outcome.deployment_ids
         ],
-        changes=list(map(changed, outcome.changes[:CHANGES_MAX])),
+        changes=[_change(change, listed(change.name)) for change in outcome.changes[:CHANGES_MAX]],
         more_changes=max(0, len(outcome.changes) - CHANGES_MAX),
         reasons=[
             PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"heldBack/{place}")))
@@ -229,6 +218,24 @@ def _answer(request: Request, room: Room, shown: Preview) -> PreviewAnswer:
         },
         token=shown.token,
         token_until=dt.datetime.fromtimestamp(shown.until / 1000, dt.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _list(room: Room, outcome: Outcome, name: str) -> PreviewList:
+    members = outcome.lists.get(name, {})
+    examples, _ = page_of_list(room.views, outcome, members, limit=EXAMPLES) if members else ([], None)
+    return PreviewList(name, outcome.count(name), examples)
+
+
+def _change(change: Change, devices: PreviewList) -> PreviewedChange:
+    found = differences(sections_of(change.before), sections_of(change.after))
+    return PreviewedChange(
+        *msgspec.structs.astuple(devices),
+        module=change.module or None,
+        before=change.before.digest,
+        after=change.after.digest,
+        differences=found[:DIFFERENCES_MAX],
+        more_differences=max(0, len(found) - DIFFERENCES_MAX),
     )
 
 

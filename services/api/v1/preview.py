@@ -17,7 +17,7 @@ from events.log.keys import name as stream_name
 from events.manifest.merge import Conflict, conflicts
 from events.preview.difference import Difference, differences
 from events.preview.errors import PreviewDiffers
-from events.preview.outcome import OF_DEPLOYMENTS, PLAIN, Change, Outcome, page_of_list, sections_of
+from events.preview.outcome import OF_DEPLOYMENTS, Change, Outcome, page_of_list, sections_of
 from events.producer.errors import Command
 from events.producer.readiness import document_of
 from events.readiness.check import check
@@ -189,10 +189,18 @@ def _answer(request: Request, room: Room, shown: Preview) -> PreviewAnswer:
     # Elsewhere, how much is written is about devices that a scoped caller does not reach.
     reached = {number for members in outcome.lists.values() for number, ordinals in members.items() if ordinals}
     return PreviewAnswer(
-        says(outcome),
-        not outcome.count("affected") and not facts,
-        sum(map(len, facts.values())),
-        *map(listed, PLAIN),
+        says=says(outcome),
+        changes_nothing=not outcome.count("affected") and not facts,
+        facts=sum(map(len, facts.values())),
+        affected=listed("affected"),
+        changed=listed("changed"),
+        reconfigured=listed("reconfigured"),
+        unmanaged=listed("unmanaged"),
+        managed=listed("managed"),
+        held_back=listed("heldBack"),
+        again=listed("again"),
+        registered=listed("registered"),
+        retired=listed("retired"),
         deployments=[
             PreviewedDeployment(name, *(listed(f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS))
             for name in outcome.deployment_ids
@@ -230,7 +238,9 @@ def _list(room: Room, outcome: Outcome, name: str) -> PreviewList:
 def _change(change: Change, devices: PreviewList) -> PreviewedChange:
     found = differences(sections_of(change.before), sections_of(change.after))
     return PreviewedChange(
-        *msgspec.structs.astuple(devices),
+        name=devices.name,
+        devices=devices.devices,
+        examples=devices.examples,
         module=change.module or None,
         before=change.before.digest,
         after=change.after.digest,

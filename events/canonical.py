@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-JsonScalar = str | int | float | bool | None
 Json = Any
 JsonObject = dict[str, Any]
 

@@ -6,8 +6,6 @@ from typing import Generic, TypeVar
 import msgspec
 from typing_extensions import override
 
-FLEET = "fleet"
-
 F = TypeVar("F")
 
 

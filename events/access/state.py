@@ -2,7 +2,6 @@
 
 import msgspec
 
-from events import canonical
 from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, SecretsRead, TokenIssued, TokenRevoked
 from events.canonical import JsonObject
 
@@ -44,13 +43,8 @@ def is_access(subject: str) -> bool:
     return subject.startswith((POLICY, TOKEN))
 
 
-def encode(document: AccessDocument) -> bytes:
-    """Canonical bytes of a document."""
-    return canonical.encode(document)
-
-
 def decode(subject: str, data: bytes) -> AccessDocument:
-    """Read what `encode` wrote."""
+    """Read a document's canonical bytes."""
     return _policies.decode(data) if subject.startswith(POLICY) else _tokens.decode(data)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from events.audit.fault import Fault, Kind
 from events.audit.seal import ENTRY_BYTES, Reached
+from events.log.entries import RawEntry, digest, genesis, link
 from events.log.errors import LogLostItsTail, SegmentDamaged, SegmentMissing
-from events.log.raw import RawEntry, RawStreams, digest, genesis, link
+from events.log.raw import RawStreams
 
 LOOK_AHEAD = 64
 """So far the place is looked for where what is found and what was sealed come together again."""

@@ -7,8 +7,9 @@ import msgspec
 from events.audit.search import Found, Order, Places, Range, Search, Searching, deployments_of, places_of
 from events.envelope import Vector
 from events.fleet.outcome import Outcome
+from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, name
-from events.log.raw import RawEntry, RawStreams, number_of
+from events.log.raw import RawStreams
 
 BRANCHES_MAX = 20
 """So many branches of one place are shown; the last one says how many more there are."""

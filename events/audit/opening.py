@@ -10,7 +10,8 @@ from events.audit.verify import Progress, Report, Span, verify
 from events.log.archive.holding import SEALER, Registered
 from events.log.connect import Client
 from events.log.depot import Depot
-from events.log.raw import RawStreams, stream_names
+from events.log.entries import stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.secrets.keyfile import read_key, read_or_create_key
 from events.settings import Settings

@@ -8,9 +8,10 @@ import structlog
 from events.audit.errors import SealsLost, SealsMoved, SealStands, SealUnreadable
 from events.audit.seal import ENTRY_BYTES, FIRST, Reached, Seal, SealKey, Signed, shortened
 from events.audit.seals import SealFiles, Seals
+from events.log.entries import digest, genesis, link
 from events.log.errors import DepotUnavailable, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
-from events.log.raw import RawStreams, digest, genesis, link
+from events.log.raw import RawStreams
 
 ENTRIES_MAX = 8192
 """A seal covers so many entries at most; more of them get several seals."""

@@ -9,9 +9,10 @@ from pyroaring import BitMap
 
 from events.audit.errors import PlaceInvalid, SearchInvalid
 from events.fleet.outcome import Outcome
+from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.kinds import OUTCOME
-from events.log.raw import RawEntry, RawStreams, number_of
+from events.log.raw import RawStreams
 from events.log.scan import Wanted, scan
 
 SCANNED_MAX = 200_000

@@ -12,7 +12,8 @@ from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, Sign
 from events.audit.seals import SealFiles, Seals
 from events.log.codec import position_of
 from events.log.connect import answering, entries_of
-from events.log.raw import RawStreams, key_of
+from events.log.entries import key_of
+from events.log.raw import RawStreams
 
 WINDOW_ENTRIES = 1 << 20
 """So many entries' shortened digests are held at a time."""

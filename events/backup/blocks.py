@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from events.backup.errors import BackupDamaged
-from events.log.raw import RawEntry
+from events.log.entries import RawEntry
 
 ENTRIES_MAX = 10_000
 BYTES_MAX = 8 << 20

@@ -22,12 +22,13 @@ from events.log.archive.notes import Made, archive_key, note, set_place
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering
 from events.log.depot import Depot
+from events.log.entries import RawEntry, digest, link, number_of
 from events.log.errors import UnreadableFact
 from events.log.facts import BlockResolved, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.opening import RESTORING
-from events.log.raw import RawEntry, RawStreams, digest, link, number_of
+from events.log.raw import RawStreams
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
 

@@ -18,10 +18,11 @@ from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holders_key, notes_of, place_of
 from events.log.connect import Client, answering, entries_of
 from events.log.depot import Depot
+from events.log.entries import RawEntry, digest, genesis, key_of, link, stream_names
 from events.log.errors import LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key
-from events.log.raw import BATCH_ENTRIES, RawEntry, RawStreams, digest, genesis, key_of, link, stream_names
+from events.log.raw import BATCH_ENTRIES, RawStreams
 from events.log.redis import RedisLog
 from events.secrets.port import Erased
 from events.secrets.redis import KEY as SECRETS

@@ -5,7 +5,6 @@ import base64
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from events import canonical
 from events.canonical import JsonObject
 from events.deployment.facts import (
     Admission,
@@ -67,13 +66,8 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(DeploymentDocument)
 
 
-def encode(document: DeploymentDocument) -> bytes:
-    """Canonical bytes of a document."""
-    return canonical.encode(document)
-
-
 def decode(data: bytes) -> DeploymentDocument:
-    """Read what `encode` wrote."""
+    """Read a document's canonical bytes."""
     return _decoder.decode(data)
 
 

@@ -14,10 +14,11 @@ from events.envelope import Envelope
 from events.event_text import text_of
 from events.fleet.deployments import deployment_of
 from events.log.codec import decode_entry
+from events.log.entries import RawEntry
 from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.keys import FLEET, name
 from events.log.port import Fact, Log
-from events.log.raw import RawEntry, RawStreams
+from events.log.raw import RawStreams
 from events.log.scan import Wanted, scan
 from events.rollout.facts import Counts, DevicesAdmitted, Evidence, RolloutCreated, RolloutDeleted, RolloutFact
 from events.rollout.sets import FleetSet

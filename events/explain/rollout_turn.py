@@ -2,10 +2,10 @@
 
 import msgspec
 
-from events.rollout import saying
+from events.rollout import rollout_text
 from events.rollout.plan import share_of
+from events.rollout.rollout_text import progress
 from events.rollout.state import RolloutDocument, State
-from events.rollout.words import progress
 from events.targeting.evaluate import TwinLike, evaluate
 from events.targeting.parse import parse
 from events.wording import counted
@@ -70,7 +70,7 @@ def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
     if not enabled:
         return "it is disabled, and a rollout admits enabled devices alone"
     if document.state not in {State.CREATED, State.RUNNING}:
-        return f"its rollout is {saying.standing(document)}"
+        return f"its rollout is {rollout_text.standing(document)}"
     parts = [f"its rollout has not come to it: {turn.waits}"]
     if turn.place is not None:
         parts.append(f"it is number {turn.place} of {turn.of} in the rollout's order")

@@ -13,8 +13,8 @@ from events.fleet.configuration import AGENT
 from events.log.keys import name as stream_name
 from events.manifest.document import Kind, by_module
 from events.manifest.merge import contributes
+from events.rollout.rollout_text import admission_text as admission
 from events.rollout.state import State
-from events.rollout.words import standing as admission
 from events.update.names import carried, is_carrier
 
 

@@ -8,10 +8,10 @@ import msgspec
 
 from events.device.times import time_text
 from events.history.errors import MomentAhead, MomentInvalid, MomentTooEarly
+from events.log.entries import number_of
 from events.log.errors import UnreadableFact
 from events.log.keys import FLEET, name
 from events.log.port import Log
-from events.log.raw import number_of
 
 _TIME = "time"
 _MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)

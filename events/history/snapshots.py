@@ -13,9 +13,9 @@ import structlog
 from events.envelope import Vector
 from events.history.errors import SnapshotDamaged, SnapshotGone
 from events.log.depot import Depot
+from events.log.entries import RawEntry, digest
 from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing
 from events.log.keys import FLEET, name
-from events.log.raw import RawEntry, digest
 from events.views.kept import Checkpoint, Kept
 
 _MAGIC = b"twinfold snapshot 3\n"

@@ -6,29 +6,10 @@ from events.log.archive.shelf import Shelf
 from events.log.connect import Client, answering, entries_of
 from events.log.entries import (
     RawEntry,
-    digest,
-    entry_bytes,
-    genesis,
     in_stream,
     key_of,
-    link,
-    number_of,
-    stream_names,
 )
 from events.log.errors import LogLostItsTail
-
-__all__ = [
-    "BATCH_ENTRIES",
-    "RawEntry",
-    "RawStreams",
-    "digest",
-    "entry_bytes",
-    "genesis",
-    "key_of",
-    "link",
-    "number_of",
-    "stream_names",
-]
 
 BATCH_ENTRIES = 1000
 

@@ -12,8 +12,6 @@ from events.manifest.problem import Problem, Severity
 from events.manifest.shape import hold, hold_at, join, open_problem
 from events.properties import DEPTH_MAX
 
-__all__ = ["content_problems", "problems", "section_problems", "validate"]
-
 
 def problems(content: Json) -> tuple[Problem, ...]:
     """All problems of a content of any kind, errors and warnings; empty when there is none.

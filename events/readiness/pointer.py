@@ -25,22 +25,6 @@ def names_of(path: str) -> list[str]:
     return [name.replace("~1", "/").replace("~0", "~") for name in path.split("/")[1:]]
 
 
-def value_at(document: Json, path: str) -> Json:
-    """What stands at a pointer.
-
-    Raises:
-        LookupError: nothing does.
-    """
-    for name in names_of(path):
-        if isinstance(document, dict):
-            document = document[name]
-        elif isinstance(document, list) and name.isdecimal():
-            document = document[int(name)]
-        else:
-            raise LookupError(path)
-    return document
-
-
 def overlap(one: Sequence[Operation], other: Sequence[Operation]) -> bool:
     """Whether two patches touch the same place, or one a place inside of the other's."""
     return any(_within(mine.path, theirs.path) or _within(theirs.path, mine.path) for mine in one for theirs in other)

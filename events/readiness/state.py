@@ -5,7 +5,6 @@ from typing import assert_never
 
 import msgspec
 
-from events import canonical
 from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
 from events.readiness.waiver import Waiver
 
@@ -34,13 +33,8 @@ class WaiverDocument(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(WaiverDocument)
 
 
-def encode(document: WaiverDocument) -> bytes:
-    """Canonical bytes of a document."""
-    return canonical.encode(document)
-
-
 def decode(data: bytes) -> WaiverDocument:
-    """Read what `encode` wrote."""
+    """Read a document's canonical bytes."""
     return _decoder.decode(data)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from events.rollout.plan import EVERY_DEVICE, PERCENT_MAX, Failure, Gate, OnFailure, Plan
-from events.rollout.saying import duration
+from events.rollout.times import duration
 from events.wording import counted
 
 

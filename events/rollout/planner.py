@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from events.rollout import saying
+from events.rollout import rollout_text
 from events.rollout.census import Census
 from events.rollout.cohort import first
 from events.rollout.facts import (
@@ -101,7 +101,7 @@ class _Turn:
         document = self._document
         if self._census.lagging:
             # What is not folded yet, or cannot be, could turn the scale.
-            return self._wait(saying.lagging(self._census.lagging))
+            return self._wait(rollout_text.lagging(self._census.lagging))
         if document.rollback_asked:
             return self._roll_back(document.reason, UNSET)
         if document.retry_asked:
@@ -117,7 +117,7 @@ class _Turn:
             case State.ROLLING_BACK:
                 return self._judge_rollback()
             case _:
-                return self._wait(saying.standing(document))
+                return self._wait(rollout_text.standing(document))
 
     def _to_retry(self) -> FleetSet:
         census = self._census
@@ -136,18 +136,18 @@ class _Turn:
     def _open_next(self) -> RolloutFact | None:
         number = self._document.phase + 1
         if number == len(self._plan.phases):
-            return RolloutCompleted(self._evidence, saying.completed(self.tally))
+            return RolloutCompleted(self._evidence, rollout_text.completed(self.tally))
         if self._plan.phases[number].approval and number not in self._document.approved:
             if number and (why := self._failure()):
                 return self._fail(why)
-            return self._wait(saying.approval(number, self._plan))
+            return self._wait(rollout_text.approval(number, self._plan))
         condition, windows = self._plan.phases[number].condition, self._plan.windows
         target = self._census.target
         if not target or (condition is not None and not target & self._census.where(condition)):
-            return self._wait(saying.nobody(number, self._plan))
+            return self._wait(rollout_text.nobody(number, self._plan))
         if windows and closes_at(windows, self._now) is None:
             # Its time limit begins when somebody can be admitted.
-            return self._wait(saying.shut(number, self._plan, opens_at(windows, self._now), self._now))
+            return self._wait(rollout_text.shut(number, self._plan, opens_at(windows, self._now), self._now))
         waits = number == 0 and self._plan.joiners is Joiners.END
         return PhaseOpened(number, self._evidence, target.devices() if waits else UNSET)
 
@@ -171,7 +171,7 @@ class _Turn:
         """What follows while the rollout is paused by an unreachable gate: more devices may fail, and its time may run out."""
         if why := self._failure() or self._timed_out():
             return self._fail(why)
-        return self._wait(saying.standing(self._document))
+        return self._wait(rollout_text.standing(self._document))
 
     def _wanted(self) -> FleetSet:
         """Whom the open phase is for, and who is not admitted yet."""
@@ -202,16 +202,18 @@ class _Turn:
     def _admit(self, wanted: FleetSet) -> RolloutFact | None:
         windows = self._plan.windows
         if windows and closes_at(windows, self._now) is None:
-            return self._wait(self._sentence(saying.window(opens_at(windows, self._now), windows[0].zone, self._now)))
+            return self._wait(
+                self._sentence(rollout_text.window(opens_at(windows, self._now), windows[0].zone, self._now))
+            )
         some = self._spread_out(wanted)
         if not some:
-            return self._wait(self._sentence(saying.spread(self._plan)))
+            return self._wait(self._sentence(rollout_text.spread(self._plan)))
         allowance = self._allowance()
         if allowance is not None and allowance < len(some):
             if not allowance:
-                return self._wait(self._sentence(saying.rate(self._plan)))
+                return self._wait(self._sentence(rollout_text.rate(self._plan)))
             some = first(some, allowance, self._order, self._census.order())
-        reason = saying.admitted(self._document, len(some), len(wanted) - len(some))
+        reason = rollout_text.admitted(self._document, len(some), len(wanted) - len(some))
         return DevicesAdmitted(self._document.phase, some.devices(), len(some), reason, self._census.vectors)
 
     def _spread_out(self, wanted: FleetSet) -> FleetSet:
@@ -250,8 +252,8 @@ class _Turn:
             return SoakBegan(self._evidence)
         left = document.soak_at + gate.soak_seconds * _SECOND_MS - self._now
         if gate.soak_seconds and left > 0:
-            return self._wait(self._sentence(saying.soak(left)))
-        return PhasePassed(document.phase, self._sentence(saying.passed(gate)), self._evidence)
+            return self._wait(self._sentence(rollout_text.soak(left)))
+        return PhasePassed(document.phase, self._sentence(rollout_text.passed(gate)), self._evidence)
 
     def _miss(self) -> RolloutFact | None:
         if self._document.soak_at:
@@ -260,7 +262,7 @@ class _Turn:
 
     def _timed_out(self) -> str:
         left = self._left()
-        return saying.phase_timeout(self._gate) if left is not None and left <= 0 else ""
+        return rollout_text.phase_timeout(self._gate) if left is not None and left <= 0 else ""
 
     def _left(self) -> int | None:
         """How long the open phase may take yet; `None` where it has no limit."""
@@ -283,7 +285,7 @@ class _Turn:
         failure, failed, counted = self._plan.failure, len(self.tally.failed), len(self.tally.counted)
         reached = failure.is_reached(failed=failed, counted=counted)
         if reached and self.tally.answered >= min(failure.answered_min, counted):
-            return saying.failed(failure, self.tally.counts)
+            return rollout_text.failed(failure, self.tally.counts)
         return ""
 
     def _out_of_reach(self) -> str:
@@ -293,7 +295,7 @@ class _Turn:
         # A device that failed may still recover, as long as it has time.
         hopeful = len(tally.waited) + len(recent & (tally.failed - tally.timed_out))
         if tally.succeeded + hopeful < self._required():
-            return saying.out_of_reach(self._plan.required_percent(self._gate), tally.counts)
+            return rollout_text.out_of_reach(self._plan.required_percent(self._gate), tally.counts)
         return ""
 
     def _fail(self, why: str) -> RolloutFact:
@@ -345,12 +347,14 @@ class _Turn:
         }
         not_back = record_of(by_reason)
         if self._plan.failure.is_reached(failed=len(failed), counted=counts.counted):
-            why = saying.rollback_failed(counts)
+            why = rollout_text.rollback_failed(counts)
             return RollbackEnded(succeeded=False, reason=why, evidence=evidence, not_back=not_back)
         if waited:
-            return self._wait(saying.rolling_back(document, counts))
+            return self._wait(rollout_text.rolling_back(document, counts))
         succeeded = not failed and not back.unmanaged
-        reason = saying.rolled_back(counts) if succeeded else saying.rollback_failed(counts, len(back.unmanaged))
+        reason = (
+            rollout_text.rolled_back(counts) if succeeded else rollout_text.rollback_failed(counts, len(back.unmanaged))
+        )
         return RollbackEnded(succeeded=succeeded, reason=reason, evidence=evidence, not_back=not_back)
 
     def _late_since(self, at: int) -> bool:
@@ -359,9 +363,9 @@ class _Turn:
 
     def _sentence(self, rest: str) -> str:
         left = self._left()
-        limit = "" if left is None or left <= 0 else saying.until_timeout(left)
+        limit = "" if left is None or left <= 0 else rollout_text.until_timeout(left)
         required = self._plan.required_percent(self._gate)
-        return saying.phase(self._document, required, self.tally.counts, *(one for one in (rest, limit) if one))
+        return rollout_text.phase(self._document, required, self.tally.counts, *(one for one in (rest, limit) if one))
 
 
 def order_of(name: str, document: RolloutDocument) -> str:

@@ -6,7 +6,6 @@ from typing import assert_never
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from events import canonical
 from events.rollout.facts import (
     Devices,
     DevicesAdmitted,
@@ -162,18 +161,8 @@ def subject_of(deployment_id: str) -> str:
     return ROLLOUT + deployment_id
 
 
-def is_rollout(subject: str) -> bool:
-    """Whether a subject of the fleet's stream is a rollout."""
-    return subject.startswith(ROLLOUT)
-
-
-def encode(document: RolloutDocument) -> bytes:
-    """Canonical bytes of a document."""
-    return canonical.encode(document)
-
-
 def decode(data: bytes) -> RolloutDocument:
-    """Read what `encode` wrote."""
+    """Read a document's canonical bytes."""
     return _decoder.decode(data)
 
 

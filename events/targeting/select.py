@@ -100,13 +100,8 @@ def _comparison(index: IndexReader, path: Path, op: Op, literal: Literal, everyo
             return index.ordered(path, op, literal) & everyone
 
 
-def select_true(condition: Condition, index: IndexReader, within: BitMap | None = None) -> BitMap:
-    """For whom a condition is true, among `within` or everyone."""
-    return compile_true(condition)(index, within)
-
-
 def compile_true(condition: Condition) -> SelectTrue:
-    """`select_true` with the condition taken apart beforehand: what is done for every deployment and every batch."""
+    """For whom a condition is true, taken apart beforehand: what is done for every deployment and every batch."""
     match condition:
         case Comparison(path, Op.EQ, literal):
             return lambda index, within: index.equal(path, literal) & (index.everyone() if within is None else within)

@@ -6,7 +6,6 @@ from typing import assert_never
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from events import canonical
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.targeting.tree import printed_literal
@@ -114,18 +113,13 @@ def condition_of_group(group: str, document: GroupDocument | None) -> str:
     return f"{GROUP_TAG} = {printed_literal(group)}"
 
 
-def encode(document: UpdateDocument | GroupDocument) -> bytes:
-    """Canonical bytes of a document."""
-    return canonical.encode(document)
-
-
 def decode_update(data: bytes) -> UpdateDocument:
-    """Read what `encode` wrote of an update."""
+    """Read an update's canonical bytes."""
     return _updates.decode(data)
 
 
 def decode_group(data: bytes) -> GroupDocument:
-    """Read what `encode` wrote of a group."""
+    """Read a group's canonical bytes."""
     return _groups.decode(data)
 
 

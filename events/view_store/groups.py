@@ -13,7 +13,7 @@ from events.log.keys import FLEET
 from events.log.port import Log
 from events.query.conditions import expression_of
 from events.query.parse import parse as parse_query
-from events.rollout import saying
+from events.rollout import rollout_text
 from events.rollout import state as rollout_state
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument
@@ -129,7 +129,7 @@ class Carried(msgspec.Struct, frozen=True, eq=False):
         back = self.back
         if back is not None:
             return back.deployment.update.text
-        return "" if self.rollout is None else saying.back_to(self.rollout)
+        return "" if self.rollout is None else rollout_text.back_to(self.rollout)
 
 
 _STATES = {

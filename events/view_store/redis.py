@@ -11,8 +11,9 @@ from redis.exceptions import NoScriptError
 from events import canonical
 from events.log.codec import RECORDED
 from events.log.connect import Client, answering
+from events.log.entries import RawEntry
 from events.log.keys import key, name
-from events.log.raw import RawEntry, RawStreams
+from events.log.raw import RawStreams
 from events.view_store.archived_outcomes import kept_key, kept_of
 from events.view_store.port import Blocked, DeviceKept, Selection
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes

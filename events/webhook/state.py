@@ -4,7 +4,6 @@ from typing import assert_never
 
 import msgspec
 
-from events import canonical
 from events.canonical import JsonObject
 from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
 
@@ -34,13 +33,8 @@ class WebhookDocument(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(WebhookDocument)
 
 
-def encode(document: WebhookDocument) -> bytes:
-    """Canonical bytes of a document."""
-    return canonical.encode(document)
-
-
 def decode(data: bytes) -> WebhookDocument:
-    """Read what `encode` wrote."""
+    """Read a document's canonical bytes."""
     return _decoder.decode(data)
 
 

@@ -12,10 +12,10 @@ from events.audit.errors import SealUnreadable
 from events.audit.log_time import ahead_ms
 from events.audit.seals import Seals
 from events.log.checks import why_not_writable
+from events.log.entries import stream_names
 from events.log.errors import LogError
 from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET, name
-from events.log.raw import stream_names
 from events.notification.deliveries import Deliveries, begun
 from events.notification.feed import Feed
 from events.notification.positions import lag

@@ -19,9 +19,10 @@ from events.log.archive.moving import Moved, Mover, Waiting
 from events.log.archive.notes import notes_of, place_of
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
+from events.log.entries import stream_names
 from events.log.errors import LogError, LogUnavailable
 from events.log.opening import open_log
-from events.log.raw import RawStreams, stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.rich_console import console

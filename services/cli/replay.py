@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from events.log.entries import number_of
 from events.log.keys import FLEET, name
-from events.log.raw import number_of
 from events.settings import environment_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, moment
 from services.cli.log_place import log_settings

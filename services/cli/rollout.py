@@ -12,8 +12,7 @@ from rich.text import Text
 
 from events.device.times import time_text
 from events.rich_console import console
-from events.rollout.saying import duration
-from events.rollout.words import DurationUnreadable, read_duration
+from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import say
 from services.cli.client import (
     Api,

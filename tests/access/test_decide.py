@@ -21,7 +21,8 @@ from events.access.errors import (
 )
 from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, TokenIssued, TokenRevoked
 from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right, with_implied
-from events.access.state import AccessDocument, PolicyDocument, TokenDocument, decode, encode, evolve, is_access
+from events.access.state import AccessDocument, PolicyDocument, TokenDocument, decode, evolve, is_access
+from events.canonical import encode
 
 FIRST: Any = {"$secret": "0"}
 SECOND: Any = {"$secret": "1"}

@@ -13,9 +13,9 @@ from events.log.archive.holding import Registered
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
+from events.log.entries import stream_names
 from events.log.opening import initialise
 from events.log.port import Proposed
-from events.log.raw import stream_names
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import flush

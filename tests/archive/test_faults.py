@@ -9,8 +9,9 @@ import pytest
 from events.log.archive.notes import notes_of
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
+from events.log.entries import entry_bytes, stream_names
 from events.log.failpoints import VARIABLE, FailPoint
-from events.log.raw import RawStreams, entry_bytes, stream_names
+from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.archive.streams import seal_all

@@ -24,9 +24,10 @@ from events.log.archive.notes import note, notes_of, place_of
 from events.log.archive.segment import Writer
 from events.log.archive.verifying import faults
 from events.log.depot import Depot
+from events.log.entries import entry_bytes, genesis, stream_names
 from events.log.errors import ArchiveElsewhere, UnreadableFact
 from events.log.keys import key, partition_of
-from events.log.raw import RawStreams, entry_bytes, genesis, stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.notification.archiving import open_mover
 from events.producer.secrecy import LazyVault

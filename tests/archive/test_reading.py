@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from events.log.entries import entry_bytes
 from events.log.errors import LogLostItsTail
 from events.log.facts import LOG_SUBJECT, BlockResolved
 from events.log.keys import FLEET, key
 from events.log.opening import initialise, open_log
 from events.log.port import Proposed
-from events.log.raw import RawStreams, entry_bytes
+from events.log.raw import RawStreams
 from events.log.reader import Reader
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis

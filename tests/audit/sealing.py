@@ -8,7 +8,7 @@ from redis import Redis
 
 from events.audit.opening import open_sealer
 from events.audit.sealer import Sealer
-from events.log.raw import key_of
+from events.log.entries import key_of
 from events.settings import Settings, read_settings
 from tests.workers.system import System, join
 

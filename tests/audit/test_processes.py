@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from events.audit.opening import public_key, verify_log
 from events.audit.seals import Seals
+from events.log.entries import stream_names
 from events.log.failpoints import VARIABLE, FailPoint
-from events.log.raw import RawStreams, stream_names
+from events.log.raw import RawStreams
 from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting

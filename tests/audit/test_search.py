@@ -14,7 +14,8 @@ from events.envelope import Principal
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
-from events.log.raw import RawStreams, stream_names
+from events.log.entries import stream_names
+from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 

@@ -19,7 +19,7 @@ from events.audit.verify import Report, Span
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
-from events.log.raw import key_of
+from events.log.entries import key_of
 from events.secrets.keyfile import read_key
 from services.embedded_redis import EmbeddedRedis
 from tests.audit.sealing import Entry, entries, fill, replace_seals, sealer_of, settings_of, write_again

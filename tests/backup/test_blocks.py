@@ -8,7 +8,7 @@ import pytest
 
 from events.backup.blocks import UNPACKED_BYTES_MAX, Record, pack, pack_records, unpack, unpack_records
 from events.backup.errors import BackupDamaged
-from events.log.raw import RawEntry
+from events.log.entries import RawEntry
 
 ENTRIES = [RawEntry(7, {b"type": b"X", b"data": b"\xff"}), RawEntry(8, {})]
 MEGABYTE = 1 << 20

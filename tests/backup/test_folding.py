@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from events.backup.folding import Folding
-from events.log.raw import RawEntry
+from events.log.entries import RawEntry
 
 
 def _entry(position: int, kind: str, data: bytes, *, version: int = 1, subject: str = "d0") -> RawEntry:

@@ -26,12 +26,13 @@ from events.device.facts import TwinPatched
 from events.envelope import Principal
 from events.fleet.outcome import Outcome
 from events.log.depot import Depot
+from events.log.entries import stream_names
 from events.log.errors import LogRestoring
 from events.log.failpoints import FailPoint, observers
 from events.log.keys import FLEET, key, name, partition_of
 from events.log.opening import initialise, open_log
 from events.log.port import Proposed
-from events.log.raw import RawStreams, stream_names
+from events.log.raw import RawStreams
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretErased
 from events.secrets.redis import RedisSecretStore

@@ -12,8 +12,9 @@ from events.audit.opening import open_sealer, public_key, verify_log
 from events.audit.seals import SEALS
 from events.envelope import Principal
 from events.log.archive.notes import holders_key
+from events.log.entries import stream_names
 from events.log.opening import initialise
-from events.log.raw import RawStreams, stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.settings import Settings, read_settings
 from tests.benchmarks.measuring import Figure, at_least, seconds_of

@@ -4,6 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.canonical import encode
 from events.deployment.facts import (
     AdmissionChanged,
     Admitted,
@@ -17,7 +18,7 @@ from events.deployment.facts import (
     NotStarted,
     Schedule,
 )
-from events.deployment.state import DeploymentDocument, decode, encode, etag_of, evolve
+from events.deployment.state import DeploymentDocument, decode, etag_of, evolve
 from tests.deployment.given import folded, standing
 from tests.manifest.contents import content, layer, module
 

@@ -4,7 +4,7 @@ import pytest
 
 from events.explain.rollout_turn import Order, turn, turn_text
 from events.explain.verdict import Twin
-from events.rollout import saying
+from events.rollout import rollout_text
 from events.rollout.plan import Phase, Plan
 from events.rollout.state import State
 from tests.rollout.given import in_state
@@ -28,7 +28,7 @@ PLAN = Plan((Phase(count=2), Phase(percent=50, approval=True), Phase(condition="
 )
 def test_a_device_comes_with_the_first_phase_that_reaches_it(order: Order | None, comes: int, sentence: str) -> None:
     document = in_state(State.RUNNING, PLAN)
-    waits = saying.approval(1, PLAN)
+    waits = rollout_text.approval(1, PLAN)
     found = turn(document, LATE, enabled=True, order=order, waits=waits)
     assert found.comes_with == comes
     said = turn_text(found, document, enabled=True)

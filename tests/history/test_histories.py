@@ -28,9 +28,10 @@ from events.history.snapshots import Snapshots
 from events.history.views_at import PastPartitions
 from events.log.depot import Depot
 from events.log.documents import encoded
+from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.log.raw import RawEntry, RawStreams, number_of
+from events.log.raw import RawStreams
 from events.view_store.memory import MemoryViewStore
 from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept
 from tests.producer.logs import producer

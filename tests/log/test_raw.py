@@ -8,11 +8,12 @@ from redis import Redis
 from events.device.facts import DeviceRegistered, TwinPatched
 from events.envelope import Principal
 from events.log.depot import Depot
+from events.log.entries import RawEntry, digest, genesis, key_of, link, number_of, stream_names
 from events.log.errors import DepotUnavailable, LogLostItsTail
 from events.log.keys import key
 from events.log.opening import initialise
 from events.log.port import Proposed
-from events.log.raw import RawEntry, RawStreams, digest, genesis, key_of, link, number_of, stream_names
+from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.log.subjects import facts_of
 from services.embedded_redis import EmbeddedRedis

@@ -6,8 +6,6 @@ import pytest
 
 from events.manifest.document import (
     DEVICE,
-    ROUTE_PRIORITY_DEFAULT,
-    STARTUP_ORDER_DEFAULT,
     Kind,
     by_module,
     content_of,
@@ -15,10 +13,8 @@ from events.manifest.document import (
     in_modern_form,
     is_layered,
     kind_of,
-    read_agent,
-    read_hub,
 )
-from tests.manifest.contents import agent, content, hub, layer, module
+from tests.manifest.contents import agent, content, layer, module
 
 
 def test_a_content_is_found_bare_and_in_a_wrapper() -> None:
@@ -87,51 +83,6 @@ def test_a_content_for_devices_own_twins_is_neither_a_base_nor_a_layer() -> None
     assert not is_layered(own)
     assert by_module(own) == {DEVICE: {"properties.desired.x": 1}}
     assert by_module(content()) == content()["modulesContent"]
-
-
-def test_an_agent_section_is_read_with_the_agents_defaults() -> None:
-    section = agent(
-        modules={
-            "plain": {"type": "docker", "status": "stopped", "restartPolicy": "never", "settings": {"image": " a "}},
-            "full": module(
-                "b:1",
-                version="2",
-                startupOrder=3,
-                imagePullPolicy="never",
-                env={"A": {"value": 1}, "B": {"value": {"$secret": "s"}}},
-                settings={"image": "b:1", "createOptions": '{"a"', "createOptions01": ":1}"},
-            ),
-        },
-        runtime={
-            "type": "docker",
-            "settings": {
-                "registryCredentials": {
-                    "r": {"address": "r.example.com", "username": "u", "password": {"$secret": "p"}}
-                }
-            },
-        },
-    )
-    read = read_agent(section)
-    assert read.schema_version == "1.1"
-    assert read.registries["r"].password == {"$secret": "p"}
-    plain, full = read.modules["plain"], read.modules["full"]
-    assert (plain.image, plain.status, plain.restart_policy) == ("a:latest", "stopped", "never")
-    assert (plain.startup_order, plain.create_options, plain.env) == (STARTUP_ORDER_DEFAULT, "", {})
-    assert (full.version, full.startup_order, full.image_pull_policy) == ("2", 3, "never")
-    assert full.create_options == '{"a":1}'
-    assert full.env == {"A": 1, "B": {"$secret": "s"}}
-    assert read.system_modules["edgeAgent"].startup_order == 0
-    assert read.system_modules["edgeAgent"].restart_policy == "always"
-    assert read.system_modules["edgeHub"].startup_order == STARTUP_ORDER_DEFAULT
-
-
-def test_a_hub_section_is_read_with_the_hubs_defaults() -> None:
-    read = read_hub(
-        hub(routes={"a": "FROM /* INTO $upstream", "b": {"route": "FROM /b INTO $upstream", "priority": 2}})
-    )
-    assert read.routes["a"].priority == ROUTE_PRIORITY_DEFAULT
-    assert (read.routes["b"].priority, read.routes["b"].time_to_live_seconds) == (2, 0)
-    assert read.store_and_forward.time_to_live_seconds == 7200
 
 
 def test_the_desired_status_names_every_module_and_the_agent_always_runs() -> None:

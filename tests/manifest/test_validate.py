@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from events.manifest.document import content_of
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import edge_content_problems
+from events.manifest.hub_rules import content_problems, edge_content_problems
 from events.manifest.merge import merge
 from events.manifest.problem import Problem, Severity
-from events.manifest.validate import content_problems, problems, validate
+from events.manifest.validate import problems, validate
 from tests.manifest.contents import agent, content, hub, layer, module
 from tests.manifest.values import anything
 

@@ -15,9 +15,9 @@ from events.log.memory import MemoryLog
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import KeyFileOfAnotherLog
 from events.secrets.keyfile import load_or_create
-from events.secrets.memory import MemorySecretStore
 from events.secrets.vault import Vault
 from tests.producer.logs import ADA
+from tests.secrets.memory import MemorySecretStore
 
 
 class CountingStore(MemorySecretStore):

@@ -26,9 +26,9 @@ from events.log.memory import MemoryLog
 from events.producer.errors import NoVault
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretNotFound
-from events.secrets.memory import MemorySecretStore
 from tests.manifest.contents import agent, content, layer, module
 from tests.producer.logs import Bell, FlakyLog, RacingLog, all_facts, producer
+from tests.secrets.memory import MemorySecretStore
 
 
 def tags(log: MemoryLog, name: str) -> Any:

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterable
 
 from events.canonical import Json
-from events.readiness.pointer import Operation, names_of, value_at
+from events.readiness.pointer import Operation, names_of
 
 
 def patched(document: Json, operations: Iterable[Operation]) -> Json:
@@ -25,3 +25,19 @@ def patched(document: Json, operations: Iterable[Operation]) -> Json:
         else:
             holder[name] = copy.deepcopy(operation.value)
     return changed
+
+
+def value_at(document: Json, path: str) -> Json:
+    """What stands at a pointer.
+
+    Raises:
+        LookupError: nothing does.
+    """
+    for name in names_of(path):
+        if isinstance(document, dict):
+            document = document[name]
+        elif isinstance(document, list) and name.isdecimal():
+            document = document[int(name)]
+        else:
+            raise LookupError(path)
+    return document

@@ -6,7 +6,7 @@ import pytest
 
 from events.readiness.catalogue import RULES
 from events.readiness.check import fixes
-from events.readiness.pointer import Operation, names_of, overlap, pointer, value_at
+from events.readiness.pointer import Operation, names_of, overlap, pointer
 from events.readiness.subject import Subject, read_document
 from tests.readiness.examples import EXAMPLES, LONG
 from tests.readiness.manifests import (
@@ -22,7 +22,7 @@ from tests.readiness.manifests import (
     subject,
     temp,
 )
-from tests.readiness.patching import patched
+from tests.readiness.patching import patched, value_at
 
 FIXING = [rule.id for rule in RULES if rule.fixes]
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from events.readiness.catalogue import RULES
-from events.readiness.pointer import value_at
 from events.readiness.rule import LooksAt, Rule
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import (
@@ -21,6 +20,7 @@ from tests.readiness.manifests import (
     subject,
     temp,
 )
+from tests.readiness.patching import value_at
 
 BY_PROGRAM = [rule.id for rule in RULES if rule.looks_at is not LooksAt.NOTHING]
 

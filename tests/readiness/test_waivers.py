@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from events.canonical import encode as encode_json
+from events.canonical import encode
 from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
 from events.readiness.decider import check, decide, subject_of
 from events.readiness.errors import WaiverInvalid, WaiverNotFound
 from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
-from events.readiness.state import WaiverDocument, decode, encode, evolve
+from events.readiness.state import WaiverDocument, decode, evolve
 from events.readiness.waiver import Waiver
 
 END = dt.date(2027, 3, 31)
@@ -95,4 +95,4 @@ def test_a_waiver_is_a_subject_of_its_own_and_no_deployment() -> None:
 
 
 def test_the_last_day_is_a_date_and_not_a_time() -> None:
-    assert b'"until":"2027-03-31"' in encode_json(GRANTED)
+    assert b'"until":"2027-03-31"' in encode(GRANTED)

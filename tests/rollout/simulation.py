@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from events import canonical
 from events.deployment.commands import CreateDeployment
 from events.deployment.facts import NotStarted
 from events.device.commands import PatchTags, RegisterDevice
@@ -179,7 +180,7 @@ class Simulation:
         subject, before = rollout_state.subject_of(name), self.document(name)
         after = rollout_state.evolve(before, fact, version=before.version + 1, at=self.now)
         assert after is not None
-        proposed = Proposed(subject, before.version, fact, ((subject, rollout_state.encode(after)),))
+        proposed = Proposed(subject, before.version, fact, ((subject, canonical.encode(after)),))
         self.log.append([proposed], command_id=command_id, by=Principal.parse("system:scheduler"), at=self.now)
 
     def facts(self, name: str) -> Sequence[RolloutFact]:

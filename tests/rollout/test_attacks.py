@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pyroaring import BitMap
 
+from events.canonical import encode
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.facts import NotStarted
 from events.device.commands import PatchTags, RegisterDevice, UpdateDevice
@@ -16,7 +17,7 @@ from events.rollout.errors import RolloutForbidden
 from events.rollout.facts import DevicesAdmitted, DevicesRetried, RolloutCreated
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Spread, Window
 from events.rollout.sets import FleetSet
-from events.rollout.state import State, encode, evolve
+from events.rollout.state import State, evolve
 from events.rollout.windows import closes_at
 from events.update.names import carrier_of
 from events.view_store.memory import MemoryViewStore

@@ -13,7 +13,7 @@ from events.rollout.decider import PHASES_MAX, check
 from events.rollout.facts import Devices, DevicesAdmitted, RollbackBegan
 from events.rollout.plan import Failure, Gate, Offline, Phase, Plan, Rate, Window
 from events.rollout.planner import LATE, NOT_ANSWERED, NOTHING_ELSE, SILENT, Judgement, judge
-from events.rollout.saying import standing as said_of
+from events.rollout.rollout_text import standing as said_of
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import BATCHES_BYTES_MAX, State
 from events.rollout.windows import MINUTES_MAX, check_window

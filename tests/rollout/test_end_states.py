@@ -13,7 +13,7 @@ from events.rollout.errors import RolloutForbidden
 from events.rollout.facts import Devices, PhasePassed, Results, RolloutAborted
 from events.rollout.plan import Failure, Gate, OnFailure, Phase, Plan
 from events.rollout.planner import NOT_WELL_BACK, NOTHING_ELSE
-from events.rollout.saying import standing
+from events.rollout.rollout_text import standing
 from events.rollout.sets import FleetSet
 from events.rollout.state import State
 from events.rollout.tally import (

@@ -12,8 +12,8 @@ from events.deployment.commands import CreateDeployment
 from events.log.keys import FLEET
 from events.rollout.facts import DevicesAdmitted, Evidence
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Rate, Spread, Window
-from events.rollout.saying import duration
 from events.rollout.state import subject_of
+from events.rollout.times import duration
 from tests.rollout.simulation import MINUTE, START, Simulation
 from tests.workers.system import base
 

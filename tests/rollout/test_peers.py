@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from events.canonical import encode
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.facts import AdmissionChanged, DeploymentDeleted, Everyone, Schedule
-from events.deployment.state import decode, encode, evolve
+from events.deployment.state import decode, evolve
 from events.device.commands import PatchTags, RegisterDevice, UpdateDevice
 from events.envelope import Principal
 from events.log.port import Proposed

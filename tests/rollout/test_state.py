@@ -7,6 +7,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
+from events.canonical import encode
 from events.rollout.facts import (
     DevicesRetried,
     PhaseApproved,
@@ -27,16 +28,7 @@ from events.rollout.facts import (
     SoakBroken,
 )
 from events.rollout.sets import NOBODY, FleetSet
-from events.rollout.state import (
-    BATCHES_MAX,
-    Batch,
-    RolloutDocument,
-    State,
-    decode,
-    encode,
-    is_rollout,
-    subject_of,
-)
+from events.rollout.state import BATCHES_MAX, Batch, RolloutDocument, State, decode, subject_of
 from tests.rollout.given import ADA, BOB, EVIDENCE, PLAN, admitted, created, devices, folded, in_state, standing
 
 OPENED = (created(), RolloutStarted(), PhaseOpened(0, EVIDENCE))
@@ -131,8 +123,6 @@ def test_the_scheduler_has_to_do_with_what_moves_by_itself_and_with_what_was_ask
 
 def test_the_subject_of_a_rollout_is_no_deployments() -> None:
     assert subject_of("prod") == "rollout:prod"
-    assert is_rollout("rollout:prod")
-    assert not is_rollout("prod")
 
 
 def test_a_batch_holds_a_time_and_devices() -> None:

@@ -3,9 +3,8 @@
 import pytest
 
 from events.rollout.plan import Window
-from events.rollout.saying import moment
+from events.rollout.times import moment, read_time
 from events.rollout.windows import closes_at, opens_at
-from events.rollout.words import read_time
 
 BERLIN = "Europe/Berlin"
 NIGHTLY = Window("0 22 * * *", BERLIN, 240)

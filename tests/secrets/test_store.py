@@ -7,12 +7,12 @@ import pytest
 from redis import Redis
 
 from events.secrets.errors import SecretErased, SecretExists, SecretNotFound, SecretsUnavailable
-from events.secrets.memory import MemorySecretStore
 from events.secrets.port import Erased, SecretStore
 from events.secrets.redis import KEY as REDIS_KEY
 from events.secrets.redis import RedisSecretStore
 from events.secrets.sealing import rewrap, seal
 from services.embedded_redis import EmbeddedRedis
+from tests.secrets.memory import MemorySecretStore
 from tests.secrets.samples import KEY, OTHER_KEY, PASSWORD, TOKEN
 from tests.servers import BACKENDS, flush
 

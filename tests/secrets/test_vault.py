@@ -4,9 +4,10 @@ import msgspec
 import pytest
 from typing_extensions import override
 
+from events.canonical import encode
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.decider import check, decide
-from events.deployment.state import encode, evolve
+from events.deployment.state import evolve
 from events.envelope import Principal
 from events.log.codec import encode_fact
 from events.log.keys import FLEET
@@ -21,11 +22,11 @@ from events.secrets.errors import (
     SecretTampered,
     SecretTextInvalid,
 )
-from events.secrets.memory import MemorySecretStore
 from events.secrets.references import references
 from events.secrets.sealing import Sealed
 from events.secrets.vault import Vault
 from tests.manifest.contents import agent, content, module
+from tests.secrets.memory import MemorySecretStore
 from tests.secrets.samples import (
     KEY,
     OTHER_KEY,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from events.access.errors import OutOfScope
 from events.access.scope import Scope
+from events.canonical import encode as encode_rollout
 from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.facts import Ended, Everyone, Kept, NotStarted
@@ -19,7 +20,6 @@ from events.rollout.commands import AbortRollout, PauseRollout, ResumeRollout, R
 from events.rollout.facts import Counts, Evidence, RolloutCompleted, RolloutFact
 from events.rollout.plan import Failure, OnFailure, Phase, Plan
 from events.rollout.state import State as RolloutState
-from events.rollout.state import encode as encode_rollout
 from events.rollout.state import evolve as evolve_rollout
 from events.rollout.state import subject_of as rollout_subject
 from events.update.commands import (

@@ -7,6 +7,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from events import Producer
+from events.canonical import encode
 from events.envelope import Principal
 from events.log.kinds import GUARDED_KINDS, KINDS
 from events.log.memory import MemoryLog
@@ -16,7 +17,7 @@ from events.webhook.decider import check, decide, subject_of
 from events.webhook.errors import WebhookInvalid, WebhookNotFound
 from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
 from events.webhook.signing import headers, key_of, secret_of
-from events.webhook.state import WebhookDocument, decode, encode, evolve
+from events.webhook.state import WebhookDocument, decode, evolve
 
 URL = "https://hooks.example/twinfold"
 SECRET: Any = {"$secret": "0"}

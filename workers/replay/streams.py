@@ -1,5 +1,6 @@
 """One stream of the log folded again and held against what is recorded of it."""
 
+import contextlib
 import itertools
 import resource
 import time
@@ -79,7 +80,6 @@ class Replay:
         self._log, self._recorded, self._views, self._upto = log, recorded, views, upto
         self._snapshots = snapshots
         self._fleet = FleetFacts(log)
-        self._fleet_stopped: UnreadableFact | LogLostItsTail | None = None
         self._merge = MergeCache()
 
     def stream(self, stream: int, tell: Tell = lambda _position: None) -> Compared:
@@ -108,10 +108,9 @@ class Replay:
         )
 
     def _refresh(self) -> None:
-        try:
+        # Where the fleet's stream cannot be read, its own replay says so; partitions go as far as it was read.
+        with contextlib.suppress(UnreadableFact, LogLostItsTail):
             self._fleet.refresh()
-        except (UnreadableFact, LogLostItsTail) as error:
-            self._fleet_stopped = error
 
     # -- the fleet's stream: documents alone
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from events.deployment.facts import Admission, Kept
 from events.explain.rollout_turn import Order
 from events.log.port import Log
-from events.rollout import saying
+from events.rollout import rollout_text
 from events.rollout.cohort import place
 from events.rollout.facts import Results, RollbackBegan
 from events.rollout.planner import Judgement, order_of, universe
-from events.rollout.saying import NOT_STARTED
+from events.rollout.rollout_text import NOT_STARTED, progress
 from events.rollout.state import RolloutDocument
-from events.rollout.words import progress
 from events.view_store.census import CensusReader
 from events.view_store.port import ViewStore
 
@@ -76,5 +75,5 @@ def says(document: RolloutDocument, judged: Judgement, admission: Admission | Ke
         return judged.says
     first = judged.facts[0]
     if isinstance(first, RollbackBegan):
-        return saying.about_to_roll_back(first.reason)
+        return rollout_text.about_to_roll_back(first.reason)
     return getattr(first, "reason", "") or progress(document)

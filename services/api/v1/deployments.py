@@ -13,13 +13,13 @@ from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.facts import Admission, Ended, Everyone, Kept, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
 from events.manifest.document import KIND_NAMES, KindName, in_modern_form
-from events.rollout import saying
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.decider import ALLOWED
 from events.rollout.errors import PlanInvalid
 from events.rollout.plan_text import PlanText, plan_text
+from events.rollout.rollout_text import admission_text
 from events.rollout.state import RolloutDocument, State
-from events.rollout.words import TimeUnreadable, read_time, standing
+from events.rollout.times import TimeUnreadable, moment, read_time
 from events.secrets.references import extract, mask
 from events.view_store.series import SAMPLES_MAX, Sample, SeriesStore
 from events.view_store.targeted import Targeted
@@ -62,7 +62,7 @@ class DeploymentTimes(AnswerBody):
     def of(cls, schedule: Schedule) -> Self:
         """As a deployment has them."""
         start_at, end_at = schedule.start_at or None, schedule.end_at or None
-        start, end = (at and saying.moment(at, schedule.zone) for at in (start_at, end_at))
+        start, end = (at and moment(at, schedule.zone) for at in (start_at, end_at))
         return cls(start_at, end_at, start, end, schedule.zone)
 
 
@@ -106,7 +106,7 @@ class DeploymentLine(AnswerBody):
             admission=_admission(document, rollout),
             schedule=None if document.schedule is UNSET else DeploymentTimes.of(document.schedule),
             rollout=None if rollout is None else rollout.state,
-            says=standing(document, rollout, room_of(request).clock()) if is_seen else _NOT_SEEN,
+            says=admission_text(document, rollout, room_of(request).clock()) if is_seen else _NOT_SEEN,
             **members,
         )
 

@@ -12,9 +12,10 @@ from events.canonical import JsonObject
 from events.device.times import time_text
 from events.event_text import event_text
 from events.log.codec import decode_entry
+from events.log.entries import number_of, stream_names
 from events.log.errors import UnreadableFact
 from events.log.kinds import KINDS
-from events.log.raw import RawStreams, number_of, stream_names
+from events.log.raw import RawStreams
 from events.notification.event import Notification, of_unreadable
 from events.notification.feed import Feed
 from events.notification.wanted import Ordinals

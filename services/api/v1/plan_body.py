@@ -10,7 +10,7 @@ from pydantic_core import core_schema
 
 from events.camel_case import camel_case, camel_json
 from events.rollout.plan import Phase, Plan
-from events.rollout.words import DurationUnreadable, read_duration
+from events.rollout.times import DurationUnreadable, read_duration
 from services.api.http.body_examples import example
 from services.api.v1.v1_body import V1Body
 

@@ -11,7 +11,7 @@ from events.deployment.state import DeploymentDocument
 from events.explain.deployment_history import RolloutAct, evidence_of
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
-from events.rollout import saying
+from events.rollout import rollout_text
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -29,10 +29,10 @@ from events.rollout.facts import Counts
 from events.rollout.plan import Gate, Phase, Plan
 from events.rollout.plan_text import PlanText, plan_text
 from events.rollout.planner import Judgement
+from events.rollout.rollout_text import progress
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument, State, decode, subject_of
 from events.rollout.tally import as_sets, recorded_counts
-from events.rollout.words import progress
 from services.api.context.api_context import Room
 from services.api.context.deployments import deployment_of, deployment_seen
 from services.api.context.pages import DevicePage, PageQuery, page
@@ -177,7 +177,7 @@ def rollout(
         changed_at=document.changed_at,
         reason=document.reason,
         rollback=document.rollback or None,
-        back_to=saying.back_to(document) if document.rollback_at else None,
+        back_to=rollout_text.back_to(document) if document.rollback_at else None,
         not_back=_sizes(as_sets(document.not_back)),
         failed_by=_sizes(judged.tally.failed_by),
         not_applied_by=_sizes(judged.tally.not_applied_by),

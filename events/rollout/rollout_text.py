@@ -1,35 +1,18 @@
-"""What a rollout says of itself, in sentences with the numbers that count."""
+"""Sentences about rollouts, with the numbers that count, and about who may receive a deployment."""
 
-import datetime as dt
-import zoneinfo
 from collections.abc import Sequence
 
 from events.deployment.facts import Admission, Admitted, Ended, Everyone, Kept, NotStarted
+from events.deployment.state import DeploymentDocument
 from events.rollout.facts import Counts
 from events.rollout.plan import Failure, Gate, Plan
 from events.rollout.state import RolloutDocument, State
 from events.rollout.tally import Tally
+from events.rollout.times import duration, moment
 from events.wording import counted
 
 NOT_STARTED = NotStarted()
 """What a deployment says of itself as long as its rollout says who is admitted."""
-
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
-
-
-def duration(milliseconds: int) -> str:
-    """`4_320_000` -> `1 h 12 min`: the two largest units; less than a second is `0 s`."""
-    parts, rest = [], max(0, milliseconds)
-    for size, unit in _UNITS:
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"
-
-
-def moment(milliseconds: int, zone: str) -> str:
-    """A time as RFC 3339 in a zone, to the second."""
-    return dt.datetime.fromtimestamp(milliseconds // 1000, zoneinfo.ZoneInfo(zone)).isoformat()
 
 
 def phase(document: RolloutDocument, required_percent: float, counts: Counts, *rest: str) -> str:
@@ -224,3 +207,62 @@ def rollback_failed(counts: Counts, unmanaged: int = 0) -> str:
     """How a rollback went wrong."""
     nothing = f"; nothing else targets {unmanaged} of them, which keep what they have" if unmanaged else ""
     return f"the rollback failed: {counts.failed} of {counts.target} are not back{nothing}"
+
+
+# -- deployments
+
+
+def admission_text(document: DeploymentDocument, rollout: RolloutDocument | None, now: int) -> str:
+    """In a sentence, who may receive a deployment as of now (milliseconds), and what changes that."""
+    # Whoever changed its admission by hand when the rollout was over has the last word.
+    if rollout is not None and isinstance(document.admission, NotStarted):
+        return _rolled_out(document, rollout, now)
+    match document.admission:
+        case NotStarted():
+            begins = _starts(document, now)
+            return begins or "has not started: it targets nobody until somebody starts it"
+        case Everyone():
+            return f"is for everybody whom it targets{_until(document, now)}"
+        case Admitted(devices):
+            return f"is for {counted(len(devices), 'named device')}{_until(document, now)}"
+        case Kept():
+            return f"is kept by whoever had it when it was canceled{_until(document, now)}"
+        case Ended():
+            return "has ended: it targets nobody"
+
+
+def _starts(document: DeploymentDocument, now: int) -> str:
+    if not document.start_at:
+        return ""
+    when = _when(document.start_at, document)
+    if document.start_at <= now:
+        return f"was to start {when}, {duration(now - document.start_at)} ago: it targets nobody yet"
+    return f"starts {when}, in {duration(document.start_at - now)}: until then it targets nobody"
+
+
+def _until(document: DeploymentDocument, now: int) -> str:
+    if not document.end_at:
+        return ""
+    return f"; ends {_when(document.end_at, document)}, in {duration(document.end_at - now)}"
+
+
+def _when(at: int, document: DeploymentDocument) -> str:
+    assert document.schedule
+    return f"{moment(at, document.schedule.zone)} ({document.schedule.zone})"
+
+
+def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int) -> str:
+    if rollout.state is State.CREATED:
+        return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
+    moves = rollout.state in {State.RUNNING, State.COMPLETED}
+    return progress(rollout, document.admission) + (_until(document, now) if moves else "")
+
+
+def progress(rollout: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
+    """How far a rollout is, without a look at its devices; `admission` is what its deployment says of itself."""
+    phases = len(rollout.plan.phases)
+    if rollout.state is not State.RUNNING:
+        return standing(rollout, admission)
+    if rollout.phase < 0:
+        return f"phase 1 of {phases} opens next"
+    return f"phase {rollout.phase + 1} of {phases} {'is open' if rollout.is_open else 'has passed'}"

@@ -4,15 +4,9 @@ from hypothesis import strategies as st
 
 from events.deployment.decider import TIME_MAX
 from events.deployment.facts import Admitted, Ended, Everyone, NotStarted, Schedule
-from events.rollout.saying import moment
+from events.rollout.rollout_text import admission_text
 from events.rollout.state import State
-from events.rollout.words import (
-    DurationUnreadable,
-    TimeUnreadable,
-    read_duration,
-    read_time,
-    standing,
-)
+from events.rollout.times import DurationUnreadable, TimeUnreadable, moment, read_duration, read_time
 from tests.rollout.given import deployment, in_state
 
 BERLIN = "Europe/Berlin"
@@ -79,9 +73,9 @@ SCHEDULE = Schedule(EIGHT, EIGHT + 86_400_000, BERLIN)
 
 
 def test_what_is_to_start_says_when_and_in_how_long_and_that_it_targets_nobody() -> None:
-    told = standing(deployment(schedule=SCHEDULE), None, EIGHT - 7_800_000)
+    told = admission_text(deployment(schedule=SCHEDULE), None, EIGHT - 7_800_000)
     assert told == "starts 2026-11-21T08:00:00+01:00 (Europe/Berlin), in 2 h 10 min: until then it targets nobody"
-    assert standing(deployment(schedule=SCHEDULE), in_state(State.CREATED), EIGHT - 7_800_000) == told
+    assert admission_text(deployment(schedule=SCHEDULE), in_state(State.CREATED), EIGHT - 7_800_000) == told
 
 
 @pytest.mark.parametrize(
@@ -97,28 +91,32 @@ def test_what_is_to_start_says_when_and_in_how_long_and_that_it_targets_nobody()
 )
 def test_every_admission_is_said_in_a_sentence(admission: object, scheduled: bool, words: str) -> None:  # noqa: FBT001
     document = deployment(admission=admission, **({"schedule": SCHEDULE} if scheduled else {}))
-    assert words in standing(document, None, EIGHT + 60_000)
+    assert words in admission_text(document, None, EIGHT + 60_000)
 
 
 def test_at_its_time_a_deployment_was_to_start_and_just_before_it_starts() -> None:
     document = deployment(schedule=SCHEDULE)
-    assert standing(document, None, EIGHT - 1).startswith("starts 2026-11-21T08:00:00+01:00 (Europe/Berlin), in 0 s")
-    assert standing(document, None, EIGHT).startswith("was to start 2026-11-21T08:00:00+01:00 (Europe/Berlin), 0 s ago")
+    assert admission_text(document, None, EIGHT - 1).startswith(
+        "starts 2026-11-21T08:00:00+01:00 (Europe/Berlin), in 0 s"
+    )
+    assert admission_text(document, None, EIGHT).startswith(
+        "was to start 2026-11-21T08:00:00+01:00 (Europe/Berlin), 0 s ago"
+    )
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.CREATED])
 def test_a_rollout_that_goes_on_or_has_completed_says_when_its_deployment_ends(state: State) -> None:
-    told = standing(deployment(schedule=SCHEDULE), in_state(state), EIGHT + 60_000)
+    told = admission_text(deployment(schedule=SCHEDULE), in_state(state), EIGHT + 60_000)
     assert ("; ends 2026-11-22T08:00:00+01:00" in told) is (state in {State.RUNNING, State.COMPLETED})
 
 
 def test_one_named_device_is_said_to_be_one() -> None:
-    assert standing(deployment(admission=Admitted(("a",))), None, EIGHT).endswith("for 1 named device")
+    assert admission_text(deployment(admission=Admitted(("a",))), None, EIGHT).endswith("for 1 named device")
 
 
 @pytest.mark.parametrize("state", State)
 def test_every_state_of_a_rollout_is_said_in_a_sentence(state: State) -> None:
-    told = standing(deployment(), in_state(state), EIGHT)
+    told = admission_text(deployment(), in_state(state), EIGHT)
     expected = {
         State.CREATED: "until its rollout is started",
         State.RUNNING: "phase 1 of 2 is open",
@@ -133,5 +131,5 @@ def test_every_state_of_a_rollout_is_said_in_a_sentence(state: State) -> None:
 
 
 def test_what_was_done_by_hand_after_a_rollout_is_what_is_said() -> None:
-    assert "has ended" in standing(deployment(admission=Ended()), in_state(State.COMPLETED), EIGHT)
-    assert "everybody" in standing(deployment(admission=Everyone()), in_state(State.ABORTED), EIGHT)
+    assert "has ended" in admission_text(deployment(admission=Ended()), in_state(State.COMPLETED), EIGHT)
+    assert "everybody" in admission_text(deployment(admission=Everyone()), in_state(State.ABORTED), EIGHT)

@@ -1,0 +1,76 @@
+"""Times and durations as people read and write them."""
+
+import datetime as dt
+import re
+import zoneinfo
+
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+_DURATION = re.compile(r"(\d{1,12}) ?(s|min|m|h|d)?", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def duration(milliseconds: int) -> str:
+    """`4_320_000` -> `1 h 12 min`: the two largest units; less than a second is `0 s`."""
+    parts, rest = [], max(0, milliseconds)
+    for size, unit in _UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def moment(milliseconds: int, zone: str) -> str:
+    """A time as RFC 3339 in a zone, to the second."""
+    return dt.datetime.fromtimestamp(milliseconds // 1000, zoneinfo.ZoneInfo(zone)).isoformat()
+
+
+class TimeUnreadable(Exception):
+    """A text is no time, or names one that never comes; `rule` says what is wanted."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+
+class DurationUnreadable(Exception):
+    """A text is no duration."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text[:40]!r} is no duration; write 90s, 15m, 2h or 1d, or a number of seconds")
+        self.text = text
+
+
+def read_duration(text: str) -> int:
+    """`90s`, `15m`, `2h`, `1d` or a number of seconds, as seconds.
+
+    Raises:
+        DurationUnreadable: it is none of these.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise DurationUnreadable(text)
+    return int(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def read_time(text: str, zone: str) -> int:
+    """An RFC 3339 time as milliseconds; one without an offset is read in an IANA time zone.
+
+    Where clocks are put back, such a time comes twice: the first is meant.
+
+    Raises:
+        TimeUnreadable: it is no such time, or clocks in the zone jump over it.
+    """
+    if not _TIME.fullmatch(text):
+        raise TimeUnreadable("is a time such as 2026-11-21T08:00:00+01:00; without an offset it is read in the zone")
+    try:
+        moment = dt.datetime.fromisoformat(text.upper())
+        local = moment if moment.tzinfo is not None else moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        if local.astimezone(dt.UTC).astimezone(local.tzinfo).replace(tzinfo=None) != moment.replace(tzinfo=None):
+            raise TimeUnreadable(f"never comes in {zone}: clocks are put forward over it")
+        return (local - _EPOCH) // dt.timedelta(milliseconds=1)
+    except (ValueError, OverflowError) as error:
+        raise TimeUnreadable(f"is no time: {error}") from error
+    except (zoneinfo.ZoneInfoNotFoundError, OSError):
+        raise TimeUnreadable("is in no time zone of the IANA database") from None

@@ -1,17 +1,16 @@
 """A twin in the hub's shape (contract/hub.md §1.6)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 import msgspec
 
 from events.canonical import JsonObject
-from events.device.authentication import THUMBPRINTS
 from events.device.etags import twin_etag
 from events.device.hierarchy import device_scope, parent_scopes
 from events.device.personal import HIDDEN
 from events.device.stamps import Stamp, metadata
-from events.device.state import DeviceDocument, ModuleDocument, section
+from events.device.state import DeviceDocument, ModuleDocument, ModuleIdentity, section
 from events.device.times import NEVER, ticks, time_text
 from events.properties import masked, merge_patch
 
@@ -27,57 +26,127 @@ class Configured(msgspec.Struct, frozen=True):
     """What configurations give one twin, a module's or the device's own: its section, and what is known of it.
 
     `version` counts the section's changes from 1; `since` (milliseconds) is when the device got it; `author` tells who is
-    behind a leaf of the section; `standings` is what each deployment that targets the device is to this twin.
+    behind a leaf of the section; `standings` tells of each deployment that targets the device whether this twin shows part of it.
     """
 
     section: JsonObject | None = None
     version: int = 0
     since: int = -1
     author: Callable[[tuple[str, ...]], Author | None] = lambda _path: None
-    standings: Mapping[str, str] = {}
+    standings: Mapping[str, bool] = {}
 
 
 _NOTHING: Mapping[str, Any] = {}
 NOT_CONFIGURED = Configured()
 
 
-def device_twin(device_id: str, document: DeviceDocument, configured: Configured = NOT_CONFIGURED) -> JsonObject:
-    """A device's twin; `tags`, `configurations`, `deviceScope` and `parentScopes` are left out where there is nothing to say.
+class DeviceCapabilities(TypedDict):
+    """What a device is capable of."""
+
+    iotEdge: bool
+
+
+class TwinThumbprints(TypedDict):
+    """Two thumbprints of certificates."""
+
+    primaryThumbprint: str | None
+    secondaryThumbprint: str | None
+
+
+class TwinProperties(TypedDict):
+    """Desired and reported properties, each with its `$version`."""
+
+    desired: JsonObject
+    reported: JsonObject
+
+
+class TwinConfiguration(TypedDict):
+    """What a deployment that targets the device is to its twin: part of what it shows, or outranked."""
+
+    status: Literal["Applied", "Targeted"]
+
+
+class TwinConnection(TypedDict):
+    """How the device or module connects: no device can be connected to this version."""
+
+    connectionState: str
+    lastActivityTime: str
+    cloudToDeviceMessageCount: int
+    authenticationType: str
+    x509Thumbprint: TwinThumbprints
+
+
+# Dictionaries and not structs: rows of queries are twins, and expressions look up what they name in them by its name. As
+# structs, they would be encoded 0.4 µs faster, and 3.1 µs slower to turn into rows; building one takes 43 µs.
+class AnyTwin(TwinConnection):
+    """What a device's twin and a module's both have (contract/hub.md §1.6)."""
+
+    deviceId: str
+    etag: str
+    deviceEtag: str
+    status: Literal["enabled", "disabled"]
+    statusUpdateTime: str
+    modelId: str
+    version: int
+    tags: NotRequired[JsonObject]
+    properties: TwinProperties
+    configurations: NotRequired[dict[str, TwinConfiguration]]
+
+
+class DeviceTwin(AnyTwin):
+    """A device's twin; what may be missing is left out where it would be empty."""
+
+    statusReason: str | None
+    capabilities: DeviceCapabilities
+    deviceScope: NotRequired[str]
+    parentScopes: NotRequired[list[str]]
+
+
+class ModuleTwin(AnyTwin):
+    """A module's twin; what may be missing is left out where it would be empty."""
+
+    moduleId: str
+
+
+T = TypeVar("T", DeviceTwin, ModuleTwin)
+
+
+def device_twin(device_id: str, document: DeviceDocument, configured: Configured = NOT_CONFIGURED) -> DeviceTwin:
+    """A device's twin.
 
     What configurations give lies over what was set by hand as a merge patch does, and `$version` counts the changes of
     either.
     """
-    authentication = document.authentication if isinstance(document.authentication, dict) else {}
-    twin: JsonObject = {
+    desired, version = section(document.desired), document.desired_version + max(configured.version - 1, 0)
+    stamps = _own_metadata(document, desired, document.registered_at)
+    if configured.section:
+        stamps = _stamped(configured.section, configured, document.desired_at, version, under=stamps)
+    desired = device_desired(desired, configured.section)
+    twin: DeviceTwin = {
         "deviceId": device_id,
         "etag": twin_etag(document.twin_etag),
         "deviceEtag": twin_etag(document.identity_etag),
         "status": "enabled" if document.enabled else "disabled",
         "statusReason": document.status_reason,
         "statusUpdateTime": time_text(document.status_updated_at),
-        **_connection(authentication),
+        **_connection(document.authentication or {}),
         "modelId": "",
         "version": document.twin_version,
+        "tags": masked(section(document.tags), shown=HIDDEN),
+        "properties": {
+            "desired": {**desired, "$metadata": stamps, "$version": version},
+            "reported": _reported(document, document.registered_at),
+        },
+        "configurations": configurations_of(configured.standings),
+        "capabilities": {"iotEdge": document.edge},
+        "deviceScope": device_scope(device_id, document) or "",
+        "parentScopes": parent_scopes(document),
     }
-    tags = masked(section(document.tags), shown=HIDDEN)
-    if tags:
-        twin["tags"] = tags
-    desired, version = section(document.desired), document.desired_version + max(configured.version - 1, 0)
-    stamps = _own_metadata(document, desired, document.registered_at)
-    if configured.section:
-        newer = max(document.desired_at, configured.since)
-        stamps = _configured_metadata(configured.section, (), configured, version, under=stamps)
-        stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
-    desired = device_desired(desired, configured.section)
-    twin["properties"] = {
-        "desired": {**desired, "$metadata": stamps, "$version": version},
-        "reported": _reported(document, document.registered_at),
-    }
-    if configured.standings:
-        twin["configurations"] = _shown(configured.standings)
-    twin["capabilities"] = {"iotEdge": document.edge}
-    scope, parents = device_scope(device_id, document), parent_scopes(document)
-    return twin | ({} if scope is None else {"deviceScope": scope}) | ({"parentScopes": parents} if parents else {})
+    if not twin["deviceScope"]:
+        del twin["deviceScope"]
+    if not twin["parentScopes"]:
+        del twin["parentScopes"]
+    return _without_empty(twin)
 
 
 def module_twin(
@@ -87,44 +156,48 @@ def module_twin(
     configured: Configured,
     *,
     over: Configured = NOT_CONFIGURED,
-    identity_etag: int = 1,
-    authentication: JsonObject | None = None,
+    identity: ModuleIdentity | None = None,
     times: bool = True,
-) -> JsonObject:
+) -> ModuleTwin:
     """A module's twin: its own document under the section that its device's effective configuration gives it.
 
     What configurations of modules give lies `over` both as a merge patch does. Each count of versions begins at 1, and the
-    twin's counts the changes of all three. Without `times` there is no `$metadata`.
+    twin's counts the changes of all three. `identity` is that of a module made by hand. Without `times` there is no `$metadata`.
     """
     mine, given = section(own.desired), configured.section
     version = own.desired_version + max(configured.version - 1, 0) + max(over.version - 1, 0)
     stamps = _own_metadata(own, mine, own.desired_at) if times else {}
     desired = module_desired(mine, given, over.section)
     if times and configured.section is not None:
-        newer = max(own.desired_at, configured.since)
-        stamps |= _configured_metadata(configured.section, (), configured, version)
-        stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
-    if over.section and times:
-        newer = max(own.desired_at, over.since)
-        stamps = _configured_metadata(over.section, (), over, version, under=stamps)
-        stamps |= {"$lastUpdated": time_text(newer), "$lastUpdatedVersion": version}
-    twin: JsonObject = {
+        stamps |= _stamped(configured.section, configured, own.desired_at, version)
+    if times and over.section:
+        stamps = _stamped(over.section, over, own.desired_at, version, under=stamps)
+    twin: ModuleTwin = {
         "deviceId": device_id,
         "moduleId": module_id,
         "etag": twin_etag(own.twin_etag),
-        "deviceEtag": twin_etag(identity_etag),
+        "deviceEtag": twin_etag(1 if identity is None else identity.etag),
         "status": "enabled",
         "statusUpdateTime": NEVER,
-        **_connection(authentication or {"type": "none"}),
+        **_connection((identity and identity.authentication) or {"type": "none"}),
         "modelId": "",
         "version": own.twin_version,
-        **({"tags": tags} if (tags := masked(section(own.tags), shown=HIDDEN)) else {}),
+        "tags": masked(section(own.tags), shown=HIDDEN),
         "properties": {
             "desired": {**desired, **({"$metadata": stamps} if times else {}), "$version": version},
             "reported": _reported(own, own.reported_at, times=times),
         },
+        "configurations": configurations_of(configured.standings),
     }
-    return {**twin, "configurations": _shown(configured.standings)} if configured.standings else twin
+    return _without_empty(twin)
+
+
+def _without_empty(twin: T) -> T:
+    if not twin["tags"]:
+        del twin["tags"]
+    if not twin["configurations"]:
+        del twin["configurations"]
+    return twin
 
 
 def device_desired(by_hand: JsonObject, given: JsonObject | None) -> JsonObject:
@@ -141,19 +214,28 @@ def module_desired(by_hand: JsonObject, given: JsonObject | None, over: JsonObje
     return merge_patch(desired, over) if over else desired
 
 
-def _connection(authentication: JsonObject) -> JsonObject:
+def configurations_of(standings: Mapping[str, bool]) -> dict[str, TwinConfiguration]:
+    """What deployments are to a twin, in the words of contract/hub.md §1.7, by id."""
+    return {name: {"status": "Applied" if standings[name] else "Targeted"} for name in sorted(standings)}
+
+
+def twin_thumbprints(authentication: JsonObject) -> TwinThumbprints:
+    """The thumbprints of an authentication; `None` for each that it does not have."""
     thumbprints = authentication.get("x509Thumbprint", {})
+    return {
+        "primaryThumbprint": thumbprints.get("primaryThumbprint"),
+        "secondaryThumbprint": thumbprints.get("secondaryThumbprint"),
+    }
+
+
+def _connection(authentication: JsonObject) -> TwinConnection:
     return {
         "connectionState": "Disconnected",
         "lastActivityTime": NEVER,
         "cloudToDeviceMessageCount": 0,
         "authenticationType": authentication.get("type", "sas"),
-        "x509Thumbprint": {name: thumbprints.get(name) for name in THUMBPRINTS},
+        "x509Thumbprint": twin_thumbprints(authentication),
     }
-
-
-def _shown(standings: Mapping[str, str]) -> JsonObject:
-    return {name: {"status": standings[name]} for name in sorted(standings)}
 
 
 def _own_metadata(document: DeviceDocument | ModuleDocument, desired: JsonObject, born_at: int) -> JsonObject:
@@ -170,13 +252,22 @@ def _reported(document: DeviceDocument | ModuleDocument, born_at: int, *, times:
     return {**reported, "$metadata": stamps, "$version": document.reported_version}
 
 
+def _stamped(
+    value: JsonObject, configured: Configured, by_hand_at: int, version: int, *, under: Mapping[str, Any] = _NOTHING
+) -> JsonObject:
+    """The `$metadata` of a section that configurations give, over that of what it lies on, written by hand at a time."""
+    stamps = _configured_metadata(value, (), configured, version, under=under)
+    newer = time_text(max(by_hand_at, configured.since))
+    return stamps | {"$lastUpdated": newer, "$lastUpdatedVersion": version}
+
+
 def _configured_metadata(
     value: Mapping[str, Any],
     path: tuple[str, ...],
     configured: Configured,
     version: int,
     *,
-    under: Mapping[str, Any] = _NOTHING,
+    under: Mapping[str, Any],
 ) -> JsonObject:
     """The stamps of what configurations give, over those of what it lies on."""
     shown: JsonObject = dict(under)

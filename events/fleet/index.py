@@ -352,10 +352,6 @@ class Index:
                 column.changed = BitMap()
         return touched, ordinals
 
-    def paths(self) -> list[Path]:
-        """Every path that is indexed now, sorted."""
-        return sorted(self.columns)
-
     # -- what conditions select from
 
     def _column(self, path: Path) -> Column | None:

@@ -56,10 +56,6 @@ class Packed:
         np.frombuffer(self._items, dtype=np.uint32)[ordinals] = values
         self._dirty.update(np.unique(ordinals // PAGE_ITEMS).tolist())
 
-    def view(self) -> npt.NDArray[np.uint32]:
-        """A copy of all of them."""
-        return np.array(self._items, dtype=np.uint32)
-
     def changes(self) -> Iterator[tuple[int, bytes]]:
         """The byte ranges changed since the last call, as (offset, bytes), neighbours joined; ascending."""
         pages = sorted(self._dirty)

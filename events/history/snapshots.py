@@ -185,15 +185,6 @@ class Snapshots:
         """
         return self._good(number, self._where(number, vector)) is not None
 
-    def delete(self, number: int) -> None:
-        """Remove the snapshots of a partition; folding begins at the first fact then, and comes to the same.
-
-        Raises:
-            DepotUnavailable: nobody answers.
-        """
-        for _, where in self._listed(number):
-            self._depot.delete(where)
-
     def thin(self, number: int) -> list[str]:
         """Remove those that are not needed, as there are others near enough; answers their files' names.
 

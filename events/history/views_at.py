@@ -4,15 +4,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import msgspec
+from typing_extensions import override
 
 from events.envelope import Vector
 from events.history.errors import PastIsFixed
 from events.history.folding import Folded, Folding
 from events.history.moment import Moment
 from events.log.keys import FLEET
-from events.view_store.port import DEVICE_ARRAYS, Blocked, DeviceKept, Selection, ViewStore
-from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, OutcomeEntry, Writes
+from events.view_store.port import Blocked, ViewStore
+from events.view_store.whole import WholeViews
+from events.views.kept import Checkpoint, OutcomeEntry, Writes
 
 Key = tuple[int, Vector, bool]
 """Partition, vector, and whether what was implied is asked for."""
@@ -72,7 +73,7 @@ class PastPartitions:
                 self._bytes -= sum(one.size_bytes for one in oldest)
 
 
-class ViewsAt:
+class ViewsAt(WholeViews):
     """One for each request: all of its reads are of one and the same state."""
 
     def __init__(self, recorded: ViewStore, moment: Moment, partitions: PastPartitions, *, implied: bool) -> None:
@@ -88,60 +89,18 @@ class ViewsAt:
             )
         return found
 
+    @override
     def checkpoint(self, partition: int) -> Checkpoint:
         """How far a partition was."""
         return self._of(partition).kept.checkpoint
 
-    def load(self, partition: int) -> Kept:
-        """Everything kept of a partition."""
-        return self.read(partition, Selection(hashes=HASHES, arrays=ARRAYS))
+    @override
+    def _hash(self, partition: int, name: str) -> dict[str, bytes]:
+        return self._of(partition).kept.hashes[name]
 
-    def read(self, partition: int, wanted: Selection) -> Kept:
-        """A part of what was kept of a partition."""
-        kept = self._of(partition).kept
-        hashes = {one: dict(kept.hashes[one]) for one in wanted.hashes}
-        for one, fields in wanted.fields:
-            stored = kept.hashes[one]
-            hashes.setdefault(one, {}).update({field: stored[field] for field in fields if field in stored})
-        return Kept(kept.checkpoint, hashes, {one: kept.arrays[one] for one in wanted.arrays})
-
-    def read_each(self, partitions: Sequence[int], wanted: Selection) -> list[Kept]:
-        """The same part of several partitions."""
-        return [self.read(partition, wanted) for partition in partitions]
-
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields that a hash of a partition had."""
-        return list(self._of(partition).kept.hashes[hash_name])
-
-    def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
-        """One ordinal's number in each of some arrays; 0 where nothing was kept."""
-        kept = self._of(partition).kept
-        return tuple(int.from_bytes(kept.arrays[one][ordinal * 4 : ordinal * 4 + 4], "little") for one in arrays)
-
-    def device(self, partition: int, device_id: str) -> DeviceKept | None:
-        """What was kept of one device; `None` where it was not known."""
-        kept = self._of(partition).kept
-        known = kept.hashes["ordinals"].get(device_id)
-        if known is None:
-            return None
-        ordinal = int(known)
-        number, outcome, *numbers = self.numbers(partition, ordinal, DEVICE_ARRAYS)
-        row = kept.hashes["rows"].get(str(number), b"")
-        found = msgspec.json.decode(row) if row else {}
-        entries = self.outcomes(partition, after=outcome - 1, limit=1) if outcome else ()
-        at, cause = (entries[0].at, entries[0].cause) if entries else (0, "")
-        configurations = kept.hashes["configurations"]
-        return DeviceKept(
-            kept.checkpoint,
-            ordinal,
-            row,
-            configurations.get(found.get("configuration", ""), b""),
-            outcome,
-            at,
-            cause,
-            configurations.get(found.get("own", {}).get("configuration", ""), b""),
-            *numbers,
-        )
+    @override
+    def _array(self, partition: int, name: str) -> bytes:
+        return self._of(partition).kept.arrays[name]
 
     def commit(self, partition: int, writes: Writes) -> bool:
         """Refuse.
@@ -152,6 +111,7 @@ class ViewsAt:
         del partition, writes
         raise PastIsFixed
 
+    @override
     def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
         """Outcomes at positions after + 1 and on, as far as they were decided, or are implied."""
         folded = self._of(partition)
@@ -161,11 +121,6 @@ class ViewsAt:
         if implied is not None and after < implied.position <= after + limit:
             entries.append(implied)
         return entries
-
-    def outcome_at(self, partition: int, position: int) -> int | None:
-        """The time of an outcome in milliseconds; `None` where there was none of that position."""
-        found = self.outcomes(partition, after=position - 1, limit=1)
-        return found[0].at if found else None
 
     def blocked(self, partition: int) -> Blocked | None:
         """Nobody waits in the past."""

@@ -1,13 +1,11 @@
 """One way to read facts, wherever they are kept: today the stream alone."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from events.envelope import Envelope
 from events.log.port import Fact, Log
 
 BATCH_FACTS = 1000
-POLL_SECONDS = 0.2
 
 
 class Reader:
@@ -31,11 +29,3 @@ class Reader:
                 return
             yield from facts
             after = facts[-1].position
-
-    def follow(self, *, after: int, go_on: Callable[[], bool]) -> Iterator[Envelope[Fact]]:
-        """Facts from position after + 1, and the ones to come, until `go_on` says no."""
-        while go_on():
-            for envelope in self.facts(after=after):
-                yield envelope
-                after = envelope.position
-            time.sleep(POLL_SECONDS)

@@ -20,7 +20,6 @@ class ImaginedLog(OverLog):
         super().__init__(log)
         self._over: dict[tuple[int, str], Stored] = {}
         self.proposed: list[Proposed] = []
-        self.at = 0
 
     def append(
         self,
@@ -38,7 +37,6 @@ class ImaginedLog(OverLog):
             FactTooLarge: as `Log.append`.
         """
         del command_id, by, cause, fence
-        self.at = at
         chunks = []
         for piece in split(batch, stream_of=self.stream_of):
             versions = tuple(self._take(piece.stream, batch[index], at) for index in piece.indices)

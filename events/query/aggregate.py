@@ -63,7 +63,7 @@ class Aggregating:
             for path, numbers in group.numbers.items():
                 numbers.merge(theirs.numbers[path])
 
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[Row]:
         """A result for each group, at most TOP, in the order of their keys: undefined, null, booleans, numbers, strings.
 
         What is undefined is left out: a missing property of GROUP BY, and any aggregate but COUNT of no numbers.
@@ -76,7 +76,7 @@ class Aggregating:
             group = self._groups[key] = _Group(self._arguments)
         return group
 
-    def _result(self, group_key: _Key, group: "_Group") -> dict[str, Any]:
+    def _result(self, group_key: _Key, group: "_Group") -> Row:
         values = dict(zip(self._query.group_by, group_key, strict=True))
         result: dict[str, Any] = {}
         for key, item in zip(self._keys, self._query.select, strict=True):

@@ -12,7 +12,7 @@ from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.personal import HIDDEN
 from events.device.state import DeviceDocument, ModuleDocument, begun_module, decode_device, decode_module, section
-from events.device.twin import Author, Configured, device_twin, module_twin
+from events.device.twin import Author, Configured, DeviceTwin, ModuleTwin, configurations_of, device_twin, module_twin
 from events.fleet.configuration import HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
@@ -24,13 +24,13 @@ from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE, by_module
 from events.manifest.merge import contributes, last_setter
 from events.properties import masked, merge_patch
+from events.query.evaluate import Row as QueryRow
 from events.query.tree import Query, paths
 from events.targeting.tree import Path
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import PartitionIndex
 from events.views.reading import Targeting, row_numbers, rows_of
 
-APPLIED, TARGETED = "Applied", "Targeted"
 _PLAIN = "$twin"
 _LIGHT: dict[str, Any] = {
     "generation": (int, 0),
@@ -68,14 +68,14 @@ class Rows:
         self._times = whole or any("$metadata" in path for path in asked)
         self._ids: dict[int, list[str]] = {}
 
-    def shown(self, row: JsonObject) -> JsonObject:
+    def shown(self, row: QueryRow) -> QueryRow:
         """A row as `SELECT *` shows it: the twin, without what it is only read for."""
-        plain: JsonObject = row.get(_PLAIN, row)
+        plain: QueryRow = row.get(_PLAIN, row)
         return plain
 
     # -- devices
 
-    def devices(self, ordinals: Sequence[int], *, sure: bool) -> Iterator[JsonObject | None]:
+    def devices(self, ordinals: Sequence[int], *, sure: bool) -> Iterator[QueryRow | None]:
         """The rows of some devices; `None` for those that are gone. Of `sure` ones only what is shown matters."""
         names = self.names(ordinals)
         if sure and self._shown_only_ids:
@@ -85,7 +85,7 @@ class Rows:
         hubs: Iterable[JsonObject] = self._hub_answers(names) if self._overlaid else ({} for _ in names)
         build = self._light if self._is_light else self._full
         for ordinal, name, snapshot, hub in zip(ordinals, names, snapshots, hubs, strict=True):
-            row = None if snapshot is None else build(ordinal, name, snapshot)
+            row: QueryRow | None = None if snapshot is None else build(ordinal, name, snapshot)
             if row is not None and hub and row["capabilities"]["iotEdge"]:
                 row = _overlaid(row, hub, plain=self._whole)
             yield row
@@ -148,9 +148,9 @@ class Rows:
             row["properties"]["desired"] = {**merge_patch(desired, given), "$version": version}
         standings = self._own_standings(ordinal, own)
         if standings:
-            row["configurations"] = {name: {"status": status} for name, status in statuses(standings).items()}
+            row["configurations"] = configurations_of(standings)
 
-    def _full(self, ordinal: int, device_id: str, snapshot: bytes) -> JsonObject | None:
+    def _full(self, ordinal: int, device_id: str, snapshot: bytes) -> DeviceTwin | None:
         document = decode_device(snapshot)
         if document.retired:
             return None
@@ -189,7 +189,7 @@ class Rows:
 
     # -- modules
 
-    def modules(self, wanted: Sequence[tuple[int, str]]) -> Iterator[JsonObject | None]:
+    def modules(self, wanted: Sequence[tuple[int, str]]) -> Iterator[QueryRow | None]:
         """The rows of some (ordinal, module); `None` where a device or its module is gone."""
         ordinals = list(dict.fromkeys(ordinal for ordinal, _ in wanted))
         names = dict(zip(ordinals, self.names(ordinals), strict=True))
@@ -210,7 +210,7 @@ class Rows:
 
     def _module(
         self, ordinal: int, device_id: str, module_id: str, document: DeviceDocument, module: ModuleDocument | None
-    ) -> JsonObject | None:
+    ) -> ModuleTwin | None:
         row = self._row(ordinal)
         sections = self._sections(row.configuration)
         if module_id not in modules_of(document, sections):
@@ -335,7 +335,7 @@ def built_module(
     assigned: Assigned,
     *,
     times: bool = True,
-) -> JsonObject:
+) -> ModuleTwin:
     """A module's twin, as the views and documents make it (contract/hub.md §1.6, §1.7)."""
     device_id, module_id = subject
     row, known = assigned.row, assigned.known
@@ -345,30 +345,16 @@ def built_module(
         row.versions.get(module_id, 0),
         assigned.since,
         _author_in(row.stack, known, module_id),
-        statuses(
-            {
-                name: applied and name in known and contributes(by_module(known[name].content), module_id)
-                for name, applied in assigned.standings.items()
-            }
-            | assigned.of_module
-        ),
+        {
+            name: applied and name in known and contributes(by_module(known[name].content), module_id)
+            for name, applied in assigned.standings.items()
+        }
+        | assigned.of_module,
     )
     part = row.module_part(module_id)
     over = Configured(assigned.given, part.version, assigned.since, _author_in(part.stack, known, MODULE))
     identity = document.modules.get(module_id)
-    if identity is None:
-        return module_twin(device_id, module_id, own, configured, over=over, times=times)
-    authentication = identity.authentication if isinstance(identity.authentication, dict) else None
-    return module_twin(
-        device_id,
-        module_id,
-        own,
-        configured,
-        over=over,
-        identity_etag=identity.etag,
-        authentication=authentication,
-        times=times,
-    )
+    return module_twin(device_id, module_id, own, configured, over=over, identity=identity, times=times)
 
 
 def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
@@ -377,7 +363,7 @@ def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
     return {"deviceId": device_id, "tags": section(document.tags), "properties": reported}
 
 
-def built_device(device_id: str, document: DeviceDocument, assigned: Assigned) -> JsonObject:
+def built_device(device_id: str, document: DeviceDocument, assigned: Assigned) -> DeviceTwin:
     """A device's twin, as the views and its document make it; `assigned` has what is for its own twin alone."""
     own = assigned.row.own_part
     configured = Configured(
@@ -385,14 +371,9 @@ def built_device(device_id: str, document: DeviceDocument, assigned: Assigned) -
         own.version,
         assigned.since,
         _author_in(own.stack, assigned.known, DEVICE),
-        statuses(assigned.standings),
+        assigned.standings,
     )
     return device_twin(device_id, document, configured)
-
-
-def statuses(standings: dict[str, bool]) -> dict[str, str]:
-    """Standings by the words of contract/hub.md §1.7, by id."""
-    return {name: APPLIED if standings[name] else TARGETED for name in sorted(standings)}
 
 
 def _author_in(
@@ -409,7 +390,7 @@ def _author_in(
     return author
 
 
-def _overlaid(row: JsonObject, hub: JsonObject, *, plain: bool) -> JsonObject:
+def _overlaid(row: QueryRow, hub: JsonObject, *, plain: bool) -> QueryRow:
     """A device's row with what its hub answers, where it says nothing itself (DESIGN §7)."""
     properties = row["properties"]
     over = {**row, "properties": {**properties, "reported": {**hub, **properties["reported"]}}}

@@ -15,7 +15,6 @@ import msgspec
 from pyroaring import BitMap
 
 from events import canonical
-from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.fleet.column import PRIMITIVE_KINDS
 from events.log.fleet_documents import deployments
@@ -23,7 +22,7 @@ from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
 from events.query.compile import compiled
-from events.query.evaluate import projected
+from events.query.evaluate import Row, projected
 from events.query.plan import Bounds, true_bounds
 from events.query.tree import (
     UNDEFINED,
@@ -60,7 +59,7 @@ class ContinuationInvalid(Exception):
 class Page(msgspec.Struct, frozen=True):
     """Some rows, and what to go on with; `None` at the end."""
 
-    rows: list[JsonObject]
+    rows: list[Row]
     continuation: str | None
 
 
@@ -78,7 +77,7 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 class _Still(msgspec.Struct, frozen=True):
     """A scope, and the logs in each of which a device has to be in it."""
 
-    scope: Callable[[JsonObject], bool]
+    scope: Callable[[Row], bool]
     logs: tuple[Log, ...]
 
     @property
@@ -138,11 +137,6 @@ class Querying:
             found = sum(self._counted(part) for part in self._parts(query, scope))
         return found if query.top is None else min(found, query.top)
 
-    def devices(self, number: int, where: Expression) -> BitMap:
-        """The ordinals of one partition for whose devices a condition is true."""
-        (index,) = indexes(self._views, [number], where)
-        return self._exact(index, where)
-
     def within(self, number: int, scope: Expression) -> BitMap:
         """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
         (index,) = indexes(self._views, [number], scope)
@@ -171,12 +165,12 @@ class Querying:
 
     def _collected(
         self, query: Query, scope: Expression | None, place: _Place, size: int
-    ) -> tuple[list[JsonObject], _Place | None]:
+    ) -> tuple[list[Row], _Place | None]:
         """At most `size` rows from behind a place on, and the place to go on from; `None` where no row can follow.
 
         Another row follows for certain, unless the time ended the page: then there is only something left to look at.
         """
-        rows: list[JsonObject] = []
+        rows: list[Row] = []
         last = place
         end = self._clock() + LOOKING_SECONDS
         parts = self._parts(query, scope, first=place.partition)
@@ -269,7 +263,7 @@ class Querying:
         sure = sum(len(bounds.sure) for bounds in part.bounds.values())
         return sure + sum(1 for _ in part.doubtful())
 
-    def _aggregated(self, query: Query, scope: Expression | None) -> list[JsonObject]:
+    def _aggregated(self, query: Query, scope: Expression | None) -> list[Row]:
         result = Aggregating(query)
         counting = all(
             item.function is Function.COUNT and item.path is None
@@ -294,7 +288,7 @@ class _Part:
         query: Query,
         bounds: dict[str, Bounds],
         rows: Rows,
-        test: Callable[[JsonObject], bool],
+        test: Callable[[Row], bool],
         *,
         still: _Still | None = None,
     ) -> None:
@@ -317,13 +311,13 @@ class _Part:
         """How many ordinals to take at once: as many as rows are wanted, where each is known to be one."""
         return max(1, wanted + 1) if self._is_sure else _CHUNK
 
-    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Row]]:
         """(ordinal, module, result) of those that fulfil the condition, in order."""
         query = self._query
         for ordinal, name, row in self._raw(ordinals):
             yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
 
-    def raw(self) -> Iterator[JsonObject]:
+    def raw(self) -> Iterator[Row]:
         """Every row that fulfils the condition, as it is evaluated."""
         ahead = self.ahead(-1, 2**32, again=False)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
@@ -347,7 +341,7 @@ class _Part:
             case _:
                 return None
 
-    def doubtful(self) -> Iterator[JsonObject]:
+    def doubtful(self) -> Iterator[Row]:
         """The rows of those whom the index leaves in doubt and that fulfil the condition."""
         every = {name: one.maybe - one.sure for name, one in self.bounds.items()}
         ahead = iter(BitMap().union(*every.values()))
@@ -356,7 +350,7 @@ class _Part:
                 if ordinal in every[name]:
                     yield row
 
-    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, JsonObject]]:
+    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Row]]:
         test = self._test
         wanted: Iterable[tuple[int, str]]
         if self._modules:

@@ -7,8 +7,12 @@ from msgspec import UNSET
 
 from events.canonical import JsonObject
 from events.device.state import DeviceDocument, ModuleDocument, section
+<<<<<<< HEAD
 from events.device.twin import device_desired, device_twin, module_desired
 from events.log.device_documents import module_documents, registered_device
+=======
+from events.device.twin import DeviceTwin, ModuleTwin, device_desired, device_twin, module_desired
+>>>>>>> next
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.manifest.document import DEVICE
@@ -30,12 +34,12 @@ class TwinView:
         self._log = log
         self._view = view
 
-    def device(self, device_id: str) -> JsonObject | None:
+    def device(self, device_id: str) -> DeviceTwin | None:
         """A device's twin (contract/hub.md §1.6); `None` where no such device is registered."""
         document = registered_device(self._log, device_id)
         return None if document is None else self.of(device_id, document)
 
-    def of(self, device_id: str, document: DeviceDocument) -> JsonObject:
+    def of(self, device_id: str, document: DeviceDocument) -> DeviceTwin:
         """The twin of a device whose document is at hand."""
         effective = self._view.effective(device_id) if self._view.has_own(device_id) else None
         if effective is None:
@@ -57,7 +61,7 @@ class TwinView:
             return ()
         return tuple(sorted(_modules(document, self._view.effective(device_id))))
 
-    def module(self, device_id: str, module_id: str) -> JsonObject | None:
+    def module(self, device_id: str, module_id: str) -> ModuleTwin | None:
         """A module's twin; `None` where the device has no such module."""
         document = registered_device(self._log, device_id)
         if document is None:

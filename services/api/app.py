@@ -53,11 +53,14 @@ from services.api.http.errors import (
     RETRY_AFTER_SECONDS,
     Answer,
     BodyInvalid,
+    Error,
+    ErrorAnswer,
+    HubErrorAnswer,
     NotInThePast,
     PathInvalid,
     answer_of,
     answer_of_status,
-    hub_body,
+    hub_error,
     text_of,
 )
 from services.api.http.json_answer import JsonAnswer
@@ -328,13 +331,13 @@ def _answer(request: Request, answer: Answer, message: str, more: dict[str, str]
     if answer.temporary:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if request.scope["path"].startswith("/v1/"):
-        body: JsonObject = {"error": {"code": answer.code, "message": message, "requestId": request_id}}
+        body: ErrorAnswer | HubErrorAnswer | JsonObject = ErrorAnswer(Error(answer.code, message, request_id))
     elif request.scope["path"].startswith(f"{PREFIX}/"):
         body = {"error": {"code": answer.code, "message": message}}
     else:
         room: Room = request.app.state.room
-        body = hub_body(answer, message, request_id=request_id, at=room.clock())
-    return JSONResponse(body, answer.status, headers)
+        body = hub_error(answer, message, request_id=request_id, at=room.clock())
+    return JsonAnswer(body, answer.status, headers)
 
 
 def _path(request: Request) -> str:

@@ -84,6 +84,10 @@ def _add_types(app: FastAPI, described: JsonObject) -> None:
     schemas, components = msgspec.json.schema_components(
         [each for types in alternatives for each in types], ref_template="#/components/schemas/{name}"
     )
+    for component in components.values():
+        if "properties" in component:
+            # msgspec says so of structs that refuse unknown members; a dictionary with named members has no others either.
+            component.setdefault("additionalProperties", False)
     remaining = iter(schemas)
     for (response, _), types in zip(answers, alternatives, strict=True):
         any_of = [next(remaining) for _ in types]

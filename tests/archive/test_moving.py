@@ -101,8 +101,7 @@ def test_nothing_goes_past_a_holder_and_the_script_looks_itself(log: RedisLog, t
     holders.hold("p00", "sealer", 100)
     caught = late.trim("p00", before_at=FAR)
     assert (caught.trimmed, caught.held_by) == (0, "snapshots")
-    holders.release("p00", "snapshots")
-    holders.release("p00", "sealer")
+    holders.hold("p00", "snapshots", 100)
     assert moving.trim("p00", before_at=FAR).trimmed == 60
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.readiness.pointer import Operation, pointer, value_at
+from events.readiness.pointer import Operation, pointer
 from services.cli.checking.json_text import Line, edited, line_of, spans
-from tests.readiness.patching import patched
+from tests.readiness.patching import patched, value_at
 
 NAMES = st.sampled_from(["a", "b", "a/b", "~", "", "é", '"', "\n"])
 VALUES = st.recursive(

@@ -124,8 +124,8 @@ def test_a_number_is_kept_as_it_is_reported_or_as_one_that_no_agent_means() -> N
     answers = Fleet(AGENT_ALONE, devices=4).answers
     for ordinal, number in enumerate([1, 0, OTHER - 1, 1.5]):
         answers.agent.fold(ordinal, answer(number, number))
-    assert answers.agent.versions.view().tolist()[:4] == [1, OTHER, OTHER - 1, OTHER]
-    assert answers.agent.codes.view().tolist()[:4] == [1, OTHER, OTHER - 1, OTHER]
+    assert answers.agent.versions.take(np.arange(4)).tolist() == [1, OTHER, OTHER - 1, OTHER]
+    assert answers.agent.codes.take(np.arange(4)).tolist() == [1, OTHER, OTHER - 1, OTHER]
 
 
 def test_an_answer_comes_in_pieces_and_what_a_patch_leaves_out_stays() -> None:

@@ -208,7 +208,8 @@ def test_without_snapshots_it_is_folded_from_the_first_fact_and_due_are_those_th
     small.do(PatchTags("d0", {"p": 2}))
     small.drain()
     assert list(small.taking.due()) == [0]
-    small.snapshots.delete(0)
+    for where in list(small.snapshots.names(0)):
+        small.depot.delete(where)
     assert small.snapshots.vectors(0) == []
     assert small.folding(quick=True).in_effect(0, last) == small.folding(quick=False).in_effect(0, last)
 

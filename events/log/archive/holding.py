@@ -48,15 +48,6 @@ class Registered:
         with answering():
             self._client.hset(holders_key(stream), holder, str(position))
 
-    def release(self, stream: str, holder: str) -> None:
-        """Say that a holder needs nothing of a stream any more.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
-        with answering():
-            self._client.hdel(holders_key(stream), holder)
-
 
 class Unsealed:
     """Holds everything until a sealer has registered: what nobody sealed stays in Redis, also where none ever ran."""

@@ -42,11 +42,6 @@ class Manifest(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...] = ()
     format: int = FORMAT
 
-    @property
-    def written(self) -> int:
-        """The last position that a segment has."""
-        return self.segments[-1].last if self.segments else 0
-
 
 def folder_of(stream: str) -> str:
     """`p03` -> `facts/p03`, `p03:outcomes` -> `outcomes/p03`: a pattern finds the facts of all streams, and outcomes alone."""

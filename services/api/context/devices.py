@@ -1,5 +1,7 @@
 """Devices as the log has them now."""
 
+from collections.abc import Sequence
+
 from events.device.errors import DeviceNotFound
 from events.device.state import DeviceDocument
 from events.log.device_documents import device_in
@@ -14,6 +16,13 @@ def device_document(room: Room, device_id: str) -> DeviceDocument:
         DeviceNotFound: it is not registered.
     """
     return registered(device_id, *room.log.load([device_id]))
+
+
+def device_documents(room: Room, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
+    """Those of some devices that are registered, in their order."""
+    stored = zip(device_ids, room.log.load(device_ids), strict=True)
+    decoded = ((device_id, decode_device(one.snapshot)) for device_id, one in stored if one.snapshot is not None)
+    return {device_id: document for device_id, document in decoded if not document.retired}
 
 
 def registered(device_id: str, stored: Stored) -> DeviceDocument:

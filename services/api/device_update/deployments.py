@@ -7,6 +7,7 @@ import msgspec
 from fastapi import Body, Depends, Request
 
 from events.canonical import Json, JsonObject
+from events.device.times import time_text
 from events.rollout.sets import NOBODY, FleetSet
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -17,12 +18,20 @@ from events.update.commands import (
 from events.update.errors import GroupDeploymentNotFound, GroupNotFound
 from events.update.facts import RollbackPolicy
 from events.update.names import UpdateId
-from events.view_store.groups import Carried, GroupView, is_among
+from events.view_store.groups import Carried, DeviceState, GroupView, is_among
 from services.api.context.groups import View, state_of, view_of
 from services.api.context.request import author_of, room_of
-from services.api.device_update import shapes
 from services.api.device_update.filters import read_filter, read_order
-from services.api.device_update.lists import Filter, OrderBy, condition_of, devices_listed, listed, place_of
+from services.api.device_update.lists import (
+    Filter,
+    OrderBy,
+    class_of_update,
+    condition_of,
+    device_place,
+    devices_listed,
+    listed,
+    update_info,
+)
 from services.api.device_update.router import device_update_router
 from services.api.http.errors import BodyInvalid
 
@@ -34,41 +43,42 @@ _OF_CLASS = f"{_SUBGROUP}{_DEPLOYMENT}"
 _ORDERS = {"startDate": "start", "startDateTime": "start"}
 
 
-def of_class(view: View, group: str, device_class: str, deployment: str) -> Carried:
-    """The deployment that a path names, if it is for the class that the path names.
+def deployment_named(request: Request, view: View, group: str, deployment: str) -> Carried:
+    """The deployment that a path names, if it is for the class that the path names, where it does.
 
     Raises:
         GroupDeploymentNotFound: it is not, or there is none.
     """
-    found = view.deployment(group, deployment)
-    if shapes.class_of_update(found, view) != device_class:
+    carried = view.deployment(group, deployment)
+    device_class = class_of_update(carried, view)
+    if request.path_params.get("device_class", device_class) != device_class:
         raise GroupDeploymentNotFound(group, deployment)
-    return found
+    return carried
 
 
-OfClass = Annotated[Carried, Depends(of_class)]
+Named = Annotated[Carried, Depends(deployment_named)]
 
 
 @router.get("/deployments")
-def list_deployments(request: Request, view: View, group: str, orderby: OrderBy = None) -> JsonObject:
-    """What was deployed to a group, in the order of that, or by when it starts."""
-    view.members(group)
-    return _listed(request, view, view.carried(group), orderby)
-
-
 @router.get(f"{_SUBGROUP}/deployments")
-def list_of_class(request: Request, view: View, group: str, device_class: str, orderby: OrderBy = None) -> JsonObject:
-    """What was deployed to a class within a group."""
-    condition_of(view, device_class)
+def list_deployments(request: Request, view: View, group: str, orderby: OrderBy = None) -> JsonObject:
+    """What was deployed to a group, or to a class within it, in the order of that, or by when it starts."""
+    device_class = request.path_params.get("device_class")
+    if device_class is not None:
+        condition_of(view, device_class)
     view.members(group)
-    found = [one for one in view.carried(group) if shapes.class_of_update(one, view) == device_class]
-    return _listed(request, view, found, orderby)
+    found = [one for one in view.carried(group) if device_class in {None, class_of_update(one, view)}]
+    order = read_order(orderby, _ORDERS)
+    if order is not None:
+        found = sorted(found, key=lambda one: one.deployment.start_at or one.deployment.created_at, reverse=order[1])
+    return listed(request, found, lambda one: _answer(one, view))
 
 
 @router.get(_DEPLOYMENT)
-def get_deployment(view: View, group: str, deployment: str) -> JsonObject:
+@router.get(_OF_CLASS)
+def get_deployment(view: View, carried: Named) -> JsonObject:
     """One deployment."""
-    return shapes.deployment(view.deployment(group, deployment), view)
+    return _answer(carried, view)
 
 
 @router.put(_DEPLOYMENT)
@@ -83,59 +93,50 @@ def put_deployment(
     if there is None or (there.update, there.policy or None) != (command.update, command.policy):
         keeping = msgspec.structs.replace(command, keepers=view.keepers(group))
         room_of(request).do(keeping, author_of(request))
-    return get_deployment(view_of(request), group, deployment)
+    return _as_it_is_now(request, group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
-def delete_deployment(request: Request, view: View, group: str, deployment: str) -> None:
-    """Forget a deployment that is over; its devices fall back to what else targets them."""
-    commanded = view.deployment(group, deployment).commanded
-    room_of(request).do(DeleteUpdateDeployment(group, commanded), author_of(request))
-
-
-@router.get(f"{_DEPLOYMENT}/status")
-def get_status(view: View, group: str, deployment: str) -> JsonObject:
-    """How a deployment fares."""
-    return shapes.status(view.deployment(group, deployment), view)
-
-
-@router.get(_OF_CLASS)
-def get_of_class(view: View, carried: OfClass) -> JsonObject:
-    """One deployment."""
-    return shapes.deployment(carried, view)
-
-
 @router.delete(_OF_CLASS, status_code=204)
-def delete_of_class(request: Request, carried: OfClass) -> None:
-    """Forget a deployment that is over."""
+def delete_deployment(request: Request, carried: Named) -> None:
+    """Forget a deployment that is over; its devices fall back to what else targets them."""
     room_of(request).do(DeleteUpdateDeployment(carried.group, carried.commanded), author_of(request))
 
 
+@router.get(f"{_DEPLOYMENT}/status")
+def get_status(view: View, carried: Named) -> JsonObject:
+    """How a deployment fares, with its one subgroup."""
+    return {
+        "groupId": carried.group,
+        "deploymentState": carried.state,
+        "subgroupStatus": [_subgroup_status(carried, view)],
+        **_error(carried),
+    }
+
+
 @router.get(f"{_OF_CLASS}/status")
-def get_status_of_class(view: View, carried: OfClass) -> JsonObject:
+def get_status_of_class(view: View, carried: Named) -> JsonObject:
     """How a deployment fares."""
-    return shapes.subgroup_status(carried, view)
+    return _subgroup_status(carried, view)
 
 
 @router.post(f"{_OF_CLASS}:cancel")
-def cancel(request: Request, view: View, carried: OfClass) -> JsonObject:
+def cancel(request: Request, view: View, carried: Named) -> JsonObject:
     """Stop a deployment, for good."""
-    group, name = carried.group, carried.deployment.id
-    command = CancelUpdateDeployment(group, carried.commanded, keepers=view.keepers(group))
+    command = CancelUpdateDeployment(carried.group, carried.commanded, keepers=view.keepers(carried.group))
     room_of(request).do(command, author_of(request))
-    return get_deployment(view_of(request), group, name)
+    return _as_it_is_now(request, carried.group, carried.deployment.id)
 
 
 @router.post(f"{_OF_CLASS}:retry")
-def retry(request: Request, carried: OfClass) -> JsonObject:
+def retry(request: Request, carried: Named) -> JsonObject:
     """Let those who failed try again."""
-    group, name = carried.group, carried.deployment.id
-    room_of(request).do(RetryUpdateDeployment(group, carried.commanded), author_of(request))
-    return get_deployment(view_of(request), group, name)
+    room_of(request).do(RetryUpdateDeployment(carried.group, carried.commanded), author_of(request))
+    return _as_it_is_now(request, carried.group, carried.deployment.id)
 
 
 @router.get(f"{_OF_CLASS}/devicestates")
-def list_device_states(request: Request, view: View, carried: OfClass, filter_: Filter = None) -> JsonObject:
+def list_device_states(request: Request, view: View, carried: Named, filter_: Filter = None) -> JsonObject:
     """The devices of a deployment, with how far each is."""
     wanted = read_filter(filter_, ("deviceId", "deviceState"))
     states = view.states(carried)
@@ -143,7 +144,7 @@ def list_device_states(request: Request, view: View, carried: OfClass, filter_: 
     if "deviceState" in wanted:
         members = states[state_of(wanted["deviceState"])]
     if "deviceId" in wanted:
-        place = place_of(request, str(wanted["deviceId"]))
+        place = device_place(request, str(wanted["deviceId"]))
         members = NOBODY if place is None else members & FleetSet.one(*place)
 
     def shown(device_id: str, place: tuple[int, int]) -> JsonObject:
@@ -159,11 +160,57 @@ def list_device_states(request: Request, view: View, carried: OfClass, filter_: 
     return devices_listed(request, view, members, shown)
 
 
-def _listed(request: Request, view: GroupView, found: list[Carried], orderby: str | None) -> JsonObject:
-    order = read_order(orderby, _ORDERS)
-    if order is not None:
-        found = sorted(found, key=lambda one: one.deployment.start_at or one.deployment.created_at, reverse=order[1])
-    return listed(request, found, lambda one: shapes.deployment(one, view))
+def _as_it_is_now(request: Request, group: str, deployment: str) -> JsonObject:
+    view = view_of(request)
+    return _answer(view.deployment(group, deployment), view)
+
+
+def _answer(carried: Carried, view: GroupView) -> JsonObject:
+    """A deployment of a group."""
+    one = carried.deployment
+    return {
+        "groupId": carried.group,
+        "deploymentId": one.id,
+        "startDateTime": time_text(one.start_at or one.created_at),
+        "update": update_info(one.update, view),
+        "deviceClassSubgroups": [class_of_update(carried, view)],
+        "isCanceled": carried.state == "Canceled",
+        "isRetried": one.retries > 0,
+        "isCloudInitiatedRollback": carried.has_gone_back or bool(carried.back_from),
+        **({"rollbackPolicy": _policy_answer(one.policy, view)} if isinstance(one.policy, RollbackPolicy) else {}),
+    }
+
+
+def _policy_answer(policy: RollbackPolicy, view: GroupView) -> JsonObject:
+    failure: JsonObject = {"devicesFailedPercentage": policy.percent, "devicesFailedCount": policy.count}
+    if policy.answered_min:
+        failure["devicesAnsweredMinimum"] = policy.answered_min
+    back_to = {} if policy.update is None else {"update": update_info(policy.update, view)}
+    return {**back_to, "failure": failure}
+
+
+def _subgroup_status(carried: Carried, view: GroupView) -> JsonObject:
+    """How many devices of a deployment are how far; the total has those as well who wait for their turn."""
+    states = view.states(carried)
+    return {
+        "groupId": carried.group,
+        "deviceClassId": class_of_update(carried, view),
+        "deploymentState": carried.state,
+        "totalDevices": sum(map(len, states.values())),
+        "devicesInProgressCount": len(states[DeviceState.IN_PROGRESS]),
+        "devicesCompletedFailedCount": len(states[DeviceState.FAILED]),
+        "devicesCompletedSucceededCount": len(states[DeviceState.SUCCEEDED]),
+        "devicesCanceledCount": len(states[DeviceState.CANCELED]),
+        **_error(carried),
+    }
+
+
+def _error(carried: Carried) -> JsonObject:
+    rollout = carried.rollout
+    if rollout is None or not carried.has_gone_back:
+        return {}
+    message = f"rolled back to {carried.back_to}: {rollout.rollback_reason}"
+    return {"error": {"code": "RolledBack", "message": message, "occurredDateTime": time_text(rollout.rollback_at)}}
 
 
 def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpdate:

@@ -1,25 +1,31 @@
 """The update service's paths of devices and their classes."""
 
+from collections.abc import Callable
+
 from fastapi import Request, Response
 
 from events.canonical import JsonObject
-from events.rollout.sets import NOBODY
-from events.view_store.groups import is_among
+from events.rollout.sets import NOBODY, FleetSet
+from events.view_store.groups import DEFAULT_CLASS, DeviceState, GroupView, class_of, is_among
 from services.api.context.groups import View, state_of
 from services.api.context.request import room_of
-from services.api.device_update import shapes
 from services.api.device_update.filters import read_filter
 from services.api.device_update.lists import (
+    CLASSES_FOLLOW,
     PREFIX,
     Filter,
     IfNoneMatch,
     begun,
+    best_of_class,
+    compliance_answer,
     condition_of,
+    device_place,
     devices_listed,
     listed,
     only_running,
-    place_of,
+    operation_done,
     unless_known,
+    update_info,
 )
 from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound, NotOffered
@@ -34,13 +40,13 @@ def list_classes(request: Request, view: View, filter_: Filter = None) -> JsonOb
     """The classes of devices: one for each compatibility."""
     wanted = read_filter(filter_, ("friendlyName",))
     found = [pair for pair in view.classes.items() if wanted.get("friendlyName", pair[1]) == pair[1]]
-    return listed(request, found, lambda pair: shapes.device_class(pair[0], pair[1], view))
+    return listed(request, found, lambda pair: _class(pair[0], pair[1], view))
 
 
 @router.get("/deviceClasses/{device_class}")
 def get_class(view: View, device_class: str) -> JsonObject:
     """One class of devices."""
-    return shapes.device_class(device_class, condition_of(view, device_class), view)
+    return _class(device_class, condition_of(view, device_class), view)
 
 
 @router.get("/deviceClasses/{device_class}/installableUpdates")
@@ -48,7 +54,7 @@ def list_installable(request: Request, view: View, device_class: str) -> JsonObj
     """The updates of a class, the newest first."""
     condition = condition_of(view, device_class)
     found = [one.update for one in view.updates.values() if one.condition == condition]
-    return listed(request, found, lambda update: shapes.update_info(update, view))
+    return listed(request, found, lambda update: update_info(update, view))
 
 
 @router.patch("/deviceClasses/{device_class}")
@@ -56,14 +62,14 @@ def list_installable(request: Request, view: View, device_class: str) -> JsonObj
 def change_class(view: View, device_class: str) -> None:
     """Classes follow from updates."""
     condition_of(view, device_class)
-    raise NotOffered(shapes.CLASSES_FOLLOW)
+    raise NotOffered(CLASSES_FOLLOW)
 
 
 @router.get("/devices")
 def list_devices(request: Request, view: View, filter_: Filter = None) -> JsonObject:
     """Edge-capable devices with what they have: all, or those of a group, a class, or a state."""
     wanted = read_filter(filter_, ("groupId", "deviceClassId", "deploymentStatus"))
-    devices, members = shapes.Devices(view), view.devices("*")
+    devices, members = _Devices(view), view.devices("*")
     if "groupId" in wanted:
         group = str(wanted["groupId"])
         members = members & view.members(group) if group in view.names else NOBODY
@@ -79,10 +85,10 @@ def list_devices(request: Request, view: View, filter_: Filter = None) -> JsonOb
 @router.get("/devices/{device}")
 def get_device(request: Request, view: View, device: str) -> JsonObject:
     """One edge-capable device with what it has."""
-    place = place_of(request, device)
+    place = device_place(request, device)
     if place is None or not is_among(place, view.devices("*")):
         raise NotFound(f"there is no edge-capable device {device[:140]!r}")
-    return shapes.Devices(view).device(device, place)
+    return _Devices(view).device(device, place)
 
 
 @router.api_route("/devices/{_rest:path}", methods=["GET"])
@@ -109,13 +115,13 @@ def get_operation(request: Request, operation: str, if_none_match: IfNoneMatch =
     """What became of an import of devices: it was done before it was asked for."""
     if operation != _OPERATION:
         raise NotFound(f"there is no operation {operation[:80]!r}")
-    return unless_known(shapes.operation(operation, None, at=room_of(request).clock()), if_none_match)
+    return unless_known(operation_done(operation, None, at=room_of(request).clock()), if_none_match)
 
 
 @router.get("/updateCompliance")
 def get_compliance(view: View) -> JsonObject:
     """How all devices stand to the newest updates that fit them."""
-    return shapes.compliance(view.compliance(view.devices("*")))
+    return compliance_answer(view.compliance(view.devices("*")))
 
 
 @router.get("/deviceDiagnostics/{_rest:path}")
@@ -123,3 +129,77 @@ def get_compliance(view: View) -> JsonObject:
 def diagnostics() -> None:
     """Logs and health of devices are not collected."""
     raise NotOffered("logs and health checks of devices are not collected")
+
+
+def _class(class_id: str, condition: str, view: GroupView) -> JsonObject:
+    """A device class: whoever one compatibility fits."""
+    best = best_of_class(class_id, view)
+    return {
+        "deviceClassId": class_id,
+        "friendlyName": condition,
+        "deviceClassProperties": {"compatProperties": {"condition": condition}},
+        **({} if best is None else {"bestCompatibleUpdate": update_info(best, view)}),
+    }
+
+
+class _Devices:
+    """Devices, with what they have and what became of it; works out the sets once for all of them."""
+
+    def __init__(self, view: GroupView) -> None:
+        self._view = view
+        self._groups = [(name, view.members(name)) for name in view.names]
+        self._carried = [(one, view.states(one)) for one in view.everything_carried]
+        self._brought = [
+            (name, one, view.having(name), update_) for one in view.everything_carried for name, update_ in one.brings()
+        ]
+        self._best = view.best(view.devices("*"))
+
+    def device(self, device_id: str, place: tuple[int, int]) -> JsonObject:
+        """One device; what it never had is left out."""
+        number, ordinal = place
+        view = self._view
+
+        def among(members: FleetSet) -> bool:
+            return ordinal in members.of_partition(number)
+
+        groups = [name for name, members in self._groups if among(members)]
+        attempted = next(((one, update_) for _, one, having, update_ in self._brought if among(having)), None)
+        installed = next((update_ for update_, members in view.installed.items() if among(members)), None)
+        best = next((update_ for update_, members in self._best.items() if among(members)), None)
+        state = self._state(among)
+        return {
+            "deviceId": device_id,
+            "deviceClassId": DEFAULT_CLASS if best is None else class_of(view.updates[best].condition),
+            "onLatestUpdate": best is None or best == installed,
+            **({"groupId": _preferred(groups)} if groups else {}),
+            **({} if state is None else {"deploymentStatus": state.value}),
+            **({} if installed is None else {"installedUpdate": update_info(installed, view)}),
+            **(
+                {}
+                if attempted is None
+                else {
+                    "lastAttemptedUpdate": update_info(attempted[1], view),
+                    "lastDeploymentId": attempted[0].deployment.id,
+                }
+            ),
+        }
+
+    def _state(self, among: Callable[[FleetSet], bool]) -> DeviceState | None:
+        for _, states in self._carried:
+            for state, members in states.items():
+                if among(members):
+                    return state
+        return None
+
+    def of_state(self, state: DeviceState | None) -> FleetSet:
+        """The devices whose newest deployment has come so far; those without any for `None`."""
+        found, seen = FleetSet({}), FleetSet({})
+        for _, states in self._carried:
+            everyone = FleetSet.union(states.values())
+            found |= FleetSet({}) if state is None else states[state] - seen
+            seen |= everyone
+        return self._view.devices("*") - seen if state is None else found
+
+
+def _preferred(groups: list[str]) -> str:
+    return groups[0] if len(groups) == 1 else next(name for name in groups if name != "$default")

@@ -7,11 +7,13 @@ from urllib.parse import urlencode
 from fastapi import Depends, Header, Query, Request, Response
 
 from events.canonical import Json, JsonObject
+from events.device.times import time_text
 from events.log.keys import partition_of
 from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
-from events.view_store.groups import GroupView
-from services.api.context import pages
+from events.update.state import UpdateDocument
+from events.view_store.groups import DEFAULT_CLASS, Carried, Compliance, GroupView, class_of
+from services.api.context.pages import continuation_at, place_of
 from services.api.context.request import room_of
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import JsonAnswer
@@ -19,6 +21,8 @@ from services.api.http.json_answer import JsonAnswer
 PREFIX = "/deviceUpdate"
 
 PAGE = 100
+
+CLASSES_FOLLOW = "device classes have no life of their own, they are what updates say they fit"
 
 _RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
@@ -39,7 +43,7 @@ IfNoneMatch = Annotated[str | None, Header()]
 
 def listed(request: Request, found: Sequence[Any], shown: Callable[[Any], Json] = lambda one: one) -> JsonObject:
     """A page of a list. Its link says how many came before: of a list that changes meanwhile one may show twice."""
-    start = pages.place_of(_opened(request))[1] + 1
+    start = place_of(_opened(request))[1] + 1
     page = {"value": [shown(one) for one in found[start : start + PAGE]]}
     return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
 
@@ -48,7 +52,7 @@ def devices_listed(
     request: Request, view: GroupView, members: FleetSet, shown: Callable[[str, tuple[int, int]], JsonObject]
 ) -> JsonObject:
     """A page of devices; whoever is among them throughout is on one page exactly."""
-    found, place = view.page(members, after=pages.place_of(_opened(request)), limit=PAGE)
+    found, place = view.page(members, after=place_of(_opened(request)), limit=PAGE)
     page = {"value": [shown(name, where) for name, where in found]}
     return page if place is None else {**page, "nextLink": _link(request, place)}
 
@@ -58,7 +62,7 @@ def _opened(request: Request) -> str | None:
 
 
 def _link(request: Request, place: tuple[int, int]) -> str:
-    sealed = pages.continuation_at(room_of(request), place)
+    sealed = continuation_at(room_of(request), place)
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
 
 
@@ -91,7 +95,7 @@ def only_running(text: str | None) -> bool:
     return text is not None
 
 
-def place_of(request: Request, device_id: str) -> tuple[int, int] | None:
+def device_place(request: Request, device_id: str) -> tuple[int, int] | None:
     """The partition and ordinal of a device; `None` where the views do not know it."""
     room = room_of(request)
     found = room.view.assignment(device_id)
@@ -107,3 +111,54 @@ def condition_of(view: GroupView, device_class: str) -> str:
     if device_class not in view.classes:
         raise NotFound(f"there is no device class {device_class[:80]!r}")
     return view.classes[device_class]
+
+
+def info_of(document: UpdateDocument) -> JsonObject:
+    """An update as others mention it."""
+    return {
+        "updateId": document.update,
+        "description": document.description,
+        "friendlyName": document.friendly_name,
+    }
+
+
+def update_info(update: UpdateId, view: GroupView) -> JsonObject:
+    """An update as others mention it; without its description where it was deleted."""
+    document = view.updates.get(update)
+    return {"updateId": update} if document is None else info_of(document)
+
+
+def class_of_update(carried: Carried, view: GroupView) -> str:
+    """The class that a deployment is for: that of its update; the default one where the update was deleted."""
+    document = view.updates.get(carried.deployment.update)
+    return DEFAULT_CLASS if document is None else class_of(document.condition)
+
+
+def operation_done(operation_id: str, document: UpdateDocument | None, *, at: int, location: str = "") -> JsonObject:
+    """An operation that is done: whatever is asked for here is done before it is answered."""
+    return {
+        "operationId": operation_id,
+        "status": "Succeeded",
+        "createdDateTime": time_text(at),
+        "lastActionDateTime": time_text(at),
+        "etag": '"1"',
+        **({"resourceLocation": location} if location else {}),
+        **({} if document is None else {"update": info_of(document)}),
+    }
+
+
+def best_of_class(class_id: str, view: GroupView) -> UpdateId | None:
+    """The newest update of a class."""
+    return next(
+        (document.update for document in view.updates.values() if class_of(document.condition) == class_id), None
+    )
+
+
+def compliance_answer(compliance: Compliance) -> JsonObject:
+    """How some devices stand to the newest updates."""
+    counts = {
+        "onLatestUpdateDeviceCount": len(compliance.latest),
+        "newUpdatesAvailableDeviceCount": len(compliance.outdated),
+        "updatesInProgressDeviceCount": len(compliance.under_way),
+    }
+    return {"totalDeviceCount": sum(counts.values()), **counts}

@@ -1,25 +1,31 @@
 """The update service's paths of updates: import, look, delete."""
 
+import base64
+import hashlib
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, Query, Request, Response
 
+from events import canonical
 from events.canonical import JsonObject
+from events.device.times import time_text
 from events.update.commands import DeleteUpdate
 from events.update.names import UpdateId
+from events.update.state import UpdateDocument
 from services.api.context.groups import View
 from services.api.context.request import author_of, room_of
-from services.api.device_update import shapes
 from services.api.device_update.filters import read_filter
-from services.api.device_update.import_manifest import FILE, command_of
+from services.api.device_update.import_manifest import FILE, HANDLER, command_of
 from services.api.device_update.lists import (
     PREFIX,
     Asked,
     Filter,
     IfNoneMatch,
     begun,
+    info_of,
     listed,
     only_running,
+    operation_done,
     unless_known,
     versioned,
 )
@@ -46,7 +52,7 @@ def list_updates(request: Request, view: View, search: str | None = None, filter
         if _deployable(filter_)
         and all(word in f"{one.update.text} {one.description} {one.friendly_name}".lower() for word in words)
     ]
-    return listed(request, found, shapes.update)
+    return listed(request, found, _answer)
 
 
 @importing.post("/updates:import", status_code=202)
@@ -81,7 +87,7 @@ def list_versions(request: Request, view: View, provider: str, name: str, filter
 @router.get(_UPDATE)
 def get_update(view: View, update: Asked, if_none_match: IfNoneMatch = None) -> Response:
     """One update."""
-    return unless_known(shapes.update(view.update(update)), if_none_match)
+    return unless_known(_answer(view.update(update)), if_none_match)
 
 
 @router.delete(_UPDATE, status_code=202)
@@ -104,7 +110,17 @@ def get_file(view: View, update: Asked, file: str, if_none_match: IfNoneMatch = 
     document = view.update(update)
     if file != FILE:
         raise NotFound(f"an update has one file, {FILE!r}")
-    return unless_known(shapes.file(document), if_none_match)
+    # As it is stored, with references in the place of secrets.
+    data = canonical.encode(document.content)
+    described = {
+        "fileId": FILE,
+        "fileName": "manifest.json",
+        "sizeInBytes": len(data),
+        "hashes": {"sha256": base64.b64encode(hashlib.sha256(data).digest()).decode()},
+        "mimeType": "application/json",
+        "etag": _etag(document),
+    }
+    return unless_known(described, if_none_match)
 
 
 @router.get("/operations")
@@ -116,7 +132,7 @@ def list_operations(
     newest = sorted(view.updates.values(), key=lambda one: -one.imported_at)
     found = [] if only_running(filter_) else [one for one in newest if one.imported_at > since]
     return listed(
-        request, found[:top], lambda one: shapes.operation(_operation(_IMPORT, one.update), one, at=one.imported_at)
+        request, found[:top], lambda one: operation_done(_operation(_IMPORT, one.update), one, at=one.imported_at)
     )
 
 
@@ -131,12 +147,30 @@ def get_operation(
     if update is None or update.problem or kind != (_DELETE if document is None else _IMPORT):
         raise NotFound(f"there is no operation {operation[:200]!r}")
     if document is None:
-        return unless_known(shapes.operation(operation, None, at=room_of(request).clock()), if_none_match)
+        return unless_known(operation_done(operation, None, at=room_of(request).clock()), if_none_match)
     path = _UPDATE.format(provider=update.provider, name=update.name, version=update.version)
     location = versioned(request, f"{PREFIX}/{instance}/updates{path}")
-    return unless_known(
-        shapes.operation(operation, document, at=document.imported_at, location=location), if_none_match
-    )
+    return unless_known(operation_done(operation, document, at=document.imported_at, location=location), if_none_match)
+
+
+def _answer(document: UpdateDocument) -> JsonObject:
+    """An update as it was imported."""
+    return {
+        **info_of(document),
+        "isDeployable": True,
+        "compatibility": list(document.compatibility),
+        "instructions": {"steps": [{"type": "Inline", "handler": HANDLER, "files": [FILE]}]},
+        "referencedBy": [],
+        "manifestVersion": "5.0",
+        "importedDateTime": time_text(document.imported_at),
+        "createdDateTime": time_text(document.imported_at),
+        "etag": _etag(document),
+    }
+
+
+def _etag(document: UpdateDocument) -> str:
+    """An update's etag: it changes only when the update is deleted and another imported."""
+    return f'"{document.version}"'
 
 
 def _operation(kind: str, update: UpdateId) -> str:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from events.clock import now_ms
-from services.api.http.errors import BAD_REQUEST, hub_body
+from services.api.http.errors import BAD_REQUEST, hub_error
 
 HEADERS_BYTES_MAX = 32 * 1024
 """What the first line and the headers of a request take together at most."""
@@ -96,7 +96,7 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
                 self.transport.close()  # In the middle of an answer there is no place for another.
                 return
             at = now_ms()
-            body = msgspec.json.encode(hub_body(BAD_REQUEST, self.conn.refusal or msg, request_id="none", at=at))
+            body = msgspec.json.encode(hub_error(BAD_REQUEST, self.conn.refusal or msg, request_id="none", at=at))
             headers = [
                 ("content-type", "application/json"),
                 ("content-length", str(len(body))),

@@ -6,7 +6,6 @@ import msgspec
 
 from events.access import errors as access
 from events.audit import errors as audit
-from events.canonical import JsonObject
 from events.deployment import errors as deployment
 from events.device import errors as device
 from events.fleet import errors as fleet
@@ -24,6 +23,7 @@ from events.targeting.errors import ConditionInvalid
 from events.update import errors as update
 from events.view_store.querying import ContinuationInvalid
 from events.webhook.errors import WebhookError, WebhookNotFound
+from services.api.http.json_answer import AnswerBody
 
 RETRY_AFTER_SECONDS = 1
 _TEXT_CHARACTERS_MAX = 4000
@@ -36,6 +36,28 @@ class Answer(msgspec.Struct, frozen=True):
     code: str
     temporary: bool = False
     number: int = 0
+
+
+class Error(AnswerBody):
+    """A code, a sentence, and the id under which the logs know the request."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+class ErrorAnswer(AnswerBody):
+    """An error of our own paths."""
+
+    error: Error
+
+
+class HubErrorAnswer(AnswerBody):
+    """An error of the hub's paths (contract/hub.md §1.10); the header `iothub-errorcode` has the code alone."""
+
+    message: str = msgspec.field(name="Message")
+    exception_message: str = msgspec.field(name="ExceptionMessage")
+    error_code: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class BodyInvalid(Exception):
@@ -296,11 +318,11 @@ def answer_of_status(status: int) -> Answer:
     return _BY_STATUS.get(status, Answer(status, _ARGUMENT.code))
 
 
-def hub_body(answer: Answer, message: str, *, request_id: str, at: int) -> JsonObject:
-    """The envelope of the hub's paths (contract/hub.md §1.10); `at` is in milliseconds."""
+def hub_error(answer: Answer, message: str, *, request_id: str, at: int) -> HubErrorAnswer:
+    """An error on the hub's paths; `at` is in milliseconds."""
     time = dt.datetime.fromtimestamp(at / 1000, dt.UTC).strftime("%m/%d/%Y %H:%M:%S")
-    body: JsonObject = {
-        "Message": f"ErrorCode:{answer.code};{message}",
-        "ExceptionMessage": f"Tracking ID:{request_id}-G:0-TimeStamp:{time}",
-    }
-    return {**body, "errorCode": answer.number} if answer.number else body
+    return HubErrorAnswer(
+        f"ErrorCode:{answer.code};{message}",
+        f"Tracking ID:{request_id}-G:0-TimeStamp:{time}",
+        answer.number or msgspec.UNSET,
+    )

@@ -5,8 +5,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from services.api.http.json_answer import AnswerBody
-
 Responses = dict[int | str, dict[str, Any]]
 """Entries of a route by status, as FastAPI takes them."""
 
@@ -19,20 +17,6 @@ class Answered(BaseModel):
     """An object with these members and no others, named as JSON names things."""
 
     model_config = ConfigDict(alias_generator=_named, extra="forbid")
-
-
-class Error(AnswerBody):
-    """A code, a sentence, and the id under which the logs know the request."""
-
-    code: str
-    message: str
-    request_id: str
-
-
-class ErrorAnswer(AnswerBody):
-    """An error of our own paths."""
-
-    error: Error
 
 
 def header(text: str, *, required: bool = True) -> dict[str, Any]:

@@ -5,38 +5,131 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Request, Response
+from msgspec import UNSET
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
 from events.deployment.condition import check_any_condition
 from events.deployment.state import DeploymentDocument, etag_of
-from events.device.commands import (
-    SetConfiguration,
-)
+from events.device.commands import SetConfiguration
+from events.device.identifiers import AGENT
+from events.device.times import time_text
+from events.fleet.deployments import CONTENT_KEY
 from events.manifest.document import Kind, in_modern_form
+from events.manifest.merge import contributes
 from events.query.errors import QueryInvalid
+from events.query.module_condition import module_applied_query, module_targeted_query
 from events.query.parse import parse as parse_query
 from events.secrets.personal import Personal
 from events.targeting.errors import ConditionInvalid
+from events.targeting.query_text import targeted_query
 from services.api.context.deployments import deployment_seen, deployments_seen
 from services.api.context.devices import registered
 from services.api.context.request import author_of, caller_of, room_of, writer_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
+from services.api.http.body_examples import CONTENT as EXAMPLE
+from services.api.http.body_examples import example
 from services.api.http.errors import ContentMissing
-from services.api.http.openapi import ETAG, answers
+from services.api.http.json_answer import AnswerBody
+from services.api.http.openapi import ETAG, with_headers
 from services.api.http.path_names import DeploymentId, DeviceId
 from services.api.http.request_costs import CONTENT, LONG, QUERY
-from services.api.hub import described, shapes
-from services.api.hub.bodies import ConfigurationBody, ContentBody, TestQueriesBody
+from services.api.hub.bodies import HubBody
 from services.api.hub.router import IfMatch, IfMatchToDelete, hub_router
 
 COUNTING_SECONDS = 1.0
 """So long a list of configurations runs queries of metrics that are not kept."""
 
 _WAITS, _WAIT_SECONDS = 100, 0.02
+
+_APPLIED = (
+    "select deviceId from devices.modules where moduleId = '$edgeAgent' and configurations.[[{}]].status = 'Applied'"
+)
+_OWN_APPLIED = "select deviceId from devices where configurations.[[{}]].status = 'Applied'"
+_ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredVersion"
+_CODE = " and properties.reported.lastDesiredStatus.code {} 200"
+
+
+class MetricsBody(HubBody):
+    """Custom metrics: queries by name."""
+
+    queries: dict[str, str] = Field(default={})
+
+
+class ConfigurationBody(HubBody):
+    """A deployment as clients send it."""
+
+    model_config = example(
+        {
+            "id": "north",
+            "content": EXAMPLE,
+            "targetCondition": "tags.site = 'north'",
+            "priority": 10,
+            "labels": {"team": "x"},
+        }
+    )
+
+    schema_version: str = "1.0"
+    content: dict[str, Any] | None = None
+    target_condition: str | None = None
+    priority: int = 0
+    labels: dict[str, str] | None = None
+    metrics: MetricsBody | None = None
+
+
+class ContentBody(HubBody):
+    """A content to set on one device by hand."""
+
+    model_config = example(EXAMPLE)
+
+    modules_content: dict[str, Any] | None = None
+    device_content: dict[str, Any] | None = None
+    module_content: dict[str, Any] | None = None
+
+
+class TestQueriesBody(HubBody):
+    """A condition and queries to try."""
+
+    model_config = example({"targetCondition": "tags.site = 'north'", "customMetricQueries": {}})
+
+    target_condition: str | None = None
+    custom_metric_queries: dict[str, str] | None = None
+
+
+class QueryResults(AnswerBody):
+    """Counts by query, and the queries they stand for."""
+
+    results: dict[str, int]
+    queries: dict[str, str]
+
+
+class ConfigurationAnswer(AnswerBody):
+    """A deployment in the hub's shape (contract/hub.md §1.5); secrets in the content show as references."""
+
+    id: str
+    schema_version: str
+    labels: dict[str, str] | None
+    content: dict[str, dict[str, Any]]
+    content_type: str
+    target_condition: str
+    created_time_utc: str
+    last_updated_time_utc: str
+    priority: int
+    system_metrics: QueryResults
+    metrics: QueryResults
+    etag: str
+
+
+class QueriesTried(AnswerBody):
+    """What is wrong with a condition and with queries; `null` and nothing where all is well."""
+
+    target_condition_error: str | None
+    custom_metric_query_errors: dict[str, str]
 
 
 router = hub_router(
@@ -58,49 +151,24 @@ async def set_configuration(request: Request, device_id: DeviceId, body: Content
         await asyncio.sleep(_WAIT_SECONDS)
 
 
-@router.get("/configurations", response_model=None, responses=answers(list[described.Configuration]))
+@router.get("/configurations")
 @Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
-def list_configurations(request: Request) -> list[JsonObject]:
+def list_configurations(request: Request) -> list[ConfigurationAnswer]:
     """Every deployment that the caller sees; `top` is let pass and means nothing, as on the hub."""
-    room, until = room_of(request), time.monotonic() + COUNTING_SECONDS
-    kept = room.view.metrics()
-    seen = {name: (one, counts) for name, one, counts in deployments_seen(request)}
-    twins = _twins(request, seen)
-    return [
-        shapes.configuration(
-            name, one, twins.get(name, counts), _results(request, one, kept.get(name, {}), until=until)
-        )
-        for name, (one, counts) in seen.items()
-    ]
+    seen = {name: (document, counts) for name, document, counts in deployments_seen(request)}
+    return _answers(request, seen, until=time.monotonic() + COUNTING_SECONDS)
 
 
-def _twins(
-    request: Request, seen: Mapping[str, tuple[DeploymentDocument, Counter[str] | None]]
-) -> Mapping[str, Counter[str]]:
-    """The counts in twins of those that are configurations of modules, as soon as workers know them."""
-    names = [name for name, (one, counts) in seen.items() if one.kind is Kind.MODULE and counts is not None]
-    room = room_of(request)
-    return room.view.twins(*names, within=room.within(caller_of(request))) if names else {}
-
-
-def _results(
-    request: Request, document: DeploymentDocument, kept: Mapping[str, int], *, until: float = math.inf
-) -> dict[str, int]:
-    counting, scope = room_of(request).counting, caller_of(request).scope
-    # What workers keep is of the whole fleet.
-    return counting.results(document, kept if scope is None else {}, until=until, scope=scope)
-
-
-@router.get("/configurations/{name}", response_model=None, responses=answers(described.Configuration, headers=ETAG))
-def get_configuration(request: Request, response: Response, name: DeploymentId) -> JsonObject:
+@router.get("/configurations/{name}", responses=with_headers(ETAG))
+def get_configuration(request: Request, response: Response, name: DeploymentId) -> ConfigurationAnswer:
     """One deployment, with the number of rows of each of its custom metrics."""
     return _configuration(request, response, name)
 
 
-@router.put("/configurations/{name}", response_model=None, responses=answers(described.Configuration, headers=ETAG))
+@router.put("/configurations/{name}", responses=with_headers(ETAG))
 def put_configuration(
     request: Request, response: Response, name: DeploymentId, body: ConfigurationBody, if_match: IfMatch = None
-) -> JsonObject:
+) -> ConfigurationAnswer:
     """Create a deployment, or with If-Match change what may change; then the content is let pass."""
     if body.content is None:
         raise ContentMissing
@@ -133,9 +201,9 @@ def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatch
     room_of(request).do(DeleteDeployment(name, if_match), author_of(request))
 
 
-@router.post("/configurations/testQueries", response_model=None, responses=answers(described.QueriesTried))
+@router.post("/configurations/testQueries")
 @Access(REGISTRY_READ, scope="handler", cost=QUERY)
-def try_queries(request: Request, body: TestQueriesBody) -> JsonObject:
+def try_queries(request: Request, body: TestQueriesBody) -> QueriesTried:
     """Whether a target condition and queries can be read; their errors are in the answer."""
     personal, errors = room_of(request).vault.personal, {}
     for name, text in (body.custom_metric_queries or {}).items():
@@ -145,7 +213,7 @@ def try_queries(request: Request, body: TestQueriesBody) -> JsonObject:
         except QueryInvalid as refused:
             errors[name] = str(refused)
     error = _condition_error(body.target_condition or "", personal)
-    return {"targetConditionError": error, "customMetricQueryErrors": errors}
+    return QueriesTried(error, errors)
 
 
 def _condition_error(text: str, personal: Personal) -> str | None:
@@ -158,9 +226,103 @@ def _condition_error(text: str, personal: Personal) -> str | None:
     return "the condition * cannot be tried; it targets every device" if text.strip() == "*" else None
 
 
-def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> JsonObject:
-    document, counts = deployment_seen(request, name)
-    response.headers["ETag"] = f'"{etag_of(document)}"'
-    results = _results(request, document, room_of(request).view.metrics().get(name, {}), until=until)
-    twins = _twins(request, {name: (document, counts)})
-    return shapes.configuration(name, document, twins.get(name, counts), results)
+def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> ConfigurationAnswer:
+    (configuration,) = _answers(request, {name: deployment_seen(request, name)}, until=until)
+    response.headers["ETag"] = f'"{configuration.etag}"'
+    return configuration
+
+
+def _answers(
+    request: Request, seen: Mapping[str, tuple[DeploymentDocument, Counter[str] | None]], *, until: float
+) -> list[ConfigurationAnswer]:
+    room, caller = room_of(request), caller_of(request)
+    of_modules = [
+        name for name, (document, counts) in seen.items() if document.kind is Kind.MODULE and counts is not None
+    ]
+    # Those of modules are counted in twins, as soon as workers know them.
+    in_twins = room.view.twins(*of_modules, within=room.within(caller)) if of_modules else {}
+    # What workers count is of the whole fleet.
+    counted = room.view.metrics() if caller.scope is None else {}
+    return [
+        _answer(
+            name,
+            document,
+            in_twins.get(name, counts),
+            room.counting.results(document, counted.get(name, {}), until=until, scope=caller.scope),
+        )
+        for name, (document, counts) in seen.items()
+    ]
+
+
+def _answer(
+    name: str, document: DeploymentDocument, counts: Mapping[str, int] | None, metrics: Mapping[str, int]
+) -> ConfigurationAnswer:
+    """A deployment as a Configuration; secrets show as references, and results are empty until the workers know it.
+
+    Results are as many as the rows of the queries beside them: three of these ask what the deployment is to the `$edgeAgent`
+    twin, and one that sets nothing there is applied to none.
+    """
+    queries = _QUERIES[document.kind](name, document)
+    of_agent = document.kind is not Kind.EDGE or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
+    results = {}
+    if counts is not None:
+        results = {
+            query: counts[status] if of_agent or query == "targetedCount" else 0
+            for query, status in _RESULTS.items()
+            if query in queries
+        }
+    return ConfigurationAnswer(
+        name,
+        document.schema_version,
+        document.labels or None,
+        document.content,
+        content_type="assignment",
+        target_condition=document.target_condition,
+        created_time_utc=time_text(document.created_at),
+        last_updated_time_utc=time_text(document.updated_at),
+        priority=document.priority,
+        system_metrics=QueryResults(results, queries),
+        metrics=QueryResults(dict(metrics), document.metrics),
+        etag=etag_of(document),
+    )
+
+
+_RESULTS = {
+    "targetedCount": "target",
+    "appliedCount": "actual",
+    "reportedSuccessfulCount": "reportedSuccessful",
+    "reportedFailedCount": "reportedFailed",
+}
+
+
+def _edge_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    applied = _APPLIED.format(name)
+    return {
+        "appliedCount": applied,
+        "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
+        "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
+        "targetedCount": targeted_query(document.target_condition, _scope(document)),
+    }
+
+
+def _own_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    """Nobody answers for a device's own twin, so there are no others (contract/hub.md §1.3)."""
+    return {
+        "appliedCount": _OWN_APPLIED.format(name),
+        "targetedCount": targeted_query(document.target_condition, _scope(document), own=True),
+    }
+
+
+def _module_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    """The condition of one of a module is a query's as it stands; a scope, which is of devices, cannot be in it."""
+    return {
+        "appliedCount": module_applied_query(document.target_condition, name),
+        "targetedCount": module_targeted_query(document.target_condition),
+    }
+
+
+_QUERIES = {Kind.EDGE: _edge_queries, Kind.DEVICE: _own_queries, Kind.MODULE: _module_queries}
+
+
+def _scope(document: DeploymentDocument) -> str:
+    return "*" if document.scope is UNSET else document.scope

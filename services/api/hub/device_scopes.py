@@ -1,27 +1,34 @@
 """The scope calls of edgeHub: whom an edge device is the gateway of, with the keys to authenticate them (contract/device.md §2)."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import quote
 
+import msgspec
 from fastapi import Query, Request
+from pydantic import Field
 
-from events.canonical import JsonObject
 from events.device.errors import DeviceNotFound, ModuleNotFound
 from events.device.hierarchy import LAYERS_MAX, device_of_scope, own_scope
-from events.device.state import DeviceDocument, decode_device
+from events.device.state import DeviceDocument
 from events.query import tree
 from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
 from services.api.context.api_context import Room
+from services.api.context.devices import device_documents
 from services.api.context.request import room_of
 from services.api.http.access import REGISTRY_READ, Access
+from services.api.http.body_examples import example
 from services.api.http.errors import BodyInvalid, OutOfDeviceScope
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
-from services.api.hub import described, shapes
-from services.api.hub.bodies import IdentityOnBehalfBody, TargetScopeBody
-from services.api.hub.identities import module_identities
-from services.api.hub.keys import shown
+from services.api.hub.bodies import HubBody
+from services.api.hub.identities import (
+    DeviceIdentityAnswer,
+    ModuleIdentityAnswer,
+    device_identities,
+    module_identities,
+)
 from services.api.hub.router import hub_router
 
 # The answers hold keys of the devices below, and no scope limits them.
@@ -30,46 +37,72 @@ router = hub_router(read=_EDGE_HUB, write=_EDGE_HUB)
 
 _OF_EDGE_HUB = "/devices/{device_id}/modules/$edgeHub"
 _GET_VERSION = "2018-08-30-preview"
-_ANSWERS = answers(described.DeviceScopeResult)
 
 
-@router.post(f"{_OF_EDGE_HUB}/devicesAndModulesInTargetDeviceScope", response_model=None, responses=_ANSWERS)
-def list_target_scope(request: Request, device_id: DeviceId, body: TargetScopeBody) -> JsonObject:
+class DeviceScopeResult(AnswerBody):
+    """Identities that a gateway authenticates, and how to go on; `null` at the end."""
+
+    devices: list[DeviceIdentityAnswer]
+    modules: list[ModuleIdentityAnswer]
+    continuation_link: str | None
+
+
+class TargetScopeBody(HubBody):
+    """Whose scope edgeHub asks for, and which page of it."""
+
+    model_config = example({"pageSize": 100, "continuationLink": None, "authChain": "edge-1"})
+
+    page_size: Annotated[int, Field(ge=0, le=1000)] = 100
+    continuation_link: str | None = None
+    auth_chain: str
+
+
+class IdentityOnBehalfBody(HubBody):
+    """Which identity edgeHub asks for."""
+
+    model_config = example({"targetDeviceId": "edge-1", "targetModuleId": None, "authChain": "edge-1"})
+
+    target_device_id: str
+    target_module_id: str | None = None
+
+
+@router.post(f"{_OF_EDGE_HUB}/devicesAndModulesInTargetDeviceScope")
+def list_target_scope(request: Request, device_id: DeviceId, body: TargetScopeBody) -> DeviceScopeResult:
     """A page of the children of the first device of `authChain`, which is this one or below it, and itself on the first page."""
     target = _first_of(body.auth_chain)
     return _page(request, device_id, target, body.page_size, body.continuation_link)
 
 
-@router.get(f"{_OF_EDGE_HUB}/devicesAndModulesInDeviceScope", response_model=None, responses=_ANSWERS)
+@router.get(f"{_OF_EDGE_HUB}/devicesAndModulesInDeviceScope")
 def list_scope(
     request: Request,
     device_id: DeviceId,
     count: Annotated[int, Query(alias="deviceCount", ge=0, le=PAGE_MAX)] = PAGE_DEFAULT,
     continuation: Annotated[str, Query(alias="continuationToken")] = "",
-) -> JsonObject:
+) -> DeviceScopeResult:
     """A page of the device's children, and itself on the first page; `continuationLink` is the address of the next page."""
     result = _page(request, device_id, device_id, count, continuation)
-    if result["continuationLink"] is None:
+    if result.continuation_link is None:
         return result
     path = f"/devices/{quote(device_id, safe='')}/modules/%24edgeHub/devicesAndModulesInDeviceScope"
-    token = quote(result["continuationLink"], safe="")
+    token = quote(result.continuation_link, safe="")
     link = f"{path}?deviceCount={count}&continuationToken={token}&api-version={_GET_VERSION}"
-    return {**result, "continuationLink": link}
+    return msgspec.structs.replace(result, continuation_link=link)
 
 
-@router.post(f"{_OF_EDGE_HUB}/getDeviceAndModuleOnBehalfOf", response_model=None, responses=_ANSWERS)
-def get_on_behalf(request: Request, device_id: DeviceId, body: IdentityOnBehalfBody) -> JsonObject:
+@router.post(f"{_OF_EDGE_HUB}/getDeviceAndModuleOnBehalfOf")
+def get_on_behalf(request: Request, device_id: DeviceId, body: IdentityOnBehalfBody) -> DeviceScopeResult:
     """One device below this one, or one of its modules and the device."""
     return _identity(request, device_id, body.target_device_id, body.target_module_id)
 
 
-@router.get(f"{_OF_EDGE_HUB}/deviceAndModuleInDeviceScope", response_model=None, responses=_ANSWERS)
+@router.get(f"{_OF_EDGE_HUB}/deviceAndModuleInDeviceScope")
 def get_in_scope(
     request: Request,
     device_id: DeviceId,
     target_device_id: Annotated[str, Query(alias="targetDeviceId", examples=["edge-1"])],
     target_module_id: Annotated[str, Query(alias="targetModuleId")] = "",
-) -> JsonObject:
+) -> DeviceScopeResult:
     """One device below this one, or one of its modules and the device."""
     return _identity(request, device_id, target_device_id, target_module_id)
 
@@ -82,7 +115,7 @@ def _first_of(auth_chain: str) -> str:
     return first
 
 
-def _identity(request: Request, actor: str, device_id: str, module_id: str | None) -> JsonObject:
+def _identity(request: Request, actor: str, device_id: str, module_id: str | None) -> DeviceScopeResult:
     room = room_of(request)
     document = _document_below(room, actor, device_id)
     modules: Sequence[str] = () if not module_id else (module_id,)
@@ -91,7 +124,7 @@ def _identity(request: Request, actor: str, device_id: str, module_id: str | Non
     return _result(request, {device_id: document}, {device_id: modules}, None)
 
 
-def _page(request: Request, actor: str, target: str, size: int, continuation: str | None) -> JsonObject:
+def _page(request: Request, actor: str, target: str, size: int, continuation: str | None) -> DeviceScopeResult:
     room = room_of(request)
     gateway = _document_below(room, actor, target)
     if not gateway.edge:
@@ -102,7 +135,9 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
     page = room.querying.page(query, size=size or PAGE_DEFAULT, continuation=place)
     names = [row["deviceId"] for row in page.rows]
     # Views are behind the log by a moment: who has another parent by now is not this gateway's any more.
-    documents = {name: document for name, document in _documents(room, names).items() if document.parent_scope == scope}
+    documents = {
+        name: document for name, document in device_documents(room, names).items() if document.parent_scope == scope
+    }
     if place is None:
         documents = {target: gateway, **documents}
     modules = {name: room.twins.module_ids(name) for name in documents}
@@ -117,7 +152,7 @@ def _document_below(room: Room, actor: str, device_id: str) -> DeviceDocument:
         DeviceNotFound: there is none of that id.
         OutOfDeviceScope: it is somewhere else.
     """
-    document = found = _documents(room, [device_id]).get(device_id)
+    document = found = device_documents(room, [device_id]).get(device_id)
     if found is None or document is None:
         raise DeviceNotFound(device_id)
     name = device_id
@@ -125,17 +160,11 @@ def _document_below(room: Room, actor: str, device_id: str) -> DeviceDocument:
         if name == actor:
             return found
         above = device_of_scope(document.parent_scope)
-        gateway = None if above is None else _documents(room, [above]).get(above)
+        gateway = None if above is None else device_documents(room, [above]).get(above)
         if above is None or gateway is None or own_scope(above, gateway) != document.parent_scope:
             break
         name, document = above, gateway
     raise OutOfDeviceScope(actor, device_id)
-
-
-def _documents(room: Room, names: Sequence[str]) -> dict[str, DeviceDocument]:
-    loaded = zip(names, room.log.load(names), strict=True)
-    decoded = ((name, decode_device(stored.snapshot)) for name, stored in loaded if stored.snapshot is not None)
-    return {name: document for name, document in decoded if not document.retired}
 
 
 def _result(
@@ -143,15 +172,7 @@ def _result(
     documents: dict[str, DeviceDocument],
     modules: dict[str, Sequence[str]],
     link: str | None,
-) -> JsonObject:
-    keys = shown(request, {name: document.authentication for name, document in documents.items()})
-    devices = [
-        shapes.device_identity(name, document, authentication)
-        for (name, document), authentication in zip(documents.items(), keys, strict=True)
-    ]
-    identities = [
-        identity
-        for name, document in documents.items()
-        for identity in module_identities(request, name, document, modules[name])
-    ]
-    return {"devices": devices, "modules": identities, "continuationLink": link}
+) -> DeviceScopeResult:
+    devices = device_identities(request, documents)
+    of_modules = (module_identities(request, name, document, modules[name]) for name, document in documents.items())
+    return DeviceScopeResult(devices, list(itertools.chain.from_iterable(of_modules)), link)

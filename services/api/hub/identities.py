@@ -1,11 +1,13 @@
 """Identities of devices and modules, their keys, and counts of them (contract/hub.md §1.1, §1.5)."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
+import msgspec
 from fastapi import Body, Depends, Request, Response
+from msgspec import UNSET, UnsetType
 
-from events.canonical import JsonObject
+from events.device.authentication import X509_TYPES
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -14,29 +16,83 @@ from events.device.commands import (
 )
 from events.device.errors import EtagMismatch, ModuleNotFound
 from events.device.etags import matches, twin_etag
+from events.device.hierarchy import device_scope, generation_id, parent_scopes
 from events.device.identifiers import SYSTEM_MODULES, module_subject
+<<<<<<< HEAD
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument, decode_device
 from events.log.device_documents import registered_device
+=======
+from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
+from events.device.times import NEVER, time_text
+from events.device.twin import DeviceCapabilities
+>>>>>>> next
 from services.api.context.api_context import Room
-from services.api.context.devices import device_document
+from services.api.context.devices import device_document, device_documents
 from services.api.context.request import author_of, caller_of, room_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
-from services.api.http.errors import EtagMissing, ModulesOutOfReach
-from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import ETAG, answers
+from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
+from services.api.http.json_answer import AnswerBody, JsonAnswer
+from services.api.http.openapi import ETAG, with_headers
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import LONG, MANY_DEVICES
-from services.api.hub import described, shapes
 from services.api.hub.bodies import BulkBody, DeviceBody, ModuleBody
 from services.api.hub.keys import (
-    as_identity_service_reads,
+    IdentityAuthentication,
     authentication_of,
-    of_system_module,
+    identity_authentication,
     shown,
     without_present_keys,
 )
-from services.api.hub.registry import identity_command, in_bulk
+from services.api.hub.registry import BulkResult, identity_command, in_bulk
 from services.api.hub.router import IDENTITY_SERVICE_VERSION, IfMatch, IfMatchToDelete, hub_router
+
+
+class DeviceIdentityAnswer(AnswerBody, kw_only=True):
+    """A device's identity (contract/hub.md §1.3); `deviceScope` is that of edge devices and of those with a parent."""
+
+    device_id: str
+    generation_id: str
+    etag: str
+    connection_state: str
+    status: Literal["enabled", "disabled"]
+    status_reason: str | None
+    connection_state_updated_time: str
+    status_updated_time: str
+    last_activity_time: str
+    cloud_to_device_message_count: int
+    authentication: IdentityAuthentication
+    capabilities: DeviceCapabilities
+    device_scope: str | UnsetType = UNSET
+    parent_scopes: list[str]
+
+
+class ModuleIdentityAnswer(AnswerBody):
+    """A module's identity."""
+
+    device_id: str
+    module_id: str
+    managed_by: str | None
+    generation_id: str
+    etag: str
+    connection_state: str
+    connection_state_updated_time: str
+    last_activity_time: str
+    cloud_to_device_message_count: int
+    authentication: IdentityAuthentication
+
+
+class ServiceStatistics(AnswerBody):
+    """How many devices are connected."""
+
+    connected_device_count: int
+
+
+class DeviceStatistics(AnswerBody):
+    """How many devices there are."""
+
+    total_device_count: int
+    enabled_device_count: int
+    disabled_device_count: int
 
 
 def modules_in_reach(request: Request, device_id: DeviceId) -> None:
@@ -47,7 +103,11 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
     """
     if caller_of(request).policy is None:
         return
+<<<<<<< HEAD
     document = registered_device(room_of(request).log, device_id)
+=======
+    document = device_documents(room_of(request), [device_id]).get(device_id)
+>>>>>>> next
     if document is None or not document.enabled:
         raise ModulesOutOfReach(device_id)
 
@@ -62,43 +122,40 @@ LISTED_MAX = 1000
 _BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": True}, "tags": {"site": "north"}}]
 
 
-@router.get("/devices", response_model=None, responses=answers(list[described.DeviceIdentity]))
+@router.get("/devices")
 @Access(REGISTRY_READ, scope="handler", cost=LONG)
-def list_devices(request: Request, top: int = LISTED_MAX) -> list[JsonObject]:
+def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentityAnswer]:
     """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
     room, caller = room_of(request), caller_of(request)
     limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
     names, _ = room.view.devices(limit=limit, within=room.within(caller))
-    found = zip(names, room.log.load(names), strict=True)
-    documents = [(name, decode_device(one.snapshot)) for name, one in found if one.snapshot is not None]
-    standing = [(name, document) for name, document in documents if not document.retired]
+    documents = device_documents(room, names)
     if caller.scope is not None:
-        standing = [(name, document) for name, document in standing if caller.scope.holds(name, document)]
-    keys = shown(request, {name: document.authentication for name, document in standing})
-    return [shapes.device_identity(name, document, one) for (name, document), one in zip(standing, keys, strict=True)]
+        documents = {name: each for name, each in documents.items() if caller.scope.holds(name, each)}
+    return device_identities(request, documents)
 
 
-@router.get("/statistics/devices", response_model=None, responses=answers(described.DeviceStatistics))
+@router.get("/statistics/devices")
 @Access(REGISTRY_READ, scope="handler", at=True)
-def count_devices(request: Request) -> JsonObject:
+def count_devices(request: Request) -> DeviceStatistics:
     """How many devices there are, and how many of them are enabled."""
     room = room_of(request)
     total, enabled = room.view.totals(within=room.within(caller_of(request)))
-    return {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
+    return DeviceStatistics(total, enabled, total - enabled)
 
 
-@router.get("/statistics/service", response_model=None, responses=answers(described.ServiceStatistics))
+@router.get("/statistics/service")
 @Access(REGISTRY_READ, scope="handler")
-def count_connected() -> JsonObject:
+def count_connected() -> ServiceStatistics:
     """How many devices are connected: none, as long as none can."""
-    return {"connectedDeviceCount": 0}
+    return ServiceStatistics(0)
 
 
 @router.post(
     "/devices",
     responses={
         400: {
-            "type": described.BulkResult | described.HubErrorAnswer,
+            "type": BulkResult | HubErrorAnswer,
             "description": "Some of it was refused, or all as the request breaks a rule.",
         },
     },
@@ -106,24 +163,24 @@ def count_connected() -> JsonObject:
 @Access(REGISTRY_WRITE, scope="handler", cost=MANY_DEVICES)
 def change_many(
     request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
-) -> JsonAnswer[described.BulkResult]:
+) -> JsonAnswer[BulkResult]:
     """Change up to 100 identities and twins; 400 with the same body where some were refused."""
     errors = in_bulk(room_of(request), body, author_of(request))
-    return JsonAnswer(described.BulkResult(not errors, errors, warnings=[]), 400 if errors else 200)
+    return JsonAnswer(BulkResult(not errors, errors, warnings=[]), 400 if errors else 200)
 
 
-@router.get("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
+@router.get("/devices/{device_id}", responses=with_headers(ETAG))
 @Access(REGISTRY_READ, scope="device")
-def get_device(request: Request, response: Response, device_id: DeviceId) -> JsonObject:
+def get_device(request: Request, response: Response, device_id: DeviceId) -> DeviceIdentityAnswer:
     """A device's identity, with its keys."""
     return _identity(request, response, device_id)
 
 
-@router.put("/devices/{device_id}", response_model=None, responses=answers(described.DeviceIdentity, headers=ETAG))
+@router.put("/devices/{device_id}", responses=with_headers(ETAG))
 @Access(REGISTRY_WRITE, scope="new device")
 def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
-) -> JsonObject:
+) -> DeviceIdentityAnswer:
     """Register a device, or with If-Match update it. Without keys, new ones are made."""
     room = room_of(request)
     (command,) = without_present_keys(room, [identity_command(device_id, body, if_match)])
@@ -140,14 +197,9 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     room_of(request).do(RetireDevice(device_id, if_match), author_of(request))
 
 
-@router.get(
-    "/devices/{device_id}/modules",
-    response_model=None,
-    responses=answers(list[described.ModuleIdentity]),
-    dependencies=[Depends(modules_in_reach)],
-)
+@router.get("/devices/{device_id}/modules", dependencies=[Depends(modules_in_reach)])
 @Access(REGISTRY_READ, own=True, scope="device")
-def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
+def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAnswer]:
     """The identities of a device's modules, with their keys."""
     room = room_of(request)
     document = device_document(room, device_id)
@@ -156,26 +208,24 @@ def list_modules(request: Request, device_id: DeviceId) -> list[JsonObject]:
 
 @router.get(
     "/devices/{device_id}/modules/{module_id}",
-    response_model=None,
-    responses=answers(described.ModuleIdentity, headers=ETAG),
+    responses=with_headers(ETAG),
     dependencies=[Depends(modules_in_reach)],
 )
 @Access(REGISTRY_READ, own=True, scope="device")
-def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
+def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
     room = room_of(request)
     document = device_document(room, device_id)
     if module_id not in room.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
     (identity,) = module_identities(request, device_id, document, [module_id])
-    response.headers["ETag"] = f'"{identity["etag"]}"'
+    response.headers["ETag"] = f'"{identity.etag}"'
     return identity
 
 
 @router.put(
     "/devices/{device_id}/modules/{module_id}",
-    response_model=None,
-    responses=answers(described.ModuleIdentity, headers=ETAG),
+    responses=with_headers(ETAG),
     dependencies=[Depends(modules_in_reach)],
 )
 @Access(REGISTRY_WRITE, own=True, scope="device")
@@ -187,7 +237,7 @@ def put_module(
     *,
     body: ModuleBody,
     if_match: IfMatch = None,
-) -> JsonObject:
+) -> ModuleIdentityAnswer:
     """Make a module by hand, or with If-Match make it exactly this."""
     room, authentication = room_of(request), authentication_of(body.authentication, module=True)
     command: CreateModule | UpdateModule
@@ -225,24 +275,63 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
     room_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
 
 
-def _identity(request: Request, response: Response, device_id: str) -> JsonObject:
-    document = device_document(room_of(request), device_id)
-    identity = shapes.device_identity(device_id, document, shown(request, {device_id: document.authentication})[0])
-    response.headers["ETag"] = f'"{identity["etag"]}"'
+def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:
+    (identity,) = device_identities(request, {device_id: device_document(room_of(request), device_id)})
+    response.headers["ETag"] = f'"{identity.etag}"'
     return identity
+
+
+def device_identities(request: Request, documents: Mapping[str, DeviceDocument]) -> list[DeviceIdentityAnswer]:
+    """The identities of some devices, with their keys; that these are read is noted before."""
+    keys = shown(request, {name: document.authentication for name, document in documents.items()})
+    return [
+        DeviceIdentityAnswer(
+            device_id=device_id,
+            generation_id=generation_id(document),
+            etag=twin_etag(document.identity_etag),
+            connection_state="Disconnected",
+            status="enabled" if document.enabled else "disabled",
+            status_reason=document.status_reason,
+            connection_state_updated_time=NEVER,
+            status_updated_time=time_text(document.status_updated_at),
+            last_activity_time=NEVER,
+            cloud_to_device_message_count=0,
+            authentication=keys[device_id],
+            capabilities={"iotEdge": document.edge},
+            device_scope=device_scope(device_id, document) or UNSET,
+            parent_scopes=parent_scopes(document),
+        )
+        for device_id, document in documents.items()
+    ]
 
 
 def module_identities(
     request: Request, device_id: str, document: DeviceDocument, names: Sequence[str]
-) -> list[JsonObject]:
+) -> list[ModuleIdentityAnswer]:
     """The identities of some modules of a device, with their keys; that these are read is noted before."""
-    by_hand = [name for name in names if name in document.modules]
-    wanted = {module_subject(device_id, name): document.modules[name].authentication for name in by_hand}
-    keys = dict(zip(by_hand, shown(request, wanted), strict=True))
-    identities = [
-        shapes.module_identity(device_id, name, document, keys.get(name) or of_system_module()) for name in names
-    ]
-    if request.query_params["api-version"] == IDENTITY_SERVICE_VERSION:
-        for identity in identities:
-            identity["authentication"] = as_identity_service_reads(identity["authentication"])
-    return identities
+    by_hand = {name: document.modules[name] for name in names if name in document.modules}
+    keys = shown(request, {module_subject(device_id, name): each.authentication for name, each in by_hand.items()})
+    answers = []
+    for name in names:
+        # A system module, or one of a configuration, comes with its device and has no keys.
+        authentication = keys.get(module_subject(device_id, name)) or identity_authentication({"type": "none"})
+        # The IoT identity service knows the types none, sas and x509 alone, and drops a list with any other.
+        is_old = request.query_params["api-version"] == IDENTITY_SERVICE_VERSION
+        if is_old and authentication.type in X509_TYPES:
+            authentication = msgspec.structs.replace(authentication, type="x509")
+        identity = by_hand.get(name, CONFIGURED_IDENTITY)
+        answers.append(
+            ModuleIdentityAnswer(
+                device_id,
+                name,
+                identity.managed_by,
+                generation_id(document),
+                twin_etag(identity.etag),
+                connection_state="Disconnected",
+                connection_state_updated_time=NEVER,
+                last_activity_time=NEVER,
+                cloud_to_device_message_count=0,
+                authentication=authentication,
+            )
+        )
+    return answers

@@ -8,9 +8,10 @@ from fastapi import Request
 from msgspec import UnsetType
 
 from events.canonical import JsonObject
-from events.device.authentication import KEYS, THUMBPRINTS, X509_TYPES
+from events.device.authentication import KEYS, THUMBPRINTS
 from events.device.commands import DeviceCommand, UpdateDevice, UpdateModule
 from events.device.state import DeviceDocument, decode_device
+from events.device.twin import TwinThumbprints, twin_thumbprints
 from events.producer.decision import subjects_of
 from events.producer.errors import Together
 from events.secrets.errors import SecretNotFound
@@ -20,12 +21,11 @@ from events.secrets.vault import Vault
 from services.api.auth.secret_reads import note_read
 from services.api.context.api_context import Room
 from services.api.context.request import room_of
+from services.api.http.json_answer import AnswerBody
 from services.api.hub.bodies import AuthenticationBody
 
 IdentityChange = DeviceCommand | Together
 C = TypeVar("C", bound=IdentityChange)
-
-_NOBODY: JsonObject = {"type": "none"}
 
 
 def authentication_of(body: AuthenticationBody | None, *, module: bool = False) -> dict[str, Any]:
@@ -74,21 +74,36 @@ def _authentication_in(document: DeviceDocument, command: UpdateDevice | UpdateM
     return None if module is None else module.authentication or None
 
 
-def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType]) -> list[JsonObject]:
+class IdentityKeys(AnswerBody):
+    """Two keys, so that one can be changed while the other is in use; `null` where there are none."""
+
+    primary_key: str | None
+    secondary_key: str | None
+
+
+class IdentityAuthentication(AnswerBody):
+    """How an identity proves itself."""
+
+    symmetric_key: IdentityKeys
+    x509_thumbprint: TwinThumbprints
+    type: str
+
+
+def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType]) -> dict[str, IdentityAuthentication]:
     """Authentications by their subjects, in the hub's shape, with keys in plain; all are opened in one round trip.
 
     That they are read is noted before. Keys that were erased are null, and so are lost ones; all others are shown.
     """
-    room = room_of(request)
-    known = [one if isinstance(one, dict) else {} for one in authentications.values()]
-    with_keys = [subject for subject, one in zip(authentications, known, strict=True) if references(one)]
-    note_read(request, with_keys, what="keys")
-    vault = room.vault.opened
+    sealed = {subject: authentication or {} for subject, authentication in authentications.items()}
+    note_read(
+        request, [subject for subject, authentication in sealed.items() if references(authentication)], what="keys"
+    )
+    vault = room_of(request).vault.opened
     try:
-        opened: Any = vault.reveal_left({str(number): one for number, one in enumerate(known)}, instead=None)
+        opened: Any = vault.reveal_left([*sealed.values()], instead=None)
     except SecretNotFound:
-        return [_shape(_left_of(vault, one)) for one in known]
-    return [_shape(opened[str(number)]) for number in range(len(known))]
+        opened = [_left_of(vault, authentication) for authentication in sealed.values()]
+    return dict(zip(sealed, map(identity_authentication, opened), strict=True))
 
 
 def _left_of(vault: Vault, authentication: JsonObject) -> JsonObject:
@@ -99,20 +114,11 @@ def _left_of(vault: Vault, authentication: JsonObject) -> JsonObject:
     return cast("JsonObject", opened)
 
 
-def _shape(authentication: JsonObject) -> JsonObject:
-    keys, thumbprints = authentication.get("symmetricKey", {}), authentication.get("x509Thumbprint", {})
-    return {
-        "symmetricKey": {name: keys.get(name) for name in KEYS},
-        "x509Thumbprint": {name: thumbprints.get(name) for name in THUMBPRINTS},
-        "type": authentication.get("type", "sas"),
-    }
-
-
-def as_identity_service_reads(authentication: JsonObject) -> JsonObject:
-    """The same for the IoT identity service: it knows the types none, sas and x509 alone, and drops a list with any other."""
-    return {**authentication, "type": "x509"} if authentication["type"] in X509_TYPES else authentication
-
-
-def of_system_module() -> JsonObject:
-    """What a system module shows: it comes with its device, and has no keys."""
-    return _shape(_NOBODY)
+def identity_authentication(authentication: JsonObject) -> IdentityAuthentication:
+    """An authentication whose keys are in plain, in the hub's shape."""
+    keys = authentication.get("symmetricKey", {})
+    return IdentityAuthentication(
+        IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey")),
+        twin_thumbprints(authentication),
+        authentication.get("type", "sas"),
+    )

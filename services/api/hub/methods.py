@@ -1,24 +1,44 @@
 """Direct methods on the hub's paths: no device can be connected, so each call is answered as the hub answers for one that is not."""
 
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 from fastapi import Request
+from pydantic import Field
 
 from events.device.errors import DeviceNotFound, ModuleNotFound
 from services.api.context.request import room_of
 from services.api.http.access import TWIN_WRITE, Access
+from services.api.http.body_examples import example
 from services.api.http.errors import DeviceNotOnline
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import TWIN
-from services.api.hub import described
-from services.api.hub.bodies import MethodBody
+from services.api.hub.bodies import HubBody
 from services.api.hub.router import hub_router
+
+
+class MethodBody(HubBody):
+    """A direct method to call; times in seconds, within the hub's limits."""
+
+    model_config = example({"methodName": "reboot", "responseTimeoutInSeconds": 30, "payload": {"delay": 3}})
+
+    method_name: Annotated[str, Field(min_length=1)]
+    payload: Any = None
+    response_timeout_in_seconds: Annotated[int | None, Field(ge=5, le=300)] = None
+    connect_timeout_in_seconds: Annotated[int | None, Field(ge=0, le=300)] = None
+
+
+class MethodResult(AnswerBody):
+    """What a direct method of a device answered."""
+
+    status: int
+    payload: Any
+
 
 router = hub_router(write=Access(TWIN_WRITE, scope="device", cost=TWIN))
 
 
-@router.post("/twins/{device_id}/methods", response_model=None, responses=answers(described.MethodResult))
+@router.post("/twins/{device_id}/methods", responses={200: {"type": MethodResult}})
 def call_method(request: Request, device_id: DeviceId, body: MethodBody) -> NoReturn:
     """Call a direct method of a device; 404 `DeviceNotOnline` where it is not connected."""
     if room_of(request).twins.device(device_id) is None:
@@ -28,8 +48,7 @@ def call_method(request: Request, device_id: DeviceId, body: MethodBody) -> NoRe
 
 @router.post(
     "/twins/{device_id}/modules/{module_id}/methods",
-    response_model=None,
-    responses=answers(described.MethodResult),
+    responses={200: {"type": MethodResult}},
 )
 def call_module_method(request: Request, device_id: DeviceId, module_id: ModuleId, body: MethodBody) -> NoReturn:
     """Call a direct method of a module; 404 `DeviceNotOnline` where it is not connected."""

@@ -1,31 +1,41 @@
 """Queries of devices, modules and jobs, page by page (contract/hub.md §1.8)."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Header, Request, Response
+from fastapi import Header, Request
 
 from events.query import tree
+from events.query.evaluate import Row
 from events.query.parse import parse as parse_query
 from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
 from services.api.context.request import caller_of, room_of
 from services.api.http.access import TWIN_READ, Access
+from services.api.http.body_examples import example
 from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import PAGED, answers
+from services.api.http.openapi import PAGED, with_headers
 from services.api.http.request_costs import QUERY
-from services.api.hub.bodies import QueryBody
+from services.api.hub.bodies import HubBody
 from services.api.hub.router import hub_router
 
 router = hub_router()
 
 
-@router.post("/devices/query", response_model=None, responses=answers(list[dict[str, Any]], headers=PAGED))
+class QueryBody(HubBody):
+    """A query to run."""
+
+    model_config = example({"query": "SELECT deviceId, tags.site FROM devices WHERE tags.site = 'north'"})
+
+    query: str
+
+
+@router.post("/devices/query", responses=with_headers(PAGED))
 @Access(TWIN_READ, scope="handler", at=True, cost=QUERY)
 def run_query(
     request: Request,
     body: QueryBody,
     size: Annotated[int, Header(alias="x-ms-max-item-count", ge=1)] = PAGE_DEFAULT,
     continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
-) -> Response:
+) -> JsonAnswer[list[Row]]:
     """One page of a query; `x-ms-continuation` of the answer, where there is one, asks for the next."""
     room, query = room_of(request), parse_query(body.query)
     room.vault.personal.check_query(body.query)

@@ -18,13 +18,31 @@ from services.api.context.api_context import Room
 from services.api.context.callers import Author
 from services.api.http.enumerations import IMPORT_MODES
 from services.api.http.errors import BodyInvalid, answer_of, text_of
-from services.api.hub import described
+from services.api.http.json_answer import AnswerBody
 from services.api.hub.bodies import BulkBody, DeviceBody, TwinBody
 from services.api.hub.keys import IdentityChange, authentication_of, without_present_keys
 
 _STATUSES = {"enabled": True, "disabled": False}
 _ANY = "*"
 _OVERLOOKED = {"$version", "$metadata"}
+
+
+class BulkError(AnswerBody):
+    """A line that was refused."""
+
+    device_id: str
+    module_id: str | None
+    error_code: str
+    error_status: str
+    operation: str
+
+
+class BulkResult(AnswerBody):
+    """What became of a bulk change (contract/hub.md §1.2)."""
+
+    is_successful: bool
+    errors: list[BulkError]
+    warnings: list[str]
 
 
 def identity_command(
@@ -66,11 +84,11 @@ def patch_of(device_id: str, module_id: str | None, body: TwinBody, if_match: st
     return PatchTwin(device_id, module_id, written(body.tags), written(body.desired), if_match, body.cleared)
 
 
-def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[described.BulkError]:
+def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[BulkError]:
     """Do every line, and answer an error for each that was refused; of such a line nothing is done, neither identity nor twin."""
     if author.asked is not None:
         raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/facts")
-    errors: dict[int, described.BulkError] = {}
+    errors: dict[int, BulkError] = {}
     commands: dict[int, IdentityChange] = {}
     for number, body in enumerate(bodies):
         try:
@@ -121,5 +139,5 @@ def _module(body: BulkBody) -> DeviceCommand:
     return UpdateModule(body.id, body.module_id, body.managed_by, authentication, _condition(body))
 
 
-def _error(body: BulkBody, error: Exception) -> described.BulkError:
-    return described.BulkError(body.id, body.module_id, answer_of(error).code, text_of(error), body.import_mode)
+def _error(body: BulkBody, error: Exception) -> BulkError:
+    return BulkError(body.id, body.module_id, answer_of(error).code, text_of(error), body.import_mode)

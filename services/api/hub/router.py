@@ -5,9 +5,8 @@ from typing import Annotated
 from fastapi import Depends, Header, Query
 
 from services.api.http.access import Access
-from services.api.http.errors import BodyInvalid
+from services.api.http.errors import BodyInvalid, HubErrorAnswer
 from services.api.http.router import DeclaringRouter
-from services.api.hub import described
 
 IDENTITY_SERVICE_VERSION = "2017-11-08-preview"
 """What the IoT identity service of an edge device sends, and no other client (contract/device.md §2)."""
@@ -47,7 +46,7 @@ def hub_router(*, read: Access | None = None, write: Access | None = None) -> De
         read=read,
         write=write,
         tags=["hub"],
-        error=described.HubErrorAnswer,
+        error=HubErrorAnswer,
         dependencies=[Depends(known_version)],
     )
 

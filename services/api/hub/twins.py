@@ -1,23 +1,17 @@
 """Twins of devices and modules (contract/hub.md §1.4)."""
 
-from fastapi import Request, Response
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from events.canonical import JsonObject
-from events.device.commands import (
-    PatchTwin,
-    ReplaceTwin,
-)
+from events.device.commands import PatchTwin, ReplaceTwin
 from events.device.errors import DeviceNotFound
-from events.device.twin import device_twin
+from events.device.twin import DeviceTwin, ModuleTwin, device_twin
 from services.api.context.devices import registered
 from services.api.context.request import author_of, room_of, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import answers
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import TWIN
-from services.api.hub import described
 from services.api.hub.bodies import TwinBody
 from services.api.hub.registry import patch_of, written
 from services.api.hub.router import IfMatch, hub_router
@@ -27,29 +21,33 @@ router = hub_router(
 )
 
 
-@router.get("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
-def get_twin(request: Request, device_id: DeviceId) -> Response:
+@router.get("/twins/{device_id}")
+def get_twin(request: Request, device_id: DeviceId) -> DeviceTwin:
     """A device's twin."""
     twin = room_of(request).twins.device(device_id)
     if twin is None:
         raise DeviceNotFound(device_id)
-    return JsonAnswer(twin)
+    return twin
 
 
-@router.patch("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
-async def patch_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
+@router.patch("/twins/{device_id}")
+async def patch_twin(
+    request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None
+) -> JsonAnswer[DeviceTwin]:
     """Merge-patch tags and desired properties; answers the whole twin."""
     return await _write_twin(request, patch_of(device_id, None, body, if_match))
 
 
-@router.put("/twins/{device_id}", response_model=None, responses=answers(described.Twin))
-async def put_twin(request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None) -> Response:
+@router.put("/twins/{device_id}")
+async def put_twin(
+    request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None
+) -> JsonAnswer[DeviceTwin]:
     """Make tags and desired properties exactly these."""
     tags, desired = written(body.tags) or {}, written(body.desired) or {}
     return await _write_twin(request, ReplaceTwin(device_id, None, tags, desired, if_match))
 
 
-async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> Response:
+async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> JsonAnswer[DeviceTwin]:
     stored = await writer_of(request).do(command, author_of(request))
     document, twins = registered(command.device_id, stored), room_of(request).twins
     if twins.is_plain(command.device_id):
@@ -57,8 +55,8 @@ async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> Res
     return JsonAnswer(await run_in_threadpool(twins.of, command.device_id, document))
 
 
-@router.get("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
-def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) -> JsonObject:
+@router.get("/twins/{device_id}/modules/{module_id}")
+def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) -> ModuleTwin:
     """A module's twin."""
     twin = room_of(request).twins.module(device_id, module_id)
     if twin is None:
@@ -66,10 +64,10 @@ def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) 
     return twin
 
 
-@router.put("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
+@router.put("/twins/{device_id}/modules/{module_id}")
 def put_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
-) -> JsonObject:
+) -> ModuleTwin:
     """Make a module's tags and desired properties, those by hand, exactly these."""
     get_module_twin(request, device_id, module_id)
     tags, desired = written(body.tags) or {}, written(body.desired) or {}
@@ -77,10 +75,10 @@ def put_module_twin(
     return get_module_twin(request, device_id, module_id)
 
 
-@router.patch("/twins/{device_id}/modules/{module_id}", response_model=None, responses=answers(described.ModuleTwin))
+@router.patch("/twins/{device_id}/modules/{module_id}")
 def patch_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
-) -> JsonObject:
+) -> ModuleTwin:
     """Merge-patch a module's tags and desired properties."""
     get_module_twin(request, device_id, module_id)
     room_of(request).do(patch_of(device_id, module_id, body, if_match), author_of(request))

@@ -156,8 +156,8 @@ def _reason(room: Room, name: str, device_id: str, state: str, reason: str | Non
 def failure_of(room: Room, device_id: str) -> str:
     """What a device said of its failure, in the words of its system modules."""
     for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
-        twin = room.twins.module(device_id, module_id) or {}
-        said = twin.get("properties", {}).get("reported", {}).get("lastDesiredStatus")
+        twin = room.twins.module(device_id, module_id)
+        said = None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus")
         code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
         if code not in {None, OK, NOT_RUNNING}:
             return f"{who} answered {code}{f': {text}' if text else ''}"

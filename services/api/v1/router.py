@@ -1,7 +1,7 @@
 """What all paths under `/v1` have in common: their prefix, and how they refuse."""
 
 from services.api.http.access import Access
-from services.api.http.openapi import ErrorAnswer
+from services.api.http.errors import ErrorAnswer
 from services.api.http.router import DeclaringRouter
 
 

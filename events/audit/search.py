@@ -84,15 +84,8 @@ class Searching:
     def __init__(
         self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among, device_ids: DeviceIds
     ) -> None:
-<<<<<<< HEAD
-        self.streams, self.partitions = streams, partitions
+        self.streams, self._names, self.partitions = streams, names, partitions
         self.among, self.device_ids = among, device_ids
-        self._names = names
-=======
-        """`among` and `moved` read the projections; they raise `LogUnavailable` where Redis does not answer."""
-        self._streams, self._names, self.partitions = streams, names, partitions
-        self.among, self.moved = among, moved
->>>>>>> next
 
     def begin(self, search: Search) -> dict[str, Range]:
         """What there is to look through.
@@ -203,12 +196,6 @@ class Searching:
         (entry,) = self.streams.read(stream, after=position - 1, limit=1)
         return _at(entry)
 
-<<<<<<< HEAD
-=======
-    def _matcher(self, search: Search) -> "_Matches":
-        return _Matches(search, self.among)
-
->>>>>>> next
 
 class _Step(msgspec.Struct, frozen=True):
     """How far a stream was looked through, and what was found there, if anything."""

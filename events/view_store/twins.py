@@ -7,12 +7,8 @@ from msgspec import UNSET
 
 from events.canonical import JsonObject
 from events.device.state import DeviceDocument, ModuleDocument, section
-<<<<<<< HEAD
-from events.device.twin import device_desired, device_twin, module_desired
-from events.log.device_documents import module_documents, registered_device
-=======
 from events.device.twin import DeviceTwin, ModuleTwin, device_desired, device_twin, module_desired
->>>>>>> next
+from events.log.device_documents import module_documents, registered_device
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.manifest.document import DEVICE

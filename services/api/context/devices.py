@@ -21,8 +21,8 @@ def device_document(room: Room, device_id: str) -> DeviceDocument:
 def device_documents(room: Room, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
     """Those of some devices that are registered, in their order."""
     stored = zip(device_ids, room.log.load(device_ids), strict=True)
-    decoded = ((device_id, decode_device(one.snapshot)) for device_id, one in stored if one.snapshot is not None)
-    return {device_id: document for device_id, document in decoded if not document.retired}
+    documents = ((device_id, device_in(each)) for device_id, each in stored)
+    return {device_id: document for device_id, document in documents if document is not None}
 
 
 def registered(device_id: str, stored: Stored) -> DeviceDocument:

@@ -18,14 +18,10 @@ from events.device.errors import EtagMismatch, ModuleNotFound
 from events.device.etags import matches, twin_etag
 from events.device.hierarchy import device_scope, generation_id, parent_scopes
 from events.device.identifiers import SYSTEM_MODULES, module_subject
-<<<<<<< HEAD
-from events.device.state import CONFIGURED_IDENTITY, DeviceDocument, decode_device
-from events.log.device_documents import registered_device
-=======
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
->>>>>>> next
+from events.log.device_documents import registered_device
 from services.api.context.api_context import Room
 from services.api.context.devices import device_document, device_documents
 from services.api.context.request import author_of, caller_of, room_of
@@ -103,11 +99,7 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
     """
     if caller_of(request).policy is None:
         return
-<<<<<<< HEAD
     document = registered_device(room_of(request).log, device_id)
-=======
-    document = device_documents(room_of(request), [device_id]).get(device_id)
->>>>>>> next
     if document is None or not document.enabled:
         raise ModulesOutOfReach(device_id)
 

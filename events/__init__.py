@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from events.producer.opening import open_producer as open_producer
     from events.producer.producer import Producer as Producer
     from events.producer.producer import Report as Report
+    from events.query.errors import ConditionInvalid as ConditionInvalid
     from events.readiness.commands import GrantWaiver as GrantWaiver
     from events.readiness.commands import WithdrawWaiver as WithdrawWaiver
     from events.readiness.errors import NotReady as NotReady
@@ -125,7 +126,6 @@ if TYPE_CHECKING:
     from events.rollout.plan import Spread as Spread
     from events.rollout.plan import Window as Window
     from events.secrets.errors import SecretsError as SecretsError
-    from events.targeting.errors import ConditionInvalid as ConditionInvalid
     from events.update.commands import CancelUpdateDeployment as CancelUpdateDeployment
     from events.update.commands import DefineGroup as DefineGroup
     from events.update.commands import DeleteUpdate as DeleteUpdate
@@ -284,7 +284,7 @@ _NAMES = {
         "Window",
     ),
     "events.secrets.errors": ("SecretsError",),
-    "events.targeting.errors": ("ConditionInvalid",),
+    "events.query.errors": ("ConditionInvalid",),
     "events.update.commands": (
         "CancelUpdateDeployment",
         "DefineGroup",

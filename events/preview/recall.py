@@ -18,7 +18,7 @@ from events.log.port import Log
 from events.preview.errors import PreviewBehind
 from events.projection.new_paths import TwinText, read_twin
 from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.query.tree import Path
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
 from events.views.kept import Checkpoint, Kept

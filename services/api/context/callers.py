@@ -62,7 +62,7 @@ class Caller(msgspec.Struct, frozen=True):
     @property
     def limit(self) -> Expression | None:
         """The scope as a condition of queries; `None` where there is none."""
-        return None if self.scope is None else self.scope.expression
+        return None if self.scope is None else self.scope.condition
 
     def sees(self, document: DeploymentDocument, counts: Mapping[str, int]) -> bool:
         """Whether a deployment is theirs, or targets anybody of those counted, whom they reach."""

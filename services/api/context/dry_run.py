@@ -122,7 +122,7 @@ class Looking:
         """Whom an author reaches; `None` for everybody."""
         if author.scope is None:
             return None
-        expression = author.scope.expression
+        expression = author.scope.condition
         return functools.cache(lambda number: self._querying.within(number, expression))
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> Token:

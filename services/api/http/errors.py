@@ -15,11 +15,10 @@ from events.manifest.errors import ManifestInvalid
 from events.notification.positions import PositionsInvalid
 from events.preview import errors as preview
 from events.producer import errors as producer
-from events.query.errors import QueryInvalid
+from events.query.errors import ConditionInvalid, QueryInvalid
 from events.readiness import errors as readiness
 from events.rollout import errors as rollout
 from events.secrets import errors as secrets
-from events.targeting.errors import ConditionInvalid
 from events.update import errors as update
 from events.view_store.querying import ContinuationInvalid
 from events.webhook.errors import WebhookError, WebhookNotFound

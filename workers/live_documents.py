@@ -10,7 +10,7 @@ from events.log.port import Log
 from events.projection.driver import Driver
 from events.projection.new_paths import NewPaths, TwinText, read_twin
 from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.query.tree import Path
 
 _DOCUMENTS = 1000
 _ROUNDS_MAX = 50

@@ -26,8 +26,8 @@ from events.access.facts import (
 from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right
 from events.access.state import POLICY, READER, TOKEN, AccessDocument, decode, evolve
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
+from events.query.condition import parse_condition
+from events.query.errors import ConditionInvalid
 
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
 _NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or .."
@@ -85,7 +85,7 @@ def _check_token(command: IssueToken) -> None:
         raise TokenInvalid(command.name, "a time is between 0 and the end of the year 9999")
     if command.scope:
         try:
-            parse(command.scope)
+            parse_condition(command.scope)
         except ConditionInvalid as error:
             raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
         if command.role == "admin":

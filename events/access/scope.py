@@ -4,17 +4,15 @@ import msgspec
 
 from events.access.errors import OutOfScope
 from events.device.state import DeviceDocument, section
-from events.query.conditions import expression_of
+from events.query.condition import parse_condition
+from events.query.evaluate import Test, row_test, twin_row
 from events.query.tree import Expression
-from events.targeting.evaluate import evaluate
-from events.targeting.parse import parse
-from events.targeting.tree import Condition
+from events.text_cache import by_text
 
 
-class _Twin(msgspec.Struct, frozen=True):
-    device_id: str
-    tags: dict[str, object]
-    reported: dict[str, object]
+@by_text
+def _test_of(text: str) -> Test:
+    return row_test(parse_condition(text))
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -23,21 +21,16 @@ class Scope(msgspec.Struct, frozen=True):
     text: str
 
     @property
-    def condition(self) -> Condition:
+    def condition(self) -> Expression:
         """The tree of it."""
-        return parse(self.text)
-
-    @property
-    def expression(self) -> Expression:
-        """The same as a condition of queries."""
-        return expression_of(self.condition)
+        return parse_condition(self.text)
 
     def holds(self, device_id: str, document: DeviceDocument | None) -> bool:
         """Whether a device is in the scope; one that is not there, or retired, is in none."""
         if document is None or document.retired:
             return False
-        twin = _Twin(device_id, section(document.tags), section(document.reported))
-        return evaluate(self.condition, twin) is True
+        row = twin_row(device_id, section(document.tags), section(document.reported))
+        return _test_of(self.text)(row)
 
     def insist(self, device_id: str, document: DeviceDocument) -> None:
         """Insist that a device is in the scope with a document that it is about to have.

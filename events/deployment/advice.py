@@ -7,11 +7,11 @@ import msgspec
 from events.deployment.state import DeploymentDocument
 from events.manifest.document import Kind
 from events.manifest.validate import problems
+from events.query.condition import lint
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
-from events.query.tree import Source, where_paths
-from events.targeting.parse import lint
-from events.targeting.tree import Path, printed_path
+from events.query.text import printed_path
+from events.query.tree import Path, Source, paths_of
 from events.wording import counted
 
 
@@ -88,7 +88,7 @@ def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
         return f"it cannot be read: {error.reason}"
     if query.source is not Source.DEVICES:
         return ""
-    for path in sorted(where_paths(query)):
+    for path in sorted(paths_of(query.where)):
         if path[:2] == ("properties", "reported") and path[2:3] and path[2] in _OF_THE_AGENT:
             return (
                 f"{'.'.join(path[:3])} is reported by the edge agent, not by the device; "

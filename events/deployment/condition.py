@@ -1,9 +1,9 @@
 """Which target conditions a deployment can have: those for modules are written in another way than all others."""
 
 from events.manifest.document import Kind
+from events.query.condition import parse_condition
+from events.query.errors import ConditionInvalid
 from events.query.module_condition import is_module_condition, parse_module_condition
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
 
 
 def check_condition(text: str, kind: Kind) -> None:
@@ -18,7 +18,7 @@ def check_condition(text: str, kind: Kind) -> None:
         reason = "a condition FROM devices.modules is one of configurations with moduleContent"
         raise ConditionInvalid(text, column=1, reason=reason)
     else:
-        parse(text)
+        parse_condition(text)
 
 
 def check_any_condition(text: str) -> None:

@@ -54,9 +54,8 @@ from events.manifest.document import kind_of
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
 from events.manifest.validate import validate
-from events.query.errors import QueryInvalid
+from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.parse import parse as parse_query
-from events.targeting.errors import ConditionInvalid
 
 _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 PRIORITY_MAX = 2**31 - 1

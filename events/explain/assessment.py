@@ -29,9 +29,9 @@ from events.fleet.rows import PINNED, Layer, Row, Standing
 from events.manifest.document import DEVICE, MODULE, Kind, by_module
 from events.manifest.merge import conflicts, merge
 from events.properties import is_secret
+from events.query.condition import parse_condition
 from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
 from events.secrets.references import mask
-from events.targeting.parse import parse
 from events.views.kept import Kept, Place
 from events.views.reading import in_the_way, places_of, targets_of
 
@@ -84,7 +84,7 @@ class _Weighing:
             yield self._without(name, known, condition)
         for module in modules:
             twin = self._subject.modules.get(module, Twin(self._subject.twin.device_id))
-            judged = None if condition is None else judge(condition.of(module), twin)
+            judged = None if condition is None else judge(condition.of(module), twin.row)
             yield self._against(name, known, module, judged)
 
     def _modules(self, name: str, condition: ModuleCondition | None) -> list[str]:
@@ -151,7 +151,7 @@ class _Weighing:
 
 
 def _judged(text: str, twin: Twin) -> Judged:
-    return judge(parse(text), twin)
+    return judge(parse_condition(text), twin.row)
 
 
 def module_condition(text: str) -> ModuleCondition | None:

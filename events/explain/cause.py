@@ -16,9 +16,10 @@ from events.explain.judged_condition import Judged, leaves
 from events.explain.last_change import ABSENT, EDGE, ENABLED, Property
 from events.explain.verdict import Subject, Weighed
 from events.log.keys import FLEET, name
+from events.query.evaluate import value_at
+from events.query.text import printed_path
+from events.query.tree import UNDEFINED, Path, paths_of
 from events.rollout.facts import DevicesAdmitted
-from events.targeting.evaluate import MISSING, value_at
-from events.targeting.tree import Path, printed_path
 from events.wording import utc_text
 
 
@@ -60,10 +61,10 @@ def deciding_properties(subject: Subject, weighed: Iterable[Weighed]) -> dict[Pr
     values: dict[Property, Any] = {EDGE: subject.edge, ENABLED: subject.enabled}
     for module, _, path in _leaves(weighed):
         twin = subject.modules.get(module, subject.twin) if module else subject.twin
-        value = value_at(path, twin)
+        value = value_at(path, twin.row)
         prop = property_of(path, module)
         if prop is not None:
-            values[prop] = ABSENT if value is MISSING else value
+            values[prop] = ABSENT if value is UNDEFINED else value
     return values
 
 
@@ -82,7 +83,8 @@ def _leaves(weighed: Iterable[Weighed]) -> Iterator[tuple[str, Judged, Path]]:
     for line in weighed:
         for condition, module in ((line.condition, line.module), (line.scope, "")):
             for leaf in () if condition is None else leaves(condition):
-                yield module, leaf, leaf.term.path  # type: ignore[union-attr]
+                for path in paths_of(leaf.term):
+                    yield module, leaf, path
 
 
 def of_identity(

@@ -1,12 +1,23 @@
 """Why a condition is not true of a twin, in words."""
 
 from events.explain.judged_condition import Blame, Judged, blame
-from events.targeting.tree import Comparison, Everyone, IsDefined, Literal, Nobody, Op, printed_literal, printed_path
+from events.query.text import printed_literal, printed_path
+from events.query.tree import (
+    EVERYBODY,
+    NOBODY,
+    OPPOSITE,
+    Comparison,
+    Constant,
+    IsDefined,
+    Literal,
+    Op,
+    PathOf,
+    equalities,
+)
 
 SHOWN_CHARACTERS_MAX = 120
 
 _WANTED = {Op.EQ: "", Op.NE: "anything but ", Op.LT: "< ", Op.LE: "<= ", Op.GT: "> ", Op.GE: ">= "}
-_OTHERWISE = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.LE: Op.GT, Op.GT: Op.LE, Op.GE: Op.LT}
 _TYPES = {str: "the text ", bool: "the boolean ", int: "the number ", float: "the number "}
 
 
@@ -18,7 +29,7 @@ def why_not(judged: Judged, *, own: str = "") -> str:
     reason = blame(judged)
     if reason is None:
         return ""
-    if isinstance(judged.term, Nobody):
+    if judged.term == NOBODY:
         return "its condition is empty, which targets nobody"
     return own + _text(reason)
 
@@ -42,13 +53,11 @@ def _grouped(blame: Blame) -> str:
 def _one_of(parts: tuple[Blame, ...]) -> str:
     """`tags.site is 'south', wanted 'north' or 'east'`, where all that would help is another value of one property."""
     leaves = [part.leaf for part in parts if part.leaf is not None and part.wanted]
-    terms = [leaf.term for leaf in leaves]
-    same = [term for term in terms if isinstance(term, Comparison) and term.op is Op.EQ and term.path == terms[0].path]  # type: ignore[union-attr]
-    if len(same) != len(parts) or len(same) < 2:  # noqa: PLR2004 - one alone is told as such
+    pairs = [pair for leaf in leaves for pair in equalities(leaf.term)]
+    if len(pairs) != len(parts) or len(parts) < 2 or len({path for path, _ in pairs}) > 1:  # noqa: PLR2004 - a single leaf has its own text
         return ""
-    literals = [printed_literal(term.literal) for term in same]
-    wanted = f"{', '.join(literals[:-1])} or {literals[-1]}"
-    return f"{printed_path(same[0].path)} is {actual(leaves[0])}, wanted {wanted}"
+    *literals, last = [printed_literal(literal) for _, literal in pairs]
+    return f"{printed_path(pairs[0][0])} is {actual(leaves[0])}, wanted {', '.join(literals)} or {last}"
 
 
 def _leaf(leaf: Judged, *, wanted: bool) -> str:
@@ -57,10 +66,10 @@ def _leaf(leaf: Judged, *, wanted: bool) -> str:
         case IsDefined(path):
             is_there = "is missing" if leaf.found == "missing" else f"is {actual(leaf)}"
             return f"{printed_path(path)} {is_there}, wanted {'any value' if wanted else 'none'}"
-        case Comparison(path, op, literal):
-            op = op if wanted else _OTHERWISE[op]
+        case Comparison(PathOf(path), op, Constant(literal)):
+            op = op if wanted else OPPOSITE[op]
             return f"{printed_path(path)} is {actual(leaf)}, wanted {_wanted(op, literal, leaf)}{_surprise(leaf, op)}"
-        case Everyone():
+        case _ if term == EVERYBODY:
             return "its condition is true of everybody"
         case _:
             return "its condition is empty, which targets nobody"

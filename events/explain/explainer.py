@@ -19,11 +19,10 @@ from events.explain.trace import Traced, trace
 from events.explain.verdict import Known, Standpoint, Subject, Twin, Weighed
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW
-from events.log.fleet_documents import deployments, deployments_of
+from events.log.fleet_documents import deployments, deployments_of, rollouts_of
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
 from events.log.raw import RawStreams
-from events.rollout import state as rollout_state
 from events.view_store.fleet_view import Effective, FleetView
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_rows import modules_of
@@ -144,12 +143,8 @@ class Explainer:
         # What has a colon in its name is no deployment.
         named = sorted(name for name in names or () if ":" not in name)
         documents = dict(deployments(self._log)) if names is None else deployments_of(self._log, named)
-        subjects = [rollout_state.subject_of(name) for name in documents]
-        stored = self._log.load(subjects, fleet=True) if subjects else []
-        return {
-            name: Known(document, None if rollout.snapshot is None else rollout_state.decode(rollout.snapshot))
-            for (name, document), rollout in zip(documents.items(), stored, strict=True)
-        }
+        rollouts = rollouts_of(self._log, documents)
+        return {name: Known(document, rollouts.get(name)) for name, document in documents.items()}
 
     def _read(self, number: int, device_id: str) -> tuple[Effective | None, Kept]:
         """What is kept of the device and of whom deployments target, both as of one vector."""

@@ -5,9 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from events.targeting.evaluate import MISSING, TwinLike, evaluate, value_at
-from events.targeting.select import kind_of
-from events.targeting.tree import And, Comparison, Condition, IsDefined, Not, Or
+from events.query.evaluate import Row, holds, value_at
+from events.query.tree import UNDEFINED, And, Comparison, Constant, Expression, IsDefined, Not, Or, Path, PathOf
 
 PropertyType = Literal["missing", "text", "number", "boolean", "object", "list"]
 
@@ -19,7 +18,7 @@ class Judged(msgspec.Struct, frozen=True):
     whether that is of the literal's type.
     """
 
-    term: Condition
+    term: Expression
     truth: bool | None
     terms: tuple["Judged", ...] = ()
     found: PropertyType | None = None
@@ -27,29 +26,31 @@ class Judged(msgspec.Struct, frozen=True):
     comparable: bool = True
 
 
-def judge(condition: Condition, twin: TwinLike) -> Judged:
-    """Hold a condition against a twin; every truth is what `evaluate` answers for that term."""
-    truth = evaluate(condition, twin)
+def judge(condition: Expression, row: Row) -> Judged:
+    """Hold a target condition against a twin; every truth is what `holds` answers for that term."""
+    truth = holds(condition, row)
     match condition:
         case And(terms) | Or(terms):
-            return Judged(condition, truth, tuple(judge(term, twin) for term in terms))
+            return Judged(condition, truth, tuple(judge(term, row) for term in terms))
         case Not(term):
-            return Judged(condition, truth, (judge(term, twin),))
-        case Comparison(path, _, literal):
-            value = value_at(path, twin)
-            expected = {"string": "text"}.get(kind_of(literal).value, kind_of(literal).value)
-            found = type_of(value)
-            return Judged(condition, truth, (), found, None if value is MISSING else value, found == expected)
+            return Judged(condition, truth, (judge(term, row),))
+        case Comparison(PathOf(path), _, Constant(literal)):
+            actual_type, value = _typed_value(path, row)
+            return Judged(condition, truth, (), actual_type, value, actual_type == type_of(literal))
         case IsDefined(path):
-            value = value_at(path, twin)
-            return Judged(condition, truth, (), type_of(value), None if value is MISSING else value)
+            return Judged(condition, truth, (), *_typed_value(path, row))
         case _:
             return Judged(condition, truth)
 
 
+def _typed_value(path: Path, row: Row) -> tuple[PropertyType, object]:
+    value = value_at(path, row)
+    return type_of(value), None if value is UNDEFINED else value
+
+
 def type_of(value: object) -> PropertyType:
     """How people call the type of a value; `missing` where there is none."""
-    if value is MISSING or value is None:
+    if value is UNDEFINED or value is None:
         return "missing"
     # bool is an int in Python.
     if isinstance(value, bool):

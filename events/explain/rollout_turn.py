@@ -2,12 +2,12 @@
 
 import msgspec
 
+from events.query.condition import parse_condition
+from events.query.evaluate import Row, holds
 from events.rollout import rollout_text
 from events.rollout.plan import share_of
 from events.rollout.rollout_text import progress
 from events.rollout.state import RolloutDocument, State
-from events.targeting.evaluate import TwinLike, evaluate
-from events.targeting.parse import parse
 from events.wording import counted
 
 
@@ -36,25 +36,25 @@ class Turn(msgspec.Struct, frozen=True, rename="camel"):
     waits: str
 
 
-def turn(document: RolloutDocument, twin: TwinLike, *, enabled: bool, order: Order | None, waits: str) -> Turn:
+def turn(document: RolloutDocument, row: Row, *, enabled: bool, order: Order | None, waits: str) -> Turn:
     """Where a rollout stands for a device that it targets and has not admitted; `order` where that is known."""
     return Turn(
         document.state,
         document.phase + 1,
         len(document.plan.phases),
         len(document.admitted),
-        _comes_with(document, twin, order) if enabled else None,
+        _comes_with(document, row, order) if enabled else None,
         None if order is None else order.place,
         None if order is None else order.of,
         waits or progress(document),
     )
 
 
-def _comes_with(document: RolloutDocument, twin: TwinLike, order: Order | None) -> int | None:
+def _comes_with(document: RolloutDocument, row: Row, order: Order | None) -> int | None:
     """Everything is for everybody in the end, so the last resort is one beyond the last phase."""
     for number, phase in enumerate(document.plan.phases, 1):
         if phase.condition is not None:
-            is_for = evaluate(parse(phase.condition), twin) is True
+            is_for = holds(parse_condition(phase.condition), row) is True
         elif order is None:
             is_for = phase.percent == 100.0  # noqa: PLR2004 - percent
         else:

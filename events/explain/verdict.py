@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -12,6 +13,7 @@ from events.envelope import Vector
 from events.explain.judged_condition import Judged
 from events.fleet.rows import NO_ROW, Row
 from events.manifest.document import Kind
+from events.query.evaluate import twin_row
 from events.rollout.state import RolloutDocument
 from events.views.reading import Why
 
@@ -59,6 +61,11 @@ class Twin(msgspec.Struct, frozen=True):
     device_id: str
     tags: Mapping[str, Json] = {}
     reported: Mapping[str, Json] = {}
+
+    @property
+    def row(self) -> Mapping[str, Any]:
+        """The twin as conditions are evaluated on it."""
+        return twin_row(self.device_id, self.tags, self.reported)
 
 
 class Subject(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from events.targeting.tree import Op
+from events.query.tree import Op
 
 # A value key is (kind, value). The kind keeps true, 1 and "1" apart: in Python, True == 1 == 1.0.
 STRING, NUMBER, BOOLEAN = "string", "number", "boolean"

@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,11 +27,15 @@ from events.deployment.facts import (
 from events.envelope import Envelope
 from events.fleet.column import ValueKey, value_key
 from events.fleet.errors import CannotFold
-from events.fleet.index import DEVICE_ID, Index
+from events.fleet.index import DEVICE_ID
 from events.fleet.metric_plan import indexed, plan_of
 from events.fleet.watch import Watch
 from events.manifest.document import Kind, by_module, is_layered, kind_of
+from events.query.condition import parse_condition
+from events.query.errors import ConditionInvalid
 from events.query.module_condition import EVERY_MODULE, MODULE_ID, is_module_condition, parse_module_condition
+from events.query.select import Select, compile_select
+from events.query.tree import Expression, Path, both, equalities, is_monotone, paths_of, renamed
 from events.rollout.facts import (
     Devices,
     DevicesAdmitted,
@@ -42,12 +46,6 @@ from events.rollout.facts import (
 )
 from events.rollout.plan import Plan
 from events.rollout.state import ROLLOUT
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
-from events.targeting.select import compile_true
-from events.targeting.tree import Condition, Path, both, equalities, is_monotone, paths, renamed
-
-Select = Callable[[Index, BitMap | None], BitMap]
 
 CONTENT_KEY = "modulesContent"
 
@@ -81,20 +79,20 @@ def target_of(text: str, scope: str | UnsetType = UNSET, *, module: str = "") ->
             _targets.clear()
         condition, about = _condition_of(text, module)
         if scope is not UNSET:
-            condition = both(condition, parse(scope))
+            condition = both(condition, parse_condition(scope))
         values = None
         if is_monotone(condition):
             pairs = equalities(condition)
             values = frozenset((path, value_key(literal)) for path, literal in pairs if path != MODULE_ID)
-        found = Target(compile_true(condition), paths(condition) - {MODULE_ID}, values, about)
+        found = Target(compile_select(condition), paths_of(condition) - {MODULE_ID}, values, about)
         _targets[text, scope, module] = found
     return found
 
 
-def _condition_of(text: str, module: str) -> tuple[Condition, str]:
+def _condition_of(text: str, module: str) -> tuple[Expression, str]:
     """A condition over what the index has, and the module that it is for."""
     if not is_module_condition(text):
-        return parse(text), ""
+        return parse_condition(text), ""
     found = parse_module_condition(text)
     condition, about = (found.of(module), module) if module else (found.condition, found.module_id)
     apart = {DEVICE_ID, MODULE_ID}
@@ -180,10 +178,10 @@ def paths_in(fact: TargetingFact) -> frozenset[Path]:
 
 def plan_paths(plan: Plan) -> frozenset[Path]:
     """The properties that a rollout looks at: those of its phases' conditions, and the tag that it spreads over."""
-    conditions = [parse(phase.condition) for phase in plan.phases if phase.condition is not None]
+    conditions = [parse_condition(phase.condition) for phase in plan.phases if phase.condition is not None]
     if plan.spread is not None:
-        conditions.append(parse(f"{plan.spread.tag} = ''"))
-    return frozenset().union(*map(paths, conditions)) - {DEVICE_ID}
+        conditions.append(parse_condition(f"{plan.spread.tag} = ''"))
+    return frozenset().union(*map(paths_of, conditions)) - {DEVICE_ID}
 
 
 class Change(msgspec.Struct, frozen=True, eq=False):

@@ -5,12 +5,11 @@ from typing import Any
 
 from pyroaring import BitMap
 
-from events.fleet.column import BOOLEAN, NUMBER, OBJECT_KEY, STRING, Column, ValueKey, value_key
+from events.fleet.column import OBJECT_KEY, STRING, Column, ValueKey, value_key
 from events.fleet.directory import Directory
 from events.properties import is_secret
 from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.select import Kind
-from events.targeting.tree import Op, Path
+from events.query.tree import Op, Path, Primitive
 
 TAGS: Path = ("tags",)
 REPORTED: Path = ("properties", "reported")
@@ -24,8 +23,9 @@ _ROOT_DEPTHS = {"tags": len(TAGS), "properties": len(REPORTED), "modules": len(M
 CARDINALITY_BUDGET = 1000
 """Distinct values of one tag path within one partition up to which it is indexed although no condition names it."""
 
-_KIND_OF = {Kind.STRING: STRING, Kind.NUMBER: NUMBER, Kind.BOOLEAN: BOOLEAN}
 _EMPTY = BitMap()
+# Looking up a member of an enumeration takes Python 3.11 0.1 µs, a tenth of selecting by one equality.
+_EQ, _NE = Op.EQ, Op.NE
 
 
 def of_module(path: Path, module_id: str) -> Path:
@@ -364,32 +364,43 @@ class Index:
         """Every live ordinal."""
         return self._directory.live
 
-    def equal(self, path: Path, literal: str | float | bool) -> BitMap:  # noqa: FBT001 - a literal of a condition
-        """Ordinals whose value is of the literal's kind and equal to it."""
+    def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap:
+        """Ordinals whose value is of the literal's kind and compares so with it; booleans are compared for equality alone."""
+        if op is _NE:
+            return self.of_kind(path, value_key(literal)[0]) - self.compare(path, _EQ, literal)
+        if op is not _EQ:
+            assert not isinstance(literal, bool)
+            return self.ordered(path, op, literal)
         if path == DEVICE_ID:
             ordinal = self._directory.ordinal_of.get(literal) if isinstance(literal, str) else None
             return _EMPTY if ordinal is None else BitMap([ordinal])
         column = self._column(path)
         return _EMPTY if column is None else column.equal(value_key(literal))
 
-    def of_kind(self, path: Path, kind: Kind) -> BitMap:
+    def of_kind(self, path: Path, kind: str) -> BitMap:
         """Ordinals whose value is of a kind."""
         if path == DEVICE_ID:
-            return self._directory.live if kind is Kind.STRING else _EMPTY
+            return self._directory.live if kind == STRING else _EMPTY
         column = self._column(path)
-        return _EMPTY if column is None else column.kinds.get(_KIND_OF[kind], _EMPTY)
+        return _EMPTY if column is None else column.kinds.get(kind, _EMPTY)
 
-    def present(self, path: Path) -> BitMap:
+    def defined(self, path: Path) -> BitMap:
         """Ordinals that have the property, whatever its value."""
         if path == DEVICE_ID:
             return self._directory.live
         column = self._column(path)
         return _EMPTY if column is None else column.present
 
-    def values(self, path: Path, kind: Kind) -> list[Any]:
+    def contains(self, _path: Path, _literal: str) -> None:
+        """No array is indexed."""
+
+    def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
+        """Properties are compared with literals alone."""
+
+    def values(self, path: Path, kind: str) -> list[Any]:
         """The values of a kind that a path has, sorted; not to be changed."""
         column = self._column(path)
-        return [] if column is None else column.values(_KIND_OF[kind])
+        return [] if column is None else column.values(kind)
 
     def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
         """Ordinals whose value is of the literal's kind and compares so with it."""

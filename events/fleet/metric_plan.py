@@ -7,6 +7,7 @@ from events.fleet.column import ValueKey, value_key
 from events.fleet.index import MODULES, REPORTED
 from events.query.errors import QueryInvalid
 from events.query.parse import parse
+from events.query.select import Select, compile_select
 from events.query.tree import (
     And,
     Comparison,
@@ -15,15 +16,17 @@ from events.query.tree import (
     In,
     IsDefined,
     Not,
+    Op,
     Or,
+    Path,
     PathOf,
-    Query,
     Source,
+    equalities,
     is_aggregate,
+    is_monotone,
     module_ids_asked,
     paths_of,
 )
-from events.targeting.tree import Op, Path
 from events.text_cache import by_text
 
 EDGE_ANSWER = frozenset({"lastDesiredStatus", "lastDesiredVersion"})
@@ -42,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     `standings` is whether assignments and answers matter as well.
     """
 
-    query: Query
+    select: Select
     module: str | None
     paths: frozenset[Path]
     values: frozenset[tuple[Path, ValueKey]] | None
@@ -72,7 +75,7 @@ def plan_of(text: str) -> Plan | None:
         one for path in named if path[0] != "configurations" and path != DESIRED_VERSION for one in _read(path, module)
     )
     values = None if standings or query.where is None else _values(query.where, module)
-    return Plan(query, module, indexed, values, standings)
+    return Plan(compile_select(query.where), module, indexed, values, standings)
 
 
 def _is_known(where: Expression, module: str | None) -> bool:
@@ -127,16 +130,9 @@ def _read(path: Path, module: str | None) -> frozenset[Path]:
 
 def _values(where: Expression, module: str | None) -> frozenset[tuple[Path, ValueKey]] | None:
     """The pairs that a condition is made of, if it is equalities joined by AND and OR; overlaid properties are not."""
-    match where:
-        case And(terms) | Or(terms):
-            parts = [_values(term, module) for term in terms]
-            return None if None in parts else frozenset().union(*(part for part in parts if part is not None))
-        case Comparison(PathOf(path), Op.EQ, Constant(literal)) | Comparison(Constant(literal), Op.EQ, PathOf(path)):
-            if path in _OF_THE_REGISTRY:
-                return frozenset()
-            paths = indexed(path, module)
-            if len(paths) > 1 or not isinstance(literal, str | int | float | bool):
-                return None
-            return frozenset({(paths[0], value_key(literal))})
-        case _:
-            return None
+    if not is_monotone(where):
+        return None
+    pairs = [(indexed(path, module), literal) for path, literal in equalities(where) if path not in _OF_THE_REGISTRY]
+    if any(len(paths) > 1 for paths, _ in pairs):
+        return None
+    return frozenset((path, value_key(literal)) for (path,), literal in pairs)

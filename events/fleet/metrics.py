@@ -23,13 +23,11 @@ from events.fleet.metric_plan import Plan, indexed, plan_of
 from events.fleet.packed import Packed
 from events.fleet.rows import Layer, Row, Rows, Standing
 from events.fleet.watch import Watch
-from events.manifest.document import Kind as DeploymentKind
+from events.manifest.document import Kind
 from events.manifest.merge import contributes
 from events.query.evaluate import compared
-from events.query.plan import among, true_bounds
-from events.query.tree import Comparison, In, PathOf, Primitive
-from events.targeting.select import Kind, kind_of
-from events.targeting.tree import Op, Path
+from events.query.select import among
+from events.query.tree import Op, Path, Primitive
 
 _NOBODY = BitMap()
 
@@ -56,26 +54,26 @@ class _Slices:
         self.within = within
         self.live = index.everyone() if within is None else index.everyone() & within
         self._known: dict[object, BitMap] = {}
-        self._orders: dict[tuple[Path, Kind], tuple[list[Any], list[BitMap]]] = {}
+        self._orders: dict[tuple[Path, str], tuple[list[Any], list[BitMap]]] = {}
 
     def equal(self, path: Path, literal: Primitive) -> BitMap:
         key = (path, value_key(literal))
         found = self._known.get(key)
-        return self._cut(key, self._index.equal(path, literal)) if found is None else found
+        return self._cut(key, self._index.compare(path, Op.EQ, literal)) if found is None else found
 
-    def of_kind(self, path: Path, kind: Kind) -> BitMap:
+    def of_kind(self, path: Path, kind: str) -> BitMap:
         key = (path, kind)
         found = self._known.get(key)
         return self._cut(key, self._index.of_kind(path, kind)) if found is None else found
 
-    def present(self, path: Path) -> BitMap:
+    def defined(self, path: Path) -> BitMap:
         found = self._known.get(path)
-        return self._cut(path, self._index.present(path)) if found is None else found
+        return self._cut(path, self._index.defined(path)) if found is None else found
 
     def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
         if self.within is None or path == DEVICE_ID:
             return self._index.ordered(path, op, literal)
-        kind = kind_of(literal)
+        kind = value_key(literal)[0]
         values, upto = self._upto(path, kind)
         match op:
             case Op.LT:
@@ -87,7 +85,7 @@ class _Slices:
             case _:
                 return upto[-1] - upto[bisect_left(values, literal)]
 
-    def _upto(self, path: Path, kind: Kind) -> tuple[list[Any], list[BitMap]]:
+    def _upto(self, path: Path, kind: str) -> tuple[list[Any], list[BitMap]]:
         """The values of a path, sorted, and who has one of the first so many of them."""
         found = self._orders.get((path, kind))
         if found is None:
@@ -103,7 +101,7 @@ class _Slices:
 
 
 class _Within:
-    """`QueryIndex` of one metric over some ordinals."""
+    """`ColumnIndex` of one metric over some ordinals."""
 
     def __init__(self, state: State, plan: Plan, slices: _Slices) -> None:
         self._state, self._plan, self._slices = state, plan, slices
@@ -150,17 +148,14 @@ class _Within:
                 return self._standing(name)[1] & self._within
             case _:
                 first, *rest = indexed(path, self._plan.module)
-                own = self._slices.present(first)
+                own = self._slices.defined(first)
                 for other in rest:
-                    theirs = self._slices.present(other) & self._state.directory.edge
+                    theirs = self._slices.defined(other) & self._state.directory.edge
                     own = own | (theirs - self._shown_itself(path))
                 return own & self._within
 
-    def special(self, expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
-        if not isinstance(expression, Comparison) or not isinstance(expression.left, PathOf):
-            return None
-        if not isinstance(expression.right, PathOf):
-            return None
+    def compare_properties(self, _left: Path, op: Op, _right: Path) -> BitMap:
+        """Whether the agent answered for the version that it is to have; no metric that compares others is kept (`plan_of`)."""
         ordinals = np.array(self._within, dtype=np.uint32)
         rows, inverse = np.unique(self._state.row_of.take(ordinals), return_inverse=True)
         by_number = self._state.rows.by_number
@@ -168,15 +163,14 @@ class _Within:
         answered = self._state.answers.agent.versions.take(ordinals)
         equal = BitMap(ordinals[answered == wanted])
         other = BitMap(ordinals[(answered != 0) & (answered != wanted)])
-        return (equal, other) if expression.op is Op.EQ else (other, equal)
+        return equal if op is Op.EQ else other
 
-    def contains(self, _path: Path, _literal: str) -> BitMap | None:
+    def contains(self, _path: Path, _literal: str) -> None:
         """No metric with an array is kept (`plan_of`)."""
-        return None
 
     def _shown_itself(self, path: Path) -> BitMap:
         """Who reports the overlaid property itself: then nothing of the hub's is seen below it."""
-        return self._slices.present(path[: len(REPORTED) + 1])
+        return self._slices.defined(path[: len(REPORTED) + 1])
 
     def _indexed(self, path: Path, op: Op, literal: Primitive) -> BitMap:
         index = self._slices
@@ -184,7 +178,7 @@ class _Within:
             case Op.EQ:
                 return index.equal(path, literal)
             case Op.NE:
-                return index.of_kind(path, kind_of(literal)) - index.equal(path, literal)
+                return index.of_kind(path, value_key(literal)[0]) - index.equal(path, literal)
             case _:
                 return _NOBODY if isinstance(literal, bool) else index.ordered(path, op, literal)
 
@@ -208,12 +202,12 @@ class _Within:
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
-        if deployment is None or deployment.kind is DeploymentKind.DEVICE:
+        if deployment is None or deployment.kind is Kind.DEVICE:
             return _NOBODY, _NOBODY
         module = self._plan.module or ""
         targeted = self._state.targeted(deployment_id, module) & self._within
         layer = Layer(deployment.id, deployment.created)
-        if deployment.kind is DeploymentKind.MODULE:
+        if deployment.kind is Kind.MODULE:
             return self._with_rows(lambda row: row.has(layer, module), targeted), targeted
         if not contributes(deployment.content, module):
             return _NOBODY, targeted
@@ -285,7 +279,7 @@ class Metrics:
 
     def _selected(self, plan: Plan, slices: _Slices) -> BitMap:
         """The rows within the slices; not to be changed."""
-        return true_bounds(plan.query.where, _Within(self._state, plan, slices)).sure
+        return plan.select(_Within(self._state, plan, slices), None)
 
     def _add(self, name: Name, plan: Plan) -> None:
         self._plans[name] = plan

@@ -12,7 +12,7 @@ from events.fleet.holders import Holders
 from events.fleet.index import MODULES, Index, of_module
 from events.manifest.document import Kind
 from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.query.tree import Path
 
 _NOBODY = BitMap()
 

@@ -46,8 +46,8 @@ from events.fleet.packed import Packed
 from events.fleet.rollout_notes import RolloutNotes
 from events.fleet.rows import Rows
 from events.fleet.targets import Targets
+from events.query.tree import Path
 from events.rollout.facts import DevicesRetried, RollbackBegan
-from events.targeting.tree import Path
 
 _EXPECTED_MAX = 10_000
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from events.fleet.column import ValueKey
-from events.targeting.tree import Path
+from events.query.tree import Path
 
 N = TypeVar("N", bound=Hashable)
 Values = frozenset[tuple[Path, ValueKey]]

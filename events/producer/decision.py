@@ -21,10 +21,10 @@ from events.log.port import AT_APPEND, Log, Proposed
 from events.manifest.errors import ManifestInvalid
 from events.producer.documents import LoadedDocuments, LoadedState
 from events.producer.errors import Command, CommandInvalid, NoVault, Sent, Together
+from events.query.errors import ConditionInvalid
 from events.readiness.errors import ReadinessError
 from events.rollout.errors import RolloutError
 from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
-from events.targeting.errors import ConditionInvalid
 from events.update.commands import DeployUpdate
 from events.update.errors import UpdateError
 from events.webhook.errors import WebhookError

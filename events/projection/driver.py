@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from events.envelope import Envelope, Vector
 from events.fleet.outcome import Outcome
 from events.fleet.partition import Partition
-from events.targeting.tree import Path
+from events.query.tree import Path
 
 
 class PathsMissing(Exception):

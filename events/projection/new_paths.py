@@ -9,7 +9,7 @@ import msgspec
 from events.fleet.index import MODULES
 from events.fleet.partition import Partition
 from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.targeting.tree import Path
+from events.query.tree import Path
 
 
 class TwinText(msgspec.Struct, frozen=True):

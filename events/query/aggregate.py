@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from events.query.evaluate import Row, found, is_number
+from events.query.evaluate import Row, is_number, value_at
 from events.query.tree import (
     UNDEFINED,
     Aggregate,
     Function,
+    Path,
     Projection,
     Query,
     is_aggregate,
     keys,
 )
-from events.targeting.tree import Path
 
 # (kind, value): True, 1 and "1" are three groups, and kinds order the groups.
 _Member = tuple[int, Any]
@@ -38,10 +38,10 @@ class Aggregating:
 
     def add(self, row: Row) -> None:
         """Count a row in."""
-        group = self._group(tuple(_member(found(path, row)) for path in self._query.group_by))
+        group = self._group(tuple(_member(value_at(path, row)) for path in self._query.group_by))
         group.rows += 1
         for path, numbers in group.numbers.items():
-            numbers.add(found(path, row))
+            numbers.add(value_at(path, row))
 
     def add_count(self, group_key: tuple[object, ...] | None, count: int) -> None:
         """Count `count` rows in at once, as `add` would; for queries without aggregates other than COUNT.

@@ -1,17 +1,21 @@
-"""Why a query is refused."""
+"""Why a query or a condition is refused."""
+
+from typing import ClassVar
 
 from typing_extensions import override
 
-from events.targeting.errors import excerpt
+LENGTH_MAX = 8192
 
 
-class QueryInvalid(Exception):
-    """A query that cannot be read; shows where, and what was expected there.
+class TextInvalid(Exception):
+    """A text that cannot be read; shows where, and why.
 
-    `column` counts characters from 1. At most 40 characters of the query are shown.
+    `column` counts characters from 1. `noun` is what the text is, `context` how much of it is shown beside the column.
     """
 
-    _CONTEXT = 20
+    noun: ClassVar[str]
+    title: ClassVar[str]
+    context: ClassVar[int]
 
     def __init__(self, text: str, *, column: int, reason: str) -> None:
         super().__init__(reason)
@@ -19,5 +23,53 @@ class QueryInvalid(Exception):
 
     @override
     def __str__(self) -> str:
-        shown, caret = excerpt(self.text, self.column, self._CONTEXT)
-        return f"query, column {self.column}: {self.reason}\n  {shown}\n  {' ' * caret}^"
+        shown, caret = excerpt(self.text, self.column, self.context)
+        return f"{self.title}, column {self.column}: {self.reason}\n  {shown}\n  {' ' * caret}^"
+
+
+class QueryInvalid(TextInvalid):
+    """A query that cannot be read; says what was expected. At most 40 characters of the query are shown."""
+
+    noun = title = "query"
+    context = 20
+
+
+class ConditionInvalid(TextInvalid):
+    """A target condition that cannot be used; says what it should be where that is plain.
+
+    `corrected` is a condition that says what was probably meant, or `None`.
+    """
+
+    noun, title = "condition", "target condition"
+    context = 60
+
+    def __init__(self, text: str, *, column: int, reason: str, corrected: str | None = None) -> None:
+        super().__init__(text, column=column, reason=reason)
+        self.corrected = corrected
+
+    @override
+    def __str__(self) -> str:
+        return super().__str__() + ("" if self.corrected is None else f"\n  write: {self.corrected}")
+
+
+def excerpt(text: str, column: int, context: int) -> tuple[str, int]:
+    """One line with up to `context` characters on either side of a column, and the place of the caret in it."""
+    start = max(0, column - 1 - context)
+    end = column - 1 + context
+    shown = "".join(c if c.isprintable() else " " for c in text[start:end])
+    prefix = "…" if start else ""
+    return f"{prefix}{shown}{'…' if end < len(text) else ''}", column - 1 - start + len(prefix)
+
+
+def check_text(text: str, invalid: type[TextInvalid]) -> None:
+    """Refuse what is too long, or no text.
+
+    Raises:
+        TextInvalid: of the type that is given.
+    """
+    if len(text) > LENGTH_MAX:
+        reason = f"a {invalid.noun} has at most {LENGTH_MAX} characters, this one has {len(text)}"
+        raise invalid(text, column=LENGTH_MAX + 1, reason=reason)
+    for position, character in enumerate(text):
+        if (ord(character) < 32 and character not in "\t\n\r") or 0xD800 <= ord(character) < 0xE000:  # noqa: PLR2004
+            raise invalid(text, column=position + 1, reason="control characters and lone surrogates are not text")

@@ -4,11 +4,15 @@ import re
 
 import msgspec
 
-from events.query.errors import QueryInvalid
-from events.query.evaluate import compared
+from events.query.condition import DEPTH_MAX
+from events.query.errors import ConditionInvalid, QueryInvalid
+from events.query.evaluate import holds
 from events.query.parse import parse
+from events.query.text import printed_expression
 from events.query.tree import (
+    EVERYBODY,
     MIRRORED,
+    NOBODY,
     And,
     Comparison,
     Constant,
@@ -16,23 +20,20 @@ from events.query.tree import (
     In,
     IsDefined,
     Not,
+    Op,
     Or,
+    Path,
     PathOf,
     Source,
+    compare_property,
     module_ids_asked,
-    printed_expression,
-    printed_literal,
+    paths_of,
 )
-from events.targeting import tree
-from events.targeting.errors import ConditionInvalid
-from events.targeting.tree import Condition, Op, Path
 from events.text_cache import by_text
 
 _SELECT = "select deviceId "
-_MODULES = "select deviceId from devices.modules where {}"
 _BEGINNING = re.compile(r"\s*from\s+devices\.modules\s+where\b", re.IGNORECASE)
 _MODULE_ID = re.compile(r"(?!\$)[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
-_DEPTH_MAX = 100
 _SUPPORTED = (
     "a condition for modules is FROM devices.modules WHERE … over moduleId, deviceId, tags and properties.reported of the "
     "module, each compared with a text, a number, true or false, and moduleId with texts alone"
@@ -52,9 +53,9 @@ class ModuleCondition(msgspec.Struct, frozen=True):
     """
 
     module_id: str
-    condition: Condition
+    condition: Expression
 
-    def of(self, module_id: str) -> Condition:
+    def of(self, module_id: str) -> Expression:
         """The condition on what is left to ask of modules of one name."""
         return _of(self.condition, module_id)
 
@@ -79,13 +80,13 @@ def parse_module_condition(text: str) -> ModuleCondition:
     if not is_module_condition(text):
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
     try:
-        query = parse(_query_text(text))
+        query = parse(_SELECT + text.strip())
     except QueryInvalid as error:
         raise ConditionInvalid(text, column=max(1, error.column - len(_SELECT)), reason=error.reason) from None
     if query.source is not Source.MODULES or query.where is None or query.group_by:
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
     asked = module_ids_asked(query.where)
-    condition = _condition(query.where, text, 1)
+    condition = _restricted(query.where, text, 1)
     if asked is None:
         return ModuleCondition(EVERY_MODULE, condition)
     possible = [module_id for module_id in sorted(asked) if _MODULE_ID.fullmatch(module_id)]
@@ -98,46 +99,26 @@ def parse_module_condition(text: str) -> ModuleCondition:
     return ModuleCondition(possible[0], _of(condition, possible[0]))
 
 
-def module_targeted_query(text: str) -> str:
-    """The query whose rows are the modules that such a condition selects, by their devices; empty where it is nobody."""
-    return _query_text(text) if text.strip() else ""
-
-
-def module_applied_query(text: str, deployment_id: str) -> str:
-    """The query whose rows are the modules that a configuration with such a condition is applied to."""
-    status = f"configurations.[[{deployment_id}]].status = 'Applied'"
-    module_id = parse_module_condition(text).module_id if text.strip() else EVERY_MODULE
-    if module_id == EVERY_MODULE:
-        return _MODULES.format(status)
-    return _MODULES.format(f"moduleId = {printed_literal(module_id)} and {status}")
-
-
-def _query_text(text: str) -> str:
-    return _SELECT + text.strip()
-
-
-def _condition(where: Expression, text: str, depth: int) -> Condition:
-    """The same as a target condition. One logic table holds for both (docs/decisions/0016)."""
-    if depth > _DEPTH_MAX:
-        raise ConditionInvalid(text, column=1, reason=f"a condition is nested at most {_DEPTH_MAX} deep")
+def _restricted(where: Expression, text: str, depth: int) -> Expression:
+    """The same in the form of a target condition: properties on the left, each compared with one literal."""
+    if depth > DEPTH_MAX:
+        raise ConditionInvalid(text, column=1, reason=f"a condition is nested at most {DEPTH_MAX} deep")
     match where:
-        case And(terms):
-            return tree.And(tuple(_condition(term, text, depth + 1) for term in terms))
-        case Or(terms):
-            return tree.Or(tuple(_condition(term, text, depth + 1) for term in terms))
+        case And(terms) | Or(terms):
+            return type(where)(tuple(_restricted(term, text, depth + 1) for term in terms))
         case Not(term):
-            return tree.Not(_condition(term, text, depth + 1))
+            return Not(_restricted(term, text, depth + 1))
         case Comparison(PathOf(path), op, Constant(literal)) if _compares(path, op, literal):
-            return tree.Comparison(path, op, _primitive(literal))
+            return where
         case Comparison(Constant(literal), op, PathOf(path)) if _compares(path, op, literal):
-            return tree.Comparison(path, MIRRORED[op], _primitive(literal))
-        case In(PathOf(path), literals) if all(_compares(path, Op.EQ, one) for one in literals):
-            equal = tuple(tree.Comparison(path, Op.EQ, _primitive(one)) for one in literals)
-            return tree.Or(equal) if len(equal) > 1 else equal[0]
+            return compare_property(path, MIRRORED[op], literal)
+        case In(PathOf(path), literals) if all(_compares(path, Op.EQ, literal) for literal in literals):
+            equal = tuple(compare_property(path, Op.EQ, literal) for literal in literals)
+            return Or(equal) if len(equal) > 1 else equal[0]
         case IsDefined(path) if _is_known(path):
-            return tree.IsDefined(path)
+            return where
         case PathOf(path) if _compares(path, Op.EQ, literal=True):
-            return tree.Comparison(path, Op.EQ, literal=True)
+            return compare_property(path, Op.EQ, literal=True)
         case _:
             reason = f"{printed_expression(where)[:140]} is not supported: {_SUPPORTED}"
             raise ConditionInvalid(text, column=1, reason=reason)
@@ -164,47 +145,36 @@ def _compares(path: Path, op: Op, literal: object) -> bool:
     return isinstance(literal, str | int | float)
 
 
-def _primitive(literal: object) -> tree.Literal:
-    assert isinstance(literal, str | int | float)
-    return literal
-
-
-def _of(condition: Condition, module_id: str) -> Condition:
+def _of(condition: Expression, module_id: str) -> Expression:
     """What a condition comes to where `moduleId` is this: its parts on that are decided, and gone."""
     match condition:
-        case tree.Comparison(("moduleId",), op, literal):
-            return _decided(compared(module_id, op, literal) is True)
-        case tree.IsDefined(("moduleId",)):
-            return tree.Everyone()
-        case tree.And(terms):
-            return _joined(tree.And, terms, module_id, neutral=tree.Everyone(), final=tree.Nobody())
-        case tree.Or(terms):
-            return _joined(tree.Or, terms, module_id, neutral=tree.Nobody(), final=tree.Everyone())
-        case tree.Not(term):
+        case And(terms):
+            return _joined(And, terms, module_id, neutral=EVERYBODY, decisive=NOBODY)
+        case Or(terms):
+            return _joined(Or, terms, module_id, neutral=NOBODY, decisive=EVERYBODY)
+        case Not(term):
             inner = _of(term, module_id)
-            if isinstance(inner, tree.Everyone | tree.Nobody):
-                return _decided(isinstance(inner, tree.Nobody))
-            return tree.Not(inner)
+            if inner == EVERYBODY:
+                return NOBODY
+            return EVERYBODY if inner == NOBODY else Not(inner)
+        case _ if MODULE_ID in paths_of(condition):
+            return EVERYBODY if holds(condition, {"moduleId": module_id}) else NOBODY
         case _:
             return condition
 
 
-def _decided(holds: bool) -> Condition:  # noqa: FBT001 - it is the value itself
-    return tree.Everyone() if holds else tree.Nobody()
-
-
 def _joined(
-    join: type[tree.And | tree.Or],
-    terms: tuple[Condition, ...],
+    join: type[And | Or],
+    terms: tuple[Expression, ...],
     module_id: str,
     *,
-    neutral: Condition,
-    final: Condition,
-) -> Condition:
+    neutral: Expression,
+    decisive: Expression,
+) -> Expression:
     """Terms without those that change nothing; one that decides stands for all."""
-    left = [one for one in (_of(term, module_id) for term in terms) if one != neutral]
-    if final in left:
-        return final
+    left = [part for part in (_of(term, module_id) for term in terms) if part != neutral]
+    if decisive in left:
+        return decisive
     if len(left) > 1:
         return join(tuple(left))
     return left[0] if left else neutral

@@ -1,13 +1,23 @@
-"""The syntax tree of a query."""
+"""The syntax tree of queries and of target conditions, which are a WHERE clause with less in it (`condition.py`)."""
 
 import enum
-import json
-import re
+from collections.abc import Callable
 from typing import Literal as OneOf
 
 import msgspec
 
-from events.targeting.tree import Op, Path
+Path = tuple[str, ...]
+
+
+class Op(enum.Enum):
+    """A comparison; `<>` is written `!=` here."""
+
+    EQ = "="
+    NE = "!="
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
 
 
 class Undefined(enum.Enum):
@@ -122,6 +132,11 @@ class Not(msgspec.Struct, frozen=True, tag=True):
 
 Expression = Constant | PathOf | Arithmetic | Comparison | In | IsDefined | Contains | And | Or | Not
 
+EVERYBODY = Constant(value=True)
+"""The condition `*`: all devices."""
+NOBODY = Constant(value=False)
+"""The empty condition: no device."""
+
 
 class Projection(msgspec.Struct, frozen=True, tag=True):
     """A property that is shown."""
@@ -193,18 +208,18 @@ def paths_of(expression: Expression | None) -> frozenset[Path]:
 
 def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], ...]:
     """Every (property, value) that an expression compares for equality, wherever it does."""
-    match expression:
-        case And(terms) | Or(terms):
-            return tuple(found for term in terms for found in equalities(term))
-        case Not(term):
-            return equalities(term)
-        case Comparison(PathOf(path), Op.EQ, Constant(literal)) | Comparison(Constant(literal), Op.EQ, PathOf(path)):
-            literals: tuple[Literal, ...] = (literal,)
-        case In(PathOf(path), literals):
-            pass
-        case _:
-            return ()
-    return tuple((path, one) for one in literals if one is not None and not isinstance(one, Undefined))
+    pairs: list[tuple[Path, Literal]] = []
+    for leaf in () if expression is None else leaves(expression):
+        match leaf:
+            case Comparison(PathOf(path), Op.EQ, Constant(literal)) | Comparison(
+                Constant(literal), Op.EQ, PathOf(path)
+            ):
+                pairs.append((path, literal))
+            case In(PathOf(path), literals):
+                pairs += [(path, literal) for literal in literals]
+            case _:
+                pass
+    return tuple((path, literal) for path, literal in pairs if isinstance(literal, Primitive))
 
 
 def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
@@ -226,99 +241,63 @@ def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
             return None
 
 
-def where_paths(query: Query) -> frozenset[Path]:
-    """Every property that the condition names."""
-    return paths_of(query.where)
-
-
 def paths(query: Query) -> frozenset[Path]:
     """Every property that a query names, wherever it does; `*` names none."""
     selected = frozenset(item.path for item in query.select if item.path is not None)
-    return selected | where_paths(query) | frozenset(query.group_by)
+    return selected | paths_of(query.where) | frozenset(query.group_by)
 
 
-def printed(query: Query) -> str:
-    """The query as text that parses to the same tree, if it stays within the longest text of a query."""
-    parts = ["SELECT"]
-    if query.top is not None:
-        parts.append(f"TOP {query.top}")
-    parts.append(", ".join(_item(item) for item in query.select) or "*")
-    parts.append(f"FROM {query.source.value}")
-    if query.where is not None:
-        parts.append(f"WHERE {printed_expression(query.where)}")
-    if query.group_by:
-        parts.append("GROUP BY " + ", ".join(printed_path(path) for path in query.group_by))
-    return " ".join(parts)
+def compare_property(path: Path, op: Op, literal: Literal) -> Comparison:
+    """A property against a literal, the property on the left."""
+    return Comparison(PathOf(path), op, Constant(literal))
 
 
-def _item(item: Projection | Aggregate) -> str:
-    alias = "" if item.alias is None else f" AS {_name(item.alias)}"
-    if isinstance(item, Projection):
-        return printed_path(item.path) + alias
-    return f"{item.function.value}({'' if item.path is None else printed_path(item.path)}){alias}"
+def both(first: Expression, second: Expression) -> Expression:
+    """The condition that is true where two are; `EVERYBODY` and `NOBODY` stand alone, never inside another."""
+    if first == EVERYBODY or second == NOBODY:
+        return second
+    if second == EVERYBODY or first == NOBODY:
+        return first
+    return And(tuple(term for part in (first, second) for term in (part.terms if isinstance(part, And) else (part,))))
 
 
-def printed_expression(expression: Expression) -> str:
-    """An expression as text that parses to the same tree."""
-    match expression:
-        case Constant(value):
-            return printed_literal(value)
-        case PathOf(path):
-            return printed_path(path)
-        case Arithmetic(left, op, right) | Comparison(left, op, right):
-            return f"{_operand(left)} {op.value} {_operand(right)}"
-        case In(value, literals):
-            return f"{_operand(value)} IN [{', '.join(printed_literal(one) for one in literals)}]"
-        case IsDefined(path):
-            return f"IS_DEFINED({printed_path(path)})"
-        case Contains(path, literal):
-            return f"ARRAY_CONTAINS({printed_path(path)}, {printed_literal(literal)})"
-        case And(terms):
-            return " AND ".join(map(_term, terms))
-        case Or(terms):
-            return " OR ".join(map(_term, terms))
+def renamed(condition: Expression, name: Callable[[Path], Path]) -> Expression:
+    """The same condition over properties of other names."""
+    match condition:
+        case PathOf(path) | IsDefined(path) | Contains(path):
+            return msgspec.structs.replace(condition, path=name(path))
+        case Comparison(left, _, right) | Arithmetic(left, _, right):
+            return msgspec.structs.replace(condition, left=renamed(left, name), right=renamed(right, name))
+        case In(value):
+            return msgspec.structs.replace(condition, value=renamed(value, name))
+        case And(terms) | Or(terms):
+            return msgspec.structs.replace(condition, terms=tuple(renamed(term, name) for term in terms))
         case Not(term):
-            return f"NOT {_term(term)}"
+            return Not(renamed(term, name))
+        case Constant():
+            return condition
 
 
-def _operand(expression: Expression) -> str:
-    text = printed_expression(expression)
-    return text if isinstance(expression, Constant | PathOf | IsDefined | Contains) else f"({text})"
-
-
-def _term(expression: Expression) -> str:
-    text = printed_expression(expression)
-    return f"({text})" if isinstance(expression, And | Or) else text
-
-
-ROOTS = (
-    *("deviceId", "moduleId", "tags", "properties", "etag", "version", "deviceEtag", "status", "statusReason"),
-    *("statusUpdateTime", "connectionState", "lastActivityTime", "cloudToDeviceMessageCount", "authenticationType"),
-    *("x509Thumbprint", "capabilities", "deviceScope", "parentScopes", "configurations", "modelId"),
-)
-_PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*\Z")
-
-
-def printed_path(path: Path) -> str:
-    """`tags.site`, with `[[…]]` around names that are not plain and around roots no twin has, which may be keywords."""
-    root, *names = path
-    return ".".join([root if root in ROOTS else f"[[{root}]]", *map(_name, names)])
-
-
-def _name(name: str) -> str:
-    return name if _PLAIN.match(name) else f"[[{name}]]"
-
-
-def printed_literal(literal: Literal) -> str:
-    """A literal as queries write it; strings as JSON does, in single quotes."""
-    match literal:
-        case Undefined():
-            return "undefined"
-        case None:
-            return "null"
-        case bool():
-            return "true" if literal else "false"
-        case str():
-            return "'" + json.dumps(literal, ensure_ascii=False)[1:-1].replace("'", "\\'") + "'"
+def leaves(condition: Expression) -> tuple[Expression, ...]:
+    """What AND, OR and NOT join, from left to right."""
+    match condition:
+        case And(terms) | Or(terms):
+            return tuple(leaf for term in terms for leaf in leaves(term))
+        case Not(term):
+            return leaves(term)
         case _:
-            return repr(literal)
+            return (condition,)
+
+
+def is_monotone(condition: Expression) -> bool:
+    """Whether a condition is made of equalities, AND and OR alone.
+
+    Then a device can enter or leave only when one of the named (property, value) pairs gains or loses it.
+    """
+    match condition:
+        case Comparison(PathOf(), Op.EQ, Constant()) | Comparison(Constant(), Op.EQ, PathOf()) | Constant():
+            return True
+        case And(terms) | Or(terms):
+            return all(map(is_monotone, terms))
+        case _:
+            return False

@@ -13,6 +13,9 @@ from events.deployment.decider import check_id
 from events.deployment.errors import DeploymentNotFound, ScheduleForbidden
 from events.deployment.facts import NotStarted
 from events.deployment.state import DeploymentDocument
+from events.query.condition import parse_condition
+from events.query.errors import ConditionInvalid
+from events.query.tree import Comparison, PathOf
 from events.rollout.commands import (
     AbortRollout,
     AdvanceRollout,
@@ -56,9 +59,6 @@ from events.rollout.plan import PERCENT_MAX, Gate, Phase, Plan
 from events.rollout.state import ROLLOUT, RolloutDocument, State, decode, evolve
 from events.rollout.state import subject_of as rollout_subject
 from events.rollout.windows import check_window
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
-from events.targeting.tree import Comparison
 
 PHASES_MAX = 100
 SECONDS_MAX = 366 * 24 * 3600
@@ -230,7 +230,7 @@ def _check_phase(name: str, element: str, phase: Phase) -> None:
         try:
             if not phase.condition.strip():
                 raise PlanInvalid(name, f"{element}.condition", "is true for nobody")
-            parse(phase.condition)
+            parse_condition(phase.condition)
         except ConditionInvalid as error:
             raise PlanInvalid(name, f"{element}.condition", f"is no target condition: {error}") from error
     if not _is_text(phase.name, NAME_CHARACTERS_MAX):
@@ -266,10 +266,14 @@ def _is_text(value: str, characters_max: int) -> bool:
 def tag_path(tag: str) -> tuple[str, ...] | None:
     """`tags.site` -> ("tags", "site"); `None` where it is no tag."""
     try:
-        condition = parse(f"{tag} = ''")
+        condition = parse_condition(f"{tag} = ''")
     except ConditionInvalid:
         return None
-    return condition.path if isinstance(condition, Comparison) and condition.path[0] == "tags" else None
+    match condition:
+        case Comparison(PathOf(("tags", *_) as path)):
+            return path
+        case _:
+            return None
 
 
 def _subjects_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:

@@ -11,16 +11,15 @@ from events.deployment.commands import CreateDeployment, UpdateDeployment
 from events.deployment.errors import MetricsInvalid
 from events.device.commands import PatchTags, PatchTwin, ReplaceTwin
 from events.properties import SECRET, STRING_BYTES_MAX, is_secret
-from events.query.errors import QueryInvalid
+from events.query.condition import parse_condition
+from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.module_condition import is_module_condition, parse_module_condition
 from events.query.parse import parse as parse_query
-from events.query.tree import Aggregate, where_paths
+from events.query.text import printed_path
+from events.query.tree import Aggregate, Path, paths_of
 from events.rollout.commands import CreateRollout
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.references import MASK, Secret
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
-from events.targeting.tree import Path, paths, printed_path
 from events.update.commands import DefineGroup
 
 C = TypeVar("C")
@@ -94,8 +93,8 @@ class Personal(msgspec.Struct, frozen=True):
         """
         if not self.paths or not text.strip():
             return
-        condition = parse_module_condition(text).condition if is_module_condition(text) else parse(text)
-        for path in self._touched(paths(condition)):
+        condition = parse_module_condition(text).condition if is_module_condition(text) else parse_condition(text)
+        for path in self._touched(paths_of(condition)):
             reason = f"{printed_path(path)} is personal: kept as a secret, nobody is targeted by it"
             raise ConditionInvalid(text, column=_column(text, path), reason=reason)
 
@@ -109,7 +108,7 @@ class Personal(msgspec.Struct, frozen=True):
             return
         query = parse_query(text)
         counted = {item.path for item in query.select if isinstance(item, Aggregate) and item.path is not None}
-        for path in self._touched({*where_paths(query), *query.group_by, *counted}):
+        for path in self._touched({*paths_of(query.where), *query.group_by, *counted}):
             reason = f"{printed_path(path)} is personal: kept as a secret, nobody is found or counted by it"
             raise QueryInvalid(text, column=_column(text, path), reason=reason)
 

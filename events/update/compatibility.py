@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
-from events.targeting.tree import printed_literal
+from events.query.condition import parse_condition
+from events.query.errors import ConditionInvalid
+from events.query.text import printed_literal
 
 CONDITION = "condition"
 """The member that holds a target condition, beside none other."""
@@ -37,7 +37,7 @@ def problem_of(compatibility: Sequence[Mapping[str, str]]) -> str:
             return "a compatibility has properties and their values, or one condition"
     try:
         text = condition_of(compatibility)
-        parse(text)
+        parse_condition(text)
     except ConditionInvalid as error:
         return f"its compatibility is no condition: {error}"
     return "" if text.strip() else "its compatibility fits nobody"

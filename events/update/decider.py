@@ -25,6 +25,8 @@ from events.deployment.facts import (
 from events.deployment.state import DeploymentDocument
 from events.manifest.document import Kind, kind_of
 from events.manifest.validate import validate
+from events.query.condition import parse_condition
+from events.query.errors import ConditionInvalid
 from events.rollout import decider as rollout_decide
 from events.rollout.commands import (
     AbortRollout,
@@ -41,8 +43,6 @@ from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, P
 from events.rollout.state import ROLLOUT, RolloutDocument
 from events.rollout.state import State as RolloutState
 from events.rollout.state import subject_of as rollout_subject
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import parse
 from events.update.commands import (
     CancelUpdateDeployment,
     DefineGroup,
@@ -177,7 +177,7 @@ def _check_group(command: OfGroup) -> None:
         case DefineGroup(_, condition, priority):
             rule("priority", 0 <= priority <= PRIORITY_MAX, f"is 0 to {PRIORITY_MAX}")
             try:
-                parse(condition)
+                parse_condition(condition)
             except ConditionInvalid as error:
                 raise GroupInvalid(name, "condition", f"is no target condition: {error}") from error
         case RemoveGroup():

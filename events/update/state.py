@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
-from events.targeting.tree import printed_literal
+from events.query.text import printed_literal
 from events.update.commands import PRIORITY_DEFAULT
 from events.update.compatibility import condition_of
 from events.update.facts import (

@@ -17,7 +17,7 @@ from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
-from events.query.conditions import expression_of
+from events.query.condition import parse_condition
 from events.rollout.census import (
     Back,
     ByValue,
@@ -36,7 +36,6 @@ from events.rollout.planner import Judgement, judge
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument
 from events.rollout.tally import ANSWERED_FAILURE, tally
-from events.targeting.parse import parse
 from events.update.names import is_update
 from events.view_store.device_pages import device_ids
 from events.view_store.port import Selection, ViewStore
@@ -190,8 +189,8 @@ class CensusReader:
 
     def _where(self, condition: str) -> FleetSet:
         """The devices that a target condition is true for."""
-        expression = expression_of(parse(condition))
-        return FleetSet({number: self._querying.within(number, expression) for number in range(self._log.partitions)})
+        where = parse_condition(condition)
+        return FleetSet({number: self._querying.within(number, where) for number in range(self._log.partitions)})
 
     def _by_value(self, tag: str) -> Mapping[object, FleetSet]:
         """The devices by their value of a tag."""

@@ -9,17 +9,16 @@ from msgspec import UNSET
 
 from events.canonical import digest
 from events.fleet.rows import Standing
+from events.log.fleet_documents import rollouts_of
 from events.log.keys import FLEET
 from events.log.port import Log
-from events.query.conditions import expression_of
+from events.query.condition import parse_condition
 from events.query.parse import parse as parse_query
 from events.rollout import rollout_text
-from events.rollout import state as rollout_state
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument
 from events.rollout.state import State as RolloutState
 from events.rollout.tally import as_sets
-from events.targeting.parse import parse
 from events.update import state as update_state
 from events.update.compatibility import EVERYBODY
 from events.update.errors import GroupDeploymentNotFound, GroupNotFound, UpdateNotFound
@@ -236,8 +235,8 @@ class GroupView:
         if known is None:
             edge = {number: one.set("edge") & one.set("live") for number, one in self._readings.items()}
             if condition != EVERYBODY:
-                expression = expression_of(parse(condition))
-                edge = {number: members & self._querying.within(number, expression) for number, members in edge.items()}
+                where = parse_condition(condition)
+                edge = {number: members & self._querying.within(number, where) for number, members in edge.items()}
             known = self._conditions[condition] = FleetSet(edge)
         return known
 
@@ -249,11 +248,10 @@ class GroupView:
             return self._carried[group]
         document = self.groups.get(group)
         deployments = () if document is None else document.deployments
-        names = [rollout_state.subject_of(carrier_of(group, one.id)) for one in deployments]
-        found = {name: rollout_state.decode(data) for name, data in self._documents(names).items()} if names else {}
+        rollouts = rollouts_of(self._log, (carrier_of(group, deployment.id) for deployment in deployments))
         carried = []
-        for one, name in zip(deployments, names, strict=True):
-            carried.append(Carried(group, one, found.get(name)))
+        for deployment in deployments:
+            carried.append(Carried(group, deployment, rollouts.get(carrier_of(group, deployment.id))))
             carried += filter(None, [carried[-1].back])
         self._carried[group] = carried
         return carried

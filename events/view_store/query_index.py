@@ -13,10 +13,9 @@ from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
-from events.query.plan import among
-from events.query.tree import Comparison, Expression, In, PathOf, Primitive, equalities
-from events.targeting.evaluate import COMPARE
-from events.targeting.tree import Op, Path
+from events.query.evaluate import COMPARE
+from events.query.select import among
+from events.query.tree import Expression, Op, Path, Primitive, equalities
 from events.view_store.port import Selection, ViewStore
 from events.views.keeping import index_field
 from events.views.kept import Kept
@@ -51,7 +50,7 @@ def _is_property(path: Path) -> bool:
 
 
 class PartitionIndex:
-    """`QueryIndex` over the devices of a partition. Each read is as of one moment, one after the other."""
+    """`ColumnIndex` over the devices of a partition. Each read is as of one moment, one after the other."""
 
     def __init__(self, views: ViewStore, number: int, kept: Kept, fields: Sequence[str]) -> None:
         """`kept` has the sets of everybody, and of the index these fields, as far as they are there."""
@@ -113,9 +112,8 @@ class PartitionIndex:
         data = kept.hashes["children"].get(literal)
         return _NOBODY if data is None else seen(data)
 
-    def special(self, _expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
-        """There is nothing special about devices."""
-        return None
+    def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
+        """No two properties of devices are compared by the index."""
 
     def _own_standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """To whose own twin a configuration is applied, and whose it targets."""
@@ -176,7 +174,7 @@ class PartitionIndex:
 
 
 class ModuleIndex:
-    """`QueryIndex` over one module of every device of a partition; its ordinals are those of the devices."""
+    """`ColumnIndex` over one module of every device of a partition; its ordinals are those of the devices."""
 
     def __init__(self, views: ViewStore, devices: PartitionIndex, module_id: str, contributing: frozenset[str]) -> None:
         """`contributing` names the deployments that set anything for the module."""
@@ -240,12 +238,9 @@ class ModuleIndex:
         """No module has a parent, and no other arrays are indexed."""
         return _NOBODY if path == PARENT_SCOPES else None
 
-    def special(self, expression: Comparison | In) -> tuple[BitMap, BitMap] | None:
+    def compare_properties(self, left: Path, op: Op, right: Path) -> BitMap | None:
         """Whether the agent answered for the version that it is to have."""
-        if self._module_id != AGENT or not isinstance(expression, Comparison):
-            return None
-        asked = {side.path for side in (expression.left, expression.right) if isinstance(side, PathOf)}
-        if asked != {VERSION, DESIRED_VERSION} or expression.op not in {Op.EQ, Op.NE}:
+        if self._module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
             return None
         kept = self._views.read(self._devices.number, Selection(hashes=("rows",), arrays=("row_of", "answer_versions")))
         rows = rows_of(kept)
@@ -255,7 +250,7 @@ class ModuleIndex:
         answered = np.frombuffer(kept.arrays["answer_versions"], dtype=np.uint32)
         equal = BitMap(np.flatnonzero(answered == wanted[row_numbers(kept)]).astype(np.uint32)) & self.everyone()
         other = (BitMap(np.flatnonzero(answered).astype(np.uint32)) & self.everyone()) - equal
-        return (equal, other) if expression.op is Op.EQ else (other, equal)
+        return equal if op is Op.EQ else other
 
     def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """Whom a deployment is applied to in this module's twin, and whom it targets."""

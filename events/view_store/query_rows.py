@@ -24,8 +24,7 @@ from events.manifest.document import DEVICE, MODULE, by_module
 from events.manifest.merge import contributes, last_setter
 from events.properties import masked, merge_patch
 from events.query.evaluate import Row as QueryRow
-from events.query.tree import Query, paths
-from events.targeting.tree import Path
+from events.query.tree import Path, Query, paths
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import PartitionIndex
 from events.views.reading import Targeting, row_numbers, rows_of

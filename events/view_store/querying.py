@@ -21,20 +21,10 @@ from events.log.fleet_documents import deployments
 from events.log.port import Log
 from events.manifest.merge import contributes
 from events.query.aggregate import Aggregating
-from events.query.compile import compiled
-from events.query.evaluate import Row, projected
-from events.query.plan import Bounds, true_bounds
-from events.query.tree import (
-    UNDEFINED,
-    Expression,
-    Function,
-    Projection,
-    Query,
-    Source,
-    is_aggregate,
-    module_ids_asked,
-    printed,
-)
+from events.query.evaluate import Row, projected, row_test
+from events.query.select import Bounds, select_bounds
+from events.query.text import printed_query
+from events.query.tree import UNDEFINED, Expression, Function, Projection, Query, Source, is_aggregate, module_ids_asked
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.view_store.query_rows import Rows
@@ -149,7 +139,7 @@ class Querying:
     # -- pages
 
     def _place(self, query: Query, continuation: str | None) -> _Place:
-        digest = hashlib.sha256(printed(query).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(printed_query(query).encode()).hexdigest()[:16]
         if continuation is None:
             everywhere = self._views.read_each(range(self._log.partitions), Selection())
             bounds = tuple(kept.checkpoint.ordinals for kept in everywhere)
@@ -196,13 +186,13 @@ class Querying:
 
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is Source.MODULES else {}
-        test = compiled(query.where)
-        still = None if scope is None else _Still(compiled(scope), self.logs)
+        test = row_test(query.where)
+        still = None if scope is None else _Still(row_test(scope), self.logs)
         for index in self._indexes(query, scope, first):
             allowed = None if scope is None else self._allowed(index, scope)
             rows = Rows(self._log, self._views, index, query)
             if query.source is Source.DEVICES:
-                bounds = {"": _within(true_bounds(query.where, index), allowed)}
+                bounds = {"": _within(select_bounds(query.where, index), allowed)}
             else:
                 bounds = self._of_modules(query, index, rows, documents, allowed)
             yield _Part(index, query, bounds, rows, test, still=still)
@@ -231,13 +221,13 @@ class Querying:
                 for one, document in documents.items()
                 if contributes(document.content.get("modulesContent", {}), name)
             )
-            bounds = _within(true_bounds(query.where, ModuleIndex(self._views, index, name, contributing)), allowed)
+            bounds = _within(select_bounds(query.where, ModuleIndex(self._views, index, name, contributing)), allowed)
             if bounds.maybe:
                 found[name] = bounds
         return found
 
     def _exact(self, index: PartitionIndex, where: Expression, *, overlaid: bool = True) -> BitMap:
-        bounds = true_bounds(where, index)
+        bounds = select_bounds(where, index)
         doubtful = bounds.maybe - bounds.sure
         if not doubtful:
             return BitMap(bounds.sure)
@@ -247,7 +237,7 @@ class Querying:
             query,
             {"": Bounds(BitMap(), doubtful)},
             Rows(self._log, self._views, index, query, overlaid=overlaid),
-            compiled(where),
+            row_test(where),
         )
         found = BitMap(bounds.sure)
         ahead = iter(doubtful)

@@ -9,9 +9,9 @@ from events.deployment.state import DeploymentDocument
 from events.fleet.column import PRIMITIVE_KINDS, value_key
 from events.log.keys import FLEET
 from events.log.port import Log
+from events.query.condition import parse_condition
 from events.query.module_condition import is_module_condition
-from events.targeting.parse import parse
-from events.targeting.tree import Comparison, Path, leaves
+from events.query.tree import Comparison, Constant, Path, PathOf, leaves
 from events.view_store.fleet_view import FleetView, Within
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_index import indexes
@@ -77,11 +77,11 @@ class Targeted:
     def _other_types(self, name: str, condition: str, within: Within | None) -> Iterable[Advice]:
         if is_module_condition(condition):
             return
-        compared = {
-            (leaf.path, value_key(leaf.literal)[0])
-            for leaf in leaves(parse(condition))
-            if isinstance(leaf, Comparison) and leaf.path != ("deviceId",)
-        }
+        compared = set()
+        for leaf in leaves(parse_condition(condition)):
+            match leaf:
+                case Comparison(PathOf(path), _, Constant(str() | int() | float() as literal)) if path != ("deviceId",):
+                    compared.add((path, value_key(literal)[0]))
         for path, kind in sorted(compared):
             counts = self._by_type(path, within)
             if any(count for other, count in counts.items() if other != kind):

@@ -40,8 +40,8 @@ from events.deployment.facts import (
 )
 from events.log.codec import encode_fact
 from events.manifest.errors import ManifestInvalid
+from events.query.errors import ConditionInvalid
 from events.secrets.taking import take
-from events.targeting.errors import ConditionInvalid
 from tests.deployment.given import given
 from tests.manifest.contents import agent, content, layer, module
 

@@ -20,7 +20,8 @@ from events.device.state import DeviceDocument, evolve_device, section
 from events.envelope import Envelope, Principal
 from events.explain.last_change import ABSENT, EDGE, ENABLED, LastChanges, Property
 from events.explain.verdict import Twin
-from events.targeting.evaluate import MISSING, value_at
+from events.query.evaluate import value_at
+from events.query.tree import UNDEFINED
 
 SITE = Property(("tags", "site"))
 ADA = Principal.parse("user:ada")
@@ -107,7 +108,7 @@ def test_from_its_origin_on_the_value_has_been_the_same_and_just_before_it_was_n
 
 
 def _typed(one: Property, document: DeviceDocument) -> tuple[str, Any]:
-    value: Any = value_at(one.path, Twin("d", section(document.tags)))
-    if value is MISSING:
+    value: Any = value_at(one.path, Twin("d", section(document.tags)).row)
+    if value is UNDEFINED:
         return "absent", ABSENT
     return type(value).__name__, {} if isinstance(value, dict) else value

@@ -29,7 +29,7 @@ PLAN = Plan((Phase(count=2), Phase(percent=50, approval=True), Phase(condition="
 def test_a_device_comes_with_the_first_phase_that_reaches_it(order: Order | None, comes: int, sentence: str) -> None:
     document = in_state(State.RUNNING, PLAN)
     waits = rollout_text.approval(1, PLAN)
-    found = turn(document, LATE, enabled=True, order=order, waits=waits)
+    found = turn(document, LATE.row, enabled=True, order=order, waits=waits)
     assert found.comes_with == comes
     said = turn_text(found, document, enabled=True)
     assert said == (f"its rollout has not come to it: phase 2 of 3 waits for somebody to approve of it; {sentence}")
@@ -37,7 +37,7 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(order: Order | None
 
 def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:
     document = in_state(State.PAUSED, PLAN)
-    found = turn(document, LATE, enabled=True, order=Order(7, 20), waits="")
+    found = turn(document, LATE.row, enabled=True, order=Order(7, 20), waits="")
     assert turn_text(found, document, enabled=True) == "its rollout is paused: too hot"
 
 
@@ -45,6 +45,6 @@ def test_the_place_that_a_percentage_reaches_is_the_one_that_the_planner_admits(
     # 0.07 * 100 is 7.000000000000001: rounded up as it stands, an eighth device would be promised a place.
     document = in_state(State.CREATED, Plan((Phase(percent=0.07 * 100), Phase(percent=100.0))))
     places = {
-        place: turn(document, LATE, enabled=True, order=Order(place, 100), waits="").comes_with for place in (7, 8)
+        place: turn(document, LATE.row, enabled=True, order=Order(place, 100), waits="").comes_with for place in (7, 8)
     }
     assert places == {7: 1, 8: 2}

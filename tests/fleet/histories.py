@@ -33,10 +33,9 @@ from events.device.facts import (
 from events.envelope import Envelope, Principal, PrincipalKind
 from events.manifest.merge import merge
 from events.properties import merge_patch
-from events.query.evaluate import holds
+from events.query.condition import parse_condition
+from events.query.evaluate import Row, holds, twin_row
 from events.query.parse import parse as parse_query
-from events.targeting.evaluate import evaluate
-from events.targeting.parse import parse
 
 AUTHOR = Principal(PrincipalKind.SYSTEM, "tests")
 DEVICES = tuple(f"d{number}" for number in range(6))
@@ -358,6 +357,11 @@ class ModelTwin(msgspec.Struct):
     reported: dict[str, Any]
 
 
+def row_of(twin: ModelTwin) -> Row:
+    """A twin as conditions are evaluated on it."""
+    return twin_row(twin.device_id, twin.tags, twin.reported)
+
+
 class ModuleTwin(msgspec.Struct):
     """What a module says, and what is said of it."""
 
@@ -437,7 +441,7 @@ class Model:
         return {
             twin.device_id
             for twin in self.twins.values()
-            if (twin.edge or own) and all(evaluate(parse(text), twin) is True for text in texts)
+            if (twin.edge or own) and all(holds(parse_condition(text), row_of(twin)) is True for text in texts)
         }
 
     def targets_of_module(self, name: str, module_id: str, having: set[str]) -> set[str]:
@@ -451,7 +455,7 @@ class Model:
             device
             for device in having
             if holds(where, self._module_row(device, module_id)) is True
-            and evaluate(parse(scope), self.twins[device]) is True
+            and holds(parse_condition(scope), row_of(self.twins[device])) is True
         }
 
     def _module_row(self, device_id: str, module_id: str) -> dict[str, Any]:

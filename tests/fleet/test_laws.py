@@ -19,15 +19,16 @@ from events.log.facts import BlockResolved
 from events.manifest.document import DEVICE, MODULE
 from events.projection.new_paths import NewPaths, TwinText
 from events.properties import DESIRED_BYTES_MAX, size_of
+from events.query.condition import parse_condition
+from events.query.evaluate import holds
+from events.query.select import compile_select
+from events.query.tree import Not
 from events.readiness.effective import Found
-from events.targeting.evaluate import evaluate
-from events.targeting.parse import parse
-from events.targeting.select import compile_true, select
 from events.view_store.memory import MemoryViewStore
 from events.views.keeping import checkpoint_of, restore, writes_of
 from events.views.kept import ARRAYS, HASHES, Kept
 from tests import shortening
-from tests.fleet.histories import History, Model, conditions, histories
+from tests.fleet.histories import History, Model, conditions, histories, row_of
 from tests.shortening import examples, shortened
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=examples(150))
@@ -114,16 +115,15 @@ def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_condit
             NewPaths(partition, paths).fill(name, "", document)
         model = Model(history)
         for text in texts:
-            condition = parse(text)
-            verdicts = {name: evaluate(condition, model.twins[name]) for name in partition.directory.ordinal_of}
+            condition = parse_condition(text)
+            verdicts = {name: holds(condition, row_of(model.twins[name])) for name in partition.directory.ordinal_of}
             partly.append({verdict is True for verdict in verdicts.values()} == {True, False})
-            selection = select(condition, partition.index)
+            true, false = compile_select(condition), compile_select(Not(condition))
             within = BitMap(partition.directory.live - BitMap([0]))
-            true = compile_true(condition)
             for name, ordinal in partition.directory.ordinal_of.items():
                 verdict = verdicts[name]
-                assert (ordinal in selection.true, ordinal in selection.false) == (verdict is True, verdict is False)
                 assert (ordinal in true(partition.index, None)) == (verdict is True)
+                assert (ordinal in false(partition.index, None)) == (verdict is False)
                 assert (ordinal in true(partition.index, within)) == (verdict is True and ordinal != 0)
 
     hold()

@@ -24,7 +24,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "events/deployment": ("tests/deployment",),
     "events/device": ("tests/device",),
     "events/query": ("tests/query",),
-    "events/targeting": ("tests/targeting",),
     "events/manifest/merge.py": ("tests/manifest",),
     "events/fleet/resolve.py": ("tests/fleet/test_resolve.py",),
     "events/fleet/answers.py": ("tests/fleet/test_answers.py",),

@@ -19,13 +19,14 @@ from events.query.tree import (
     IsDefined,
     Literal,
     Not,
+    Op,
     Or,
+    Path,
     PathOf,
     Projection,
     Query,
     Source,
 )
-from events.targeting.tree import Op, Path
 
 PATHS: list[Path] = [("tags", "a"), ("tags", "b"), ("tags", "b", "c"), ("status",)]
 

@@ -4,17 +4,16 @@ from typing import Any
 
 import pytest
 
-from events.query.compile import compiled
 from events.query.errors import QueryInvalid
-from events.query.evaluate import holds
+from events.query.evaluate import holds, row_test
 from events.query.parse import parse
-from events.query.tree import printed
+from events.query.text import printed_query
 
 
 def verdict(text: str, row: dict[str, Any]) -> bool | None:
     where = parse(f"SELECT * WHERE {text}").where
     said = holds(where, row)
-    assert compiled(where)(row) is (said is True)
+    assert row_test(where)(row) is (said is True)
     return said
 
 
@@ -44,7 +43,7 @@ def test_an_array_has_an_item_of_the_type_and_value_or_it_is_unknown(text: str, 
 
 def test_it_is_printed_as_it_is_read() -> None:
     query = parse("select deviceId from devices where array_contains(parentScopes, 'it\\'s')")
-    assert parse(printed(query)) == query
+    assert parse(printed_query(query)) == query
 
 
 @pytest.mark.parametrize(

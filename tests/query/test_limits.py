@@ -5,14 +5,13 @@ from types import MappingProxyType
 import pytest
 from pyroaring import BitMap
 
-from events.query.compile import compiled
-from events.query.errors import QueryInvalid
+from events.query.errors import ConditionInvalid, QueryInvalid
+from events.query.evaluate import row_test
+from events.query.grammar import DEPTH_MAX
 from events.query.module_condition import can_be_for, parse_module_condition
-from events.query.parse import DEPTH_MAX, parse
-from events.query.plan import among
-from events.query.tree import Op, equalities, where_paths
-from events.targeting.errors import ConditionInvalid
-from events.targeting.tree import Condition
+from events.query.parse import parse
+from events.query.select import among
+from events.query.tree import Expression, Op, equalities, paths_of
 from tests.query.test_aggregate import results, tagged
 
 EVERY_DEVICE = "select * from devices where"
@@ -39,7 +38,7 @@ def test_a_sum_that_does_not_fit_64_bits_is_a_float(halves: int, shown: float) -
     ],
 )
 def test_a_path_of_one_name_stays_one(where: str, path: tuple[str, ...]) -> None:
-    assert where_paths(parse(f"{EVERY_DEVICE} {where}")) == {path}
+    assert paths_of(parse(f"{EVERY_DEVICE} {where}").where) == {path}
 
 
 def test_a_character_that_nothing_begins_with_is_told_with_what_may_stand_there() -> None:
@@ -52,14 +51,14 @@ def test_a_query_is_nested_as_deep_as_its_limit_and_no_deeper() -> None:
     def nested(depth: int) -> str:
         return f"{EVERY_DEVICE} {'NOT ' * (depth - 1)}tags.a = 1"
 
-    assert where_paths(parse(nested(DEPTH_MAX))) == {("tags", "a")}
+    assert paths_of(parse(nested(DEPTH_MAX)).where) == {("tags", "a")}
     with pytest.raises(QueryInvalid, match=f"deeper than {DEPTH_MAX}"):
         parse(nested(DEPTH_MAX + 1))
 
 
 @pytest.mark.parametrize("character", ["\t", " ", "\ud7ff", "\ue000", "\U0001f600"])
 def test_whole_characters_are_text(character: str) -> None:
-    assert where_paths(parse(f"{EVERY_DEVICE} tags.a = '{character}'")) == {("tags", "a")}
+    assert paths_of(parse(f"{EVERY_DEVICE} tags.a = '{character}'").where) == {("tags", "a")}
 
 
 @pytest.mark.parametrize("character", ["\x1f", "\ud800", chr(0xDFFF)])
@@ -78,7 +77,7 @@ def test_a_condition_of_a_module_is_nested_a_hundred_deep_and_no_deeper() -> Non
 
 
 def test_one_value_in_a_list_is_a_condition_on_that_value() -> None:
-    def condition(text: str) -> Condition:
+    def condition(text: str) -> Expression:
         return parse_module_condition(f"FROM devices.modules WHERE {text}").condition
 
     assert condition("tags.a IN [1]") == condition("tags.a = 1")
@@ -86,7 +85,7 @@ def test_one_value_in_a_list_is_a_condition_on_that_value() -> None:
 
 
 def test_a_row_may_be_a_mapping_of_any_kind() -> None:
-    test = compiled(parse(f"{EVERY_DEVICE} tags.a = 1").where)
+    test = row_test(parse(f"{EVERY_DEVICE} tags.a = 1").where)
     assert test(MappingProxyType({"tags": MappingProxyType({"a": 1})}))
     assert not test(MappingProxyType({"tags": 1}))
 

@@ -2,36 +2,32 @@ from typing import Any
 
 import pytest
 
-from events.query.module_condition import (
-    EVERY_MODULE,
-    module_applied_query,
-    module_targeted_query,
-    parse_module_condition,
-)
+from events.query.errors import ConditionInvalid
+from events.query.module_condition import EVERY_MODULE, parse_module_condition
 from events.query.parse import parse
-from events.targeting.errors import ConditionInvalid
-from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Op, Or
+from events.query.system_metric import module_applied_query, module_targeted_query
+from events.query.tree import EVERYBODY, NOBODY, And, IsDefined, Not, Op, Or, compare_property
 
-TAGGED = Comparison(("tags", "a"), Op.EQ, "x")
+TAGGED = compare_property(("tags", "a"), Op.EQ, "x")
 R, S = ("properties", "reported", "r"), ("properties", "reported", "s", "deep")
 
 
 @pytest.mark.parametrize(
     ("where", "condition"),
     [
-        ("moduleId = 'm'", Everyone()),
-        ("'m' = moduleId and properties.reported.r = 1", Comparison(R, Op.EQ, 1)),
-        ("properties.reported.r and moduleId = 'm'", Comparison(R, Op.EQ, literal=True)),
-        ("moduleId = 'm' and 2 > properties.reported.r", Comparison(R, Op.LT, 2)),
+        ("moduleId = 'm'", EVERYBODY),
+        ("'m' = moduleId and properties.reported.r = 1", compare_property(R, Op.EQ, 1)),
+        ("properties.reported.r and moduleId = 'm'", compare_property(R, Op.EQ, literal=True)),
+        ("moduleId = 'm' and 2 > properties.reported.r", compare_property(R, Op.LT, 2)),
         (
             "moduleId = 'm' and deviceId <> 'd' and not is_defined(properties.reported.s.deep)",
-            And((Comparison(("deviceId",), Op.NE, "d"), Not(IsDefined(S)))),
+            And((compare_property(("deviceId",), Op.NE, "d"), Not(IsDefined(S)))),
         ),
         (
             "moduleId = 'm' and properties.reported.r nin ['x', 2]",
-            Not(Or((Comparison(R, Op.EQ, "x"), Comparison(R, Op.EQ, 2)))),
+            Not(Or((compare_property(R, Op.EQ, "x"), compare_property(R, Op.EQ, 2)))),
         ),
-        ("moduleId = 'm' and properties.reported.r in ['x']", Comparison(R, Op.EQ, "x")),
+        ("moduleId = 'm' and properties.reported.r in ['x']", compare_property(R, Op.EQ, "x")),
         ("moduleId in ['m'] and tags.a = 'x'", TAGGED),
         ("moduleId = 'm' and (moduleId != 'n' or tags.b = 1) and tags.a = 'x'", TAGGED),
         ("(moduleId = 'm' and tags.a = 'x') or (moduleId = 'm' and moduleId = 'n')", TAGGED),
@@ -49,14 +45,14 @@ def test_what_fixes_the_module_is_a_condition_over_the_twin_of_that_one(where: s
     ("where", "of_m", "of_n"),
     [
         ("tags.a = 'x'", TAGGED, TAGGED),
-        ("moduleId = 'm' or moduleId = 'n'", Everyone(), Everyone()),
-        ("moduleId != 'm'", Nobody(), Everyone()),
-        ("'n' > moduleId", Everyone(), Nobody()),
-        ("moduleId in ['m', '$edgeAgent'] and tags.a = 'x'", TAGGED, Nobody()),
-        ("moduleId nin ['m', 'o'] or tags.a = 'x'", TAGGED, Everyone()),
-        ("not (moduleId = 'm' and tags.a = 'x')", Not(TAGGED), Everyone()),
-        ("not (moduleId = 'm' or tags.a = 'x')", Nobody(), Not(TAGGED)),
-        ("is_defined(moduleId) and deviceId != ''", *[Comparison(("deviceId",), Op.NE, "")] * 2),
+        ("moduleId = 'm' or moduleId = 'n'", EVERYBODY, EVERYBODY),
+        ("moduleId != 'm'", NOBODY, EVERYBODY),
+        ("'n' > moduleId", EVERYBODY, NOBODY),
+        ("moduleId in ['m', '$edgeAgent'] and tags.a = 'x'", TAGGED, NOBODY),
+        ("moduleId nin ['m', 'o'] or tags.a = 'x'", TAGGED, EVERYBODY),
+        ("not (moduleId = 'm' and tags.a = 'x')", Not(TAGGED), EVERYBODY),
+        ("not (moduleId = 'm' or tags.a = 'x')", NOBODY, Not(TAGGED)),
+        ("is_defined(moduleId) and deviceId != ''", *[compare_property(("deviceId",), Op.NE, "")] * 2),
         ("(moduleId < 'n' or tags.a = 'x') and is_defined(tags.a)", IsDefined(("tags", "a")), None),
     ],
 )

@@ -2,13 +2,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from events.query.compile import compiled
-from events.query.errors import QueryInvalid
-from events.query.evaluate import holds
-from events.query.parse import DEPTH_MAX, LENGTH_MAX, parse
-from events.query.tree import Or, Query, Source, keys, paths, printed, where_paths
-from events.targeting.parse import DEPTH_MAX as CONDITION_DEPTH_MAX
-from events.targeting.query_text import targeted_query
+from events.query.condition import DEPTH_MAX as CONDITION_DEPTH_MAX
+from events.query.errors import LENGTH_MAX, QueryInvalid
+from events.query.evaluate import compiled, holds
+from events.query.grammar import DEPTH_MAX
+from events.query.parse import parse
+from events.query.system_metric import targeted_query
+from events.query.text import printed_query
+from events.query.tree import Or, Query, Source, keys, paths, paths_of
 from tests.query.given import queries
 
 
@@ -64,7 +65,7 @@ def error_of(text: str) -> QueryInvalid | None:
     ],
 )
 def test_a_query_reads_as_its_tree(text: str, tree: str) -> None:
-    assert printed(parse(text)) == tree
+    assert printed_query(parse(text)) == tree
     assert parse(tree) == parse(text)
 
 
@@ -102,7 +103,7 @@ def test_a_query_reads_as_its_tree(text: str, tree: str) -> None:
     ],
 )
 def test_a_condition_reads_as_its_tree(text: str, tree: str) -> None:
-    read = printed(parse(f"select * where {text}")).removeprefix("SELECT * FROM devices WHERE ")
+    read = printed_query(parse(f"select * where {text}")).removeprefix("SELECT * FROM devices WHERE ")
     assert read.replace("(", "").replace(")", "") == tree.replace("(", "").replace(")", "")
     assert parse(f"select * where {tree}") == parse(f"select * where {text}")
 
@@ -124,7 +125,7 @@ ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredVe
 def test_a_stored_metric_is_read(text: str) -> None:
     query = parse(text)
     assert query.source is Source.MODULES
-    assert printed(query).lower() == text.replace("[[c12]]", "c12").lower()
+    assert printed_query(query).lower() == text.replace("[[c12]]", "c12").lower()
 
 
 def test_from_may_be_left_out() -> None:
@@ -144,8 +145,8 @@ def test_the_paths_of_a_query_are_those_it_names_anywhere() -> None:
     query = parse(
         "select sum(tags.a) where tags.b + tags.c > 1 and is_defined(tags.d) or not tags.e in [1] group by status"
     )
-    assert where_paths(query) == {("tags", "b"), ("tags", "c"), ("tags", "d"), ("tags", "e")}
-    assert paths(query) == where_paths(query) | {("tags", "a"), ("status",)}
+    assert paths_of(query.where) == {("tags", "b"), ("tags", "c"), ("tags", "d"), ("tags", "e")}
+    assert paths(query) == paths_of(query.where) | {("tags", "a"), ("status",)}
 
 
 def test_an_error_has_a_column_and_a_caret_below_it_and_shows_little_of_the_query() -> None:
@@ -244,7 +245,7 @@ def test_the_deepest_condition_has_a_query_that_can_be_run() -> None:
     query = parse(targeted_query(level * depth + "tags.c = 3" + ")" * depth))
     row = {"capabilities": {"iotEdge": True}, "tags": {"a": 0, "b": 2, "c": 3}}
     assert compiled(query.where)(row) is (holds(query.where, row) is True)
-    assert parse(printed(query)) == query
+    assert parse(printed_query(query)) == query
 
 
 def test_the_widest_condition_is_read() -> None:
@@ -256,8 +257,8 @@ def test_the_widest_condition_is_read() -> None:
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(queries)
 def test_a_printed_query_reads_as_the_same_query(query: Query) -> None:
-    assert printed(parse(printed(query))) == printed(query)
-    assert parse(printed(query)) == query
+    assert printed_query(parse(printed_query(query))) == printed_query(query)
+    assert parse(printed_query(query)) == query
 
 
 FRAGMENTS = [
@@ -283,6 +284,6 @@ def test_any_text_is_a_query_or_an_error_that_points_into_it(text: str) -> None:
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(queries, st.integers(0, 120), st.integers(0, 8), st.sampled_from(["", *FRAGMENTS, "\n", "\x00", "😀"]))
 def test_a_query_with_a_typo_never_crashes(query: Query, place: int, cut: int, typo: str) -> None:
-    text = printed(query)
+    text = printed_query(query)
     error = error_of(text[:place] + typo + text[place + cut :])
     assert error is None or error.reason

@@ -8,12 +8,11 @@ from events import CreateDeployment, PatchTags, ReplaceTwin, UpdateDeployment
 from events.access.commands import IssueToken
 from events.deployment.errors import MetricsInvalid
 from events.device.personal import personal_paths
-from events.query.errors import QueryInvalid
+from events.query.errors import ConditionInvalid, QueryInvalid
 from events.rollout.commands import CreateRollout
 from events.rollout.plan import Phase, Plan
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.personal import Personal
-from events.targeting.errors import ConditionInvalid
 from events.update.commands import DefineGroup
 
 PERSONAL = Personal(personal_paths("owner, contact.mail"))

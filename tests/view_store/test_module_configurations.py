@@ -20,8 +20,8 @@ from events.device.commands import (
     UpdateDevice,
 )
 from events.fleet.rows import Standing
-from events.query.module_condition import module_applied_query, module_targeted_query
 from events.query.parse import parse
+from events.query.system_metric import module_applied_query, module_targeted_query
 from events.views.reading import PassedOver, Why
 from tests.view_store.test_querying import Fleet
 from tests.workers.system import base, layer

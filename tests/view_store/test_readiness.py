@@ -57,7 +57,7 @@ def readiness(fleet: Fleet) -> FleetReadiness:
 
 def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None = None) -> dict[str, Count]:
     """Counts that are not zero, each held against its list, read in pages of two."""
-    within = None if scope is None else lambda number: fleet.querying.within(number, scope.expression)
+    within = None if scope is None else lambda number: fleet.querying.within(number, scope.condition)
     reader = readiness(fleet)
     found = reader.counts(EVERY, waivers=waivers, now=now, within=within)
     for rule, count in found.items():

@@ -25,7 +25,7 @@ SCOPES = [
 
 
 def within(fleet: Fleet, scope: Scope) -> Within:
-    return functools.cache(lambda number: fleet.querying.within(number, scope.expression))
+    return functools.cache(lambda number: fleet.querying.within(number, scope.condition))
 
 
 def inside(fleet: Fleet, scope: Scope) -> set[str]:
@@ -67,8 +67,8 @@ def test_reading_within_a_scope_is_reading_everything_and_leaving_out_the_rest(
     for source in ("devices", "devices.modules"):
         query, count = (parse(f"select {what} from {source}") for what in ("*", "count() as n"))  # noqa: S608 - not SQL
         rows = [row for row in fleet.pages(query, size=limit) if row["deviceId"] in expected]
-        assert fleet.pages(query, size=limit, scope=scope.expression) == rows
-        assert fleet.querying.page(count, scope=scope.expression).rows == ([{"n": len(rows)}] if rows else [{"n": 0}])
+        assert fleet.pages(query, size=limit, scope=scope.condition) == rows
+        assert fleet.querying.page(count, scope=scope.condition).rows == ([{"n": len(rows)}] if rows else [{"n": 0}])
 
 
 def test_a_continuation_of_somebody_else_shows_no_more() -> None:
@@ -76,7 +76,7 @@ def test_a_continuation_of_somebody_else_shows_no_more() -> None:
     fleet.do(*(RegisterDevice(name) for name in NAMES), *(PatchTags(name, {"a": "x"}) for name in NAMES[::2]))
     query, scope = parse("select * from devices"), Scope("tags.a = 'x'")
     first = fleet.querying.page(query, size=1)
-    rest = fleet.querying.page(query, continuation=first.continuation, scope=scope.expression).rows
+    rest = fleet.querying.page(query, continuation=first.continuation, scope=scope.condition).rows
     assert {row["deviceId"] for row in (*first.rows, *rest)} >= set(NAMES[::2])
     assert {row["deviceId"] for row in rest} <= set(NAMES[::2])
     _, place = fleet.view.devices(limit=1)
@@ -91,7 +91,7 @@ def test_a_document_that_left_the_scope_is_not_shown_though_the_views_are_behind
     scope = Scope("tags.a = 'x'")
     for text in ("select * from devices", "select deviceId from devices", "select * from devices.modules"):
         assert fleet.pages(parse(text), size=5) != []
-        assert fleet.pages(parse(text), size=5, scope=scope.expression) == []
+        assert fleet.pages(parse(text), size=5, scope=scope.condition) == []
 
 
 def test_a_deployment_with_a_scope_targets_within_it_whatever_its_condition_becomes() -> None:

@@ -70,14 +70,6 @@ class Looking:
         self._querying, self._continuations = querying, continuations
         self._token_ms = int(1000 * settings.preview_token_seconds)
 
-    def glance(self, author: Author) -> "Glance":
-        """For a producer that is to write nothing."""
-        return Glance(self, author)
-
-    def guard(self, author: Author, take_out: Callable[[Command], Command]) -> "Guard":
-        """For a producer that is to write what was shown."""
-        return Guard(self, author, take_out)
-
     def preview(
         self,
         author: Author,
@@ -122,7 +114,7 @@ class Looking:
         """Whom an author reaches; `None` for everybody."""
         if author.scope is None:
             return None
-        expression = author.scope.expression
+        expression = author.scope.condition
         return functools.cache(lambda number: self._querying.within(number, expression))
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> Token:

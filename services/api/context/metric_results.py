@@ -75,7 +75,7 @@ class Counting:
     def _count(self, key: tuple[str, str], query: Query, scope: Scope | None) -> tuple[float, int]:
         start = self._clock()
         try:
-            rows = self._querying.count(query, scope=None if scope is None else scope.expression)
+            rows = self._querying.count(query, scope=None if scope is None else scope.condition)
         finally:
             with self._lock:
                 self._at_work.pop(key, None)

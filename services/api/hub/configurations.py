@@ -22,12 +22,10 @@ from events.device.times import time_text
 from events.fleet.deployments import CONTENT_KEY
 from events.manifest.document import Kind, in_modern_form
 from events.manifest.merge import contributes
-from events.query.errors import QueryInvalid
-from events.query.module_condition import module_applied_query, module_targeted_query
+from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.parse import parse as parse_query
+from events.query.system_metric import module_applied_query, module_targeted_query, targeted_query
 from events.secrets.personal import Personal
-from events.targeting.errors import ConditionInvalid
-from events.targeting.query_text import targeted_query
 from services.api.context.deployments import deployment_seen, deployments_seen
 from services.api.context.devices import registered
 from services.api.context.request import author_of, caller_of, room_of, writer_of

@@ -30,7 +30,7 @@ from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.openapi import ETAG, with_headers
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import LONG, MANY_DEVICES
-from services.api.hub.bodies import BulkBody, DeviceBody, ModuleBody
+from services.api.hub.bodies import BULK_EXAMPLE, BulkBody, DeviceBody, ModuleBody
 from services.api.hub.keys import (
     IdentityAuthentication,
     authentication_of,
@@ -110,8 +110,6 @@ BULK_MAX = 100
 
 LISTED_MAX = 1000
 
-_BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": True}, "tags": {"site": "north"}}]
-
 
 @router.get("/devices")
 @Access(REGISTRY_READ, scope="handler", cost=LONG)
@@ -153,7 +151,7 @@ def count_connected() -> ServiceStatistics:
 )
 @Access(REGISTRY_WRITE, scope="handler", cost=MANY_DEVICES)
 def change_many(
-    request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
+    request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[[BULK_EXAMPLE]])]
 ) -> JsonAnswer[BulkResult]:
     """Change up to 100 identities and twins; 400 with the same body where some were refused."""
     errors = in_bulk(room_of(request), body, author_of(request))

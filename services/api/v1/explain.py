@@ -25,8 +25,9 @@ from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.manifest.document import KIND_NAMES, KindName
+from events.query.text import printed, printed_path
+from events.query.tree import EVERYBODY, And, Comparison, Constant, IsDefined, Not, Or, PathOf
 from events.secrets.references import mask
-from events.targeting.tree import And, Comparison, Everyone, IsDefined, Nobody, Not, Or, printed, printed_path
 from events.update.names import carried, is_carrier
 from events.view_store.fleet_view import Effective
 from services.api.context.deployments import deployments_seen
@@ -258,7 +259,7 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
         order = None
         if at.ordinal is not None:
             order = room.judging.order(name, rollout, number=at.number, ordinal=at.ordinal)
-        turns[name] = turn(rollout, subject.twin, enabled=subject.enabled, order=order, waits=judged[name].says)
+        turns[name] = turn(rollout, subject.twin.row, enabled=subject.enabled, order=order, waits=judged[name].says)
     return turns
 
 
@@ -314,7 +315,7 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         turn=context.turns.get(weighed.id),
         target_condition=known.document.target_condition,
         condition=None if weighed.condition is None else _term(weighed.condition),
-        scope=None if weighed.scope is None or isinstance(weighed.scope.term, Everyone) else _term(weighed.scope),
+        scope=None if weighed.scope is None or weighed.scope.term == EVERYBODY else _term(weighed.scope),
         facts=causes,
     )
 
@@ -332,11 +333,11 @@ def _term(judged: Judged) -> ExplainedTerm:
             explained.any_of = [_term(part) for part in judged.terms]
         case Not():
             explained.negated = _term(judged.terms[0])
-        case Comparison(path, op, literal):
+        case Comparison(PathOf(path), op, Constant(literal)):
             explained.property, explained.operator, explained.wanted = printed_path(path), op.value, literal
         case IsDefined(path):
             explained.property, explained.operator = printed_path(path), "is_defined"
-        case Everyone() | Nobody():
+        case _:
             pass
     if judged.found:
         explained.found, explained.value, explained.comparable = judged.found, mask(judged.value), judged.comparable

@@ -149,7 +149,7 @@ def _reason(room: Room, name: str, device_id: str, state: str, reason: str | Non
     if state == "outranked":
         passed = (one for one in room.view.passed_over(device_id) if one.deployment_id == name)
         found = next(passed, None) if is_live else None
-        return "another deployment won" if found is None else f"{found.why.value}{f': {found.by}' if found.by else ''}"
+        return "another deployment won" if found is None else found.text
     return reason or _REASONS[state]
 
 

@@ -14,7 +14,7 @@ from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
 from events.fleet.rows import Layer, Row
 from events.projection.new_paths import NewPaths, TwinText
-from events.targeting.tree import Path
+from events.query.tree import Path
 from events.views.kept import Checkpoint, Kept
 
 _NOBODY = BitMap()

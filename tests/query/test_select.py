@@ -6,21 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from events.query.evaluate import compared, contained, found, holds
+from events.query.condition import parse_condition
+from events.query.evaluate import compared, contained, holds, twin_row, value_at
 from events.query.parse import parse
-from events.query.plan import Bounds, Exact, true_bounds
-from events.query.tree import UNDEFINED, Comparison, Expression, In, Not, Primitive, printed_expression
-from events.targeting.tree import Op, Path
+from events.query.select import Bounds, compile_select, select_bounds
+from events.query.tree import UNDEFINED, Expression, Not, Op, Path, Primitive, paths_of
+from tests.fleet.histories import conditions
 from tests.query.given import PATHS, indexed_wheres, rows, wheres
 
 Fleet = Sequence[dict[str, Any]]
 
 
 class Index:
-    """Knows some properties of a fleet, and some leaves by their text."""
+    """Knows some properties of a fleet, and how some pairs of them compare."""
 
-    def __init__(self, fleet: Fleet, known: frozenset[Path], special: dict[str, Exact] | None = None) -> None:
-        self._fleet, self._known, self._special = fleet, known, special or {}
+    def __init__(self, fleet: Fleet, known: frozenset[Path], pairs: frozenset[tuple[Path, Path]] = frozenset()) -> None:
+        self._fleet, self._known, self._pairs = fleet, known, pairs
         self.asked: list[Path] = []
 
     def everyone(self) -> BitMap:
@@ -31,21 +32,23 @@ class Index:
         self.asked.append(path)
         if path not in self._known:
             return None
-        verdicts = [compared(found(path, row), op, literal) for row in self._fleet]
+        verdicts = [compared(value_at(path, row), op, literal) for row in self._fleet]
         return where_is(verdicts, verdict=True)
 
     def defined(self, path: Path) -> BitMap | None:
         if path not in self._known:
             return None
-        return where_is([found(path, row) is not UNDEFINED for row in self._fleet], verdict=True)
+        return where_is([value_at(path, row) is not UNDEFINED for row in self._fleet], verdict=True)
 
     def contains(self, path: Path, literal: str) -> BitMap | None:
         if path not in self._known:
             return None
-        return where_is([contained(found(path, row), literal) for row in self._fleet], verdict=True)
+        return where_is([contained(value_at(path, row), literal) for row in self._fleet], verdict=True)
 
-    def special(self, expression: Comparison | In) -> Exact | None:
-        return self._special.get(printed_expression(expression))
+    def compare_properties(self, left: Path, op: Op, right: Path) -> BitMap | None:
+        if (left, right) not in self._pairs:
+            return None
+        return where_is([compared(value_at(left, row), op, value_at(right, row)) for row in self._fleet], verdict=True)
 
 
 def where_is(verdicts: Sequence[bool | None], *, verdict: bool) -> BitMap:
@@ -68,7 +71,7 @@ class Sides(NamedTuple):
 
 
 def sides(where: Expression, index: Index) -> Sides:
-    true, false = true_bounds(where, index), true_bounds(Not(where), index)
+    true, false = select_bounds(where, index), select_bounds(Not(where), index)
     return Sides(true.sure, true.maybe, false.sure, false.maybe)
 
 
@@ -108,26 +111,32 @@ def test_what_an_index_of_one_property_says(text: str, expected: Sides) -> None:
 
 
 def test_without_a_condition_everyone_is_selected() -> None:
-    assert true_bounds(None, Index(FLEET, frozenset())) == Bounds(ALL, ALL)
+    assert select_bounds(None, Index(FLEET, frozenset())) == Bounds(ALL, ALL)
 
 
-@pytest.mark.parametrize("text", ["tags.a = tags.b", "tags.a in [7, 8]", "tags.a < 7"])
-def test_a_leaf_that_the_index_knows_is_not_taken_apart(text: str) -> None:
-    leaf = condition(text)
-    known = {printed_expression(leaf): (BitMap([2]), BitMap([0]))}
-    index = Index(FLEET, frozenset({A, B}), known)
-    assert sides(leaf, index) == Sides(BitMap([2]), BitMap([2]), BitMap([0]), BitMap([0]))
-    assert sides(condition(f"not {text}"), index).sure_true == BitMap([0])
-    assert index.asked == []
+def test_two_properties_are_compared_where_the_index_can() -> None:
+    index = Index([*FLEET, {"tags": {"a": 1, "b": 1}}], frozenset(), frozenset({(A, B)}))
+    both, nobody = BitMap([3]), BitMap()
+    assert sides(condition("tags.a = tags.b"), index) == Sides(both, both, nobody, nobody)
+    assert sides(condition("not tags.a = tags.b"), index) == Sides(nobody, nobody, both, both)
+    assert sides(condition("tags.a <> tags.b"), index) == Sides(nobody, nobody, both, both)
+    assert sides(condition("tags.b = tags.a"), index).maybe_true == index.everyone()
 
 
 def test_when_nobody_is_left_the_rest_of_an_and_is_not_asked_for() -> None:
     index = Index(FLEET, frozenset({A, B}))
-    assert true_bounds(condition("tags.a = 7 and tags.b = 'x' and tags.b = 'y'"), index) == Bounds(NONE, NONE)
+    assert select_bounds(condition("tags.a = 7 and tags.b = 'x' and tags.b = 'y'"), index) == Bounds(NONE, NONE)
     assert index.asked == [A]
 
 
 fleets = st.lists(rows, max_size=40)
+values = st.sampled_from(["prod", "test", 1, 1.5, 2, True])
+twins = st.builds(
+    twin_row,
+    st.sampled_from(["d1", "d2", "d4"]),
+    st.fixed_dictionaries({}, optional={"env": values, "n": values, "site": values | st.builds(dict, floor=values)}),
+    st.fixed_dictionaries({}, optional={"env": values, "site": st.builds(dict, floor=values)}),
+)
 
 
 @settings(derandomize=True, deadline=None, max_examples=250)
@@ -138,6 +147,35 @@ def test_the_truth_lies_within_the_bounds(where: Expression, fleet: Fleet, known
     assert found_sides.sure_true <= where_is(verdicts, verdict=True) <= found_sides.maybe_true
     assert found_sides.sure_false <= where_is(verdicts, verdict=False) <= found_sides.maybe_false
     assert found_sides.maybe_true | found_sides.maybe_false <= BitMap(range(len(fleet)))
+
+
+@settings(derandomize=True, deadline=None, max_examples=250)
+@given(indexed_wheres, fleets, st.frozensets(st.integers(0, 40)))
+def test_select_finds_whom_evaluate_finds(where: Expression, fleet: Fleet, some: frozenset[int]) -> None:
+    agree(where, fleet, BitMap(some))
+
+
+@settings(derandomize=True, deadline=None, max_examples=250)
+@given(conditions, st.lists(twins, max_size=40), st.frozensets(st.integers(0, 40)))
+def test_select_finds_whom_evaluate_finds_of_target_conditions(text: str, fleet: Fleet, some: frozenset[int]) -> None:
+    agree(parse_condition(text), fleet, BitMap(some))
+
+
+def test_a_condition_selects_among_everyone_where_nothing_else_is_asked() -> None:
+    index = Index(FLEET, frozenset({A}))
+    assert compile_select(None)(index, None) == ALL
+    assert compile_select(parse_condition("*"))(index, BitMap([1])) == BitMap([1])
+    assert compile_select(parse_condition(""))(index, None) == NONE
+
+
+def agree(where: Expression, fleet: Fleet, some: BitMap) -> None:
+    index = Index(fleet, frozenset({*PATHS, *paths_of(where)}))
+    verdicts = [holds(where, row) for row in fleet]
+    within = some & index.everyone()
+    for side, verdict in ((where, True), (Not(where), False)):
+        expected = where_is(verdicts, verdict=verdict)
+        assert compile_select(side)(index, None) == expected
+        assert compile_select(side)(index, within) == expected & within
 
 
 @settings(derandomize=True, deadline=None, max_examples=250)

@@ -2,25 +2,26 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from events.targeting.errors import ConditionInvalid
-from events.targeting.parse import DEPTH_MAX, LENGTH_MAX, lint, parse
-from events.targeting.tree import And, Comparison, Condition, Everyone, IsDefined, Nobody, Not, Op, Or, printed
+from events.query.condition import DEPTH_MAX, lint, parse_condition
+from events.query.errors import LENGTH_MAX, ConditionInvalid
+from events.query.text import printed
+from events.query.tree import EVERYBODY, NOBODY, And, Expression, IsDefined, Not, Op, Or, compare_property
 from tests.fleet.histories import conditions as random_conditions
 
 ENV, SITE = ("tags", "environment"), ("tags", "site")
-PROD, NORTH = Comparison(ENV, Op.EQ, "prod"), Comparison(SITE, Op.EQ, "north")
-X = Comparison(("tags", "x"), Op.EQ, 1)
+PROD, NORTH = compare_property(ENV, Op.EQ, "prod"), compare_property(SITE, Op.EQ, "north")
+X = compare_property(("tags", "x"), Op.EQ, 1)
 
 
 def refused(text: str) -> ConditionInvalid:
     with pytest.raises(ConditionInvalid) as caught:
-        parse(text)
+        parse_condition(text)
     return caught.value
 
 
 def error_of(text: str) -> ConditionInvalid | None:
     try:
-        parse(text)
+        parse_condition(text)
     except ConditionInvalid as error:
         return error
     return None
@@ -29,45 +30,45 @@ def error_of(text: str) -> ConditionInvalid | None:
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("", Nobody()),
-        (" \n\t ", Nobody()),
-        ("*", Everyone()),
-        ("  * ", Everyone()),
+        ("", NOBODY),
+        (" \n\t ", NOBODY),
+        ("*", EVERYBODY),
+        ("  * ", EVERYBODY),
         ("tags.environment = 'prod'", PROD),
         ("tags.environment='prod'", PROD),
         ("'prod' = tags.environment", PROD),
         ("TAGS.environment = 'prod'", PROD),
-        ("tags.Environment = 'prod'", Comparison(("tags", "Environment"), Op.EQ, "prod")),
-        ("deviceId = 'linux1'", Comparison(("deviceId",), Op.EQ, "linux1")),
-        ("DeviceID = 'linux1'", Comparison(("deviceId",), Op.EQ, "linux1")),
+        ("tags.Environment = 'prod'", compare_property(("tags", "Environment"), Op.EQ, "prod")),
+        ("deviceId = 'linux1'", compare_property(("deviceId",), Op.EQ, "linux1")),
+        ("DeviceID = 'linux1'", compare_property(("deviceId",), Op.EQ, "linux1")),
         (
             "properties.reported.devicemodel = '4000x'",
-            Comparison(("properties", "reported", "devicemodel"), Op.EQ, "4000x"),
+            compare_property(("properties", "reported", "devicemodel"), Op.EQ, "4000x"),
         ),
-        ("Properties.Reported.a.b.c = 1", Comparison(("properties", "reported", "a", "b", "c"), Op.EQ, 1)),
-        ("tags.a.[[b c]] = 1", Comparison(("tags", "a", "b c"), Op.EQ, 1)),
-        ("tags.name = 'it''s'", Comparison(("tags", "name"), Op.EQ, "it's")),
-        ("tags.name = ''", Comparison(("tags", "name"), Op.EQ, "")),
-        ("tags.name = 'a AND (b'", Comparison(("tags", "name"), Op.EQ, "a AND (b")),
-        ("tags.n <> 1", Comparison(("tags", "n"), Op.NE, 1)),
-        ("tags.n != 1", Comparison(("tags", "n"), Op.NE, 1)),
-        ("tags.n < -1.5", Comparison(("tags", "n"), Op.LT, -1.5)),
-        ("tags.n <= +2", Comparison(("tags", "n"), Op.LE, 2)),
-        ("tags.n > 1e3", Comparison(("tags", "n"), Op.GT, 1000.0)),
-        ("tags.n >= .5", Comparison(("tags", "n"), Op.GE, 0.5)),
-        ("1 < tags.n", Comparison(("tags", "n"), Op.GT, 1)),
-        ("2 >= tags.n", Comparison(("tags", "n"), Op.LE, 2)),
-        ("tags.on = true", Comparison(("tags", "on"), Op.EQ, literal=True)),
-        ("tags.on != FALSE", Comparison(("tags", "on"), Op.NE, literal=False)),
+        ("Properties.Reported.a.b.c = 1", compare_property(("properties", "reported", "a", "b", "c"), Op.EQ, 1)),
+        ("tags.a.[[b c]] = 1", compare_property(("tags", "a", "b c"), Op.EQ, 1)),
+        ("tags.name = 'it''s'", compare_property(("tags", "name"), Op.EQ, "it's")),
+        ("tags.name = ''", compare_property(("tags", "name"), Op.EQ, "")),
+        ("tags.name = 'a AND (b'", compare_property(("tags", "name"), Op.EQ, "a AND (b")),
+        ("tags.n <> 1", compare_property(("tags", "n"), Op.NE, 1)),
+        ("tags.n != 1", compare_property(("tags", "n"), Op.NE, 1)),
+        ("tags.n < -1.5", compare_property(("tags", "n"), Op.LT, -1.5)),
+        ("tags.n <= +2", compare_property(("tags", "n"), Op.LE, 2)),
+        ("tags.n > 1e3", compare_property(("tags", "n"), Op.GT, 1000.0)),
+        ("tags.n >= .5", compare_property(("tags", "n"), Op.GE, 0.5)),
+        ("1 < tags.n", compare_property(("tags", "n"), Op.GT, 1)),
+        ("2 >= tags.n", compare_property(("tags", "n"), Op.LE, 2)),
+        ("tags.on = true", compare_property(("tags", "on"), Op.EQ, literal=True)),
+        ("tags.on != FALSE", compare_property(("tags", "on"), Op.NE, literal=False)),
         ("is_defined(tags.site)", IsDefined(SITE)),
         ("IS_DEFINED ( tags.site )", IsDefined(SITE)),
-        ("tags.is_defined = 1", Comparison(("tags", "is_defined"), Op.EQ, 1)),
-        ("tags.order = 1", Comparison(("tags", "order"), Op.EQ, 1)),
-        ("tags.and-or = 1", Comparison(("tags", "and-or"), Op.EQ, 1)),
+        ("tags.is_defined = 1", compare_property(("tags", "is_defined"), Op.EQ, 1)),
+        ("tags.order = 1", compare_property(("tags", "order"), Op.EQ, 1)),
+        ("tags.and-or = 1", compare_property(("tags", "and-or"), Op.EQ, 1)),
     ],
 )
-def test_a_condition_reads_as_its_tree(text: str, tree: Condition) -> None:
-    assert parse(text) == tree
+def test_a_condition_reads_as_its_tree(text: str, tree: Expression) -> None:
+    assert parse_condition(text) == tree
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,8 @@ def test_a_condition_reads_as_its_tree(text: str, tree: Condition) -> None:
         ("tags.environment = 'prod' OR tags.x = 1 NOT tags.site = 'north'", Or((PROD, And((X, Not(NORTH)))))),
     ],
 )
-def test_not_binds_tighter_than_and_and_tighter_than_or(text: str, tree: Condition) -> None:
-    assert parse(text) == tree
+def test_not_binds_tighter_than_and_and_tighter_than_or(text: str, tree: Expression) -> None:
+    assert parse_condition(text) == tree
 
 
 def test_a_not_without_an_and_is_flagged_with_its_column() -> None:
@@ -104,7 +105,7 @@ def test_an_error_has_a_column_a_caret_below_it_and_the_corrected_text() -> None
     assert first.startswith("target condition, column 20: double quotes")
     assert shown[caret.index("^")] == '"'
     assert write == "  write: tags.environment = 'prod' AND tags.x = 1"
-    assert parse(error.corrected or "") == And((PROD, X))
+    assert parse_condition(error.corrected or "") == And((PROD, X))
 
 
 @pytest.mark.parametrize(
@@ -146,13 +147,13 @@ def test_what_cannot_be_read_is_told_where_and_why(text: str, column: int, said:
     assert (error.column, error.corrected) == (column, corrected)
     assert said in error.reason
     if corrected is not None:
-        parse(corrected)
+        parse_condition(corrected)
 
 
 def test_length_is_bounded() -> None:
     longest = "tags.a = '" + "x" * (LENGTH_MAX - 11) + "'"
     assert len(longest) == LENGTH_MAX
-    parse(longest)
+    parse_condition(longest)
     error = refused(longest + " ")
     assert (error.column, str(LENGTH_MAX) in error.reason) == (LENGTH_MAX + 1, True)
 
@@ -173,9 +174,9 @@ def test_depth_is_bounded_without_a_crash(text: str) -> None:
 
 def test_the_deepest_and_the_widest_condition_are_read() -> None:
     deep = "(" * DEPTH_MAX + "tags.a = 1" + ")" * DEPTH_MAX
-    assert parse(deep) == Comparison(("tags", "a"), Op.EQ, 1)
-    assert printed(parse("NOT " * DEPTH_MAX + "tags.a = 1")).count("NOT") == DEPTH_MAX
-    wide = parse(" OR ".join(["tags.a=1"] * 650))
+    assert parse_condition(deep) == compare_property(("tags", "a"), Op.EQ, 1)
+    assert printed(parse_condition("NOT " * DEPTH_MAX + "tags.a = 1")).count("NOT") == DEPTH_MAX
+    wide = parse_condition(" OR ".join(["tags.a=1"] * 650))
     assert isinstance(wide, Or)
     assert len(wide.terms) == 650
 
@@ -190,7 +191,7 @@ def is_text(text: str) -> bool:
 
 leaves = st.one_of(
     st.builds(
-        lambda names, op, literal: Comparison(
+        lambda names, op, literal: compare_property(
             ("tags", *names), op if not isinstance(literal, bool) else Op.NE, literal
         ),
         paths.filter(lambda names: all(map(is_text, names))),
@@ -202,9 +203,9 @@ leaves = st.one_of(
     st.builds(
         lambda names: IsDefined(("properties", "reported", *names)), paths.filter(lambda n: all(map(is_text, n)))
     ),
-    st.just(Comparison(("deviceId",), Op.EQ, "a'b")),
+    st.just(compare_property(("deviceId",), Op.EQ, "a'b")),
 )
-trees: st.SearchStrategy[Condition] = st.recursive(
+trees: st.SearchStrategy[Expression] = st.recursive(
     leaves,
     lambda children: st.one_of(
         st.builds(Not, children),
@@ -221,8 +222,8 @@ trees: st.SearchStrategy[Condition] = st.recursive(
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(trees)
-def test_a_printed_tree_reads_as_the_same_tree(tree: Condition) -> None:
-    assert parse(printed(tree)) == tree
+def test_a_printed_tree_reads_as_the_same_tree(tree: Expression) -> None:
+    assert parse_condition(printed(tree)) == tree
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)

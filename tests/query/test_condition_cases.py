@@ -1,30 +1,37 @@
 """One logic table: a missing property, or one of another type, makes a comparison unknown; only true targets (DESIGN §3)."""
 
-from typing import Any
-
-import msgspec
 import pytest
 
-from events.targeting.evaluate import evaluate
-from events.targeting.parse import parse
-from events.targeting.query_text import targeted_query
-
-
-class Twin(msgspec.Struct):
-    device_id: str = "edge-1"
-    tags: dict[str, Any] = {}
-    reported: dict[str, Any] = {}
-
+from events.properties import merge_patch
+from events.query.condition import parse_condition
+from events.query.evaluate import holds, twin_row
+from events.query.parse import parse
+from events.query.select import compile_select
+from events.query.system_metric import targeted_query
+from events.query.tree import Constant, Not, paths_of
+from tests.query.test_select import Index
 
 EDGE = "select deviceId from devices where capabilities.iotEdge = true"
-TWIN = Twin(
-    tags={"s": "b", "n": 1, "f": 1.0, "on": True, "gone": None, "list": [1], "deep": {"er": {"x": 2}}, "big": 2**52},
-    reported={"model": "4000x", "site": {"floor": 0}},
+# A null in a patch takes a tag away: no twin holds one.
+TAGS = merge_patch(
+    {"gone": 1},
+    {"s": "b", "n": 1, "f": 1.0, "on": True, "gone": None, "list": [1], "deep": {"er": {"x": 2}}, "big": 2**52},
 )
+ROW = twin_row("edge-1", TAGS, {"model": "4000x", "site": {"floor": 0}})
 
 
 def verdict(text: str) -> bool | None:
-    return evaluate(parse(text), TWIN)
+    """What a condition says of the row; the same text behind WHERE says it too, and so do the sets of an index of that row."""
+    condition = parse_condition(text)
+    truth = holds(condition, ROW)
+    if not isinstance(condition, Constant):
+        assert holds(parse(f"select * where {text}").where, ROW) is truth
+    index = Index([ROW], frozenset({*paths_of(condition)}))
+    assert [bool(compile_select(side)(index, None)) for side in (condition, Not(condition))] == [
+        truth is True,
+        truth is False,
+    ]
+    return truth
 
 
 @pytest.mark.parametrize(

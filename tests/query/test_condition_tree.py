@@ -2,30 +2,31 @@
 
 import pytest
 
-from events.targeting.errors import excerpt
-from events.targeting.parse import DEPTH_MAX, parse
-from events.targeting.tree import Condition, Everyone, Nobody, both, equalities, is_monotone, printed
-from tests.targeting.test_parse import error_of, refused
+from events.query.condition import DEPTH_MAX, parse_condition
+from events.query.errors import excerpt
+from events.query.text import printed
+from events.query.tree import EVERYBODY, NOBODY, Expression, both, equalities, is_monotone
+from tests.query.test_condition import error_of, refused
 
-NORTH, PROD = parse("tags.site = 'north'"), parse("tags.env = 'prod'")
+NORTH, PROD = parse_condition("tags.site = 'north'"), parse_condition("tags.env = 'prod'")
 
 
 @pytest.mark.parametrize(
     ("one", "other", "joined"),
     [
-        (Everyone(), NORTH, NORTH),
-        (NORTH, Everyone(), NORTH),
-        (Nobody(), NORTH, Nobody()),
-        (NORTH, Nobody(), Nobody()),
-        (Everyone(), Nobody(), Nobody()),
-        (Nobody(), Everyone(), Nobody()),
-        (Everyone(), Everyone(), Everyone()),
-        (NORTH, PROD, parse("tags.site = 'north' AND tags.env = 'prod'")),
+        (EVERYBODY, NORTH, NORTH),
+        (NORTH, EVERYBODY, NORTH),
+        (NOBODY, NORTH, NOBODY),
+        (NORTH, NOBODY, NOBODY),
+        (EVERYBODY, NOBODY, NOBODY),
+        (NOBODY, EVERYBODY, NOBODY),
+        (EVERYBODY, EVERYBODY, EVERYBODY),
+        (NORTH, PROD, parse_condition("tags.site = 'north' AND tags.env = 'prod'")),
     ],
     ids=lambda condition: printed(condition) or "nobody",
 )
 def test_two_conditions_are_joined_and_neither_star_nor_nothing_stands_inside(
-    one: Condition, other: Condition, joined: Condition
+    one: Expression, other: Expression, joined: Expression
 ) -> None:
     assert both(one, other) == joined
 
@@ -45,11 +46,11 @@ def test_two_conditions_are_joined_and_neither_star_nor_nothing_stands_inside(
     ],
 )
 def test_equalities_joined_by_and_and_or_are_monotone(text: str, *, is_so: bool) -> None:
-    assert is_monotone(parse(text)) is is_so
+    assert is_monotone(parse_condition(text)) is is_so
 
 
 def test_the_pairs_that_are_compared_for_equality_are_told() -> None:
-    condition = parse("tags.a = 1 AND tags.b <> 2 AND is_defined(tags.c) AND NOT tags.d = 'x'")
+    condition = parse_condition("tags.a = 1 AND tags.b <> 2 AND is_defined(tags.c) AND NOT tags.d = 'x'")
     assert equalities(condition) == ((("tags", "a"), 1), (("tags", "d"), "x"))
 
 

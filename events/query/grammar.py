@@ -1,0 +1,388 @@
+"""The grammar, from the text of a query or of a condition to its tree."""
+
+import math
+import re
+from collections.abc import Collection
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+from lark import Lark, Token, Transformer, v_args
+from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+
+from events.query.text import ROOTS
+from events.query.tree import (
+    MIRRORED,
+    UNDEFINED,
+    Aggregate,
+    And,
+    Arithmetic,
+    ArithmeticOp,
+    Comparison,
+    Constant,
+    Contains,
+    Expression,
+    Function,
+    In,
+    IsDefined,
+    Literal,
+    Not,
+    Op,
+    Or,
+    Path,
+    PathOf,
+    Primitive,
+    Projection,
+    Query,
+    Source,
+    compare_property,
+    is_aggregate,
+)
+
+# A condition nested as deep as conditions may be, in the query that counts its devices, stays below.
+DEPTH_MAX = 320
+INTEGER_MAX = 2**63 - 1
+CONDITION_INTEGER_MAX = 2**52
+
+_ROOTS = {root.lower(): root for root in ROOTS}
+_OPS = {"<>": Op.NE, **{op.value: op for op in Op}}
+_SOURCES = {source.value: source for source in Source}
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "'": "'", '"': '"', "\\": "\\", "/": "/"}
+_ESCAPE = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[0-9a-fA-F]{4}|\\[\s\S]")
+_WRONG_ROOT = "It must be a filter condition based on 'deviceId', 'tags', or 'properties.reported'. It contains: {}"
+
+
+class Refused(Exception):
+    """What the grammar takes and the language does not: where, from 0, and why."""
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(reason)
+        self.position, self.reason = position, reason
+
+
+class Misplaced(Exception):
+    """What the grammar does not take: where, from 0, and the terminals that could stand there."""
+
+    def __init__(self, position: int, terminals: Collection[str]) -> None:
+        super().__init__(position)
+        self.position, self.terminals = position, terminals
+
+
+def read_query(text: str) -> Query:
+    """The tree of a query.
+
+    Raises:
+        Refused, Misplaced: it is none.
+    """
+    query: Query = _read(text, "query")
+    return query
+
+
+def read_condition(text: str) -> Expression:
+    """The tree of a target condition, with the property on the left of each comparison and a literal on the right.
+
+    Raises:
+        Refused, Misplaced: it is none.
+    """
+    condition: Expression = _read(text, "condition")
+    return condition
+
+
+def _read(text: str, start: str) -> Any:
+    try:
+        return _parser(start).parse(text)
+    except UnexpectedCharacters as error:
+        raise Misplaced(cast("int", error.pos_in_stream), error.allowed or ()) from None
+    except UnexpectedToken as error:
+        position = len(text.rstrip()) if error.token.type == "$END" else _at(error.token)
+        raise Misplaced(position, error.accepts or error.expected) from None
+
+
+@cache
+def _parser(start: str) -> Lark:
+    grammar = files("events.query").joinpath("grammar.lark").read_text(encoding="utf-8")
+    return Lark(grammar, start=start, parser="lalr", transformer=_ToTree(), maybe_placeholders=True)
+
+
+class _Made(NamedTuple):
+    """An expression, and how many operators stand within each other in it: whoever walks it recurses that deep."""
+
+    expression: Expression
+    depth: int = 0
+
+
+class _Named(NamedTuple):
+    """A path, and where it stands."""
+
+    path: Path
+    position: int
+
+
+class _Item(NamedTuple):
+    """What is selected, and where it stands."""
+
+    item: Projection | Aggregate
+    position: int
+
+
+@v_args(inline=True)
+class _ToTree(Transformer[Token, Any]):
+    def query(
+        self,
+        top: int | None,
+        items: tuple[_Item, ...],
+        source: Source | None,
+        where: _Made | None,
+        group_by: tuple[_Named, ...] | None,
+    ) -> Query:
+        query = Query(
+            select=tuple(item for item, _ in items),
+            top=top,
+            source=source or Source.DEVICES,
+            where=None if where is None else where.expression,
+            group_by=tuple(path for path, _ in group_by or ()),
+        )
+        if group_by and not items:
+            raise Refused(
+                group_by[0].position, "SELECT * cannot be grouped; select the grouped properties and aggregates"
+            )
+        _check_items(query, items)
+        return query
+
+    def top(self, number: Token) -> int:
+        count = _number(number)
+        if not isinstance(count, int) or count < 1:
+            raise Refused(_at(number), "TOP needs a whole number from 1")
+        return count
+
+    def everything(self, _star: Token) -> tuple[_Item, ...]:
+        return ()
+
+    def items(self, *items: _Item) -> tuple[_Item, ...]:
+        return items
+
+    def projection(self, named: _Named, alias: str | None) -> _Item:
+        return _Item(Projection(named.path, alias), named.position)
+
+    def count(self, name: Token, _star: Token | None, alias: str | None) -> _Item:
+        function = Function[name.upper()]
+        if function is not Function.COUNT:
+            raise Refused(_at(name), f"{function.value} needs a property, as in {function.value}(tags.x)")
+        return _Item(Aggregate(function, None, alias), _at(name))
+
+    def aggregate(self, name: Token, named: _Named, alias: str | None) -> _Item:
+        function = Function[name.upper()]
+        if function is Function.COUNT:
+            raise Refused(named.position, "COUNT takes no property; restrict what it counts with WHERE is_defined(…)")
+        return _Item(Aggregate(function, named.path, alias), _at(name))
+
+    def source(self, *names: Token) -> Source:
+        source = _SOURCES.get(".".join(names).lower())
+        if source is None:
+            raise Refused(_at(names[0]), "FROM is followed by devices, devices.modules or devices.jobs")
+        return source
+
+    def group_by(self, *named: _Named) -> tuple[_Named, ...]:
+        return named
+
+    def alias(self, token: Token) -> str:
+        return _name(token)
+
+    def path(self, *tokens: Token) -> _Named:
+        return _Named(_rooted([_name(token) for token in tokens]), _at(tokens[0]))
+
+    def any_of(self, *parts: _Made | Token) -> _Made:
+        return _joined(Or, parts)
+
+    def all_of(self, *parts: _Made | Token) -> _Made:
+        return _joined(And, parts)
+
+    def negated(self, token: Token, term: _Made) -> _Made:
+        return _made(token, Not(term.expression), term)
+
+    def compared(self, left: _Made, op: Token, right: _Made) -> _Made:
+        return _made(op, Comparison(left.expression, _OPS[op], right.expression), left, right)
+
+    def within(self, value: _Made, token: Token, literals: tuple[Literal, ...]) -> _Made:
+        return _made(token, In(value.expression, literals), value)
+
+    def outside(self, value: _Made, token: Token, literals: tuple[Literal, ...]) -> _Made:
+        return _made(token, Not(In(value.expression, literals)), value)
+
+    def arithmetic(self, left: _Made, op: Token, right: _Made) -> _Made:
+        return _made(op, Arithmetic(left.expression, ArithmeticOp(op), right.expression), left, right)
+
+    def negative(self, token: Token, term: _Made) -> _Made:
+        match term.expression:
+            case Constant(int() | float() as value) if not isinstance(value, bool):
+                return _Made(Constant(-value))
+            case _:
+                return _made(token, Arithmetic(Constant(0), ArithmeticOp.SUBTRACT, term.expression), term)
+
+    def positive(self, _plus: Token, number: Token) -> _Made:
+        return _Made(Constant(_number(number)))
+
+    def path_of(self, named: _Named) -> _Made:
+        return _Made(PathOf(named.path))
+
+    def constant_of(self, literal: Literal) -> _Made:
+        return _Made(Constant(literal))
+
+    def is_defined(self, _word: Token, named: _Named) -> _Made:
+        return _Made(IsDefined(named.path))
+
+    def contains(self, _word: Token, named: _Named, literal: Literal) -> _Made:
+        return _Made(Contains(named.path, literal))
+
+    def list(self, *literals: Literal) -> tuple[Literal, ...]:
+        return literals
+
+    def negative_number(self, _minus: Token, number: Token) -> float:
+        return -_number(number)
+
+    def positive_number(self, _plus: Token, number: Token) -> float:
+        return _number(number)
+
+    def string(self, token: Token) -> str:
+        return _string(token)
+
+    def number(self, token: Token) -> float:
+        return _number(token)
+
+    def true(self, _token: Token) -> bool:
+        return True
+
+    def false(self, _token: Token) -> bool:
+        return False
+
+    def null(self, _token: Token) -> None:
+        return None
+
+    def undefined(self, _token: Token) -> Literal:
+        return UNDEFINED
+
+    # -- in conditions
+
+    def condition(self, inner: _Made) -> Expression:
+        return inner.expression
+
+    def restricted(self, named: _Named, op: Token, literal: Primitive) -> _Made:
+        return _Made(compare_property(named.path, _restricted_op(op, literal), literal), 1)
+
+    def restricted_turned(self, literal: Primitive, op: Token, named: _Named) -> _Made:
+        return _Made(compare_property(named.path, MIRRORED[_restricted_op(op, literal)], literal), 1)
+
+    def path_in_condition(self, root: Token, *names: Token) -> _Named:
+        below = tuple(name[2:-2] if name.type == "C_ESCAPED" else str(name) for name in names)
+        return _Named(_condition_path(root, below, names), _at(root))
+
+    def string_in_condition(self, token: Token) -> str:
+        return token[1:-1].replace("''", "'")
+
+    def number_in_condition(self, token: Token) -> float:
+        return _number(token, CONDITION_INTEGER_MAX, "2^52")
+
+
+def _at(token: Token) -> int:
+    return int(token.start_pos or 0)
+
+
+def _made(token: Token, expression: Expression, *parts: _Made) -> _Made:
+    depth = 1 + max(part.depth for part in parts)
+    if depth > DEPTH_MAX:
+        raise Refused(_at(token), f"nested deeper than {DEPTH_MAX} operators")
+    return _Made(expression, depth)
+
+
+def _joined(kind: type[And | Or], parts: tuple[_Made | Token, ...]) -> _Made:
+    """Terms with the same word between them, as one; terms that are of the kind themselves are dissolved in it."""
+    made = [part for part in parts if isinstance(part, _Made)]
+    # Conditions have terms with no word between them.
+    token = next((part for part in parts if isinstance(part, Token)), Token("AND", ""))
+    terms: list[Expression] = []
+    for part in made:
+        terms += part.expression.terms if isinstance(part.expression, kind) else (part.expression,)
+    return _made(token, kind(tuple(terms)), *made)
+
+
+def _check_items(query: Query, items: tuple[_Item, ...]) -> None:
+    aliases: set[str] = set()
+    for item, position in items:
+        if item.alias is not None and item.alias in aliases:
+            raise Refused(position, "two results cannot have the same alias")
+        if item.alias is not None:
+            aliases.add(item.alias)
+        if is_aggregate(query) and isinstance(item, Projection) and item.path not in query.group_by:
+            raise Refused(position, "beside an aggregate, a property must stand in GROUP BY")
+
+
+def _name(token: Token) -> str:
+    return token[2:-2] if token.type == "ESCAPED" else str(token)
+
+
+def _rooted(names: list[str]) -> Path:
+    """The path from the root of a twin: without the collection before it, and with the root as twins spell it."""
+    while len(names) > 1 and names[0].lower() == "devices":
+        names = names[1:]
+        if len(names) > 1 and names[0].lower() in {"modules", "jobs"}:
+            names = names[1:]
+    root = _ROOTS.get(names[0].lower(), names[0])
+    # What stands below `properties` is of the twin's form too, and conditions write it in any case.
+    if root == "properties" and len(names) > 1 and names[1].lower() in {"desired", "reported"}:
+        return (root, names[1].lower(), *names[2:])
+    return (root, *names[1:])
+
+
+def _number(token: Token, integer_max: int = INTEGER_MAX, limit: str = "(2^63 - 1)") -> int | float:
+    digits = token.lstrip("+-")
+    base = 16 if digits[:2] in {"0x", "0X"} else 10
+    if base == 16 or digits.isdigit():  # noqa: PLR2004 - a base
+        # Python itself refuses to read thousands of digits; twenty are more than fit.
+        value = int(digits.lstrip("0xX")[:20] or "0", base)
+        if value > integer_max:
+            raise Refused(_at(token), f"an integer must lie within ±{limit}")
+        return -value if token.startswith("-") else value
+    number = float(token)
+    if not math.isfinite(number):
+        raise Refused(_at(token), "the number is too large")
+    return number
+
+
+def _string(token: Token) -> str:
+    def turn(match: re.Match[str]) -> str:
+        found = match[0]
+        if found[1] == "u" and len(found) > len(r"\u"):
+            units = b"".join(bytes.fromhex(code) for code in found.split("\\u")[1:])
+            with suppress(UnicodeDecodeError):  # half of a pair is no character
+                return units.decode("utf-16-be")
+        elif found[1] in _ESCAPES:
+            return _ESCAPES[found[1]]
+        position = _at(token) + 1 + match.start()
+        raise Refused(position, "no such escape; a string has \\' \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX")
+
+    return _ESCAPE.sub(turn, token[1:-1])
+
+
+def _restricted_op(token: Token, literal: Primitive) -> Op:
+    op = _OPS[token]
+    if isinstance(literal, bool) and op not in {Op.EQ, Op.NE}:
+        raise Refused(_at(token), "booleans have no order; they compare with = and != only")
+    return op
+
+
+def _condition_path(root: Token, below: Path, names: tuple[Token, ...]) -> Path:
+    name = root.lower()
+    if name == "deviceid":
+        if below:
+            raise Refused(_at(names[0]), "deviceId has no properties")
+        return ("deviceId",)
+    if name == "tags":
+        if not below:
+            raise Refused(_at(root), "tags needs the name of a tag, as in tags.environment")
+        return ("tags", *below)
+    if name == "properties" and below and below[0].lower() == "reported":
+        if len(below) == 1:
+            raise Refused(_at(root), "properties.reported needs the name of a property")
+        return ("properties", "reported", *below[1:])
+    raise Refused(_at(root), _WRONG_ROOT.format(".".join((root, *below))[:200]))

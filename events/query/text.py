@@ -1,0 +1,161 @@
+"""Queries and conditions as text that parses to the same tree, each with its own words and quotes."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+import msgspec
+
+from events.query.tree import (
+    EVERYBODY,
+    Aggregate,
+    And,
+    Arithmetic,
+    Comparison,
+    Constant,
+    Contains,
+    Expression,
+    In,
+    IsDefined,
+    Literal,
+    Not,
+    Or,
+    Path,
+    PathOf,
+    Projection,
+    Query,
+    Undefined,
+)
+
+ROOTS = (
+    *("deviceId", "moduleId", "tags", "properties", "etag", "version", "deviceEtag", "status", "statusReason"),
+    *("statusUpdateTime", "connectionState", "lastActivityTime", "cloudToDeviceMessageCount", "authenticationType"),
+    *("x509Thumbprint", "capabilities", "deviceScope", "parentScopes", "configurations", "modelId"),
+)
+_KEYWORDS = frozenset({"and", "or", "not", "in", "nin", "true", "false", "null", "undefined", "is_defined"})
+_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*\Z")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@lru_cache(10_000)
+def printed_path(path: Path) -> str:
+    """`tags.site` as conditions write it, with `[[…]]` around names that are not plain."""
+    return ".".join(name if _PLAIN.match(name) and name.lower() not in _KEYWORDS else f"[[{name}]]" for name in path)
+
+
+def printed_literal(literal: Literal) -> str:
+    """A literal as conditions write it; a quote inside a string is doubled."""
+    return "'" + literal.replace("'", "''") + "'" if isinstance(literal, str) else _unquoted(literal)
+
+
+def query_path(path: Path) -> str:
+    """`tags.site` as queries write it, with `[[…]]` around names that are not plain and roots no twin has, which may be keywords."""
+    root, *names = path
+    return ".".join([root if root in ROOTS else f"[[{root}]]", *map(_name, names)])
+
+
+def query_literal(literal: Literal) -> str:
+    """A literal as queries write it; strings as JSON does, in single quotes."""
+    if not isinstance(literal, str):
+        return _unquoted(literal)
+    return "'" + json.dumps(literal, ensure_ascii=False)[1:-1].replace("'", "\\'") + "'"
+
+
+def _backslashed(literal: Literal) -> str:
+    if not isinstance(literal, str):
+        return _unquoted(literal)
+    return "'" + literal.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _unquoted(literal: Literal) -> str:
+    match literal:
+        case Undefined():
+            return "undefined"
+        case None:
+            return "null"
+        case bool():
+            return "true" if literal else "false"
+        case _:
+            return repr(literal)
+
+
+def _name(name: str) -> str:
+    return name if _NAME.match(name) else f"[[{name}]]"
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How an expression is written."""
+
+    path: Callable[[Path], str]
+    literal: Callable[[Literal], str]
+    and_: str = "AND"
+    or_: str = "OR"
+    not_: str = "NOT"
+    is_defined: str = "is_defined"
+
+
+QUERY = Dialect(query_path, query_literal, is_defined="IS_DEFINED")
+CONDITION = Dialect(printed_path, printed_literal)
+STORED = Dialect(printed_path, _backslashed, "and", "or", "not")
+"""A condition in the stored query of a system metric (`system_metric.py`)."""
+
+
+def printed(condition: Expression) -> str:
+    """A condition as text."""
+    if isinstance(condition, Constant):
+        return "*" if condition == EVERYBODY else ""
+    return printed_expression(condition, CONDITION)
+
+
+def printed_query(query: Query) -> str:
+    """A query as text, if it stays within the longest text of a query."""
+    parts = ["SELECT"]
+    if query.top is not None:
+        parts.append(f"TOP {query.top}")
+    parts.append(", ".join(map(_item, query.select)) or "*")
+    parts.append(f"FROM {query.source.value}")
+    if query.where is not None:
+        parts.append(f"WHERE {printed_expression(query.where)}")
+    if query.group_by:
+        parts.append("GROUP BY " + ", ".join(map(query_path, query.group_by)))
+    return " ".join(parts)
+
+
+def _item(item: Projection | Aggregate) -> str:
+    alias = "" if item.alias is None else f" AS {_name(item.alias)}"
+    if isinstance(item, Projection):
+        return query_path(item.path) + alias
+    return f"{item.function.value}({'' if item.path is None else query_path(item.path)}){alias}"
+
+
+def printed_expression(expression: Expression, dialect: Dialect = QUERY) -> str:
+    """An expression as text."""
+
+    def operand(inner: Expression) -> str:
+        text = printed_expression(inner, dialect)
+        return text if isinstance(inner, Constant | PathOf | IsDefined | Contains) else f"({text})"
+
+    def term(inner: Expression) -> str:
+        text = printed_expression(inner, dialect)
+        return f"({text})" if isinstance(inner, And | Or) else text
+
+    match expression:
+        case Constant(value):
+            return dialect.literal(value)
+        case PathOf(path):
+            return dialect.path(path)
+        case Arithmetic(left, op, right) | Comparison(left, op, right):
+            return f"{operand(left)} {op.value} {operand(right)}"
+        case In(value, literals):
+            return f"{operand(value)} IN [{', '.join(map(dialect.literal, literals))}]"
+        case IsDefined(path):
+            return f"{dialect.is_defined}({dialect.path(path)})"
+        case Contains(path, literal):
+            return f"ARRAY_CONTAINS({dialect.path(path)}, {dialect.literal(literal)})"
+        case And(terms):
+            return f" {dialect.and_} ".join(map(term, terms))
+        case Or(terms):
+            return f" {dialect.or_} ".join(map(term, terms))
+        case Not(inner):
+            return f"{dialect.not_} {term(inner)}"

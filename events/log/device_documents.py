@@ -1,22 +1,20 @@
-"""Devices as the log has them now; one that was retired is none."""
+"""Devices and their modules as they are in the log now."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from events.device.errors import DeviceNotFound
-from events.device.state import DeviceDocument, decode_device
+from events.device.identifiers import module_subject
+from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module
 from events.log.port import Log, Stored
 
 
-def registered(device_id: str, stored: Stored) -> DeviceDocument:
-    """The device of a stored snapshot.
+def registered_device(log: Log, device_id: str) -> DeviceDocument | None:
+    """A device; `None` where it is not registered, or was retired.
 
     Raises:
-        DeviceNotFound: it is not registered, or was retired.
+        LogUnavailable: Redis did not answer.
     """
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    if document is None or document.retired:
-        raise DeviceNotFound(device_id)
-    return document
+    return device_in(*log.load([device_id]))
 
 
 def device_of(log: Log, device_id: str) -> DeviceDocument:
@@ -26,8 +24,7 @@ def device_of(log: Log, device_id: str) -> DeviceDocument:
         DeviceNotFound: it is not registered, or was retired.
         LogUnavailable: Redis did not answer.
     """
-    (stored,) = log.load([device_id])
-    return registered(device_id, stored)
+    return registered(device_id, *log.load([device_id]))
 
 
 def devices_of(log: Log, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
@@ -36,6 +33,38 @@ def devices_of(log: Log, device_ids: Sequence[str]) -> dict[str, DeviceDocument]
     Raises:
         LogUnavailable: Redis did not answer.
     """
-    stored = zip(device_ids, log.load(device_ids), strict=True)
-    decoded = ((device_id, decode_device(each.snapshot)) for device_id, each in stored if each.snapshot is not None)
-    return {device_id: document for device_id, document in decoded if not document.retired}
+    documents = zip(device_ids, map(device_in, log.load(device_ids)), strict=True)
+    return {device_id: document for device_id, document in documents if document is not None}
+
+
+def registered(device_id: str, stored: Stored) -> DeviceDocument:
+    """The device of a stored document.
+
+    Raises:
+        DeviceNotFound: it is not registered, or was retired.
+    """
+    document = device_in(stored)
+    if document is None:
+        raise DeviceNotFound(device_id)
+    return document
+
+
+def device_in(stored: Stored) -> DeviceDocument | None:
+    """The device of a stored document; `None` where it is not registered, or was retired."""
+    document = None if stored.snapshot is None else decode_device(stored.snapshot)
+    return None if document is None or document.retired else document
+
+
+def module_documents(
+    log: Log, device_id: str, document: DeviceDocument, module_ids: Sequence[str]
+) -> Iterator[ModuleDocument | None]:
+    """The module twins of a device, `None` for one that nothing was ever written to.
+
+    What was written before the device was registered again is of another device, and left out.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    for stored in log.load([module_subject(device_id, name) for name in module_ids]) if module_ids else ():
+        module = None if stored.snapshot is None else decode_module(stored.snapshot)
+        yield module if module is not None and module.generation == document.generation else None

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from events.canonical import Json
 from events.log.connect import answering
-from events.log.device_documents import devices_of
+from events.log.device_documents import registered_device
 from events.log.keys import FLEET, name, partition_of
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
@@ -170,7 +170,7 @@ def _referring(ids: frozenset[str], kept: Kept) -> list[str]:
 def _users(log: RedisLog, kind: Kind, subject: str, ids: frozenset[str], *, tags_alone: bool) -> Iterator[str]:
     """Who has a document with one of these secrets as it stands, or runs what has one; what only shows them is no user."""
     if kind is Kind.DEVICE:
-        if not tags_alone and devices_of(log, [subject]):
+        if not tags_alone and registered_device(log, subject) is not None:
             yield f"device:{subject} (registered)"
         return
     if kind is Kind.DEPLOYMENT:

@@ -20,7 +20,7 @@ from events.canonical import Json
 from events.device.errors import DeviceNotFound
 from events.device.state import DeviceDocument
 from events.envelope import Principal
-from events.log.device_documents import devices_of
+from events.log.device_documents import registered_device
 from events.properties import is_secret
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from services.api.auth import sas
@@ -217,7 +217,7 @@ class Gate:
 
     def _look_up_device(self, subject: str) -> _Holder:
         device_id, _, module_id = subject.partition("/")
-        return _Holder(self._opened(_keys_of(devices_of(self._room.log, [device_id]).get(device_id), module_id)))
+        return _Holder(self._opened(_keys_of(registered_device(self._room.log, device_id), module_id)))
 
     def _opened(self, keys: tuple[Json, ...]) -> tuple[str, ...]:
         try:

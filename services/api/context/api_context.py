@@ -16,7 +16,7 @@ from events.device.personal import personal_paths
 from events.explain.deployment_history import DeploymentHistory
 from events.history.moment import Moment
 from events.log.connect import Client
-from events.log.device_documents import devices_of
+from events.log.device_documents import registered_device
 from events.log.keys import FLEET
 from events.log.opening import open_log
 from events.log.port import Log
@@ -199,7 +199,7 @@ class Room(msgspec.Struct, frozen=True):
 
     def reaches(self, scope: Scope, device_id: str) -> bool:
         """Whether a device is in a scope as it stands in the log."""
-        return scope.holds(device_id, devices_of(self.log, [device_id]).get(device_id))
+        return scope.holds(device_id, registered_device(self.log, device_id))
 
 
 def _no_pause(_: float) -> None:

@@ -21,7 +21,7 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
-from events.log.device_documents import device_of, devices_of
+from events.log.device_documents import device_of, devices_of, registered_device
 from services.api.context.api_context import Room
 from services.api.context.request import author_of, caller_of, room_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
@@ -98,7 +98,7 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
     """
     if caller_of(request).policy is None:
         return
-    document = devices_of(room_of(request).log, [device_id]).get(device_id)
+    document = registered_device(room_of(request).log, device_id)
     if document is None or not document.enabled:
         raise ModulesOutOfReach(device_id)
 

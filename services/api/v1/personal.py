@@ -2,7 +2,7 @@
 
 from fastapi import Request
 
-from events.device import state
+from events.device.state import section
 from events.log.device_documents import device_of
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
@@ -29,8 +29,7 @@ class PersonalTags(AnswerBody):
 def personal(request: Request, device_id: DeviceId) -> PersonalTags:
     """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
     room = room_of(request)
-    document = device_of(room.log, device_id)
-    references = room.vault.personal.references(state.section(document.tags))
+    references = room.vault.personal.references(section(device_of(room.log, device_id).tags))
     if references:
         note_read(request, [device_id], what="personal tags")
     answer = PersonalTags(device_id, {}, [])

@@ -21,7 +21,7 @@ from starlette.routing import compile_path
 
 from events import logs
 from events.audit.log_time import ahead_ms
-from events.audit.seals import Seals
+from events.audit.seal_store import Seals
 from events.canonical import JsonObject
 from events.log.checks import why_not_writable
 from events.log.errors import LogError, LogUnavailable

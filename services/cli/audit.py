@@ -12,10 +12,10 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from events.audit.errors import AuditError, PublicKeyUnusable
-from events.audit.opening import public_key, public_key_of, verify_log
 from events.audit.seal import PublicKey
+from events.audit.sealer import public_key
 from events.audit.verify import Progress as Told
-from events.audit.verify import Report, Span
+from events.audit.verify import Report, Span, verify_log
 from events.log.errors import LogError
 from events.log.opening import open_log
 from events.rich_console import console
@@ -23,7 +23,7 @@ from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
 from events.terminal import complain, complain_of, say
 from events.wording import counted
-from services.cli import auditing
+from services.cli import audit_search
 from services.cli.client import AsJson, show_json
 from services.cli.flags import DataDir, RedisUrl
 from services.cli.log_place import log_settings
@@ -34,7 +34,7 @@ _TELL_SECONDS = 1.0
 
 app = typer.Typer(no_args_is_help=True, help="Whether history is as it was written, and what it says.")
 
-for _command in (auditing.search, auditing.show, auditing.causes, auditing.export):
+for _command in (audit_search.search, audit_search.show, audit_search.causes, audit_search.export):
     app.command()(_command)
 
 PublicKeys = Annotated[
@@ -152,7 +152,7 @@ def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
     found = []
     for file in files:
         try:
-            found.append(public_key_of(file.read_bytes(), place=str(file)))
+            found.append(PublicKey.from_pem(file.read_bytes(), place=str(file)))
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
     return found

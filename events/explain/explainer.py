@@ -1,13 +1,11 @@
 """Everything that an explanation needs of one device, read from the log and the projections."""
 
-from collections.abc import Iterator
-
 import msgspec
 
 from events.canonical import JsonObject
 from events.device import state
-from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.state import DeviceDocument, ModuleDocument, section
+from events.device.identifiers import SYSTEM_MODULES
+from events.device.state import DeviceDocument, section
 from events.envelope import Vector
 from events.explain.assessment import contests, weigh
 from events.explain.audience import Audience
@@ -19,6 +17,7 @@ from events.explain.trace import Traced, trace
 from events.explain.verdict import Known, Standpoint, Subject, Twin, Weighed
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW
+from events.log.device_documents import module_documents
 from events.log.fleet_documents import deployments, deployments_of, rollouts_of
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
@@ -99,7 +98,11 @@ class Explainer:
             contests(at.row, {name: one.document.content for name, one in known.items()}),
             effective,
             reported=device_report(
-                *self._system_modules(device_id, document), row=at.row, sections=sections, kept=kept, ordinal=at.ordinal
+                *module_documents(self._log, device_id, document, SYSTEM_MODULES),
+                row=at.row,
+                sections=sections,
+                kept=kept,
+                ordinal=at.ordinal,
             ),
             change=AssignmentChange() if effective is None else self._change(effective, number),
         )
@@ -160,20 +163,12 @@ class Explainer:
     def _with_modules(self, subject: Subject, document: DeviceDocument, sections: dict[str, JsonObject]) -> Subject:
         device_id = subject.twin.device_id
         names = sorted(modules_of(document, sections))
-        stored = self._log.load([module_subject(device_id, name) for name in names]) if names else []
-        modules = {}
-        for name, one in zip(names, stored, strict=True):
-            own = None if one.snapshot is None else state.decode_module(one.snapshot)
-            if own is None or own.generation != document.generation:
-                modules[name] = Twin(device_id)
-            else:
-                modules[name] = Twin(device_id, section(own.tags), section(own.reported))
-        return msgspec.structs.replace(subject, modules=modules)
-
-    def _system_modules(self, device_id: str, document: DeviceDocument) -> Iterator[ModuleDocument | None]:
-        for stored in self._log.load([module_subject(device_id, name) for name in SYSTEM_MODULES]):
-            own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
-            yield None if own is not None and own.generation != document.generation else own
+        modules = zip(names, module_documents(self._log, device_id, document, names), strict=True)
+        twins = {
+            name: Twin(device_id) if module is None else Twin(device_id, section(module.tags), section(module.reported))
+            for name, module in modules
+        }
+        return msgspec.structs.replace(subject, modules=twins)
 
 
 def _named_by(effective: Effective | None) -> set[str]:

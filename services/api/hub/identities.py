@@ -21,6 +21,7 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
+from events.log.device_documents import registered_device
 from services.api.context.api_context import Room
 from services.api.context.devices import device_document, device_documents
 from services.api.context.request import author_of, caller_of, room_of
@@ -98,7 +99,7 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
     """
     if caller_of(request).policy is None:
         return
-    document = device_documents(room_of(request), [device_id]).get(device_id)
+    document = registered_device(room_of(request).log, device_id)
     if document is None or not document.enabled:
         raise ModulesOutOfReach(device_id)
 

@@ -13,7 +13,7 @@ from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.facts import Admission, Ended, Everyone, Kept, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
 from events.log.fleet_documents import rollouts_of
-from events.manifest.document import Kind, in_modern_form
+from events.manifest.document import KIND_NAMES, KindName, in_modern_form
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.decider import ALLOWED
 from events.rollout.errors import PlanInvalid
@@ -73,7 +73,7 @@ class DeploymentLine(AnswerBody):
     id: str
     priority: int
     layered: bool
-    kind: Annotated[str, one_of(*(kind.name.lower() for kind in Kind))]
+    kind: KindName
     target_condition: str
     scope: str | None
     labels: dict[str, str]
@@ -99,7 +99,7 @@ class DeploymentLine(AnswerBody):
             id=name,
             priority=document.priority,
             layered=document.layered,
-            kind=document.kind.name.lower(),
+            kind=KIND_NAMES[document.kind],
             target_condition=document.target_condition,
             scope=None if document.scope is UNSET else document.scope,
             labels=document.labels,

@@ -1,5 +1,6 @@
 """JSON with members in camelCase, as the API speaks it, of structs with members in snake_case, as the log stores them."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,11 +8,12 @@ import msgspec
 
 from events.canonical import JsonObject
 
+_UNDERSCORE = re.compile("_([a-z0-9])")
+
 
 def camel_case(name: str) -> str:
-    """`soak_seconds` as `soakSeconds`."""
-    first, *parts = name.split("_")
-    return first + "".join(map(str.capitalize, parts))
+    """`soak_seconds` as `soakSeconds`; also of a path, as in `phases[0].gate.soak_seconds`."""
+    return _UNDERSCORE.sub(lambda found: found[1].upper(), name)
 
 
 def snake_case(name: str) -> str:

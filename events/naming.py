@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable
 
+from events.camel_case import camel_case
+
 _NAMED = re.compile(r"`([A-Za-z_][A-Za-z0-9_]*(?:\[[0-9]+\]|\.[A-Za-z_][A-Za-z0-9_]*)*)`")
-_UNDERSCORE = re.compile("_([a-z0-9])")
 _OTHERWISE = {"schedule.start_at": "schedule.start", "schedule.end_at": "schedule.end"}
 
 
@@ -20,4 +21,4 @@ def in_body_names(message: str) -> str:
 
 def body_name(name: str) -> str:
     """What a member of a command is called in a JSON body."""
-    return _UNDERSCORE.sub(lambda found: found[1].upper(), _OTHERWISE.get(name, name))
+    return camel_case(_OTHERWISE.get(name, name))

@@ -13,7 +13,7 @@ from events.access.errors import PolicyExists, PolicyNotFound
 from events.access.rights import BUILT_IN
 from events.access.state import PolicyDocument, TokenDocument
 from events.device.errors import DeviceNotFound, ModuleNotFound
-from events.device.state import decode_device
+from events.log.device_documents import registered_device
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.producer.producer import Producer
@@ -113,9 +113,8 @@ def device_key(log: Log, vault: LazyVault, device_id: str, module_id: str | None
         DeviceNotFound, ModuleNotFound, NoKey: there is none.
         SecretsError: the key does not open.
     """
-    (stored,) = log.load([device_id])
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    if document is None or document.retired:
+    document = registered_device(log, device_id)
+    if document is None:
         raise DeviceNotFound(device_id)
     authentication, subject = document.authentication, device_id
     if module_id is not None:

@@ -27,7 +27,7 @@ class Tree(msgspec.Struct, frozen=True):
     branches: tuple["Tree", ...] = ()
 
 
-def causes_of(searching: Searching, streams: RawStreams, one: Found, *, depth: int = DEPTH_MAX) -> tuple[Tree, ...]:
+def causes_of(searching: Searching, one: Found, *, depth: int = DEPTH_MAX) -> tuple[Tree, ...]:
     """What led to an entry, as its cause names it, and what led to that in turn.
 
     Of the facts between two outcomes those are shown that are about what the outcome changed; a cause that is a name is said.
@@ -41,16 +41,16 @@ def causes_of(searching: Searching, streams: RawStreams, one: Found, *, depth: i
     named = list(places_of(cause))
     if named:
         about = _about(one)
-        found = [each for places in named for each in _at_places(searching, streams, places, about)]
+        found = [each for places in named for each in _at_places(searching, places, about)]
     else:
         found = list(_last_of(searching, one, cause))
         if not found:
             return (Tree(None, f"because of {cause}"),)
-    shown = [Tree(each, "", causes_of(searching, streams, each, depth=depth - 1)) for each in found[:BRANCHES_MAX]]
+    shown = [Tree(each, "", causes_of(searching, each, depth=depth - 1)) for each in found[:BRANCHES_MAX]]
     return (*shown, *_more(len(found)))
 
 
-def led_to(searching: Searching, streams: RawStreams, one: Found, *, depth: int = DEPTH_MAX) -> tuple[Tree, ...]:
+def led_to(searching: Searching, one: Found, *, depth: int = DEPTH_MAX) -> tuple[Tree, ...]:
     """What followed from an entry: the outcomes that it is in, and the facts that name it, or its deployment, as their cause.
 
     Raises:
@@ -58,8 +58,8 @@ def led_to(searching: Searching, streams: RawStreams, one: Found, *, depth: int 
     """
     if not depth or ":" in one.stream:
         return ()
-    found = [*_outcomes(searching, streams, one), *_because(searching, streams, one)]
-    shown = [Tree(each, "", led_to(searching, streams, each, depth=depth - 1)) for each in found[:BRANCHES_MAX]]
+    found = [*_outcomes(searching, one), *_because(searching, one)]
+    shown = [Tree(each, "", led_to(searching, each, depth=depth - 1)) for each in found[:BRANCHES_MAX]]
     return (*shown, *_more(len(found)))
 
 
@@ -81,14 +81,16 @@ def _outcome(entry: RawEntry) -> Outcome | None:
         return None
 
 
-def _at_places(searching: Searching, streams: RawStreams, places: Places, outcome: Outcome | None) -> Iterator[Found]:
+def _at_places(searching: Searching, places: Places, outcome: Outcome | None) -> Iterator[Found]:
     """The entries at some places; behind an outcome, those about a deployment it is about, or about a device that it moved."""
     first = max(places.first, places.last - _LOOKED_AT_MAX)
     in_fleet = places.stream == name(FLEET)
     about = frozenset[str]()
     if outcome is not None:
-        about = deployments_of(outcome) if in_fleet else searching.moved(number_of(places.stream), outcome)
-    for entry in streams.entries(places.stream, after=first - 1, upto=places.last):
+        about = (
+            deployments_of(outcome) if in_fleet else searching.device_ids(number_of(places.stream), outcome.ordinals())
+        )
+    for entry in searching.streams.entries(places.stream, after=first - 1, upto=places.last):
         subject = entry.fields.get(b"subject", b"").decode(errors="replace")
         if outcome is None or (subject.removeprefix(_ROLLOUT) if in_fleet else device_of(subject)) in about:
             yield Found(places.stream, entry)
@@ -107,20 +109,22 @@ def _last_of(searching: Searching, one: Found, cause: str) -> Iterator[Found]:
 # -- down
 
 
-def _outcomes(searching: Searching, streams: RawStreams, one: Found) -> Iterator[Found]:
+def _outcomes(searching: Searching, one: Found) -> Iterator[Found]:
     """In each partition that an entry concerns, the outcome whose vectors it lies between, if it is about the same."""
     number = number_of(one.stream)
     subject = one.entry.fields.get(b"subject", b"").decode(errors="replace")
     numbers = range(searching.partitions) if number == FLEET else [number]
     for partition in numbers:
-        found = _outcome_with(streams, f"{name(partition)}:outcomes", one.entry.position, in_fleet=number == FLEET)
+        found = _outcome_with(
+            searching.streams, f"{name(partition)}:outcomes", one.entry.position, in_fleet=number == FLEET
+        )
         if found is None:
             continue
         entry, outcome = found
         if number == FLEET:
             is_about = subject.removeprefix(_ROLLOUT) in deployments_of(outcome)
         else:
-            is_about = searching.among(device_of(subject), partition, outcome)
+            is_about = searching.among(device_of(subject), partition, outcome.ordinals())
         if is_about:
             yield Found(f"{name(partition)}:outcomes", entry)
 
@@ -148,12 +152,12 @@ def _reached(vector: Vector, *, in_fleet: bool) -> int:
     return vector.fleet if in_fleet else vector.partition
 
 
-def _because(searching: Searching, streams: RawStreams, one: Found) -> Iterator[Found]:
+def _because(searching: Searching, one: Found) -> Iterator[Found]:
     """Later facts of the fleet whose cause is this one; or, of a deployment's fact, what was done because of the deployment."""
     fleet = name(FLEET)
     place = f"{one.stream}:{one.entry.position}"
     subject = one.entry.fields.get(b"subject", b"").decode(errors="replace").removeprefix(_ROLLOUT)
-    head = streams.head(fleet)
+    head = searching.streams.head(fleet)
     after = one.entry.position if one.stream == fleet else 0
     for cause in (place, *((subject,) if one.stream == fleet else ())):
         rest = {fleet: Range(after, head)}

@@ -1,7 +1,7 @@
 """How far the log's time is ahead of a clock: it never goes back, and a clock that was ahead for a while may."""
 
 from events.audit.errors import SealUnreadable
-from events.audit.seals import Seals
+from events.audit.seal_store import Seals
 from events.log.keys import FLEET
 from events.log.port import Log
 

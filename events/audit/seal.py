@@ -139,6 +139,8 @@ class PublicKey:
         Raises:
             PublicKeyUnusable: it holds no public key of Ed25519.
         """
+        if b"PRIVATE" in data:
+            raise PublicKeyUnusable(place, "holds a private key")
         try:
             key = serialization.load_pem_public_key(data)
         except ValueError as error:

@@ -1,17 +1,22 @@
 """The sealer: folds what came into each stream's chain, and signs how far it came."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import structlog
 
 from events.audit.errors import SealsLost, SealsMoved, SealStands, SealUnreadable
-from events.audit.seal import ENTRY_BYTES, FIRST, Reached, Seal, SealKey, Signed, shortened
-from events.audit.seals import SealFiles, Seals
-from events.log.entries import digest, genesis, link
+from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, SealKey, Signed, shortened
+from events.audit.seal_store import SealFiles, Seals
+from events.log.archive.holding import SEALER, Registered
+from events.log.depot import Depot
+from events.log.entries import digest, genesis, link, stream_names
 from events.log.errors import DepotUnavailable, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.secrets.keyfile import read_key, read_or_create_key
+from events.settings import Settings
 
 ENTRIES_MAX = 8192
 """A seal covers so many entries at most; more of them get several seals."""
@@ -20,9 +25,6 @@ SEALS_MAX = 16
 """A round makes so many seals at most, so that its caller keeps its lease; the next one goes on."""
 
 logger = structlog.get_logger()
-
-Hold = Callable[[Mapping[str, int]], None]
-"""Told how far each stream is sealed, so that nothing is taken from Redis that is not."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -34,20 +36,44 @@ class _State(msgspec.Struct, frozen=True):
     streams: dict[str, Reached] = {}
 
 
+def public_key(settings: Settings) -> PublicKey:
+    """The public half of the key that seals here.
+
+    Raises:
+        KeyFileError: there is no such key file, or it is not for us to read.
+    """
+    return SealKey(read_key(settings.effective_seal_key_file)).public
+
+
+def open_sealer(settings: Settings, log: RedisLog, *, clock: Callable[[], int]) -> "Sealer":
+    """The sealer of a log, with its key read, or made where there is none.
+
+    Raises:
+        KeyFileError: the key file cannot be used.
+        DepotUnavailable: there is no such place for seals outside Redis.
+    """
+    file = settings.effective_seal_key_file
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Sealer(
+        log,
+        SealKey(read_or_create_key(file)),
+        SealFiles(Depot(settings.effective_archive_url), epoch=log.epoch),
+        clock=clock,
+        every_facts=settings.seal_every_facts,
+        every_seconds=settings.seal_every_seconds,
+    )
+
+
 class Sealer:
     """Seals one log. It keeps nothing that does not follow from the last seal."""
 
     def __init__(
         self,
-        streams: RawStreams,
-        seals: Seals,
-        files: SealFiles | None,
-        *,
+        log: RedisLog,
         key: SealKey,
-        names: tuple[str, ...],
-        epoch: str,
+        files: SealFiles,
+        *,
         clock: Callable[[], int],
-        hold: Hold,
         every_facts: int,
         every_seconds: float,
     ) -> None:
@@ -55,8 +81,9 @@ class Sealer:
 
         Seals are in the order of their numbers. A clock that goes back delays none: the next one has the time of the one before.
         """
-        self._streams, self._seals, self._files = streams, seals, files
-        self._key, self._names, self._epoch, self._clock, self._hold = key, names, epoch, clock, hold
+        self._streams, self._seals, self._holders = RawStreams(log.client), Seals(log.client), Registered(log.client)
+        self._names, self._epoch = stream_names(log.partitions), log.epoch
+        self._key, self._files, self._clock = key, files, clock
         self._every_facts, self._every_ms = every_facts, int(1000 * every_seconds)
         self._state: _State | None = None
         self._sealed_clock = 0
@@ -75,7 +102,7 @@ class Sealer:
             self._state = self._resumed()
             self._sealed_clock = self._state.at
             # At 0 too, and before anything else: from here on nothing leaves Redis unsealed.
-            self._hold({name: self._position(name) for name in self._names})
+            self._hold(self._names)
             self._keep_files(self._state.number)
         heads = {name: self._streams.head(name) for name in self._names}
         behind = sum(max(0, head - self._position(name)) for name, head in heads.items())
@@ -124,7 +151,7 @@ class Sealer:
         self._state, self._sealed_clock = _State(seal.number, signed.digest, now, streams), self._clock()
         self._keep_files(seal.number, signed)
         reached(FailPoint.SEAL_KEPT)
-        self._hold({name: streams[name].position for name in came})
+        self._hold(came)
         reached(FailPoint.SEAL_HELD)
         return True
 
@@ -149,6 +176,11 @@ class Sealer:
         found = self._state.streams.get(name)
         return 0 if found is None else found.position
 
+    def _hold(self, names: Iterable[str]) -> None:
+        """Say beside some streams how far they are sealed, so that no entry leaves Redis before it is."""
+        for name in names:
+            self._holders.hold(name, SEALER, self._position(name))
+
     def _resumed(self) -> _State:
         """Where the newest seal leaves off: in Redis, or in the files where Redis has lost it."""
         try:
@@ -156,20 +188,18 @@ class Sealer:
         except SealUnreadable as error:
             logger.error("the newest seal in Redis cannot be read", why=str(error))  # noqa: TRY400 - the files may have it
             found = _State()
-        why = "nothing is kept outside it"
-        if self._files is not None:
-            why = "the archive has none"
-            try:
-                numbers = self._files.numbers()
-                if numbers and numbers[-1] > found.number:
-                    data = self._files.get(numbers[-1])
-                    kept = self._read(None if data is None else Signed.from_file(data), "in the archive")
-                    if kept.number > found.number:
-                        logger.error("Redis has lost seals", newest=found.number, archived=kept.number)
-                        found = kept
-            except (DepotUnavailable, SealUnreadable) as error:
-                why = f"the archive gives none: {error}"
-                logger.warning("seals in the archive cannot be read", why=str(error))
+        why = "the archive has none"
+        try:
+            numbers = self._files.numbers()
+            if numbers and numbers[-1] > found.number:
+                data = self._files.get(numbers[-1])
+                archived = self._read(None if data is None else Signed.from_file(data), "in the archive")
+                if archived.number > found.number:
+                    logger.error("Redis has lost seals", newest=found.number, archived=archived.number)
+                    found = archived
+        except (DepotUnavailable, SealUnreadable) as error:
+            why = f"the archive gives none: {error}"
+            logger.warning("seals in the archive cannot be read", why=str(error))
         # Whoever took the seals away may have changed what they sealed: it is not for us to sign that anew.
         if not found.number and self._seals.had_begun(self._names):
             raise SealsLost(why)
@@ -188,23 +218,21 @@ class Sealer:
 
     def _keep_files(self, upto: int, newest: Signed | None = None) -> None:
         """Keep seals as files, those too that were made while the archive was away."""
-        if self._files is None:
-            return
         try:
             if newest is not None and self._kept == upto - 1:
-                self._put(self._files, upto, newest)
+                self._put(upto, newest)
             elif self._kept < upto:
                 there = set(self._files.numbers())
                 for placed in self._seals.all():
                     if placed.number is not None and placed.number not in there:
-                        self._put(self._files, placed.number, placed.signed)
+                        self._put(placed.number, placed.signed)
             self._kept = upto
         except DepotUnavailable as error:
             logger.warning("seals are not kept in the archive", why=str(error))
 
-    def _put(self, files: SealFiles, number: int, signed: Signed) -> None:
+    def _put(self, number: int, signed: Signed) -> None:
         try:
-            files.put(number, signed)
+            self._files.put(number, signed)
         except SealStands as error:
             # Both stay, and verification tells of it.
             logger.error("a seal is not kept in the archive", why=str(error))  # noqa: TRY400 - expected

@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
+from pyroaring import BitMap
 
 from events.audit.errors import PlaceInvalid, SearchInvalid
 from events.fleet.outcome import Outcome
@@ -23,11 +24,11 @@ _POSITION_MAX = 2**53 - 1
 _DIGITS_MAX = 32
 _OUTCOME = OUTCOME.encode()
 
-Among = Callable[[str, int, Outcome], bool]
-"""Whether a device of a partition is one of those that an outcome moved."""
+Among = Callable[[str, int, BitMap], bool]
+"""Whether a device of a partition has, or had, one of some ordinals. Raises LogUnavailable."""
 
-Moved = Callable[[int, Outcome], frozenset[str]]
-"""All the devices of a partition that an outcome moved."""
+DeviceIds = Callable[[int, BitMap], frozenset[str]]
+"""The devices of a partition that have, or had, some ordinals. Raises LogUnavailable."""
 
 
 class Order(enum.Enum):
@@ -81,11 +82,10 @@ class Searching:
     """Looks through one log."""
 
     def __init__(
-        self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among, moved: Moved
+        self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among, device_ids: DeviceIds
     ) -> None:
-        """`among` and `moved` read the projections; they raise `LogUnavailable` where Redis does not answer."""
-        self._streams, self._names, self.partitions = streams, names, partitions
-        self.among, self.moved = among, moved
+        self.streams, self._names, self.partitions = streams, names, partitions
+        self.among, self.device_ids = among, device_ids
 
     def begin(self, search: Search) -> dict[str, Range]:
         """What there is to look through.
@@ -100,7 +100,7 @@ class Searching:
                 raise SearchInvalid("stream", f"there is no {stream[:40]!r}; there are {known}")
         found = {}
         for stream in self._concerned(search):
-            head = self._streams.head(stream)
+            head = self.streams.head(stream)
             after = 0 if search.since is None else self._before(stream, search.since, head)
             upto = head if search.until is None else self._before(stream, search.until + 1, head)
             if after < upto:
@@ -115,7 +115,7 @@ class Searching:
         Raises:
             LogUnavailable, LogLostItsTail: history cannot be read.
         """
-        matches = self._matcher(search)
+        matches = _Matches(search, self.among)
         is_newest = order is Order.NEWEST
         ways = [
             (self._back if is_newest else self._forth)(stream, number, left, matches)
@@ -156,8 +156,8 @@ class Searching:
         low, high = 0, head
         while low < high:
             middle = (low + high + 1) // 2
-            (entry,) = self._streams.read(stream, after=middle - 1, limit=1)
-            if _at(entry) < at:
+            (entry,) = self.streams.read(stream, after=middle - 1, limit=1)
+            if entry.at < at:
                 low = middle
             else:
                 high = middle - 1
@@ -172,7 +172,7 @@ class Searching:
             at = 0
             for entry in self._entries(stream, matches, after=after, upto=upto):
                 if matches.exactly(stream, entry):
-                    at = _at(entry)
+                    at = entry.at
                     yield _Step(at, number, stream, entry.position, 0, entry)
             yield _Step(self._time(stream, upto), number, stream, upto, upto - after, None)
             after, block = upto, min(_BLOCK_MAX, 2 * block)
@@ -183,21 +183,18 @@ class Searching:
             after = max(left.after, upto - block)
             for entry in reversed(list(self._entries(stream, matches, after=after, upto=upto))):
                 if matches.exactly(stream, entry):
-                    yield _Step(_at(entry), number, stream, entry.position - 1, 0, entry)
+                    yield _Step(entry.at, number, stream, entry.position - 1, 0, entry)
             yield _Step(self._time(stream, after + 1), number, stream, after, upto - after, None)
             upto, block = after, min(_BLOCK_MAX, 2 * block)
 
     def _entries(self, stream: str, matches: "_Matches", *, after: int, upto: int) -> Iterator[RawEntry]:
         """Those that may match: by columns where they are archived, entry by entry elsewhere."""
-        entries = scan(self._streams, stream, matches.columns(stream), after=after, upto=upto)
+        entries = scan(self.streams, stream, matches.columns(stream), after=after, upto=upto)
         return filter(matches.raw, entries)
 
     def _time(self, stream: str, position: int) -> int:
-        (entry,) = self._streams.read(stream, after=position - 1, limit=1)
-        return _at(entry)
-
-    def _matcher(self, search: Search) -> "_Matches":
-        return _Matches(search, self.among)
+        (entry,) = self.streams.read(stream, after=position - 1, limit=1)
+        return entry.at
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -249,7 +246,7 @@ class _Matches:
                 return False
         if search.cause and not self._is_because(fields.get(b"cause", b"").decode(errors="replace")):
             return False
-        at = _at(entry)
+        at = entry.at
         if (search.since is not None and at < search.since) or (search.until is not None and at > search.until):
             return False
         if kind == _OUTCOME:
@@ -274,7 +271,7 @@ class _Matches:
             return False
         if search.deployment and search.deployment not in deployments_of(outcome):
             return False
-        return not search.device or self._among(search.device, number_of(stream), outcome)
+        return not search.device or self._among(search.device, number_of(stream), outcome.ordinals())
 
     def _names_it(self, fields: Mapping[bytes, bytes]) -> bool:
         """Of the facts that are not about a deployment itself: those that give its name as theirs."""
@@ -356,8 +353,3 @@ def deployments_of(outcome: Outcome) -> frozenset[str]:
     return frozenset(
         layer.id for move in outcome.moves for row in (move.before, move.after) for layer in (*row.layers, *row.wanted)
     )
-
-
-def _at(entry: RawEntry) -> int:
-    at = entry.fields.get(b"at", b"")
-    return int(at) if at.isdigit() else 0

@@ -9,11 +9,14 @@ from events.audit.alignment import Alignment
 from events.audit.errors import NothingSealed, SealUnreadable
 from events.audit.fault import Fault, Kind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, Signed
-from events.audit.seals import SealFiles, Seals
+from events.audit.seal_store import SealFiles, Seals
 from events.log.codec import position_of
 from events.log.connect import answering, entries_of
-from events.log.entries import key_of
+from events.log.depot import Depot
+from events.log.entries import key_of, stream_names
 from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.settings import Settings
 
 WINDOW_ENTRIES = 1 << 20
 """So many entries' shortened digests are held at a time."""
@@ -71,25 +74,24 @@ Progress = Callable[[int, int], None]
 """Told how many entries are done, of how many."""
 
 
-def verify(
-    streams: RawStreams,
-    seals: Seals,
-    files: SealFiles | None,
-    *,
+def verify_log(
+    settings: Settings,
+    log: RedisLog,
     keys: Sequence[PublicKey],
-    names: Sequence[str],
-    epoch: str,
+    *,
     span: Span | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> Report:
-    """Verify the seals, and the entries of those in a span; nothing that is found stops it.
+    """Verify a log's seals by public keys alone, and the entries of those in a span; nothing that is found stops it.
 
     Raises:
         NothingSealed: there is nothing to verify by.
         LogUnavailable, DepotUnavailable: it cannot be read.
     """
-    walk = _Walk(seals, files, keys, epoch)
-    check = _Check(streams, epoch, span or Span(), progress, total=_total(seals))
+    streams, seals, names = RawStreams(log.client), Seals(log.client), stream_names(log.partitions)
+    files = SealFiles(Depot(settings.effective_archive_url), epoch=log.epoch)
+    walk = _Walk(seals, files, keys, log.epoch)
+    check = _Check(streams, log.epoch, span or Span(), progress, total=_total(seals))
     for seal in walk.good():
         check.add(seal)
     check.finish()
@@ -132,7 +134,7 @@ def _between(streams: RawStreams, name: str, found: Sequence[Fault]) -> Iterator
 class _Walk:
     """Goes through the seals, from Redis and from the archive, and answers those that are good, each once."""
 
-    def __init__(self, seals: Seals, files: SealFiles | None, keys: Sequence[PublicKey], epoch: str) -> None:
+    def __init__(self, seals: Seals, files: SealFiles, keys: Sequence[PublicKey], epoch: str) -> None:
         self._seals, self._files, self._epoch = seals, files, epoch
         self._keys = {key.id: key for key in keys}
         self.faults: list[Fault] = []
@@ -163,7 +165,7 @@ class _Walk:
 
     def _pairs(self) -> Iterator[tuple[int, Signed | None, bytes | None]]:
         """(number, the seal in Redis, the file), wherever there is one of the two."""
-        numbers = [] if self._files is None else self._files.numbers()
+        numbers = self._files.numbers()
         newest_kept = numbers[-1] if numbers else 0
         entries = heapq.merge(
             ((number, 1, None) for number in numbers), ((number, 0, signed) for number, signed in self._in_redis())
@@ -186,7 +188,7 @@ class _Walk:
     def _pair(
         self, number: int, signed: Signed | None, *, kept: bool, newest_kept: int
     ) -> tuple[int, Signed | None, bytes | None]:
-        data = self._files.get(number) if kept and self._files is not None else None
+        data = self._files.get(number) if kept else None
         if signed is None:
             self._fault(Kind.SEAL_DROPPED, number, "is in the archive and no longer in Redis")
         elif data is None and number < newest_kept:

@@ -27,7 +27,7 @@ class HubReport(msgspec.Struct, frozen=True, rename="camel"):
     code: int | None
 
 
-class ModuleReport(msgspec.Struct, frozen=True, rename="camel"):
+class ModuleStatus(msgspec.Struct, frozen=True, rename="camel"):
     """What a module should be and what the agent reports it is; `None` where the manifest, or the report, lacks it."""
 
     desired: str | None
@@ -53,7 +53,7 @@ class DeviceReport(msgspec.Struct, frozen=True, rename="camel"):
     hub: HubReport | None
     undelivered: tuple[str, ...]
     stale: bool
-    modules: Mapping[str, ModuleReport]
+    modules: Mapping[str, ModuleStatus]
 
 
 def device_report(
@@ -103,9 +103,9 @@ def device_report(
     return msgspec.structs.replace(report, says=report_text(report))
 
 
-def _modules(desired: Mapping[str, str], reported: Mapping[str, dict[str, Any]]) -> dict[str, ModuleReport]:
+def _modules(desired: Mapping[str, str], reported: Mapping[str, dict[str, Any]]) -> dict[str, ModuleStatus]:
     runtime = {name: str(module.get("runtimeStatus")) for name, module in reported.items()}
-    return {name: ModuleReport(desired.get(name), runtime.get(name)) for name in sorted({*desired, *runtime})}
+    return {name: ModuleStatus(desired.get(name), runtime.get(name)) for name in sorted({*desired, *runtime})}
 
 
 def _answer(reported: Mapping[str, Any]) -> tuple[int | None, int | None, str]:

@@ -1,13 +1,11 @@
 """Everything that an explanation needs of one device, read from the log and the projections."""
 
-from collections.abc import Iterator
-
 import msgspec
 
 from events.canonical import JsonObject
 from events.device import state
-from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.state import DeviceDocument, ModuleDocument, section
+from events.device.identifiers import SYSTEM_MODULES
+from events.device.state import DeviceDocument, section
 from events.envelope import Vector
 from events.explain.assessment import contests, weigh
 from events.explain.audience import Audience
@@ -19,11 +17,11 @@ from events.explain.trace import Traced, trace
 from events.explain.verdict import Known, Standpoint, Subject, Twin, Weighed
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW
-from events.log.fleet_documents import deployments, deployments_of
+from events.log.device_documents import module_documents
+from events.log.fleet_documents import deployments, deployments_of, rollouts_of
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
 from events.log.raw import RawStreams
-from events.rollout import state as rollout_state
 from events.view_store.fleet_view import Effective, FleetView
 from events.view_store.port import Selection, ViewStore
 from events.view_store.query_rows import modules_of
@@ -100,7 +98,11 @@ class Explainer:
             contests(at.row, {name: one.document.content for name, one in known.items()}),
             effective,
             reported=device_report(
-                *self._system_modules(device_id, document), row=at.row, sections=sections, kept=kept, ordinal=at.ordinal
+                *module_documents(self._log, device_id, document, SYSTEM_MODULES),
+                row=at.row,
+                sections=sections,
+                kept=kept,
+                ordinal=at.ordinal,
             ),
             change=AssignmentChange() if effective is None else self._change(effective, number),
         )
@@ -144,12 +146,8 @@ class Explainer:
         # What has a colon in its name is no deployment.
         named = sorted(name for name in names or () if ":" not in name)
         documents = dict(deployments(self._log)) if names is None else deployments_of(self._log, named)
-        subjects = [rollout_state.subject_of(name) for name in documents]
-        stored = self._log.load(subjects, fleet=True) if subjects else []
-        return {
-            name: Known(document, None if rollout.snapshot is None else rollout_state.decode(rollout.snapshot))
-            for (name, document), rollout in zip(documents.items(), stored, strict=True)
-        }
+        rollouts = rollouts_of(self._log, documents)
+        return {name: Known(document, rollouts.get(name)) for name, document in documents.items()}
 
     def _read(self, number: int, device_id: str) -> tuple[Effective | None, Kept]:
         """What is kept of the device and of whom deployments target, both as of one vector."""
@@ -165,20 +163,12 @@ class Explainer:
     def _with_modules(self, subject: Subject, document: DeviceDocument, sections: dict[str, JsonObject]) -> Subject:
         device_id = subject.twin.device_id
         names = sorted(modules_of(document, sections))
-        stored = self._log.load([module_subject(device_id, name) for name in names]) if names else []
-        modules = {}
-        for name, one in zip(names, stored, strict=True):
-            own = None if one.snapshot is None else state.decode_module(one.snapshot)
-            if own is None or own.generation != document.generation:
-                modules[name] = Twin(device_id)
-            else:
-                modules[name] = Twin(device_id, section(own.tags), section(own.reported))
-        return msgspec.structs.replace(subject, modules=modules)
-
-    def _system_modules(self, device_id: str, document: DeviceDocument) -> Iterator[ModuleDocument | None]:
-        for stored in self._log.load([module_subject(device_id, name) for name in SYSTEM_MODULES]):
-            own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
-            yield None if own is not None and own.generation != document.generation else own
+        modules = zip(names, module_documents(self._log, device_id, document, names), strict=True)
+        twins = {
+            name: Twin(device_id) if module is None else Twin(device_id, section(module.tags), section(module.reported))
+            for name, module in modules
+        }
+        return msgspec.structs.replace(subject, modules=twins)
 
 
 def _named_by(effective: Effective | None) -> set[str]:

@@ -39,3 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="Outcome"):
     before: Vector
     after: Vector
     moves: tuple[Moved, ...]
+
+    def ordinals(self) -> BitMap:
+        """The devices that it moved."""
+        return BitMap().union(*(move.ordinals() for move in self.moves))

@@ -9,6 +9,8 @@ from events.log.keys import FLEET
 from events.log.port import Log
 from events.readiness import state as waiver_state
 from events.readiness.state import WAIVER, WaiverDocument
+from events.rollout import state as rollout_state
+from events.rollout.state import ROLLOUT, RolloutDocument
 from events.webhook import state as webhook_state
 from events.webhook.errors import WebhookNotFound
 from events.webhook.state import WEBHOOK, WebhookDocument
@@ -49,6 +51,16 @@ def deployments_of(log: Log, names: Iterable[str]) -> dict[str, DeploymentDocume
         LogUnavailable: Redis did not answer.
     """
     return dict(fleet_documents(log, names, deployment_state.decode))
+
+
+def rollouts_of(log: Log, deployment_ids: Iterable[str]) -> dict[str, RolloutDocument]:
+    """The rollouts of some deployments, by their ids; without those that have none.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    documents = fleet_documents(log, map(rollout_state.subject_of, deployment_ids), rollout_state.decode)
+    return {subject.removeprefix(ROLLOUT): document for subject, document in documents}
 
 
 def matches_labels(document: DeploymentDocument, labels: Mapping[str, str]) -> bool:

@@ -135,8 +135,9 @@ def of_outcome(place: Place, entry: OutcomeEntry, outcome: Outcome, devices: lis
     if entry.cause:
         more["cause"] = entry.cause
     names = frozenset(name for move in outcome.moves for name in _deployments(move))
-    everyone = BitMap.union(*(move.ordinals() for move in outcome.moves)) if outcome.moves else BitMap()
-    return Notification(place, entry.at, OUTCOME, _body(place, OUTCOME, entry.at, more), names, moved=everyone)
+    return Notification(
+        place, entry.at, OUTCOME, _body(place, OUTCOME, entry.at, more), names, moved=outcome.ordinals()
+    )
 
 
 def of_unreadable(place: Place) -> Notification:

@@ -13,10 +13,10 @@ from events.fleet.deployments import Deployment, deployment_of
 from events.fleet.merge_cache import MergeCache
 from events.fleet.rows import Row
 from events.preview.facts import Imagined
+from events.preview.recalled_partition import Ahead, Recalled
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
 from events.rollout.facts import RolloutFact
-from events.views.recalling import Ahead, Recalled
 
 
 class Shift(msgspec.Struct, frozen=True, eq=False):

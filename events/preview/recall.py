@@ -16,14 +16,7 @@ from events.log.fleet_facts import FleetFacts
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.preview.errors import PreviewBehind
-from events.projection.new_paths import TwinText, read_twin
-from events.query.module_condition import EVERY_MODULE, can_be_for
-from events.query.tree import Path
-from events.view_store.port import Selection, ViewStore
-from events.views.keeping import index_field
-from events.views.kept import Checkpoint, Kept
-from events.views.reading import rows_of
-from events.views.recalling import (
+from events.preview.recalled_partition import (
     RECALLED_ARRAYS,
     RECALLED_HASHES,
     Ahead,
@@ -32,6 +25,13 @@ from events.views.recalling import (
     digests_of,
     path_of,
 )
+from events.projection.new_paths import TwinText, read_twin
+from events.query.module_condition import EVERY_MODULE, can_be_for
+from events.query.tree import Path
+from events.view_store.port import Selection, ViewStore
+from events.views.keeping import index_field
+from events.views.kept import Checkpoint, Kept
+from events.views.reading import rows_of
 
 WAIT_SECONDS = 5.0
 _LOOK_SECONDS = 0.01

@@ -75,6 +75,17 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
 
 
+def read_phase(text: str) -> Phase | None:
+    """A phase as `10%` or as `50`, a number of devices; `None` where a text is neither."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        if not rest:
+            return Phase(percent=float(number)) if percent else Phase(count=int(number))
+    except ValueError:
+        pass
+    return None
+
+
 class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a rollout has failed: every threshold that is given is reached (>=), once `answered_min` devices have answered.
 

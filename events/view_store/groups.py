@@ -9,12 +9,12 @@ from msgspec import UNSET
 
 from events.canonical import digest
 from events.fleet.rows import Standing
+from events.log.fleet_documents import rollouts_of
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.query.condition import parse_condition
 from events.query.parse import parse as parse_query
 from events.rollout import rollout_text
-from events.rollout import state as rollout_state
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument
 from events.rollout.state import State as RolloutState
@@ -248,11 +248,10 @@ class GroupView:
             return self._carried[group]
         document = self.groups.get(group)
         deployments = () if document is None else document.deployments
-        names = [rollout_state.subject_of(carrier_of(group, one.id)) for one in deployments]
-        found = {name: rollout_state.decode(data) for name, data in self._documents(names).items()} if names else {}
+        rollouts = rollouts_of(self._log, (carrier_of(group, deployment.id) for deployment in deployments))
         carried = []
-        for one, name in zip(deployments, names, strict=True):
-            carried.append(Carried(group, one, found.get(name)))
+        for deployment in deployments:
+            carried.append(Carried(group, deployment, rollouts.get(carrier_of(group, deployment.id))))
             carried += filter(None, [carried[-1].back])
         self._carried[group] = carried
         return carried

@@ -18,6 +18,7 @@ from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
 from events.fleet.packed import PAGE_ITEMS
 from events.fleet.rows import NO_ROW, Layer, Row
+from events.log.device_documents import device_in
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE, by_module
@@ -304,8 +305,8 @@ class _Reported(msgspec.Struct, frozen=True):
 
 
 def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) -> bool:
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    return document is not None and not document.retired and scope(_plain(device_id, document))
+    document = device_in(stored)
+    return document is not None and scope(_plain(device_id, document))
 
 
 def modules_of(document: DeviceDocument, sections: dict[str, JsonObject]) -> set[str]:

@@ -1,15 +1,14 @@
 """Twins as people and devices read them: a document of the log, under what deployments desire of its modules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET
 
 from events.canonical import JsonObject
-from events.device import state
-from events.device.identifiers import module_subject
 from events.device.state import DeviceDocument, ModuleDocument, section
 from events.device.twin import DeviceTwin, ModuleTwin, device_desired, device_twin, module_desired
+from events.log.device_documents import module_documents, registered_device
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.manifest.document import DEVICE
@@ -33,7 +32,7 @@ class TwinView:
 
     def device(self, device_id: str) -> DeviceTwin | None:
         """A device's twin (contract/hub.md §1.6); `None` where no such device is registered."""
-        document = self._document(device_id)
+        document = registered_device(self._log, device_id)
         return None if document is None else self.of(device_id, document)
 
     def of(self, device_id: str, document: DeviceDocument) -> DeviceTwin:
@@ -53,22 +52,20 @@ class TwinView:
 
     def module_ids(self, device_id: str) -> Sequence[str]:
         """The modules of a device: the system modules, those of its configuration and those made by hand; sorted."""
-        document = self._document(device_id)
+        document = registered_device(self._log, device_id)
         if document is None:
             return ()
         return tuple(sorted(_modules(document, self._view.effective(device_id))))
 
     def module(self, device_id: str, module_id: str) -> ModuleTwin | None:
         """A module's twin; `None` where the device has no such module."""
-        document = self._document(device_id)
+        document = registered_device(self._log, device_id)
         if document is None:
             return None
         effective = self._view.effective(device_id)
         if module_id not in _modules(document, effective):
             return None
-        subject = module_subject(device_id, module_id)
-        (stored,) = self._log.load([subject])
-        own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
+        (own,) = module_documents(self._log, device_id, document, [module_id])
         if effective is None:
             return built_module((device_id, module_id), document, own, Assigned())
         standings = self._view.standings(effective)
@@ -92,33 +89,23 @@ class TwinView:
         `$device` stands for its own twin; it is left out, as modules are, where neither ever said anything.
         """
         device_id, row = effective.device_id, effective.row
-        document = self._document(device_id)
+        document = registered_device(self._log, device_id)
         if document is None:
             return {}
         names = sorted(modules_of(document, effective.sections) | effective.modules.keys())
-        written = zip(names, self._written(document, device_id, names), strict=True)
+        written = (module or ModuleDocument(0, 0) for module in module_documents(self._log, device_id, document, names))
         told = {
             name: Told(
                 module_desired(section(own.desired), effective.sections.get(name), effective.given.get(name)),
                 row.module_versions.get(name, 1) + own.desired_version - 1,
             )
-            for name, own in written
+            for name, own in zip(names, written, strict=True)
             if name in effective.modules or own.desired_version > 1
         }
         if row.own is not UNSET or document.desired_version > 1:
             version = row.own_part.version + document.desired_version - 1
             told[DEVICE] = Told(device_desired(section(document.desired), effective.own), version)
         return told
-
-    def _written(self, document: DeviceDocument, device_id: str, names: Sequence[str]) -> Iterator[ModuleDocument]:
-        for stored in self._log.load([module_subject(device_id, name) for name in names]) if names else ():
-            own = None if stored.snapshot is None else state.decode_module(stored.snapshot)
-            yield own if own is not None and own.generation == document.generation else ModuleDocument(0, 0)
-
-    def _document(self, device_id: str) -> DeviceDocument | None:
-        (stored,) = self._log.load([device_id])
-        document = None if stored.snapshot is None else state.decode_device(stored.snapshot)
-        return None if document is None or document.retired else document
 
 
 def _modules(document: DeviceDocument, effective: Effective | None) -> set[str]:

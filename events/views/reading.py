@@ -62,6 +62,11 @@ class PassedOver(msgspec.Struct, frozen=True):
     why: Why
     by: str = ""
 
+    @property
+    def text(self) -> str:
+        """Why, and by which deployment."""
+        return f"{self.why.value}: {self.by}" if self.by else self.why.value
+
 
 class StatusSets(msgspec.Struct, frozen=True):
     """The status sets of one deployment in one partition (DESIGN §3), of devices; each count is the size of a set.

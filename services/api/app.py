@@ -21,7 +21,7 @@ from starlette.routing import compile_path
 
 from events import logs
 from events.audit.log_time import ahead_ms
-from events.audit.seals import Seals
+from events.audit.seal_store import Seals
 from events.canonical import JsonObject
 from events.log.checks import why_not_writable
 from events.log.errors import LogError, LogUnavailable
@@ -57,7 +57,6 @@ from services.api.http.errors import (
     ErrorAnswer,
     HubErrorAnswer,
     NotInThePast,
-    PathInvalid,
     answer_of,
     answer_of_status,
     hub_error,
@@ -344,7 +343,7 @@ def _path(request: Request) -> str:
     """The path as routes read it. `request.url` is put together from headers, too, and read by other rules."""
     path: str = request.scope["path"]
     if _UNREADABLE.search(path):
-        raise PathInvalid
+        raise BodyInvalid("a path has no control characters")
     return path
 
 

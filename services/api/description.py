@@ -95,6 +95,8 @@ def _add_types(app: FastAPI, described: JsonObject) -> None:
         response["content"] = {"application/json": {"schema": schema}}
     for component in components.values():
         _describe_as_written(component)
+    # A body and an answer of one name would silently be described as one of them.
+    assert described["components"]["schemas"].keys().isdisjoint(components)
     described["components"]["schemas"].update(components)
 
 

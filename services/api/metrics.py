@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from events.audit.errors import SealUnreadable
 from events.audit.log_time import ahead_ms
-from events.audit.seals import Seals
+from events.audit.seal_store import Seals
 from events.log.checks import why_not_writable
 from events.log.entries import stream_names
 from events.log.errors import LogError
@@ -36,12 +36,15 @@ class Metrics:
         Gauge("twinfold_streams", "Clients that follow /v1/stream.", registry=self._registry).set_function(
             lambda: len(streams)
         )
-        self._registry.register(_Partitions(room))
-        self._registry.register(_Webhooks(room))
-        self._registry.register(_Workers(room))
-        self._registry.register(_Seals(room))
-        self._registry.register(room.conflicts)
-        self._registry.register(room.fetches)
+        for collector in (
+            _Partitions(room),
+            _Webhooks(room),
+            _Workers(room),
+            _Seals(room),
+            room.conflicts,
+            room.fetches,
+        ):
+            self._registry.register(collector)
         self._requests = Counter(
             "twinfold_requests", "Requests answered.", ["method", "status"], registry=self._registry
         )
@@ -57,10 +60,14 @@ class Metrics:
         return generate_latest(self._registry).decode()
 
 
-class _Partitions(Collector):
+class _OfRoom(Collector):
+    """Reads metrics from Redis when they are asked for."""
+
     def __init__(self, room: Room) -> None:
         self._room = room
 
+
+class _Partitions(_OfRoom):
     @override
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("twinfold_redis_up", "Whether Redis answers.")
@@ -97,10 +104,7 @@ class _Partitions(Collector):
             blocked.add_metric([name(number)], float(number in stopped))
 
 
-class _Workers(Collector):
-    def __init__(self, room: Room) -> None:
-        self._room = room
-
+class _Workers(_OfRoom):
     @override
     def collect(self) -> Iterator[Metric]:
         facts = CounterMetricFamily("twinfold_folded_facts", "Facts that workers folded.")
@@ -119,10 +123,7 @@ class _Workers(Collector):
         yield from (facts, lost, commits)
 
 
-class _Seals(Collector):
-    def __init__(self, room: Room) -> None:
-        self._room = room
-
+class _Seals(_OfRoom):
     @override
     def collect(self) -> Iterator[Metric]:
         unsealed = GaugeMetricFamily("twinfold_unsealed_entries", "Facts and outcomes behind the newest seal.")
@@ -150,10 +151,7 @@ class _Seals(Collector):
         yield from (unsealed, age, ahead)
 
 
-class _Webhooks(Collector):
-    def __init__(self, room: Room) -> None:
-        self._room = room
-
+class _Webhooks(_OfRoom):
     @override
     def collect(self) -> Iterator[Metric]:
         deliveries = CounterMetricFamily(

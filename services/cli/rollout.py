@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from msgspec import structs
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from events.camel_case import camel_json
 from events.device.times import time_text
 from events.rich_console import console
+from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Rate, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import say
 from services.cli.client import (
@@ -40,22 +43,16 @@ _SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pend
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
-Phase = Annotated[int | None, typer.Option(min=1, help="Which one, from 1; the next one to decide on if not given.")]
+PhaseNumber = Annotated[
+    int | None, typer.Option(min=1, help="Which one, from 1; the next one to decide on if not given.")
+]
 
 
-class OnFailure(enum.Enum):
+class ActOnFailure(enum.Enum):
     """What happens by itself."""
 
     PAUSE = "pause"
     ROLLBACK = "rollback"
-
-
-class Offline(enum.Enum):
-    """What silent devices count as."""
-
-    WAIT = "wait"
-    EXCLUDE = "exclude"
-    UNKNOWN = "unknown"
 
 
 @app.command()
@@ -83,8 +80,8 @@ def create(
         int | None, typer.Option(min=1, help="… and so many devices. With both flags, both must be reached.")
     ] = None,
     on_failure: Annotated[
-        OnFailure, typer.Option(help="What happens when it has failed, or a phase did not pass within --timeout.")
-    ] = OnFailure.PAUSE,
+        ActOnFailure, typer.Option(help="What happens when it has failed, or a phase did not pass within --timeout.")
+    ] = ActOnFailure.PAUSE,
     rollback_to: Annotated[str, typer.Option(help="The deployment whose content a rollback brings.")] = "",
     restore: Annotated[
         bool, typer.Option("--restore", help="A rollback brings each device what it had and was well with.")
@@ -111,30 +108,27 @@ def create(
     """
     if (file is None) == (not phase):
         raise typer.BadParameter("either --phase or --file says how")
-    gate = {
-        "successPercent": success,
-        "answeredMin": answered,
-        "soakSeconds": _seconds(soak, "--soak"),
-        "phaseTimeoutSeconds": _seconds(timeout, "--timeout"),
-        "deviceTimeoutSeconds": _seconds(device_timeout, "--device-timeout"),
-    }
-    plan: dict[str, Any] = {
-        "phases": [{**_admits(one), "gate": gate, "approval": approve_each} for one in phase or []],
-        "failure": {
-            "percent": fail_percent,
-            "count": fail_count,
-            "then": "pause" if on_failure is OnFailure.PAUSE else "roll back",
-        },
-        "rollbackTo": rollback_to,
-        "restore": restore,
-        "windows": [{"cron": one, "zone": zone, "minutes": window_minutes} for one in window or []],
-        "rate": None if rate is None else {"perMinute": rate},
-        "spread": None if per_tag is None else _spread(per_tag),
-        "offline": offline.value,
-        "offlineSeconds": _seconds(offline_after, "--offline-after"),
-        "approvalByAnother": approve_by_another,
-    }
-    body = plan if file is None else read_json(file)
+    gate = Gate(
+        success_percent=success,
+        answered_min=answered,
+        soak_seconds=_seconds(soak, "--soak"),
+        phase_timeout_seconds=_seconds(timeout, "--timeout"),
+        device_timeout_seconds=_seconds(device_timeout, "--device-timeout"),
+    )
+    then = OnFailure.PAUSE if on_failure is ActOnFailure.PAUSE else OnFailure.ROLL_BACK
+    plan = Plan(
+        tuple(structs.replace(_phase(text), gate=gate, approval=approve_each) for text in phase or ()),
+        Failure(fail_percent, fail_count, then=then),
+        rollback_to=rollback_to,
+        restore=restore,
+        windows=tuple(Window(cron, zone, window_minutes) for cron in window or ()),
+        rate=None if rate is None else Rate(rate),
+        spread=None if per_tag is None else _spread(per_tag),
+        offline=offline,
+        offline_seconds=_seconds(offline_after, "--offline-after"),
+        approval_by_another=approve_by_another,
+    )
+    body = camel_json(plan) if file is None else read_json(file)
     # What a file says is named as it is there.
     api = Api(api_url) if file is None else Api(api_url, named=str)
     answer = write(api, "PUT", _path(name), Look(preview, preview_token), body=body)
@@ -247,7 +241,12 @@ def resume(name: Name, *, preview: Preview = False, preview_token: Token = None,
 
 @app.command()
 def approve(
-    name: Name, *, phase: Phase = None, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+    name: Name,
+    *,
+    phase: PhaseNumber = None,
+    preview: Preview = False,
+    preview_token: Token = None,
+    api_url: ApiUrl = None,
 ) -> None:
     """Let a phase open that waits for an approval.
 
@@ -258,7 +257,12 @@ def approve(
 
 @app.command()
 def skip(
-    name: Name, *, phase: Phase = None, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
+    name: Name,
+    *,
+    phase: PhaseNumber = None,
+    preview: Preview = False,
+    preview_token: Token = None,
+    api_url: ApiUrl = None,
 ) -> None:
     """Pass the open phase without its gate.
 
@@ -331,21 +335,18 @@ def _seconds(text: str, flag: str) -> int:
         raise typer.BadParameter(str(error), param_hint=flag) from error
 
 
-def _admits(text: str) -> dict[str, Any]:
-    number, percent, rest = text.strip().partition("%")
-    try:
-        if not rest:
-            return {"percent": float(number)} if percent else {"count": int(number)}
-    except ValueError:
-        pass
-    raise typer.BadParameter(f"{text!r} is no phase; write 5% or a number of devices", param_hint="--phase")
+def _phase(text: str) -> Phase:
+    phase = read_phase(text)
+    if phase is None:
+        raise typer.BadParameter(f"{text!r} is no phase; write 5% or a number of devices", param_hint="--phase")
+    return phase
 
 
-def _spread(text: str) -> dict[str, Any]:
+def _spread(text: str) -> Spread:
     tag, equals, at_most = text.rpartition("=")
     if not equals or not (at_most.isascii() and at_most.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not a tag and a number, as tags.site=2", param_hint="--per-tag")
-    return {"tag": tag, "atMost": int(at_most)}
+    return Spread(tag, int(at_most))
 
 
 # -- what is shown

@@ -7,8 +7,7 @@ import structlog
 from typing_extensions import override
 
 from events.audit.errors import AuditError
-from events.audit.opening import open_sealer
-from events.audit.sealer import SEALS_MAX
+from events.audit.sealer import SEALS_MAX, open_sealer
 from events.clock import now_ms
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached

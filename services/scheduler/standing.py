@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
-from events.deployment import state as deployment_state
 from events.deployment.facts import NotStarted
 from events.deployment.state import DeploymentDocument
+from events.log.fleet_documents import deployments_of, rollouts_of
 from events.log.keys import FLEET
 from events.log.port import Log
-from events.rollout import state as rollout_state
 from events.rollout.state import ROLLOUT, RolloutDocument
 
 _BATCH = 1000
@@ -49,17 +48,15 @@ class Standing:
         # A deployment's times and its rollout are looked at together; policies and the like have other colons.
         names = {subject.removeprefix(ROLLOUT) for subject in subjects}
         wanted = sorted(name for name in names if ":" not in name)
-        stored = self._log.load(wanted, fleet=True)
-        rollouts = self._log.load([rollout_state.subject_of(name) for name in wanted], fleet=True)
-        for name, one, rollout in zip(wanted, stored, rollouts, strict=True):
+        deployments, rollouts = deployments_of(self._log, wanted), rollouts_of(self._log, wanted)
+        for name in wanted:
             self.timed.pop(name, None)
             self.rollouts.pop(name, None)
             self.strays.pop(name, None)
-            deployment = None if one.snapshot is None else deployment_state.decode(one.snapshot)
+            deployment, document = deployments.get(name), rollouts.get(name)
             if deployment is not None and is_timed(deployment):
                 self.timed[name] = deployment
-            if rollout.snapshot is not None:
-                document = rollout_state.decode(rollout.snapshot)
+            if document is not None:
                 # What was rolled out, however it went, is not opened to everybody at the deployment's time.
                 if document.is_active or not document.is_over or name in self.timed:
                     self.rollouts[name] = document

@@ -43,6 +43,7 @@ def test_any_entry_comes_back_as_it_was(fields: list[dict[bytes, bytes]]) -> Non
     wanted = [entry_bytes("p00", entry) for entry in stored]
     assert [entry_bytes("p00", entry) for entry in rows.entries(0, len(rows))] == wanted
     assert [entry_bytes("p00", entry) for entry in rows.picked(range(len(rows)))] == wanted
+    assert [entry_bytes("p00", entry) for entry in rows.picked([*range(len(rows))] * 65)] == wanted * 65
     for start, stop in itertools.combinations(range(len(stored) + 1), 2):
         assert [entry_bytes("p00", entry) for entry in rows.entries(start, stop)] == wanted[start:stop]
 
@@ -90,6 +91,7 @@ def test_a_segment_of_several_row_groups_reads_whole_and_in_part() -> None:
     rows = open_whole(depot, opened.segment).rows(1)
     expected = [decode_entry("p00", one.position, one.fields) for one in stored[GROUP_ENTRIES + 3 : GROUP_ENTRIES + 9]]
     assert rows.envelopes("p00", 3, 9) == expected
+    assert rows.picked(range(1, GROUP_ENTRIES, 3)) == stored[GROUP_ENTRIES + 1 : 2 * GROUP_ENTRIES : 3]
 
 
 def test_a_file_without_the_column_of_outcomes_reads_as_it_was_written() -> None:

@@ -6,8 +6,7 @@ from typing import Any
 
 from redis import Redis
 
-from events.audit.opening import open_sealer
-from events.audit.sealer import Sealer
+from events.audit.sealer import Sealer, open_sealer
 from events.log.entries import key_of
 from events.settings import Settings, read_settings
 from tests.workers.system import System, join

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from events.audit.log_time import ahead_ms
-from events.audit.opening import open_sealer, public_key, verify_log
-from events.audit.seals import Seals
+from events.audit.seal_store import Seals
+from events.audit.sealer import open_sealer, public_key
+from events.audit.verify import verify_log
 from events.log.lease import Lease, take_for
 from events.notification.deliveries import RETRY_SECONDS_MAX, Progress, is_due
 from services.embedded_redis import EmbeddedRedis

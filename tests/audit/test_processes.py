@@ -9,8 +9,9 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner
 
-from events.audit.opening import public_key, verify_log
-from events.audit.seals import Seals
+from events.audit.seal_store import Seals
+from events.audit.sealer import public_key
+from events.audit.verify import verify_log
 from events.log.entries import stream_names
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.raw import RawStreams

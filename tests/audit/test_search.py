@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroaring import BitMap
 
 from events import Producer
 from events.audit.errors import PlaceInvalid
 from events.audit.search import Found, Order, Search, Searching, place_of, places_of
 from events.envelope import Principal
-from events.fleet.outcome import Outcome
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot
@@ -61,7 +61,7 @@ def _archive(system: System, place: Path) -> None:
         assert mover.trim(stream, before_at=2**53).trimmed or stream == "fleet"
 
 
-def nobody(_device: str, _partition: int, _outcome: Outcome) -> bool:
+def nobody(_device: str, _partition: int, _ordinals: BitMap) -> bool:
     return False
 
 
@@ -69,7 +69,7 @@ def found(system: System, search: Search, order: Order, *, limit: int, scanned_m
     """All pages, one after the other."""
     streams = RawStreams(system.log.client)
     searching = Searching(
-        streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody, moved=lambda *_: frozenset()
+        streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody, device_ids=lambda *_: frozenset()
     )
     rest, every = searching.begin(search), list[Found]()
     while rest:

@@ -12,10 +12,10 @@ from redis import Redis
 from events import canonical
 from events.audit.errors import NothingSealed, SealsLost, SealStands
 from events.audit.fault import Kind
-from events.audit.opening import public_key, verify_log
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, SealKey, Signed, shortened
-from events.audit.seals import SealFiles
-from events.audit.verify import Report, Span
+from events.audit.seal_store import SealFiles
+from events.audit.sealer import public_key
+from events.audit.verify import Report, Span, verify_log
 from events.log.archive.moving import Mover
 from events.log.archive.notes import Made
 from events.log.depot import Depot

@@ -8,8 +8,9 @@ from pathlib import Path
 from redis import Redis
 
 from events import PatchTags, Producer, RegisterDevice
-from events.audit.opening import open_sealer, public_key, verify_log
-from events.audit.seals import SEALS
+from events.audit.seal_store import SEALS
+from events.audit.sealer import open_sealer, public_key
+from events.audit.verify import verify_log
 from events.envelope import Principal
 from events.log.archive.notes import holders_key
 from events.log.entries import stream_names

@@ -18,7 +18,7 @@ from events.device.facts import (
     PropertiesReported,
 )
 from events.envelope import Vector
-from events.explain.device_report import DeviceReport, HubReport, ModuleReport, report_text
+from events.explain.device_report import DeviceReport, HubReport, ModuleStatus, report_text
 from events.fleet.outcome import Outcome
 from events.fleet.rows import NO_ROW, Row
 from events.properties import merge_patch
@@ -425,7 +425,7 @@ ANSWERED = DeviceReport(
     hub=None,
     undelivered=(),
     stale=False,
-    modules={"cam": ModuleReport("running", "running")},
+    modules={"cam": ModuleStatus("running", "running")},
 )
 BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 2025-11-21 14:03:22 UTC: "
 

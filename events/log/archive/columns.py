@@ -102,8 +102,8 @@ class Rows:
 
     def __init__(self, table: Any) -> None:
         """`table` has the columns that are asked for, and one row or more."""
-        table = table.combine_chunks()
-        self._columns = {name: table.column(name).chunk(0) for name in table.column_names}
+        self._table = table.combine_chunks()
+        self._columns = {name: self._table.column(name).chunk(0) for name in self._table.column_names}
 
     def __len__(self) -> int:
         return len(self._columns["position"])
@@ -149,22 +149,25 @@ class Rows:
         versions = [b"%d" % number for number in self._versions[start:stop]]
         ats = [b"%d" % number for number in self.ats[start:stop]]
         rows = zip(types, subjects, versions, ats, authors, causes, self._data(start, stop), strict=True)
-        first = self.first + start
-        entries = [RawEntry(first + number, dict(zip(_KEYS, row, strict=True))) for number, row in enumerate(rows)]
+        positions = self.positions[start:stop]
+        entries = [
+            RawEntry(position, dict(zip(_KEYS, row, strict=True)))
+            for position, row in zip(positions, rows, strict=True)
+        ]
         for entry, recorded in zip(entries, self._recorded[start:stop], strict=False):
             if recorded is not None:
                 entry.fields[RECORDED] = b"%d" % recorded
         if not self.is_plain:
             for number, other in enumerate(self._columns["other"][start:stop].to_pylist()):
                 if other is not None:
-                    entries[number] = RawEntry(first + number, dict(msgspec.msgpack.decode(other)))
+                    entries[number] = RawEntry(positions[number], dict(msgspec.msgpack.decode(other)))
         return entries
 
     def picked(self, numbers: Sequence[int]) -> list[RawEntry]:
         """Some rows as entries, in the order that is asked for."""
         if len(numbers) > _FEW:
-            everything = self.entries(0, len(self))
-            return [everything[number] for number in numbers]
+            # A search for a type finds dozens in each row group: a quarter of the time that decoding all rows takes.
+            return Rows(self._table.take(list(numbers))).entries(0, len(numbers))
         return [self._picked(number) for number in numbers]
 
     def _picked(self, number: int) -> RawEntry:

@@ -40,7 +40,7 @@ from events.view_store.redis import RedisViewStore
 from events.view_store.twins import TwinView
 from events.view_store.work import WorkCounts
 from services.api.context.callers import Author, Caller
-from services.api.context.dry_run import Glance, Looking, Shown
+from services.api.context.dry_run import Glance, Guard, Looking, Shown
 from services.api.context.metric_results import Counting
 from services.api.context.recent_assignments import Recent
 from services.api.context.rollout_state import Judging
@@ -91,7 +91,7 @@ class Room(msgspec.Struct, frozen=True):
             glance, looking = self.glance(author)
             yield looking
             raise Shown(glance.preview(commands))
-        guard = self.looking.guard(author, self.vault.take_out)
+        guard = Guard(self.looking, author, self.vault.take_out)
         if author.key is None or not author.key.is_answered:
             guard.look(commands)
         producer = Producer(
@@ -140,7 +140,7 @@ class Room(msgspec.Struct, frozen=True):
 
     def glance(self, author: Author) -> tuple[Glance, Producer]:
         """A producer that writes nothing, and what tells what it would have done."""
-        glance = self.looking.glance(author)
+        glance = Glance(self.looking, author)
         producer = Producer(
             glance.log,
             by=author.by,

@@ -66,7 +66,11 @@ class Caller(msgspec.Struct, frozen=True):
 
     def sees(self, document: DeploymentDocument, counts: Mapping[str, int]) -> bool:
         """Whether a deployment is theirs, or targets anybody of those counted, whom they reach."""
-        return self.scope is None or document.scope == self.scope.text or counts["target"] > 0
+        return self.owns(document) or counts["target"] > 0
+
+    def owns(self, document: DeploymentDocument) -> bool:
+        """Whether all devices of a deployment are theirs: they see how it is rolled out, too."""
+        return self.scope is None or document.scope == self.scope.text
 
     def may(self, rights: frozenset[Right]) -> bool:
         """Whether all of these rights are theirs."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from events.device.errors import DeviceNotFound
-from events.device.state import DeviceDocument, decode_device
+from events.device.state import DeviceDocument
+from events.log.device_documents import device_in
 from events.log.port import Stored
 from services.api.context.api_context import Room
 
@@ -14,15 +15,14 @@ def device_document(room: Room, device_id: str) -> DeviceDocument:
     Raises:
         DeviceNotFound: it is not registered.
     """
-    (stored,) = room.log.load([device_id])
-    return registered(device_id, stored)
+    return registered(device_id, *room.log.load([device_id]))
 
 
 def device_documents(room: Room, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
     """Those of some devices that are registered, in their order."""
     stored = zip(device_ids, room.log.load(device_ids), strict=True)
-    decoded = ((device_id, decode_device(one.snapshot)) for device_id, one in stored if one.snapshot is not None)
-    return {device_id: document for device_id, document in decoded if not document.retired}
+    documents = ((device_id, device_in(each)) for device_id, each in stored)
+    return {device_id: document for device_id, document in documents if document is not None}
 
 
 def registered(device_id: str, stored: Stored) -> DeviceDocument:
@@ -31,7 +31,7 @@ def registered(device_id: str, stored: Stored) -> DeviceDocument:
     Raises:
         DeviceNotFound: it is not registered, or was retired.
     """
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    if document is None or document.retired:
+    document = device_in(stored)
+    if document is None:
         raise DeviceNotFound(device_id)
     return document

@@ -70,14 +70,6 @@ class Looking:
         self._querying, self._continuations = querying, continuations
         self._token_ms = int(1000 * settings.preview_token_seconds)
 
-    def glance(self, author: Author) -> "Glance":
-        """For a producer that is to write nothing."""
-        return Glance(self, author)
-
-    def guard(self, author: Author, take_out: Callable[[Command], Command]) -> "Guard":
-        """For a producer that is to write what was shown."""
-        return Guard(self, author, take_out)
-
     def preview(
         self,
         author: Author,

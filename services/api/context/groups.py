@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from events.canonical import Json
+from events.update.names import UpdateId
 from events.view_store.groups import DeviceState, GroupView
 from services.api.context.request import room_of
 from services.api.http.errors import BodyInvalid
@@ -16,6 +17,16 @@ def view_of(request: Request) -> GroupView:
     return GroupView(room.log, room.views)
 
 
+def update_in_path(
+    provider: Annotated[str, Path(description="Who made it.", examples=["contoso"])],
+    name: Annotated[str, Path(description="What it is.", examples=["camera"])],
+    version: Annotated[str, Path(description="Two to four numbers.", examples=["1.0"])],
+) -> UpdateId:
+    """The update that a path names."""
+    return UpdateId(provider, name, version)
+
+
+UpdateInPath = Annotated[UpdateId, Depends(update_in_path)]
 View = Annotated[GroupView, Depends(view_of)]
 
 

@@ -28,11 +28,11 @@ from services.api.device_update.lists import (
     class_of_update,
     condition_of,
     device_place,
+    device_update_router,
     devices_listed,
     listed,
     update_info,
 )
-from services.api.device_update.router import device_update_router
 from services.api.http.errors import BodyInvalid
 
 router = device_update_router("/management/groups/{group}")

@@ -20,6 +20,7 @@ from services.api.device_update.lists import (
     compliance_answer,
     condition_of,
     device_place,
+    device_update_router,
     devices_listed,
     listed,
     only_running,
@@ -27,7 +28,6 @@ from services.api.device_update.lists import (
     unless_known,
     update_info,
 )
-from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound, NotOffered
 
 router = device_update_router("/management")

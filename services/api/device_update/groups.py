@@ -19,10 +19,10 @@ from services.api.device_update.lists import (
     class_of_update,
     compliance_answer,
     condition_of,
+    device_update_router,
     listed,
     update_info,
 )
-from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound, NotOffered
 
 router = device_update_router("/management/groups")

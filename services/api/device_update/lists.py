@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
 from events.canonical import Json, JsonObject
 from events.device.times import time_text
@@ -15,8 +15,11 @@ from events.update.state import UpdateDocument
 from events.view_store.groups import DEFAULT_CLASS, Carried, Compliance, GroupView, class_of
 from services.api.context.pages import continuation_at, place_of
 from services.api.context.request import room_of
+from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import JsonAnswer
+from services.api.http.request_costs import CONTENT
+from services.api.http.router import DeclaringRouter
 
 PREFIX = "/deviceUpdate"
 
@@ -27,12 +30,11 @@ CLASSES_FOLLOW = "device classes have no life of their own, they are what update
 _RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
 
-def update_asked(provider: str, name: str, version: str) -> UpdateId:
-    """The update that a path names."""
-    return UpdateId(provider, name, version)
+def device_update_router(below: str = "") -> DeclaringRouter:
+    """A router for paths below those of one instance of the service."""
+    read, write = Access(REGISTRY_READ, at=False), Access(REGISTRY_WRITE, at=False, cost=CONTENT)
+    return DeclaringRouter(read=read, write=write, prefix=below)
 
-
-Asked = Annotated[UpdateId, Depends(update_asked)]
 
 Filter = Annotated[str | None, Query(alias="filter")]
 

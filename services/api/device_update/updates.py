@@ -12,16 +12,16 @@ from events.device.times import time_text
 from events.update.commands import DeleteUpdate
 from events.update.names import UpdateId
 from events.update.state import UpdateDocument
-from services.api.context.groups import View
+from services.api.context.groups import UpdateInPath, View
 from services.api.context.request import author_of, room_of
 from services.api.device_update.filters import read_filter
 from services.api.device_update.import_manifest import FILE, HANDLER, command_of
 from services.api.device_update.lists import (
     PREFIX,
-    Asked,
     Filter,
     IfNoneMatch,
     begun,
+    device_update_router,
     info_of,
     listed,
     only_running,
@@ -29,7 +29,6 @@ from services.api.device_update.lists import (
     unless_known,
     versioned,
 )
-from services.api.device_update.router import device_update_router
 from services.api.http.errors import NotFound
 
 router = device_update_router("/updates")
@@ -85,27 +84,27 @@ def list_versions(request: Request, view: View, provider: str, name: str, filter
 
 
 @router.get(_UPDATE)
-def get_update(view: View, update: Asked, if_none_match: IfNoneMatch = None) -> Response:
+def get_update(view: View, update: UpdateInPath, if_none_match: IfNoneMatch = None) -> Response:
     """One update."""
     return unless_known(_answer(view.update(update)), if_none_match)
 
 
 @router.delete(_UPDATE, status_code=202)
-def delete_update(request: Request, instance: str, update: Asked) -> Response:
+def delete_update(request: Request, instance: str, update: UpdateInPath) -> Response:
     """Delete an update; it is gone when this is answered."""
     room_of(request).do(DeleteUpdate(update), author_of(request))
     return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_DELETE, update)}")
 
 
 @router.get(f"{_UPDATE}/files")
-def list_files(request: Request, view: View, update: Asked) -> JsonObject:
+def list_files(request: Request, view: View, update: UpdateInPath) -> JsonObject:
     """The ids of an update's files: it has one."""
     view.update(update)
     return listed(request, [FILE])
 
 
 @router.get(f"{_UPDATE}/files/{{file}}")
-def get_file(view: View, update: Asked, file: str, if_none_match: IfNoneMatch = None) -> Response:
+def get_file(view: View, update: UpdateInPath, file: str, if_none_match: IfNoneMatch = None) -> Response:
     """What is known of an update's file."""
     document = view.update(update)
     if file != FILE:

@@ -60,7 +60,7 @@ class HubErrorAnswer(AnswerBody):
 
 
 class BodyInvalid(Exception):
-    """A request's body is not JSON, or not of the shape that is asked for."""
+    """A request is not of the shape that its path requires: its body as a rule, or its query, a header or the path itself."""
 
 
 class ContentMissing(Exception):
@@ -68,13 +68,6 @@ class ContentMissing(Exception):
 
     def __init__(self) -> None:
         super().__init__("content is missing; send it with every request, as it stands")
-
-
-class PathInvalid(Exception):
-    """A path that names nothing, and could be read in several ways."""
-
-    def __init__(self) -> None:
-        super().__init__("a path has no control characters")
 
 
 class EtagMissing(Exception):
@@ -123,7 +116,6 @@ class ModulesOutOfReach(Exception):
 
     def __init__(self, device_id: str) -> None:
         super().__init__(f"device {device_id[:140]!r} is not registered, or is disabled")
-        self.device_id = device_id
 
 
 class Throttled(Exception):
@@ -133,7 +125,6 @@ class Throttled(Exception):
         super().__init__(
             f"The request has been throttled. Wait {seconds} seconds and try again. Operation type: {what}"
         )
-        self.what, self.seconds = what, seconds
 
 
 class TooManyAtOnce(Exception):
@@ -144,7 +135,6 @@ class TooManyAtOnce(Exception):
             f"The request has been throttled: of one caller {running_max} requests of this kind run at once and"
             f" {waiting_max} wait. Send the next when one is answered"
         )
-        self.running_max, self.waiting_max = running_max, waiting_max
 
 
 class NotInThePast(Exception):
@@ -165,10 +155,7 @@ class IdempotencyKeyReused(Exception):
 
 
 class NotFound(Exception):
-    """There is nothing of that name."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
+    """There is nothing of that name; the text says of what."""
 
 
 class OutOfDeviceScope(Exception):
@@ -279,7 +266,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         _ARGUMENT,
     ),
     ((audit.SearchInvalid, audit.PlaceInvalid), _ARGUMENT),
-    ((BodyInvalid, PathInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
+    ((BodyInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
     (
         (NotInThePast, history.MomentInvalid, history.MomentAhead, history.MomentTooEarly, history.PastIsFixed),
         _ARGUMENT,

@@ -2,21 +2,8 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-
 Responses = dict[int | str, dict[str, Any]]
 """Entries of a route by status, as FastAPI takes them."""
-
-
-def _named(member: str) -> str:
-    return to_camel(member).replace("X509t", "x509T").replace("x509t", "x509T")
-
-
-class Answered(BaseModel):
-    """An object with these members and no others, named as JSON names things."""
-
-    model_config = ConfigDict(alias_generator=_named, extra="forbid")
 
 
 def header(text: str, *, required: bool = True) -> dict[str, Any]:
@@ -36,14 +23,6 @@ PAGED = {
 def with_headers(headers: dict[str, Any], *, status: int = 200) -> Responses:
     """The entry of an answer with headers of its own."""
     return {status: {"headers": headers}}
-
-
-def answers(
-    model: Any, status: int = 200, *, headers: dict[str, Any] | None = None, **others: str
-) -> dict[int | str, dict[str, Any]]:
-    """The entry of a route: its answer with its own headers, and what else may come, as in `s204="nothing new"`."""
-    responses: dict[int | str, dict[str, Any]] = {status: {"model": model, **({"headers": headers} if headers else {})}}
-    return {**responses, **{int(name[1:]): {"description": text} for name, text in others.items()}}
 
 
 def refusals() -> Responses:

@@ -3,8 +3,8 @@
 from typing import Annotated
 
 from fastapi import Path
-from pydantic.alias_generators import to_camel
 
+from events.camel_case import camel_case
 from events.readiness.catalogue import BY_ID
 from events.rollout.facts import Counts
 from events.views.reading import STATUSES
@@ -49,7 +49,7 @@ ACTS = ("start", "pause", "resume", "approve", "skip", "retry", "abort", "rollba
 ActName = Annotated[
     str, Path(description="what is to happen", examples=["start"], json_schema_extra={"enum": list(ACTS)})
 ]
-TALLIED = tuple(to_camel(name) for name in Counts.__struct_fields__)
+TALLIED = tuple(map(camel_case, Counts.__struct_fields__))
 TalliedName = Annotated[
     str,
     Path(

@@ -1,12 +1,41 @@
 """The bodies of requests to the hub's paths, which let unknown members pass."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from events.device.authentication import MODULE_TYPES
 from services.api.http.body_examples import example
-from services.api.http.enumerations import AuthenticationType, IdentityStatus, ImportMode
+
+IMPORT_MODES = (
+    "create",
+    "update",
+    "updateIfMatchETag",
+    "delete",
+    "deleteIfMatchETag",
+    "updateTwin",
+    "updateTwinIfMatchETag",
+)
+
+
+def _in_any_case(*names: str) -> BeforeValidator:
+    """Reads one of these names in any case as the name; any other value stays, so that its own check can name it.
+
+    Clients for Java and Node write `Enabled` and `Create`.
+    """
+    by_lower_case = {name.lower(): name for name in names}
+
+    def read(given: Any) -> Any:
+        return by_lower_case.get(given.lower(), given) if isinstance(given, str) else given
+
+    return BeforeValidator(read)
+
+
+_STATUSES = ("enabled", "disabled")
+IdentityStatus = Annotated[str, _in_any_case(*_STATUSES), Field(json_schema_extra={"enum": [*_STATUSES]})]
+ImportMode = Annotated[str, _in_any_case(*IMPORT_MODES)]
+AuthenticationType = Annotated[str, _in_any_case(*MODULE_TYPES)]
 
 
 class HubBody(BaseModel):
@@ -51,25 +80,6 @@ class ModuleBody(HubBody):
     authentication: AuthenticationBody | None = None
 
 
-class BulkBody(HubBody):
-    """One line of a bulk change of the registry (contract/hub.md §1.2, ExportImportDevice)."""
-
-    id: str
-    module_id: str | None = None
-    etag: str | None = Field(default=None, alias="eTag")
-    import_mode: ImportMode = "create"
-    status: IdentityStatus = "enabled"
-    status_reason: str | None = None
-    authentication: AuthenticationBody | None = None
-    twin_etag: str | None = Field(default=None, alias="twinETag")
-    tags: dict[str, Any] | None = None
-    properties: "PropertiesBody | None" = None
-    capabilities: CapabilitiesBody | None = None
-    device_scope: str | None = None
-    parent_scopes: list[str] | None = None
-    managed_by: str | None = None
-
-
 class PropertiesBody(HubBody):
     """The part of a twin's properties that a service may write."""
 
@@ -98,3 +108,26 @@ class TwinBody(HubBody):
         if self.properties is not None and self.desired is None and "desired" in self.properties.model_fields_set:
             found.append("desired")
         return tuple(found)
+
+
+BULK_EXAMPLE: dict[str, Any] = {
+    "id": "edge-3",
+    "importMode": "create",
+    "capabilities": {"iotEdge": True},
+    "tags": {"site": "north"},
+}
+
+
+class BulkBody(DeviceBody):
+    """One line of a bulk change of the registry (contract/hub.md §1.2, ExportImportDevice)."""
+
+    model_config = example(BULK_EXAMPLE)
+
+    id: str
+    module_id: str | None = None
+    etag: str | None = Field(default=None, alias="eTag")
+    import_mode: ImportMode = "create"
+    twin_etag: str | None = Field(default=None, alias="twinETag")
+    tags: dict[str, Any] | None = None
+    properties: PropertiesBody | None = None
+    managed_by: str | None = None

@@ -21,6 +21,7 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
+from events.log.device_documents import registered_device
 from services.api.context.api_context import Room
 from services.api.context.devices import device_document, device_documents
 from services.api.context.request import author_of, caller_of, room_of
@@ -30,7 +31,7 @@ from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.openapi import ETAG, with_headers
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import LONG, MANY_DEVICES
-from services.api.hub.bodies import BulkBody, DeviceBody, ModuleBody
+from services.api.hub.bodies import BULK_EXAMPLE, BulkBody, DeviceBody, ModuleBody
 from services.api.hub.keys import (
     IdentityAuthentication,
     authentication_of,
@@ -98,7 +99,7 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
     """
     if caller_of(request).policy is None:
         return
-    document = device_documents(room_of(request), [device_id]).get(device_id)
+    document = registered_device(room_of(request).log, device_id)
     if document is None or not document.enabled:
         raise ModulesOutOfReach(device_id)
 
@@ -109,8 +110,6 @@ router = hub_router()
 BULK_MAX = 100
 
 LISTED_MAX = 1000
-
-_BULK = [{"id": "edge-3", "importMode": "create", "capabilities": {"iotEdge": True}, "tags": {"site": "north"}}]
 
 
 @router.get("/devices")
@@ -153,7 +152,7 @@ def count_connected() -> ServiceStatistics:
 )
 @Access(REGISTRY_WRITE, scope="handler", cost=MANY_DEVICES)
 def change_many(
-    request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[_BULK])]
+    request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[[BULK_EXAMPLE]])]
 ) -> JsonAnswer[BulkResult]:
     """Change up to 100 identities and twins; 400 with the same body where some were refused."""
     errors = in_bulk(room_of(request), body, author_of(request))

@@ -9,6 +9,7 @@ from events.device.commands import (
     DeviceCommand,
     PatchTwin,
     RegisterDevice,
+    ReplaceTwin,
     RetireDevice,
     UpdateDevice,
     UpdateModule,
@@ -16,10 +17,9 @@ from events.device.commands import (
 from events.producer.errors import Together
 from services.api.context.api_context import Room
 from services.api.context.callers import Author
-from services.api.http.enumerations import IMPORT_MODES
 from services.api.http.errors import BodyInvalid, answer_of, text_of
 from services.api.http.json_answer import AnswerBody
-from services.api.hub.bodies import BulkBody, DeviceBody, TwinBody
+from services.api.hub.bodies import IMPORT_MODES, BulkBody, DeviceBody, TwinBody
 from services.api.hub.keys import IdentityChange, authentication_of, without_present_keys
 
 _STATUSES = {"enabled": True, "disabled": False}
@@ -45,9 +45,7 @@ class BulkResult(AnswerBody):
     warnings: list[str]
 
 
-def identity_command(
-    device_id: str, body: DeviceBody | BulkBody, if_match: str | None
-) -> RegisterDevice | UpdateDevice:
+def identity_command(device_id: str, body: DeviceBody, if_match: str | None) -> RegisterDevice | UpdateDevice:
     """The command that registers a device, or with a condition updates it. Keys that are left out are made anew.
 
     Raises:
@@ -66,7 +64,7 @@ def identity_command(
     )
 
 
-def written(section: dict[str, Any] | None) -> dict[str, Any] | None:
+def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:
     """A section without the members that the service adds and clients send back; any other that begins with `$` is refused."""
     return None if section is None else {name: value for name, value in section.items() if name not in _OVERLOOKED}
 
@@ -81,7 +79,12 @@ def patch_of(device_id: str, module_id: str | None, body: TwinBody, if_match: st
         raise BodyInvalid(
             'properties: null would remove what the device reports as well; send {"desired": null} to remove all desired ones'
         )
-    return PatchTwin(device_id, module_id, written(body.tags), written(body.desired), if_match, body.cleared)
+    return PatchTwin(device_id, module_id, _written(body.tags), _written(body.desired), if_match, body.cleared)
+
+
+def replacement_of(device_id: str, module_id: str | None, body: TwinBody, if_match: str | None) -> ReplaceTwin:
+    """The command that makes a twin's tags and desired properties, those written by hand, exactly those of a body."""
+    return ReplaceTwin(device_id, module_id, _written(body.tags) or {}, _written(body.desired) or {}, if_match)
 
 
 def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[BulkError]:
@@ -110,7 +113,7 @@ def _line(body: BulkBody) -> IdentityChange:
         raise BodyInvalid(f"importMode is one of {', '.join(IMPORT_MODES)}, not {mode[:40]!r}")
     desired = None if body.properties is None else body.properties.desired
     if_match = body.twin_etag if mode == "updateTwinIfMatchETag" else None
-    twin = PatchTwin(body.id, body.module_id, written(body.tags), written(desired), if_match)
+    twin = PatchTwin(body.id, body.module_id, _written(body.tags), _written(desired), if_match)
     if mode.startswith("updateTwin"):
         return twin
     identity = _module(body) if body.module_id is not None else _device(body)

@@ -13,7 +13,7 @@ from services.api.http.json_answer import JsonAnswer
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import TWIN
 from services.api.hub.bodies import TwinBody
-from services.api.hub.registry import patch_of, written
+from services.api.hub.registry import patch_of, replacement_of
 from services.api.hub.router import IfMatch, hub_router
 
 router = hub_router(
@@ -43,8 +43,7 @@ async def put_twin(
     request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None
 ) -> JsonAnswer[DeviceTwin]:
     """Make tags and desired properties exactly these."""
-    tags, desired = written(body.tags) or {}, written(body.desired) or {}
-    return await _write_twin(request, ReplaceTwin(device_id, None, tags, desired, if_match))
+    return await _write_twin(request, replacement_of(device_id, None, body, if_match))
 
 
 async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> JsonAnswer[DeviceTwin]:
@@ -69,10 +68,7 @@ def put_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
 ) -> ModuleTwin:
     """Make a module's tags and desired properties, those by hand, exactly these."""
-    get_module_twin(request, device_id, module_id)
-    tags, desired = written(body.tags) or {}, written(body.desired) or {}
-    room_of(request).do(ReplaceTwin(device_id, module_id, tags, desired, if_match), author_of(request))
-    return get_module_twin(request, device_id, module_id)
+    return _write_module_twin(request, device_id, module_id, replacement_of(device_id, module_id, body, if_match))
 
 
 @router.patch("/twins/{device_id}/modules/{module_id}")
@@ -80,6 +76,12 @@ def patch_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
 ) -> ModuleTwin:
     """Merge-patch a module's tags and desired properties."""
+    return _write_module_twin(request, device_id, module_id, patch_of(device_id, module_id, body, if_match))
+
+
+def _write_module_twin(
+    request: Request, device_id: str, module_id: str, command: PatchTwin | ReplaceTwin
+) -> ModuleTwin:
     get_module_twin(request, device_id, module_id)
-    room_of(request).do(patch_of(device_id, module_id, body, if_match), author_of(request))
+    room_of(request).do(command, author_of(request))
     return get_module_twin(request, device_id, module_id)

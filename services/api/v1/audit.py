@@ -153,8 +153,8 @@ def causes(request: Request, stream: StreamName, position: Position) -> CausesAn
     entry = auditing.entry(stream, position)
     return CausesAnswer(
         fact=auditing.line(entry),
-        causes=[_branch(auditing, tree) for tree in causes_of(auditing.searching, auditing.streams, entry)],
-        led_to=[_branch(auditing, tree) for tree in led_to(auditing.searching, auditing.streams, entry)],
+        causes=[_branch(auditing, tree) for tree in causes_of(auditing.searching, entry)],
+        led_to=[_branch(auditing, tree) for tree in led_to(auditing.searching, entry)],
     )
 
 

@@ -17,7 +17,7 @@ class ReportBody(V1Body):
     model_config = example({"patch": {"model": "x-200"}})
 
     patch: dict[str, Any]
-    module_id: str | None = Field(default=None, alias="moduleId")
+    module_id: str | None = None
 
 
 class DecisionBody(V1Body):
@@ -57,7 +57,7 @@ class UpdateBody(V1Body):
     model_config = example({"priority": 20, "targetCondition": "tags.site = 'south'"})
 
     content: dict[str, Any] | None = None
-    target_condition: str | None = Field(default=None, alias="targetCondition")
+    target_condition: str | None = None
     priority: int | None = None
     labels: dict[str, str] | None = None
     metrics: dict[str, str] | None = None
@@ -97,7 +97,7 @@ class CreateBody(V1Body):
     )
 
     content: dict[str, Any]
-    target_condition: str = Field(default="", alias="targetCondition")
+    target_condition: str = ""
     priority: int = 0
     labels: dict[str, str] = Field(default={})
     metrics: dict[str, str] = Field(default={})
@@ -133,7 +133,7 @@ class UpdateImportBody(V1Body):
     content: dict[str, Any]
     compatibility: list[dict[str, str]] = Field(default=[])
     description: str = ""
-    friendly_name: str = Field(default="", alias="friendlyName")
+    friendly_name: str = ""
 
 
 class GroupBody(V1Body):
@@ -154,7 +154,7 @@ class PolicyBody(V1Body):
     update: str | None = None
     percent: float
     count: int = 1
-    answered_min: int = Field(default=0, alias="answeredMin")
+    answered_min: int = 0
 
 
 class DeployBody(V1Body):
@@ -163,8 +163,8 @@ class DeployBody(V1Body):
     model_config = example({"update": "contoso/camera/1.0"})
 
     update: str
-    start_at: int = Field(default=0, alias="startAt")
-    end_at: int = Field(default=0, alias="endAt")
+    start_at: int = 0
+    end_at: int = 0
     policy: PolicyBody | None = None
     plan: PlanBody | None = None
 

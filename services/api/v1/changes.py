@@ -15,12 +15,12 @@ from events.canonical import JsonObject
 from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import DeploymentDocument, decode
 from events.device.errors import DeviceNotFound
-from events.device.state import DeviceDocument, decode_device
 from events.envelope import Envelope
 from events.fleet.deployments import deployment_of
 from events.fleet.outcome import Outcome
-from events.fleet.rows import NO_ROW, Row
+from events.fleet.rows import NO_ROW, Row, Standing
 from events.history.moment import Moment
+from events.log.device_documents import registered_device
 from events.log.errors import UnreadableFact
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET, device_of, name, partition_of
@@ -93,7 +93,7 @@ class DiffSides(AnswerBody):
 class DiffStanding(msgspec.Struct, frozen=True):
     """How devices stood, and what they ran."""
 
-    standing: str
+    standing: Standing
     layers: tuple[str, ...]
 
 
@@ -219,7 +219,7 @@ def of_device(both: Between, device_id: str, *, left_out: Collection[int] = ()) 
 
 
 def _sections(room: Room, device_id: str) -> dict[str, JsonObject]:
-    document = _document(room, device_id)
+    document = registered_device(room.log, device_id)
     if document is None:
         return {}
     found: dict[str, JsonObject] = {
@@ -247,12 +247,6 @@ def _sections(room: Room, device_id: str) -> dict[str, JsonObject]:
             found["configured"] = effective.own
         found |= {f"modules/{module}": section for module, section in effective.modules.items()}
     return found
-
-
-def _document(room: Room, device_id: str) -> DeviceDocument | None:
-    (stored,) = room.log.load([device_id])
-    document = None if stored.snapshot is None else decode_device(stored.snapshot)
-    return None if document is None or document.retired else document
 
 
 def _layers(room: Room, device_id: str) -> set[str]:
@@ -293,7 +287,7 @@ def _outcomes(both: Between, device_id: str, number: int) -> Iterator[DiffFact]:
         after = entries[-1].position
         for entry in entries:
             outcome = msgspec.json.decode(entry.data, type=Outcome)
-            if any(found.ordinal in moved.ordinals() for moved in outcome.moves):
+            if found.ordinal in outcome.ordinals():
                 place = f"{stream}:{entry.position}"
                 yield DiffFact(place, entry.at, "system:project", "Outcome", device_id, entry.cause)
 
@@ -404,7 +398,7 @@ def _taken(numbers: Any, ordinals: Any) -> Any:
 
 
 def _standing(row: Row) -> DiffStanding:
-    return DiffStanding(row.standing.value, tuple(layer.id for layer in row.layers))
+    return DiffStanding(row.standing, tuple(layer.id for layer in row.layers))
 
 
 def _rows(room: Room, number: int) -> _Rows:

@@ -12,7 +12,8 @@ from events.deployment.commands import ChangeAdmission, CreateDeployment, Schedu
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.facts import Admission, Ended, Everyone, Kept, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
-from events.manifest.document import Kind, in_modern_form
+from events.log.fleet_documents import rollouts_of
+from events.manifest.document import KIND_NAMES, KindName, in_modern_form
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.decider import ALLOWED
 from events.rollout.errors import PlanInvalid
@@ -36,7 +37,7 @@ from services.api.http.request_costs import CONTENT, LONG
 from services.api.v1.bodies import ActBody, CreateBody, ScheduleBody, UpdateBody
 from services.api.v1.devices import POSITION_MAX
 from services.api.v1.readiness import ReadinessAnswer, readiness_of
-from services.api.v1.rollouts import RolloutLine, is_theirs, lines_of, rollouts_of
+from services.api.v1.rollouts import RolloutLine, lines_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
@@ -72,7 +73,7 @@ class DeploymentLine(AnswerBody):
     id: str
     priority: int
     layered: bool
-    kind: Annotated[str, one_of(*(kind.name.lower() for kind in Kind))]
+    kind: KindName
     target_condition: str
     scope: str | None
     labels: dict[str, str]
@@ -93,12 +94,12 @@ class DeploymentLine(AnswerBody):
         **members: Any,
     ) -> Self:
         """A deployment for the caller; `members` are those that a subclass adds."""
-        is_seen = rollout is None or is_theirs(request, document)
+        is_seen = rollout is None or caller_of(request).owns(document)
         return cls(
             id=name,
             priority=document.priority,
             layered=document.layered,
-            kind=document.kind.name.lower(),
+            kind=KIND_NAMES[document.kind],
             target_condition=document.target_condition,
             scope=None if document.scope is UNSET else document.scope,
             labels=document.labels,
@@ -164,8 +165,10 @@ def list_deployments(request: Request, label: Annotated[list[str] | None, Query(
     """The deployments that carry all of some labels (`?label=team=x`), with their counts, times and rollouts in short."""
     labels = dict(map(_pair, label or []))
     seen = list(deployments_seen(request, labels))
-    rollouts = rollouts_of(room_of(request), *(name for name, _, _ in seen))
-    return [DeploymentLine.of(request, name, document, counts or {}, rollouts[name]) for name, document, counts in seen]
+    rollouts = rollouts_of(room_of(request).log, (name for name, _, _ in seen))
+    return [
+        DeploymentLine.of(request, name, document, counts or {}, rollouts.get(name)) for name, document, counts in seen
+    ]
 
 
 def _pair(label: str) -> tuple[str, str]:
@@ -179,8 +182,8 @@ def _pair(label: str) -> tuple[str, str]:
 def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
     """A deployment with its times, its rollout and its counts, and who may receive it, in a sentence."""
     document, counts = deployment_seen(request, name)
-    rollout = rollouts_of(room_of(request), name)[name]
-    shown = {} if rollout is None or not is_theirs(request, document) else {name: rollout}
+    rollout = rollouts_of(room_of(request).log, [name]).get(name)
+    shown = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
     return DeploymentAnswer.of(
         request,
         name,
@@ -337,7 +340,7 @@ def start(request: Request, name: HeldId) -> DeploymentAnswer:
     """Start a deployment now that waits for its time or for somebody, or its rollout where it has one."""
     document, _ = deployment_seen(request, name)
     room, author = room_of(request), author_of(request)
-    if rollouts_of(room, name)[name] is not None:
+    if rollouts_of(room.log, [name]):
         room.do(StartRollout(name), author)
     elif isinstance(document.admission, NotStarted):
         # As it was read: what ends or is moved meanwhile is not started over that.
@@ -352,7 +355,7 @@ def cancel(request: Request, name: HeldId, body: ActBody = _SILENTLY) -> Deploym
     """End a deployment, and its rollout with it: from here on it targets nobody."""
     room = room_of(request)
     deployment_seen(request, name)
-    rollout = rollouts_of(room, name)[name]
+    rollout = rollouts_of(room.log, [name]).get(name)
     abort = [] if rollout is None or rollout.is_over else [AbortRollout(name, body.reason)]
     room.do_together(author_of(request), *_record(room, name, rollout), *abort, ChangeAdmission(name, Ended()))
     return deployment(request, name)

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from events.canonical import JsonObject
 from events.device.commands import ReportProperties
 from events.device.errors import DeviceNotFound
+from events.explain.device_report import ModuleStatus
 from events.fleet.rows import Standing
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
@@ -75,13 +76,6 @@ class NotAppliedDeployments(AnswerBody):
 
     device_id: str
     passed_over: list[NotAppliedDeployment]
-
-
-class ModuleStatus(AnswerBody):
-    """What a module should be and what it is; `null` where nobody says."""
-
-    desired: str | None
-    runtime_status: str | None
 
 
 class ModuleStatuses(AnswerBody):

@@ -21,6 +21,7 @@ from events.explain.judged_condition import Judged, PropertyType
 from events.explain.rollout_turn import Turn, turn
 from events.explain.verdict import Contest, Obstacle, Verdict, Weighed
 from events.explain.verdict_text import ExplainContext
+from events.fleet.rows import Standing
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
@@ -37,6 +38,7 @@ from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG
 from services.api.http.similar_names import near
+from services.api.v1.device_assignment import AsOf
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -53,20 +55,13 @@ class ExplainedStop(AnswerBody):
     error: str | None
 
 
-class LogHeads(AnswerBody):
-    """How far the log of the device's partition and that of the fleet are."""
-
-    partition: int
-    fleet: int
-
-
 class ExplainedAsOf(AnswerBody):
     """How far the projections are that the answer is from, and how far the log is."""
 
     stream: str
     partition: int
     fleet: int
-    heads: LogHeads
+    heads: AsOf
     is_behind: bool
     blocked: ExplainedStop | None
 
@@ -74,7 +69,7 @@ class ExplainedAsOf(AnswerBody):
 class ExplainedAssignment(AnswerBody):
     """What the device has, what it had before, and the facts that the change came with; `since` in milliseconds."""
 
-    standing: str
+    standing: Standing
     reason: str | None
     layers: list[str]
     wanted: list[str]
@@ -269,7 +264,7 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
 def _assignment(explanation: Explanation, effective: Effective, audience: Audience) -> ExplainedAssignment:
     row = effective.row
     return ExplainedAssignment(
-        standing=row.standing.value,
+        standing=row.standing,
         reason=row.reason or None,
         layers=[layer.id for layer in row.stack],
         wanted=[layer.id for layer in row.wanted],
@@ -287,8 +282,14 @@ def _as_of(explanation: Explanation, audience: Audience) -> ExplainedAsOf:
         # What stops a partition can be about a device outside of the caller's scope.
         error = None if audience.scope is not None else blocked.error
         stop = ExplainedStop(f"{stream_name(blocked.stream)}:{blocked.position}", blocked.at, error)
-    heads = LogHeads(at.head.partition, at.head.fleet)
-    return ExplainedAsOf(stream_name(at.number), at.vector.partition, at.vector.fleet, heads, at.is_behind, stop)
+    return ExplainedAsOf(
+        stream=stream_name(at.number),
+        partition=at.vector.partition,
+        fleet=at.vector.fleet,
+        heads=AsOf.of(at.head),
+        is_behind=at.is_behind,
+        blocked=stop,
+    )
 
 
 def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> ExplainedDeployment:

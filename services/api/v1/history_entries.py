@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 import msgspec
-from pyroaring import BitMap
 
 from events import canonical
 from events.audit.errors import SearchInvalid
@@ -12,7 +11,6 @@ from events.audit.search import Found, Order, Page, Range, Search, Searching
 from events.canonical import JsonObject
 from events.device.times import time_text
 from events.event_text import event_text
-from events.fleet.outcome import Outcome
 from events.log.codec import decode_entry
 from events.log.entries import number_of, stream_names
 from events.log.errors import UnreadableFact
@@ -59,21 +57,16 @@ class Auditing:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.streams = RawStreams(room.client)
         self.names = stream_names(room.log.partitions)
         self._feed = Feed(room.log, room.views)
-        self._ordinals = Ordinals(room.views, partitions=room.log.partitions)
+        ordinals = Ordinals(room.views, partitions=room.log.partitions)
         self.searching = Searching(
-            self.streams, names=self.names, partitions=room.log.partitions, among=self.is_among, moved=self.moved
+            RawStreams(room.client),
+            names=self.names,
+            partitions=room.log.partitions,
+            among=ordinals.among,
+            device_ids=ordinals.names,
         )
-
-    def is_among(self, device_id: str, partition: int, outcome: Outcome) -> bool:
-        """Whether a device is one of those that an outcome of its partition moved."""
-        return any(self._ordinals.among(device_id, partition, move.ordinals()) for move in outcome.moves)
-
-    def moved(self, partition: int, outcome: Outcome) -> frozenset[str]:
-        """The devices of its partition that an outcome moved."""
-        return self._ordinals.names(partition, BitMap().union(*(move.ordinals() for move in outcome.moves)))
 
     def page(self, search: Search, *, order: Order, limit: int, continuation: str | None) -> tuple[Page, str | None]:
         """A page of a search, and the continuation that leads on.
@@ -111,7 +104,7 @@ class Auditing:
         """
         if stream not in self.names:
             raise NotFound(f"no stream {stream[:40]!r}; there are {self.names[0]}, {self.names[1]} and on")
-        some = self.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
+        some = self.searching.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
         if not some:
             raise NotFound(f"{stream} has no position {position}")
         return Found(stream, some[0])

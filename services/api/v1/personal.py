@@ -2,11 +2,11 @@
 
 from fastapi import Request
 
-from events.device import state
-from events.device.errors import DeviceNotFound
+from events.device.state import section
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from services.api.auth.secret_reads import note_read
+from services.api.context.devices import device_document
 from services.api.context.request import room_of
 from services.api.http.access import ADMIN, Access
 from services.api.http.json_answer import AnswerBody
@@ -29,11 +29,7 @@ class PersonalTags(AnswerBody):
 def personal(request: Request, device_id: DeviceId) -> PersonalTags:
     """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
     room = room_of(request)
-    (stored,) = room.log.load([device_id])
-    document = None if stored.snapshot is None else state.decode_device(stored.snapshot)
-    if document is None or document.retired:
-        raise DeviceNotFound(device_id)
-    references = room.vault.personal.references(state.section(document.tags))
+    references = room.vault.personal.references(section(device_document(room, device_id).tags))
     if references:
         note_read(request, [device_id], what="personal tags")
     answer = PersonalTags(device_id, {}, [])

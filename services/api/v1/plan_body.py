@@ -5,20 +5,15 @@ import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
-from pydantic import BeforeValidator, ConfigDict, Field, GetPydanticSchema, create_model
+from pydantic import BeforeValidator, Field, GetPydanticSchema, create_model
 from pydantic_core import core_schema
 
-from events.camel_case import camel_case, camel_json
-from events.rollout.plan import Phase, Plan
+from events.camel_case import camel_json
+from events.naming import in_body_names
+from events.rollout.plan import Phase, Plan, read_phase
 from events.rollout.times import DurationUnreadable, read_duration
 from services.api.http.body_examples import example
 from services.api.v1.v1_body import V1Body
-
-
-class _PlanPart(V1Body):
-    """A part of a plan."""
-
-    model_config = ConfigDict(alias_generator=camel_case)
 
 
 def _seconds(given: Any) -> Any:
@@ -33,25 +28,23 @@ _SECONDS = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int |
 
 
 def _phase(given: Any) -> Any:
-    """`10%` is a percentage, and `50` a number of devices."""
     if not isinstance(given, str):
         return {"count": given} if isinstance(given, int) else given
-    number, percent, rest = given.strip().partition("%")
-    try:
-        if not rest:
-            return {"percent": float(number)} if percent else {"count": int(number)}
-    except ValueError:
-        pass
-    raise ValueError("a phase is a percentage as 10%, a number of devices as 50, or an object")
+    phase = read_phase(given)
+    if phase is None:
+        raise ValueError("a phase is a percentage as 10%, a number of devices as 50, or an object")
+    return msgspec.to_builtins(phase)
 
 
-def _model_of(struct: type[msgspec.Struct], **options: Any) -> Any:
+def _model_of(struct: type[msgspec.Struct]) -> Any:
     """The model of a part of a plan; what is left out of a body stays unset, and gets the default of the struct."""
     members: dict[str, Any] = {}
     for field in msgspec.structs.fields(struct):
         kind = _SECONDS if field.name.endswith("_seconds") else _type_of(field.type)
         members[field.name] = (kind, ... if field.required else Field(default=camel_json(field.default)))
-    return create_model(f"{struct.__name__}Body", __base__=_PlanPart, __doc__=struct.__doc__, **options, **members)
+    return create_model(
+        f"{struct.__name__}Body", __base__=V1Body, __doc__=in_body_names(struct.__doc__ or ""), **members
+    )
 
 
 def _type_of(kind: Any) -> Any:

@@ -1,21 +1,23 @@
 """`/v1/preview`, and `?preview=true` on every write: what would happen, who would be concerned, and the token to go on with."""
 
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from fastapi import Query, Request
+from msgspec import field
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
 
 from events import canonical
-from events.canonical import JsonObject
+from events.deployment.advice import Advice
 from events.deployment.facts import DeploymentCreated
+from events.log.keys import name as stream_name
 from events.manifest.merge import Conflict, conflicts
-from events.preview.difference import differences
+from events.preview.difference import Difference, differences
 from events.preview.errors import PreviewDiffers
-from events.preview.outcome import OF_DEPLOYMENTS, PLAIN, Change, Members, Outcome, page_of_list, sections_of
+from events.preview.outcome import OF_DEPLOYMENTS, Change, Outcome, page_of_list, sections_of
 from events.producer.errors import Command
 from events.producer.readiness import document_of
 from events.readiness.check import check
@@ -25,15 +27,13 @@ from events.wording import counted
 from services.api.context.api_context import Room
 from services.api.context.callers import Asked, ListPage
 from services.api.context.dry_run import Preview
-from services.api.context.pages import PAGE_MAX
+from services.api.context.pages import PAGE_MAX, DevicePage
 from services.api.context.request import author_of, page_of, room_of
 from services.api.http.access import SERVICE_CONNECT, Access
-from services.api.http.errors import text_of
-from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import answers
+from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.request_costs import LINES
-from services.api.v1 import described, described_preview
-from services.api.v1.facts import FACTS_BODY, commands_of
+from services.api.v1.device_assignment import AsOf
+from services.api.v1.facts import FACTS_BODY, RefusedLine, commands_of, refused_lines
 from services.api.v1.readiness import ReadinessAnswer, waivers_at
 from services.api.v1.router import v1_router
 
@@ -45,19 +45,94 @@ DIFFERENCES_MAX = 200
 _STACKS_MAX = 200
 
 
-@router.post(
-    "/preview",
-    response_model=None,
-    responses=answers(described_preview.Preview | described.DevicePage),
-    openapi_extra=FACTS_BODY,
-)
+class PreviewList(AnswerBody):
+    """How many devices, the first of them, and the name under which `?list=` has them all."""
+
+    name: str = field(name="list")
+    devices: int
+    examples: list[str]
+
+
+class PreviewedDeployment(AnswerBody):
+    """The devices that would get a deployment's part or lose it, and those that it would target or target no more."""
+
+    id: str
+    gained: PreviewList
+    lost: PreviewList
+    targeted: PreviewList
+    untargeted: PreviewList
+
+
+class PreviewedChange(PreviewList):
+    """One configuration in place of another; `module` is `null` for what an edge device runs. Removals come first."""
+
+    module: str | None
+    before: str
+    after: str
+    differences: tuple[Difference, ...]
+    more_differences: int
+
+
+class PreviewedLimit(AnswerBody):
+    """A limit that devices would be over, and therefore keep what they have."""
+
+    reason: str
+    name: str = field(name="list")
+    devices: int
+    examples: list[str]
+
+
+class PreviewedRollout(AnswerBody):
+    """The devices that a rollout would admit first, if all is as it is now."""
+
+    deployment: str
+    says: str
+    admitted: PreviewList
+
+
+class DeploymentReadiness(ReadinessAnswer):
+    """What the rules find in the content of a new deployment."""
+
+    deployment: str
+
+
+class PreviewAnswer(AnswerBody):
+    """What commands would do. `affected` are those who change, and those whom deployments come to target or leave."""
+
+    says: list[str]
+    changes_nothing: bool
+    facts: int
+    affected: PreviewList
+    changed: PreviewList
+    reconfigured: PreviewList
+    unmanaged: PreviewList
+    managed: PreviewList
+    held_back: PreviewList
+    again: PreviewList
+    registered: PreviewList
+    retired: PreviewList
+    deployments: list[PreviewedDeployment]
+    changes: list[PreviewedChange]
+    more_changes: int
+    reasons: list[PreviewedLimit]
+    rollouts: list[PreviewedRollout]
+    conflicts: list[Conflict]
+    readiness: list[DeploymentReadiness]
+    advice: tuple[Advice, ...]
+    refused: list[RefusedLine]
+    as_of: dict[str, AsOf]
+    token: str
+    token_until: str
+
+
+@router.post("/preview", openapi_extra=FACTS_BODY)
 @Access(SERVICE_CONNECT, scope="handler", cost=LINES)  # Each line requires the permission of its command, too.
 async def preview(
     request: Request,
     list_: Annotated[str | None, Query(alias="list", description="One of the answer's lists, page by page.")] = None,
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
-) -> Response:
+) -> JsonAnswer[PreviewAnswer | DevicePage]:
     """What commands would do, given as for `/v1/facts`, at most 1000 of them; nothing is written, not even a secret.
 
     A single command that would be refused is refused here the same way. Every other write takes `?preview=true` and answers
@@ -68,7 +143,7 @@ async def preview(
     return await run_in_threadpool(_preview, request, await commands_of(request))
 
 
-def _preview(request: Request, commands: Sequence[Command]) -> Response:
+def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
     room = room_of(request)
     author = msgspec.structs.replace(author_of(request), asked=Asked(looks=True, token="", page=page_of(request)))
     glance, producer = room.glance(author)
@@ -79,15 +154,15 @@ def _preview(request: Request, commands: Sequence[Command]) -> Response:
     return answer_to(request, glance.preview(commands, report.refused if len(commands) > 1 else None))
 
 
-def answer_to(request: Request, shown: Preview) -> Response:
+def answer_to(request: Request, shown: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
     """A preview as an answer, or the page of its lists that was asked for."""
     room, asked = room_of(request), shown.author.asked
     if asked is not None and asked.page is not None:
         return JsonAnswer(_page(room, shown.outcome, asked.page))
-    return JsonAnswer(_shape(request, room, shown))
+    return JsonAnswer(_answer(request, room, shown))
 
 
-def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
+def _page(room: Room, outcome: Outcome, wanted: ListPage) -> DevicePage:
     digest = outcome.summary().get(wanted.name, (0, ""))[1]
     after = (0, -1)
     if (text := room.continuations.open(wanted.continuation)) is not None:
@@ -105,110 +180,105 @@ def _page(room: Room, outcome: Outcome, wanted: ListPage) -> JsonObject:
     sealed = None
     if place_after is not None:
         sealed = room.continuations.seal(canonical.encode([wanted.name, digest, *place_after]).decode())
-    return {"devices": names, "continuation": sealed}
+    return DevicePage(names, sealed)
 
 
-def _shape(request: Request, room: Room, shown: Preview) -> JsonObject:
-    outcome = shown.outcome
-    changes = [_change(room, outcome, one) for one in outcome.changes[:CHANGES_MAX]]
-    # Elsewhere, how much is written is about devices that whoever is scoped does not reach.
-    theirs = {number for members in outcome.lists.values() for number, some in members.items() if some}
-    body: JsonObject = {
-        "says": says(outcome),
-        "changesNothing": not outcome.count("affected") and not shown.facts.by_stream,
-        "facts": sum(map(len, shown.facts.by_stream.values())),
-        **{name: _list(room, outcome, name) for name in PLAIN},
-        "deployments": _deployments(room, outcome),
-        "changes": changes,
-        "moreChanges": max(0, len(outcome.changes) - CHANGES_MAX),
-        "reasons": [
-            {"reason": reason, **_list(room, outcome, f"heldBack/{place}")}
+def _answer(request: Request, room: Room, shown: Preview) -> PreviewAnswer:
+    outcome, facts = shown.outcome, shown.facts.by_stream
+    listed = functools.partial(_list, room, outcome)
+    # Elsewhere, how much is written is about devices that a scoped caller does not reach.
+    reached = {number for members in outcome.lists.values() for number, ordinals in members.items() if ordinals}
+    return PreviewAnswer(
+        says=says(outcome),
+        changes_nothing=not outcome.count("affected") and not facts,
+        facts=sum(map(len, facts.values())),
+        affected=listed("affected"),
+        changed=listed("changed"),
+        reconfigured=listed("reconfigured"),
+        unmanaged=listed("unmanaged"),
+        managed=listed("managed"),
+        held_back=listed("heldBack"),
+        again=listed("again"),
+        registered=listed("registered"),
+        retired=listed("retired"),
+        deployments=[
+            PreviewedDeployment(name, *(listed(f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS))
+            for name in outcome.deployment_ids
+        ],
+        changes=[_change(change, listed(change.name)) for change in outcome.changes[:CHANGES_MAX]],
+        more_changes=max(0, len(outcome.changes) - CHANGES_MAX),
+        reasons=[
+            PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"heldBack/{place}")))
             for place, reason in enumerate(outcome.held, 1)
         ],
-        "rollouts": [
-            {
-                "deployment": one.deployment,
-                "says": one.says,
-                "admitted": _list(room, outcome, f"rollouts/{one.deployment}/first"),
-            }
-            for one in outcome.rollouts
+        rollouts=[
+            PreviewedRollout(first.deployment, first.says, listed(f"rollouts/{first.deployment}/first"))
+            for first in outcome.rollouts
         ],
-        "conflicts": [msgspec.to_builtins(one) for one in _conflicts(outcome)],
-        "readiness": _readiness(request, shown),
-        "advice": [msgspec.to_builtins(one) for one in shown.advice],
-        "refused": [{"line": one.index + 1, "error": text_of(one.error)} for one in shown.refused],
-        "asOf": {
-            f"p{number:02d}": {"partition": at.partition, "fleet": at.fleet}
-            for number, at in sorted(outcome.vectors.items())
-            if shown.author.scope is None or number in theirs
+        conflicts=_conflicts(outcome),
+        readiness=_readiness(request, shown),
+        advice=shown.advice,
+        refused=refused_lines(shown.refused),
+        as_of={
+            stream_name(number): AsOf.of(vector)
+            for number, vector in sorted(outcome.vectors.items())
+            if shown.author.scope is None or number in reached
         },
-        "token": shown.token,
-        "tokenUntil": dt.datetime.fromtimestamp(shown.until / 1000, dt.UTC).isoformat(timespec="seconds"),
-    }
-    return body
+        token=shown.token,
+        token_until=dt.datetime.fromtimestamp(shown.until / 1000, dt.UTC).isoformat(timespec="seconds"),
+    )
 
 
-def _list(room: Room, outcome: Outcome, name: str) -> JsonObject:
-    return _named(room, outcome, name, outcome.lists.get(name, {}))
-
-
-def _named(room: Room, outcome: Outcome, name: str, members: Members) -> JsonObject:
+def _list(room: Room, outcome: Outcome, name: str) -> PreviewList:
+    members = outcome.lists.get(name, {})
     examples, _ = page_of_list(room.views, outcome, members, limit=EXAMPLES) if members else ([], None)
-    return {"list": name, "devices": sum(map(len, members.values())), "examples": examples}
+    return PreviewList(name, outcome.count(name), examples)
 
 
-def _deployments(room: Room, outcome: Outcome) -> list[JsonObject]:
-    return [
-        {"id": name, **{part: _list(room, outcome, f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS}}
-        for name in outcome.deployment_ids
-    ]
-
-
-def _change(room: Room, outcome: Outcome, change: Change) -> JsonObject:
+def _change(change: Change, devices: PreviewList) -> PreviewedChange:
     found = differences(sections_of(change.before), sections_of(change.after))
-    return {
-        **_list(room, outcome, change.name),
-        "module": change.module or None,
-        "before": change.before.digest,
-        "after": change.after.digest,
-        "differences": [msgspec.to_builtins(one) for one in found[:DIFFERENCES_MAX]],
-        "moreDifferences": max(0, len(found) - DIFFERENCES_MAX),
-    }
+    return PreviewedChange(
+        name=devices.name,
+        devices=devices.devices,
+        examples=devices.examples,
+        module=change.module or None,
+        before=change.before.digest,
+        after=change.after.digest,
+        differences=found[:DIFFERENCES_MAX],
+        more_differences=max(0, len(found) - DIFFERENCES_MAX),
+    )
 
 
 def _conflicts(outcome: Outcome) -> list[Conflict]:
     """On which properties the layers disagree of those who come to other ones; each once."""
-    found: dict[Conflict, None] = {}
-    for stack in outcome.stacks[:_STACKS_MAX]:
-        contents = [(name, outcome.deployments[name].content) for name in stack if name in outcome.deployments]
-        found |= dict.fromkeys(conflicts(contents))
-    return list(found)
+    stacks = (
+        [(name, outcome.deployments[name].content) for name in stack if name in outcome.deployments]
+        for stack in outcome.stacks[:_STACKS_MAX]
+    )
+    return list(dict.fromkeys(conflict for contents in stacks for conflict in conflicts(contents)))
 
 
-def _readiness(request: Request, shown: Preview) -> list[JsonObject]:
+def _readiness(request: Request, shown: Preview) -> list[DeploymentReadiness]:
     """What the rules find in the content of each new deployment."""
     room = room_of(request)
     waivers = waivers_at(room)
     found = []
-    for one in shown.facts.fleet:
-        if isinstance(one.fact, DeploymentCreated):
-            document = document_of(one.subject, one.fact.content, one.fact.labels, one.fact.priority)
-            report = check(Subject((document,)), room.profile, now=waivers.now, waivers=waivers.all)
-            found.append(
-                {"deployment": one.subject, **msgspec.to_builtins(ReadinessAnswer.of(request, report, waivers))}
+    for envelope in shown.facts.fleet:
+        if isinstance(envelope.fact, DeploymentCreated):
+            document = document_of(
+                envelope.subject, envelope.fact.content, envelope.fact.labels, envelope.fact.priority
             )
+            report = check(Subject((document,)), room.profile, now=waivers.now, waivers=waivers.all)
+            found.append(DeploymentReadiness.of(request, report, waivers, deployment=envelope.subject))
     return found
 
 
 def says(outcome: Outcome) -> list[str]:
     """The most important things first, in sentences."""
-    said = []
-    for name, text in _SENTENCES.items():
-        if count := outcome.count(name):
-            said.append(f"{counted(count, 'device')} {text}")
-    if not outcome.count("changed"):
-        said.append("no device changes")
-    return said
+    sentences = [
+        f"{counted(count, 'device')} {text}" for name, text in _SENTENCES.items() if (count := outcome.count(name))
+    ]
+    return sentences if outcome.count("changed") else [*sentences, "no device changes"]
 
 
 _SENTENCES = {

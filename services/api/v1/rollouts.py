@@ -9,7 +9,7 @@ from fastapi import Body, Depends, Query, Request
 from events.camel_case import camel_json, camel_schema, snake_case
 from events.deployment.state import DeploymentDocument
 from events.explain.deployment_history import RolloutAct, evidence_of
-from events.log.fleet_documents import deployments
+from events.log.fleet_documents import deployments, rollouts_of
 from events.log.keys import FLEET
 from events.rollout import rollout_text
 from events.rollout.commands import (
@@ -31,7 +31,7 @@ from events.rollout.plan_text import PlanText, plan_text
 from events.rollout.planner import Judgement
 from events.rollout.rollout_text import progress
 from events.rollout.sets import FleetSet
-from events.rollout.state import RolloutDocument, State, decode, subject_of
+from events.rollout.state import RolloutDocument, State
 from events.rollout.tally import as_sets, recorded_counts
 from services.api.context.api_context import Room
 from services.api.context.deployments import deployment_of, deployment_seen
@@ -135,12 +135,8 @@ def list_rollouts(request: Request) -> list[RolloutLine]:
     """All rollouts, each with its phase, its counts, and the sentence that says what it waits for."""
     room = room_of(request)
     documents = dict(deployments(room.log))
-    found = {
-        name: one
-        for name, one in rollouts_of(room, *documents).items()
-        if one is not None and is_theirs(request, documents[name])
-    }
-    return lines_of(room, found, documents)
+    owned = [name for name, document in documents.items() if caller_of(request).owns(document)]
+    return lines_of(room, rollouts_of(room.log, owned), documents)
 
 
 @router.put("/deployments/{name}/rollout")
@@ -251,12 +247,6 @@ def _next_approval(document: RolloutDocument) -> int:
     return next(wanting, min(document.phase + 1, len(document.plan.phases) - 1))
 
 
-def is_theirs(request: Request, document: DeploymentDocument) -> bool:
-    """Whether the caller may see how a deployment is rolled out: whoever is scoped, where all its devices are theirs."""
-    scope = caller_of(request).scope
-    return scope is None or document.scope == scope.text
-
-
 def rollout_seen(request: Request, name: str) -> RolloutDocument:
     """A rollout as it stands.
 
@@ -265,13 +255,13 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
     """
     room = room_of(request)
     document = deployment_of(room, name)
-    found = rollouts_of(room, name)[name]
-    if not is_theirs(request, document):
+    rollout = rollouts_of(room.log, [name]).get(name)
+    if not caller_of(request).owns(document):
         deployment_seen(request, name)
         raise RolloutNotFound(name)
-    if found is None:
+    if rollout is None:
         raise RolloutNotFound(name)
-    return found
+    return rollout
 
 
 def judged_rollout(room: Room, name: str, document: RolloutDocument) -> Judgement:
@@ -321,11 +311,3 @@ def _admits(phase: Phase) -> str:
     if phase.percent is not None:
         return f"{phase.percent:g}%"
     return str(phase.count) if phase.count is not None else phase.condition or ""
-
-
-def rollouts_of(room: Room, *names: str) -> dict[str, RolloutDocument | None]:
-    """The rollouts of some deployments as they stand in the log."""
-    stored = room.log.load([subject_of(name) for name in names], fleet=True) if names else []
-    return {
-        name: None if one.snapshot is None else decode(one.snapshot) for name, one in zip(names, stored, strict=True)
-    }

@@ -23,14 +23,14 @@ from events.update.names import UpdateId, read_update
 from events.update.state import GroupDocument, UpdateDocument, condition_of_group
 from events.view_store.groups import Carried, DeviceState, GroupView, is_among
 from services.api.context.api_context import Room
-from services.api.context.groups import View, state_of, view_of
+from services.api.context.groups import UpdateInPath, View, state_of, view_of
 from services.api.context.pages import PageQuery, continuation_at
 from services.api.context.request import author_of, room_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import AnswerBody, one_of
 from services.api.http.request_costs import CONTENT
-from services.api.v1.bodies import CancelBody, DeployBody, GroupBody, UpdateImportBody
+from services.api.v1.bodies import CancelBody, DeployBody, GroupBody, PolicyBody, UpdateImportBody
 from services.api.v1.rollout_devices import failure_of
 from services.api.v1.router import v1_router
 
@@ -40,9 +40,6 @@ _UPDATE = "/updates/{provider}/{name}/{version}"
 _GROUP = "/groups/{group}"
 _DEPLOYMENT = f"{_GROUP}/deployments/{{deployment}}"
 
-Provider = Annotated[str, Path(description="Who made it.", examples=["contoso"])]
-UpdateName = Annotated[str, Path(description="What it is.", examples=["camera"])]
-Version = Annotated[str, Path(description="Two to four numbers.", examples=["1.0"])]
 GroupId = Annotated[str, Path(description="The value of the tag ADUGroup, or any name.", examples=["north"])]
 Deployment = Annotated[str, Path(description="Of your choice, once for each group.", examples=["1"])]
 
@@ -194,29 +191,25 @@ def list_updates(view: View) -> list[UpdateAnswer]:
 
 
 @router.get(_UPDATE)
-def show_update(view: View, provider: Provider, name: UpdateName, version: Version) -> UpdateWithContent:
+def show_update(view: View, update: UpdateInPath) -> UpdateWithContent:
     """An update with its content."""
-    document = view.update(UpdateId(provider, name, version))
+    document = view.update(update)
     return UpdateWithContent.of(document, content=document.content)
 
 
 @router.put(_UPDATE)
-def import_update(
-    request: Request, provider: Provider, name: UpdateName, version: Version, body: UpdateImportBody
-) -> UpdateAnswer:
+def import_update(request: Request, update: UpdateInPath, body: UpdateImportBody) -> UpdateAnswer:
     """Import an update: a manifest or a layer, which never changes."""
-    update = UpdateId(provider, name, version)
     compatibility = tuple(body.compatibility)
-    room_of(request).do(
-        ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name), author_of(request)
-    )
+    command = ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name)
+    room_of(request).do(command, author_of(request))
     return UpdateAnswer.of(view_of(request).update(update))
 
 
 @router.delete(_UPDATE, status_code=204)
-def delete_update(request: Request, provider: Provider, name: UpdateName, version: Version) -> None:
+def delete_update(request: Request, update: UpdateInPath) -> None:
     """Delete an update that no active deployment uses."""
-    room_of(request).do(DeleteUpdate(UpdateId(provider, name, version)), author_of(request))
+    room_of(request).do(DeleteUpdate(update), author_of(request))
 
 
 # -- groups
@@ -268,17 +261,12 @@ def deploy(
     request: Request, view: View, group: GroupId, deployment: Deployment, body: DeployBody
 ) -> GroupDeploymentAnswer:
     """Bring an update to a group, at once or later, all at once or in phases; what the group got until now is superseded."""
-    policy = body.policy
     command = DeployUpdate(
         group,
         deployment,
-        _asked(body.update),
+        _update_id(body.update),
         body.start_at if body.start_at > room_of(request).clock() else 0,
-        None
-        if policy is None
-        else RollbackPolicy(
-            None if policy.update is None else _asked(policy.update), policy.percent, policy.count, policy.answered_min
-        ),
+        None if body.policy is None else _policy(body.policy),
         body.plan,
         view.keepers(group),
         body.end_at,
@@ -345,11 +333,16 @@ def _commanded(view: GroupView, group: str, deployment: str) -> str:
     return next((one.commanded for one in view.carried(group) if one.deployment.id == deployment), deployment)
 
 
-def _asked(text: str) -> UpdateId:
-    found = read_update(text)
-    if found is None:
+def _update_id(text: str) -> UpdateId:
+    update = read_update(text)
+    if update is None:
         raise BodyInvalid(f"an update is named as provider/name/version, not {text[:200]!r}")
-    return found
+    return update
+
+
+def _policy(body: PolicyBody) -> RollbackPolicy:
+    update = None if body.update is None else _update_id(body.update)
+    return RollbackPolicy(update, body.percent, body.count, body.answered_min)
 
 
 def _deployment(carried: Carried, view: GroupView) -> GroupDeploymentAnswer:
@@ -398,9 +391,6 @@ def _reason(room: Room, carried: Carried, device_id: str, state: DeviceState) ->
         case DeviceState.FAILED:
             return failure_of(room, device_id)
         case DeviceState.NOT_STARTED | DeviceState.CANCELED:
-            why = (one for one in room.view.passed_over(device_id) if one.deployment_id == carried.carrier)
-            waits = (
-                "the deployment has not started" if carried.is_active else f"the deployment is {carried.state.lower()}"
-            )
-            found = next(why, None)
-            return waits if found is None else f"{found.why.value}{f': {found.by}' if found.by else ''}"
+            state_text = "has not started" if carried.is_active else f"is {carried.state.lower()}"
+            reasons = (line.text for line in room.view.passed_over(device_id) if line.deployment_id == carried.carrier)
+            return next(reasons, f"the deployment {state_text}")

@@ -5,13 +5,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
+from events.camel_case import camel_case
 from services.api.http.unknown_members import messages_of
 
 
 class V1Body(BaseModel):
     """A body under `/v1`, or a part of one. A member that is not known is refused: a limit with a slip in its name would be none."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, strict=True)
+    model_config = ConfigDict(alias_generator=camel_case, extra="forbid", populate_by_name=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod

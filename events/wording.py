@@ -9,6 +9,11 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def iso_text(at: int) -> str:
+    """Milliseconds as `2026-11-21T14:03:22Z`."""
+    return dt.datetime.fromtimestamp(at / 1000, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 # An explanation of one device names thousands of events, of which many came in one second.
 @lru_cache(10_000)
 def utc_text(at: int) -> str:

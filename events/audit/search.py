@@ -157,7 +157,7 @@ class Searching:
         while low < high:
             middle = (low + high + 1) // 2
             (entry,) = self.streams.read(stream, after=middle - 1, limit=1)
-            if _at(entry) < at:
+            if entry.at < at:
                 low = middle
             else:
                 high = middle - 1
@@ -172,7 +172,7 @@ class Searching:
             at = 0
             for entry in self._entries(stream, matches, after=after, upto=upto):
                 if matches.exactly(stream, entry):
-                    at = _at(entry)
+                    at = entry.at
                     yield _Step(at, number, stream, entry.position, 0, entry)
             yield _Step(self._time(stream, upto), number, stream, upto, upto - after, None)
             after, block = upto, min(_BLOCK_MAX, 2 * block)
@@ -183,7 +183,7 @@ class Searching:
             after = max(left.after, upto - block)
             for entry in reversed(list(self._entries(stream, matches, after=after, upto=upto))):
                 if matches.exactly(stream, entry):
-                    yield _Step(_at(entry), number, stream, entry.position - 1, 0, entry)
+                    yield _Step(entry.at, number, stream, entry.position - 1, 0, entry)
             yield _Step(self._time(stream, after + 1), number, stream, after, upto - after, None)
             upto, block = after, min(_BLOCK_MAX, 2 * block)
 
@@ -194,7 +194,7 @@ class Searching:
 
     def _time(self, stream: str, position: int) -> int:
         (entry,) = self.streams.read(stream, after=position - 1, limit=1)
-        return _at(entry)
+        return entry.at
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -246,7 +246,7 @@ class _Matches:
                 return False
         if search.cause and not self._is_because(fields.get(b"cause", b"").decode(errors="replace")):
             return False
-        at = _at(entry)
+        at = entry.at
         if (search.since is not None and at < search.since) or (search.until is not None and at > search.until):
             return False
         if kind == _OUTCOME:
@@ -353,8 +353,3 @@ def deployments_of(outcome: Outcome) -> frozenset[str]:
     return frozenset(
         layer.id for move in outcome.moves for row in (move.before, move.after) for layer in (*row.layers, *row.wanted)
     )
-
-
-def _at(entry: RawEntry) -> int:
-    at = entry.fields.get(b"at", b"")
-    return int(at) if at.isdigit() else 0

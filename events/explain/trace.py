@@ -12,7 +12,7 @@ from events.explain.last_change import LastChanges, Property
 from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing, UnreadableFact
 from events.log.port import Fact
 from events.log.raw import RawStreams
-from events.log.subjects import facts_of
+from events.log.scan import facts_of
 
 
 class Traced(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from events.log.keys import device_of
 from events.log.port import Fact, Log
 from events.log.raw import RawStreams
 from events.log.reader import Reader
-from events.log.subjects import facts_of
+from events.log.scan import facts_of
 
 _BATCH_FACTS = 4096
 _ANY_FLEET = 2**53

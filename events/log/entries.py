@@ -19,6 +19,12 @@ class RawEntry(msgspec.Struct, frozen=True):
     position: int
     fields: dict[bytes, bytes]
 
+    @property
+    def at(self) -> int:
+        """Its time in milliseconds; 0 where it has none that can be read."""
+        at = self.fields.get(b"at", b"")
+        return int(at) if at.isdigit() else 0
+
 
 _SIZES = tuple(size.to_bytes(4, "big") for size in range(1024))
 

@@ -9,9 +9,8 @@ from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.facts import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Conflicted, Fact, Head, Proposed, Stored, Written
+from events.log.port import AT_APPEND, Chunk, Conflicted, Fact, Head, Proposed, Stored, Written, stream_of
 from events.log.splitting import Piece, split
-from events.log.streams import stream_of
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 

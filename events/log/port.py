@@ -10,6 +10,7 @@ from events.deployment.facts import DeploymentFact
 from events.device.facts import DeviceFact
 from events.envelope import Envelope, Principal
 from events.log.facts import LogFact
+from events.log.keys import FLEET, device_of, partition_of
 from events.readiness.facts import WaiverFact
 from events.rollout.facts import RolloutFact
 from events.update.facts import GroupFact, UpdateFact
@@ -18,6 +19,12 @@ from events.webhook.facts import WebhookFact
 Fact = (
     DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WaiverFact | WebhookFact | LogFact
 )
+
+
+def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:
+    """The fleet's stream for all that is not of a device, else the partition of the subject's device."""
+    return partition_of(device_of(subject), partitions) if isinstance(fact, DeviceFact) else FLEET
+
 
 CHUNK_FACTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20

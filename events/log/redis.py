@@ -16,9 +16,8 @@ from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Fact, Head, Proposed, Stored, Written
+from events.log.port import Chunk, Conflicted, Fact, Head, Proposed, Stored, Written, stream_of
 from events.log.splitting import Piece, split
-from events.log.streams import stream_of
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000

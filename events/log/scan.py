@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 
+from events.envelope import Envelope
 from events.log.archive.manifest import Segment
 from events.log.archive.segment import Opened
+from events.log.codec import decode_entry
 from events.log.entries import RawEntry
 from events.log.errors import DepotUnavailable, SegmentDamaged, SegmentMissing
-from events.log.keys import device_of
+from events.log.keys import FLEET, device_of, name, partition_of
+from events.log.port import Fact
 from events.log.raw import RawStreams
 
 
@@ -80,6 +83,29 @@ def scan(
             yield entry
 
 
+def facts_of(
+    streams: RawStreams,
+    subjects: Sequence[str],
+    *,
+    partitions: int,
+    fleet: bool = False,
+    after: int = 0,
+    upto: int | None = None,
+) -> Iterator[Envelope[Fact]]:
+    """The facts of some subjects that share a stream, in their order, from position after + 1 to `upto`.
+
+    `fleet` says that they are subjects of the fleet's stream; otherwise they are devices of one partition and their modules.
+
+    Raises:
+        LogLostItsTail, LogUnavailable, UnreadableFact: as `Log.read`; facts of others are not decoded.
+        SegmentMissing, SegmentDamaged, DepotUnavailable: the archive does not have what was archived.
+    """
+    wanted = Wanted(subjects=frozenset(subjects))
+    stream = name(FLEET if fleet else partition_of(device_of(subjects[0]), partitions))
+    for entry in scan(streams, stream, wanted, after=after, upto=upto):
+        yield decode_entry(stream, entry.position, entry.fields)
+
+
 def _in_segment(streams: RawStreams, segment: Segment, wanted: Wanted, after: int, upto: int) -> Sequence[RawEntry]:
     if wanted.since is not None and segment.last_at < wanted.since:
         return ()
@@ -101,8 +127,8 @@ def _matching(parquet: Any, segment: Segment, wanted: Wanted) -> list[int]:
     names = [*columns, *({"subject"} - columns.keys() if wanted.devices is not None else ()), "other"]
     table = parquet.read(columns=names, use_threads=False)
     keep = np.ones(segment.count, dtype=bool)
-    for name, values in columns.items():
-        keep &= _rows_where(table.column(name), partial(pc.is_in, value_set=pa.array(sorted(values), pa.string())))
+    for column, values in columns.items():
+        keep &= _rows_where(table.column(column), partial(pc.is_in, value_set=pa.array(sorted(values), pa.string())))
     if wanted.devices is not None:
         devices = pa.array(sorted(wanted.devices), pa.string())
         # A device id holds no slash; what comes behind the first one is the module's.

@@ -63,8 +63,16 @@ def row_test(where: Expression | None) -> Test:
     """Whether `holds(where, row) is True`, with the condition compiled beforehand: what is asked of every row of a scan."""
     if where is None:
         return lambda _row: True
-    value_of = compiled(where)
-    return lambda row: value_of(row) is True
+    # Only true counts here, so that an AND may stop at a term that is unknown.
+    parts = tuple(map(compiled, where.terms if isinstance(where, And) else (where,)))
+
+    def test(row: Row) -> bool:
+        for value_of in parts:  # noqa: SIM110 - all() costs a frame per row
+            if value_of(row) is not True:
+                return False
+        return True
+
+    return test
 
 
 def compiled(expression: Expression) -> ValueOf:

@@ -1,7 +1,6 @@
 """A backtest from beginning to end: what really happened, then the same devices under what is other, then what differs."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 
 import msgspec
 from pyroaring import BitMap
@@ -10,6 +9,7 @@ from events.camel_case import camel_json
 from events.canonical import JsonObject
 from events.log.port import Log
 from events.view_store.port import ViewStore
+from events.wording import iso_text
 from services.backtest.answering import really
 from services.backtest.changes import Changes, check_names
 from services.backtest.course import Act, Course, size_of, without
@@ -68,7 +68,7 @@ class Backtest(msgspec.Struct, frozen=True):
             lines.append("no deployment would have fared otherwise")
         lines.append(
             f"{len(self.assigned_otherwise):,} of {self.devices:,} devices would have another configuration"
-            f" at {_moment(self.until)}"
+            f" at {iso_text(self.until)}"
         )
         if self.unknown:
             lines.append(
@@ -186,7 +186,7 @@ def _lines_of(one: Of) -> list[str]:
     for when, acts in (("really ", one.really), ("instead", one.instead)):
         told = [act for act in acts if act.act.startswith((*_ACTS_TOLD, "PhaseOpened", "PhasePassed"))]
         lines += [
-            f"  {when} {_moment(act.at)} {act.act}: {act.had:,} devices had it, {act.failed:,} had failed"
+            f"  {when} {iso_text(act.at)} {act.act}: {act.had:,} devices had it, {act.failed:,} had failed"
             + (f" ({act.reason})" if act.reason else "")
             for act in told
         ]
@@ -199,7 +199,3 @@ def _lines_of(one: Of) -> list[str]:
         f" {len(one.failures_spared):,} that really failed never get it"
     )
     return lines
-
-
-def _moment(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -28,7 +27,7 @@ from events.notification.archiving import open_mover
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, say
-from events.wording import counted
+from events.wording import counted, iso_text
 from services.cli.client import AsJson, show_json
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
@@ -194,7 +193,7 @@ def list_(
         for one in known.segments:
             in_redis = "no" if one.last <= known.trimmed else "yes"
             size = f"{one.bytes / 1e6:.2f}"
-            table.add_row(one.name, str(one.count), _time(one.first_at), _time(one.last_at), size, in_redis)
+            table.add_row(one.name, str(one.count), iso_text(one.first_at), iso_text(one.last_at), size, in_redis)
     console().print(table)
 
 
@@ -321,7 +320,3 @@ def _bar(total: int, *, quiet: bool) -> Iterator[Any]:
             progress.update(task, description=stream, rate=f"{rate:,.0f}/s")
 
         yield advance
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

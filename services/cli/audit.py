@@ -22,7 +22,7 @@ from events.rich_console import console
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
 from events.terminal import complain, complain_of, say
-from events.wording import counted
+from events.wording import counted, iso_text
 from services.cli import audit_search
 from services.cli.client import AsJson, show_json
 from services.cli.flags import DataDir, RedisUrl
@@ -87,7 +87,7 @@ def verify(
     if report.is_fine and not report.in_span:
         newest, sealed_at = report.last[0], report.sealed_at
         asked = " ".join(f"{word} {bound}" for word, bound in (("from", since), ("to", until)) if bound)
-        complain(f"twinfold: nothing is sealed {asked}: the newest is seal {newest} of {_time(sealed_at)}")
+        complain(f"twinfold: nothing is sealed {asked}: the newest is seal {newest} of {iso_text(sealed_at)}")
         raise typer.Exit(CANNOT)
     if json:
         show_json(_as_json(report, seconds))
@@ -107,7 +107,7 @@ def _say(report: Report, seconds: float) -> None:
     say(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
-    newest = f"{number} of {_time(report.sealed_at)}, {digest}" if number else "none that a key given here signed"
+    newest = f"{number} of {iso_text(report.sealed_at)}, {digest}" if number else "none that a key given here signed"
     say(f"newest seal: {newest}")
     say("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
 
@@ -183,7 +183,3 @@ def milliseconds(text: str) -> int:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01 or 2026-05-01T12:30Z") from None
     return int((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
-
-
-def _time(at: int) -> str:
-    return dt.datetime.fromtimestamp(at / 1000, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,8 +1,7 @@
 """`twinfold blocked`: partitions that stopped at a fact, what stands there, and the decision to go on."""
 
 import time
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -18,7 +17,7 @@ from events.settings import Settings
 from events.terminal import say
 from events.view_store.redis import RedisViewStore
 from events.view_store.stopped import Details, Stop, details, stops
-from events.wording import counted
+from events.wording import counted, iso_text
 from services.cli.client import AsJson, show_json
 from services.cli.exits import StillBlocked
 from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
@@ -75,7 +74,7 @@ def blocked(
         hint = "" if one.decidable else " (restore the missing facts; it goes on by itself)"
         for partition, waiting in sorted(one.waiting.items()):
             behind = f", {counted(waiting, 'fact')} wait{'s' if waiting == 1 else ''}"
-            say(f"{partition} stopped at {one.place} since {_time(one.since)}{behind}: {one.error}{hint}")
+            say(f"{partition} stopped at {one.place} since {iso_text(one.since)}{behind}: {one.error}{hint}")
     if not found:
         say("no partition is stopped")
 
@@ -200,7 +199,7 @@ def _lines(found: Details) -> list[str]:
     stop, entry = found.stop, found.entry
     partitions = ", ".join(sorted(stop.waiting))
     lines = [
-        f"{stop.place} stops {partitions} since {_time(stop.since)}",
+        f"{stop.place} stops {partitions} since {iso_text(stop.since)}",
         f"error     {stop.error}",
     ]
     if entry is None:
@@ -209,7 +208,7 @@ def _lines(found: Details) -> list[str]:
         data = entry.data if isinstance(entry.data, str) else msgspec.json.encode(entry.data).decode()
         lines += [
             f"entry     {entry.type} of {entry.subject}, version {entry.version}",
-            f"written   {_time(entry.at)} by {entry.by}" + (f" because of {entry.cause}" if entry.cause else ""),
+            f"written   {iso_text(entry.at)} by {entry.by}" + (f" because of {entry.cause}" if entry.cause else ""),
             f"data      {data}",
         ]
     lines.append(
@@ -227,7 +226,3 @@ def _lines(found: Details) -> list[str]:
         lines.append(f"you can   {choice.what}" + (f" ({flag})" if flag else ""))
         lines.append(f"          {choice.follows}")
     return lines
-
-
-def _time(at: Any) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,17 +1,13 @@
 """`twinfold rebuild`: the views folded anew beside the live ones, and put in their place in one step."""
 
-import os
-import sys
 from typing import Annotated
 
-import msgspec
 import typer
 
 from events.log.keys import FLEET
-from events.settings import environment_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
 from services.cli.log_place import log_settings
-from services.cli.replay import Workers, stream_named
+from services.cli.replay import Workers, become_replay, stream_named
 
 
 def rebuild(
@@ -36,6 +32,4 @@ def rebuild(
     if FLEET in streams:
         raise typer.BadParameter("views are kept by partition; the fleet's stream has none of its own")
     asked = {"streams": streams, "workers": workers or 0, "json": json, "rebuild": True}
-    # The rebuilding takes this process over: services and workers know each other by name only.
-    command = [sys.executable, "-m", "workers.replay", msgspec.json.encode(asked).decode()]
-    os.execve(sys.executable, command, {**os.environ, **environment_of(settings)})  # noqa: S606 - our own module
+    become_replay(asked, settings)

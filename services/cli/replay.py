@@ -2,14 +2,14 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
 
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
-from events.settings import environment_of
+from events.settings import Settings, environment_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, moment
 from services.cli.log_place import log_settings
 
@@ -50,7 +50,11 @@ def replay(
         "workers": workers or 0,
         "json": json,
     }
-    # The replay takes this process over: services and workers know each other by name only.
+    become_replay(asked, settings)
+
+
+def become_replay(asked: dict[str, object], settings: Settings) -> NoReturn:
+    """Replace this process by the replay's: services and workers know each other by name only."""
     command = [sys.executable, "-m", "workers.replay", msgspec.json.encode(asked).decode()]
     os.execve(sys.executable, command, {**os.environ, **environment_of(settings)})  # noqa: S606 - our own module
 

@@ -7,8 +7,7 @@ import pytest
 
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.log.scan import Wanted, scan
-from events.log.subjects import facts_of
+from events.log.scan import Wanted, facts_of, scan
 from services.embedded_redis import EmbeddedRedis
 from tests.archive.streams import FAR, fresh_log, mover, write_facts
 

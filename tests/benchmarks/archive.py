@@ -18,7 +18,7 @@ from events.log.keys import partition_of
 from events.log.opening import initialise
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.log.subjects import facts_of
+from events.log.scan import facts_of
 from services.embedded_redis import EmbeddedRedis
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_least, at_most, seconds_of

@@ -15,7 +15,7 @@ from events.log.opening import initialise
 from events.log.port import Proposed
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.log.subjects import facts_of
+from events.log.scan import facts_of
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import flush
 

@@ -222,6 +222,8 @@ trees: st.SearchStrategy[Expression] = st.recursive(
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(trees)
+@example(EVERYBODY)
+@example(NOBODY)
 def test_a_printed_tree_reads_as_the_same_tree(tree: Expression) -> None:
     assert parse_condition(printed(tree)) == tree
 

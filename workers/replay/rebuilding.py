@@ -1,6 +1,5 @@
 """The views of one partition folded anew beside the live ones, and put in their place in one step, while work goes on."""
 
-import contextlib
 import itertools
 import time
 
@@ -11,7 +10,6 @@ from events.collecting import seldom
 from events.envelope import Vector
 from events.fleet.merge_cache import MergeCache
 from events.fleet.outcome import Outcome
-from events.log.errors import LogLostItsTail, UnreadableFact
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_facts import FleetFacts
@@ -61,7 +59,7 @@ class Rebuilding:
         raise AssertionError
 
     def _once(self, number: int, tell: Tell) -> Compared:
-        self._refresh()
+        self._fleet.read_on()
         staging = Staging(self._log.client, number)
         reached(FailPoint.REBUILD_BEGUN)
         facts = EventsAhead(
@@ -80,7 +78,7 @@ class Rebuilding:
             newest = RawStreams(self._log.client).head(f"{name(number)}:outcomes")
             seen = staging.seen()
             live = msgspec.json.decode(seen, type=Checkpoint) if seen else Checkpoint()
-            self._refresh()
+            self._fleet.read_on()
             outcomes, vector = self._target(number, live, newest)
             self._fold(folding, outcomes, vector)
             partition.rebuilt = 1 + (0 if live.rebuilt is UNSET else live.rebuilt)
@@ -101,11 +99,6 @@ class Rebuilding:
             vector=partition.vector,
             notes=(f"switched in round {rounds}",),
         )
-
-    def _refresh(self) -> None:
-        # What the views stand behind can be read; a fact that stops them is none of it.
-        with contextlib.suppress(UnreadableFact, LogLostItsTail):
-            self._fleet.refresh()
 
     def _target(self, number: int, live: Checkpoint, newest: int) -> tuple[int, Vector]:
         """How many outcomes to fold through, and how far; what is recorded counts where the views are behind it, or gone."""

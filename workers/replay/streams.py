@@ -1,6 +1,5 @@
 """One stream of the log folded again and held against what is recorded of it."""
 
-import contextlib
 import itertools
 import resource
 import time
@@ -94,7 +93,7 @@ class Replay:
 
     def _compared(self, stream: int, tell: Tell) -> Compared:
         began, cpu = time.monotonic(), time.process_time()
-        self._refresh()
+        self._fleet.read_on()
         found = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
         position = found.facts + found.left_out
         named = traced(self._log, stream, found.differences, skips=lambda: self._fleet.skipped(stream), upto=position)
@@ -106,11 +105,6 @@ class Replay:
             cpu_seconds=time.process_time() - cpu,
             memory_bytes_max=peak,
         )
-
-    def _refresh(self) -> None:
-        # Where the fleet's stream cannot be read, its own replay says so; partitions go as far as it was read.
-        with contextlib.suppress(UnreadableFact, LogLostItsTail):
-            self._fleet.refresh()
 
     # -- the fleet's stream: documents alone
 
@@ -148,7 +142,7 @@ class Replay:
         upto = Vector(*(_or_all(self._upto(stream)) for stream in (number, FLEET)))
         # All of it as of one moment, before anything is folded: so that nothing of it moves meanwhile.
         stored = None if self._views is None else self._views.load(number)
-        self._refresh()
+        self._fleet.read_on()
         if stored is not None and not stored.checkpoint.vector.is_within(upto):
             stored = None
         documents_too = self._upto(number) is None

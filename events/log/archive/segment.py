@@ -102,8 +102,8 @@ class Writer:
             sha256,
             about.before,
             about.after,
-            _at(self._first),
-            _at(self._last),
+            self._first.at,
+            self._last.at,
         )
         return segment, data
 
@@ -111,11 +111,6 @@ class Writer:
         if self._group:
             self._parquet.write_batch(batch_of(self._group), row_group_size=len(self._group))
         self._group, self._group_bytes = [], 0
-
-
-def _at(entry: RawEntry) -> int:
-    at = entry.fields.get(b"at", b"")
-    return int(at) if at.isdigit() else 0
 
 
 class Opened:

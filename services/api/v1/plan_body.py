@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, GetPydanticSchema, create_model
 from pydantic_core import core_schema
 
 from events.camel_case import camel_json
+from events.naming import in_body_names
 from events.rollout.plan import Phase, Plan, read_phase
 from events.rollout.times import DurationUnreadable, read_duration
 from services.api.http.body_examples import example
@@ -41,7 +42,9 @@ def _model_of(struct: type[msgspec.Struct]) -> Any:
     for field in msgspec.structs.fields(struct):
         kind = _SECONDS if field.name.endswith("_seconds") else _type_of(field.type)
         members[field.name] = (kind, ... if field.required else Field(default=camel_json(field.default)))
-    return create_model(f"{struct.__name__}Body", __base__=V1Body, __doc__=struct.__doc__, **members)
+    return create_model(
+        f"{struct.__name__}Body", __base__=V1Body, __doc__=in_body_names(struct.__doc__ or ""), **members
+    )
 
 
 def _type_of(kind: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 import msgspec
 from fastapi import Depends, Query, Request
 
+from events.camel_case import snake_case
 from events.device.identifiers import AGENT, HUB
 from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.rows import Row, Standing
@@ -32,7 +33,8 @@ _REASONS = {
     "pending": "it has not answered yet",
     "notAdmitted": "it was not admitted",
 }
-STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied", "notAdmitted", "notBack")
+_TALLIED_STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied")
+STATES = (*_TALLIED_STATES, "notAdmitted", "notBack")
 """How a device can stand with a rollout. `notBack` comes beside another one: a rollback did not bring the device back."""
 
 
@@ -111,16 +113,8 @@ def list_devices(
 
 
 def _standings(document: RolloutDocument, tally: Tally) -> _Standings:
-    by_state = {
-        "healthy": tally.healthy,
-        "already": tally.already,
-        "failed": tally.failed,
-        "silent": tally.silent,
-        "pending": tally.pending,
-        "outranked": tally.outranked,
-        "notApplied": tally.not_applied,
-        "notAdmitted": tally.target - tally.admitted,
-    }
+    by_state = {state: getattr(tally, snake_case(state)) for state in _TALLIED_STATES}
+    by_state["notAdmitted"] = tally.target - tally.admitted
     reasons = (*tally.failed_by.items(), *tally.not_applied_by.items())
     return _Standings(by_state, reasons, as_sets(document.not_back))
 

@@ -9,6 +9,7 @@ import msgspec
 from events.manifest.problem import Severity
 from events.readiness.check import RANK, Report
 from events.readiness.finding import Finding
+from events.wording import counted
 from services.cli.checking.json_text import Line, Span, line_of, spans
 from services.cli.inputs import InputUnreadable
 
@@ -81,9 +82,9 @@ def summary(all_files: Files) -> str:
     files = all_files.checked
     new = Counter(finding.severity for checked in files for finding in checked.new)
     fixable = sum(finding.fixable for checked in files for finding in checked.report.findings)
-    parts = [f"{_many(len(files), 'file')}: " + ", ".join(_many(new[one], one.value) for one in RANK if new[one])]
+    parts = [f"{counted(len(files), 'file')}: " + ", ".join(counted(new[one], one.value) for one in RANK if new[one])]
     if not new:
-        parts = [f"{_many(len(files), 'file')}: no findings"]
+        parts = [f"{counted(len(files), 'file')}: no findings"]
     known = sum(len(checked.report.findings) - len(checked.new) for checked in files)
     waived = sum(len(checked.report.waived) for checked in files)
     fixed = sum(len(checked.fixed) for checked in files)
@@ -91,7 +92,7 @@ def summary(all_files: Files) -> str:
         if count:
             parts.append(f"{count} {text}")
     if all_files.unreadable:
-        parts.append(f"{_many(len(all_files.unreadable), 'file')} cannot be read")
+        parts.append(f"{counted(len(all_files.unreadable), 'file')} cannot be read")
     if fixable:
         parts.append(f"{fixable} can be fixed with --fix")
     return "; ".join(parts)
@@ -101,7 +102,3 @@ def fingerprints(files: Iterable[Checked]) -> list[Finding]:
     """Findings for a baseline, each fingerprint once, in the order of their fingerprints."""
     found = {finding.fingerprint: finding for checked in files for finding in checked.report.findings}
     return [found[name] for name in sorted(found)]
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

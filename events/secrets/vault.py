@@ -1,6 +1,6 @@
 """The vault: takes secrets out of commands, and puts them back for whoever may see them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from events.canonical import Json, JsonObject
@@ -42,7 +42,7 @@ class Vault:
         if brought:
             self._store.sealed(brought)
         if found:
-            self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in found})
+            self._put(found)
         return taken
 
     def take_personal(self, command: C, personal: Personal) -> C:
@@ -54,7 +54,7 @@ class Vault:
         """
         taken, found = personal.take(command, new_id=self._new_id)
         if found:
-            self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in found})
+            self._put(found)
         return taken
 
     def new_keys(self, count: int) -> list[JsonObject]:
@@ -64,13 +64,14 @@ class Vault:
             SecretsUnavailable: the store did not answer.
         """
         made = [{name: Secret(self._new_id(), new_key()) for name in KEYS} for _ in range(count)]
-        self._store.put_many(
-            {secret.id: seal(secret.plaintext, secret.id, self._key) for keys in made for secret in keys.values()}
-        )
+        self._put(secret for keys in made for secret in keys.values())
         return [
             {"type": "sas", "symmetricKey": {name: {SECRET: secret.id} for name, secret in keys.items()}}
             for keys in made
         ]
+
+    def _put(self, secrets: Iterable[Secret]) -> None:
+        self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in secrets})
 
     def reveal(self, value: Json) -> Json:
         """A copy of a value with every secret in its place: for the device's own answer, or an authorised read.
@@ -105,15 +106,6 @@ class Vault:
             return instead if isinstance(one, Erased) else unseal(one, secret_id, self._key)
 
         return materialise(value, found)
-
-    def erase(self, secret_id: str) -> None:
-        """Destroy a secret for good. The facts keep their reference; what is materialised with it raises from now on.
-
-        Raises:
-            SecretNotFound: there never was one.
-            SecretsUnavailable: it may or may not be erased.
-        """
-        self._store.destroy(secret_id)
 
     def rewrap(self, former: KeyFile) -> int:
         """Bring every secret that is sealed under a former key file under this one; answers how many.

@@ -1,7 +1,7 @@
 """Groups and updates as readers ask for them: who is in a group, and how updates fare there. Every count is the size of a set."""
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 
 import msgspec
@@ -381,8 +381,3 @@ def class_of(condition: str) -> str:
 def is_among(place: tuple[int, int], devices: FleetSet) -> bool:
     """Whether the device of a place is in a set."""
     return place[1] in devices.of_partition(place[0])
-
-
-def sizes(states: Mapping[DeviceState, FleetSet]) -> dict[str, int]:
-    """How many devices are in each state, by the service's names."""
-    return {state.value: len(members) for state, members in states.items()}

@@ -153,11 +153,12 @@ def test_a_command_does_not_go_on_when_its_secrets_could_not_be_stored() -> None
 
 
 def test_an_erased_secret_is_revealed_no_more_and_the_facts_stay_as_they_are() -> None:
-    one = vault()
+    store = MemorySecretStore()
+    one = vault(store)
     command = one.take_out(create())
     before = encode_fact(decide(command, None))
-    one.erase("s1")
-    one.erase("s1")
+    store.destroy("s1")
+    store.destroy("s1")
     with pytest.raises(SecretErased, match="s1"):
         one.reveal(command.content)
     with pytest.raises(SecretErased, match="s1"):
@@ -165,14 +166,15 @@ def test_an_erased_secret_is_revealed_no_more_and_the_facts_stay_as_they_are() -
     assert one.reveal({"$secret": "s2"}) in {PASSWORD, TOKEN}
     assert encode_fact(decide(command, None)) == before
     with pytest.raises(SecretNotFound) as refused:
-        one.erase("s9")
+        store.destroy("s9")
     assert refused.value.secret_id == "s9"
 
 
 def test_what_is_left_is_revealed_with_something_else_for_what_was_erased_and_nothing_for_what_never_was() -> None:
-    one = vault()
+    store = MemorySecretStore()
+    one = vault(store)
     one.take_out(create())
-    one.erase("s1")
+    store.destroy("s1")
     left = one.reveal_left([{"$secret": "s1"}, {"$secret": "s2"}, "a"], instead=None)
     assert left in ([None, PASSWORD, "a"], [None, TOKEN, "a"])
     with pytest.raises(SecretNotFound) as refused:
@@ -203,7 +205,7 @@ def test_rewrapping_brings_all_secrets_under_the_new_key_file_once() -> None:
     command = old.take_out(create())
     revealed = old.reveal(command.content)
     old.take_out(create(with_password()))
-    old.erase("s3")
+    store.destroy("s3")
     assert (new.rewrap(KEY), new.rewrap(KEY)) == (2, 0)
     assert new.reveal(command.content) == revealed
     with pytest.raises(KeyFileWrong):

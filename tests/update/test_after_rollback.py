@@ -6,7 +6,7 @@ from events.rollout.commands import RollBack
 from events.rollout.sets import FleetSet
 from events.rollout.state import State
 from events.update.facts import RollbackPolicy
-from events.view_store.groups import Carried, DeviceState, GroupView, sizes
+from events.view_store.groups import Carried, DeviceState, GroupView
 from tests.rollout.simulation import Simulation
 from tests.update.given import V1, V2, V3, back_to, cancel, deploy
 from tests.update.test_rollback import BACK, ONE, TWO, behaving, fleet, keepers, passes
@@ -25,7 +25,7 @@ def names(simulation: Simulation, devices: FleetSet) -> set[str]:
 
 
 def counts(seen: GroupView, carried: Carried) -> dict[str, int]:
-    return {state: count for state, count in sizes(seen.states(carried)).items() if count}
+    return {state.value: len(members) for state, members in seen.states(carried).items() if members}
 
 
 def rolled_back(policy: RollbackPolicy) -> Simulation:
